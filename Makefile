@@ -1,0 +1,69 @@
+# diptych: the commands a newcomer and a maintainer need. Everything goes into .venv; nothing else is touched.
+#
+#   make demo     reconstruct a measured Siemens star, with a picture
+#   make test     style, types, tests and coverage
+#
+# Another Python: make demo PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Two workers share the machine; one thread each is faster than letting both spin.
+TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help venv install demo test slow docs bench lint format clean
+
+help:  ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Stamps: an environment is renewed only when what it is made from has changed.
+$(VENV)/made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "diptych needs Python 3.11 or newer; pass PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/core: $(VENV)/made pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/test: $(VENV)/made pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $(VENV)/core $@
+
+$(VENV)/docs: $(VENV)/made pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $(VENV)/core $@
+
+venv: $(VENV)/made  ## Make an empty .venv.
+
+install: $(VENV)/core  ## Install diptych into .venv.
+
+demo: $(VENV)/core  ## Fetch a measured scan, reconstruct it, write demo/.
+	$(BIN)/diptych demo
+
+lint: $(VENV)/test  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## Style, types, tests, coverage above 90 %.
+	$(TEST_ENV) $(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
+
+slow: $(VENV)/test  ## Tests that take minutes.
+	$(TEST_ENV) $(BIN)/pytest -m slow
+
+format: $(VENV)/test  ## Put the code into its standard form.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/docs  ## Build the documentation into site/.
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/core  ## Compare the engines with bare FFTs, and with peers that are installed.
+	$(BIN)/python benchmarks/engines.py
+
+clean:  ## Remove .venv and everything that tools leave behind.
+	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""diptych recovers images from indirect evidence.
+
+The front door. Everything is loaded on first use, so that ``import diptych`` costs almost nothing.
+
+Examples
+--------
+>>> import diptych
+>>> scan = diptych.simulate(object="blocks", size=32, step=6.0, dose=1e6, seed=0)
+>>> result = diptych.reconstruct(scan)
+>>> diptych.evaluate(result, truth=scan.truth)["complex_error"] < 0.1
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diptych.errors import DiptychError, InputError, UnavailableError
+    from diptych.ptycho.check import check
+    from diptych.ptycho.datasets import fetch
+    from diptych.ptycho.evaluate import evaluate
+    from diptych.ptycho.io import load, save
+    from diptych.ptycho.reconstruct import reconstruct
+    from diptych.ptycho.scan import Canvas, Geometry, Reconstruction, Scan
+    from diptych.ptycho.simulate import simulate
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DiptychError": "diptych.errors",
+    "InputError": "diptych.errors",
+    "UnavailableError": "diptych.errors",
+    "Canvas": "diptych.ptycho.scan",
+    "Geometry": "diptych.ptycho.scan",
+    "Reconstruction": "diptych.ptycho.scan",
+    "Scan": "diptych.ptycho.scan",
+    "check": "diptych.ptycho.check",
+    "evaluate": "diptych.ptycho.evaluate",
+    "fetch": "diptych.ptycho.datasets",
+    "load": "diptych.ptycho.io",
+    "reconstruct": "diptych.ptycho.reconstruct",
+    "save": "diptych.ptycho.io",
+    "simulate": "diptych.ptycho.simulate",
+}
+
+__all__ = [
+    "Canvas",
+    "DiptychError",
+    "Geometry",
+    "InputError",
+    "Reconstruction",
+    "Scan",
+    "UnavailableError",
+    "check",
+    "evaluate",
+    "fetch",
+    "load",
+    "reconstruct",
+    "save",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'diptych' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

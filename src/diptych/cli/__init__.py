@@ -1,0 +1,129 @@
+"""The command line: ``diptych {info, check, fetch, simulate, reconstruct, evaluate, demo}``.
+
+One module per verb group, loaded when its verb is called. Exit codes: 0 done, 2 the input is wrong, 130 interrupted, 1 the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from diptych.errors import DiptychError, InputError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+    from diptych.cli.output import Report
+
+VERBS = {
+    "info": ("diptych.cli.scans:info", "Explain a file: what it holds, its numbers, and what looks wrong."),
+    "check": ("diptych.cli.scans:check", "Try orientations, position conventions and centring; rank them."),
+    "fetch": ("diptych.cli.scans:fetch", "Obtain a measured scan by name."),
+    "simulate": ("diptych.cli.scans:simulate", "Simulate a scan with its truth."),
+    "reconstruct": ("diptych.cli.reconstruction:reconstruct", "Recover the object and the probe from a scan."),
+    "evaluate": ("diptych.cli.evaluation:evaluate", "Measure a result against the truth, or a scan against itself."),
+    "demo": ("diptych.cli.demo:demo", "Reconstruct a measured Siemens star, with a picture."),
+}
+
+
+def main() -> NoReturn:
+    """Entry point of the ``diptych`` script."""
+    signal.signal(signal.SIGINT, _Interrupt())
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has gone; what is still buffered must not raise again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def run(argv: list[str]) -> int:
+    """Run a command line and return its exit code; nothing that a user can cause raises.
+
+    Parameters
+    ----------
+    argv : list of str
+        The arguments, without the program's name.
+    """
+    from cyclopts import CycloptsError
+
+    from diptych.cli.output import Report, show
+    from diptych.runtime.logging import warnings_on_stderr
+
+    flags = argv[: argv.index("--")] if "--" in argv else argv
+    as_json = "--json" in flags
+    # Whatever a library prints during the work is not the answer; with --json it must not reach standard output.
+    quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    try:
+        with quiet, warnings_on_stderr():
+            report: Any = make_app()(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        if "--debug" in flags:
+            import traceback
+
+            traceback.print_exc()
+        parsing = isinstance(error, CycloptsError)
+        report = _failure(error, 2 if parsing or isinstance(error, InputError) else 1)
+    if not isinstance(report, Report):
+        return 0
+    show(report, as_json=as_json)
+    return report.code
+
+
+def make_app() -> App:
+    """The cyclopts application; verbs are imported when they are called."""
+    from cyclopts import App
+
+    import diptych
+
+    app = App(
+        name="diptych",
+        help="Recover images from indirect evidence: diffraction counts in, complex object out.",
+        version=diptych.__version__,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+    )
+    for name, (home, summary) in VERBS.items():
+        app.command(home, name=name, help=summary)
+    return app
+
+
+def _failure(error: BaseException, code: int) -> Report:
+    from diptych.cli.output import Report
+
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, KeyboardInterrupt):
+        message, code = str(error) or "interrupted; nothing was saved.", 130
+    elif isinstance(error, DiptychError) or code == 2:
+        message = " ".join(str(error).split())
+    elif isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
+        message = f"not enough memory: {' '.join(str(error).split())}"
+    elif isinstance(error, OSError):
+        message = f"{error.filename + ': ' if error.filename else ''}{error.strerror or error}"
+    else:
+        message = f"{type(error).__name__}: {' '.join(str(error).split())} (a fault of diptych; --debug shows where)"
+    return Report({"error": message, "exit_code": code}, code=code, note=message if code == 130 else f"error: {message}")
+
+
+class _Interrupt:
+    """First Ctrl-C: KeyboardInterrupt, so that the best state can be saved. Second: the process ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            # Only write() is safe here. The first bytes show the cursor again, in case a progress bar has hidden it.
+            os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"aborted at once; nothing more was saved.\n")
+            os._exit(130)
+        self.asked = True
+        raise KeyboardInterrupt

@@ -1,0 +1,95 @@
+"""``demo``: a measured scan reconstructed, with nothing to choose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from diptych.cli.generate import Choices, verb
+from diptych.cli.output import Report
+from diptych.cli.reconstruction import report, solve
+from diptych.errors import UnavailableError
+from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.simulate import SimulationOptions
+from diptych.runtime.console import progress_bars
+from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.logging import LOGGER
+from diptych.runtime.provenance import provenance
+from diptych.runtime.run_directory import MARK, RunDirectory
+
+if TYPE_CHECKING:
+    from diptych.ptycho.scan import Reconstruction, Scan
+
+DATASET = "siemens-star"
+STAND_IN = SimulationOptions(object="siemens-star", probe_error=1.0)
+"""What is reconstructed when the measured scan cannot be had."""
+
+
+@verb(ExecutionOptions)
+def demo(
+    *,
+    run: Annotated[Path, Parameter(help="Folder to write; an earlier demo in it is replaced.")] = Path("demo"),
+    offline: Annotated[bool, Parameter(help="Never go to the network: use the copy kept here, or a simulated scan.", negative=())] = False,
+    frc: Annotated[bool, Parameter(help="Also measure the resolution, by two more reconstructions.", negative=())] = False,
+    choices: Choices,
+) -> Report:
+    """Reconstruct the measured Siemens star, or a simulated one where there is no network."""
+    execution, options = choices[ExecutionOptions], ReconstructionOptions()
+    record = provenance("demo", execution, [], [options])
+    directory = RunDirectory.create(run, record, overwrite=is_demo(run))
+    try:
+        scan, source = obtain(offline)
+    except BaseException:
+        directory.discard()
+        raise
+    directory.set_status("running", source=source)
+    directory.write_options([options, execution])
+    outcome, found = solve(directory, scan, options, execution)
+    made = report(directory, found, interrupted=outcome.interrupted)
+    text, data = [f"Scan: {source['scan']}", *made.text], {**made.data, "source": source}
+    if frc and not outcome.interrupted:
+        data["frc"], lines = resolution(directory, scan, outcome.result)
+        text.append(lines)
+    return Report(data, text, made.code, made.note)
+
+
+def is_demo(run: Path) -> bool:
+    """Whether the folder holds an earlier demo, which a new one may replace."""
+    try:
+        return bool(json.loads((run / MARK).read_text(encoding="utf-8")).get("command") == "demo")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def obtain(offline: bool) -> tuple[Scan, dict[str, Any]]:
+    """The measured scan and where it comes from, or the simulated one and why."""
+    from diptych.ptycho.datasets import dataset_info, fetch
+    from diptych.ptycho.simulate import simulate
+
+    with progress_bars() as progress:
+        about = dataset_info(DATASET)
+        reason = "asked for with --offline, and no copy is kept here"
+        if about["cached"] or not offline:
+            try:
+                scan = fetch(DATASET, progress=progress)
+            except UnavailableError as error:
+                reason = str(error)
+                LOGGER.warning("the measured scan is not to be had, so a simulated one takes its place: %s", reason)
+            else:
+                return scan, {"scan": f"{about['title']}, measured; {about['origin']} ({about['licence']})", **about}
+        return simulate(STAND_IN, progress=progress), {"scan": "a simulated Siemens star, not a measured one", "reason": reason}
+
+
+def resolution(directory: RunDirectory, scan: Scan, result: Reconstruction) -> tuple[dict[str, Any], str]:
+    """Half-scan resolution, its figure ``frc.png``, and its table."""
+    from diptych.ptycho.evaluate import evaluate_without_truth
+    from diptych.ptycho.evaluate.figures import plot_frc, save_figure
+
+    with progress_bars() as progress:
+        metrics = evaluate_without_truth(scan, result, progress=progress)
+    if metrics.curves:
+        save_figure(plot_frc(list(metrics.curves.values())), directory.path / "frc.png")
+    return metrics.to_dict(), metrics.table()

@@ -1,0 +1,189 @@
+"""``reconstruct``: from a scan to a run directory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from diptych.cli.generate import Choices, verb
+from diptych.cli.output import Report, cell, table
+from diptych.cli.scans import Overwrite
+from diptych.errors import DiptychError, InputError
+from diptych.ptycho.io import LoadOptions
+from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.runtime.console import progress_bars
+from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.files import check_output
+from diptych.runtime.logging import LOGGER, log_file, logged
+from diptych.runtime.provenance import provenance
+from diptych.runtime.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from diptych.ptycho.scan import Reconstruction, Scan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A reconstruction and how it ended."""
+
+    result: Reconstruction
+    interrupted: bool
+    seconds: float
+
+
+@verb(LoadOptions, ReconstructionOptions, ExecutionOptions)
+def reconstruct(
+    file: Annotated[Path, Parameter(help="A scan.")],
+    /,
+    *,
+    run: Annotated[Path | None, Parameter(help="Run directory; without it runs/<name of the scan>-<number>.")] = None,
+    out: Annotated[Path | None, Parameter(help="Also write the result to this .h5 or .npz file.")] = None,
+    resume: Annotated[bool, Parameter(help="Go on with the run in --run, from its last state and with its options.", negative=())] = False,
+    overwrite: Overwrite = False,
+    choices: Choices,
+) -> Report:
+    """Reconstruct a scan and write a run directory."""
+    from diptych.ptycho.io import load_scan, save
+
+    if out is not None:
+        check_output(out, (".h5", ".hdf5", ".npz"), overwrite=overwrite)
+    if resume and run is None:
+        raise InputError("--resume: pass --run DIR with the run to go on with.")
+    if resume and run is not None and (run / "options.yaml").exists():
+        choices = choices.above(run / "options.yaml")
+    options = list(choices)
+    scan = load_scan(file, choices[LoadOptions])
+    record = provenance("reconstruct", choices[ExecutionOptions], files_of(file, choices), options)
+    directory = open_run(run, file.stem, record, resume=resume, overwrite=overwrite)
+    directory.write_options(options)
+    outcome, found = solve(directory, scan, choices[ReconstructionOptions], choices[ExecutionOptions], resume=resume)
+    if out is not None:
+        save(outcome.result, out)
+    return report(directory, found, interrupted=outcome.interrupted, out=out)
+
+
+def open_run(run: Path | None, stem: str, record: dict[str, Any], *, resume: bool, overwrite: bool) -> RunDirectory:
+    """The run directory that the flags ask for."""
+    if run is None:
+        return RunDirectory.numbered("runs", stem, record)
+    return RunDirectory.reopen(run, record) if resume else RunDirectory.create(run, record, overwrite=overwrite)
+
+
+def files_of(scan: Path, choices: Choices) -> list[Path]:
+    """The files a run reads: the scan, the YAML file, and every option that names a file (a start, a probe)."""
+    named = [Path(value) for model in choices for _, value in model if isinstance(value, str) and Path(value).is_file()]
+    return [scan, *([choices.config] if choices.config is not None else []), *named]
+
+
+def solve(
+    directory: RunDirectory, scan: Scan, options: ReconstructionOptions, execution: ExecutionOptions, *, resume: bool = False
+) -> tuple[Outcome, dict[str, Any]]:
+    """Reconstruct with a log, progress bars and checkpoints; write all that came of it into ``directory``; return it and its summary.
+
+    An error on purpose takes the directory away again (unless the run was resumed: then there is something to keep); any other
+    end is recorded as the run's status.
+    """
+    try:
+        with log_file(directory.log) as log:
+            log.info("reconstruct %s (%d patterns): %s; %s", scan.name, len(scan), options, execution)
+            outcome = _reconstruct(directory, scan, options, execution, resume)
+            for flag in outcome.result.flags:
+                log.info("flag: %s", flag)
+            log.info("%s after %.1f s", "interrupted" if outcome.interrupted else "done", outcome.seconds)
+            found = write_result(directory, scan, outcome)
+    except DiptychError as error:
+        if resume:
+            directory.set_status("failed", error=str(error))
+        else:
+            directory.discard()
+        raise
+    except KeyboardInterrupt:
+        directory.set_status("interrupted")
+        raise KeyboardInterrupt(f"interrupted before there was a state to save; the log is in {directory.path}.") from None
+    except Exception as error:
+        directory.set_status("failed", error=repr(error))
+        raise
+    return outcome, found
+
+
+def write_result(directory: RunDirectory, scan: Scan, outcome: Outcome) -> dict[str, Any]:
+    """Write ``result.h5``, ``metrics.csv``, the figures, ``summary.json`` and, last, how the run ended; return the summary."""
+    from diptych.ptycho.evaluate.figures import save_figure
+    from diptych.ptycho.io import save
+
+    result = outcome.result
+    save(result, directory.result)
+    directory.write_history(result.history)
+    found = summary(scan, outcome)
+    directory.write_json("summary.json", found)
+    save_figure(result.plot(), directory.path / "result.png")
+    save_figure(scan.plot(), directory.path / "scan.png")
+    directory.set_status("interrupted" if outcome.interrupted else "done")
+    return found
+
+
+def summary(scan: Scan, outcome: Outcome) -> dict[str, Any]:
+    """What an honest statement of the result needs, as JSON values; ``metrics`` is there when the scan carries its truth."""
+    result, told = outcome.result, outcome.result.provenance
+    found = {
+        "scan": scan.name,
+        "patterns": len(scan),
+        "photons_per_pattern": float(scan.counts.sum(axis=(1, 2), dtype="float64").mean()),
+        **{key: told.get(key) for key in ("engine", "epochs", "best_epoch", "fit", "held_out_fit", "stop_reason", "device")},
+        "flags": list(result.flags),
+        "seconds": round(outcome.seconds, 2),
+        "object_shape": list(result.object.shape),
+        "object_pixel_m": result.object.pixel_m,
+        "probe_modes": len(result.probe),
+    }
+    if scan.truth is not None:
+        from diptych.ptycho.evaluate import evaluate
+
+        found["metrics"] = dict(evaluate(result, scan.truth))
+    return found
+
+
+def statement(found: dict[str, Any]) -> str:
+    """The summary in a few sentences that say no more than is known."""
+    lines = [
+        f"{found['patterns']} patterns, {found['photons_per_pattern']:.3g} photons each.",
+        f"Engine {found['engine']}: {found['epochs']} epochs, {found['seconds']:.1f} s on {found['device']}; stop: {found['stop_reason']}.",
+        f"Fit {cell(found['fit'])} on fitted pixels, {cell(found['held_out_fit'])} on held-out ones (1: explained down to shot noise).",
+    ]
+    if "metrics" in found:
+        metrics = found["metrics"]
+        lines.append(f"Against the truth: complex error {cell(metrics['complex_error'])}, phase SSIM {cell(metrics['phase_ssim'])}.")
+    else:
+        lines.append("No truth is known; `diptych evaluate RESULT --scan FILE` measures the resolution from two halves of the data.")
+    return "\n".join([*lines, *(f"Flag: {flag}" for flag in found["flags"])])
+
+
+def report(directory: RunDirectory, found: dict[str, Any], *, interrupted: bool, out: Path | None = None) -> Report:
+    """What the command says of a finished or interrupted run."""
+    places = {"run": str(directory.path), "result": str(directory.result), "figure": str(directory.path / "result.png")}
+    if out is not None:
+        places["out"] = str(out)
+    again = f"go on with --run {directory.path} --resume"
+    note = f"interrupted; the best state so far is saved in {directory.path} ({again})." if interrupted else ""
+    data = {**places, "status": "interrupted" if interrupted else "done", **found}
+    return Report(data, [statement(found), "", table(places)], code=130 if interrupted else 0, note=note)
+
+
+def _reconstruct(directory: RunDirectory, scan: Scan, options: ReconstructionOptions, execution: ExecutionOptions, resume: bool) -> Outcome:
+    from diptych.ptycho.reconstruct import Interrupted
+    from diptych.ptycho.reconstruct import reconstruct as solve_scan
+
+    started = time.perf_counter()
+    interrupted = False
+    if resume and not directory.checkpoint.exists():
+        LOGGER.warning("%s holds no checkpoint, so the run starts from the beginning", directory.path)
+    with progress_bars() as bars:
+        try:
+            result = solve_scan(scan, None, options, logged(bars), execution=execution, checkpoint=directory.checkpoint, resume=resume)
+        except Interrupted as stop:
+            result, interrupted = stop.result, True
+    return Outcome(result, interrupted, time.perf_counter() - started)

@@ -1,0 +1,142 @@
+"""``info``, ``check``, ``fetch`` and ``simulate``: what there is before a reconstruction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from diptych.cli.generate import Choices, verb
+from diptych.cli.output import Report, rows_table, table
+from diptych.ptycho.io import LoadOptions
+from diptych.ptycho.simulate import SimulationOptions
+from diptych.runtime.console import progress_bars
+from diptych.runtime.files import check_output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from diptych.ptycho.scan import Scan
+
+Overwrite = Annotated[bool, Parameter(help="Replace what an earlier call wrote.", negative=())]
+
+
+@verb(LoadOptions)
+def info(
+    file: Annotated[Path, Parameter(help="A scan, a result, or any NPZ or HDF5 file.")],
+    /,
+    *,
+    figure: Annotated[Path | None, Parameter(help="Also draw it, to this PNG.")] = None,
+    overwrite: Overwrite = False,
+    choices: Choices,
+) -> Report:
+    """Describe a file; draw it when asked."""
+    from diptych.ptycho.describe import describe_file
+
+    options = choices[LoadOptions]
+    if figure is not None:
+        check_output(figure, (".png",), overwrite=overwrite, option="--figure")
+    data = describe_file(file, options)
+    if figure is not None:
+        from diptych.ptycho.evaluate.figures import save_figure
+        from diptych.ptycho.io import load
+
+        save_figure(load(file, options).plot(), figure)
+        data["figure"] = str(figure)
+    return Report(data, explanation(data))
+
+
+@verb(LoadOptions)
+def check(
+    file: Annotated[Path, Parameter(help="A scan.")],
+    /,
+    *,
+    choices: Choices,
+) -> Report:
+    """Try each orientation, position convention and centring for a few epochs, and rank them by fit."""
+    from diptych.ptycho.io import load_scan
+
+    scan = load_scan(file, choices[LoadOptions])
+    from diptych.ptycho.check import check as check_scan
+
+    with progress_bars() as progress:
+        found = check_scan(scan, progress=progress)
+    return Report({"file": str(file), "ranking": found.rows, "advice": found.advice}, [rows_table(found.rows), "", found.advice])
+
+
+@verb()
+def fetch(
+    name: Annotated[str, Parameter(help="Name of the scan, for instance siemens-star.")] = "siemens-star",
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Also write the scan to this .npz file.")] = None,
+    overwrite: Overwrite = False,
+    choices: Choices,
+) -> Report:
+    """Obtain a measured scan through the user's own pip, verify it, and keep it in the user's cache."""
+    from diptych.ptycho.datasets import dataset_info
+    from diptych.ptycho.datasets import fetch as fetch_scan
+
+    if out is not None:
+        check_output(out, (".npz",), overwrite=overwrite)
+    about = dataset_info(name)
+    with progress_bars() as progress:
+        scan = fetch_scan(name, progress=progress)
+    data = {**about, "summary": scan.summary()}
+    if out is not None:
+        from diptych.ptycho.io import save
+
+        data["file"] = str(save(scan, out))
+    return Report(data, [table(without_nothing(data | {"summary": numbers(scan)}))])
+
+
+@verb(SimulationOptions)
+def simulate(
+    *,
+    out: Annotated[Path, Parameter(help="The .npz file to write.")],
+    figure: Annotated[Path | None, Parameter(help="Also draw the scan, to this PNG.")] = None,
+    overwrite: Overwrite = False,
+    choices: Choices,
+) -> Report:
+    """Simulate a scan and write it with its truth."""
+    options = choices[SimulationOptions]
+    check_output(out, (".npz",), overwrite=overwrite)
+    if figure is not None:
+        check_output(figure, (".png",), overwrite=overwrite, option="--figure")
+    from diptych.ptycho.io import save
+    from diptych.ptycho.simulate import simulate as simulate_scan
+
+    with progress_bars() as progress:
+        scan = simulate_scan(options, progress=progress)
+    data = {"file": str(save(scan, out)), "summary": scan.summary()}
+    if figure is not None:
+        from diptych.ptycho.evaluate.figures import save_figure
+
+        save_figure(scan.plot(), figure)
+        data["figure"] = str(figure)
+    return Report(data, [table(without_nothing(data | {"summary": numbers(scan)}))])
+
+
+def numbers(scan: Scan) -> dict[str, Any]:
+    """The summary of a scan without the record of how it was made, which is long."""
+    return {key: value for key, value in scan.summary().items() if key != "metadata"}
+
+
+def explanation(data: dict[str, Any]) -> list[RenderableType]:
+    """What ``describe_file`` says, in the order a person asks: what is it, what is in it, its numbers, what looks wrong."""
+    rest = {key: value for key, value in data.items() if key not in ("file", "bytes", "container", "arrays", "kind", "problem", "notes")}
+    text: list[RenderableType] = [
+        f"{data['file']}: {data['kind']} ({data['container']}, {data['bytes']:,} bytes)",
+        rows_table([{**array, "shape": " x ".join(map(str, array["shape"])) or "scalar"} for array in data["arrays"]]),
+    ]
+    if rest:
+        text += ["", table(without_nothing(rest))]
+    text += [f"Note: {note}" for note in data.get("notes", [])]
+    return [*text, f"Problem: {data['problem']}"] if data.get("problem") else text
+
+
+def without_nothing(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` without what is unknown or empty, at any depth."""
+    kept = {key: without_nothing(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in kept.items() if value not in (None, {}, [], "")}

@@ -1,0 +1,1 @@
+"""The ptycho panel: measured diffraction counts in, complex object out."""

@@ -1,0 +1,274 @@
+"""What a scan, a result or a file holds, as JSON values, with notes on what a careful person would want to check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io import LoadOptions, load
+from diptych.ptycho.io.convert import chunks
+from diptych.ptycho.io.files import file_kind
+from diptych.ptycho.io.source import open_hdf5, open_npz
+from diptych.ptycho.scan import Geometry, Reconstruction, Scan
+
+
+def describe_file(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> dict[str, Any]:
+    """Explain any NPZ or HDF5 file.
+
+    Parameters
+    ----------
+    path : path-like
+        A scan, a result, or a file of another layout.
+    options : LoadOptions, optional
+        As for :func:`diptych.load`.
+    **overrides
+        Single options by name.
+
+    Returns
+    -------
+    dict
+        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type), ``kind`` ("scan", "result", or "unknown" where the file
+        cannot be used as it stands), ``problem`` (why not and the mend, else None), and what :func:`describe_scan` or
+        :func:`describe_result` say.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or neither NPZ nor HDF5.
+    """
+    path = Path(path)
+    kind = file_kind(path)
+    about: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "container": kind.upper(), "arrays": _arrays(path, kind)}
+    try:
+        found = load(path, options, **overrides)
+    except InputError as error:
+        return about | {"kind": "unknown", "problem": str(error)}
+    if isinstance(found, Scan):
+        return about | {"kind": "scan", "problem": None} | describe_scan(found)
+    return about | {"kind": "result", "problem": None} | describe_result(found)
+
+
+def describe_scan(scan: Scan) -> dict[str, Any]:
+    """Sizes, photons, positions, overlap, probe and geometry of a scan, and notes on likely mistakes.
+
+    Returns
+    -------
+    dict
+        JSON values; lengths in pixels (``_px``) and, with a known geometry, metres (``_m``). Pairs are (y, x). ``overlap`` is the
+        linear overlap 1 - step / diameter, with the median step to the nearest neighbour and the diameter of the circle around the
+        probe's centre of mass that holds 90 % of its energy. ``notes`` are sentences; nothing is corrected.
+    """
+    photons, look = _photons(scan)
+    step = _nearest_step(scan.positions)
+    diameter = None if scan.probe is None else probe_diameter(scan.probe)
+    span = np.ptp(scan.positions, axis=0)
+    pixel = scan.pixel_m
+    about: dict[str, Any] = {
+        "name": scan.name,
+        "patterns": len(scan),
+        "size": scan.size,
+        "dtype": str(scan.counts.dtype),
+        "photons_per_pattern": photons,
+        "zero_fraction": look["zeros"],
+        "max_count": look["max"],
+        "masked_fraction": 0.0 if scan.mask is None else float(1 - scan.mask.mean()),
+        "position_span_px": [float(v) for v in span],
+        "step_px": step,
+        "positions": "whole pixels" if np.array_equal(scan.positions, np.rint(scan.positions)) else "sub-pixel",
+        "probe_modes": 0 if scan.probe is None else len(scan.probe),
+        "probe_diameter_px": diameter,
+        "overlap": None if step is None or diameter is None else float(1 - step / diameter),
+        "geometry": _geometry(scan.geometry),
+        "object_pixel_m": None if pixel is None else list(pixel),
+        "position_span_m": None if pixel is None else [float(s * p) for s, p in zip(span, pixel, strict=True)],
+        "truth": None if scan.truth is None else list(scan.truth.shape),
+        "background": scan.background is not None,
+        "metadata": scan.metadata,
+    }
+    return about | {"notes": _notes(scan, about, look)}
+
+
+def describe_result(result: Reconstruction) -> dict[str, Any]:
+    """Object, probe, positions, history and flags of a result, as JSON values."""
+    values = result.object.values
+    power = np.sum(np.abs(result.probe) ** 2, axis=(1, 2), dtype=np.float64)
+    pixel = result.object.pixel_m
+    return {
+        "name": result.name,
+        "object": list(result.object.shape),
+        "origin": list(result.object.origin),
+        "object_pixel_m": None if pixel is None else list(pixel),
+        "median_amplitude": float(np.median(np.abs(values))),
+        "probe_modes": len(result.probe),
+        "size": int(result.probe.shape[-1]),
+        "mode_power": [float(v) for v in power / power.sum()],
+        "photons": float(power.sum()),
+        "probe_diameter_px": probe_diameter(result.probe),
+        "patterns": len(result.positions),
+        "position_span_px": [float(v) for v in np.ptp(result.positions, axis=0)] if len(result.positions) else None,
+        "epochs": max((len(column) for column in result.history.values()), default=0),
+        "last": {name: float(column[-1]) for name, column in result.history.items() if len(column)},
+        "error": result.error is not None,
+        "geometry": _geometry(result.geometry),
+        "flags": list(result.flags),
+    }
+
+
+def probe_diameter(probe: NDArray[Any], fraction: float = 0.9) -> float:
+    """Diameter, in pixels, of the circle around the centre of mass that holds ``fraction`` of the energy of all modes (P, N, N)."""
+    energy = np.sum(np.abs(probe) ** 2, axis=0, dtype=np.float64)
+    y, x = np.indices(energy.shape)
+    total = energy.sum()
+    radius = np.hypot(y - (energy * y).sum() / total, x - (energy * x).sum() / total).ravel()
+    order = np.argsort(radius)
+    within = np.cumsum(energy.ravel()[order])
+    return float(2 * radius[order][np.searchsorted(within, fraction * within[-1])])
+
+
+def _arrays(path: Path, kind: str) -> list[dict[str, Any]]:
+    """Name, shape and type of every array in the file; HDF5 groups are walked."""
+    if kind == "npz":
+        with open_npz(path) as source:
+            return [_line(name, header.shape, header.dtype) for name, header in source.headers().items()]
+    if kind == "npy":
+        return []
+    found: list[dict[str, Any]] = []
+
+    def visit(name: str, item: Any) -> None:
+        if hasattr(item, "dtype"):
+            found.append(_line(name, item.shape or (), item.dtype))
+
+    with open_hdf5(path) as file:
+        file.visititems(visit)
+    return found
+
+
+def _line(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+    kind = "Python objects (pickled; never read)" if dtype.hasobject and dtype.metadata is None else str(dtype)
+    return {"name": name, "shape": list(shape), "dtype": "text" if dtype.metadata is not None else kind}
+
+
+def _geometry(geometry: Geometry | None) -> dict[str, Any] | None:
+    if geometry is None:
+        return None
+    pixel = geometry.detector_pixel_m
+    return {
+        "energy_eV": geometry.energy_eV,
+        "wavelength_m": geometry.wavelength_m,
+        "distance_m": geometry.distance_m,
+        "detector_pixel_m": None if pixel is None else list(pixel),
+        "orientation": geometry.orientation,
+    }
+
+
+def _photons(scan: Scan) -> tuple[dict[str, float], dict[str, Any]]:
+    """Photons per pattern over the valid pixels, and what else one pass over the counts tells."""
+    counts, mask = scan.counts, scan.mask
+    totals = np.empty(len(counts))
+    mean = np.zeros(counts.shape[1:])
+    zeros, valid, top, at_top, whole, whole_squares, masked_sum = 0, 0, 0.0, 0, True, True, 0.0
+    for part in chunks(counts):
+        frames = counts[part].astype(np.float64)
+        if mask is not None:
+            good = np.broadcast_to(mask if mask.ndim == 2 else mask[part], frames.shape)
+            finite = np.where(np.isfinite(frames), frames, 0.0)
+            masked_sum += float(finite[~good].sum())
+            frames = np.where(good, finite, 0.0)
+            valid += int(good.sum())
+            zeros -= int((~good).sum())
+        else:
+            valid += frames.size
+        totals[part] = frames.sum(axis=(1, 2))
+        mean += frames.sum(axis=0)
+        zeros += int((frames == 0).sum())
+        here = float(frames.max())
+        at_top = int((frames == here).sum()) + (at_top if here == top else 0) if here >= top else at_top
+        top = max(top, here)
+        if np.issubdtype(counts.dtype, np.floating):
+            whole = whole and bool((frames == np.rint(frames)).all())
+            square = frames**2
+            whole_squares = whole_squares and bool((np.abs(square - np.rint(square)) <= 1e-6 * square).all())
+    photons = {"mean": float(totals.mean()), "min": float(totals.min()), "max": float(totals.max())}
+    return photons, {
+        "totals": totals,
+        "mean": mean / len(counts),
+        "zeros": zeros / valid,
+        "max": top,
+        "at_max": at_top,
+        "whole": whole,
+        "whole_squares": whole_squares and not whole,
+        "masked_sum": masked_sum,
+    }
+
+
+def _nearest_step(positions: NDArray[np.float64]) -> float | None:
+    """Median distance to the nearest other position, in pixels; repeated positions count once."""
+    from scipy.spatial import cKDTree
+
+    distinct = np.unique(positions, axis=0)
+    if len(distinct) < 2:
+        return None
+    return float(np.median(cKDTree(distinct).query(distinct, k=2)[0][:, 1]))
+
+
+def _notes(scan: Scan, about: dict[str, Any], look: dict[str, Any]) -> list[str]:
+    """Sentences on what looks unusual; each says what was seen, so that a person can judge."""
+    totals: NDArray[np.float64] = look["totals"]
+    notes = [*_domain_notes(scan, look), *_centre_notes(scan, look["mean"])]
+    if dead := int((totals == 0).sum()):
+        notes.append(f"{dead} patterns hold no photon at all (first: {int(np.argmax(totals == 0))}).")
+    median = float(np.median(totals))
+    spread = 1.4826 * float(np.median(np.abs(totals - median)))
+    far = (np.abs(totals - median) > 10 * spread) & (np.abs(totals - median) > 0.5 * median) & (totals > 0)
+    if far.any():
+        notes.append(f"{int(far.sum())} patterns have totals far from the median {median:.4g} (first: {int(np.argmax(far))}).")
+    repeated = len(scan) - len(np.unique(scan.positions, axis=0))
+    if repeated:
+        notes.append(f"{repeated} positions repeat an earlier one.")
+    if look["max"] >= 255 and look["at_max"] > max(20, 1e-6 * scan.counts.size):
+        notes.append(f"{look['at_max']} pixels share the largest count {look['max']:g}: is the detector saturated there?")
+    if scan.probe is None:
+        notes.append("there is no probe to start from; reconstruct with probe='estimate' (--probe estimate) or a file.")
+    if about["overlap"] is not None and about["overlap"] < 0.4:
+        notes.append(f"the linear overlap is only {about['overlap']:.0%}; 60 % or more makes the problem well posed.")
+    if scan.mask is not None and about["masked_fraction"] > 0.5 and look["masked_sum"] > totals.sum():
+        notes.append("most pixels are masked and the masked ones hold most photons: is the mask inverted? (mask_means='bad')")
+    if scan.truth is not None and np.ptp(np.abs(scan.truth.values)) == 0 and np.ptp(np.angle(scan.truth.values)) == 0:
+        notes.append("the true object is flat: perhaps it is only a first guess (use_truth=False).")
+    return notes
+
+
+def _domain_notes(scan: Scan, look: dict[str, Any]) -> list[str]:
+    if look["whole_squares"]:
+        return ["the counts are not whole numbers but their squares are: are they amplitudes? (domain='amplitude')"]
+    if not look["whole"]:
+        return [
+            "the counts are not whole numbers: normalised, background-subtracted or noise-free data? Poisson weights then are approximate."
+        ]
+    return []
+
+
+def _centre_notes(scan: Scan, mean: NDArray[np.float64]) -> list[str]:
+    """Whether zero frequency, or the probe, seems to lie elsewhere than at [N // 2, N // 2]."""
+    notes: list[str] = []
+    n = scan.size
+    y, x = np.indices((n, n)) - n // 2
+    near = np.hypot(y, x) <= n / 4
+    # Where much is masked, what is left says little about the whole pattern.
+    total = float(mean.sum()) if scan.mask is None or scan.mask.mean() > 0.75 else 0.0
+    at_centre, at_corner = float(mean[near].sum()), float(np.fft.ifftshift(mean)[near].sum())
+    if total > 0 and at_corner > 2 * at_centre:
+        notes.append("most photons lie at the corners of the mean pattern: is zero frequency at pixel [0, 0]? (corner_centred=True)")
+    elif total > 0:
+        away = float((mean * y).sum() / total), float((mean * x).sum() / total)
+        if np.hypot(*away) > max(2.0, n / 32):
+            notes.append(f"the mean pattern's centre of mass lies {away[0]:.1f}, {away[1]:.1f} px (y, x) from zero frequency.")
+    if scan.probe is not None:
+        energy = np.sum(np.abs(scan.probe) ** 2, axis=0)
+        if float(np.fft.ifftshift(energy)[near].sum()) > 2 * float(energy[near].sum()):
+            notes.append("the probe's energy lies at the corners of its array; expected it in the middle.")
+    return notes

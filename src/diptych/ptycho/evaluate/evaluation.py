@@ -1,0 +1,256 @@
+"""The door of the evaluation: a reconstruction against a truth, or two halves of its data against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.evaluate import metrics
+from diptych.ptycho.evaluate.align import Alignment, align
+from diptych.ptycho.evaluate.gauge import resolve_gauge
+from diptych.ptycho.evaluate.halves import half_scan_frc, scanned_box
+from diptych.ptycho.evaluate.options import EvaluationOptions
+from diptych.ptycho.evaluate.report import Collector, Detail, Metrics, UndefinedMetricError
+from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation, Threshold, fourier_ring_correlation
+from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+
+if TYPE_CHECKING:
+    from diptych.runtime.progress import ProgressCallback
+
+_PIXEL_TOLERANCE = 0.01
+
+
+def evaluate(
+    result: Reconstruction | Canvas | str | Path,
+    truth: Canvas | Scan | Reconstruction | str | Path | None = None,
+    options: EvaluationOptions | None = None,
+    **overrides: Any,
+) -> Metrics:
+    """How far a reconstruction is from the truth, after removing only what the data leave free.
+
+    Parameters
+    ----------
+    result : Reconstruction, Canvas or path
+        The complex object; a path is loaded.
+    truth : Canvas, Scan, Reconstruction or path
+        The true object: a canvas, a scan that carries its truth, or a reference reconstruction.
+    options : EvaluationOptions, optional
+        Gauge, convention, area.
+    **overrides
+        Single options by name.
+
+    Returns
+    -------
+    Metrics
+        Under the textbook convention: ``complex_error``, ``phase_rms_rad``, ``amplitude_`` and ``phase_`` ``mae``, ``psnr``
+        (peak 1), ``ssim``, ``ms_ssim``, and ``frc50``, ``frc1over7`` of the complex field (fractions of Nyquist) with their
+        half-period resolutions in px and m. Under ptychopinn's: see :mod:`diptych.ptycho.evaluate.ptychopinn`.
+
+    Raises
+    ------
+    InputError
+        If there is no truth, the images do not overlap or disagree about the pixel size, or an option is wrong.
+    """
+    options = _options(options, overrides)
+    subject = _subject(result)
+    reference, positions = _reference(truth)
+    image = subject if isinstance(subject, Canvas) else subject.object
+    positions = positions if isinstance(subject, Canvas) else subject.positions
+    _same_pixels(image, reference)
+    box = scanned_box(positions) if options.crop == "scan" and positions is not None else None
+    gauge, why = resolve_gauge(options.gauge, subject)
+    values: dict[str, float] = {}
+    details: dict[str, Detail] = {}
+    curves: dict[str, RingCorrelation] = {}
+    alignment: Alignment | None = None
+    if options.convention != "ptychopinn":
+        alignment = align(image, reference, box, gauge, options.max_shift)
+        collector, curves = _textbook(alignment, why, image.pixel_m or reference.pixel_m)
+        values |= collector.values
+        details |= collector.details
+    if options.convention != "textbook":
+        from diptych.ptycho.evaluate.ptychopinn import ptychopinn_metrics
+
+        collector = ptychopinn_metrics(image, reference, box)
+        values |= collector.values
+        details |= collector.details
+    return Metrics(values, details, alignment, curves)
+
+
+def evaluate_without_truth(
+    scan: Scan | str | Path,
+    result: Reconstruction | str | Path | None = None,
+    options: EvaluationOptions | None = None,
+    *,
+    reconstruct: Callable[[Scan], Reconstruction] | None = None,
+    progress: ProgressCallback | None = None,
+    **overrides: Any,
+) -> Metrics:
+    """Resolution of a measured scan: reconstruct two halves of the data and correlate them.
+
+    Parameters
+    ----------
+    scan : Scan or path
+        M patterns of N x N counts.
+    result : Reconstruction or path, optional
+        The halves are reconstructed with the options that made it; without it, with the defaults.
+    options : EvaluationOptions, optional
+        ``split``, ``gauge``, ``crop``, ``max_shift`` and ``seed`` act.
+    reconstruct : callable, optional
+        Turns a scan into a Reconstruction; :func:`diptych.reconstruct` by default.
+    progress : callable, optional
+        Progress of the two reconstructions.
+    **overrides
+        Single options by name.
+
+    Returns
+    -------
+    Metrics
+        ``frc1over7`` and ``frc_half_bit`` (fractions of Nyquist), the half-period resolution in px and m, and
+        ``half_difference``, the relative difference of the halves.
+
+    Raises
+    ------
+    InputError
+        If the scan cannot be halved, or an option is wrong.
+    """
+    options = _options(options, overrides)
+    data: Scan = _loaded(scan, "scan", Scan)
+    if reconstruct is None:
+        reconstruct = _as_before(None if result is None else _loaded(result, "result", Reconstruction), progress)
+    halves = half_scan_frc(
+        data, reconstruct, split=options.split, gauge=options.gauge, crop=options.crop, max_shift=options.max_shift, seed=options.seed
+    )
+    alignment = halves.alignment
+    collector = Collector(Detail("textbook", halves.gauge, alignment.truth.extent))
+    collector.add("half_difference", lambda: metrics.complex_error(alignment.result.values, alignment.truth.values))
+    curve = _attempt(lambda: halves.curve)
+    _add_resolution(collector, curve, {"frc1over7": ONE_SEVENTH, "frc_half_bit": "half-bit"}, halves.note)
+    return Metrics(collector.values, collector.details, alignment, {"halves": curve} if isinstance(curve, RingCorrelation) else {})
+
+
+def _textbook(alignment: Alignment, gauge: str, pixel_m: tuple[float, float] | None) -> tuple[Collector, dict[str, RingCorrelation]]:
+    image, truth = alignment.result.values, alignment.truth.values
+    collector = Collector(Detail("textbook", gauge, alignment.truth.extent))
+    difference = metrics.phase_difference(image, truth)
+    phase, true_phase = metrics.phases(image, truth)
+    collector.add("complex_error", lambda: metrics.complex_error(image, truth))
+    collector.add("phase_rms_rad", lambda: float(np.sqrt(np.mean(difference**2))), unit="rad")
+    channels = {"amplitude": (np.abs(image), np.abs(truth), ""), "phase": (phase, true_phase, "rad")}
+    for name, (a, b, unit) in channels.items():
+        _add_channel(collector, name, a, b, unit)
+    curve = _attempt(lambda: fourier_ring_correlation(truth, image, pixel_m=pixel_m, label="result against truth"))
+    _add_resolution(collector, curve, {"frc50": 0.5, "frc1over7": ONE_SEVENTH})
+    return collector, {"truth": curve} if isinstance(curve, RingCorrelation) else {}
+
+
+def _add_channel(collector: Collector, name: str, image: metrics.Image, truth: metrics.Image, unit: str) -> None:
+    extent = metrics.data_range(truth)
+    collector.add(f"{name}_mae", lambda: metrics.mean_absolute_error(image, truth), unit=unit)
+    collector.add(f"{name}_psnr", lambda: metrics.psnr(image, truth), unit="dB", data_range=1.0)
+    collector.add(f"{name}_ssim", lambda: metrics.ssim(image, truth, extent), data_range=extent)
+    collector.add(f"{name}_ms_ssim", lambda: metrics.ms_ssim(image, truth, extent), data_range=extent)
+
+
+def _attempt(compute: Callable[[], RingCorrelation]) -> RingCorrelation | UndefinedMetricError:
+    try:
+        return compute()
+    except UndefinedMetricError as error:
+        return error
+
+
+def _add_resolution(
+    collector: Collector, curve: RingCorrelation | UndefinedMetricError, thresholds: dict[str, Threshold], note: str | None = None
+) -> None:
+    """Crossing and half-period resolution at each threshold; the reason when there is no curve."""
+
+    def read(method: Callable[[RingCorrelation, Threshold], float], threshold: Threshold) -> float:
+        if isinstance(curve, UndefinedMetricError):
+            raise curve
+        return method(curve, threshold)
+
+    for key, threshold in thresholds.items():
+        collector.add(key, partial(read, RingCorrelation.crossing, threshold), unit="of Nyquist", note=note)
+        if collector.values[key] == 1.0:
+            collector.remark(key, "the correlation stays above the threshold up to Nyquist: the pixel limits the resolution")
+        collector.add(f"{key}_half_period_px", partial(read, RingCorrelation.half_period_px, threshold), unit="px")
+        collector.add(f"{key}_half_period_m", partial(read, RingCorrelation.half_period_m, threshold), unit="m")
+
+
+def _options(options: EvaluationOptions | None, overrides: dict[str, Any]) -> EvaluationOptions:
+    return (options or EvaluationOptions()).with_changes(**overrides) if overrides else options or EvaluationOptions()
+
+
+def _as_before(result: Reconstruction | None, progress: ProgressCallback | None) -> Callable[[Scan], Reconstruction]:
+    """The front door's ``reconstruct`` with the options that made ``result``."""
+    from diptych.ptycho.iterative.options import ReconstructionOptions
+    from diptych.ptycho.reconstruct import reconstruct
+
+    recorded = {} if result is None else result.provenance.get("options", {})
+    options = ReconstructionOptions.build(recorded, origin="options recorded in the result")
+    return lambda scan: reconstruct(scan, options=options, progress=progress)
+
+
+def _loaded(value: Any, what: str, kind: type[Any]) -> Any:
+    """``value``, or what its file holds; raises InputError when that is not a ``kind``."""
+    found = value
+    if isinstance(value, str | Path):
+        from diptych.ptycho.io import load
+
+        found = load(value)
+    if not isinstance(found, kind):
+        where = f"{value}: holds" if isinstance(value, str | Path) else f"evaluate: {what} is"
+        raise InputError(f"{where} a {type(found).__name__}; expected {_ARTICLES[kind]} as the {what}.")
+    return found
+
+
+_ARTICLES: dict[type[Any], str] = {Scan: "a Scan (diffraction counts)", Reconstruction: "a Reconstruction"}
+
+
+def _subject(result: Any) -> Reconstruction | Canvas:
+    if isinstance(result, Canvas):
+        return result
+    found: Reconstruction = _loaded(result, "result", Reconstruction)
+    return found
+
+
+def _reference(truth: Any) -> tuple[Canvas, NDArray[np.float64] | None]:
+    """The true object and, where known, the scan positions."""
+    if truth is None:
+        raise InputError(
+            "evaluate: there is no truth to compare with; pass a Canvas, a simulated Scan or a file (--truth FILE), or use "
+            "evaluate_without_truth(scan) (--scan FILE) for the resolution of measured data."
+        )
+    origin = f"{truth}: " if isinstance(truth, str | Path) else "evaluate: "
+    if isinstance(truth, str | Path):
+        from diptych.ptycho.io import load
+
+        truth = load(truth)
+    if isinstance(truth, Canvas):
+        return truth, None
+    if isinstance(truth, Reconstruction):
+        return truth.object, truth.positions
+    if not isinstance(truth, Scan):
+        raise InputError(f"{origin}the truth is a {type(truth).__name__}; expected a Canvas, a Scan with its truth or a Reconstruction.")
+    if truth.truth is None:
+        raise InputError(
+            f"{origin}the scan {truth.name!r} carries no true object; expected a simulated scan, a Canvas or a reference "
+            "result. For measured data use evaluate_without_truth(scan) (--scan FILE)."
+        )
+    return truth.truth, truth.positions
+
+
+def _same_pixels(image: Canvas, reference: Canvas) -> None:
+    if image.pixel_m is None or reference.pixel_m is None:
+        return
+    if not np.allclose(image.pixel_m, reference.pixel_m, rtol=_PIXEL_TOLERANCE, atol=0):
+        raise InputError(
+            f"evaluate: result pixels are {image.pixel_m[0]:.4g} x {image.pixel_m[1]:.4g} m, the truth's {reference.pixel_m[0]:.4g} x "
+            f"{reference.pixel_m[1]:.4g} m; expected the same. Resample one of them."
+        )

@@ -1,0 +1,160 @@
+"""Textbook image metrics on an aligned result and its truth. All take (H, W) arrays on the same pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.ptycho.evaluate.report import UndefinedMetricError
+
+Image = NDArray[np.floating[Any]]
+Field = NDArray[np.complexfloating[Any, Any]]
+
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the five scales (Wang, Simoncelli and Bovik 2003)."""
+
+MS_SSIM_SMALLEST = 11 * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
+"""Side below which the 11-pixel window does not fit the coarsest scale: 176."""
+
+_SSIM_K = (0.01, 0.03)
+_SSIM_WINDOW = 7
+
+
+def complex_error(result: Field, truth: Field) -> float:
+    """Relative error of the complex field, ||result - truth|| / ||truth||."""
+    return float(np.linalg.norm(result - truth) / np.linalg.norm(truth))
+
+
+def phase_difference(result: Field, truth: Field) -> Image:
+    """Phase of result minus phase of truth, wrapped to (-pi, pi], rad."""
+    return np.asarray(np.angle(result * truth.conj()))
+
+
+def phases(result: Field, truth: Field) -> tuple[Image, Image]:
+    """Phases of result and truth without false jumps, rad.
+
+    The truth's phase is unwrapped only where it wraps; the result's is the truth's plus the wrapped difference, so that a
+    wrap of either alone is no error.
+    """
+    reference = np.asarray(np.angle(truth))
+    if wraps(reference):
+        from skimage.restoration import unwrap_phase
+
+        reference = np.asarray(unwrap_phase(reference))  # type: ignore[no-untyped-call]
+        reference -= 2 * np.pi * np.rint(reference.mean() / (2 * np.pi))
+    return reference + phase_difference(result, truth), reference
+
+
+def wraps(phase: Image) -> bool:
+    """Whether neighbouring pixels of a phase differ by more than pi anywhere."""
+    return any(bool((np.abs(np.diff(phase, axis=axis)) > np.pi).any()) for axis in (0, 1))
+
+
+def data_range(reference: Image) -> float:
+    """Largest minus smallest value."""
+    return float(np.ptp(reference))
+
+
+def mean_absolute_error(image: Image, reference: Image) -> float:
+    """Mean of |image - reference|."""
+    return float(np.abs(image - reference).mean())
+
+
+def mean_square_error(image: Image, reference: Image) -> float:
+    """Mean of (image - reference)^2."""
+    return float(np.mean((np.asarray(image, np.float64) - reference) ** 2))
+
+
+def psnr(image: Image, reference: Image, peak: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB, 20 log10(peak / rms difference); infinite for equal images."""
+    rms = math.sqrt(mean_square_error(image, reference))
+    return math.inf if rms == 0 else 20 * math.log10(peak / rms)
+
+
+def ssim(image: Image, reference: Image, range_: float) -> float:
+    """Structural similarity, scikit-image's definition with its 7 x 7 uniform window (Wang et al. 2004).
+
+    Parameters
+    ----------
+    image, reference : (H, W)
+        Images.
+    range_ : float
+        Range of the data that sets the stabilising constants.
+
+    Raises
+    ------
+    UndefinedMetricError
+        If the range is 0 or the images are smaller than the window.
+    """
+    from skimage.metrics import structural_similarity
+
+    _demand_range(range_)
+    if min(image.shape) < _SSIM_WINDOW:
+        raise UndefinedMetricError(f"images of {image.shape[0]} x {image.shape[1]} px are smaller than the window of {_SSIM_WINDOW} px")
+    return float(structural_similarity(reference, image, data_range=range_))  # type: ignore[no-untyped-call]
+
+
+def ms_ssim(image: Image, reference: Image, range_: float) -> float:
+    """Multi-scale structural similarity of Wang, Simoncelli and Bovik (2003).
+
+    Gaussian window of 11 pixels and sigma 1.5; contrast-structure at five scales, luminance at the coarsest; each scale is the
+    last one averaged over 2 x 2 pixels.
+
+    Parameters
+    ----------
+    image, reference : (H, W)
+        Images of at least 176 pixels a side.
+    range_ : float
+        Range of the data that sets the stabilising constants.
+
+    Raises
+    ------
+    UndefinedMetricError
+        If the range is 0, a side is under 176 pixels, or the images are anticorrelated at some scale (a power of a negative number).
+    """
+    _demand_range(range_)
+    if min(image.shape) < MS_SSIM_SMALLEST:
+        raise UndefinedMetricError(
+            f"the area of {image.shape[0]} x {image.shape[1]} px is under {MS_SSIM_SMALLEST} px a side, which 5 scales of "
+            "an 11 px window need"
+        )
+    a: Image = np.asarray(image, np.float64)
+    b: Image = np.asarray(reference, np.float64)
+    value = 1.0
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
+        luminance, structure = ssim_parts(a, b, range_)
+        last = scale == len(MS_SSIM_WEIGHTS) - 1
+        term = float((luminance * structure).mean() if last else structure.mean())
+        if term < 0:
+            raise UndefinedMetricError(f"the images are anticorrelated at scale {scale + 1} of {len(MS_SSIM_WEIGHTS)}")
+        value *= term**weight
+        a, b = halve(a), halve(b)
+    return value
+
+
+def ssim_parts(image: Image, reference: Image, range_: float) -> tuple[Image, Image]:
+    """Luminance and contrast-structure maps of SSIM under an 11-pixel Gaussian window of sigma 1.5, where the window fits."""
+    from scipy.ndimage import gaussian_filter
+
+    def mean(field: Image) -> Image:
+        return np.asarray(gaussian_filter(field, 1.5, truncate=3.5)[5:-5, 5:-5])
+
+    c1, c2 = ((k * range_) ** 2 for k in _SSIM_K)
+    ma, mb = mean(image), mean(reference)
+    variances = mean(image * image) - ma * ma + mean(reference * reference) - mb * mb
+    covariance = mean(image * reference) - ma * mb
+    return (2 * ma * mb + c1) / (ma * ma + mb * mb + c1), (2 * covariance + c2) / (variances + c2)
+
+
+def halve(image: Image) -> Image:
+    """Mean over 2 x 2 blocks; an odd last row or column is left out."""
+    h, w = image.shape[0] // 2, image.shape[1] // 2
+    return np.asarray(image[: 2 * h, : 2 * w].reshape(h, 2, w, 2).mean(axis=(1, 3)))
+
+
+def _demand_range(range_: float) -> None:
+    if not range_ > 0:
+        raise UndefinedMetricError("the truth is flat: its range is 0")

@@ -1,0 +1,172 @@
+"""Fourier ring correlation and the resolution read from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.evaluate.report import UndefinedMetricError
+
+Threshold = float | str
+"""A constant between 0 and 1, or ``"half-bit"``."""
+
+ONE_SEVENTH = 1 / 7
+"""Threshold for two independent halves of the data (Rosenthal and Henderson 2003)."""
+
+FLAT = 1e-5
+"""Standard deviation over rms below which an image is taken for flat: what single precision leaves of a constant."""
+
+_SMALLEST = 16
+_FEWEST = 8.0
+
+
+@dataclass(frozen=True, eq=False)
+class RingCorrelation:
+    """Correlation of two images, ring by ring in Fourier space.
+
+    Parameters
+    ----------
+    frequency : (R,) float64
+        Middle of each ring as a fraction of the Nyquist frequency (0.5 cycles per pixel), from the first ring beyond zero
+        frequency to Nyquist.
+    correlation : (R,) float64
+        Real part of the normalised correlation, -1 to 1.
+    samples : (R,) float64
+        Independent Fourier samples per ring: its pixels, fewer by what the window correlates.
+    pixel_m : float, optional
+        Pixel in metres; the larger one where height and width differ.
+    label : str
+        What figures call the curve.
+    """
+
+    frequency: NDArray[np.float64]
+    correlation: NDArray[np.float64]
+    samples: NDArray[np.float64]
+    pixel_m: float | None = None
+    label: str = "FRC"
+
+    def threshold(self, threshold: Threshold) -> NDArray[np.float64]:
+        """The threshold at every ring: a constant, or van Heel and Schatz's (2005) half-bit curve."""
+        if threshold == "half-bit":
+            root = np.sqrt(self.samples)
+            return (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
+        if isinstance(threshold, str) or not 0 < threshold < 1:
+            raise InputError(f"resolution: threshold is {threshold!r}; expected a number between 0 and 1, or 'half-bit'.")
+        return np.full(len(self.frequency), float(threshold))
+
+    def crossing(self, threshold: Threshold = ONE_SEVENTH) -> float:
+        """Frequency, as a fraction of Nyquist, where the curve first falls below the threshold (linear interpolation); 1 if never.
+
+        The innermost rings, of under 8 independent samples, do not end the search when they lie below: there a single sample
+        decides.
+
+        Raises
+        ------
+        UndefinedMetricError
+            If the curve starts below the threshold.
+        """
+        excess = self.correlation - self.threshold(threshold)
+        start = int(np.argmax((excess >= 0) | (self.samples >= _FEWEST)))
+        if excess[start] < 0:
+            raise UndefinedMetricError(f"the correlation starts below the threshold ({_name(threshold)}): nothing is resolved")
+        below = np.flatnonzero(excess[start:] < 0)
+        if not len(below):
+            return 1.0
+        i = start + int(below[0])
+        share = excess[i - 1] / (excess[i - 1] - excess[i])
+        return float(self.frequency[i - 1] + share * (self.frequency[i] - self.frequency[i - 1]))
+
+    def half_period_px(self, threshold: Threshold = ONE_SEVENTH) -> float:
+        """Half-period resolution in pixels, 1 / crossing: 1 at Nyquist."""
+        return 1 / self.crossing(threshold)
+
+    def half_period_m(self, threshold: Threshold = ONE_SEVENTH) -> float:
+        """Half-period resolution in metres. Raises UndefinedMetricError when the pixel size is not known."""
+        if self.pixel_m is None:
+            raise UndefinedMetricError("the pixel size is not known (no geometry)")
+        return self.half_period_px(threshold) * self.pixel_m
+
+
+def fourier_ring_correlation(
+    first: NDArray[Any],
+    second: NDArray[Any],
+    *,
+    window: bool = True,
+    pixel_m: float | tuple[float, float] | None = None,
+    label: str = "FRC",
+) -> RingCorrelation:
+    """Fourier ring correlation of two registered images.
+
+    Re sum(F1 conj F2) / sqrt(sum |F1|^2 sum |F2|^2) over rings one pixel wide of the shorter side's spectrum (Saxton and
+    Baumeister 1982), after removing the mean and, by default, under a Hann window: without one, the edges that both images
+    share correlate at all frequencies.
+
+    Parameters
+    ----------
+    first, second : (H, W) real or complex
+        Images on the same pixels.
+    window : bool
+        Apply the Hann window.
+    pixel_m : float or (float, float), optional
+        Pixel size in metres.
+    label : str
+        What figures call the curve.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    UndefinedMetricError
+        If an image is flat, or a side is under 16 pixels.
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    if first.shape != second.shape or first.ndim != 2:
+        raise InputError(f"resolution: the images have shapes {first.shape} and {second.shape}; expected two of the same (height, width).")
+    if min(first.shape) < _SMALLEST:
+        raise UndefinedMetricError(f"the area of {first.shape[0]} x {first.shape[1]} px is under {_SMALLEST} px a side: too few rings")
+    weights = [np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in first.shape]
+    w = weights[0][:, None] * weights[1]
+    spectra = [np.fft.fft2(_fluctuation(image, w) * w) for image in (first, second)]
+    ring = ring_index(first.shape)
+    count = min(first.shape) // 2 + 1
+    power = [ring_sum(np.abs(f) ** 2, ring)[1:count] for f in spectra]
+    cross = ring_sum((spectra[0] * spectra[1].conj()).real, ring)[1:count]
+    norm = np.sqrt(power[0] * power[1])
+    # The window correlates neighbouring samples; of these a ring, one sample thick, holds only those along it.
+    independent = math.sqrt(math.prod(float(np.mean(v**2) ** 2 / np.mean(v**4)) for v in weights))
+    return RingCorrelation(
+        frequency=np.arange(1, count) / (min(first.shape) / 2),
+        correlation=np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 0),
+        samples=np.maximum(ring_sum(np.ones(first.shape), ring)[1:count] * independent, 1.0),
+        pixel_m=None if pixel_m is None else float(np.max(pixel_m)),
+        label=label,
+    )
+
+
+def ring_index(shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Ring of each pixel of an FFT: its frequency in cycles per shorter side, rounded."""
+    fy, fx = (np.fft.fftfreq(n) * min(shape) for n in shape)
+    ring: NDArray[np.intp] = np.rint(np.hypot(fy[:, None], fx)).astype(np.intp)
+    return ring
+
+
+def ring_sum(values: NDArray[np.floating[Any]], ring: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Sum of ``values`` over every ring."""
+    return np.asarray(np.bincount(ring.ravel(), values.ravel()), np.float64)
+
+
+def _fluctuation(image: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
+    fluctuation = image - (weights * image).sum() / weights.sum()
+    # Against the rms of the image itself: a constant leaves only rounding.
+    if np.linalg.norm(weights * fluctuation) <= FLAT * np.linalg.norm(weights * image):
+        raise UndefinedMetricError("an image is flat: it holds no structure to correlate")
+    return np.asarray(fluctuation)
+
+
+def _name(threshold: Threshold) -> str:
+    return threshold if isinstance(threshold, str) else f"{threshold:.3g}"

@@ -1,0 +1,241 @@
+"""From what a file stores to what a Scan holds: axis order, domain, invalid pixels, orientation and units.
+
+Every step that changes a number returns a sentence saying so; the sentences end up in ``scan.metadata["conversions"]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.scan import Geometry
+
+Domain = Literal["counts", "amplitude"]
+Mask = NDArray[np.bool_]
+
+_CHUNK_BYTES = 64 * 2**20
+_LENGTHS = {"m": 1.0, "um": 1e-6, "nm": 1e-9}
+
+
+def chunks(array: NDArray[Any]) -> Iterator[slice]:
+    """Slices along the first axis, each of some 64 MB, so that temporaries stay small."""
+    step = max(1, _CHUNK_BYTES // max(1, array[:1].size * 8))
+    for start in range(0, len(array), step):
+        yield slice(start, min(start + step, len(array)))
+
+
+def arrange_axes(values: NDArray[Any], patterns: int, axes: str, where: str, key: str) -> tuple[NDArray[Any], list[str]]:
+    """Patterns as (M, N, N).
+
+    Parameters
+    ----------
+    values : (M, N, N) or (N, N, M), with or without a trailing axis of length 1
+        As stored.
+    patterns : int
+        M, the number of positions: it tells which axis counts the patterns.
+    axes : {"auto", "MHW", "HWM"}
+        What the user or the file says.
+    where, key : str
+        What messages call the file and the array.
+
+    Raises
+    ------
+    InputError
+        If no axis has length M, both the first and the last have it and nothing says which, or patterns are not square.
+    """
+    stored = values.shape
+    if values.ndim == 4 and 1 in (stored[-1], stored[1]):
+        values = values[..., 0] if stored[-1] == 1 else values[:, 0]
+    if values.ndim != 3:
+        kind = " (grouped patterns?)" if values.ndim == 4 else ""
+        raise InputError(f"{where}: {key!r} has shape {stored}{kind}; expected three axes, (patterns, N, N) or (N, N, patterns).")
+    if 0 in values.shape or patterns == 0:
+        raise InputError(f"{where}: the scan is empty ({key!r} has shape {stored}, {patterns} positions); expected at least one pattern.")
+    first, last = values.shape[0] == patterns, values.shape[2] == patterns
+    if not (first or last):
+        raise InputError(
+            f"{where}: {key!r} has shape {stored} but there are {patterns} positions (xcoords); expected one axis of length {patterns}."
+        )
+    if axes == "auto":
+        first, last = first and values.shape[1] == values.shape[2], last and values.shape[0] == values.shape[1]
+        if first and last:
+            raise InputError(
+                f"{where}: {key!r} has shape {stored}, as many patterns as pixels, so the file does not tell which axis counts the "
+                "patterns; pass axes='MHW' (--axes MHW) for (pattern, y, x), or axes='HWM' (--axes HWM) for (y, x, pattern)."
+            )
+        axes = "HWM" if last else "MHW"
+    if not (first if axes == "MHW" else last):
+        named = "(pattern, y, x), patterns square" if axes == "MHW" else "(y, x, pattern), patterns square"
+        raise InputError(f"{where}: {key!r} has shape {stored} with {patterns} positions; expected {named}. Crop or pad the patterns.")
+    if axes == "HWM":
+        return np.ascontiguousarray(np.moveaxis(values, 2, 0)), [f"{key} transposed from (y, x, pattern) to (pattern, y, x)"]
+    return values, []
+
+
+def settle_invalid(values: NDArray[Any], mask: Mask | None, options: LoadOptions) -> tuple[NDArray[Any], Mask | None, list[str]]:
+    """Mask invalid values and clip negative ones, where the options ask for it.
+
+    Invalid is: not finite, negative (unless clipped), or the largest number of an integer type of 16 bits or more - the sentinel
+    that detectors write for bad pixels. Masked values become 0, so that nothing downstream meets a NaN. Pixels that are invalid in
+    all patterns or in none make an (N, N) mask, others an (M, N, N) one.
+    """
+    if not (options.mask_invalid or options.clip_negative):
+        return values, mask, []
+    out = values.copy()
+    clipped, found = 0, 0
+    good: list[Mask] = []
+    for part in chunks(values):
+        bad = ~np.isfinite(values[part]) | sentinel(values[part])
+        negative = (values[part] < 0) & ~bad
+        if options.clip_negative:
+            clipped += int(negative.sum())
+            out[part][negative] = 0
+        else:
+            bad |= negative
+        if options.mask_invalid:
+            found += int(bad.sum())
+            out[part][bad] = 0
+            good.append(~bad)
+    said = [f"{clipped} negative values set to 0"] if clipped else []
+    if found:
+        added = np.concatenate(good)
+        if np.array_equal(added.all(axis=0), added.any(axis=0)):
+            added = added[0]
+        mask = added if mask is None else mask & added
+        said.append(f"{found} invalid values masked")
+    return out, mask, said
+
+
+def refuse_signed_sentinel(values: NDArray[Any], mask: Mask | None, where: str) -> None:
+    """Raise when valid values hold the largest number of a signed integer type: as float32 counts it would pass unnoticed."""
+    if not np.issubdtype(values.dtype, np.signedinteger):
+        return
+    for part in chunks(values):
+        found = sentinel(values[part])
+        if mask is not None:
+            found &= mask if mask.ndim == 2 else mask[part]
+        if found.any():
+            i, y, x = (int(v[0]) for v in np.nonzero(found))
+            raise InputError(
+                f"{where}: {int(found.sum())} valid counts equal the largest number of {values.dtype} (first at pattern {i + part.start}, "
+                f"pixel (y {y}, x {x})): a sentinel that detectors write for bad pixels. Mask those pixels, or pass mask_invalid=True "
+                "(--mask-invalid)."
+            )
+
+
+def sentinel(values: NDArray[Any]) -> Mask:
+    """True where a value is the largest number of its integer type (16 bits or more): the mark of a bad pixel."""
+    if np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize > 1:
+        found: Mask = values == np.iinfo(values.dtype).max
+        return found
+    return np.zeros(values.shape, bool)
+
+
+def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) -> tuple[NDArray[Any], list[str]]:
+    """Counts from stored values.
+
+    ``counts = (scale * amplitude)^2``, computed in float64 whatever the stored type, or ``scale * value`` in the counts domain. Where
+    every squared amplitude is a whole number within the rounding of the stored type, the counts are made exactly whole.
+
+    Returns
+    -------
+    counts : (M, N, N)
+        In the stored type for unscaled counts, else float32.
+    said : list of str
+        What was done.
+    """
+    if domain == "counts" and scale == 1.0:
+        return values, []
+    out = np.empty(values.shape, np.float32)
+    if domain == "counts":
+        for part in chunks(values):
+            out[part] = values[part].astype(np.float64) * scale
+        return out, [f"counts = {scale:g} * stored value"]
+    eps = float(np.finfo(values.dtype).eps) if np.issubdtype(values.dtype, np.floating) else 0.0
+    whole = True
+    for part in chunks(values):
+        if (values[part] < 0).any():
+            raise InputError(
+                f"{where}: some amplitudes are negative; expected square roots of counts. Pass clip_negative=True (--clip-negative)."
+            )
+        square = (values[part].astype(np.float64) * scale) ** 2
+        whole = whole and bool((np.abs(square - np.rint(square)) <= 4 * eps * square).all())
+        out[part] = square
+    if whole:
+        np.rint(out, out=out)
+    formula = "counts = amplitude^2" if scale == 1.0 else f"counts = ({scale:g} * amplitude)^2"
+    return out, [formula + (", rounded: all are whole numbers within the stored precision" if whole else "; they are not whole numbers")]
+
+
+def describe_values(values: NDArray[Any]) -> str:
+    """One clause on what stored values look like, from the first patterns, to help a user who must declare the domain."""
+    sample = values[:16].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0:
+        return "none of the first values is finite"
+    square = sample**2
+    if (sample == np.rint(sample)).all():
+        look = "all whole numbers, as counts are"
+    elif (np.abs(square - np.rint(square)) <= 4 * np.finfo(np.float32).eps * square).all():
+        look = "not whole numbers, but their squares are, as for amplitudes"
+    else:
+        look = "neither whole numbers nor square roots of them"
+    return f"the values ({values.dtype}, {sample.min():.3g} to {sample.max():.3g}) are {look}"
+
+
+def turn(frames: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Frames (..., y, x) turned: bit 4 of ``orientation`` transposes, then bit 2 flips y, then bit 1 flips x.
+
+    A flip keeps the zero frequency at [N // 2, N // 2]: for even N that is a reversal and a roll by one pixel.
+    """
+    if orientation & 4:
+        frames = np.swapaxes(frames, -1, -2)
+    for bit, axis in ((2, -2), (1, -1)):
+        if orientation & bit:
+            frames = np.flip(frames, axis)
+            if frames.shape[axis] % 2 == 0:
+                frames = np.roll(frames, 1, axis)
+    return np.ascontiguousarray(frames)
+
+
+def compose_turns(first: int, then: int) -> int:
+    """The one orientation that equals turning by ``first`` and then by ``then``."""
+    base = np.arange(9).reshape(3, 3)
+    both = turn(turn(base, first), then)
+    return next(code for code in range(8) if np.array_equal(turn(base, code), both))
+
+
+def pixel_positions(
+    y: NDArray[Any], x: NDArray[Any], options: LoadOptions, geometry: Geometry | None, size: int, where: str
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Positions (M, 2) float64, (y, x) in object pixels, from stored coordinates in the unit and axes the options state."""
+    said: list[str] = []
+    if options.swap_xy:
+        y, x = x, y
+        said.append("x and y of the positions exchanged")
+    positions = np.stack([y, x], axis=1).astype(np.float64)
+    if options.position_unit != "px":
+        pixel = geometry.object_pixel_m(size) if geometry is not None else None
+        if pixel is None:
+            raise InputError(
+                f"{where}: positions in {options.position_unit} need the object pixel, and the geometry is not complete; pass energy_eV, "
+                "distance_m and detector_pixel_m (--energy-eV, --distance-m, --detector-pixel-m)."
+            )
+        positions = positions * _LENGTHS[options.position_unit] / np.asarray(pixel)
+        said.append(f"positions converted from {options.position_unit} with an object pixel of {pixel[0]:.4g} x {pixel[1]:.4g} m")
+    elif np.isfinite(positions).all() and 0 < (span := float(np.ptp(positions, axis=0).max())) < 0.01:
+        raise InputError(
+            f"{where}: all {len(positions)} positions lie within {span:.3g} object pixels, so they look like metres; expected object "
+            "pixels. Pass position_unit='m' (--position-unit m) with the geometry (energy_eV, distance_m, detector_pixel_m)."
+        )
+    for flip, axis, name in ((options.flip_y, 0, "y"), (options.flip_x, 1, "x")):
+        if flip:
+            line = positions[:, axis]
+            positions[:, axis] = line.min() + line.max() - line
+            said.append(f"{name} of the positions mirrored about the middle of the scan")
+    return positions, said

@@ -1,0 +1,106 @@
+"""The small fields that scans and results share: probes, objects, geometry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.source import Source
+from diptych.ptycho.scan import Canvas, Geometry
+
+PROBE_KEYS = ("probe", "probeGuess", "reconstructed_probe")
+OBJECT_KEYS = ("object", "objectGuess", "reconstructed_object")
+
+_GEOMETRY_KEYS = {
+    "energy_eV": ("energy_eV", "photon_energy_eV", "probe_energy_ev", "probe_energy_eV"),
+    "distance_m": ("distance_m", "detector_distance_m", "detector_object_distance_m"),
+    "detector_pixel_m": ("detector_pixel_m", "detector_pixel_size_m"),
+}
+
+
+def probe_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]]:
+    """A probe as (modes, N, N): (N, N), (N, N, 1), (modes, N, N), and (1, ..., modes, N, N) are known forms.
+
+    Of a stack with several orthogonal (per-pattern) modes, (C, modes, N, N) with C > 1, the first, which is the mean probe, is taken.
+    """
+    array = source.read(key)
+    stored = array.shape
+    if array.ndim == 3 and stored[-1] == 1 and stored[0] == stored[1]:
+        array = array[..., 0]
+    while array.ndim > 3:
+        array = array[0]
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or array.shape[1] != array.shape[2] or array.size == 0:
+        raise InputError(f"{source.where}: the probe {key!r} has shape {stored}; expected (N, N), (modes, N, N) or (N, N, 1).")
+    if not np.issubdtype(array.dtype, np.number):
+        raise InputError(f"{source.where}: the probe {key!r} has type {array.dtype}; expected complex numbers.")
+    return array if np.iscomplexobj(array) else array.astype(np.complex64)
+
+
+def image_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]]:
+    """An object as (H, W): (H, W), (1, H, W) and (H, W, 1) are known forms. Several layers are an InputError."""
+    array = source.read(key)
+    stored = array.shape
+    if array.ndim == 3 and stored[0] == 1:
+        array = array[0]
+    elif array.ndim == 3 and stored[-1] == 1:
+        array = array[..., 0]
+    elif array.ndim == 3:
+        raise InputError(f"{source.where}: the object {key!r} has {stored[0]} layers (shape {stored}); multislice objects are not read.")
+    if array.ndim != 2 or array.size == 0 or not np.issubdtype(array.dtype, np.number):
+        raise InputError(f"{source.where}: the object {key!r} has shape {stored} and type {array.dtype}; expected complex numbers (H, W).")
+    return array if np.iscomplexobj(array) else array.astype(np.complex64)
+
+
+def canvas_from(source: Source, key: str, pixel_m: Any = None) -> Canvas | None:
+    """The object under ``key`` with its ``objectOrigin`` ((0, 0) unless the file says otherwise), or None when there is none."""
+    headers = source.headers()
+    if key not in headers:
+        return None
+    origin = (0, 0)
+    if "objectOrigin" in headers:
+        stored = np.ravel(source.read("objectOrigin")).tolist()
+        if len(stored) != 2:
+            raise InputError(f"{source.where}: objectOrigin holds {len(stored)} numbers; expected two integers (y, x).")
+        origin = (stored[0], stored[1])
+    try:
+        return Canvas(image_from(source, key), origin, None if pixel_m is None else (float(pixel_m[0]), float(pixel_m[1])))
+    except InputError as error:
+        raise InputError(f"{source.where}: the object {key!r}: {str(error).removeprefix('canvas: ')}") from None
+
+
+def scalar_from(source: Source, key: str) -> float:
+    """The single number under ``key``."""
+    array = source.read(key)
+    if array.size != 1 or not np.issubdtype(array.dtype, np.number):
+        raise InputError(f"{source.where}: {key!r} has shape {array.shape} and type {array.dtype}; expected one number.")
+    return float(array.reshape(()))
+
+
+def geometry_from(source: Source, options: LoadOptions) -> Geometry | None:
+    """The geometry that the file states as scalars, overridden by the options; None when neither states anything."""
+    values: dict[str, Any] = {}
+    for field, keys in _GEOMETRY_KEYS.items():
+        key = next((key for key in keys if key in source.headers()), None)
+        if (stated := getattr(options, field)) is not None:
+            values[field] = (stated, stated) if field == "detector_pixel_m" else stated
+        elif key is not None and field == "detector_pixel_m":
+            pixel = np.ravel(source.read(key))
+            if pixel.size not in (1, 2) or not np.issubdtype(pixel.dtype, np.number):
+                raise InputError(
+                    f"{source.where}: {key!r} has shape {pixel.shape} and type {pixel.dtype}; expected one or two (y, x) numbers, in metres."
+                )
+            values[field] = (float(pixel[0]), float(pixel[-1]))
+        elif key is not None:
+            values[field] = scalar_from(source, key)
+    if "orientation" in source.headers():
+        values["orientation"] = int(scalar_from(source, "orientation"))
+    try:
+        return Geometry(**values) if values else None
+    except InputError as error:
+        raise InputError(f"{source.where}: {error}") from None

@@ -1,0 +1,141 @@
+"""Results as NPZ: our own layout, and those that other programs write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io.fields import OBJECT_KEYS, PROBE_KEYS, canvas_from, geometry_from, probe_from
+from diptych.ptycho.io.files import writing
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.source import Source, json_text, read_json, write_npz
+from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
+
+RESULT_FORMAT = "diptych result"
+FORMAT_VERSION = 1
+_HISTORY = "history_"
+
+
+def is_result(source: Source) -> bool:
+    """Whether there is an object and a probe under names that we or other programs use."""
+    keys = source.headers().keys()
+    return any(key in keys for key in OBJECT_KEYS) and any(key in keys for key in PROBE_KEYS)
+
+
+def record(result: Reconstruction) -> dict[str, Any]:
+    """What a result says of itself beside its arrays, as JSON values."""
+    geometry = result.geometry
+    return {
+        "format": RESULT_FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": result.name,
+        "flags": list(result.flags),
+        "provenance": result.provenance,
+        "pixel_m": result.object.pixel_m,
+        "geometry": None
+        if geometry is None
+        else {
+            "energy_eV": geometry.energy_eV,
+            "distance_m": geometry.distance_m,
+            "detector_pixel_m": geometry.detector_pixel_m,
+            "orientation": geometry.orientation,
+        },
+    }
+
+
+def restore(
+    said: dict[str, Any],
+    values: NDArray[Any],
+    origin: tuple[int, int],
+    probe: NDArray[Any],
+    positions: NDArray[Any],
+    history: dict[str, list[float]],
+    error: NDArray[Any] | None,
+) -> Reconstruction:
+    """The result that :func:`record` and the arrays describe."""
+    if said.get("format_version", 0) > FORMAT_VERSION:
+        raise InputError(f"was written by a newer diptych (format version {said['format_version']}); update diptych.")
+    pixel = said.get("pixel_m")
+    geometry = said.get("geometry")
+    if geometry is not None:
+        geometry = Geometry(**{**geometry, "detector_pixel_m": geometry["detector_pixel_m"] and tuple(geometry["detector_pixel_m"])})
+    return Reconstruction(
+        object=Canvas(values, origin, None if pixel is None else (float(pixel[0]), float(pixel[1]))),
+        probe=probe,
+        positions=positions,
+        history=history,
+        error=error,
+        flags=tuple(said.get("flags", ())),
+        provenance=said.get("provenance", {}),
+        name=str(said.get("name", "reconstruction")),
+        geometry=geometry,
+    )
+
+
+def write_result(result: Reconstruction, path: Path) -> None:
+    """Write ``result`` as an NPZ; every array, column and word comes back exactly."""
+    arrays: dict[str, Any] = {
+        "object": result.object.values,
+        "objectOrigin": np.asarray(result.object.origin, np.int64),
+        "probe": result.probe,
+        "positions": result.positions,
+    }
+    arrays |= {_HISTORY + name: np.asarray(column, np.float64) for name, column in result.history.items()}
+    if result.error is not None:
+        arrays["error"] = result.error
+    arrays["_metadata"] = np.asarray(json_text(record(result), f"{result.name}: provenance"))
+    with writing(path) as temporary:
+        write_npz(temporary, arrays)
+
+
+def read_result(source: Source, name: str) -> Reconstruction:
+    """The result in ``source``: ours, or another program's object and probe under the names in use.
+
+    A foreign result without ``xcoords`` and ``ycoords`` has no positions, and a flag says so.
+    """
+    said, _ = read_json(source)
+    headers = source.headers()
+    try:
+        if said.get("format") == RESULT_FORMAT:
+            history = {key.removeprefix(_HISTORY): source.read(key).tolist() for key in headers if key.startswith(_HISTORY)}
+            canvas = canvas_from(source, "object")
+            error = source.read("error") if "error" in headers else None
+            assert canvas is not None
+            return restore(said, canvas.values, canvas.origin, source.read("probe"), source.read("positions"), history, error)
+        return _foreign(source, name)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(source.where) else f"{source.where}: {text}") from None
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{source.where}: the result is incomplete ({error} is missing or of a wrong kind).") from None
+
+
+def _foreign(source: Source, name: str) -> Reconstruction:
+    headers = source.headers()
+    object_key = next(key for key in OBJECT_KEYS if key in headers)
+    probe_key = next(key for key in PROBE_KEYS if key in headers)
+    canvas = canvas_from(source, object_key)
+    assert canvas is not None
+    flags: list[str] = []
+    if "positions" in headers:
+        positions = np.asarray(source.read("positions"), np.float64)
+    elif headers.keys() >= {"xcoords", "ycoords"}:
+        positions = np.stack([np.ravel(source.read(key)) for key in ("ycoords", "xcoords")], axis=1).astype(np.float64)
+    else:
+        positions = np.empty((0, 2))
+        flags.append("the file holds no positions: only the image and the probe are known")
+    if "objectOrigin" not in headers:
+        flags.append("the file does not say where the object lies: its first pixel is taken as coordinate (0, 0)")
+    return Reconstruction(
+        object=Canvas(canvas.values.astype(np.complex64), canvas.origin),
+        probe=probe_from(source, probe_key).astype(np.complex64),
+        positions=positions,
+        flags=tuple(flags),
+        provenance={"layout": f"NPZ with {object_key} and {probe_key}", "file": Path(source.where).name},
+        name=name,
+        geometry=geometry_from(source, LoadOptions()),
+    )

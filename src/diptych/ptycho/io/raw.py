@@ -1,0 +1,115 @@
+"""A scan as a file stores it, and the one road from there to a :class:`Scan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io import convert
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.scan import Canvas, Geometry, Scan
+
+
+@dataclass(frozen=True)
+class RawScan:
+    """What a layout reader found.
+
+    Parameters
+    ----------
+    where, name : str
+        What messages call the file, and the scan.
+    values : (M, N, N)
+        Stored patterns, counts or amplitudes as ``domain`` says.
+    y, x : (M,)
+        Stored coordinates, in the unit that the options state.
+    scale : float
+        See :func:`diptych.ptycho.io.convert.counts_from`.
+    said : list of str
+        Conversions made so far, in words.
+    """
+
+    where: str
+    name: str
+    values: NDArray[Any]
+    y: NDArray[Any]
+    x: NDArray[Any]
+    domain: convert.Domain
+    scale: float = 1.0
+    probe: NDArray[Any] | None = None
+    mask: NDArray[np.bool_] | None = None
+    background: NDArray[Any] | None = None
+    geometry: Geometry | None = None
+    truth: Canvas | None = None
+    true_probe: NDArray[Any] | None = None
+    calibrated: bool = False
+    metadata: dict[str, Any] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+
+def finish(raw: RawScan, options: LoadOptions) -> Scan:
+    """The scan: invalid values settled, counts made, frames turned, positions in object pixels, everything checked.
+
+    Raises
+    ------
+    InputError
+        With the file's name before what the scan's own checks say.
+    """
+    values, mask, settled = convert.settle_invalid(raw.values, raw.mask, options)
+    convert.refuse_signed_sentinel(values, mask, raw.where)
+    counts, counted = convert.counts_from(values, raw.domain, raw.scale, raw.where)
+    frames, turned = _turn_frames(replace(raw, values=counts, mask=mask), options)
+    size = int(counts.shape[-1])
+    positions, placed = convert.pixel_positions(raw.y, raw.x, options, frames.geometry, size, raw.where)
+    metadata = dict(raw.metadata)
+    if said := [*raw.said, *settled, *counted, *turned, *placed]:
+        metadata["conversions"] = [*metadata.get("conversions", []), *said]
+    try:
+        return Scan(
+            counts=frames.values,
+            positions=positions,
+            probe=raw.probe,
+            mask=frames.mask,
+            geometry=frames.geometry,
+            background=frames.background,
+            truth=raw.truth,
+            true_probe=raw.true_probe,
+            probe_calibrated=raw.calibrated,
+            name=raw.name,
+            metadata=metadata,
+        )
+    except InputError as error:
+        hint = " If objectGuess is only a guess, pass use_truth=False (--no-use-truth)." if "the true object" in str(error) else ""
+        raise InputError(f"{raw.where}: {str(error).removeprefix(f'{raw.name}: ')}{hint}") from None
+
+
+def _turn_frames(raw: RawScan, options: LoadOptions) -> tuple[RawScan, list[str]]:
+    """Patterns, mask and background with zero frequency in the middle and in the orientation asked for."""
+
+    def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> RawScan:
+        mask = None if raw.mask is None else change(raw.mask)
+        background = raw.background if raw.background is None or raw.background.ndim < 2 else change(raw.background)
+        return replace(raw, values=change(raw.values), mask=mask, background=background)
+
+    said: list[str] = []
+    if options.corner_centred:
+        raw = each(lambda frames: np.fft.fftshift(frames, (-2, -1)))
+        said.append("zero frequency moved from pixel [0, 0] to the centre")
+    if options.orientation:
+        raw = each(lambda frames: convert.turn(frames, options.orientation))
+        if raw.geometry is not None:
+            pixel = raw.geometry.detector_pixel_m
+            raw = replace(
+                raw,
+                geometry=replace(
+                    raw.geometry,
+                    orientation=convert.compose_turns(raw.geometry.orientation, options.orientation),
+                    detector_pixel_m=pixel if pixel is None or not options.orientation & 4 else pixel[::-1],
+                ),
+            )
+        said.append(f"patterns turned by orientation {options.orientation}")
+    return raw, said

@@ -1,0 +1,208 @@
+"""Maximum likelihood by preconditioned L-BFGS: object and probe together, all patterns in every step.
+
+The loss is the Poisson (or Gaussian-amplitude) negative log-likelihood, up to a constant. Preconditioner: the illumination for the
+object, the transparency for the probe (Thibault and Guizar-Sicairos, New J. Phys. 14, 063004 (2012)). L-BFGS: Nocedal and Wright,
+Numerical Optimization, algorithm 7.5.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diptych.ptycho.iterative.problem import (
+    FitMeter,
+    Problem,
+    add_object_part,
+    detect,
+    illuminate,
+    illumination,
+    in_order,
+    probe_part,
+    silence,
+    transparency,
+    undetect,
+)
+
+NEGLIGIBLE_GAIN = 2.5e-5
+"""Nats per unknown and step, averaged over ten steps: photon noise itself costs half a nat per unknown."""
+
+Pair = list[Tensor]
+"""Object and probe, or a change of both."""
+
+
+@dataclass(frozen=True)
+class LikelihoodSettings:
+    """Settings of the maximum-likelihood engine."""
+
+    batch: int = 64
+    history: int = 5
+    dark: float = 0.01
+    damping: float = 0.05
+    poisson: bool = True
+    refine_probe: bool = True
+
+
+class MaximumLikelihood:
+    """L-BFGS on the likelihood of all patterns.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve.
+    image : (H, W) complex tensor
+        Start of the object.
+    probe : (P, N, N) complex tensor
+        Start of the probe modes.
+    settings : LikelihoodSettings
+        ``dark`` counts are added to measured and expected ones alike: they bound the weight of stray photons.
+    """
+
+    def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
+        self.problem, self.settings = problem, settings
+        self.image, self.probe = image.clone(), probe.clone()
+        self._moves: deque[tuple[Pair, Pair]] = deque(maxlen=settings.history)
+        self._scale = self._preconditioner()
+        self.loss, self._gradient, self._fit = self._evaluate([self.image, self.probe])
+        self._gains: deque[float] = deque(maxlen=10)
+        self._failures = 0
+
+    @property
+    def judged_by_gain(self) -> bool:
+        """Whether :attr:`settled` will tell when to stop."""
+        return True
+
+    @property
+    def settled(self) -> str:
+        """Why nothing more is to be gained, or an empty string."""
+        if self._failures > 1:
+            return "no step lowers the loss any more (rounding)"
+        unknowns = 2 * (self.image.numel() + self.settings.refine_probe * self.probe.numel())
+        limit = NEGLIGIBLE_GAIN * unknowns * max(self._fit["fit"], 1.0)
+        if len(self._gains) == self._gains.maxlen and sum(self._gains) / len(self._gains) < limit:
+            return f"ten steps gained less than {limit:.2g} nats each for {unknowns} unknowns"
+        return ""
+
+    def epoch(self) -> dict[str, float]:
+        """One L-BFGS step, shortened until it lowers the loss; every try is a pass over the scan."""
+        direction = self._direction()
+        slope = _dot(direction, self._gradient)
+        if slope >= 0:
+            self._moves.clear()
+            direction = self._direction()
+            slope = _dot(direction, self._gradient)
+        here, step = [self.image, self.probe], 1.0
+        for _ in range(8):
+            there = [x.add(d, alpha=step) for x, d in zip(here, direction, strict=True)]
+            loss, gradient, fit = self._evaluate(there)
+            if loss <= self.loss + 1e-4 * step * slope:
+                break
+            step *= 0.3
+        else:
+            self._failures += 1
+            self._moves.clear()
+            self._scale = self._preconditioner()
+            return self._report()
+        move = [d.mul_(step) for d in direction]
+        bend = [a - b for a, b in zip(gradient, self._gradient, strict=True)]
+        if _dot(move, bend) > 0:
+            self._moves.append((move, bend))
+        self._failures = 0
+        self._gains.append(self.loss - loss)
+        self.image, self.probe = there
+        self.loss, self._gradient, self._fit = loss, gradient, fit
+        return self._report()
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to go on exactly."""
+        moves = {
+            f"{what}{i}_{j}": part
+            for i, pair in enumerate(self._moves)
+            for what, parts in zip(("move", "bend"), pair, strict=True)
+            for j, part in enumerate(parts)
+        }
+        gains = torch.tensor(list(self._gains), dtype=torch.float64)
+        return {"image": self.image, "probe": self.probe, "scale0": self._scale[0], "scale1": self._scale[1], "gains": gains, **moves}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from an earlier :meth:`state`."""
+        self.image, self.probe = state["image"].clone(), state["probe"].clone()
+        self._scale = [state["scale0"].clone(), state["scale1"].clone()]
+        self._moves.clear()
+        for i in range(sum(name.startswith("move") for name in state) // 2):
+            move, bend = ([state[f"{what}{i}_{j}"].clone() for j in (0, 1)] for what in ("move", "bend"))
+            self._moves.append((move, bend))
+        self._gains.extend(state["gains"].tolist())
+        self.loss, self._gradient, self._fit = self._evaluate([self.image, self.probe])
+
+    def _report(self) -> dict[str, float]:
+        return {**self._fit, "loss": self.loss / self.problem.counts.numel()}
+
+    def _direction(self) -> Pair:
+        """Two-loop recursion with the preconditioner as first guess of the inverse Hessian."""
+        direction = [-g for g in self._gradient]
+        weights: list[float] = []
+        for move, bend in reversed(self._moves):
+            weight = _dot(move, direction) / _dot(bend, move)
+            weights.append(weight)
+            for d, b in zip(direction, bend, strict=True):
+                d.sub_(b, alpha=weight)
+        for d, s in zip(direction, self._scale, strict=True):
+            d.div_(s)
+        if self._moves:
+            move, bend = self._moves[-1]
+            shrink = _dot(move, bend) / _dot(bend, [b / s for b, s in zip(bend, self._scale, strict=True)])
+        else:
+            # Half the Gauss-Newton step: the diagonal preconditioner neglects how object and probe act together.
+            shrink = 0.25
+        for d in direction:
+            d.mul_(shrink)
+        for (move, bend), weight in zip(self._moves, reversed(weights), strict=True):
+            more = weight - _dot(bend, direction) / _dot(bend, move)
+            for d, m in zip(direction, move, strict=True):
+                d.add_(m, alpha=more)
+        return direction
+
+    def _preconditioner(self) -> Pair:
+        """Diagonal of the Gauss-Newton matrix up to a factor: illumination for the object, transparency for the probe, both damped."""
+        scale = []
+        for diagonal in (illumination(self.problem, self.probe), transparency(self.problem, self.image)):
+            scale.append(diagonal + self.settings.damping * diagonal.max())
+        return scale
+
+    def _evaluate(self, point: Pair) -> tuple[float, Pair, dict[str, float]]:
+        """Loss in nats, its gradient in object and probe, and the fit, at a point."""
+        problem, (image, probe) = self.problem, point
+        meter, loss = FitMeter(problem), 0.0
+        in_object, in_probe = torch.zeros_like(image), torch.zeros_like(probe)
+        for batch in in_order(len(problem), self.settings.batch):
+            beams = illuminate(problem, image, probe, batch)
+            field, expected = detect(problem, beams.exit_waves())
+            meter.add(batch, expected)
+            terms, weights = self._terms(expected, problem.counts[beams.rows])
+            silence(problem, batch, terms)
+            loss += float(terms.sum(dtype=torch.float64))
+            change = undetect(problem, batch, field, weights)
+            add_object_part(problem, beams, change, in_object)
+            if self.settings.refine_probe:
+                in_probe += probe_part(beams, change)
+        return loss, [in_object, in_probe], meter.values()
+
+    def _terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of each pixel (half its deviance, so that nothing large cancels), and 1 - k / lambda or its amplitude counterpart."""
+        if not self.settings.poisson:
+            amplitude, measured = expected.clamp(min=1e-12).sqrt(), counts.sqrt()
+            difference = amplitude - measured
+            return 2 * difference.square(), 2 * difference / amplitude
+        foreseen, known = expected + self.settings.dark, counts.clamp(min=1e-6)
+        excess = (foreseen - known).div_(known)
+        return excess.sub_(torch.log1p(excess)).mul_(known), counts.div(foreseen).neg_().add_(1)
+
+
+def _dot(a: Pair, b: Pair) -> float:
+    """Real inner product over object and probe, summed in double precision."""
+    return sum(float(torch.view_as_real(x).mul(torch.view_as_real(y)).sum(dtype=torch.float64)) for x, y in zip(a, b, strict=True))
+

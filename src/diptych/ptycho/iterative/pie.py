@@ -1,0 +1,148 @@
+"""rPIE with momentum, in batches of well-separated patterns; ePIE is its case of one pattern at a time and alpha = 1.
+
+rPIE: Maiden, Johnson and Li, Optica 4, 736 (2017). ePIE: Maiden and Rodenburg, Ultramicroscopy 109, 1256 (2009).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diptych.ptycho.iterative.problem import FitMeter, Problem, add_object_part, detect, illuminate, intensity, probe_part, undetect
+from diptych.ptycho.physics.patches import scatter_add
+
+DARK_COUNTS = 0.1
+"""Counts added to both sides of the Poisson ratio k / lambda, so that one photon where almost none is expected is no outlier."""
+
+LARGEST_RATIO = 2.0
+"""The Poisson ratio minus 1 is cut off here: a pattern may at most double its amplitude in one update."""
+
+
+@dataclass(frozen=True)
+class PieSettings:
+    """Settings of the PIE family: see :class:`diptych.ptycho.iterative.options.ReconstructionOptions`."""
+
+    batch: int = 64
+    alpha: float = 0.3
+    step: float = 1.0
+    momentum: float = 0.8
+    momentum_every: int = 16
+    poisson: bool = True
+    refine_probe: bool = True
+
+
+class Pie:
+    """The PIE engine: object and probe, updated batch by batch.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve.
+    image : (H, W) complex tensor
+        Start of the object; the engine works on its own copy.
+    probe : (P, N, N) complex tensor
+        Start of the probe modes.
+    settings : PieSettings
+        Batch, steps, momentum.
+    rng : numpy Generator
+        Draws the batches.
+    """
+
+    def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: PieSettings, rng: np.random.Generator) -> None:
+        self.problem, self.settings, self.rng = problem, settings, rng
+        self.image, self.probe = image.clone(), probe.clone()
+        self._order = spatial_order(problem.corners, settings.batch)
+        self._updates = 0
+        self._marks = [self.image.clone(), self.probe.clone()]
+        self._speeds = [torch.zeros_like(self.image), torch.zeros_like(self.probe)]
+
+    @property
+    def judged_by_gain(self) -> bool:
+        """Whether :attr:`settled` will tell when to stop."""
+        return False
+
+    @property
+    def settled(self) -> str:
+        """Always empty: the held-out fit decides."""
+        return ""
+
+    def epoch(self) -> dict[str, float]:
+        """One pass over the scan; the fit as it was before each update."""
+        meter = FitMeter(self.problem)
+        for batch in spread_batches(self._order, self.settings.batch, self.rng):
+            self._update(batch, meter)
+            self._updates += 1
+            if self.settings.momentum and self._updates % self.settings.momentum_every == 0:
+                self._push()
+        return meter.values()
+
+    def _update(self, batch: NDArray[np.int64], meter: FitMeter) -> None:
+        problem, alpha = self.problem, self.settings.alpha
+        beams = illuminate(problem, self.image, self.probe, batch)
+        field, expected = detect(problem, beams.exit_waves())
+        meter.add(batch, expected)
+        change = undetect(problem, batch, field, self._weights(expected, batch))
+        light = intensity(self.probe)
+        rise, lit = torch.zeros_like(self.image), torch.zeros(problem.shape, dtype=light.dtype, device=light.device)
+        add_object_part(problem, beams, change, rise)
+        scatter_add(lit, problem.corners[batch], light.expand(len(batch), -1, -1))
+        self.image.add_(rise.div_(lit.mul_(1 - alpha).add_(alpha * light.max())))
+        if self.settings.refine_probe:
+            seen = (beams.patches * beams.patches.conj()).real.sum(0)
+            self.probe.add_(probe_part(beams, change).div_(seen * (1 - alpha) + alpha * seen.max()))
+
+    def _weights(self, expected: Tensor, batch: NDArray[np.int64]) -> Tensor:
+        """Relative change asked of each amplitude: that of the Poisson likelihood by Fisher scoring, or the amplitude projection."""
+        counts = self.problem.counts[torch.from_numpy(batch).to(self.problem.device)]
+        if self.settings.poisson:
+            ratio = counts.add_(DARK_COUNTS).div_(expected + DARK_COUNTS).sub_(1).clamp_(max=LARGEST_RATIO)
+            return ratio.mul_(0.5 * self.settings.step)
+        return counts.div_(expected.clamp(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
+
+    def _push(self) -> None:
+        """Momentum: go on along the way covered since the last push, as mPIE does."""
+        for value, mark, speed in zip((self.image, self.probe), self._marks, self._speeds, strict=True):
+            speed.mul_(self.settings.momentum).add_(value - mark)
+            value.add_(speed, alpha=self.settings.momentum)
+            mark.copy_(value)
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to go on exactly."""
+        names = ("mark_image", "mark_probe", "speed_image", "speed_probe")
+        tensors = dict(zip(names, [*self._marks, *self._speeds], strict=True))
+        return {"image": self.image, "probe": self.probe, "updates": torch.tensor(self._updates), **tensors}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from an earlier :meth:`state`."""
+        self.image, self.probe = state["image"].clone(), state["probe"].clone()
+        self._marks = [state["mark_image"].clone(), state["mark_probe"].clone()]
+        self._speeds = [state["speed_image"].clone(), state["speed_probe"].clone()]
+        self._updates = int(state["updates"])
+
+
+def spatial_order(corners: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+    """Patterns ordered so that neighbours in the list are neighbours on the object: strips in y, along x there and back."""
+    patterns = len(corners)
+    height, width = np.ptp(corners, axis=0) + 1
+    strips = int(np.clip(round(np.sqrt(min(batch, patterns) * height / width)), 1, patterns))
+    by_y = np.argsort(corners[:, 0], kind="stable")
+    parts = []
+    for i, strip in enumerate(np.array_split(by_y, strips)):
+        along = strip[np.argsort(corners[strip, 1], kind="stable")]
+        parts.append(along[::-1] if i % 2 else along)
+    return np.concatenate(parts)
+
+
+def spread_batches(order: NDArray[np.int64], batch: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """All patterns in batches of at most ``batch``, each with one pattern from every stretch of the spatial order."""
+    count = -(-len(order) // batch)
+    batches: list[list[int]] = [[] for _ in range(count)]
+    for start in range(0, len(order), count):
+        stretch = order[start : start + count]
+        for where, pattern in zip(rng.permutation(count), stretch, strict=False):
+            batches[where].append(int(pattern))
+    return [np.asarray(b, np.int64) for b in (batches[i] for i in rng.permutation(count)) if b]

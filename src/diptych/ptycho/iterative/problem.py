@@ -1,0 +1,285 @@
+"""What every engine solves: counts, positions and pixels on one device, and the waves of a batch.
+
+Counts, mask and background are corner-centred here (zero frequency at [0, 0]), so that no FFT needs a shift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diptych.ptycho.physics.diffraction import AXES, shift_ramps
+from diptych.ptycho.physics.likelihood import fit_sums
+from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split
+
+if TYPE_CHECKING:
+    from diptych.ptycho.scan import Scan
+
+MARGIN = 2
+"""Pixels of canvas around the outermost windows."""
+
+WATCHED = 0.01
+"""Fraction of the fitted pixels on which the fit is followed from epoch to epoch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A scan, ready to be solved.
+
+    Parameters
+    ----------
+    counts : (M, N, N) float32 or float64 tensor
+        Corner-centred counts; 0 at masked pixels.
+    corners : (M, 2) int64 array
+        Array index of each window's pixel [0, 0] on the canvas.
+    ramps : (M, 2, N) complex tensor or None
+        One-dimensional sub-pixel phase ramps (y, x) of each position; None when all positions count as whole pixels.
+    invalid : (N, N) or (M, N, N) bool tensor or None
+        Corner-centred, True at masked pixels.
+    held : (M, h) int64 tensor
+        Flat indices of the detector pixels of each pattern that no engine may fit.
+    watched : (M, h) int64 tensor
+        Flat indices of fitted pixels on which the fit is followed.
+    background : (N, N) tensor or None
+        Expected background counts, corner-centred.
+    origin, shape : (int, int)
+        Of the object canvas.
+    power : float
+        Gauge: sum |probe|^2 of start and result, photons.
+    """
+
+    counts: Tensor
+    corners: NDArray[np.int64]
+    ramps: Tensor | None
+    invalid: Tensor | None
+    held: Tensor
+    watched: Tensor
+    background: Tensor | None
+    origin: tuple[int, int]
+    shape: tuple[int, int]
+    power: float
+
+    @property
+    def size(self) -> int:
+        """N, the side of a pattern."""
+        return int(self.counts.shape[-1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the arithmetic runs."""
+        return self.counts.device
+
+    @property
+    def complex_dtype(self) -> torch.dtype:
+        """complex64, or complex128 in double precision."""
+        return torch.complex128 if self.counts.dtype == torch.float64 else torch.complex64
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Beams:
+    """Object patches (B, N, N) and probe modes (B or 1, P, N, N) of a batch of B patterns, before the detector."""
+
+    batch: NDArray[np.int64]
+    patches: Tensor
+    probes: Tensor
+    ramps: Tensor | None
+
+    @property
+    def rows(self) -> slice:
+        """The batch as a slice; only for batches in order."""
+        return slice(int(self.batch[0]), int(self.batch[-1]) + 1)
+
+    def exit_waves(self) -> Tensor:
+        """(B, P, N, N): probe modes times patches."""
+        return self.probes * self.patches[:, None]
+
+
+def prepare(
+    scan: Scan, *, device: torch.device, double: bool, subpixel: bool, held_out: float, seed: int, power: float | None = None
+) -> Problem:
+    """Put a scan on a device, with held-out and watched pixels drawn by ``seed``."""
+    real = torch.float64 if double else torch.float32
+    size, patterns = scan.size, len(scan)
+    whole, fraction = split(scan.positions)
+    origin, shape = canvas_box(scan.positions, size, MARGIN)
+    counts = torch.empty((patterns, size, size), dtype=real, device=device)
+    for start in range(0, patterns, 64):
+        part = np.fft.ifftshift(scan.counts[start : start + 64], AXES)
+        counts[start : start + 64] = torch.from_numpy(part.astype(np.float64 if double else np.float32))
+    invalid = None
+    if scan.mask is not None and not scan.mask.all():
+        invalid = torch.from_numpy(np.fft.ifftshift(~scan.mask, AXES)).to(device)
+        counts.masked_fill_(invalid, 0.0)
+    background = None
+    if scan.background is not None:
+        background = torch.from_numpy(np.fft.ifftshift(scan.background)).to(device, real)
+    held, watched = _samples(patterns, size, held_out, np.random.default_rng([seed, 1]), device)
+    ramps = None
+    if subpixel and np.abs(fraction).max() > 1e-3:
+        ramps = shift_ramps(torch.from_numpy(fraction), size).to(device, torch.complex128 if double else torch.complex64)
+    return Problem(
+        counts, whole - np.asarray(origin) - size // 2, ramps, invalid, held, watched, background, origin, shape,
+        photons_through(counts, background) if power is None else power,
+    )  # fmt: skip
+
+
+def photons_through(counts: Tensor, background: Tensor | None) -> float:
+    """The gauge of an uncalibrated probe: 99th percentile of the patterns' valid totals, less background."""
+    totals = counts.sum((1, 2), dtype=torch.float64)
+    if background is not None:
+        totals = totals - background.sum(dtype=torch.float64)
+    return max(float(torch.quantile(totals, 0.99)), 1e-6)
+
+
+def illuminate(problem: Problem, image: Tensor, probe: Tensor, batch: NDArray[np.int64]) -> Beams:
+    """Patches and probe modes of some patterns.
+
+    Parameters
+    ----------
+    image : (H, W) complex tensor
+        The object on the problem's canvas.
+    probe : (P, N, N) complex tensor
+        Incoherent modes.
+    batch : (B,) int64 array
+        Which patterns.
+    """
+    patches = gather(image, problem.corners[batch], problem.size)
+    if problem.ramps is None:
+        return Beams(batch, patches, probe[None], None)
+    one = problem.ramps[torch.from_numpy(batch).to(problem.device)]
+    ramps = one[:, 0, :, None] * one[:, 1, None, :]
+    return Beams(batch, patches, torch.fft.ifft2(torch.fft.fft2(probe)[None] * ramps[:, None]), ramps)
+
+
+def detect(problem: Problem, waves: Tensor) -> tuple[Tensor, Tensor]:
+    """Far field (B, P, N, N) of exit waves, and the counts expected from it (B, N, N); both corner-centred."""
+    field = torch.fft.fft2(waves, norm="ortho")
+    expected = (field * field.conj()).real
+    expected = expected[:, 0] if field.shape[1] == 1 else expected.sum(1)
+    return field, expected if problem.background is None else expected + problem.background
+
+
+def undetect(problem: Problem, batch: NDArray[np.int64], field: Tensor, weights: Tensor) -> Tensor:
+    """Change of the exit waves (B, P, N, N): inverse FFT of ``field`` times real ``weights`` (B, N, N). Overwrites both.
+
+    Masked and held-out pixels get no weight: the model's value stands there.
+    """
+    silence(problem, batch, weights)
+    field.mul_(weights[:, None])
+    change: Tensor = torch.fft.ifft2(field, norm="ortho")
+    return change
+
+
+def silence(problem: Problem, batch: NDArray[np.int64], weights: Tensor) -> None:
+    """Set ``weights`` (B, N, N) to 0 at masked and held-out pixels, in place."""
+    index = torch.from_numpy(batch).to(problem.device)
+    if problem.invalid is not None:
+        weights.masked_fill_(problem.invalid if problem.invalid.ndim == 2 else problem.invalid[index], 0.0)
+    if problem.held.shape[1]:
+        weights.view(len(batch), -1).scatter_(1, problem.held[index], 0.0)
+
+
+def add_object_part(problem: Problem, beams: Beams, change: Tensor, canvas: Tensor) -> None:
+    """Add the adjoint of the forward model in the object, sum over modes of conj(P) change, to ``canvas`` in place."""
+    part = change * beams.probes.conj()
+    scatter_add(canvas, problem.corners[beams.batch], part[:, 0] if part.shape[1] == 1 else part.sum(1))
+
+
+def probe_part(beams: Beams, change: Tensor) -> Tensor:
+    """The adjoint of the forward model in the probe (P, N, N): sum over patterns of conj(O) change, each shifted back."""
+    part = change * beams.patches.conj()[:, None]
+    if beams.ramps is None:
+        return part.sum(0)
+    return torch.fft.ifft2((torch.fft.fft2(part) * beams.ramps.conj()[:, None]).sum(0))
+
+
+def illumination(problem: Problem, probe: Tensor) -> Tensor:
+    """Sum over patterns of |P|^2 on the canvas, (H, W) real; sub-pixel shifts are neglected."""
+    canvas = torch.zeros(problem.shape, dtype=problem.counts.dtype, device=problem.device)
+    light = intensity(probe)
+    for start in range(0, len(problem), 256):
+        corners = problem.corners[start : start + 256]
+        scatter_add(canvas, corners, light.expand(len(corners), -1, -1))
+    return canvas
+
+
+def transparency(problem: Problem, image: Tensor) -> Tensor:
+    """Sum over patterns of |O|^2 in the window, (N, N) real."""
+    total = torch.zeros((problem.size, problem.size), dtype=problem.counts.dtype, device=problem.device)
+    squared = (image * image.conj()).real.contiguous()
+    for start in range(0, len(problem), 256):
+        total += gather(squared, problem.corners[start : start + 256], problem.size).sum(0)
+    return total
+
+
+def intensity(probe: Tensor) -> Tensor:
+    """Sum over modes of |P|^2, (N, N) real."""
+    return (probe * probe.conj()).real.sum(0)
+
+
+class FitMeter:
+    """Adds up the fit over the held-out and the watched pixels of the batches it is shown."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._sums = {"fit": [0.0, 0.0], "held_out_fit": [0.0, 0.0]}
+
+    def add(self, batch: NDArray[np.int64], expected: Tensor) -> None:
+        """Take in a batch: its expected counts (B, N, N) against the measured ones."""
+        index = torch.from_numpy(batch).to(self._problem.device)
+        counts, expected = self._problem.counts.flatten(1), expected.flatten(1)
+        for name, pixels in (("fit", self._problem.watched), ("held_out_fit", self._problem.held)):
+            if pixels.shape[1]:
+                some = pixels[index]
+                top, bottom = fit_sums(counts[index[:, None], some], expected.gather(1, some), self._valid(index, some))
+                self._sums[name][0] += top
+                self._sums[name][1] += bottom
+
+    def _valid(self, index: Tensor, pixels: Tensor) -> Tensor | None:
+        invalid = self._problem.invalid
+        if invalid is None:
+            return None
+        return ~(invalid.flatten()[pixels] if invalid.ndim == 2 else invalid.flatten(1)[index[:, None], pixels])
+
+    def values(self) -> dict[str, float]:
+        """``fit`` and ``held_out_fit``; NaN where there were no pixels."""
+        return {name: top / bottom if bottom > 0 else float("nan") for name, (top, bottom) in self._sums.items()}
+
+
+def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:
+    """All patterns in order, in batches of at most ``batch``."""
+    return [np.arange(start, min(start + batch, patterns)) for start in range(0, patterns, batch)]
+
+
+def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) -> dict[str, float]:
+    """The fit over every fitted pixel, and over the held-out ones."""
+    top = bottom = 0.0
+    meter = FitMeter(problem)
+    for some in in_order(len(problem), batch):
+        beams = illuminate(problem, image, probe, some)
+        _, expected = detect(problem, beams.exit_waves())
+        meter.add(some, expected)
+        fitted = torch.ones_like(expected)
+        silence(problem, some, fitted)
+        a, b = fit_sums(problem.counts[beams.rows], expected, fitted)
+        top, bottom = top + a, bottom + b
+    return {**meter.values(), "fit": top / max(bottom, 1e-30)}
+
+
+def _samples(patterns: int, size: int, fraction: float, rng: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Disjoint held-out and watched pixel indices of each pattern."""
+    held, watched = round(fraction * size * size), max(1, round(WATCHED * size * size))
+    drawn = np.empty((patterns, held + watched), np.int64)
+    # One random shift of one random choice per pattern: distinct pixels in each, without sorting size^2 numbers for each.
+    choice = rng.choice(size * size, held + watched, replace=False)
+    drawn[:] = (choice + rng.integers(size * size, size=(patterns, 1))) % (size * size)
+    indices = torch.from_numpy(drawn).to(device)
+    return indices[:, :held].contiguous(), indices[:, held:].contiguous()

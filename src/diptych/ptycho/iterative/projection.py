@@ -1,0 +1,111 @@
+"""Difference map and RAAR: projections between the overlap constraint and the measured amplitudes, on all exit waves at once.
+
+Difference map: Thibault et al., Ultramicroscopy 109, 338 (2009). RAAR: Luke, Inverse Problems 21, 37 (2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diptych.ptycho.iterative.problem import (
+    Beams,
+    FitMeter,
+    Problem,
+    add_object_part,
+    detect,
+    illuminate,
+    illumination,
+    in_order,
+    probe_part,
+    transparency,
+    undetect,
+)
+
+FLOOR = 1e-3
+"""Weight of the present value in the overlap projection, as a fraction of the largest illumination."""
+
+
+@dataclass(frozen=True)
+class ProjectionSettings:
+    """``beta`` = 1 is the difference map, smaller values RAAR; the probe is refined from epoch ``probe_from`` on."""
+
+    beta: float = 1.0
+    batch: int = 64
+    probe_from: int = 3
+    refine_probe: bool = True
+
+
+class Projections:
+    """psi <- beta (psi + P_F(2 P_O psi - psi)) + (1 - 2 beta) P_O psi, with P_O the overlap and P_F the amplitude projection.
+
+    Keeps the exit waves of all patterns: M * modes * N^2 * 8 bytes in single precision.
+    """
+
+    def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: ProjectionSettings) -> None:
+        self.problem, self.settings = problem, settings
+        self.image, self.probe = image.clone(), probe.clone()
+        self._epochs = 0
+        shape = (len(problem), len(probe), problem.size, problem.size)
+        self._psi = torch.empty(shape, dtype=problem.complex_dtype, device=problem.device)
+        for beams in self._all_beams():
+            self._psi[beams.rows] = beams.exit_waves()
+
+    @property
+    def judged_by_gain(self) -> bool:
+        """Whether :attr:`settled` will tell when to stop."""
+        return False
+
+    @property
+    def settled(self) -> str:
+        """Always empty: the held-out fit decides."""
+        return ""
+
+    def epoch(self) -> dict[str, float]:
+        """One cycle: project all exit waves, then take object and probe from them. The fit is that of the object before the cycle."""
+        meter, beta = FitMeter(self.problem), self.settings.beta
+        for beams in self._all_beams():
+            overlap = beams.exit_waves()
+            meter.add(beams.batch, detect(self.problem, overlap)[1])
+            psi = self._psi[beams.rows]
+            reflected = overlap.mul(2).sub_(psi)
+            field, found = detect(self.problem, reflected)
+            counts = self.problem.counts[beams.rows]
+            weights = counts.div(found.clamp(min=1e-12)).sqrt_().sub_(1)
+            reflected += undetect(self.problem, beams.batch, field, weights)
+            psi.add_(reflected).mul_(beta).add_(overlap, alpha=1 - 2 * beta)
+        self._epochs += 1
+        self._project_on_overlap()
+        return meter.values()
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to go on exactly."""
+        return {"image": self.image, "probe": self.probe, "psi": self._psi, "epochs": torch.tensor(self._epochs)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from an earlier :meth:`state`."""
+        self.image, self.probe, self._psi = state["image"].clone(), state["probe"].clone(), state["psi"].clone()
+        self._epochs = int(state["epochs"])
+
+    def _all_beams(self) -> Iterator[Beams]:
+        for batch in in_order(len(self.problem), self.settings.batch):
+            yield illuminate(self.problem, self.image, self.probe, batch)
+
+    def _project_on_overlap(self) -> None:
+        """Object from the waves, then the probe: one alternation of the least-squares overlap constraint."""
+        in_object, in_probe = torch.zeros_like(self.image), torch.zeros_like(self.probe)
+        for beams in self._all_beams():
+            add_object_part(self.problem, beams, self._psi[beams.rows], in_object)
+        self.image = _divide(in_object, illumination(self.problem, self.probe), self.image)
+        if self.settings.refine_probe and self._epochs >= self.settings.probe_from:
+            for beams in self._all_beams():
+                in_probe += probe_part(beams, self._psi[beams.rows])
+            self.probe = _divide(in_probe, transparency(self.problem, self.image), self.probe)
+
+
+def _divide(top: Tensor, bottom: Tensor, before: Tensor) -> Tensor:
+    floor = FLOOR * bottom.max()
+    return (top + floor * before) / (bottom + floor)

@@ -1,0 +1,61 @@
+"""When to stop, and which state to keep."""
+
+from __future__ import annotations
+
+import math
+
+WORSE = 1.005
+"""A held-out fit this much above the best so far counts as worse; smaller differences are chance."""
+
+PATIENCE = 8
+"""Epochs in a row with a worse held-out fit after which the engine is fitting noise."""
+
+WINDOW = 20
+"""Epochs over which a gain is looked for."""
+
+LEAST_GAIN = 0.002
+"""Share by which the held-out fit must drop within the window."""
+
+MISFIT = 1.3
+"""Above this held-out fit, photon noise is no longer what limits the result, and gains below ``LEAST_GAIN`` are not worth waiting for."""
+
+
+class StopRule:
+    """Follows the held-out fit (the fit itself where nothing is held out) and says when to stop.
+
+    Parameters
+    ----------
+    has_own_rule : bool
+        The engine tells by itself when it has converged; the window of the held-out fit then only counts where the model, not the
+        photons, limits the result.
+    """
+
+    def __init__(self, has_own_rule: bool) -> None:
+        self._has_own_rule = has_own_rule
+        self.values: list[float] = []
+        self.best = math.inf
+        self._worse = 0
+
+    def keeps(self, value: float) -> bool:
+        """Take in an epoch's held-out fit; True when the state is as good as the best so far and should be kept."""
+        self.values.append(value)
+        if not math.isfinite(value):
+            self._worse += 1
+            return False
+        self.best = min(self.best, value)
+        # An engine that lowers its loss at every step is kept to the end: at low dose its held-out fit soon rises a little with the noise
+        # it must take in, while the object's low frequencies, which weigh next to nothing in the fit, still come in.
+        self._worse = self._worse + 1 if value > WORSE * self.best and not self._has_own_rule else 0
+        return self._worse == 0
+
+    def reason(self) -> str:
+        """Why to stop now, or an empty string."""
+        if self._worse >= PATIENCE:
+            return f"the held-out fit got worse for {PATIENCE} epochs: the engine had begun to fit noise"
+        if len(self.values) <= WINDOW:
+            return ""
+        before = min(self.values[:-WINDOW])
+        gained = 1 - min(self.values[-WINDOW:]) / before
+        if gained < LEAST_GAIN and (not self._has_own_rule or self.values[-1] > MISFIT):
+            return f"the held-out fit dropped by less than {LEAST_GAIN:.1%} in {WINDOW} epochs"
+        return ""

@@ -1,0 +1,1 @@
+"""Pure functions from object to counts and back: patches, diffraction, likelihood. Knows nothing of networks or engines."""

@@ -1,0 +1,303 @@
+"""The one door to the solvers: a scan in, a Reconstruction out, with no magic numbers to set."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diptych.errors import InputError
+from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.runtime.device import ExecutionOptions, choose_device
+from diptych.runtime.progress import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from diptych.ptycho.iterative.problem import Problem
+    from diptych.ptycho.iterative.run import Engine
+
+log = logging.getLogger("diptych")
+
+MOST_EPOCHS = {"ml": 200, "rpie": 200, "epie": 100, "dm": 200, "raar": 200}
+"""Epochs after which an engine stops in any case, unless ``epochs`` says otherwise."""
+
+POOR_FIT = 3.0
+"""A fit above this many times the expected deviance is flagged."""
+
+BATCH_UPDATES = 16
+"""A pass over the scan takes at least this many updates where the scan allows it."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a reconstruction; ``result`` is the best state so far."""
+
+    def __init__(self, result: Reconstruction) -> None:
+        super().__init__("interrupted")
+        self.result = result
+
+
+def reconstruct(
+    scan: Scan,
+    model: None = None,
+    options: ReconstructionOptions | None = None,
+    progress: ProgressCallback | None = None,
+    *,
+    execution: ExecutionOptions | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    **overrides: Any,
+) -> Reconstruction:
+    """Recover the complex object (and the probe) from a scan.
+
+    Parameters
+    ----------
+    scan : Scan
+        Counts, positions and the start of the probe.
+    model : None
+        Kept for a trained network to start from.
+    options : ReconstructionOptions, optional
+        How; the defaults choose engine, batches, iterations and the stop by themselves.
+    progress : callable, optional
+        Called with a :class:`~diptych.runtime.progress.Progress` after each epoch.
+    execution : ExecutionOptions, optional
+        Device, precision, threads.
+    checkpoint : path, optional
+        NPZ file in which the state is kept, every 20 s and at the end.
+    resume : bool
+        Go on from ``checkpoint`` where it exists; scan and options must be the same (``epochs`` and ``stop`` may change).
+    **overrides
+        Single options by name, over those in ``options``.
+
+    Returns
+    -------
+    Reconstruction
+        Object on a canvas in the coordinates of the positions, orthogonal probe modes with sum |P|^2 in photons, history, flags.
+
+    Raises
+    ------
+    InputError
+        If the scan has no probe, a start does not fit the scan, or an option is wrong.
+    Interrupted
+        On Ctrl-C; its ``result`` is the best state so far.
+    """
+    if not isinstance(scan, Scan):
+        raise InputError(f"reconstruct: expected a Scan, got {type(scan).__name__}; diptych.load(path) makes one from a file.")
+    if model is not None:
+        raise InputError("reconstruct: model must be None; this version starts from a flat object or a file (start=FILE).")
+    options = (options or ReconstructionOptions()).with_changes(**overrides)
+    execution = execution or ExecutionOptions()
+    probe = starting_probe(scan, options)
+    began = time.perf_counter()
+
+    import torch
+
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    device, why = choose_device(execution.device)
+    log.info("device %s (%s)", device, why)
+    with torch.no_grad():
+        result, interrupted = _solve(scan, probe, options, execution, device, progress, None if checkpoint is None else Path(checkpoint), resume)
+    provenance = {**result.provenance, "device": str(device), "device_reason": why, "seconds": time.perf_counter() - began}
+    result = replace(result, provenance=provenance)
+    if interrupted:
+        raise Interrupted(result)
+    return result
+
+
+def starting_probe(scan: Scan, options: ReconstructionOptions) -> np.ndarray[Any, np.dtype[np.complex64]]:
+    """The probe that ``options.probe`` asks for, (P, N, N); raises InputError when there is none."""
+    if options.probe == "estimate":
+        from diptych.ptycho.iterative.estimate import estimate_probe
+
+        return estimate_probe(scan)
+    if options.probe not in ("refine", "fixed"):
+        from diptych.ptycho.io.probe import read_probe
+
+        return read_probe(options.probe, scan.size)
+    if scan.probe is None:
+        raise InputError(
+            f"{scan.name}: holds no probe to start from; give one with probe='FILE' (--probe FILE), "
+            "or let it be made from the mean pattern with probe='estimate' (--probe estimate)."
+        )
+    return scan.probe
+
+
+def _solve(
+    scan: Scan,
+    start: np.ndarray[Any, np.dtype[np.complex64]],
+    options: ReconstructionOptions,
+    execution: ExecutionOptions,
+    device: torch.device,
+    progress: ProgressCallback | None,
+    checkpoint: Path | None,
+    resume: bool,
+) -> tuple[Reconstruction, bool]:
+    import torch
+
+    from diptych.ptycho.iterative.modes import orthogonal_modes, start_modes
+    from diptych.ptycho.iterative.problem import full_fit, intensity, prepare
+    from diptych.ptycho.iterative.run import Run, load_checkpoint, run_engine
+
+    keep_scale = scan.probe_calibrated and options.probe in ("refine", "fixed")
+    problem = prepare(
+        scan,
+        device=device,
+        double=execution.precision == "double",
+        subpixel=options.positions != "round",
+        held_out=options.held_out,
+        seed=options.seed,
+        power=float((np.abs(start.astype(np.complex128)) ** 2).sum()) if keep_scale else None,
+    )
+    probe = torch.from_numpy(start.copy()).to(device, problem.complex_dtype)
+    if options.modes is not None:
+        probe = start_modes(probe, options.modes)
+    probe = probe * (problem.power / intensity(probe).sum()).sqrt()
+    image = _starting_image(problem, scan, options)
+    name = "ml" if options.engine == "auto" else options.engine
+    rng = np.random.default_rng([options.seed, 2])
+    engine = _make_engine(name, problem, image, probe, options, rng, progress)
+    identity = {
+        **options.model_dump(mode="json", exclude={"epochs", "stop"}),
+        "patterns": len(scan),
+        "size": scan.size,
+        "photons": float(problem.counts.sum(dtype=torch.float64)),
+        "precision": execution.precision,
+    }
+    run = Run()
+    if resume and checkpoint is not None and checkpoint.exists():
+        run = load_checkpoint(checkpoint, engine, rng, identity, device)
+    epochs = options.epochs or MOST_EPOCHS[name]
+    run_engine(
+        engine, run, epochs=epochs, stop=options.stop, rng=rng, stage=name, progress=progress, checkpoint=checkpoint, identity=identity
+    )
+    assert run.best is not None
+    image, probe = run.best
+    # The free scale between object and probe is fixed by the gauge: the probe carries the photons.
+    scale = (problem.power / intensity(probe).sum()).sqrt()
+    final = full_fit(problem, image, probe, _sweep_batch(problem))
+    probe = orthogonal_modes(probe * scale) if options.probe != "fixed" else probe
+    image = image / scale if options.probe != "fixed" else image
+    log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
+    outcome = {
+        "engine": name,
+        "stop_reason": run.reason,
+        "epochs": run.epochs,
+        "best_epoch": run.best_epoch,
+        **final,
+        "options": options.model_dump(mode="json"),
+        "scan": scan.name,
+    }
+    result = Reconstruction(
+        object=Canvas(image.to(torch.complex64).cpu().numpy(), problem.origin, scan.pixel_m),
+        probe=probe.to(torch.complex64).cpu().numpy(),
+        positions=scan.positions,
+        history=run.history,
+        flags=_flags(final, run.interrupted, name),
+        provenance=outcome,
+        name=scan.name,
+        geometry=scan.geometry,
+    )
+    return result, run.interrupted
+
+
+def _flags(final: dict[str, float], interrupted: bool, engine: str) -> tuple[str, ...]:
+    flags = []
+    worst = np.nanmax([final["fit"], final["held_out_fit"]])
+    if not worst <= POOR_FIT:
+        flags.append(
+            f"poor fit: {worst:.2f} times the deviance that photon noise explains (limit {POOR_FIT:g}). Run `diptych check` on the scan: "
+            "wrong orientation, position sign or centring is the commonest cause; too few probe modes (--modes 3) the next."
+        )
+    if interrupted:
+        flags.append("interrupted: the best state up to then, not a finished result.")
+    return tuple(flags)
+
+
+def _starting_image(problem: Problem, scan: Scan, options: ReconstructionOptions) -> Tensor:
+    """A transparent object, or that of a result file placed by its coordinates."""
+    import torch
+
+    image = torch.ones(problem.shape, dtype=problem.complex_dtype, device=problem.device)
+    if options.start == "flat":
+        return image
+    from diptych.ptycho.io import load
+    from diptych.ptycho.validation import windows_inside
+
+    found = load(options.start)
+    canvas = found.object if isinstance(found, Reconstruction) else found.truth
+    if canvas is None:
+        raise InputError(f"{options.start}: holds no object to start from; expected a result file, or start='flat'.")
+    windows_inside(scan.positions, scan.size, canvas, "the object to start from", options.start)
+    (y, x), (h, w) = problem.origin, problem.shape
+    y0, y1, x0, x1 = canvas.extent
+    top, bottom, left, right = max(y, y0), min(y + h, y1), max(x, x0), min(x + w, x1)
+    part = torch.from_numpy(canvas.crop(top, bottom, left, right).values.astype(np.complex128))
+    image[top - y : bottom - y, left - x : right - x] = part.to(problem.device, problem.complex_dtype)
+    return image
+
+
+def _sweep_batch(problem: Problem) -> int:
+    """Patterns per step where the batch is a matter of memory and cache alone."""
+    if problem.device.type == "cuda":
+        return max(1, 2**26 // problem.size**2)
+    return int(np.clip(2**18 // problem.size**2, 1, 256))
+
+
+def _make_engine(
+    name: str,
+    problem: Problem,
+    image: Tensor,
+    probe: Tensor,
+    options: ReconstructionOptions,
+    rng: np.random.Generator,
+    progress: ProgressCallback | None,
+) -> Engine:
+    """The engine with the settings that suit this scan, as far as the options leave them open."""
+    from diptych.ptycho.iterative.likelihood import LikelihoodSettings
+    from diptych.ptycho.iterative.pie import Pie, PieSettings
+    from diptych.ptycho.iterative.projection import Projections, ProjectionSettings
+    from diptych.ptycho.iterative.staged import StagedLikelihood
+
+    def chosen(value: Any, default: Any) -> Any:
+        return default if value is None else value
+
+    poisson, refine = options.likelihood != "amplitude", options.probe != "fixed"
+    sweep = chosen(options.batch, _sweep_batch(problem))
+    if name in ("dm", "raar"):
+        _announce_memory(name, problem, len(probe), progress)
+        beta = 1.0 if name == "dm" else chosen(options.step, 0.8)
+        return Projections(problem, image, probe, ProjectionSettings(beta, sweep, refine_probe=refine))
+    if name == "epie":
+        settings = PieSettings(1, 1.0, chosen(options.step, 1.0), 0.0, poisson=options.likelihood == "poisson", refine_probe=refine)
+        return Pie(problem, image, probe, settings, rng)
+    settings = PieSettings(
+        batch=chosen(options.batch, int(np.clip(len(problem) // BATCH_UPDATES, 1, 64))),
+        alpha=chosen(options.alpha, 0.3),
+        step=chosen(options.step, 1.0),
+        momentum=chosen(options.momentum, 0.8),
+        poisson=poisson,
+        refine_probe=refine,
+    )
+    if name == "rpie":
+        return Pie(problem, image, probe, settings, rng)
+    then = LikelihoodSettings(batch=sweep, poisson=poisson, refine_probe=refine)
+    return StagedLikelihood(problem, image, probe, settings, then, rng)
+
+
+def _announce_memory(name: str, problem: Problem, modes: int, progress: ProgressCallback | None) -> None:
+    size = len(problem) * modes * problem.size**2 * problem.complex_dtype.itemsize
+    log.warning("%s keeps the exit waves of all patterns: %.0f MB more than the other engines", name, size / 1e6)
+    if progress is not None:
+        progress(Progress(f"{name}: exit waves need {size / 1e6:.0f} MB", 0, 0))
+
+
+ReconstructCall = Callable[..., Reconstruction]
+"""The type of :func:`reconstruct`, for those who take it as an argument."""

@@ -1,0 +1,330 @@
+"""The nouns of the ptycho panel: Geometry, Canvas, Scan and Reconstruction.
+
+Conventions (all rooms keep them): arrays are (..., y, x); positions are float64 (M, 2) in (y, x) object pixels and say where
+index ``(N // 2, N // 2)`` of the pattern's window lies; a canvas carries the coordinate of its pixel [0, 0]; counts have zero
+frequency at ``[N // 2, N // 2]``; a mask is True where a pixel is valid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho import validation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PLANCK_TIMES_LIGHT_EV_M = 1.239841984332003e-06
+"""h c in eV m (CODATA 2018, exact)."""
+
+Complex = NDArray[np.complex64]
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the detector stands and what light it sees. Every field may be unknown (None).
+
+    Parameters
+    ----------
+    energy_eV : float, optional
+        Photon energy in electronvolt.
+    distance_m : float, optional
+        Sample to detector distance in metres.
+    detector_pixel_m : (float, float), optional
+        Detector pixel height and width (y, x) in metres.
+    orientation : int
+        How the stored frames were turned from the detector's, 0 to 7: bit 4 transposes, then bit 2 flips y, then bit 1 flips x.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite and positive, or the orientation is not 0..7.
+    """
+
+    energy_eV: float | None = None
+    distance_m: float | None = None
+    detector_pixel_m: tuple[float, float] | None = None
+    orientation: int = 0
+
+    def __post_init__(self) -> None:
+        if self.detector_pixel_m is not None:
+            pixel = np.broadcast_to(np.asarray(self.detector_pixel_m, float), 2)
+            object.__setattr__(self, "detector_pixel_m", (float(pixel[0]), float(pixel[1])))
+        values = {"energy_eV": self.energy_eV, "distance_m": self.distance_m}
+        for axis, value in zip("yx", self.detector_pixel_m or (None, None), strict=True):
+            values[f"detector_pixel_m ({axis})"] = value
+        for name, value in values.items():
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise InputError(f"geometry: {name} is {value}; expected a finite positive number, or None when it is not known.")
+        if self.orientation not in range(8):
+            raise InputError(f"geometry: orientation is {self.orientation}; expected an integer from 0 to 7.")
+
+    @property
+    def wavelength_m(self) -> float | None:
+        """Wavelength in metres, or None when the energy is not known."""
+        return None if self.energy_eV is None else PLANCK_TIMES_LIGHT_EV_M / self.energy_eV
+
+    def object_pixel_m(self, size: int) -> tuple[float, float] | None:
+        """Object pixel (y, x) in metres for a ``size`` x ``size`` pattern: wavelength * distance / (size * detector pixel)."""
+        if self.wavelength_m is None or self.distance_m is None or self.detector_pixel_m is None:
+            return None
+        y, x = (self.wavelength_m * self.distance_m / (size * pixel) for pixel in self.detector_pixel_m)
+        return y, x
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """A complex image that knows where it lies.
+
+    Parameters
+    ----------
+    values : (H, W) complex
+        The object's transmission.
+    origin : (int, int)
+        Coordinate (y, x) of pixel [0, 0], in object pixels.
+    pixel_m : (float, float), optional
+        Pixel height and width in metres; None when the geometry is not known.
+    """
+
+    values: NDArray[np.complexfloating[Any, Any]]
+    origin: tuple[int, int] = (0, 0)
+    pixel_m: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values)
+        if values.ndim != 2 or 0 in values.shape:
+            raise InputError(f"canvas: values have shape {values.shape}; expected a non-empty (height, width) array.")
+        if not np.iscomplexobj(values):
+            values = values.astype(np.complex64)
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise InputError(f"canvas: {bad} of {values.size} values are not finite; expected finite complex numbers.")
+        origin = np.asarray(self.origin, float)
+        if origin.shape != (2,) or not np.array_equal(origin, np.rint(origin)):
+            raise InputError(f"canvas: origin is {self.origin}; expected two integers (y, x).")
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "origin", (int(origin[0]), int(origin[1])))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return int(self.values.shape[0]), int(self.values.shape[1])
+
+    @property
+    def extent(self) -> tuple[int, int, int, int]:
+        """(y0, y1, x0, x1): the half-open box of coordinates that the canvas covers."""
+        (y, x), (h, w) = self.origin, self.shape
+        return y, y + h, x, x + w
+
+    def crop(self, y0: int, y1: int, x0: int, x1: int) -> Canvas:
+        """The part inside a half-open box of coordinates. Raises InputError when the box leaves the canvas."""
+        cy0, cy1, cx0, cx1 = self.extent
+        if not (cy0 <= y0 < y1 <= cy1 and cx0 <= x0 < x1 <= cx1):
+            raise InputError(
+                f"canvas: the box y {y0}..{y1}, x {x0}..{x1} leaves the canvas, which covers y {cy0}..{cy1}, x {cx0}..{cx1}."
+            )
+        return replace(self, values=self.values[y0 - cy0 : y1 - cy0, x0 - cx0 : x1 - cx0], origin=(y0, x0))
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Measured (or simulated) diffraction counts and where each pattern was taken.
+
+    Parameters
+    ----------
+    counts : (M, N, N) unsigned integer or float32
+        Detector counts, zero frequency at [N // 2, N // 2].
+    positions : (M, 2) float64
+        (y, x) in object pixels, where index (N // 2, N // 2) of each window lies.
+    probe : (P, N, N) or (N, N) complex, optional
+        The solver's start. None: ask for an estimate.
+    mask : (N, N) or (M, N, N) bool, optional
+        True where a detector pixel is valid. None: all are.
+    geometry : Geometry, optional
+        Unknown geometry is allowed; figures and files are then in pixels, and say so.
+    background : (N, N) float, optional
+        Known expected background counts per pixel.
+    truth : Canvas, optional
+        The true object, of a simulated scan.
+    true_probe : (P, N, N) complex, optional
+        The true probe, of a simulated scan.
+    probe_calibrated : bool
+        True when sum |probe|^2 is known to be the photons per pattern through a transparent object.
+    name : str
+        What messages and figures call the scan.
+    metadata : dict
+        Whatever the file or the simulation said of itself (JSON values).
+
+    Raises
+    ------
+    InputError
+        When shapes disagree, valid counts are not finite or negative, positions cannot be object pixels, the probe is zero, every
+        pixel is masked, or a window leaves the true object.
+    """
+
+    counts: NDArray[Any]
+    positions: Floats
+    probe: Complex | None = None
+    mask: Mask | None = None
+    geometry: Geometry | None = None
+    background: NDArray[np.float32] | None = None
+    truth: Canvas | None = None
+    true_probe: Complex | None = None
+    probe_calibrated: bool = False
+    name: str = "scan"
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        counts = validation.counts_array(self.counts, self.name)
+        size = int(counts.shape[-1])
+        mask = validation.mask_array(self.mask, counts.shape, self.name)
+        validation.counts_values(counts, mask, self.name)
+        positions = validation.positions_array(self.positions, len(counts), self.name)
+        validation.canvas_size(positions, size, self.name)
+        set_(self, "counts", counts)
+        set_(self, "mask", mask)
+        set_(self, "positions", positions)
+        set_(self, "probe", validation.probe_array(self.probe, size, "probe", self.name))
+        set_(self, "true_probe", validation.probe_array(self.true_probe, size, "true probe", self.name))
+        set_(self, "background", validation.background_array(self.background, size, self.name))
+        if self.truth is not None:
+            validation.windows_inside(positions, size, self.truth, "the true object", self.name)
+
+    @classmethod
+    def from_metres(
+        cls,
+        counts: NDArray[Any],
+        positions_m: ArrayLike,
+        geometry: Geometry,
+        probe: NDArray[Any] | None = None,
+        *,
+        moves: str = "probe",
+        **fields: Any,
+    ) -> Scan:
+        """A scan whose positions are stage readings in metres.
+
+        Parameters
+        ----------
+        counts : (M, N, N)
+            As for :class:`Scan`.
+        positions_m : (M, 2) float
+            (y, x) in metres.
+        geometry : Geometry
+            Must be complete: it sets the size of the object pixel.
+        probe : (P, N, N) complex, optional
+            The solver's start.
+        moves : {"probe", "sample"}
+            What the readings say the position of. A sample that moves to +x brings the probe to -x on the object.
+        **fields
+            The other fields of :class:`Scan`.
+
+        Raises
+        ------
+        InputError
+            If the geometry is incomplete, or ``moves`` is something else.
+        """
+        pixel = geometry.object_pixel_m(int(np.shape(counts)[-1]))
+        if pixel is None:
+            raise InputError(
+                "from_metres: the object pixel is not known; give the geometry an energy_eV, a distance_m and a detector_pixel_m, "
+                "or pass positions in object pixels to Scan(...)."
+            )
+        if moves not in ("probe", "sample"):
+            raise InputError(f"from_metres: moves is {moves!r}; expected 'probe' or 'sample'.")
+        sign = 1.0 if moves == "probe" else -1.0
+        positions = sign * np.asarray(positions_m, np.float64) / np.asarray(pixel)
+        return cls(counts, positions, probe, geometry=geometry, **fields)
+
+    @property
+    def size(self) -> int:
+        """N, the side of a pattern in pixels."""
+        return int(self.counts.shape[-1])
+
+    @property
+    def pixel_m(self) -> tuple[float, float] | None:
+        """Object pixel (y, x) in metres, or None."""
+        return self.geometry.object_pixel_m(self.size) if self.geometry is not None else None
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def summary(self) -> dict[str, Any]:
+        """What a person would ask of the scan, as JSON values: sizes, photons, positions, overlap, probe, geometry."""
+        from diptych.ptycho.describe import describe_scan
+
+        return describe_scan(self)
+
+    def plot(self) -> Figure:
+        """Mean pattern, scan positions over the totals, and the probe; a matplotlib Figure."""
+        from diptych.ptycho.evaluate.figures import plot_scan
+
+        return plot_scan(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What came out, and how it came about.
+
+    Parameters
+    ----------
+    object : Canvas
+        The complex object, in the coordinates of ``positions``.
+    probe : (P, N, N) complex64
+        Probe modes, orthogonal, strongest first.
+    positions : (M, 2) float64
+        Positions used, object pixels (y, x).
+    history : dict of str to list
+        One list per column, one entry per epoch recorded: ``epoch``, ``seconds``, ``fit``, ``held_out_fit``, ``loss`` ...
+    error : (H, W) float32, optional
+        Standard error of the object's values, where an engine gives one.
+    flags : tuple of str
+        What a careful reader should know, for instance that the fit stayed far above 1.
+    provenance : dict
+        Options, versions, seeds and hashes (JSON values).
+    name : str
+        What messages and figures call it.
+    geometry : Geometry, optional
+        As in the scan.
+    """
+
+    object: Canvas
+    probe: Complex
+    positions: Floats
+    history: dict[str, list[float]] = field(default_factory=dict)
+    error: NDArray[np.float32] | None = None
+    flags: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    name: str = "reconstruction"
+    geometry: Geometry | None = None
+
+    def __post_init__(self) -> None:
+        probe = np.asarray(self.probe)
+        probe = validation.probe_array(probe, int(probe.shape[-1]) if probe.ndim else 0, "probe", self.name)
+        object.__setattr__(self, "probe", probe)
+        positions = np.asarray(self.positions, np.float64)
+        if positions.ndim != 2 or positions.shape[1:] != (2,):
+            raise InputError(f"{self.name}: positions have shape {positions.shape}; expected (patterns, 2), (y, x) in object pixels.")
+        object.__setattr__(self, "positions", positions)
+        if self.error is not None and np.shape(self.error) != self.object.shape:
+            raise InputError(f"{self.name}: error has shape {np.shape(self.error)}; expected the object's {self.object.shape}.")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result to ``path`` (.h5 or .npz); see :func:`diptych.save`."""
+        from diptych.ptycho.io import save
+
+        return save(self, path)
+
+    def plot(self) -> Figure:
+        """Amplitude, phase, complex view, probe and history; a matplotlib Figure."""
+        from diptych.ptycho.evaluate.figures import plot_reconstruction
+
+        return plot_reconstruction(self)

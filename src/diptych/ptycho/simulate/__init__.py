@@ -1,0 +1,266 @@
+"""Simulated scans, with their truth: an object, a probe, a trajectory and a detector, all decided by one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho import validation
+from diptych.ptycho.scan import Canvas, Geometry, Scan
+from diptych.ptycho.simulate.options import PROBE_KINDS, SimulationOptions
+from diptych.runtime.progress import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+__all__ = ["SimulationOptions", "simulate"]
+
+MAX_COUNTS = 4e10
+"""A scan of more detector pixels than this is taken for a mistake (80 GB of counts at least)."""
+
+_STREAMS = ("object", "trajectory", "noise", "dead pixels", "position errors")
+_SCAN_OPTIONS = ("trajectory", "patterns", "field", "step", "jitter")
+
+
+def simulate(
+    options: SimulationOptions | None = None,
+    progress: ProgressCallback | None = None,
+    *,
+    object: str | Canvas | ArrayLike | None = None,
+    probe: str | ArrayLike | None = None,
+    positions: ArrayLike | None = None,
+    **overrides: Any,
+) -> Scan:
+    """Simulate a ptychographic scan.
+
+    The counts follow the forward model of the package: the sum over probe modes of the squared modulus of the orthonormal FFT
+    of probe times object patch, in double precision, plus background; Poisson noise unless ``noise="none"``. Sub-pixel
+    positions shift the probe (band-limited). Everything random is drawn from separate streams of one seed, so that changing
+    the dose, say, leaves object and positions as they were.
+
+    Parameters
+    ----------
+    options : SimulationOptions, optional
+        What to simulate.
+    progress : callable, optional
+        Gets a :class:`~diptych.runtime.progress.Progress` after each chunk of patterns.
+    object : str, Canvas or (H, W) complex, optional
+        A kind of object (see :class:`SimulationOptions`), or your own; an array has its pixel [0, 0] at coordinate (0, 0).
+    probe : str, (N, N) or (P, N, N) complex, optional
+        A kind of probe, a file, or your own modes; only their shape counts, the dose sets their scale.
+    positions : (M, 2) float, optional
+        Your own true positions (y, x), object pixels, in place of a trajectory.
+    **overrides
+        Fields of :class:`SimulationOptions`; they win over ``options``.
+
+    Returns
+    -------
+    Scan
+        With ``truth``, ``true_probe`` (photons: sum |P|^2 is those through a transparent object), ``probe`` (the solver's
+        start) and ``metadata["simulation"]``: the options, the photons, and the true positions where the scan's are wrong.
+
+    Raises
+    ------
+    InputError
+        If options are out of range or contradict each other, a file holds no probe, or the scan does not fit on the object.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="siemens-star", size=32, patterns=64, dose=1e4, seed=1)
+    >>> scan.counts.shape, scan.counts.dtype.name, scan.truth.origin
+    ((64, 32, 32), 'uint16', (0, 0))
+    """
+    given = {"object": object, "probe": probe}
+    overrides |= {name: value for name, value in given.items() if isinstance(value, str)}
+    own_object = None if object is None or isinstance(object, str) else _own_object(object)
+    own_probe = None if probe is None or isinstance(probe, str) else probe
+    _refuse(overrides, ("amplitude", "phase"), "object", own_object)
+    _refuse(overrides, ("aperture", "central_stop", "radius", "defocus"), "probe", own_probe)
+    _refuse(overrides, _SCAN_OPTIONS, "positions", positions)
+    if options is None:
+        options = SimulationOptions.build(overrides, origin="simulate")
+    elif overrides:
+        options = options.with_changes(**overrides)
+
+    seeds = np.random.SeedSequence(options.seed).spawn(len(_STREAMS))
+    streams = {name: np.random.default_rng(seed) for name, seed in zip(_STREAMS, seeds, strict=True)}
+    shape, start = _probes(options, own_probe)
+    size = shape.shape[-1]
+    geometry = _geometry(options)
+    true_positions = _true_positions(options, size, positions, own_object, streams["trajectory"])
+    truth = own_object or _object(options, size, true_positions, streams["object"])
+    if geometry is not None and truth.pixel_m is None:
+        truth = Canvas(truth.values, truth.origin, geometry.object_pixel_m(size))
+    reported = true_positions + _position_errors(options, len(true_positions), streams["position errors"])
+    for where in (true_positions, reported):
+        validation.windows_inside(where, size, truth, "the object", "simulate")
+
+    from diptych.ptycho.simulate import detector
+
+    true_probe, signal = _scaled(options, shape, truth, true_positions)
+    mask = detector.dead_pixels(size, options.dead, options.beam_stop, streams["dead pixels"])
+    total = len(true_positions)
+    counts, mask = detector.expose(
+        truth,
+        true_probe,
+        true_positions,
+        streams["noise"] if options.noise == "poisson" else None,
+        background=options.background,
+        mask=mask,
+        saturation=options.saturation,
+        report=None if progress is None else lambda done: progress(Progress("simulate", done, total)),
+    )
+    return Scan(
+        counts,
+        reported,
+        true_probe.copy() if start is None else (np.sqrt(signal) * start).astype(np.complex64),
+        mask=mask,
+        geometry=geometry,
+        background=np.full((size, size), options.background, np.float32) if options.background else None,
+        truth=truth,
+        true_probe=true_probe,
+        probe_calibrated=start is None,
+        name="simulated " + ("object" if own_object else options.object),
+        metadata={"simulation": _record(options, given, true_probe, signal, true_positions, reported, positions)},
+    )
+
+
+def _own_object(value: Canvas | ArrayLike) -> Canvas:
+    canvas = value if isinstance(value, Canvas) else Canvas(np.asarray(value))
+    # Stored as the rest of the package keeps it, and simulated from what is stored: the truth explains the data exactly.
+    return Canvas(canvas.values.astype(np.complex64), canvas.origin, canvas.pixel_m)
+
+
+def _refuse(overrides: dict[str, Any], names: Iterable[str], argument: str, value: Any) -> None:
+    contradicting = [name for name in names if overrides.get(name) is not None]
+    if value is not None and contradicting:
+        raise InputError(
+            f"simulate: {', '.join(contradicting)} given together with an array for {argument}, which leaves nothing to choose; "
+            "leave one of them out."
+        )
+
+
+def _probes(options: SimulationOptions, own: ArrayLike | None) -> tuple[NDArray[np.complex128], NDArray[np.complex128] | None]:
+    """The probe (P, N, N) of power 1, and the solver's start where that is another one."""
+    from diptych.ptycho.simulate import probes
+
+    powers = options.mode_powers or tuple(0.4**i for i in range(options.modes))
+    error = options.probe_error
+    if own is None and options.probe in PROBE_KINDS:
+        size = options.size or 64
+        parts = {name: getattr(options, name) for name in ("aperture", "central_stop", "radius", "defocus")}
+        first, wrong = (probes.make_probe(options.probe, size, **parts, error=e) for e in (0.0, error))
+        return probes.add_modes(first, powers), probes.add_modes(wrong, powers) if error else None
+    what = "the probe" if own is not None else f"the probe in {options.probe}"
+    modes = probes.given_probe(probes.read_probe(options.probe) if own is None else own, what)
+    if options.size not in (None, modes.shape[-1]):
+        raise InputError(f"simulate: {what} is {modes.shape[-1]} px wide and size = {options.size}; leave size out, or give another probe.")
+    if len(modes) == 1:
+        modes = probes.add_modes(modes[0], powers)
+    elif options.modes not in (1, len(modes)) or options.mode_powers is not None:
+        raise InputError(f"simulate: {what} has {len(modes)} modes already; leave modes and mode_powers out.")
+    return modes, probes.misjudged(modes, error) if error else None
+
+
+def _true_positions(
+    options: SimulationOptions, size: int, own: ArrayLike | None, canvas: Canvas | None, rng: Generator
+) -> NDArray[np.float64]:
+    """Where the patterns are taken: as given; else in the middle of the object given; else so that the object starts at (0, 0)."""
+    from diptych.ptycho.simulate.trajectories import make_trajectory
+
+    if own is not None:
+        positions = validation.positions_array(own, len(own) if isinstance(own, Sized) else 0, "simulate")
+        _affordable(positions, size)
+        return _placed(options, positions)
+    step = options.step or size / 8
+    count = options.patterns or 256
+    positions = make_trajectory(options.trajectory, step, rng, patterns=count, field=options.field, jitter=options.jitter)
+    _affordable(positions, size)
+    if canvas is not None:
+        y0, y1, x0, x1 = canvas.extent
+        middle = (positions.min(0) + positions.max(0)) / 2
+        positions = positions + np.rint(np.array([(y0 + y1) / 2, (x0 + x1) / 2]) - middle)
+    else:
+        positions = positions - np.floor(positions.min(0) + 0.5) + size // 2 + _margin(options)
+    return _placed(options, positions)
+
+
+def _placed(options: SimulationOptions, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.floor(positions + 0.5) if options.integer else positions, np.float64)
+
+
+def _affordable(positions: NDArray[np.float64], size: int) -> None:
+    if len(positions) * size**2 > MAX_COUNTS:
+        raise InputError(
+            f"simulate: {len(positions)} patterns of {size} x {size} pixels are too many (limit {MAX_COUNTS:.0e} pixels in all); "
+            "expected fewer patterns, a larger step, or a smaller size."
+        )
+    validation.canvas_size(positions, size, "simulate")
+
+
+def _margin(options: SimulationOptions) -> int:
+    # Position errors are cut at 4 standard deviations, and must not push a window off the object.
+    return max(options.margin, int(np.ceil(4 * options.position_error)) + 1)
+
+
+def _object(options: SimulationOptions, size: int, positions: NDArray[np.float64], rng: Generator) -> Canvas:
+    from diptych.ptycho.physics.patches import canvas_box
+    from diptych.ptycho.simulate.objects import make_object
+
+    origin, shape = canvas_box(positions, size, _margin(options))
+    return Canvas(make_object(options.object, shape, rng, options.amplitude, options.phase), origin)
+
+
+def _position_errors(options: SimulationOptions, count: int, rng: Generator) -> NDArray[np.float64]:
+    return np.asarray(options.position_error * np.clip(rng.standard_normal((count, 2)), -4, 4), np.float64)
+
+
+def _geometry(options: SimulationOptions) -> Geometry | None:
+    if options.energy_eV is None and options.distance_m is None and options.detector_pixel_m is None:
+        return None
+    pixel = options.detector_pixel_m
+    return Geometry(options.energy_eV, options.distance_m, None if pixel is None else (pixel, pixel))
+
+
+def _scaled(
+    options: SimulationOptions, shape: NDArray[np.complex128], truth: Canvas, positions: NDArray[np.float64]
+) -> tuple[NDArray[np.complex64], float]:
+    """The probe in photons, and the mean signal per pattern that it gives."""
+    from diptych.ptycho.simulate.detector import signal_totals
+
+    through = float(signal_totals(truth, shape, positions).mean())
+    if through <= 0:
+        raise InputError("simulate: the object lets no photon through where it is scanned; expected a positive modulus.")
+    photons = options.probe_photons or (options.dose or 1e6) / through
+    return (np.sqrt(photons) * shape).astype(np.complex64), photons * through
+
+
+def _record(
+    options: SimulationOptions,
+    given: dict[str, Any],
+    probe: NDArray[np.complex64],
+    signal: float,
+    true_positions: NDArray[np.float64],
+    reported: NDArray[np.float64],
+    own_positions: ArrayLike | None,
+) -> dict[str, Any]:
+    """What was simulated, as JSON values."""
+    values: dict[str, Any] = options.model_dump(mode="json")
+    arrays = [name for name, value in given.items() if value is not None and not isinstance(value, str)]
+    arrays += [] if own_positions is None else ["positions"]
+    record: dict[str, Any] = {
+        "options": values,
+        "seed": options.seed,
+        "arrays_given": arrays,
+        "mean_signal_photons": signal,
+        "probe_photons": float(np.sum(np.abs(probe.astype(np.complex128)) ** 2)),
+    }
+    if options.position_error:
+        record["position_error_rms_px"] = float(np.sqrt(np.mean((reported - true_positions) ** 2)))
+        record["true_positions"] = true_positions.tolist()
+    return record

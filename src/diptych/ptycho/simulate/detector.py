@@ -1,0 +1,166 @@
+"""The detector: from expected intensities to counts and a mask, in chunks of bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from diptych.ptycho.scan import Canvas
+
+_CHUNK_BYTES = 32 * 2**20
+
+
+def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Expected signal photons (M,) of each pattern: sum |P O|^2, which Parseval's theorem makes the sum over the detector.
+
+    Parameters
+    ----------
+    truth : Canvas
+        The object; must hold every window.
+    probe : (P, N, N) complex
+        Incoherent modes.
+    positions : (M, 2) float64
+        (y, x) in object pixels.
+    """
+    from diptych.ptycho.physics.diffraction import exit_waves
+
+    # Summed by NumPy, whose order of additions does not depend on the number of threads.
+    totals = [(np.abs(exit_waves(*inputs).numpy()) ** 2).sum((1, 2, 3)) for _, inputs in _chunks(truth, probe, positions)]
+    return np.concatenate(totals)
+
+
+def expected_intensities(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Noise-free signal of a few patterns at a time, in double precision.
+
+    Parameters
+    ----------
+    truth, probe, positions
+        As for :func:`signal_totals`.
+
+    Yields
+    ------
+    (slice, (B, N, N) float64)
+        Which patterns, and their intensities with zero frequency at [N // 2, N // 2].
+    """
+    from diptych.ptycho.physics.diffraction import intensities
+
+    for part, inputs in _chunks(truth, probe, positions):
+        yield part, intensities(*inputs).numpy()
+
+
+def dead_pixels(size: int, fraction: float, beam_stop: float, rng: np.random.Generator) -> NDArray[np.bool_] | None:
+    """Mask (N, N), True = valid: round(fraction N^2) random pixels and the disc of radius ``beam_stop`` px are not. None: all are.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    mask: NDArray[np.bool_] = np.ones((size, size), bool)
+    mask.flat[rng.permutation(size * size)[: round(fraction * size * size)]] = False
+    axis = np.arange(size) - size // 2
+    if beam_stop > 0:
+        mask &= np.hypot(axis[:, None], axis) > beam_stop
+    if not mask.any():
+        raise InputError(
+            f"simulate: dead = {fraction:g} and beam_stop = {beam_stop:g} px leave no valid pixel of {size} x {size}; "
+            "expected fewer dead pixels or a smaller beam stop."
+        )
+    return None if mask.all() else mask
+
+
+def expose(
+    truth: Canvas,
+    probe: NDArray[Any],
+    positions: NDArray[np.float64],
+    rng: np.random.Generator | None,
+    *,
+    background: float = 0.0,
+    mask: NDArray[np.bool_] | None = None,
+    saturation: float | None = None,
+    report: Callable[[int], None] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Counts as the detector gives them.
+
+    Parameters
+    ----------
+    truth, probe, positions
+        As for :func:`signal_totals`; sum |probe|^2 is photons per pattern.
+    rng : numpy Generator or None
+        Draws Poisson counts; None gives the expected counts themselves.
+    background : float
+        Expected background, counts per pixel.
+    mask : (N, N) bool, optional
+        True = valid; the other pixels read 0.
+    saturation : float, optional
+        Counts at which a pixel saturates.
+    report : callable, optional
+        Called with the number of patterns done.
+
+    Returns
+    -------
+    counts : (M, N, N) uint16, uint32 or uint64, the first in which they fit, or float32 without noise
+    mask : (N, N) or (M, N, N) bool, or None
+        With the saturated pixels of each pattern, if there are any.
+
+    Raises
+    ------
+    InputError
+        If no valid pixel is left.
+    """
+    shape = (len(positions), *probe.shape[-2:])
+    counts: NDArray[Any] = np.empty(shape, np.float32 if rng is None else np.uint16)
+    full = None if saturation is None else np.zeros(shape, bool)
+    for part, values in expected_intensities(truth, probe, positions):
+        expected = values + background
+        found: NDArray[Any] = expected if rng is None else rng.poisson(expected)
+        if full is not None and saturation is not None:
+            level = saturation if rng is None else int(saturation)
+            full[part] = found >= level
+            found = np.minimum(found, level)
+        if mask is not None:
+            found = np.where(mask, found, 0)
+        if rng is not None:
+            counts = _widened(counts, int(found.max()))
+        counts[part] = found
+        if report is not None:
+            report(part.stop)
+    if full is None or not full.any():
+        return counts, mask
+    valid = ~full if mask is None else mask & ~full
+    if not valid.any():
+        raise InputError(f"simulate: saturation = {saturation:g} counts masks every pixel of every pattern; expected a higher level.")
+    return counts, valid
+
+
+def _chunks(
+    truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]
+) -> Iterator[tuple[slice, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]]:
+    """Probe, object patches and sub-pixel fractions (None on whole pixels) of a few patterns at a time, complex128."""
+    import torch
+
+    from diptych.ptycho.physics.patches import cut, split
+
+    modes = torch.from_numpy(np.array(probe, np.complex128))
+    canvas = torch.from_numpy(np.array(truth.values, np.complex128))
+    fractions = split(positions)[1]
+    step = max(1, _CHUNK_BYTES // (modes.numel() * modes.element_size()))
+    for start in range(0, len(positions), step):
+        part = slice(start, min(start + step, len(positions)))
+        patches = cut(canvas, positions[part], modes.shape[-1], origin=truth.origin)
+        moved = torch.from_numpy(fractions[part]) if fractions.any() else None
+        yield part, (modes, patches, moved)
+
+
+def _widened(counts: NDArray[Any], largest: int) -> NDArray[Any]:
+    """``counts`` in the first unsigned type whose top value, which detectors use to mark bad pixels, is above ``largest``."""
+    fitting = (dtype for dtype in (np.uint16, np.uint32) if largest < np.iinfo(dtype).max)
+    return counts.astype(np.promote_types(counts.dtype, next(fitting, np.uint64)), copy=False)

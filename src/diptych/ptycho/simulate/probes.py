@@ -1,0 +1,257 @@
+"""Probes: what illuminates the object. Complex128, centred at [N // 2, N // 2], normalised to sum |P|^2 = 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.simulate.options import PROBE_KINDS
+
+if TYPE_CHECKING:
+    from diptych.ptycho.io.source import Source
+
+Probe = NDArray[np.complex128]
+
+BLIND_SMALLER = 0.1
+"""At probe error 1 the aperture is taken for this fraction smaller than it is ..."""
+BLIND_DEFOCUS = 0.4
+"""... and the defocus for this fraction weaker, and the central stop for absent."""
+BLIND_DEFOCUS_RAD = 4.0
+"""Of a probe given as an array: the defocus missed at probe error 1, in rad at the edge of its pupil."""
+
+PROBE_KEYS = ("trueProbe", "probeGuess", "probe", "reconstructed_probe")
+"""Where a file may hold a probe, best first."""
+
+_EDGE = 0.7
+"""Softness of an edge in pixels: the logistic function falls from 0.73 to 0.27 over twice this."""
+
+
+def make_probe(
+    kind: str,
+    size: int,
+    *,
+    aperture: float | None = None,
+    central_stop: float | None = None,
+    radius: float | None = None,
+    defocus: float | None = None,
+    error: float = 0.0,
+) -> Probe:
+    """A probe by name, or the wrong idea of it that a solver starts from.
+
+    Parameters
+    ----------
+    kind : {"zone-plate", "gaussian", "disk"}
+        See :func:`zone_plate`, :func:`gaussian`, :func:`disk`.
+    size : int
+        Side N of the window, px.
+    aperture, central_stop, radius, defocus : float, optional
+        As for the kind's function. The defaults are in proportion to the window: a zone plate's aperture is 13 N / 64 and
+        its defocus 10 N / 64 rad, so that the probe fills the same part of every window.
+    error : float
+        0 gives the probe; 1 the same without central stop, with 40 % less curvature, and 10 % smaller; linear between.
+
+    Returns
+    -------
+    (N, N) complex128
+        sum |P|^2 = 1.
+
+    Raises
+    ------
+    InputError
+        If the kind is not known, or the pupil or the disk does not fit in the window.
+    """
+    shrink, weaken = 1 - BLIND_SMALLER * error, 1 - BLIND_DEFOCUS * error
+    if kind == "zone-plate":
+        aperture = 13 * size / 64 if aperture is None else aperture
+        stop = (0.35 if central_stop is None else central_stop) * (1 - error)
+        defocus = 10 * size / 64 if defocus is None else defocus
+        _fits("aperture", aperture, size)
+        return zone_plate(size, shrink * aperture, stop, weaken * defocus, reference=aperture)
+    if kind == "gaussian":
+        radius = size / 6 if radius is None else radius
+        defocus = 5 * size / 64 if defocus is None else defocus
+        _fits("radius", radius, size)
+        return gaussian(size, shrink * radius, weaken * defocus, reference=radius)
+    if kind == "disk":
+        radius = size / 5 if radius is None else radius
+        _fits("radius", radius, size)
+        return disk(size, shrink * radius, weaken * (defocus or 0.0), reference=radius)
+    raise InputError(f"simulate: probe kind {kind!r} is not known; expected zone-plate, gaussian, disk or a file.")
+
+
+def zone_plate(size: int, aperture: float, central_stop: float, defocus: float, *, reference: float | None = None) -> Probe:
+    """Near the focus of a zone plate with a central stop.
+
+    Parameters
+    ----------
+    size : int
+        Side N of the window, px.
+    aperture : float
+        Radius of the pupil in Fourier space, detector px.
+    central_stop : float
+        Radius of the stop as a fraction of the aperture; 0 is none.
+    defocus : float
+        Quadratic phase over the pupil, rad at radius ``reference`` (the aperture when it is None). The geometric radius of
+        the beam is then N * defocus / (pi * aperture) object px.
+
+    Returns
+    -------
+    (N, N) complex128
+    """
+    from scipy.special import expit
+
+    distance = _distance(size)
+    pupil = expit((aperture - distance) / _EDGE)
+    if central_stop > 0:
+        pupil = pupil * expit((distance - central_stop * aperture) / _EDGE)
+    return _normalised(_to_object(pupil * np.exp(1j * defocus * (distance / (reference or aperture)) ** 2)))
+
+
+def gaussian(size: int, radius: float, defocus: float = 0.0, *, reference: float | None = None) -> Probe:
+    """A Gaussian beam: 1/e^2 radius of the intensity ``radius`` px, spherical wavefront of ``defocus`` rad at ``reference`` px."""
+    distance = _distance(size)
+    return _normalised(np.exp(-((distance / radius) ** 2) + 1j * defocus * (distance / (reference or radius)) ** 2))
+
+
+def disk(size: int, radius: float, defocus: float = 0.0, *, reference: float | None = None) -> Probe:
+    """A uniform disk of ``radius`` px with a soft edge, wavefront of ``defocus`` rad at ``reference`` px: a pinhole close by."""
+    from scipy.special import expit
+
+    distance = _distance(size)
+    return _normalised(expit((radius - distance) / _EDGE) * np.exp(1j * defocus * (distance / (reference or radius)) ** 2))
+
+
+def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
+    """Orthogonal incoherent modes made from one probe.
+
+    The probe multiplied by 1, x, y, x^2, x y, y^2 ... about its centre of mass, made orthonormal in that order (Gram-Schmidt),
+    so that the first mode is the probe itself: what vibration of a source of finite size does, and for a Gaussian beam
+    exactly the Hermite-Gauss modes.
+
+    Parameters
+    ----------
+    probe : (N, N) complex
+        The first mode.
+    powers : sequence of P floats
+        Relative powers; they are divided by their sum.
+
+    Returns
+    -------
+    (P, N, N) complex128
+        sum |P|^2 over all modes = 1.
+    """
+    size = probe.shape[-1]
+    weight = np.abs(probe) ** 2 / np.sum(np.abs(probe) ** 2)
+    y, x = (axis - np.sum(weight * axis) for axis in np.mgrid[:size, :size].astype(float))
+    scale = np.sqrt(np.sum(weight * (y**2 + x**2)))
+    degrees = [(j, degree - j) for degree in range(len(powers)) for j in range(degree + 1)][: len(powers)]
+    copies = np.stack([(probe * (y / scale) ** j * (x / scale) ** i).ravel() for j, i in degrees], axis=1)
+    basis, triangle = np.linalg.qr(copies)
+    # QR leaves the sign of each column free; this is the sign that Gram-Schmidt gives.
+    diagonal = np.diagonal(triangle)
+    basis = basis * (diagonal / np.abs(diagonal))
+    share = np.asarray(powers, float) / np.sum(powers)
+    return np.asarray((basis * np.sqrt(share)).T.reshape(len(powers), size, size), np.complex128)
+
+
+def misjudged(probe: Probe, error: float) -> Probe:
+    """A given probe (P, N, N) with 4 ``error`` rad of defocus missed, at the radius that holds 95 % of its power in Fourier space."""
+    spectrum = _to_detector(probe)
+    distance = _distance(probe.shape[-1])
+    order = np.argsort(distance, axis=None)
+    power = np.cumsum((np.abs(spectrum) ** 2).sum(0).ravel()[order])
+    edge = max(1.0, float(distance.ravel()[order][np.searchsorted(power, 0.95 * power[-1])]))
+    return _normalised(_to_object(spectrum * np.exp(-1j * BLIND_DEFOCUS_RAD * error * (distance / edge) ** 2)))
+
+
+def given_probe(probe: Any, what: str) -> Probe:
+    """A user's probe (N, N), (P, N, N) or (N, N, 1) as (P, N, N) complex128 with sum |P|^2 = 1.
+
+    Raises
+    ------
+    InputError
+        If it is not a finite, square, non-zero array of numbers.
+    """
+    array = np.asarray(probe)
+    if array.dtype == object or not np.issubdtype(array.dtype, np.number):
+        raise InputError(f"simulate: {what} has type {array.dtype}; expected complex numbers.")
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or array.shape[-1] != array.shape[-2] or len(array) == 0 or array.shape[-1] < 4:
+        raise InputError(f"simulate: {what} has shape {np.shape(probe)}; expected (N, N) or (modes, N, N), N >= 4.")
+    if not np.isfinite(array).all():
+        raise InputError(f"simulate: {what} holds {int((~np.isfinite(array)).sum())} values that are not finite; expected finite ones.")
+    if not np.any(array):
+        raise InputError(f"simulate: {what} is zero everywhere; expected one that carries photons.")
+    return _normalised(array.astype(np.complex128))
+
+
+def read_probe(path: str | Path) -> NDArray[Any]:
+    """The probe in a file: an NPY array, or the first of trueProbe, probeGuess, probe, reconstructed_probe in an NPZ or HDF5 file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds no probe.
+    """
+    from diptych.ptycho.io.files import file_kind
+    from diptych.ptycho.io.source import Hdf5Source, open_hdf5, open_npz
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(
+            f"simulate: probe {str(path)!r} is neither a kind of probe nor a file; expected {', '.join(PROBE_KINDS)}, or a file."
+        )
+    kind = file_kind(path)
+    if kind == "npz":
+        with open_npz(path) as source:
+            return _pick(source)
+    if kind == "hdf5":
+        with open_hdf5(path) as file:
+            return _pick(Hdf5Source(file, str(path)))
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (ValueError, EOFError, OSError) as problem:
+        raise InputError(f"{path}: the array is damaged, cut short or pickled ({problem}); expected a complex (N, N) array.") from None
+
+
+def _pick(source: Source) -> NDArray[Any]:
+    found = source.headers().keys()
+    for name in PROBE_KEYS:
+        if name in found:
+            array = source.read(name)
+            # Ptychodus products put an axis of coherent corrections before the modes; its first entry is the modes themselves.
+            return array[0] if array.ndim == 4 else array
+    raise InputError(
+        f"{source.where}: holds no probe (found {', '.join(sorted(found)) or 'nothing'}); expected one of {', '.join(PROBE_KEYS)}."
+    )
+
+
+def _distance(size: int) -> NDArray[np.float64]:
+    """Distance (N, N) of each pixel from [N // 2, N // 2]."""
+    axis = np.arange(size) - size // 2
+    return np.asarray(np.hypot(axis[:, None], axis), np.float64)
+
+
+def _to_object(field: NDArray[Any]) -> Probe:
+    return np.asarray(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(field, (-2, -1)), norm="ortho"), (-2, -1)))
+
+
+def _to_detector(wave: NDArray[Any]) -> Probe:
+    return np.asarray(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(wave, (-2, -1)), norm="ortho"), (-2, -1)))
+
+
+def _normalised(probe: NDArray[Any]) -> Probe:
+    return np.asarray(probe / np.sqrt(np.sum(np.abs(probe) ** 2)), np.complex128)
+
+
+def _fits(name: str, value: float, size: int) -> None:
+    if value >= size / 2:
+        raise InputError(f"simulate: {name} is {value:g} px, and the window is {size} px wide; expected {name} < {size / 2:g}.")

@@ -1,0 +1,1 @@
+"""What every long job needs: devices, progress, run directories, logs and seeds."""

@@ -1,0 +1,74 @@
+"""Writing files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diptych.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it takes the name ``path`` when the block ends well, else it is removed.
+
+    The temporary name keeps the suffix, because some writers (matplotlib, NumPy) choose or append one by it.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; give the result the permissions any other new file of this process would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_output(path: Path, suffixes: tuple[str, ...], *, overwrite: bool = False, option: str = "--out") -> Path:
+    """``path``, when a file of that name may be written; asked before the work starts, not after it.
+
+    Parameters
+    ----------
+    path : Path
+        The file to be.
+    suffixes : tuple of str
+        Suffixes the writer knows, with the dot.
+    overwrite : bool
+        Allow a file that is there to be replaced.
+    option : str
+        What messages call the argument.
+
+    Raises
+    ------
+    InputError
+        If the suffix is unknown, the folder is absent, or a file (without ``overwrite``) or a folder has the name.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{option} {path}: the suffix is {path.suffix!r}; expected {' or '.join(suffixes)}.")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first, or name another file.")
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; expected the name of a file.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{option} {path}: exists already; name another file, or pass --overwrite.")
+    return path

@@ -1,0 +1,59 @@
+"""What all option objects share: frozen, strict, read from YAML, one source for the command line and the studio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from diptych.errors import InputError
+
+
+class Options(BaseModel):
+    """Base of every verb's options. Each field carries a description that states its unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def build(cls, values: dict[str, Any], origin: str = "options") -> Self:
+        """Validate ``values``; raise one InputError that names every key at fault and what was expected."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"{origin}: " + "; ".join(_sentence(cls, e) for e in error.errors())) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **overrides: Any) -> Self:
+        """Options from a YAML mapping; ``overrides`` (flags) win over the file, the file over the defaults."""
+        return cls.build({**read_yaml(path), **overrides}, origin=str(path))
+
+    def with_changes(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated again."""
+        return type(self).build({**self.model_dump(exclude_unset=True), **changes})
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises InputError for a missing, malformed or non-mapping file."""
+    import yaml
+
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a YAML file of options.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not valid YAML ({' '.join(str(error).split())}).") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"{path}: holds a {type(values).__name__}; expected a mapping of option names to values.")
+    return values
+
+
+def _sentence(cls: type[BaseModel], error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown option {key!r}; expected one of {', '.join(sorted(cls.model_fields))}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key} = {error['input']!r}: {message}" if key else message

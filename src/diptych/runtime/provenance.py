@@ -1,0 +1,121 @@
+"""What a later reader needs to know of a run: versions, commit, device, seeds and the hashes of what went in."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from diptych.runtime.device import ExecutionOptions, choose_device
+from diptych.runtime.files import sha256
+from diptych.runtime.options import Options
+
+PACKAGES = ("diptych", "numpy", "scipy", "scikit-image", "h5py", "torch", "pydantic", "matplotlib")
+
+
+def utc_now() -> str:
+    """The time now, ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Git commit of the checkout that diptych runs from, ``-dirty`` appended when files differ from it.
+
+    None for an installed wheel: then the package's version says what ran. A folder that merely lies inside somebody else's
+    repository (a virtual environment, say) does not count, so this module must be a tracked file.
+    """
+    here = Path(__file__).resolve()
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, timeout=10, check=False)
+
+    try:
+        if git("ls-files", "--error-unmatch", here.name).returncode != 0:
+            return None
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("-dirty" if changed.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def device(execution: ExecutionOptions) -> dict[str, Any]:
+    """What the choice of device comes to on this machine, and why.
+
+    Raises
+    ------
+    UnavailableError
+        If the named device is not here.
+    """
+    import torch
+
+    chosen, reason = choose_device(execution.device)
+    return {
+        "device": str(chosen),
+        "reason": reason,
+        "gpu": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else None,
+        "processor": platform.processor() or platform.machine(),
+        "system": platform.system(),
+        "threads": execution.threads or torch.get_num_threads(),
+    }
+
+
+def inputs(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Path, size in bytes and SHA-256 of each file."""
+    return [{"path": str(path), "bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths]
+
+
+def seeds(options: Iterable[Options]) -> dict[str, int]:
+    """Every seed among the options, by ``model.field``."""
+    return {
+        f"{type(model).__name__}.{name}": value
+        for model in options
+        for name, value in model
+        if name.endswith("seed") and isinstance(value, int)
+    }
+
+
+def provenance(command: str, execution: ExecutionOptions, files: Iterable[Path], options: Iterable[Options]) -> dict[str, Any]:
+    """The record of a run as JSON values.
+
+    Parameters
+    ----------
+    command : str
+        The verb.
+    execution : ExecutionOptions
+        The device asked for; what it came to is recorded.
+    files : iterable of Path
+        What the run reads, the scan first.
+    options : iterable of Options
+        Their seeds are listed; all their values stand in ``options.yaml``.
+
+    Raises
+    ------
+    UnavailableError
+        If the named device is not here.
+    """
+    return {
+        "program": "diptych",
+        "command": command,
+        "started": utc_now(),
+        "versions": versions(),
+        "commit": commit(),
+        "device": device(execution),
+        "seeds": seeds(options),
+        "inputs": inputs(files),
+    }

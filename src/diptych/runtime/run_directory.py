@@ -1,0 +1,223 @@
+"""A folder per run: options, provenance, log, metrics, results and figures, safe to kill at any moment.
+
+``provenance.json`` is the mark of a run directory. It is made first, exclusively, so that of two runs asked for the same folder
+one wins and the other is told; and its ``status`` says how the run ended (``running`` when it never came to an end).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from diptych.errors import InputError
+from diptych.runtime.files import replacing, write_text
+from diptych.runtime.options import Options
+from diptych.runtime.provenance import utc_now
+
+Status = Literal["running", "done", "interrupted", "failed"]
+
+MARK = "provenance.json"
+FILES = (MARK, "options.yaml", "log.txt", "metrics.csv", "checkpoint.npz", "result.h5", "summary.json", "result.png", "scan.png", "frc.png")
+"""The files a run may leave; ``--overwrite`` removes these and nothing else."""
+
+
+@dataclass
+class RunDirectory:
+    """An open run directory; make one with :meth:`create`, :meth:`numbered` or :meth:`reopen`.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    record : dict
+        What ``provenance.json`` says.
+    new : bool
+        True when this run made the folder, so that it may also take it away.
+    """
+
+    path: Path
+    record: dict[str, Any] = field(default_factory=dict)
+    new: bool = False
+
+    @classmethod
+    def create(cls, path: str | Path, record: Mapping[str, Any], *, overwrite: bool = False) -> RunDirectory:
+        """Claim the folder ``path``, which must be absent, empty, or (with ``overwrite``) an earlier run.
+
+        Raises
+        ------
+        InputError
+            If the folder holds an earlier run and ``overwrite`` is off, holds anything else, or cannot be made.
+        """
+        path = Path(path)
+        try:
+            new = not path.exists()
+            path.mkdir(parents=True, exist_ok=True)
+            present = {entry.name for entry in path.iterdir()}
+        except OSError as error:
+            raise InputError(f"--run {path}: cannot be used as a run directory ({error.strerror}); name another folder.") from None
+        if present:
+            status = _earlier_status(path)
+            if status is None:
+                raise InputError(
+                    f"--run {path}: the folder holds files that are no diptych run ({_few(present)}); name an absent or empty folder."
+                )
+            if not overwrite:
+                raise InputError(
+                    f"--run {path}: holds an earlier run (status {status}); name another folder, "
+                    "pass --overwrite to replace it, or --resume to go on with it."
+                )
+            _remove_run_files(path)
+        return cls._claim(path, record, new)
+
+    @classmethod
+    def numbered(cls, parent: str | Path, stem: str, record: Mapping[str, Any]) -> RunDirectory:
+        """Claim the first free folder ``<parent>/<stem>-<n>``, n = 1, 2, ...
+
+        Raises
+        ------
+        InputError
+            If no folder can be made there.
+        """
+        parent = Path(parent)
+        n = 1
+        while True:
+            path = parent / f"{stem}-{n}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                n += 1
+                continue
+            except OSError as error:
+                raise InputError(f"run directory {path}: cannot be made ({error.strerror}); pass --run with a folder that can.") from None
+            return cls._claim(path, record, new=True)
+
+    @classmethod
+    def reopen(cls, path: str | Path, record: Mapping[str, Any]) -> RunDirectory:
+        """Open an earlier run to go on with it. The new record keeps the old one under ``earlier``.
+
+        Raises
+        ------
+        InputError
+            If ``path`` is no run directory, or the first input (the scan) is another file than the run's: its SHA-256 differs.
+        """
+        path = Path(path)
+        if _earlier_status(path) is None:
+            raise InputError(f"--resume: {path} is no run directory (no readable {MARK}); pass --run with the folder of a run.")
+        old = json.loads((path / MARK).read_text(encoding="utf-8") or "{}")
+        before, now = ((each.get("inputs") or [{}])[0] for each in (old, record))
+        if before.get("sha256") != now.get("sha256"):
+            name = before.get("path", "none recorded")
+            raise InputError(f"--resume: the run in {path} was made from other data ({name}); pass the same scan, or another --run.")
+        earlier = [*old.pop("earlier", []), old]
+        run = cls(path, {**record, "earlier": earlier})
+        run.set_status("running")
+        return run
+
+    @classmethod
+    def _claim(cls, path: Path, record: Mapping[str, Any], new: bool) -> RunDirectory:
+        run = cls(path, dict(record), new)
+        try:
+            (path / MARK).open("x").close()
+            run.set_status("running")
+        except FileExistsError:
+            raise InputError(f"--run {path}: another run has just taken this folder; name another one.") from None
+        except OSError as error:
+            raise InputError(f"--run {path}: cannot be written to ({error.strerror}); name another folder.") from None
+        return run
+
+    @property
+    def log(self) -> Path:
+        """Path of ``log.txt``."""
+        return self.path / "log.txt"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Path of the resumable state, ``checkpoint.npz``."""
+        return self.path / "checkpoint.npz"
+
+    @property
+    def result(self) -> Path:
+        """Path of ``result.h5``."""
+        return self.path / "result.h5"
+
+    def set_status(self, status: Status, **changes: Any) -> None:
+        """Write the provenance with ``status`` and, once it is not ``running``, the time of the end."""
+        self.record = {**self.record, "status": status, **changes}
+        if status != "running":
+            self.record["finished"] = utc_now()
+        self.write_json(MARK, self.record)
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write ``values`` as indented JSON."""
+        write_text(self.path / name, json.dumps(plain(values), indent=2, allow_nan=False) + "\n")
+
+    def write_options(self, options: Iterable[Options]) -> None:
+        """Write every option, defaults included, to ``options.yaml``; the file serves as ``--config`` again."""
+        import yaml
+
+        parts = []
+        for model in options:
+            body = yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            parts.append(f"# {type(model).__name__}\n{body}")
+        write_text(self.path / "options.yaml", "\n".join(parts))
+
+    def write_history(self, history: Mapping[str, list[float]]) -> None:
+        """Write the columns of a history to ``metrics.csv``; short columns end in empty cells."""
+        length = max((len(column) for column in history.values()), default=0)
+        with replacing(self.path / "metrics.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(history)
+            for row in range(length):
+                writer.writerow(column[row] if row < len(column) else "" for column in history.values())
+
+    def discard(self) -> None:
+        """Take away what this run wrote, and the folder when this run made it: for runs that ended before any result."""
+        _remove_run_files(self.path)
+        if self.new and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: NumPy numbers and arrays as Python's, paths as text, and NaN or infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def _earlier_status(path: Path) -> str | None:
+    """How the run in ``path`` ended, or None when there is none. A mark without text is a run killed while claiming the folder."""
+    try:
+        text = (path / MARK).read_text(encoding="utf-8")
+        record = json.loads(text) if text else {"program": "diptych", "status": "running"}
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or record.get("program") != "diptych":
+        return None
+    return str(record.get("status"))
+
+
+def _remove_run_files(path: Path) -> None:
+    for name in map(Path, FILES):
+        (path / name).unlink(missing_ok=True)
+        for leftover in (*path.glob(f".{name.stem}-*.tmp{name.suffix}"), path / f"{name}.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def _few(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (", ..." if len(ordered) > 3 else "")
