@@ -186,3 +186,9 @@ def test_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:
         describe_file(tmp_path / "a.npz")
     np.save(tmp_path / "b.npy", np.ones(3))
     assert "single NPY array" in describe_file(tmp_path / "b.npy")["problem"]
+
+
+def test_a_cxi_file_is_explained(measured_data: Path) -> None:
+    about = describe_file(measured_data / "petra3_p25_near_field.cxi")
+    assert "CXI" in about["problem"]
+    assert {"name": "entry_1/instrument_1/detector_1/data", "shape": [200, 100, 100], "dtype": "int32"} in about["arrays"]

@@ -59,8 +59,13 @@ def test_a_terminal_shows_a_bar_per_stage_with_its_values(monkeypatch: pytest.Mo
     with progress_bars() as progress:
         progress(Progress("download", 3, 0))
         progress(Progress("ml", 5, 10, {"fit": 1.25}))
+        progress(Progress("check: as given", 1, 16))
+        progress(Progress("check: transposed", 2, 16))
     out, err = capsys.readouterr()
     assert out == ""
     assert "download" in err
     assert "5/10" in err
     assert "fit 1.25" in err
+    last = err.split("download")[-1]
+    assert "check: transposed" in last
+    assert "as given" not in last

@@ -32,6 +32,9 @@ VERBS = {
 
 def main() -> NoReturn:
     """Entry point of the ``diptych`` script."""
+    # OpenMP threads that spin while they wait slow torch several times when cores are shared (login nodes, CI), and gain little
+    # when they are not. It is read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGINT, _Interrupt())
     try:
         code = run(sys.argv[1:])

@@ -91,5 +91,5 @@ def resolution(directory: RunDirectory, scan: Scan, result: Reconstruction) -> t
     with progress_bars() as progress:
         metrics = evaluate_without_truth(scan, result, progress=progress)
     if metrics.curves:
-        save_figure(plot_frc(list(metrics.curves.values())), directory.path / "frc.png")
+        save_figure(plot_frc(metrics), directory.path / "frc.png")
     return metrics.to_dict(), metrics.table()

@@ -49,7 +49,7 @@ def evaluate(
     if out is not None:
         write_metrics(metrics, out)
     if figure is not None:
-        draw(metrics, figure)
+        draw(metrics, figure, compared=truth is not None)
     written = {name: str(path) for name, path in (("file", out), ("figure", figure)) if path is not None}
     return Report({"result": str(file), **metrics.to_dict(), **written}, [metrics.table()])
 
@@ -85,8 +85,10 @@ def write_metrics(metrics: Metrics, path: Path) -> None:
             writer.writerow([key, repr(value), detail.unit, detail.convention, detail.gauge, detail.reason or "", detail.note or ""])
 
 
-def draw(metrics: Metrics, path: Path) -> None:
-    """Draw the aligned images side by side where there are any, else the resolution curves."""
-    from diptych.ptycho.evaluate.figures import plot_frc, save_figure
+def draw(metrics: Metrics, path: Path, *, compared: bool) -> None:
+    """Draw result and truth side by side, or the resolution curve of the halves."""
+    from diptych.ptycho.evaluate.figures import plot_comparison, plot_frc, save_figure
 
-    save_figure(plot_frc(list(metrics.curves.values())), path)
+    if compared and metrics.alignment is None:
+        raise InputError("--figure: the images are aligned by the textbook convention only; pass --convention both.")
+    save_figure(plot_comparison(metrics.alignment) if compared and metrics.alignment is not None else plot_frc(metrics), path)

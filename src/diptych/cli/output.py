@@ -58,7 +58,7 @@ def to_json(data: Mapping[str, Any]) -> str:
 
 
 def table(values: Mapping[str, Any], title: str | None = None) -> Table:
-    """Two columns, name and value; nested mappings are indented under their name, lists are short or counted."""
+    """Two columns, name and value; nested mappings are indented under their name, texts in a list have a line each."""
     from rich.table import Table
 
     result = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
@@ -106,8 +106,7 @@ def _rows(values: Mapping[str, Any], indent: int = 0) -> Iterable[tuple[str, str
         if isinstance(value, Mapping):
             yield name, "" if value else "none"
             yield from _rows(value, indent + 2)
-        elif isinstance(value, Sequence) and not isinstance(value, str) and any(isinstance(item, str | Mapping) for item in value):
-            lines = ["; ".join(f"{k} {cell(v)}" for k, v in item.items()) if isinstance(item, Mapping) else cell(item) for item in value]
-            yield name, "\n".join(lines)
+        elif isinstance(value, Sequence) and any(isinstance(item, str) for item in value) and not isinstance(value, str):
+            yield name, "\n".join(map(cell, value))
         else:
             yield name, cell(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.logging import LOGGER, log_file, logged
 from diptych.runtime.provenance import provenance
-from diptych.runtime.run_directory import RunDirectory
+from diptych.runtime.run_directory import RunDirectory, plain
 
 if TYPE_CHECKING:
     from diptych.ptycho.scan import Reconstruction, Scan
@@ -84,8 +84,7 @@ def solve(
 ) -> tuple[Outcome, dict[str, Any]]:
     """Reconstruct with a log, progress bars and checkpoints; write all that came of it into ``directory``; return it and its summary.
 
-    An error on purpose takes the directory away again (unless the run was resumed: then there is something to keep); any other
-    end is recorded as the run's status.
+    An error on purpose before there is any state takes the directory away again; any other end is recorded as the run's status.
     """
     try:
         with log_file(directory.log) as log:
@@ -95,17 +94,16 @@ def solve(
                 log.info("flag: %s", flag)
             log.info("%s after %.1f s", "interrupted" if outcome.interrupted else "done", outcome.seconds)
             found = write_result(directory, scan, outcome)
-    except DiptychError as error:
-        if resume:
-            directory.set_status("failed", error=str(error))
-        else:
-            directory.discard()
-        raise
     except KeyboardInterrupt:
         directory.set_status("interrupted")
-        raise KeyboardInterrupt(f"interrupted before there was a state to save; the log is in {directory.path}.") from None
+        kept = f"its state is kept (go on with --run {directory.path} --resume)"
+        what = kept if directory.checkpoint.exists() else "there was no state to save yet"
+        raise KeyboardInterrupt(f"interrupted; {what}; the log is in {directory.path}.") from None
     except Exception as error:
-        directory.set_status("failed", error=repr(error))
+        if isinstance(error, DiptychError) and not directory.checkpoint.exists():
+            directory.discard()
+        else:
+            directory.set_status("failed", error=str(error) if isinstance(error, DiptychError) else repr(error))
         raise
     return outcome, found
 
@@ -115,7 +113,7 @@ def write_result(directory: RunDirectory, scan: Scan, outcome: Outcome) -> dict[
     from diptych.ptycho.evaluate.figures import save_figure
     from diptych.ptycho.io import save
 
-    result = outcome.result
+    result = replace(outcome.result, provenance={**outcome.result.provenance, "run": plain(directory.record)})
     save(result, directory.result)
     directory.write_history(result.history)
     found = summary(scan, outcome)
@@ -143,7 +141,10 @@ def summary(scan: Scan, outcome: Outcome) -> dict[str, Any]:
     if scan.truth is not None:
         from diptych.ptycho.evaluate import evaluate
 
-        found["metrics"] = dict(evaluate(result, scan.truth))
+        try:
+            found["metrics"] = dict(evaluate(result, scan.truth))
+        except InputError as error:
+            found["no_metrics"] = str(error)
     return found
 
 
@@ -157,6 +158,8 @@ def statement(found: dict[str, Any]) -> str:
     if "metrics" in found:
         metrics = found["metrics"]
         lines.append(f"Against the truth: complex error {cell(metrics['complex_error'])}, phase SSIM {cell(metrics['phase_ssim'])}.")
+    elif "no_metrics" in found:
+        lines.append(f"The result cannot be compared with the truth in the scan: {found['no_metrics']}")
     else:
         lines.append("No truth is known; `diptych evaluate RESULT --scan FILE` measures the resolution from two halves of the data.")
     return "\n".join([*lines, *(f"Flag: {flag}" for flag in found["flags"])])

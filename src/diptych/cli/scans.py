@@ -55,11 +55,10 @@ def check(
     choices: Choices,
 ) -> Report:
     """Try each orientation, position convention and centring for a few epochs, and rank them by fit."""
+    from diptych.ptycho.check import check as check_scan
     from diptych.ptycho.io import load_scan
 
     scan = load_scan(file, choices[LoadOptions])
-    from diptych.ptycho.check import check as check_scan
-
     with progress_bars() as progress:
         found = check_scan(scan, progress=progress)
     return Report({"file": str(file), "ranking": found.rows, "advice": found.advice}, [rows_table(found.rows), "", found.advice])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.iterative.options import ReconstructionOptions
@@ -94,8 +95,8 @@ def reconstruct(
         raise InputError("reconstruct: model must be None; this version starts from a flat object or a file (start=FILE).")
     options = (options or ReconstructionOptions()).with_changes(**overrides)
     execution = execution or ExecutionOptions()
-    probe = starting_probe(scan, options)
     began = time.perf_counter()
+    probe, note = starting_probe(scan, options)
 
     import torch
 
@@ -105,34 +106,42 @@ def reconstruct(
     log.info("device %s (%s)", device, why)
     with torch.no_grad():
         result, interrupted = _solve(scan, probe, options, execution, device, progress, None if checkpoint is None else Path(checkpoint), resume)
-    provenance = {**result.provenance, "device": str(device), "device_reason": why, "seconds": time.perf_counter() - began}
+    provenance = {**result.provenance, "probe_start": note, "device": str(device), "device_reason": why, "seconds": time.perf_counter() - began}
     result = replace(result, provenance=provenance)
     if interrupted:
         raise Interrupted(result)
     return result
 
 
-def starting_probe(scan: Scan, options: ReconstructionOptions) -> np.ndarray[Any, np.dtype[np.complex64]]:
-    """The probe that ``options.probe`` asks for, (P, N, N); raises InputError when there is none."""
+def starting_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[np.complex64], str]:
+    """The probe (P, N, N) that ``options.probe`` asks for, and what was done to it.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    from diptych.ptycho.iterative.estimate import estimate_probe, refocus
+
     if options.probe == "estimate":
-        from diptych.ptycho.iterative.estimate import estimate_probe
-
-        return estimate_probe(scan)
+        return estimate_probe(scan), "the probe start was estimated from the mean pattern"
     if options.probe not in ("refine", "fixed"):
-        from diptych.ptycho.io.probe import read_probe
+        from diptych.ptycho.io import read_probe
 
-        return read_probe(options.probe, scan.size)
+        return read_probe(options.probe, scan.size), f"the probe start was read from {options.probe}"
     if scan.probe is None:
         raise InputError(
             f"{scan.name}: holds no probe to start from; give one with probe='FILE' (--probe FILE), "
             "or let it be made from the mean pattern with probe='estimate' (--probe estimate)."
         )
-    return scan.probe
+    if options.probe == "refine" and options.engine == "auto":
+        return refocus(scan, scan.probe)
+    return scan.probe, ""
 
 
 def _solve(
     scan: Scan,
-    start: np.ndarray[Any, np.dtype[np.complex64]],
+    start: NDArray[np.complex64],
     options: ReconstructionOptions,
     execution: ExecutionOptions,
     device: torch.device,

@@ -34,9 +34,11 @@ def progress_bars() -> Iterator[ProgressCallback]:
     with Bars(*columns, console=Console(stderr=True, highlight=False)) as bars:
 
         def show(progress: Progress) -> None:
-            if progress.stage not in stages:
-                stages[progress.stage] = bars.add_task(progress.stage, total=None, values="")
+            # "check: transposed" is a step of the stage "check", and shares its bar.
+            stage = progress.stage.split(":")[0]
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=None, values="")
             values = "  ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
-            bars.update(stages[progress.stage], completed=progress.done, total=progress.total or None, values=values)
+            bars.update(stages[stage], description=progress.stage, completed=progress.done, total=progress.total or None, values=values)
 
         yield show

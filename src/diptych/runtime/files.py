@@ -23,6 +23,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        # Without this, a crash of the machine may leave the new name on an empty file.
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
         # mkstemp makes files private; give the result the permissions any other new file of this process would have.
         umask = os.umask(0)
         os.umask(umask)

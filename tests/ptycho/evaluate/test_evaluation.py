@@ -12,7 +12,7 @@ import pytest
 
 import diptych
 from diptych.errors import InputError
-from diptych.ptycho.evaluate import EvaluationOptions, Metrics, evaluate, evaluate_without_truth
+from diptych.ptycho.evaluate import EvaluationOptions, Metrics, evaluate, evaluate_without_truth, half_scan_frc
 from diptych.ptycho.scan import Canvas, Scan
 
 TEXTBOOK = {
@@ -221,3 +221,28 @@ def test_importing_costs_no_heavy_library():
 
 def test_front_door():
     assert diptych.evaluate is evaluate
+
+
+def test_halves_are_reconstructed_as_the_result_was(monkeypatch, scan, truth, probe):
+    """The options in the result's provenance reach ``reconstruct``, as does the progress callback."""
+    import diptych.ptycho.reconstruct
+    from diptych.ptycho.scan import Reconstruction
+
+    calls = []
+
+    def reconstruct(half, options=None, progress=None):
+        calls.append((options, progress))
+        return Reconstruction(truth, probe, half.positions, provenance={"options": {"probe": "fixed"}})
+
+    monkeypatch.setattr(diptych.ptycho.reconstruct, "reconstruct", reconstruct)
+    result = Reconstruction(truth, probe, scan.positions, provenance={"options": {"engine": "rpie", "probe": "fixed", "epochs": 7}})
+    found = evaluate_without_truth(scan, result, progress=print)
+    assert found["half_difference"] == 0
+    assert [(options.engine, options.epochs, progress) for options, progress in calls] == [("rpie", 7, print)] * 2
+    assert "held fixed" in found.details["half_difference"].gauge
+    evaluate_without_truth(scan)
+    assert calls[-1][0].engine == "auto"
+    half_scan_frc(scan)
+    assert calls[-1] == (None, None)
+    with pytest.raises(InputError, match="result is a Canvas"):
+        evaluate_without_truth(scan, truth)

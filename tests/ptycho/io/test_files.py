@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError, UnavailableError
-from diptych.ptycho.io import load, save
+from diptych.ptycho.io import load, read_probe, save
 from diptych.ptycho.io.files import file_kind, writing
 from diptych.ptycho.io.source import open_npz, write_npz
-from diptych.ptycho.scan import Scan
+from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 
 @pytest.fixture
@@ -79,6 +79,24 @@ def test_flipped_bytes_give_an_input_error_or_the_same_scan(tmp_path: Path, scan
     assert refused > 20
 
 
+def test_flipped_bytes_in_an_hdf5_file_raise_nothing_but_an_input_error(tmp_path: Path) -> None:
+    result = Reconstruction(Canvas(np.ones((20, 20))), np.ones((1, 8, 8), complex), np.ones((3, 2)), history={"fit": [2.0, 1.0]})
+    whole = save(result, tmp_path / "whole.h5").read_bytes()
+    broken = tmp_path / "broken.h5"
+    rng = np.random.default_rng(2)
+    refused = 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in rng.integers(0, 4000, 8):
+            data[place] ^= 0xA5
+        broken.write_bytes(data)
+        try:
+            load(broken)
+        except InputError:
+            refused += 1
+    assert refused > 10
+
+
 def test_an_array_shorter_than_its_header_says(tmp_path: Path) -> None:
     header = tmp_path / "long.npy"
     np.save(header, np.ones((100, 100)))
@@ -136,6 +154,24 @@ def test_a_written_file_has_the_permissions_of_any_other(tmp_path: Path, scan: S
     (tmp_path / "plain").touch()
     path = save(scan, tmp_path / "scan.npz")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_is_neither_a_scan_nor_a_result_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="got a ndarray"):
+        save(np.ones(3), tmp_path / "out.npz")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("damage", ["no magic", "short"])
+def test_damaged_members_are_named(tmp_path: Path, damage: str) -> None:
+    np.save(tmp_path / "a.npy", np.ones(3))
+    whole = (tmp_path / "a.npy").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("diff3d.npy", b"not an array" if damage == "no magic" else whole[:40])
+    with pytest.raises(InputError, match="'diff3d' has no readable header"):
+        load(tmp_path / "a.npz")
+    (tmp_path / "b.npy").write_bytes(whole[:-5])
+    with pytest.raises(InputError, match="cut short"):
+        read_probe(tmp_path / "b.npy")
 
 
 def test_members_are_deflated(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -285,6 +286,15 @@ def test_corner_centred_patterns_are_moved_when_said(tmp_path: Path, arrays: dic
     assert np.array_equal(read(tmp_path, arrays, corner_centred=True).counts, np.fft.fftshift(arrays["diff3d"], (1, 2)))
 
 
+@pytest.mark.parametrize(("dy", "dx"), [(2, 0), (-1, 3), (0, -4)])
+def test_moved_patterns_mask_what_enters(tmp_path: Path, arrays: dict[str, Any], dy: int, dx: int) -> None:
+    scan = read(tmp_path, arrays, move_y=dy, move_x=dx)
+    assert scan.mask is not None
+    assert (~scan.mask).sum() == N * N - (N - abs(dy)) * (N - abs(dx))
+    y, x = np.nonzero(scan.mask)
+    assert np.array_equal(scan.counts[:, y, x], arrays["diff3d"][:, y - dy, x - dx])
+
+
 def test_mask_conventions(tmp_path: Path, arrays: dict[str, Any]) -> None:
     mask = np.random.default_rng(10).random((N, N)) > 0.2
     for stored, options in ((mask, {}), (mask.astype(np.uint8), {}), (~mask, {"mask_means": "bad"})):
@@ -421,6 +431,50 @@ def test_the_measured_siemens_star(measured_data: Path) -> None:
     assert mean[np.hypot(y, x) < 32].sum() > 0.9 * mean.sum()
     assert scan.probe is not None
     assert (np.abs(scan.probe[0]) ** 2)[np.hypot(y, x) < 40].sum() > 0.95 * (np.abs(scan.probe[0]) ** 2).sum()
+
+
+def test_the_same_keys_in_an_hdf5_file(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        for key, value in arrays.items():
+            file[key] = str(value) if key == "_metadata" else value
+    assert np.array_equal(load_scan(tmp_path / "scan.h5").counts, arrays["diff3d"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"energy_eV": np.ones(3)}, "'energy_eV' has shape"),
+        ({"detector_pixel_m": np.ones(3)}, "expected one or two numbers"),
+        ({"detector_pixel_m": np.asarray("wide")}, "expected one or two numbers"),
+        ({"objectGuess": np.ones((60, 60)), "objectOrigin": np.ones(3)}, "holds 3 numbers"),
+        ({"objectGuess": np.ones(60)}, "expected complex numbers"),
+        ({"probeGuess": np.full((N, N), "p")}, "expected complex numbers"),
+        ({"_metadata": np.asarray("[1]")}, "JSON list"),
+        ({"_metadata": np.asarray('{"format": "diptych scan", "format_version": "x"}')}, "'_metadata' is damaged"),
+        ({"_metadata": np.asarray('{"format": "diptych scan", "format_version": 1}')}, "'_metadata' is damaged"),
+    ],
+)
+def test_damaged_small_fields_are_named(tmp_path: Path, arrays: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, arrays | change)
+
+
+def test_a_scan_without_its_probe(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    arrays["probeGuess"] = np.zeros((N, N), complex)
+    with pytest.raises(InputError, match=r"zero everywhere.*--no-use-probe"):
+        read(tmp_path, arrays)
+    assert read(tmp_path, arrays, use_probe=False).probe is None
+
+
+def test_tike_arrays_that_disagree(tmp_path: Path) -> None:
+    path = write(tmp_path / "raw.npz", {"data": np.ones((1, M, N, N)), "scan": np.ones((1, M + 1, 2)), "probe": np.ones((N, N))})
+    with pytest.raises(InputError, match="'data' has shape"):
+        load_scan(path)
+
+
+def test_metadata_of_numpy_values_and_paths_is_written_as_json(tmp_path: Path) -> None:
+    scan = replace(full_scan(), metadata={"a": np.float32(0.5), "b": np.arange(3), "c": Path("x") / "y"})
+    assert load_scan(save(scan, tmp_path / "out.npz")).metadata == {"a": 0.5, "b": [0, 1, 2], "c": str(Path("x") / "y")}
 
 
 def test_unknown_options_are_named(tmp_path: Path, arrays: dict[str, Any]) -> None:

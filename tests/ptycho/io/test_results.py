@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError
-from diptych.ptycho.io import load, load_object, load_probe, load_result, load_scan, save
+from diptych.ptycho.io import load, load_object, load_result, load_scan, read_probe, save
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
 
 N, SHAPE = 16, (50, 61)
@@ -230,15 +230,20 @@ def test_probes_and_objects_alone(tmp_path: Path) -> None:
     old = result()
     for suffix in (".h5", ".npz"):
         path = save(old, tmp_path / f"out{suffix}")
-        assert np.array_equal(load_probe(path), old.probe)
+        assert np.array_equal(read_probe(path), old.probe)
         assert load_object(path).origin == old.object.origin
     np.save(tmp_path / "probe.npy", old.probe[0])
-    assert np.array_equal(load_probe(tmp_path / "probe.npy"), old.probe[:1])
+    assert np.array_equal(read_probe(tmp_path / "probe.npy"), old.probe[:1])
     np.savez(tmp_path / "mine.npz", lens=old.probe, objectGuess=old.object.values, diff3d=np.zeros((2, 2, 2)))
-    assert np.array_equal(load_probe(tmp_path / "mine.npz", ("lens",)), old.probe)
+    assert np.array_equal(read_probe(tmp_path / "mine.npz", keys=("lens",)), old.probe)
     assert np.array_equal(load_object(tmp_path / "mine.npz").values, old.object.values)
     with pytest.raises(InputError, match="holds no probe"):
-        load_probe(tmp_path / "mine.npz")
+        read_probe(tmp_path / "mine.npz")
+    with pytest.raises(InputError, match=f"is {N} x {N} pixels; expected 64 x 64"):
+        read_probe(tmp_path / "probe.npy", 64)
+    np.save(tmp_path / "dark.npy", 0 * old.probe)
+    with pytest.raises(InputError, match="zero everywhere"):
+        read_probe(tmp_path / "dark.npy")
 
 
 def test_damage_to_our_own_group_is_one_clear_error(tmp_path: Path) -> None:
@@ -253,6 +258,34 @@ def test_damage_to_our_own_group_is_one_clear_error(tmp_path: Path) -> None:
         file["diptych/record"] = json.dumps({**said, "format_version": 99})
     with pytest.raises(InputError, match="newer diptych"):
         load(path)
+
+
+def test_damage_to_our_own_npz_is_one_clear_error(tmp_path: Path) -> None:
+    with np.load(save(result(), tmp_path / "out.npz")) as file:
+        arrays = dict(file)
+    said = json.loads(str(arrays["_metadata"]))
+    for change, message in (
+        ({"_metadata": np.asarray(json.dumps({**said, "format_version": 99}))}, "newer diptych"),
+        ({"_metadata": np.asarray(json.dumps({**said, "pixel_m": "wide"}))}, "incomplete"),
+        ({"probe": np.zeros_like(arrays["probe"])}, "zero everywhere"),
+        ({"error": np.ones(3)}, "error has shape"),
+    ):
+        np.savez(tmp_path / "bad.npz", **{**arrays, **change})
+        with pytest.raises(InputError, match=message) as caught:
+            load(tmp_path / "bad.npz")
+        assert str(caught.value).startswith(str(tmp_path / "bad.npz"))
+    del arrays["positions"]
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(InputError, match="'positions' is missing"):
+        load(tmp_path / "bad.npz")
+
+
+def test_the_positions_of_a_result_that_is_not_ours(tmp_path: Path) -> None:
+    np.savez(tmp_path / "r.npz", object=np.ones((30, 30)), probe=np.ones((N, N)), positions=np.array([[12, 13], [14, 15]]))
+    assert load_result(tmp_path / "r.npz").positions.tolist() == [[12, 13], [14, 15]]
+    np.savez(tmp_path / "s.npz", scan=np.ones(3))
+    with pytest.raises(InputError, match="holds no object"):
+        load_object(tmp_path / "s.npz")
 
 
 def test_history_columns_of_unequal_length_and_no_history(tmp_path: Path) -> None:

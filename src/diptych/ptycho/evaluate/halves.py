@@ -20,10 +20,7 @@ from diptych.ptycho.scan import Reconstruction, Scan
 
 Split = Literal["positions", "thinning"]
 
-SHARED_START = (
-    "both halves start from the same probe, which correlates them: the true resolution is at most what the curve says, "
-    "never better because of it"
-)
+SHARED_START = "both halves start from the same probe, which correlates them: the curve may flatter the resolution"
 _SPLIT_NOTES = {
     "positions": "halves: a checkerboard of the scan positions, so each half has half the overlap",
     "thinning": "halves: every photon given to one of them at random, so each has half the dose at full overlap",

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import OBJECT_KEYS, PROBE_KEYS, canvas_from, probe_from
+from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
 from diptych.ptycho.io.files import file_kind
 from diptych.ptycho.io.npz_result import is_result, read_result, write_result
 from diptych.ptycho.io.npz_scan import is_scan, read_scan, write_scan
 from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.probe import read_probe
 from diptych.ptycho.io.product import is_product, read_npz_product, read_product, write_product
 from diptych.ptycho.io.raw import finish
-from diptych.ptycho.io.source import Hdf5Source, NpySource, Source, open_hdf5, open_npz
+from diptych.ptycho.io.source import Hdf5Source, open_hdf5, open_npz
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
-__all__ = ["LoadOptions", "load", "load_object", "load_probe", "load_result", "load_scan", "save"]
+__all__ = ["LoadOptions", "load", "load_object", "load_result", "load_scan", "read_probe", "save"]
 
 _EXPECTED = (
     "expected a scan (diff3d or diffraction, xcoords, ycoords, probeGuess), a result (object and probe), or a Ptychodus product "
@@ -59,10 +56,8 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
     with open_npz(path) as source:
         if is_scan(source):
             return finish(read_scan(source, options, path.stem), options)
-        stated = sorted(key for key, value in options if value != LoadOptions.model_fields[key].default)
         if is_product(source) or is_result(source):
-            if stated:
-                raise InputError(f"{path}: holds a result, to which {', '.join(stated)} cannot apply; expected a scan.")
+            _refuse_options(path, options)
             return read_npz_product(source, path.stem) if is_product(source) else read_result(source, path.stem)
         keys = ", ".join(sorted(source.headers())) or "nothing"
         raise InputError(f"{path}: holds {keys}; {_EXPECTED}.")
@@ -92,32 +87,6 @@ def load_result(path: str | Path) -> Reconstruction:
     found = load(path)
     assert isinstance(found, Reconstruction)
     return found
-
-
-def load_probe(path: str | Path, keys: Sequence[str] = PROBE_KEYS) -> NDArray[np.complex64]:
-    """The probe (modes, N, N) in a scan, a result, a product, an NPZ that holds little else, or a single-array NPY file.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    keys : sequence of str
-        Names to look for; the first that is there is taken.
-
-    Raises
-    ------
-    InputError
-        If there is none, or it has an unknown shape.
-    """
-    path = Path(path)
-    kind = file_kind(path)
-    if kind == "npy":
-        return probe_from(NpySource(path), "probe").astype(np.complex64)
-    if kind == "hdf5":
-        with open_hdf5(path) as file:
-            return _first_probe(Hdf5Source(file, str(path)), keys)
-    with open_npz(path) as source:
-        return _first_probe(source, keys)
 
 
 def load_object(path: str | Path) -> Canvas:
@@ -172,9 +141,17 @@ def _kind(path: Path) -> str:
     return kind
 
 
+def _refuse_options(path: Path, options: LoadOptions) -> None:
+    """Options say how to read a scan; passed with a result they would be ignored, which nobody should have to notice."""
+    stated = sorted(key for key, value in options if value != LoadOptions.model_fields[key].default)
+    if stated:
+        raise InputError(f"{path}: holds a result, to which {', '.join(stated)} cannot apply; expected a scan.")
+
+
 def _load_hdf5(path: Path, options: LoadOptions) -> Scan | Reconstruction:
     with open_hdf5(path) as file:
         if "object" in file or "probe" in file:
+            _refuse_options(path, options)
             return read_product(file, path)
         source = Hdf5Source(file, str(path))
         if is_scan(source):
@@ -182,11 +159,3 @@ def _load_hdf5(path: Path, options: LoadOptions) -> Scan | Reconstruction:
         if "cxi_version" in file or "entry_1" in file:
             raise InputError(f"{path}: is a CXI file, which is not read; {_EXPECTED}. Build diptych.Scan from its arrays.")
         raise InputError(f"{path}: holds {', '.join(sorted(file)) or 'nothing'}; {_EXPECTED}.")
-
-
-def _first_probe(source: Source, keys: Sequence[str]) -> NDArray[np.complex64]:
-    headers = source.headers()
-    if (found := next((name for name in keys if name in headers), None)) is None:
-        there = ", ".join(sorted(headers)) or "nothing"
-        raise InputError(f"{source.where}: holds no probe; expected one of {', '.join(keys)}, found {there}.")
-    return probe_from(source, found).astype(np.complex64)

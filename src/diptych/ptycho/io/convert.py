@@ -188,6 +188,13 @@ def describe_values(values: NDArray[Any]) -> str:
     return f"the values ({values.dtype}, {sample.min():.3g} to {sample.max():.3g}) are {look}"
 
 
+def entered(shape: tuple[int, ...], dy: int, dx: int) -> Mask:
+    """True (N, N) where a frame rolled by (``dy``, ``dx``) pixels holds what left it at the opposite edge."""
+    y, x = np.indices(shape)
+    found: Mask = (y - dy < 0) | (y - dy >= shape[0]) | (x - dx < 0) | (x - dx >= shape[1])
+    return found
+
+
 def turn(frames: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Frames (..., y, x) turned: bit 4 of ``orientation`` transposes, then bit 2 flips y, then bit 1 flips x.
 

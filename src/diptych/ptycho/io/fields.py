@@ -57,7 +57,7 @@ def image_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]
     return array if np.iscomplexobj(array) else array.astype(np.complex64)
 
 
-def canvas_from(source: Source, key: str, pixel_m: Any = None) -> Canvas | None:
+def canvas_from(source: Source, key: str, pixel_m: tuple[float, float] | None = None) -> Canvas | None:
     """The object under ``key`` with its ``objectOrigin`` ((0, 0) unless the file says otherwise), or None when there is none."""
     headers = source.headers()
     if key not in headers:
@@ -68,8 +68,9 @@ def canvas_from(source: Source, key: str, pixel_m: Any = None) -> Canvas | None:
         if len(stored) != 2:
             raise InputError(f"{source.where}: objectOrigin holds {len(stored)} numbers; expected two integers (y, x).")
         origin = (stored[0], stored[1])
+    image = image_from(source, key)
     try:
-        return Canvas(image_from(source, key), origin, None if pixel_m is None else (float(pixel_m[0]), float(pixel_m[1])))
+        return Canvas(image, origin, pixel_m)
     except InputError as error:
         raise InputError(f"{source.where}: the object {key!r}: {str(error).removeprefix('canvas: ')}") from None
 
@@ -93,7 +94,7 @@ def geometry_from(source: Source, options: LoadOptions) -> Geometry | None:
             pixel = np.ravel(source.read(key))
             if pixel.size not in (1, 2) or not np.issubdtype(pixel.dtype, np.number):
                 raise InputError(
-                    f"{source.where}: {key!r} has shape {pixel.shape} and type {pixel.dtype}; expected one or two (y, x) numbers, in metres."
+                    f"{source.where}: {key!r} has shape {pixel.shape} and type {pixel.dtype}; expected one or two numbers, in metres."
                 )
             values[field] = (float(pixel[0]), float(pixel[-1]))
         elif key is not None:

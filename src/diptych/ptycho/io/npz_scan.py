@@ -179,6 +179,8 @@ def _coordinates(source: Source, options: LoadOptions, own: bool) -> tuple[NDArr
 
 def _probe(source: Source, options: LoadOptions) -> NDArray[Any] | None:
     key = options.probe_key or "probeGuess"
+    if not options.use_probe:
+        return None
     if key in source.headers():
         return probe_from(source, key)
     if options.probe_key:
@@ -243,7 +245,7 @@ def _read_tike(source: Source, options: LoadOptions, name: str) -> RawScan:
         x=corners[:, 1],
         domain="counts" if options.domain == "auto" else options.domain,
         scale=1.0 if options.scale is None else options.scale,
-        probe=probe_from(source, "probe"),
+        probe=probe_from(source, "probe") if options.use_probe else None,
         geometry=geometry_from(source, options),
         metadata={"layout": "tike", "stored_domain": "counts"},
         said=[

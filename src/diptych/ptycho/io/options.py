@@ -29,6 +29,8 @@ class LoadOptions(Options):
     corner_centred: bool = Field(
         default=False, description="The patterns are stored with zero frequency at pixel [0, 0]; move it to the centre."
     )
+    move_y: int = Field(default=0, description="Move the patterns down by whole pixels, so that zero frequency lies at [N // 2, N // 2].")
+    move_x: int = Field(default=0, description="Move the patterns right by whole pixels; pixels that enter at an edge are masked.")
     orientation: int = Field(
         default=0,
         ge=0,
@@ -53,6 +55,7 @@ class LoadOptions(Options):
     )
     clip_negative: bool = Field(default=False, description="Set negative values to 0.")
     probe_key: str | None = Field(default=None, description="NPZ key of the solver's start probe; without it probeGuess.")
+    use_probe: bool = Field(default=True, description="Read the file's probe; off when it cannot be used.")
     use_truth: bool = Field(default=True, description="Take objectGuess as the true object; off when it is only a guess.")
     energy_eV: float | None = Field(default=None, gt=0, description="Photon energy in eV; wins over the file.")
     distance_m: float | None = Field(default=None, gt=0, description="Sample to detector distance in m; wins over the file.")

@@ -83,8 +83,17 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
             metadata=metadata,
         )
     except InputError as error:
-        hint = " If objectGuess is only a guess, pass use_truth=False (--no-use-truth)." if "the true object" in str(error) else ""
-        raise InputError(f"{raw.where}: {str(error).removeprefix(f'{raw.name}: ')}{hint}") from None
+        text = str(error).removeprefix(f"{raw.name}: ")
+        raise InputError(f"{raw.where}: {text}{_way_round(text)}") from None
+
+
+def _way_round(text: str) -> str:
+    """How to load a scan without its truth or its probe, where that is what is wrong."""
+    if "the true object" in text:
+        return " If objectGuess is only a guess, pass use_truth=False (--no-use-truth)."
+    if "the probe" in text:
+        return " To load the scan without its probe, pass use_probe=False (--no-use-probe)."
+    return ""
 
 
 def _turn_frames(raw: RawScan, options: LoadOptions) -> tuple[RawScan, list[str]]:
@@ -99,6 +108,11 @@ def _turn_frames(raw: RawScan, options: LoadOptions) -> tuple[RawScan, list[str]
     if options.corner_centred:
         raw = each(lambda frames: np.fft.fftshift(frames, (-2, -1)))
         said.append("zero frequency moved from pixel [0, 0] to the centre")
+    if options.move_y or options.move_x:
+        raw = each(lambda frames: np.roll(frames, (options.move_y, options.move_x), (-2, -1)))
+        entered = convert.entered(raw.values.shape[-2:], options.move_y, options.move_x)
+        raw = replace(raw, mask=~entered if raw.mask is None else raw.mask & ~entered)
+        said.append(f"patterns moved by {options.move_y}, {options.move_x} px (y, x); what entered at the edges is masked")
     if options.orientation:
         raw = each(lambda frames: convert.turn(frames, options.orientation))
         if raw.geometry is not None:

@@ -156,7 +156,13 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise InputError(f"{path}: the HDF5 file is truncated, damaged or being written ({error}). Copy or write it again.") from None
     with file:
-        yield file
+        try:
+            yield file
+        except InputError:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            # The library notices damage late and by many names, some of them when a link or an attribute is merely looked at.
+            raise InputError(f"{path}: the HDF5 file is damaged ({error}). Copy or write it again.") from error
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

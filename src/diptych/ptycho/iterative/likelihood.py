@@ -61,6 +61,8 @@ class MaximumLikelihood:
         ``dark`` counts are added to measured and expected ones alike: they bound the weight of stray photons.
     """
 
+    judged_by_gain = True
+
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
         self.problem, self.settings = problem, settings
         self.image, self.probe = image.clone(), probe.clone()
@@ -69,11 +71,6 @@ class MaximumLikelihood:
         self.loss, self._gradient, self._fit = self._evaluate([self.image, self.probe])
         self._gains: deque[float] = deque(maxlen=10)
         self._failures = 0
-
-    @property
-    def judged_by_gain(self) -> bool:
-        """Whether :attr:`settled` will tell when to stop."""
-        return True
 
     @property
     def settled(self) -> str:

@@ -52,6 +52,8 @@ class Pie:
         Draws the batches.
     """
 
+    judged_by_gain = False
+
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: PieSettings, rng: np.random.Generator) -> None:
         self.problem, self.settings, self.rng = problem, settings, rng
         self.image, self.probe = image.clone(), probe.clone()
@@ -59,11 +61,6 @@ class Pie:
         self._updates = 0
         self._marks = [self.image.clone(), self.probe.clone()]
         self._speeds = [torch.zeros_like(self.image), torch.zeros_like(self.probe)]
-
-    @property
-    def judged_by_gain(self) -> bool:
-        """Whether :attr:`settled` will tell when to stop."""
-        return False
 
     @property
     def settled(self) -> str:

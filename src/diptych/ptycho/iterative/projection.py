@@ -20,11 +20,14 @@ from diptych.ptycho.iterative.problem import (
     illuminate,
     illumination,
     in_order,
+    intensity,
     probe_part,
     transparency,
     undetect,
 )
 
+import os
+CLIP = float(os.environ.get("CLIP", "0"))
 FLOOR = 1e-3
 """Weight of the present value in the overlap projection, as a fraction of the largest illumination."""
 
@@ -45,6 +48,8 @@ class Projections:
     Keeps the exit waves of all patterns: M * modes * N^2 * 8 bytes in single precision.
     """
 
+    judged_by_gain = False
+
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: ProjectionSettings) -> None:
         self.problem, self.settings = problem, settings
         self.image, self.probe = image.clone(), probe.clone()
@@ -53,11 +58,6 @@ class Projections:
         self._psi = torch.empty(shape, dtype=problem.complex_dtype, device=problem.device)
         for beams in self._all_beams():
             self._psi[beams.rows] = beams.exit_waves()
-
-    @property
-    def judged_by_gain(self) -> bool:
-        """Whether :attr:`settled` will tell when to stop."""
-        return False
 
     @property
     def settled(self) -> str:
@@ -100,10 +100,14 @@ class Projections:
         for beams in self._all_beams():
             add_object_part(self.problem, beams, self._psi[beams.rows], in_object)
         self.image = _divide(in_object, illumination(self.problem, self.probe), self.image)
+        if CLIP:
+            a = self.image.abs(); self.image = self.image * (CLIP / a.clamp(min=CLIP))
         if self.settings.refine_probe and self._epochs >= self.settings.probe_from:
             for beams in self._all_beams():
                 in_probe += probe_part(beams, self._psi[beams.rows])
-            self.probe = _divide(in_probe, transparency(self.problem, self.image), self.probe)
+            probe = _divide(in_probe, transparency(self.problem, self.image), self.probe)
+            # The free scale between object and probe would drift off in a scan that fits badly.
+            self.probe = probe * (self.problem.power / intensity(probe).sum()).sqrt()
 
 
 def _divide(top: Tensor, bottom: Tensor, before: Tensor) -> Tensor:

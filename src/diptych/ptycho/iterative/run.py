@@ -19,6 +19,9 @@ from diptych.runtime.progress import Progress, ProgressCallback
 
 CHECKPOINT_SECONDS = 20.0
 
+FINAL_STAGE = 3.0
+"""Number of a staged engine's last stage in the history; only there does the stop rule listen."""
+
 
 class Engine(Protocol):
     """What a solver offers to the runner; see :class:`diptych.ptycho.iterative.pie.Pie` for one."""
@@ -131,8 +134,8 @@ def _judged(history: dict[str, list[float]]) -> list[float]:
     values = history.get("held_out_fit", [])
     if not values or not np.isfinite(values[-1]):
         values = history.get("fit", [])
-    stages = history.get("stage", [1.0] * len(values))
-    return [value for value, stage in zip(values, stages, strict=True) if stage > 0]
+    stages = history.get("stage", [FINAL_STAGE] * len(values))
+    return [value for value, stage in zip(values, stages, strict=True) if stage == FINAL_STAGE]
 
 
 def save_checkpoint(path: Path, engine: Engine, run: Run, rng: np.random.Generator, identity: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""The engine that the automatic choice takes: a stochastic start (PIE), then maximum likelihood on all patterns."""
+"""The engine that the automatic choice takes: a stochastic start (PIE), a rescue where that failed, then maximum likelihood."""
 
 from __future__ import annotations
 
+import logging
 import math
 
 import numpy as np
@@ -11,6 +12,9 @@ from torch import Tensor
 from diptych.ptycho.iterative.likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.iterative.pie import Pie, PieSettings
 from diptych.ptycho.iterative.problem import Problem
+from diptych.ptycho.iterative.projection import Projections, ProjectionSettings
+
+log = logging.getLogger("diptych")
 
 LEAST_START = 12
 """Epochs of PIE before its progress is judged."""
@@ -21,19 +25,46 @@ LONGEST_START = 40
 SLOW = 0.02
 """PIE has done its part when the held-out fit drops by less than this share in five epochs."""
 
+TRAPPED = 3.0
+"""PIE that ends above this fit is taken to be trapped (strongly scattering objects do that), and the difference map is tried."""
+
+RESCUE = 60
+"""Epochs of the difference map."""
+
+STAGES = ("start", "rescue", "second start", "likelihood")
+
 
 class StagedLikelihood:
     """PIE while it gains quickly, then L-BFGS on the likelihood.
 
     Mini-batches find the basin from a poor start several times sooner than full-batch steps; they cannot settle in it, because each
-    batch pulls towards its own noise. Parameters as for the two engines; their settings share likelihood and probe choices.
+    batch pulls towards its own noise. Where PIE is trapped, the difference map, which can leave a false minimum, makes a second start;
+    the better of the two goes on.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve.
+    image, probe : tensors
+        Starts, (H, W) and (P, N, N).
+    first : PieSettings
+        Of the stochastic start.
+    then : LikelihoodSettings
+        Of the final stage.
+    rng : numpy Generator
+        Draws the batches.
     """
+
+    judged_by_gain = True
 
     def __init__(
         self, problem: Problem, image: Tensor, probe: Tensor, first: PieSettings, then: LikelihoodSettings, rng: np.random.Generator
     ) -> None:
-        self._problem, self._then = problem, then
-        self._engine: Pie | MaximumLikelihood = Pie(problem, image, probe, first, rng)
+        self._problem, self._first, self._then, self._rng = problem, first, then, rng
+        self._start = (image.clone(), probe.clone())
+        self._other: tuple[Tensor, Tensor, float] | None = None
+        self._engine: Pie | Projections | MaximumLikelihood = Pie(problem, image, probe, first, rng)
+        self._stage = 0
         self._fits: list[float] = []
 
     @property
@@ -51,31 +82,60 @@ class StagedLikelihood:
         """Why nothing more is to be gained, or an empty string."""
         return self._engine.settled
 
-    @property
-    def judged_by_gain(self) -> bool:
-        """Whether :attr:`settled` will tell when to stop."""
-        return True
-
     def epoch(self) -> dict[str, float]:
-        """One pass over the scan; ``stage`` 0 is the stochastic start, 1 maximum likelihood."""
-        if isinstance(self._engine, MaximumLikelihood):
-            return {**self._engine.epoch(), "stage": 1.0}
-        report = {**self._engine.epoch(), "stage": 0.0}
+        """One pass over the scan; ``stage`` counts from 0 for the start to 3 for maximum likelihood."""
+        report = {**self._engine.epoch(), "stage": float(self._stage)}
+        if self._stage == len(STAGES) - 1:
+            return report
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
+        if self._stage == STAGES.index("rescue"):
+            if len(self._fits) >= RESCUE:
+                self._enter("second start", Pie(self._problem, self.image, self.probe, self._first, self._rng))
+        elif self._start_is_done():
+            self._after_start()
+        return report
+
+    def _start_is_done(self) -> bool:
         done = len(self._fits)
         slow = done >= LEAST_START and self._fits[-1] > (1 - SLOW) * self._fits[-6]
-        if slow or done >= LONGEST_START:
-            self._engine = MaximumLikelihood(self._problem, self.image, self.probe, self._then)
-        return report
+        return slow or done >= LONGEST_START
+
+    def _after_start(self) -> None:
+        fit = self._fits[-1]
+        image, probe = self.image, self.probe
+        if self._other is None and not fit <= TRAPPED:
+            self._other = (image.clone(), probe.clone(), fit)
+            log.info("the stochastic start is trapped at a fit of %.2f: trying the difference map", fit)
+            settings = ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)
+            self._enter("rescue", Projections(self._problem, *self._start, settings))
+            return
+        if self._other is not None and not fit < self._other[2]:
+            image, probe, _ = self._other
+        self._enter("likelihood", MaximumLikelihood(self._problem, image, probe, self._then))
+
+    def _enter(self, stage: str, engine: Pie | Projections | MaximumLikelihood) -> None:
+        self._engine, self._stage, self._fits = engine, STAGES.index(stage), []
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to go on exactly."""
-        return {**self._engine.state(), "fits": torch.tensor(self._fits, dtype=torch.float64)}
+        mine = {"stage": torch.tensor(self._stage), "fits": torch.tensor(self._fits, dtype=torch.float64)}
+        if self._other is not None:
+            mine |= {"other_image": self._other[0], "other_probe": self._other[1], "other_fit": torch.tensor(self._other[2])}
+        return {**self._engine.state(), **mine}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from an earlier :meth:`state`."""
+        image, probe = state["image"], state["probe"]
+        stage = STAGES[int(state["stage"])]
+        if stage == "likelihood":
+            self._enter(stage, MaximumLikelihood(self._problem, image, probe, self._then))
+        elif stage == "rescue":
+            settings = ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)
+            self._enter(stage, Projections(self._problem, image, probe, settings))
+        else:
+            self._enter(stage, Pie(self._problem, image, probe, self._first, self._rng))
+        if "other_fit" in state:
+            self._other = (state["other_image"], state["other_probe"], float(state["other_fit"]))
         self._fits = state["fits"].tolist()
-        if "updates" not in state:
-            self._engine = MaximumLikelihood(self._problem, state["image"], state["probe"], self._then)
         self._engine.restore(state)

@@ -49,7 +49,7 @@ def expected_deviance(expected: Tensor) -> Tensor:
     table = torch.as_tensor(values, dtype=expected.dtype, device=expected.device)
     place = (expected.clamp(min=10**low, max=10**high).log10() - low) * ((len(values) - 1) / (high - low))
     left = place.floor().clamp(max=len(values) - 2)
-    index = left.long()
+    index = left.nan_to_num().long()
     inner = torch.lerp(table[index], table[index + 1], place - left)
     # Interpolated is the ratio to a form with the right limits, which varies slowly; below the table's range the form is exact enough.
     result = inner * _deviance_form(expected.clamp(min=LEAST_EXPECTED))

@@ -14,9 +14,14 @@ from diptych.runtime.files import check_output, replacing, sha256, write_text
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "numbers.csv"
     write_text(path, "old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
+
+    def killed() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        killed()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

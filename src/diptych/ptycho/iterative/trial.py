@@ -1,0 +1,40 @@
+"""Short trials on a part of a scan: what a probe start or an orientation is worth, by the fit a few epochs reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diptych.ptycho.iterative.pie import Pie, PieSettings
+from diptych.ptycho.iterative.problem import full_fit, intensity, prepare
+from diptych.ptycho.scan import Scan
+
+SEED = 0
+
+
+def central_part(scan: Scan, patterns: int) -> Scan:
+    """The ``patterns`` patterns nearest to the middle of the scan: they overlap as the whole does."""
+    if len(scan) <= patterns:
+        return replace(scan, truth=None)
+    distance = np.square(scan.positions - np.median(scan.positions, axis=0)).sum(1)
+    chosen = np.sort(np.argsort(distance, kind="stable")[:patterns])
+    mask = scan.mask[chosen] if scan.mask is not None and scan.mask.ndim == 3 else scan.mask
+    return replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen], mask=mask, truth=None)
+
+
+def trial_fit(scan: Scan, probe: NDArray[np.complex64], epochs: int) -> float:
+    """The fit after some epochs of rPIE from a flat object and this probe start (P, N, N); infinite where it diverged."""
+    with torch.no_grad():
+        problem = prepare(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=SEED)
+        start = torch.from_numpy(probe.copy())
+        start = start * (problem.power / intensity(start).sum()).sqrt()
+        image = torch.ones(problem.shape, dtype=problem.complex_dtype)
+        settings = PieSettings(batch=int(np.clip(len(scan) // 16, 1, 64)))
+        engine = Pie(problem, image, start, settings, np.random.default_rng(SEED))
+        for _ in range(epochs):
+            engine.epoch()
+        fit = full_fit(problem, engine.image, engine.probe)["fit"]
+    return fit if np.isfinite(fit) else float("inf")

@@ -1,0 +1,73 @@
+"""``info``, ``check``, ``fetch`` and ``simulate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych.ptycho.check import Check
+from diptych.ptycho.io import load
+from diptych.ptycho.scan import Scan
+from diptych.ptycho.simulate import simulate
+
+Cli = Callable[..., Any]
+
+
+def test_info_explains_a_scan_for_people_and_for_programs(cli: Cli, scan_file: Path) -> None:
+    text = cli("info", scan_file).out
+    assert "scan (NPZ" in text.splitlines()[0]
+    assert "diff3d" in text
+    assert "36 x 16 x 16" in text
+    told = cli("info", scan_file, "--json").json
+    assert (told["kind"], told["patterns"], told["size"]) == ("scan", 36, 16)
+
+
+def test_info_says_why_a_file_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", some=np.zeros(3))
+    done = cli("info", "x.npz")
+    assert done.code == 0
+    assert "Problem: x.npz: holds some" in " ".join(done.out.split())
+
+
+def test_info_draws(cli: Cli, scan_file: Path) -> None:
+    assert cli("info", scan_file, "--figure", "scan.png").code == 0
+    assert Path("scan.png").read_bytes().startswith(b"\x89PNG")
+    assert cli("info", scan_file, "--figure", "scan.png").code == 2
+    assert cli("info", scan_file, "--figure", "scan.png", "--overwrite").code == 0
+
+
+def test_simulate_writes_what_python_would_make(cli: Cli) -> None:
+    done = cli(
+        "simulate", "--out", "new.npz", "--size", 16, "--patterns", 9, "--phase", -0.5, 0.5, "--seed", 3, "--figure", "new.png", "--json"
+    )
+    assert done.code == 0, done.err
+    written, expected = load("new.npz"), simulate(size=16, patterns=9, phase=(-0.5, 0.5), seed=3)
+    assert isinstance(written, Scan)
+    np.testing.assert_array_equal(written.counts, expected.counts)
+    np.testing.assert_array_equal(written.truth.values, expected.truth.values)
+    assert done.json["summary"]["patterns"] == 9
+    assert done.json["file"] == "new.npz"
+    assert Path("new.png").exists()
+
+
+def test_fetch_says_where_the_scan_comes_from_and_writes_it(cli: Cli, scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.ptycho.datasets.fetch", lambda name, progress: scan)
+    done = cli("fetch", "siemens-star", "--out", "star.npz")
+    assert done.code == 0, done.err
+    assert "BSD-3-Clause" in done.out
+    assert "Argonne" in done.out
+    np.testing.assert_array_equal(load("star.npz").counts, scan.counts)
+
+
+def test_check_prints_the_ranking_and_the_advice(cli: Cli, scan_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Check([{"reading": "as given", "fit": 1.5}, {"reading": "transposed", "fit": 40.25}], "Nothing to change.")
+    monkeypatch.setattr("diptych.ptycho.check.check", lambda scan, progress: found)
+    done = cli("check", scan_file)
+    assert done.code == 0, done.err
+    assert done.out.index("as given") < done.out.index("transposed") < done.out.index("Nothing to change.")
+    assert "40.25" in done.out
+    assert cli("check", scan_file, "--json").json["ranking"] == found.rows
