@@ -26,10 +26,11 @@ from diptych.ptycho.iterative.problem import (
     undetect,
 )
 
-import os
-CLIP = float(os.environ.get("CLIP", "0"))
 FLOOR = 1e-3
 """Weight of the present value in the overlap projection, as a fraction of the largest illumination."""
+
+CEILING = 1.5
+"""Largest modulus of the object, in the gauge where a transparent one has 1: without it the map can run away from a poor start."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,7 @@ class Projections:
         for beams in self._all_beams():
             add_object_part(self.problem, beams, self._psi[beams.rows], in_object)
         self.image = _divide(in_object, illumination(self.problem, self.probe), self.image)
-        if CLIP:
-            a = self.image.abs(); self.image = self.image * (CLIP / a.clamp(min=CLIP))
+        self.image.mul_(CEILING / self.image.abs().clamp_(min=CEILING))
         if self.settings.refine_probe and self._epochs >= self.settings.probe_from:
             for beams in self._all_beams():
                 in_probe += probe_part(beams, self._psi[beams.rows])

@@ -61,7 +61,7 @@ class StagedLikelihood:
         self, problem: Problem, image: Tensor, probe: Tensor, first: PieSettings, then: LikelihoodSettings, rng: np.random.Generator
     ) -> None:
         self._problem, self._first, self._then, self._rng = problem, first, then, rng
-        self._start = (image.clone(), probe.clone())
+        self._start = image.clone()
         self._other: tuple[Tensor, Tensor, float] | None = None
         self._engine: Pie | Projections | MaximumLikelihood = Pie(problem, image, probe, first, rng)
         self._stage = 0
@@ -108,7 +108,8 @@ class StagedLikelihood:
             self._other = (image.clone(), probe.clone(), fit)
             log.info("the stochastic start is trapped at a fit of %.2f: trying the difference map", fit)
             settings = ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)
-            self._enter("rescue", Projections(self._problem, *self._start, settings))
+            # From the first object again, but with the probe as PIE has refined it: even a trapped PIE mends the probe.
+            self._enter("rescue", Projections(self._problem, self._start, probe, settings))
             return
         if self._other is not None and not fit < self._other[2]:
             image, probe, _ = self._other
