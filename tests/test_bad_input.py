@@ -242,6 +242,7 @@ ROWS: dict[str, Row] = {
     "unknown verb": Row("recontsruct scan.npz", ("recontsruct",)),
     "option out of range": Row(f"{RECONSTRUCT} --epochs 0", ("epochs", "greater than or equal to 1")),
     "option not a number": Row(f"{RECONSTRUCT} --epochs many", ("epochs", "many")),
+    "unknown device": Row(f"{RECONSTRUCT} --device gpu", ("device 'gpu'", "expected auto, cpu, cuda")),
     "unknown choice": Row(f"{RECONSTRUCT} --engine magic", ("engine", "magic")),
     "YAML malformed": Row(f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "YAML"), good_scan_and(content(b"a: [1", "bad.yaml"))),
     "YAML no mapping": Row(f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "mapping"), good_scan_and(content(b"- 1", "bad.yaml"))),

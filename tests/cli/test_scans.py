@@ -29,8 +29,18 @@ def test_info_explains_a_scan_for_people_and_for_programs(cli: Cli, scan_file: P
 def test_info_says_why_a_file_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", some=np.zeros(3))
     done = cli("info", "x.npz")
-    assert done.code == 0
-    assert "Problem: x.npz: holds some" in " ".join(done.out.split())
+    assert done.code == 2
+    assert done.err.startswith("error: x.npz: holds some; expected a scan")
+    assert len(done.err.splitlines()) == 1
+    # What was found is still shown: it is what the person needs to mend the file.
+    assert "some" in done.out
+    assert "float64" in done.out
+    assert cli("info", "x.npz", "--figure", "x.png").code == 2
+    assert not Path("x.png").exists()
+    told = cli("info", "x.npz", "--json").json
+    assert (told["kind"], told["exit_code"]) == ("unknown", 2)
+    assert told["error"] == told["problem"] == done.err.removeprefix("error: ").strip()
+    assert told["arrays"] == [{"name": "some", "shape": [3], "dtype": "float64"}]
 
 
 def test_info_draws(cli: Cli, scan_file: Path) -> None:

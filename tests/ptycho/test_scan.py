@@ -67,11 +67,26 @@ def test_one_number_is_a_square_detector_pixel() -> None:
         ({"detector_pixel_m": (1e-5, 0.0)}, r"detector_pixel_m \(x\)"),
         ({"orientation": 8}, "orientation"),
         ({"orientation": -1}, "orientation"),
+        ({"orientation": 2.5}, "orientation is 2.5"),
+        ({"orientation": True}, "orientation"),
+        ({"orientation": "2"}, "orientation: found '2'"),
+        ({"energy_eV": "8 keV"}, "energy_eV: found '8 keV'"),
+        ({"energy_eV": [8000.0, 9000.0]}, "energy_eV"),
+        ({"distance_m": 1 + 0j}, "distance_m"),
+        ({"detector_pixel_m": (1e-5, 1e-5, 1e-5)}, r"detector_pixel_m has shape \(3,\)"),
+        ({"detector_pixel_m": ("1e-5", "1e-5")}, "detector_pixel_m: found"),
+        ({"detector_pixel_m": (1e-5, None)}, "detector_pixel_m: found"),
     ],
 )
 def test_impossible_geometry(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
         Geometry(**fields)
+
+
+def test_geometry_is_kept_as_plain_numbers() -> None:
+    geometry = Geometry(np.float32(8000), 1, np.array([1e-5]), orientation=2.0)  # type: ignore[arg-type]
+    assert geometry == Geometry(8000.0, 1.0, (1e-5, 1e-5), 2)
+    assert [type(v) for v in (geometry.energy_eV, geometry.distance_m, geometry.orientation)] == [float, float, int]
 
 
 # ------------------------------------------------------------------ canvas
@@ -106,11 +121,24 @@ def test_a_crop_that_leaves_the_canvas(box: tuple[int, int, int, int]) -> None:
         (np.ones((2, 2)), (0.5, 0), "two integers"),
         (np.ones((2, 2)), (1, 2, 3), "two integers"),
         (np.ones((2, 2)), (np.nan, 0), "two integers"),
+        (np.ones((2, 2)), ("a", "b"), "canvas: origin: found"),
+        (np.ones((2, 2)), 1e300, "two integers"),
+        (np.ones((2, 2)), (1e300, 0), "at most"),
+        (np.full((2, 2), "a"), (0, 0), "canvas: values: found an array of type"),
+        ([[1, 2], [3]], (0, 0), "canvas: values: cannot be read as an array"),
+        (np.full((2, 2), None), (0, 0), "Python objects"),
+        (np.full((2, 2), 1e300), (0, 0), "not finite"),
     ],
 )
 def test_impossible_canvas(values: Any, origin: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Canvas(values, origin)
+
+
+@pytest.mark.parametrize("pixel", [-1.0, np.nan, (1e-8, 0.0), (1e-8, 1e-8, 1e-8), "1 nm"])
+def test_impossible_pixel_of_a_canvas(pixel: Any) -> None:
+    with pytest.raises(InputError, match="canvas: pixel_m"):
+        Canvas(np.ones((2, 2)), (0, 0), pixel)
 
 
 def test_a_real_canvas_becomes_complex_and_a_double_one_stays() -> None:
@@ -181,7 +209,8 @@ def test_bad_counts_are_counted_across_chunks(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("diptych.ptycho.validation._CHUNK_BYTES", 2 * N * N * 4)
     counts = changed((3, 1, 0), np.nan)
     counts[4, 5:7, 2] = -1
-    with pytest.raises(InputError, match=r"3 valid counts.*pattern 3, pixel \(y 1, x 0\)"):
+    both = r"1 valid counts are not finite .*pattern 3, pixel \(y 1, x 0\).* 2 valid counts are negative .*pattern 4, pixel \(y 5, x 2\)"
+    with pytest.raises(InputError, match=both):
         Scan(**parts(counts=counts))
     mask = np.ones((M, N, N), bool)
     mask[3, 1, 0] = mask[4, 5, 2] = False
@@ -189,9 +218,31 @@ def test_bad_counts_are_counted_across_chunks(monkeypatch: pytest.MonkeyPatch) -
         Scan(**parts(counts=counts, mask=mask))
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64])
+def test_clipping_is_offered_for_negative_counts_alone() -> None:
+    with pytest.raises(InputError, match="--mask-invalid") as caught:
+        Scan(**parts(counts=changed((1, 2, 3), np.nan)))
+    assert "clip" not in str(caught.value)
+    with pytest.raises(InputError, match="--clip-negative"):
+        Scan(**parts(counts=changed((1, 2, 3), -1)))
+
+
+def test_counts_beyond_single_precision_are_not_finite() -> None:
+    with pytest.raises(InputError, match=r"1 valid counts are not finite .*value 1e\+300"):
+        Scan(**parts(counts=changed((1, 2, 3), 1e300, float)))
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", ">i4", ">f8"])
+def test_another_byte_order_becomes_native(dtype: str) -> None:
+    scan = Scan(**parts(counts=parts()["counts"].astype(dtype), background=np.ones((N, N), ">f4"), probe=np.ones((1, N, N), ">c8")))
+    assert np.array_equal(scan.counts, parts()["counts"])
+    for array in (scan.counts, scan.background, scan.probe, scan.positions):
+        assert array is not None
+        assert array.dtype.isnative
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64, np.int16, np.int32, np.int64, ">i4"])
 def test_the_largest_number_of_a_type_is_a_sentinel(dtype: Any) -> None:
-    with pytest.raises(InputError, match=f"largest number of {np.dtype(dtype)}.*--mask-invalid"):
+    with pytest.raises(InputError, match="largest number of u?int[0-9]+ .*--mask-invalid"):
         Scan(**parts(counts=changed((0, 0, 0), np.iinfo(dtype).max, dtype)))
 
 
@@ -217,7 +268,23 @@ def test_eight_bits_may_be_full() -> None:
         ({"positions": np.zeros((M, 3))}, "positions have shape"),
         ({"positions": parts()["positions"].T}, "positions have shape"),
         ({"positions": parts()["positions"][:-1]}, "4 positions for 5 patterns"),
-        ({"positions": [["a", "b"]] * M}, "not numbers"),
+        ({"positions": [["a", "b"]] * M}, "positions: found an array of type <U1"),
+        ({"positions": [[1, 2], [3]]}, "positions: cannot be read"),
+        ({"positions": parts()["positions"] + 0j}, "positions are complex"),
+        ({"positions": parts()["positions"] + 1e12}, "object pixels from 0"),
+        ({"positions": parts()["positions"] * 1e306}, "limit 4e"),
+        ({"probe": np.full((N, N), 1e300)}, r"sum \|P\|\^2 of the probe is inf"),
+        ({"probe": np.full((N, N), 1e-300)}, r"sum \|P\|\^2 of the probe is 0"),
+        ({"probe": np.full((N, N), 1e25)}, "Rescale it"),
+        ({"probe": [[1, 2], [3]]}, "the probe: cannot be read"),
+        ({"mask": [[1, 0], [1]]}, "mask cannot be read"),
+        ({"background": "none"}, "the background: found 'none'"),
+        ({"background": [[1, 2], [3]]}, "the background: cannot be read"),
+        ({"background": 1j}, "background is complex"),
+        ({"background": 1e300}, "negative or non-finite"),
+        ({"counts": [[[1, 2], [3]]]}, "counts: cannot be read"),
+        ({"truth": np.ones((60, 60))}, r"the true object is of type ndarray; expected a Canvas.*Canvas\(array"),
+        ({"geometry": {"energy_eV": 8000}}, "the geometry is of type dict; expected a Geometry"),
         (
             {"positions": np.where(np.arange(M)[:, None] == 2, np.nan, parts()["positions"])},
             r"1 positions are not finite \(first: pattern 2\)",
@@ -283,6 +350,23 @@ def test_stage_readings_need_a_geometry_and_a_meaning() -> None:
         Scan.from_metres(parts()["counts"], parts()["positions"], Geometry(8e3, 1.0, (1e-5, 1e-5)), moves="detector")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positions_m": np.ones((M, 3))}, r"positions have shape \(5, 3\); expected .*in metres"),
+        ({"positions_m": [["a", "b"]] * M}, "positions: found an array of type"),
+        ({"positions_m": np.full((M, 2), np.nan)}, "5 positions are not finite"),
+        ({"geometry": None}, "geometry is of type NoneType; expected a Geometry"),
+        ({"counts": 3.0}, "counts have shape"),
+        ({"counts": "counts"}, "counts: found 'counts'"),
+    ],
+)
+def test_what_is_wrong_with_stage_readings_is_said(change: dict[str, Any], message: str) -> None:
+    good = {"counts": parts()["counts"], "positions_m": parts()["positions"] * 1e-8, "geometry": Geometry(8e3, 1.0, (1e-5, 1e-5))}
+    with pytest.raises(InputError, match=message):
+        Scan.from_metres(**{**good, **change})
+
+
 # ---------------------------------------------------------- reconstruction
 
 
@@ -298,7 +382,11 @@ def test_a_reconstruction_takes_its_final_form() -> None:
         ({"probe": None}, "expected complex numbers"),
         ({"probe": np.ones((N, N + 1))}, "probe has shape"),
         ({"positions": np.ones(3)}, "positions have shape"),
+        ({"positions": [[1.0, np.nan]]}, "1 positions are not finite"),
+        ({"positions": [["a", "b"]]}, "positions: found"),
+        ({"object": np.ones((20, 20))}, "the object is of type ndarray; expected a Canvas"),
         ({"error": np.ones((3, 3))}, "error has shape"),
+        ({"error": "large"}, "error: found 'large'"),
     ],
 )
 def test_impossible_reconstructions(change: dict[str, Any], message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diptych.errors import UnavailableError
+from diptych.errors import InputError, UnavailableError
 from diptych.runtime.device import choose_device
 
 
@@ -38,5 +38,6 @@ def test_a_named_gpu_is_taken_or_its_absence_is_said(gpus: int, name: str, neede
 
 
 def test_an_unknown_name_says_what_is_known() -> None:
-    with pytest.raises((UnavailableError, ValueError), match="expected auto, cpu, cuda or cuda:N"):
-        choose_device("gpu")
+    for name in ("gpu", "CUDA", "cuda:", "cuda:-1", "cuda:one", "mps", ""):
+        with pytest.raises(InputError, match="expected auto, cpu, cuda or cuda:N"):
+            choose_device(name)

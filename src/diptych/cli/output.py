@@ -37,6 +37,11 @@ class Report:
     note: str = ""
 
 
+def printable(text: str) -> str:
+    """``text`` with control characters spelled out: names and messages may come from a file, and a terminal would obey them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def show(report: Report, *, as_json: bool) -> None:
     """Print a report: data as one line of JSON, or the text; the note goes to standard error either way."""
     if as_json:
@@ -47,9 +52,9 @@ def show(report: Report, *, as_json: bool) -> None:
         # A pipe has no width; a fixed one keeps what scripts and diffs see the same everywhere.
         console = Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
         for part in report.text:
-            console.print(part)
+            console.print(printable(part) if isinstance(part, str) else part)
     if report.note:
-        print(report.note, file=sys.stderr)
+        print(printable(report.note), file=sys.stderr)
 
 
 def to_json(data: Mapping[str, Any]) -> str:
@@ -97,12 +102,12 @@ def cell(value: Any) -> str:
             return "none"
         inner = ", ".join(cell(item) for item in value[:8])
         return inner + (f", ... ({len(value)} in all)" if len(value) > 8 else "")
-    return str(value)
+    return printable(str(value))
 
 
 def _rows(values: Mapping[str, Any], indent: int = 0) -> Iterable[tuple[str, str]]:
     for key, value in values.items():
-        name = " " * indent + str(key).replace("_", " ")
+        name = " " * indent + printable(str(key)).replace("_", " ")
         if isinstance(value, Mapping):
             yield name, "" if value else "none"
             yield from _rows(value, indent + 2)

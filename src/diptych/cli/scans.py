@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import Choices, flag, verb
 from diptych.cli.output import Report, rows_table, table
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.simulate import SimulationOptions
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from diptych.ptycho.scan import Scan
 
 Overwrite = Annotated[bool, Parameter(help="Replace what an earlier call wrote.", negative=())]
+
+READING = ("orientation", "corner_centred", "move_y", "move_x", "swap_xy", "flip_y", "flip_x")
+"""Options of ``load`` that ``check`` varies."""
 
 
 @verb(LoadOptions)
@@ -38,6 +41,9 @@ def info(
     if figure is not None:
         check_output(figure, (".png",), overwrite=overwrite, option="--figure")
     data = describe_file(file, options)
+    if problem := data["problem"]:
+        said = " ".join(problem.split())
+        return Report({**data, "error": said, "exit_code": 2}, explanation(data), code=2, note=f"error: {said}")
     if figure is not None:
         from diptych.ptycho.evaluate.figures import save_figure
         from diptych.ptycho.io import load
@@ -58,10 +64,14 @@ def check(
     from diptych.ptycho.check import check as check_scan
     from diptych.ptycho.io import load_scan
 
-    scan = load_scan(file, choices[LoadOptions])
+    options = choices[LoadOptions]
+    scan = load_scan(file, options)
     with progress_bars() as progress:
         found = check_scan(scan, progress=progress)
-    return Report({"file": str(file), "ranking": found.rows, "advice": found.advice}, [rows_table(found.rows), "", found.advice])
+    advice = found.advice
+    if used := [flag(name)[0] for name in READING if getattr(options, name)]:
+        advice += f" The changes named come on top of the {' '.join(used)} given here; to see them alone, check the scan without."
+    return Report({"file": str(file), "ranking": found.rows, "advice": advice}, [rows_table(found.rows), "", advice])
 
 
 @verb()
@@ -131,8 +141,7 @@ def explanation(data: dict[str, Any]) -> list[RenderableType]:
     ]
     if rest:
         text += ["", table(without_nothing(rest))]
-    text += [f"Note: {note}" for note in data.get("notes", [])]
-    return [*text, f"Problem: {data['problem']}"] if data.get("problem") else text
+    return [*text, *(f"Note: {note}" for note in data.get("notes", []))]
 
 
 def without_nothing(values: dict[str, Any]) -> dict[str, Any]:

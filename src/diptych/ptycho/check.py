@@ -5,13 +5,14 @@ A wrong convention is the commonest failure at a beamline: the engine runs, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.raw import reread
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress, ProgressCallback
 
@@ -23,6 +24,12 @@ EPOCHS = 10
 
 CLEARLY_BETTER = 0.85
 """A reading must fit this much better than the scan as given before a change is advised."""
+
+POOR = 3.0
+"""A trial fit above this says that something is wrong, whichever reading is best."""
+
+AS_GOOD = 1.3
+"""Readings within this factor of the best one are not told apart."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +53,25 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
     Returns
     -------
     Check
-        Turning the patterns by 180 degrees gives the complex conjugate of object and probe, which fits as well when the probe is free: the
-        two readings differ only through the start of the probe.
+        Turning the patterns by 180 degrees gives the complex conjugate of object and probe, and so does mirroring y and x of the positions,
+        with the image turned as well. Both fit as well when the probe is free: they differ only through the start of the probe, and no
+        ranking can decide between them.
     """
     from diptych.ptycho.iterative.trial import central_part, trial_fit
 
     part = central_part(scan, PATTERNS)
     readings = _readings(part)
     rows: list[dict[str, Any]] = []
-    for done, (name, change, make) in enumerate(readings, 1):
-        fit = trial_fit(*_with_probe(make(part)), EPOCHS)
-        rows.append({"reading": name, "change": change, "fit": fit})
+    for done, (name, changes) in enumerate(readings, 1):
+        fit = trial_fit(*_with_probe(reread(part, LoadOptions(**changes)) if changes else part), EPOCHS)
+        rows.append({"reading": name, "change": _flags(changes), "fit": fit})
         if progress is not None:
             progress(Progress(f"check: {name}", done, len(readings), {"fit": fit}))
     given = rows[0]["fit"]
     for row in rows:
         row["relative"] = row["fit"] / given
     ranked = sorted(rows, key=lambda row: row["fit"])
-    return Check(ranked, _advice(ranked, given))
+    return Check(ranked, _advice(ranked, dict(readings)[ranked[0]["reading"]], given))
 
 
 def _with_probe(scan: Scan) -> tuple[Scan, NDArray[np.complex64]]:
@@ -74,93 +82,71 @@ def _with_probe(scan: Scan) -> tuple[Scan, NDArray[np.complex64]]:
     return scan, estimate_probe(scan)
 
 
-Reading = tuple[str, str, Callable[[Scan], Scan]]
-
-
-def _readings(scan: Scan) -> list[Reading]:
-    """Name, what to change in the user's file, and how to make the changed scan."""
-    readings: list[Reading] = [("as given", "nothing", lambda s: s)]
+def _readings(scan: Scan) -> list[tuple[str, dict[str, Any]]]:
+    """Name, and the options of ``load`` that make the reading."""
+    readings: list[tuple[str, dict[str, Any]]] = [("as given", {})]
     for orientation in range(1, 8):
         turns = [what for bit, what in ((4, "transpose"), (2, "flip y"), (1, "flip x")) if orientation & bit]
-        change = f"counts = {_numpy_turn(orientation)}"
-        readings.append((f"patterns: {', '.join(turns)} (orientation {orientation})", change, _turner(orientation)))
-    for name, change, matrix in (
-        ("positions: negate y", "y = -y", ((-1, 0), (0, 1))),
-        ("positions: negate x", "x = -x", ((1, 0), (0, -1))),
-        ("positions: negate both", "y, x = -y, -x", ((-1, 0), (0, -1))),
-        ("positions: swap y and x", "y, x = x, y", ((0, 1), (1, 0))),
-        ("positions: swap, negate y", "y, x = -x, y", ((0, -1), (1, 0))),
-        ("positions: swap, negate x", "y, x = x, -y", ((0, 1), (-1, 0))),
-        ("positions: swap, negate both", "y, x = -x, -y", ((0, -1), (-1, 0))),
+        readings.append((f"patterns: {', '.join(turns)} (orientation {orientation})", {"orientation": orientation}))
+    for name, changes in (
+        ("negate y", {"flip_y": True}),
+        ("negate x", {"flip_x": True}),
+        ("negate both", {"flip_y": True, "flip_x": True}),
+        ("swap y and x", {"swap_xy": True}),
+        ("swap, negate y", {"swap_xy": True, "flip_y": True}),
+        ("swap, negate x", {"swap_xy": True, "flip_x": True}),
+        ("swap, negate both", {"swap_xy": True, "flip_y": True, "flip_x": True}),
     ):
-        readings.append((name, change, _mover(np.asarray(matrix, float))))
-    half = scan.size // 2
-    readings.append(("patterns: zero frequency at the corner", "counts = np.fft.fftshift(counts, (1, 2))", _roller(half, half)))
-    dy, dx = _off_centre(scan)
-    if (dy, dx) != (0, 0):
-        readings.append((f"patterns: centre at y {half + dy}, x {half + dx}", f"counts = np.roll(counts, ({-dy}, {-dx}), (1, 2))", _roller(-dy, -dx)))
+        readings.append((f"positions: {name}", dict(changes)))
+    readings.append(("patterns: zero frequency at the corner", {"corner_centred": True}))
+    y, x = _off_centre(scan)
+    if (y, x) != (0, 0):
+        half = scan.size // 2
+        readings.append((f"patterns: centre at y {half + y}, x {half + x}", {"move_y": -y, "move_x": -x}))
     return readings
 
 
-def _numpy_turn(orientation: int) -> str:
-    text = "counts.transpose(0, 2, 1)" if orientation & 4 else "counts"
-    if orientation & 3:
-        text += f"[:, {'::-1' if orientation & 2 else ':'}, {'::-1' if orientation & 1 else ':'}]"
-    return text
-
-
-def _turner(orientation: int) -> Callable[[Scan], Scan]:
-    def turn(array: NDArray[Any]) -> NDArray[Any]:
-        if orientation & 4:
-            array = np.swapaxes(array, -1, -2)
-        for bit, axis in ((2, -2), (1, -1)):
-            if orientation & bit:
-                # Even sizes have no mirror pixel for row 0: rolling by one keeps zero frequency where it is.
-                array = np.roll(np.flip(array, axis), 1 - array.shape[axis] % 2, axis)
-        return array
-
-    return lambda scan: _with_patterns(scan, turn)
-
-
-def _roller(dy: int, dx: int) -> Callable[[Scan], Scan]:
-    return lambda scan: _with_patterns(scan, lambda array: np.roll(array, (dy, dx), (-2, -1)))
-
-
-def _mover(matrix: NDArray[np.float64]) -> Callable[[Scan], Scan]:
-    return lambda scan: replace(scan, positions=scan.positions @ matrix.T)
-
-
-def _with_patterns(scan: Scan, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Scan:
-    return replace(
-        scan,
-        counts=np.ascontiguousarray(change(scan.counts)),
-        mask=None if scan.mask is None else np.ascontiguousarray(change(scan.mask)),
-        background=None if scan.background is None else np.ascontiguousarray(change(scan.background)),
-    )
+def _flags(changes: dict[str, Any]) -> str:
+    """What to pass on the command line."""
+    return " ".join(f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in changes.items()) or "nothing"
 
 
 def _off_centre(scan: Scan) -> tuple[int, int]:
     """How far the mean pattern's centre of mass lies from [N // 2, N // 2], in whole pixels (y, x)."""
-    valid = 1.0 if scan.mask is None else scan.mask
-    mean = (scan.counts * valid).mean(0, dtype=np.float64)
+    counts = scan.counts if scan.mask is None else np.where(scan.mask, scan.counts, 0)
+    mean = counts.mean(0, dtype=np.float64)
     axis = np.arange(scan.size) - scan.size // 2
     return int(np.rint((mean.sum(1) @ axis) / mean.sum())), int(np.rint((mean.sum(0) @ axis) / mean.sum()))
 
 
-def _advice(ranked: list[dict[str, Any]], given: float) -> str:
+def _advice(ranked: list[dict[str, Any]], changes: dict[str, Any], given: float) -> str:
+    """What to do; ``changes`` are the options of the best reading."""
     best = ranked[0]
     if best["fit"] > CLEARLY_BETTER * given:
-        if given < 3:
-            return f"The scan fits best as it is given (fit {given:.2f})."
+        if given < POOR:
+            return f"The scan fits best as it is given (fit {given:.2f}).{_twins(ranked, 'as given', given)}"
         return (
-            f"No other reading fits clearly better than the scan as given (fit {given:.2f} after {EPOCHS} epochs). If a full run stays poor, "
-            "look at the probe start (--probe estimate), the number of probe modes (--modes 3), the units of the positions and the mask."
+            f"No other reading fits clearly better than the scan as given (fit {given:.2f} after {EPOCHS} epochs). If a full run stays "
+            "poor, look at the probe start (--probe estimate), the probe modes (--modes 3), the units of the positions and the mask."
         )
-    ties = [row["reading"] for row in ranked[1:] if row["fit"] < 1.1 * best["fit"]]
-    text = f"Reading the scan with '{best['reading']}' fits {given / best['fit']:.1f} times better than as given: {best['change']}."
+    times = f"{given / best['fit']:.1f} times better than" if np.isfinite(given) else "well, and diverged"
+    python = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+    return (
+        f"Reading the scan with '{best['reading']}' fits {times} as given: pass {best['change']}, in Python load(FILE, {python})."
+        f"{_twins(ranked, best['reading'], best['fit'])}"
+    )
+
+
+def _twins(ranked: list[dict[str, Any]], reading: str, fit: float) -> str:
+    """What fits as well as ``reading``, and what no scan can decide."""
+    ties = [f"'{row['reading']}' ({row['change']})" for row in ranked if row["reading"] != reading and row["fit"] < AS_GOOD * fit]
+    text = ""
     if ties:
-        text += (
-            f" As good: {'; '.join(ties)}. Turning patterns and positions alike only mirrors the image, and turning the patterns by 180 degrees "
-            "conjugates it; choose the one that your beamline's convention names."
+        text = (
+            f" About as good, and not told apart by the data: {', '.join(ties)}. Patterns and positions turned alike mirror the image; "
+            "choose what your beamline's convention names."
         )
-    return text
+    return text + (
+        " Patterns turned by 180 degrees more give the complex conjugate of object and probe, the phase with the other sign: that twin "
+        "explains the data as well, and only the start of the probe decides between the two."
+    )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("diptych")
 
-MOST_EPOCHS = {"ml": 200, "rpie": 200, "epie": 100, "dm": 200, "raar": 200}
+MOST_EPOCHS = {"ml": 200, "rpie": 200, "epie": 100, "dm": 300, "raar": 300}
 """Epochs after which an engine stops in any case, unless ``epochs`` says otherwise."""
 
 POOR_FIT = 3.0
@@ -105,8 +105,16 @@ def reconstruct(
     device, why = choose_device(execution.device)
     log.info("device %s (%s)", device, why)
     with torch.no_grad():
-        result, interrupted = _solve(scan, probe, options, execution, device, progress, None if checkpoint is None else Path(checkpoint), resume)
-    provenance = {**result.provenance, "probe_start": note, "device": str(device), "device_reason": why, "seconds": time.perf_counter() - began}
+        result, interrupted = _solve(
+            scan, probe, options, execution, device, progress, None if checkpoint is None else Path(checkpoint), resume
+        )
+    provenance = {
+        **result.provenance,
+        "probe_start": note,
+        "device": str(device),
+        "device_reason": why,
+        "seconds": time.perf_counter() - began,
+    }
     result = replace(result, provenance=provenance)
     if interrupted:
         raise Interrupted(result)
@@ -152,7 +160,7 @@ def _solve(
     import torch
 
     from diptych.ptycho.iterative.modes import orthogonal_modes, start_modes
-    from diptych.ptycho.iterative.problem import full_fit, intensity, prepare
+    from diptych.ptycho.iterative.problem import full_fit, intensity, pattern_totals, prepare
     from diptych.ptycho.iterative.run import Run, load_checkpoint, run_engine
 
     keep_scale = scan.probe_calibrated and options.probe in ("refine", "fixed")
@@ -177,7 +185,7 @@ def _solve(
         **options.model_dump(mode="json", exclude={"epochs", "stop"}),
         "patterns": len(scan),
         "size": scan.size,
-        "photons": float(problem.counts.sum(dtype=torch.float64)),
+        "photons": float(pattern_totals(problem.counts).sum()),
         "precision": execution.precision,
     }
     run = Run()
@@ -257,7 +265,7 @@ def _sweep_batch(problem: Problem) -> int:
     """Patterns per step where the batch is a matter of memory and cache alone."""
     if problem.device.type == "cuda":
         return max(1, 2**26 // problem.size**2)
-    return int(np.clip(2**18 // problem.size**2, 1, 256))
+    return int(np.clip(2**17 // problem.size**2, 16, 256))
 
 
 def _make_engine(
@@ -282,7 +290,7 @@ def _make_engine(
     sweep = chosen(options.batch, _sweep_batch(problem))
     if name in ("dm", "raar"):
         _announce_memory(name, problem, len(probe), progress)
-        beta = 1.0 if name == "dm" else chosen(options.step, 0.8)
+        beta = 1.0 if name == "dm" else chosen(options.step, 0.9)
         return Projections(problem, image, probe, ProjectionSettings(beta, sweep, refine_probe=refine))
     if name == "epie":
         settings = PieSettings(1, 1.0, chosen(options.step, 1.0), 0.0, poisson=options.likelihood == "poisson", refine_probe=refine)

@@ -55,17 +55,16 @@ class Geometry:
     orientation: int = 0
 
     def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        for name in ("energy_eV", "distance_m"):
+            if (value := getattr(self, name)) is not None:
+                set_(self, name, validation.positive(value, f"geometry: {name}"))
         if self.detector_pixel_m is not None:
-            pixel = np.broadcast_to(np.asarray(self.detector_pixel_m, float), 2)
-            object.__setattr__(self, "detector_pixel_m", (float(pixel[0]), float(pixel[1])))
-        values = {"energy_eV": self.energy_eV, "distance_m": self.distance_m}
-        for axis, value in zip("yx", self.detector_pixel_m or (None, None), strict=True):
-            values[f"detector_pixel_m ({axis})"] = value
-        for name, value in values.items():
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise InputError(f"geometry: {name} is {value}; expected a finite positive number, or None when it is not known.")
-        if self.orientation not in range(8):
-            raise InputError(f"geometry: orientation is {self.orientation}; expected an integer from 0 to 7.")
+            set_(self, "detector_pixel_m", validation.pixel_sides(self.detector_pixel_m, "geometry: detector_pixel_m"))
+        orientation = validation.whole(self.orientation, "geometry: orientation", "an integer from 0 to 7")
+        if orientation not in range(8):
+            raise InputError(f"geometry: orientation is {orientation}; expected an integer from 0 to 7.")
+        set_(self, "orientation", orientation)
 
     @property
     def wavelength_m(self) -> float | None:
@@ -99,19 +98,11 @@ class Canvas:
     pixel_m: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values)
-        if values.ndim != 2 or 0 in values.shape:
-            raise InputError(f"canvas: values have shape {values.shape}; expected a non-empty (height, width) array.")
-        if not np.iscomplexobj(values):
-            values = values.astype(np.complex64)
-        if not np.isfinite(values).all():
-            bad = int((~np.isfinite(values)).sum())
-            raise InputError(f"canvas: {bad} of {values.size} values are not finite; expected finite complex numbers.")
-        origin = np.asarray(self.origin, float)
-        if origin.shape != (2,) or not np.array_equal(origin, np.rint(origin)):
-            raise InputError(f"canvas: origin is {self.origin}; expected two integers (y, x).")
-        object.__setattr__(self, "values", values)
-        object.__setattr__(self, "origin", (int(origin[0]), int(origin[1])))
+        set_ = object.__setattr__
+        set_(self, "values", validation.canvas_values(self.values))
+        set_(self, "origin", validation.canvas_origin(self.origin))
+        if self.pixel_m is not None:
+            set_(self, "pixel_m", validation.pixel_sides(self.pixel_m, "canvas: pixel_m"))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -128,9 +119,7 @@ class Canvas:
         """The part inside a half-open box of coordinates. Raises InputError when the box leaves the canvas."""
         cy0, cy1, cx0, cx1 = self.extent
         if not (cy0 <= y0 < y1 <= cy1 and cx0 <= x0 < x1 <= cx1):
-            raise InputError(
-                f"canvas: the box y {y0}..{y1}, x {x0}..{x1} leaves the canvas, which covers y {cy0}..{cy1}, x {cx0}..{cx1}."
-            )
+            raise InputError(f"canvas: the box y {y0}..{y1}, x {x0}..{x1} leaves the canvas, which covers y {cy0}..{cy1}, x {cx0}..{cx1}.")
         return replace(self, values=self.values[y0 - cy0 : y1 - cy0, x0 - cx0 : x1 - cx0], origin=(y0, x0))
 
 
@@ -190,13 +179,19 @@ class Scan:
         validation.counts_values(counts, mask, self.name)
         positions = validation.positions_array(self.positions, len(counts), self.name)
         validation.canvas_size(positions, size, self.name)
-        set_(self, "counts", counts)
+        set_(self, "counts", validation.counts_kept(counts))
         set_(self, "mask", mask)
         set_(self, "positions", positions)
-        set_(self, "probe", validation.probe_array(self.probe, size, "probe", self.name))
-        set_(self, "true_probe", validation.probe_array(self.true_probe, size, "true probe", self.name))
+        if self.probe is not None:
+            set_(self, "probe", validation.probe_array(self.probe, size, "probe", self.name))
+        if self.true_probe is not None:
+            set_(self, "true_probe", validation.probe_array(self.true_probe, size, "true probe", self.name))
         set_(self, "background", validation.background_array(self.background, size, self.name))
+        if self.geometry is not None:
+            validation.instance(self.geometry, Geometry, "the geometry", self.name, "Make one of its numbers: Geometry(energy_eV=...).")
         if self.truth is not None:
+            mend = "Say where the array lies: truth=Canvas(array, origin=(y, x))."
+            validation.instance(self.truth, Canvas, "the true object", self.name, mend)
             validation.windows_inside(positions, size, self.truth, "the true object", self.name)
 
     @classmethod
@@ -230,9 +225,12 @@ class Scan:
         Raises
         ------
         InputError
-            If the geometry is incomplete, or ``moves`` is something else.
+            If the geometry is incomplete, ``moves`` is something else, or the arrays are not what a scan needs.
         """
-        pixel = geometry.object_pixel_m(int(np.shape(counts)[-1]))
+        validation.instance(geometry, Geometry, "geometry", "from_metres", "It sets the size of the object pixel.")
+        counts = validation.counts_array(counts, "from_metres")
+        metres = validation.coordinates(positions_m, "(patterns, 2) numbers, (y, x) in metres", "from_metres")
+        pixel = geometry.object_pixel_m(int(counts.shape[-1]))
         if pixel is None:
             raise InputError(
                 "from_metres: the object pixel is not known; give the geometry an energy_eV, a distance_m and a detector_pixel_m, "
@@ -241,8 +239,7 @@ class Scan:
         if moves not in ("probe", "sample"):
             raise InputError(f"from_metres: moves is {moves!r}; expected 'probe' or 'sample'.")
         sign = 1.0 if moves == "probe" else -1.0
-        positions = sign * np.asarray(positions_m, np.float64) / np.asarray(pixel)
-        return cls(counts, positions, probe, geometry=geometry, **fields)
+        return cls(counts, sign * metres / np.asarray(pixel), probe, geometry=geometry, **fields)
 
     @property
     def size(self) -> int:
@@ -307,15 +304,15 @@ class Reconstruction:
     geometry: Geometry | None = None
 
     def __post_init__(self) -> None:
-        probe = np.asarray(self.probe)
-        probe = validation.probe_array(probe, int(probe.shape[-1]) if probe.ndim else 0, "probe", self.name)
-        object.__setattr__(self, "probe", probe)
-        positions = np.asarray(self.positions, np.float64)
-        if positions.ndim != 2 or positions.shape[1:] != (2,):
-            raise InputError(f"{self.name}: positions have shape {positions.shape}; expected (patterns, 2), (y, x) in object pixels.")
-        object.__setattr__(self, "positions", positions)
-        if self.error is not None and np.shape(self.error) != self.object.shape:
-            raise InputError(f"{self.name}: error has shape {np.shape(self.error)}; expected the object's {self.object.shape}.")
+        set_ = object.__setattr__
+        validation.instance(self.object, Canvas, "the object", self.name, "Say where the array lies: Canvas(array, origin=(y, x)).")
+        set_(self, "probe", validation.probe_array(self.probe, None, "probe", self.name))
+        set_(self, "positions", validation.coordinates(self.positions, "(patterns, 2) floats, (y, x) in object pixels", self.name))
+        if self.error is not None:
+            error = validation.numeric(self.error, f"{self.name}: error", f"standard errors of the object's shape {self.object.shape}")
+            if error.shape != self.object.shape:
+                raise InputError(f"{self.name}: error has shape {error.shape}; expected the object's {self.object.shape}.")
+            set_(self, "error", error)
 
     def save(self, path: str | Path) -> Path:
         """Write the result to ``path`` (.h5 or .npz); see :func:`diptych.save`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +17,93 @@ if TYPE_CHECKING:
 MAX_CANVAS_PIXELS = 4e8
 """An object canvas above this is taken for a mistake in the positions' units (3.2 GB of complex64)."""
 
+MAX_COORDINATE = 2**31
+"""Coordinates beyond this are no object pixels, and are lost in whole-number arithmetic."""
+
+PROBE_POWER = (1e-30, 1e30)
+"""Where sum |P|^2 must lie for single precision to carry the squares of the probe's values."""
+
 _CHUNK_BYTES = 64 * 2**20
 
 
+def numeric(value: Any, what: str, expected: str) -> NDArray[Any]:
+    """``value`` as an array of numbers in this machine's byte order (torch takes no other).
+
+    Raises
+    ------
+    InputError
+        If it is ragged, or holds text, truth values or Python objects; the message begins with ``what`` and ends with ``expected``.
+    """
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: cannot be read as an array ({error}); expected {expected}.") from None
+    if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.timedelta64):
+        kind = "Python objects" if array.dtype == object else f"type {array.dtype}"
+        # The text may come from a file, and be long.
+        found = f"an array of {kind}" if array.ndim else textwrap.shorten(repr(array.item()), 60)
+        raise InputError(f"{what}: found {found}; expected {expected}.")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def positive(value: Any, what: str) -> float:
+    """A finite positive number as a float."""
+    expected = "a finite positive number, or None when it is not known"
+    if isinstance(value, bool) or np.ndim(array := numeric(value, what, expected)) != 0 or np.iscomplexobj(array):
+        raise InputError(f"{what} is {value!r}; expected {expected}.")
+    number = float(array)
+    if not (np.isfinite(number) and number > 0):
+        raise InputError(f"{what} is {number:g}; expected {expected}.")
+    return number
+
+
+def pixel_sides(value: Any, what: str) -> tuple[float, float]:
+    """Height and width of a pixel in metres from a pair, or from one number for a square pixel."""
+    array = numeric(value, what, "one or two numbers (y, x), in metres")
+    if array.shape not in ((), (1,), (2,)):
+        raise InputError(f"{what} has shape {array.shape}; expected one or two numbers (y, x), in metres.")
+    y, x = np.broadcast_to(array, 2)
+    return positive(y, f"{what} (y)"), positive(x, f"{what} (x)")
+
+
+def whole(value: Any, what: str, expected: str) -> int:
+    """A whole number as an int; 2.0 is one, 2.5 and True are none."""
+    if isinstance(value, bool | np.bool_):
+        raise InputError(f"{what} is {value}; expected {expected}.")
+    array = numeric(value, what, expected)
+    if array.ndim != 0 or np.iscomplexobj(array) or not np.isfinite(array) or array != np.rint(array):
+        raise InputError(f"{what} is {value!r}; expected {expected}.")
+    return int(array)
+
+
+def canvas_values(values: Any) -> NDArray[np.complexfloating[Any, Any]]:
+    """A canvas's values (H, W), complex64 or complex128."""
+    array = numeric(values, "canvas: values", "complex numbers of shape (height, width)")
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"canvas: values have shape {array.shape}; expected a non-empty (height, width) array.")
+    if array.dtype not in (np.complex64, np.complex128):
+        with np.errstate(over="ignore"):
+            array = array.astype(np.complex128 if array.dtype == np.clongdouble else np.complex64)
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise InputError(f"canvas: {bad} of {array.size} values are not finite; expected finite complex numbers.")
+    return array
+
+
+def canvas_origin(origin: Any) -> tuple[int, int]:
+    """A canvas's origin as two ints (y, x)."""
+    array = numeric(origin, "canvas: origin", "two integers (y, x)")
+    if array.shape != (2,) or np.iscomplexobj(array) or not (np.isfinite(array) & (np.abs(array) <= MAX_COORDINATE)).all():
+        raise InputError(f"canvas: origin is {origin}; expected two integers (y, x), at most {MAX_COORDINATE} from 0.")
+    if not np.array_equal(array, np.rint(array)):
+        raise InputError(f"canvas: origin is {origin}; expected two integers (y, x).")
+    return int(array[0]), int(array[1])
+
+
 def counts_array(counts: Any, name: str) -> NDArray[Any]:
-    """Counts as (M, N, N) unsigned integer or float32; signed integers and float64 become float32."""
-    array = counts if isinstance(counts, np.ndarray) else np.asarray(counts)
-    if array.dtype == object:
-        raise InputError(f"{name}: counts are an array of Python objects; expected numbers of shape (patterns, N, N).")
-    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)) or array.dtype == bool:
+    """Counts (M, N, N) of a real type, native byte order, their values unchanged; see :func:`counts_kept` for the final type."""
+    array = numeric(counts, f"{name}: counts", "detector counts, unsigned integers or float32 of shape (patterns, N, N)")
+    if np.iscomplexobj(array):
         raise InputError(f"{name}: counts have type {array.dtype}; expected unsigned integers or float32 (detector counts are real).")
     if array.ndim != 3:
         raise InputError(f"{name}: counts have shape {array.shape}; expected three axes (patterns, N, N).")
@@ -33,16 +113,24 @@ def counts_array(counts: Any, name: str) -> NDArray[Any]:
         raise InputError(f"{name}: patterns are {array.shape[1]} x {array.shape[2]} pixels; expected square ones. Crop or pad them.")
     if array.shape[1] < 4:
         raise InputError(f"{name}: patterns are {array.shape[1]} pixels wide; expected at least 4.")
-    if np.issubdtype(array.dtype, np.unsignedinteger) or array.dtype == np.float32:
-        return array
-    return array.astype(np.float32)
+    return array
+
+
+def counts_kept(counts: NDArray[Any]) -> NDArray[Any]:
+    """Checked counts as a scan keeps them: unsigned integers and float32 as they are, other types as float32."""
+    if np.issubdtype(counts.dtype, np.unsignedinteger) or counts.dtype == np.float32:
+        return counts
+    return counts.astype(np.float32)
 
 
 def mask_array(mask: Any, shape: tuple[int, ...], name: str) -> NDArray[np.bool_] | None:
     """The mask as bool, (N, N) or (M, N, N), True where valid."""
     if mask is None:
         return None
-    array = np.asarray(mask)
+    try:
+        array = np.asarray(mask)
+    except ValueError as error:
+        raise InputError(f"{name}: the mask cannot be read as an array ({error}); expected {shape[1:]} or {shape}.") from None
     if array.shape not in (shape, shape[1:]):
         raise InputError(f"{name}: the mask has shape {array.shape}; expected {shape[1:]} or {shape}.")
     if array.dtype != bool:
@@ -54,86 +142,125 @@ def mask_array(mask: Any, shape: tuple[int, ...], name: str) -> NDArray[np.bool_
     return array
 
 
+def sentinel(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """True where a value is the largest number of its integer type (16 bits or more): what detectors write for a bad pixel."""
+    if np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize > 1:
+        found: NDArray[np.bool_] = values == np.iinfo(values.dtype).max
+        return found
+    return np.zeros(values.shape, bool)
+
+
+def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: str) -> None:
+    """Raise when a valid pixel holds the largest number of its integer type; as float32 it would pass for a count."""
+    if not np.issubdtype(values.dtype, np.integer):
+        return
+    number, first = _occurrences(values, mask, sentinel)
+    if number:
+        raise InputError(
+            f"{name}: {number} valid counts equal the largest number of {values.dtype} ({first}): a sentinel that detectors write for "
+            "bad pixels. Mask those pixels, or load the file with mask_invalid=True (--mask-invalid)."
+        )
+
+
 def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: str) -> None:
-    """Raise when a valid pixel holds a count that is negative or not finite, or when no valid pixel holds any photon."""
-    step = max(1, _CHUNK_BYTES // max(1, counts[0].nbytes))
-    bad, first, positive, sentinel = 0, "", False, False
-    for start in range(0, len(counts), step):
-        part = counts[start : start + step]
-        valid = None if mask is None else (mask if mask.ndim == 2 else mask[start : start + step])
-        positive = positive or bool(((part > 0) if valid is None else (part > 0) & valid).any())
-        if np.issubdtype(part.dtype, np.unsignedinteger):
-            top = part == np.iinfo(part.dtype).max
-            wrong = top if np.iinfo(part.dtype).max > 255 else np.zeros_like(top)
-            sentinel = True
-        else:
-            wrong = ~np.isfinite(part) | (part < 0)
-        if valid is not None:
-            wrong = wrong & valid
-        if wrong.any():
-            if not bad:
-                i, y, x = (int(v[0]) for v in np.nonzero(wrong))
-                first = f"first at pattern {i + start}, pixel (y {y}, x {x}), value {part[i, y, x]}"
-            bad += int(wrong.sum())
-    if bad and sentinel:
-        raise InputError(
-            f"{name}: {bad} valid counts equal the largest number of {counts.dtype} ({first}): a sentinel that detectors write for "
-            "bad pixels. Mask those pixels, or pass mask_invalid=True (--mask-invalid)."
-        )
-    if bad:
-        raise InputError(
-            f"{name}: {bad} valid counts are negative or not finite ({first}); expected counts >= 0. Mask those pixels, pass "
-            "mask_invalid=True (--mask-invalid) to mask every such pixel, or clip_negative=True (--clip-negative) to set negative ones to 0."
-        )
-    if not positive:
+    """Raise when a valid pixel holds a sentinel, or a count that is negative or not finite, or when none holds any photon."""
+    refuse_sentinel(counts, mask, name)
+    found: list[str] = []
+    mends = ["mask those pixels", "load the file with mask_invalid=True (--mask-invalid) to mask every such pixel"]
+    if not np.issubdtype(counts.dtype, np.unsignedinteger):
+        number, first = _occurrences(counts, mask, _not_finite)
+        if number:
+            found.append(f"{number} valid counts are not finite ({first})")
+        number, first = _occurrences(counts, mask, lambda part: part < 0)
+        if number:
+            found.append(f"{number} valid counts are negative ({first})")
+            mends.append("with clip_negative=True (--clip-negative) to set negative ones to 0")
+    if found:
+        raise InputError(f"{name}: {' and '.join(found)}; expected counts >= 0. Mend: {', or '.join(mends)}.")
+    if not _occurrences(counts, mask, lambda part: part > 0)[0]:
         raise InputError(f"{name}: no valid pixel holds a single photon; there is nothing to reconstruct.")
+
+
+def _not_finite(part: NDArray[Any]) -> NDArray[np.bool_]:
+    with np.errstate(over="ignore"):
+        # Counts are kept in single precision, so what overflows there is no number either.
+        return np.asarray(~np.isfinite(part.astype(np.float32, copy=False)))
+
+
+def _occurrences(values: NDArray[Any], mask: NDArray[np.bool_] | None, of: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, str]:
+    """How many valid values satisfy ``of``, and where the first one is, in chunks of bounded memory."""
+    step = max(1, _CHUNK_BYTES // max(1, values[0].nbytes))
+    total, first = 0, ""
+    for start in range(0, len(values), step):
+        part = values[start : start + step]
+        found = of(part)
+        if mask is not None:
+            found = found & (mask if mask.ndim == 2 else mask[start : start + step])
+        number = int(np.count_nonzero(found))
+        if number and not total:
+            i, y, x = (int(v) for v in np.unravel_index(int(np.argmax(found)), found.shape))
+            first = f"first at pattern {i + start}, pixel (y {y}, x {x}), value {part[i, y, x]}"
+        total += number
+    return total, first
+
+
+def coordinates(positions: Any, expected: str, name: str) -> NDArray[np.float64]:
+    """Positions as float64 (M, 2), finite; ``expected`` says of what."""
+    array = numeric(positions, f"{name}: positions", expected)
+    if np.iscomplexobj(array):
+        raise InputError(f"{name}: positions are complex; expected {expected}. Are y and x the real and imaginary parts?")
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise InputError(f"{name}: positions have shape {array.shape}; expected {expected}.")
+    array = array.astype(np.float64, copy=False)
+    wrong = ~np.isfinite(array).all(axis=1)
+    if wrong.any():
+        raise InputError(f"{name}: {int(wrong.sum())} positions are not finite (first: pattern {int(np.argmax(wrong))}).")
+    return array
 
 
 def positions_array(positions: Any, patterns: int, name: str) -> NDArray[np.float64]:
     """Positions as float64 (M, 2), finite, and spanning what object pixels can span."""
-    try:
-        array = np.asarray(positions, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: positions are not numbers ({error}); expected (patterns, 2) floats, (y, x) in object pixels.") from None
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise InputError(f"{name}: positions have shape {array.shape}; expected ({patterns}, 2), (y, x) in object pixels.")
+    array = coordinates(positions, f"({patterns}, 2) floats, (y, x) in object pixels", name)
     if len(array) != patterns:
         raise InputError(f"{name}: {len(array)} positions for {patterns} patterns; expected one each.")
-    wrong = ~np.isfinite(array).all(axis=1)
-    if wrong.any():
-        raise InputError(f"{name}: {int(wrong.sum())} positions are not finite (first: pattern {int(np.argmax(wrong))}).")
     span = float(np.ptp(array, axis=0).max())
     if patterns > 1 and span < 1.0:
-        hint = "They look like metres: use Scan.from_metres, or give the file's geometry." if 0 < span < 0.01 else "Are they in other units?"
+        metres = 0 < span < 0.01
+        hint = "They look like metres: use Scan.from_metres, or give the file's geometry." if metres else "Are they in other units?"
         raise InputError(f"{name}: all {patterns} positions lie within {span:.3g} object pixels; expected a span of at least 1. {hint}")
     return array
 
 
 def canvas_size(positions: NDArray[np.float64], size: int, name: str) -> None:
     """Raise when the object that the positions need would be absurdly large."""
-    height, width = np.ptp(positions, axis=0) + size + 1
+    height, width = (float(side) for side in np.ptp(positions / 2, axis=0) * 2 + size + 1)
     if height * width > MAX_CANVAS_PIXELS:
         raise InputError(
             f"{name}: the positions need an object of {height:.0f} x {width:.0f} pixels (limit {MAX_CANVAS_PIXELS:.0e} in all); "
             "expected positions in object pixels. Are they in nanometres, or is one position an outlier?"
         )
+    if (furthest := float(np.abs(positions).max())) > MAX_COORDINATE:
+        raise InputError(f"{name}: positions lie up to {furthest:.3g} object pixels from 0; expected at most {MAX_COORDINATE:.3g}.")
 
 
-def probe_array(probe: Any, size: int, what: str, name: str) -> NDArray[np.complex64] | None:
-    """A probe as complex64 (P, N, N)."""
-    if probe is None:
-        return None
-    array = np.asarray(probe)
-    if array.dtype == object or not np.issubdtype(array.dtype, np.number):
-        raise InputError(f"{name}: the {what} has type {array.dtype}; expected complex numbers.")
+def probe_array(probe: Any, size: int | None, what: str, name: str) -> NDArray[np.complex64]:
+    """A probe as complex64 (P, N, N); ``size`` is N where it is known."""
+    array = numeric(probe, f"{name}: the {what}", "complex numbers of shape (modes, N, N)")
     if array.ndim == 2:
         array = array[None]
-    if array.ndim != 3 or array.shape[1:] != (size, size) or len(array) == 0:
-        raise InputError(f"{name}: the {what} has shape {array.shape}; expected (modes, {size}, {size}) to match the patterns.")
+    side = size if size is not None else (array.shape[-1] if array.ndim else 0)
+    if array.ndim != 3 or array.shape[1:] != (side, side) or array.size == 0:
+        which = "(modes, N, N)" if size is None else f"(modes, {size}, {size}) to match the patterns"
+        raise InputError(f"{name}: the {what} has shape {array.shape}; expected {which}.")
     if not np.isfinite(array).all():
         raise InputError(f"{name}: {int((~np.isfinite(array)).sum())} values of the {what} are not finite.")
     if not np.any(array):
         raise InputError(f"{name}: the {what} is zero everywhere; give a start, or ask for one with probe='estimate' (--probe estimate).")
+    with np.errstate(over="ignore"):
+        power = float(np.square(np.abs(array), dtype=np.float64).sum())
+    low, high = PROBE_POWER
+    if not low <= power <= high:
+        raise InputError(f"{name}: sum |P|^2 of the {what} is {power:.3g}; expected {low:g} to {high:g}, photons per pattern. Rescale it.")
     return array.astype(np.complex64, copy=False)
 
 
@@ -141,7 +268,11 @@ def background_array(background: Any, size: int, name: str) -> NDArray[np.float3
     """Expected background counts as float32 (N, N)."""
     if background is None:
         return None
-    array = np.asarray(background, np.float32)
+    array = numeric(background, f"{name}: the background", f"one number or ({size}, {size}) counts")
+    if np.iscomplexobj(array):
+        raise InputError(f"{name}: the background is complex; expected counts >= 0.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
     if array.ndim == 0:
         array = np.full((size, size), array, np.float32)
     if array.shape != (size, size):
@@ -149,6 +280,12 @@ def background_array(background: Any, size: int, name: str) -> NDArray[np.float3
     if not np.isfinite(array).all() or (array < 0).any():
         raise InputError(f"{name}: the background holds negative or non-finite values; expected counts >= 0.")
     return array
+
+
+def instance(value: Any, kind: type, what: str, name: str, mend: str) -> None:
+    """Raise when ``value`` is no ``kind``."""
+    if not isinstance(value, kind):
+        raise InputError(f"{name}: {what} is of type {type(value).__name__}; expected a {kind.__name__}. {mend}")
 
 
 def windows_inside(positions: NDArray[np.float64], size: int, canvas: Canvas, what: str, name: str) -> None:

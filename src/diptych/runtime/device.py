@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from diptych.errors import UnavailableError
+from diptych.errors import InputError, UnavailableError
 from diptych.runtime.options import Options
 
 if TYPE_CHECKING:
@@ -26,19 +27,20 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
 
     Raises
     ------
+    InputError
+        If the name is none that diptych knows.
     UnavailableError
-        If the named device is not on this machine.
+        If the named GPU is not on this machine.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise InputError(f"device {name!r} is not known; expected auto, cpu, cuda or cuda:N, for instance cuda:0.")
     import torch
 
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda"), f"auto: found {torch.cuda.get_device_name()}"
         return torch.device("cpu"), "auto: no CUDA device found"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UnavailableError(f"device {name!r} is not known; expected auto, cpu, cuda or cuda:N.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise UnavailableError(f"device {name!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu.")
-    return device, "as asked"
+    return torch.device(name), "as asked"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from diptych.errors import InputError
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+"""How a message shows a wrong value; YAML aliases let a few lines stand for a value of gigabytes."""
 
 
 class Options(BaseModel):
@@ -42,7 +47,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a YAML file of options.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: is not valid YAML ({' '.join(str(error).split())}).") from None
     if values is None:
         return {}
@@ -56,4 +61,4 @@ def _sentence(cls: type[BaseModel], error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown option {key!r}; expected one of {', '.join(sorted(cls.model_fields))}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{key} = {error['input']!r}: {message}" if key else message
+    return f"{key} = {_SHORT.repr(error['input'])}: {message}" if key else message

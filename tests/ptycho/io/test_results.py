@@ -67,7 +67,7 @@ def test_the_product_layout(tmp_path: Path, geometry: Geometry | None) -> None:
         assert "tomography_angle_deg" in file.attrs
         assert file["probe"].shape == (1, 3, N, N)
         assert file["object"].shape == (1, *SHAPE)
-        assert (file["probe_position_indexes"][()] == 0).all()
+        assert np.array_equal(file["probe_position_indexes"][()], np.arange(9))
         assert file["object_layer_spacing_m"].shape == (0,)
         assert file["loss_values"][()].tolist() == [9.0, 1.5, 1.1]
         assert file["loss_epochs"][()].tolist() == [1, 2, 5]

@@ -14,7 +14,7 @@ from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.probe import read_probe
 from diptych.ptycho.io.product import is_product, read_npz_product, read_product, write_product
 from diptych.ptycho.io.raw import finish
-from diptych.ptycho.io.source import Hdf5Source, open_hdf5, open_npz
+from diptych.ptycho.io.source import Hdf5Source, listed, open_hdf5, open_npz
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 __all__ = ["LoadOptions", "load", "load_object", "load_result", "load_scan", "read_probe", "save"]
@@ -59,8 +59,7 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
         if is_product(source) or is_result(source):
             _refuse_options(path, options)
             return read_npz_product(source, path.stem) if is_product(source) else read_result(source, path.stem)
-        keys = ", ".join(sorted(source.headers())) or "nothing"
-        raise InputError(f"{path}: holds {keys}; {_EXPECTED}.")
+        raise InputError(f"{path}: holds {listed(source.headers())}; {_EXPECTED}.")
 
 
 def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> Scan:
@@ -68,7 +67,7 @@ def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides:
     path, options = Path(path), _options(options, overrides)
     if _kind(path) == "hdf5":
         with open_hdf5(path) as file:
-            if "raw_data" in file:
+            if "raw_data" in Hdf5Source(file, str(path)).groups:
                 source = Hdf5Source(file["raw_data"], f"{path}: raw_data")
                 return finish(read_scan(source, options, path.stem, declared="amplitude"), options)
     found = load(path, options)
@@ -100,7 +99,7 @@ def load_object(path: str | Path) -> Canvas:
         for key in OBJECT_KEYS:
             if (canvas := canvas_from(source, key)) is not None:
                 return canvas
-        raise InputError(f"{path}: holds no object; expected one of {', '.join(OBJECT_KEYS)}, found {', '.join(sorted(source.headers()))}.")
+        raise InputError(f"{path}: holds no object; expected one of {', '.join(OBJECT_KEYS)}, found {listed(source.headers())}.")
 
 
 def save(item: Scan | Reconstruction, path: str | Path) -> Path:
@@ -158,4 +157,4 @@ def _load_hdf5(path: Path, options: LoadOptions) -> Scan | Reconstruction:
             return finish(read_scan(source, options, path.stem), options)
         if "cxi_version" in file or "entry_1" in file:
             raise InputError(f"{path}: is a CXI file, which is not read; {_EXPECTED}. Build diptych.Scan from its arrays.")
-        raise InputError(f"{path}: holds {', '.join(sorted(file)) or 'nothing'}; {_EXPECTED}.")
+        raise InputError(f"{path}: holds {listed(file)}; {_EXPECTED}.")

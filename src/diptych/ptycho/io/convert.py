@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.ptycho import validation
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.scan import Geometry
 
@@ -90,7 +91,7 @@ def settle_invalid(values: NDArray[Any], mask: Mask | None, options: LoadOptions
     clipped, found = 0, 0
     good: list[Mask] = []
     for part in chunks(values):
-        bad = ~np.isfinite(values[part]) | sentinel(values[part])
+        bad = ~np.isfinite(values[part]) | validation.sentinel(values[part])
         negative = (values[part] < 0) & ~bad
         if options.clip_negative:
             clipped += int(negative.sum())
@@ -109,31 +110,6 @@ def settle_invalid(values: NDArray[Any], mask: Mask | None, options: LoadOptions
         mask = added if mask is None else mask & added
         said.append(f"{found} invalid values masked")
     return out, mask, said
-
-
-def refuse_signed_sentinel(values: NDArray[Any], mask: Mask | None, where: str) -> None:
-    """Raise when valid values hold the largest number of a signed integer type: as float32 counts it would pass unnoticed."""
-    if not np.issubdtype(values.dtype, np.signedinteger):
-        return
-    for part in chunks(values):
-        found = sentinel(values[part])
-        if mask is not None:
-            found &= mask if mask.ndim == 2 else mask[part]
-        if found.any():
-            i, y, x = (int(v[0]) for v in np.nonzero(found))
-            raise InputError(
-                f"{where}: {int(found.sum())} valid counts equal the largest number of {values.dtype} (first at pattern {i + part.start}, "
-                f"pixel (y {y}, x {x})): a sentinel that detectors write for bad pixels. Mask those pixels, or pass mask_invalid=True "
-                "(--mask-invalid)."
-            )
-
-
-def sentinel(values: NDArray[Any]) -> Mask:
-    """True where a value is the largest number of its integer type (16 bits or more): the mark of a bad pixel."""
-    if np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize > 1:
-        found: Mask = values == np.iinfo(values.dtype).max
-        return found
-    return np.zeros(values.shape, bool)
 
 
 def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) -> tuple[NDArray[Any], list[str]]:

@@ -75,10 +75,23 @@ def canvas_from(source: Source, key: str, pixel_m: tuple[float, float] | None = 
         raise InputError(f"{source.where}: the object {key!r}: {str(error).removeprefix('canvas: ')}") from None
 
 
+def real_from(source: Source, key: str, what: str = "counts or amplitudes") -> NDArray[Any]:
+    """The array under ``key``, which must hold real numbers; ``what`` says of what."""
+    values = source.read(key)
+    if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+        raise InputError(f"{source.where}: {key!r} has type {values.dtype}; expected real numbers ({what}).")
+    return values
+
+
+def column_from(source: Source, key: str) -> list[float]:
+    """The numbers under ``key`` in a row, for a history."""
+    return [float(value) for value in np.ravel(real_from(source, key, "one per epoch"))]
+
+
 def scalar_from(source: Source, key: str) -> float:
     """The single number under ``key``."""
     array = source.read(key)
-    if array.size != 1 or not np.issubdtype(array.dtype, np.number):
+    if array.size != 1 or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise InputError(f"{source.where}: {key!r} has shape {array.shape} and type {array.dtype}; expected one number.")
     return float(array.reshape(()))
 
@@ -91,16 +104,11 @@ def geometry_from(source: Source, options: LoadOptions) -> Geometry | None:
         if (stated := getattr(options, field)) is not None:
             values[field] = (stated, stated) if field == "detector_pixel_m" else stated
         elif key is not None and field == "detector_pixel_m":
-            pixel = np.ravel(source.read(key))
-            if pixel.size not in (1, 2) or not np.issubdtype(pixel.dtype, np.number):
-                raise InputError(
-                    f"{source.where}: {key!r} has shape {pixel.shape} and type {pixel.dtype}; expected one or two numbers, in metres."
-                )
-            values[field] = (float(pixel[0]), float(pixel[-1]))
+            values[field] = np.ravel(source.read(key))
         elif key is not None:
             values[field] = scalar_from(source, key)
     if "orientation" in source.headers():
-        values["orientation"] = int(scalar_from(source, "orientation"))
+        values["orientation"] = scalar_from(source, "orientation")
     try:
         return Geometry(**values) if values else None
     except InputError as error:

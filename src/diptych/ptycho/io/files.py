@@ -37,6 +37,8 @@ def file_kind(path: Path) -> FileKind:
     expected = "expected a scan or a result as NPZ or HDF5"
     if path.is_dir():
         raise InputError(f"{path}: is a folder; {expected}.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file (a pipe or a device); {expected}.")
     try:
         with path.open("rb") as file:
             head = file.read(8)

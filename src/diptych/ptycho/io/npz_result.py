@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import OBJECT_KEYS, PROBE_KEYS, canvas_from, geometry_from, probe_from
+from diptych.ptycho.io.fields import OBJECT_KEYS, PROBE_KEYS, canvas_from, column_from, geometry_from, probe_from, real_from
 from diptych.ptycho.io.files import writing
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.source import Source, json_text, read_json, write_npz
@@ -70,7 +70,7 @@ def restore(
         history=history,
         error=error,
         flags=tuple(said.get("flags", ())),
-        provenance=said.get("provenance", {}),
+        provenance=dict(said.get("provenance", {})),
         name=str(said.get("name", "reconstruction")),
         geometry=geometry,
     )
@@ -101,10 +101,12 @@ def read_result(source: Source, name: str) -> Reconstruction:
     headers = source.headers()
     try:
         if said.get("format") == RESULT_FORMAT:
-            history = {key.removeprefix(_HISTORY): source.read(key).tolist() for key in headers if key.startswith(_HISTORY)}
+            columns = [key for key in headers if key.startswith(_HISTORY)]
+            history = {key.removeprefix(_HISTORY): column_from(source, key) for key in columns}
             canvas = canvas_from(source, "object")
             error = source.read("error") if "error" in headers else None
-            assert canvas is not None
+            if canvas is None:
+                raise InputError("the result is incomplete: 'object' is missing.")
             return restore(said, canvas.values, canvas.origin, source.read("probe"), source.read("positions"), history, error)
         return _foreign(source, name)
     except InputError as error:
@@ -122,9 +124,9 @@ def _foreign(source: Source, name: str) -> Reconstruction:
     assert canvas is not None
     flags: list[str] = []
     if "positions" in headers:
-        positions = np.asarray(source.read("positions"), np.float64)
+        positions = real_from(source, "positions", "y and x of each pattern")
     elif headers.keys() >= {"xcoords", "ycoords"}:
-        positions = np.stack([np.ravel(source.read(key)) for key in ("ycoords", "xcoords")], axis=1).astype(np.float64)
+        positions = np.stack([np.ravel(real_from(source, key, "one per pattern")) for key in ("ycoords", "xcoords")], axis=1)
     else:
         positions = np.empty((0, 2))
         flags.append("the file holds no positions: only the image and the probe are known")

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.io import convert
-from diptych.ptycho.io.fields import canvas_from, geometry_from, probe_from
+from diptych.ptycho.io.fields import canvas_from, geometry_from, probe_from, real_from
 from diptych.ptycho.io.files import writing
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.raw import RawScan
-from diptych.ptycho.io.source import Source, json_text, read_json, write_npz
+from diptych.ptycho.io.source import Source, json_text, listed, read_json, write_npz
 from diptych.ptycho.scan import Scan
 
 SCAN_FORMAT = "diptych scan"
@@ -141,10 +141,8 @@ def _declaration(source: Source, name: str, declared: convert.Domain | None) -> 
 def _patterns(source: Source) -> tuple[str, NDArray[Any]]:
     """The stored patterns and their key; both keys may be there when they agree."""
     found = [key for key in PATTERN_KEYS if key in source.headers()]
-    values = source.read(found[0])
-    if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-        raise InputError(f"{source.where}: {found[0]!r} has type {values.dtype}; expected real numbers (counts or amplitudes).")
-    if len(found) == 2 and not np.array_equal(values, source.read(found[1]), equal_nan=np.issubdtype(values.dtype, np.floating)):
+    values, *others = (real_from(source, key) for key in found)
+    if others and not np.array_equal(values, others[0], equal_nan=True):
         raise InputError(
             f"{source.where}: 'diff3d' and 'diffraction' are both there and differ; expected one of them, or two equal ones. Remove one."
         )
@@ -159,18 +157,17 @@ def _coordinates(source: Source, options: LoadOptions, own: bool) -> tuple[NDArr
     if missing:
         raise InputError(
             f"{source.where}: {' and '.join(missing)} missing; expected the scan positions in object pixels, x (column) and y (row), one "
-            f"per pattern. The file holds {', '.join(sorted(headers))}."
+            f"per pattern. The file holds {listed(headers)}."
         )
-    y, x = (np.squeeze(source.read(f"{axis}coords{suffix}")) for axis in "yx")
-    y, x = np.atleast_1d(y), np.atleast_1d(x)
+    y, x = (np.atleast_1d(np.squeeze(real_from(source, f"{axis}coords{suffix}", "one per pattern"))) for axis in "yx")
     for key, line in ((f"ycoords{suffix}", y), (f"xcoords{suffix}", x)):
-        if line.ndim != 1 or not (np.issubdtype(line.dtype, np.number) and np.isrealobj(line)):
+        if line.ndim != 1:
             raise InputError(f"{source.where}: {key!r} has shape {line.shape} and type {line.dtype}; expected real numbers (patterns,).")
     if len(y) != len(x):
         raise InputError(f"{source.where}: {len(x)} xcoords but {len(y)} ycoords; expected one of each per pattern.")
     if own or suffix or not headers.keys() >= {"xcoords_start", "ycoords_start"}:
         return y, x, []
-    y0, x0 = source.read("ycoords_start"), source.read("xcoords_start")
+    y0, x0 = (real_from(source, f"{axis}coords_start", "one per pattern") for axis in "yx")
     if y0.shape != y.shape or x0.shape != x.shape or (np.array_equal(y0, y) and np.array_equal(x0, x)):
         return y, x, []
     moved = float(np.hypot(y - y0, x - x0).max())
@@ -184,7 +181,7 @@ def _probe(source: Source, options: LoadOptions) -> NDArray[Any] | None:
     if key in source.headers():
         return probe_from(source, key)
     if options.probe_key:
-        raise InputError(f"{source.where}: there is no probe {key!r}; the file holds {', '.join(sorted(source.headers()))}.")
+        raise InputError(f"{source.where}: there is no probe {key!r}; the file holds {listed(source.headers())}.")
     return None
 
 
@@ -227,7 +224,9 @@ def _is_tike(source: Source) -> bool:
 
 def _read_tike(source: Source, options: LoadOptions, name: str) -> RawScan:
     """Tike's raw layout: ``data`` (1, M, N, N) counts with zero frequency at the corner; ``scan`` (1, M, 2), window corners (y, x)."""
-    data, scan = source.read("data"), source.read("scan")
+    data, scan = real_from(source, "data"), real_from(source, "scan", "window corners")
+    if 0 in data.shape:
+        raise InputError(f"{source.where}: the scan is empty ('data' has shape {data.shape}); expected at least one pattern.")
     data = data[(0,) * (data.ndim - 3)]
     scan = scan[(0,) * (scan.ndim - 2)]
     if scan.ndim != 2 or len(scan) != len(data) or data.shape[1] != data.shape[2]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.io.fields import PROBE_KEYS, probe_from
 from diptych.ptycho.io.files import file_kind
-from diptych.ptycho.io.source import Hdf5Source, NpySource, Source, open_hdf5, open_npz
+from diptych.ptycho.io.source import Hdf5Source, NpySource, Source, listed, open_hdf5, open_npz
 
 
 def read_probe(path: str | Path, size: int | None = None, keys: Sequence[str] = PROBE_KEYS) -> NDArray[np.complex64]:
@@ -52,6 +52,5 @@ def read_probe(path: str | Path, size: int | None = None, keys: Sequence[str] = 
 def _first(source: Source, keys: Sequence[str]) -> NDArray[np.complexfloating[Any, Any]]:
     headers = source.headers()
     if (found := next((name for name in keys if name in headers), None)) is None:
-        there = ", ".join(sorted(headers)) or "nothing"
-        raise InputError(f"{source.where}: holds no probe; expected one of {', '.join(keys)}, found {there}.")
+        raise InputError(f"{source.where}: holds no probe; expected one of {', '.join(keys)}, found {listed(headers)}.")
     return probe_from(source, found)

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import image_from, probe_from, scalar_from
+from diptych.ptycho.io.fields import column_from, image_from, probe_from, real_from, scalar_from
 from diptych.ptycho.io.files import writing
 from diptych.ptycho.io.npz_result import record, restore
-from diptych.ptycho.io.source import Hdf5Source, Source, json_text
+from diptych.ptycho.io.source import Hdf5Source, Source, json_text, listed
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
 
 OWN_GROUP = "diptych"
@@ -61,8 +61,9 @@ def write_product(result: Reconstruction, path: Path) -> None:
     (py, px), (oy, ox), (h, w) = pixel or (1.0, 1.0), result.object.origin, result.object.shape
     with writing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(_root_attributes(result, in_pixels=pixel is None))
-        # All positions use the one probe entry there is, number 0.
-        file["probe_position_indexes"] = np.zeros(len(result.positions), np.int64)
+        # Written specifications call this an index into probe entries (all 0 for one probe), but Ptychodus reads it as the number of the
+        # pattern taken there and averages positions of equal number, so zeros would collapse the scan to one point.
+        file["probe_position_indexes"] = np.arange(len(result.positions), dtype=np.int64)
         file["probe_position_y_m"] = result.positions[:, 0] * py
         file["probe_position_x_m"] = result.positions[:, 1] * px
         probe = file.create_dataset("probe", data=result.probe[None])
@@ -121,10 +122,8 @@ def read_product(file: Any, path: Path) -> Reconstruction:
     source = Hdf5Source(file, str(path))
     missing = sorted((_ARRAYS | {"probe_position_indexes"}) - source.headers().keys())
     if missing:
-        raise InputError(
-            f"{path}: is not a complete Ptychodus product: {', '.join(missing)} missing; it holds {', '.join(sorted(file)) or 'nothing'}."
-        )
-    if OWN_GROUP in file:
+        raise InputError(f"{path}: is not a complete Ptychodus product: {', '.join(missing)} missing; it holds {listed(file)}.")
+    if OWN_GROUP in source.groups:
         return _read_own(file[OWN_GROUP], source)
     epochs, losses = _losses(source)
     return _assemble(
@@ -219,19 +218,21 @@ def _read_own(group: Any, source: Source) -> Reconstruction:
     """The exact result from our own group and the product's object and probe."""
     try:
         origin = [int(v) for v in group.attrs["origin"]]
-        said = json.loads(group["record"].asstr()[()])
-        history = {name: item[()].tolist() for name, item in group["history"].items()}
-        error = group["error"][()] if "error" in group else None
+        own = Hdf5Source(group, source.where)
+        said = json.loads(str(own.read("record")[()]))
+        columns = Hdf5Source(group["history"], source.where)
+        history = {name: column_from(columns, name) for name in columns.headers()}
+        error = own.read("error") if "error" in own.headers() else None
         image, probe = source.read("object")[0], source.read("probe")[0]
-        return restore(said, image, (origin[0], origin[1]), probe, group["positions"][()], history, error)
+        return restore(said, image, (origin[0], origin[1]), probe, own.read("positions"), history, error)
     except InputError as error:
         raise InputError(f"{source.where}: {error}") from None
-    except (KeyError, TypeError, ValueError, IndexError, OSError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OSError, AttributeError, RecursionError) as error:
         raise InputError(f"{source.where}: the group '{OWN_GROUP}' is damaged ({error}).") from None
 
 
 def _metres(source: Source) -> NDArray[np.float64]:
-    y, x = (np.ravel(source.read(f"probe_position_{axis}_m")).astype(np.float64) for axis in "yx")
+    y, x = (np.ravel(real_from(source, f"probe_position_{axis}_m", "one per pattern")).astype(np.float64) for axis in "yx")
     if len(y) != len(x):
         raise InputError(f"{source.where}: {len(y)} y positions but {len(x)} x positions; expected one of each per pattern.")
     return np.stack([y, x], axis=1)
@@ -240,8 +241,8 @@ def _metres(source: Source) -> NDArray[np.float64]:
 def _losses(source: Source) -> tuple[list[float], list[float]]:
     """(epochs, losses); older files call the losses ``costs``."""
     key = next((key for key in ("loss_values", "costs") if key in source.headers()), None)
-    losses = np.ravel(source.read(key)).astype(np.float64).tolist() if key else []
-    epochs = np.ravel(source.read("loss_epochs")).astype(np.float64).tolist() if "loss_epochs" in source.headers() else []
+    losses = column_from(source, key) if key else []
+    epochs = column_from(source, "loss_epochs") if "loss_epochs" in source.headers() else []
     return (epochs if len(epochs) == len(losses) else [float(i) for i in range(len(losses))]), losses
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.ptycho import validation
 from diptych.ptycho.io import convert
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.scan import Canvas, Geometry, Scan
@@ -60,7 +61,7 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
         With the file's name before what the scan's own checks say.
     """
     values, mask, settled = convert.settle_invalid(raw.values, raw.mask, options)
-    convert.refuse_signed_sentinel(values, mask, raw.where)
+    validation.refuse_sentinel(values, mask, raw.where)
     counts, counted = convert.counts_from(values, raw.domain, raw.scale, raw.where)
     frames, turned = _turn_frames(replace(raw, values=counts, mask=mask), options)
     size = int(counts.shape[-1])
@@ -85,6 +86,25 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
     except InputError as error:
         text = str(error).removeprefix(f"{raw.name}: ")
         raise InputError(f"{raw.where}: {text}{_way_round(text)}") from None
+
+
+def reread(scan: Scan, options: LoadOptions) -> Scan:
+    """The scan that the loader would have made with these ``options`` besides those it was loaded with; the truth is left out."""
+    raw = RawScan(
+        where=scan.name,
+        name=scan.name,
+        values=scan.counts,
+        y=scan.positions[:, 0],
+        x=scan.positions[:, 1],
+        domain="counts",
+        probe=scan.probe,
+        mask=scan.mask,
+        background=scan.background,
+        geometry=scan.geometry,
+        calibrated=scan.probe_calibrated,
+        metadata=scan.metadata,
+    )
+    return finish(raw, options)
 
 
 def _way_round(text: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,8 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.runtime.memory import available_memory
 
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, RuntimeError, NotImplementedError)
+_MOST_NAMES = 12
+# A damaged header is Python text to NumPy, which parses it: SyntaxError and TokenError are its words for damage.
+_NPY_ERRORS = (EOFError, ValueError, OSError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, *_NPY_ERRORS)
 
 
 class Header(NamedTuple):
@@ -23,6 +28,12 @@ class Header(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in alphabetical order for a message, the first dozen of many."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:_MOST_NAMES]) + (f", ... ({len(ordered)} in all)" if len(ordered) > _MOST_NAMES else "") or "nothing"
 
 
 class Source(Protocol):
@@ -75,11 +86,10 @@ class NpzSource:
                 f"{self.where}: {key!r} is an array of Python objects, which only a pickle can hold; pickles are never opened. "
                 "Save it again as plain numbers (or text)."
             )
+        _refuse_what_does_not_fit(self.headers()[key], self.where, key)
         try:
             with self._archive.open(self._members[key]) as file:
                 return _native(np.lib.format.read_array(file, allow_pickle=False))
-        except MemoryError:
-            raise InputError(f"{self.where}: {key!r} {self.headers()[key].shape} does not fit into memory.") from None
         except _ZIP_ERRORS as error:
             raise InputError(f"{self.where}: the array {key!r} is damaged or cut short ({error}).") from None
 
@@ -90,8 +100,9 @@ class NpySource:
     def __init__(self, path: Path) -> None:
         self.where = str(path)
         try:
-            self._array: NDArray[Any] = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+            # Mapped, not read: the size that the header states is checked against the file before memory is taken.
+            self._array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except _NPY_ERRORS as error:
             raise InputError(f"{path}: the NPY file is damaged, cut short or pickled ({error}).") from None
 
     def headers(self) -> Mapping[str, Header]:
@@ -100,7 +111,8 @@ class NpySource:
 
     def read(self, key: str) -> NDArray[Any]:
         """The array, whatever ``key`` is."""
-        return self._array
+        _refuse_what_does_not_fit(self.headers()["array"], self.where, "array")
+        return _native(np.array(self._array))
 
 
 class Hdf5Source:
@@ -111,7 +123,18 @@ class Hdf5Source:
 
         self.where = where
         self._group = group
-        self._datasets = {key: item for key, item in group.items() if isinstance(item, h5py.Dataset)}
+        self._datasets: dict[str, Any] = {}
+        self.groups: set[str] = set()
+        for key in group:
+            # A link may name any file of this machine; what is read must lie in the file that the user named.
+            outside = isinstance(group.get(key, getlink=True), h5py.ExternalLink)
+            item = None if outside else group.get(key)
+            if outside or (item is not None and item.file.filename != group.file.filename):
+                raise InputError(f"{where}: {key!r} is a link into another file, which is not followed; copy what it names into this file.")
+            if isinstance(item, h5py.Dataset):
+                self._datasets[key] = item
+            elif isinstance(item, h5py.Group):
+                self.groups.add(key)
 
     def headers(self) -> Mapping[str, Header]:
         """Shape and type of every dataset of the group (not of its subgroups)."""
@@ -122,12 +145,26 @@ class Hdf5Source:
         import h5py
 
         item = self._datasets[key]
+        if item.is_virtual or item.external:
+            raise InputError(f"{self.where}: the values of {key!r} lie in other files, which are not followed; copy them into this file.")
+        _refuse_what_does_not_fit(self.headers()[key], self.where, key)
         try:
             if h5py.check_string_dtype(item.dtype) is not None:
                 return np.asarray(item.asstr()[()])
             return _native(np.asarray(item[()]))
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
             raise InputError(f"{self.where}: the dataset {key!r} cannot be read ({error}).") from None
+
+
+def _refuse_what_does_not_fit(header: Header, where: str, key: str) -> None:
+    """Raise before an array is made that memory cannot hold: a small compressed or sparse file may declare a huge one."""
+    size = int(np.prod(header.shape, dtype=np.float64)) * header.dtype.itemsize
+    available = available_memory()
+    if available is not None and size > available:
+        raise InputError(
+            f"{where}: {key!r} declares {header.shape} {header.dtype}, {size / 1e9:.3g} GB; expected no more than the "
+            f"{available / 1e9:.3g} GB of memory that are available. Is the file damaged? Else take a part of it, or a larger machine."
+        )
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
@@ -140,7 +177,7 @@ def open_npz(path: Path) -> Iterator[NpzSource]:
     """The arrays of the NPZ file ``path``. Raises InputError when the archive is damaged or truncated."""
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except _ZIP_ERRORS as error:
         raise InputError(f"{path}: the NPZ (zip) archive is truncated or damaged ({error}). Copy or write it again.") from None
     with archive:
         yield NpzSource(archive, str(path))
@@ -190,7 +227,7 @@ def read_json(source: Source, key: str = "_metadata") -> tuple[dict[str, Any], s
     try:
         text = array.tobytes().decode() if array.dtype == np.uint8 or array.dtype.kind == "S" else str(array[()])
         value = json.loads(text.rstrip("\0"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source.where}: {key!r} is not JSON text ({error}).") from None
     if not isinstance(value, dict):
         raise InputError(f"{source.where}: {key!r} holds a JSON {type(value).__name__}; expected an object of names and values.")

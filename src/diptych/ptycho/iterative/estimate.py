@@ -58,7 +58,10 @@ def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.comple
     best, fit, phase = _best_focus(part, pupil, edge, _widest(edge), {0.0: given})
     if fit > CLEARLY_BETTER * given:
         return probe, ""
-    return best, f"the probe start was out of focus: refocused by {phase:.1f} rad at its edge (trial fit {given:.2f} before, {fit:.2f} after)"
+    return (
+        best,
+        f"the probe start was out of focus: refocused by {phase:.1f} rad at its edge (trial fit {given:.2f} before, {fit:.2f} after)",
+    )
 
 
 def _widest(edge: float) -> float:

@@ -41,7 +41,7 @@ class LikelihoodSettings:
     batch: int = 64
     history: int = 5
     dark: float = 0.01
-    damping: float = 0.05
+    damping: float = 0.02
     poisson: bool = True
     refine_probe: bool = True
 
@@ -61,7 +61,7 @@ class MaximumLikelihood:
         ``dark`` counts are added to measured and expected ones alike: they bound the weight of stray photons.
     """
 
-    judged_by_gain = True
+    patience: int | None = None
 
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
         self.problem, self.settings = problem, settings

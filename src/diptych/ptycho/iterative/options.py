@@ -36,5 +36,7 @@ class ReconstructionOptions(Options):
     alpha: float | None = Field(None, ge=0, le=1, description="Regularisation of the PIE denominators (0 least, 1 that of ePIE).")
     step: float | None = Field(None, gt=0, le=2, description="Step size as a fraction of the engine's own step.")
     momentum: float | None = Field(None, ge=0, lt=1, description="Momentum of the PIE updates; 0 turns it off.")
-    held_out: float = Field(0.01, ge=0, le=0.2, description="Fraction of the detector pixels kept from the engine and used to notice over-fitting.")
+    held_out: float = Field(
+        0.01, ge=0, le=0.2, description="Fraction of the detector pixels kept from the engine and used to notice over-fitting."
+    )
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")

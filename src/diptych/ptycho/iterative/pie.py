@@ -52,7 +52,7 @@ class Pie:
         Draws the batches.
     """
 
-    judged_by_gain = False
+    patience: int | None = 8
 
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: PieSettings, rng: np.random.Generator) -> None:
         self.problem, self.settings, self.rng = problem, settings, rng

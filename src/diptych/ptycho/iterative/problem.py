@@ -133,10 +133,15 @@ def prepare(
 
 def photons_through(counts: Tensor, background: Tensor | None) -> float:
     """The gauge of an uncalibrated probe: 99th percentile of the patterns' valid totals, less background."""
-    totals = counts.sum((1, 2), dtype=torch.float64)
+    totals = pattern_totals(counts)
     if background is not None:
         totals = totals - background.sum(dtype=torch.float64)
     return max(float(torch.quantile(totals, 0.99)), 1e-6)
+
+
+def pattern_totals(counts: Tensor) -> Tensor:
+    """Sum of each pattern (M,) in double precision; in chunks, because torch would cast all counts first."""
+    return torch.cat([part.sum((1, 2), dtype=torch.float64) for part in counts.split(64)])
 
 
 def illuminate(problem: Problem, image: Tensor, probe: Tensor, batch: NDArray[np.int64]) -> Beams:

@@ -49,7 +49,7 @@ class Projections:
     Keeps the exit waves of all patterns: M * modes * N^2 * 8 bytes in single precision.
     """
 
-    judged_by_gain = False
+    patience: int | None = 100
 
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: ProjectionSettings) -> None:
         self.problem, self.settings = problem, settings

@@ -35,8 +35,8 @@ class Engine(Protocol):
         """The probe modes as they stand, (P, N, N) complex."""
 
     @property
-    def judged_by_gain(self) -> bool:
-        """Whether :attr:`settled` will tell when to stop."""
+    def patience(self) -> int | None:
+        """Epochs of a worsening held-out fit to sit through; None for an engine that tells by :attr:`settled` when it has converged."""
 
     @property
     def settled(self) -> str:
@@ -93,7 +93,7 @@ def run_engine(
     identity : dict, optional
         What must agree for the checkpoint to be resumed (JSON values).
     """
-    rule = StopRule(engine.judged_by_gain)
+    rule = StopRule(engine.patience)
     for value in _judged(run.history):
         rule.keeps(value)
     before = run.history["seconds"][-1] if run.epochs else 0.0

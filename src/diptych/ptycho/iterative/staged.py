@@ -55,7 +55,7 @@ class StagedLikelihood:
         Draws the batches.
     """
 
-    judged_by_gain = True
+    patience: int | None = None
 
     def __init__(
         self, problem: Problem, image: Tensor, probe: Tensor, first: PieSettings, then: LikelihoodSettings, rng: np.random.Generator

@@ -7,11 +7,8 @@ import math
 WORSE = 1.005
 """A held-out fit this much above the best so far counts as worse; smaller differences are chance."""
 
-PATIENCE = 8
-"""Epochs in a row with a worse held-out fit after which the engine is fitting noise."""
-
 WINDOW = 20
-"""Epochs over which a gain is looked for."""
+"""Epochs over which a gain is looked for, at least."""
 
 LEAST_GAIN = 0.002
 """Share by which the held-out fit must drop within the window."""
@@ -25,13 +22,14 @@ class StopRule:
 
     Parameters
     ----------
-    has_own_rule : bool
-        The engine tells by itself when it has converged; the window of the held-out fit then only counts where the model, not the
+    patience : int or None
+        Epochs in a row with a worse held-out fit after which the engine is taken to be fitting noise. None: the engine lowers its loss at
+        every step and tells by itself when it has converged; the window of the held-out fit then only counts where the model, not the
         photons, limits the result.
     """
 
-    def __init__(self, has_own_rule: bool) -> None:
-        self._has_own_rule = has_own_rule
+    def __init__(self, patience: int | None) -> None:
+        self._patience = patience
         self.values: list[float] = []
         self.best = math.inf
         self._worse = 0
@@ -45,17 +43,17 @@ class StopRule:
         self.best = min(self.best, value)
         # An engine that lowers its loss at every step is kept to the end: at low dose its held-out fit soon rises a little with the noise
         # it must take in, while the object's low frequencies, which weigh next to nothing in the fit, still come in.
-        self._worse = self._worse + 1 if value > WORSE * self.best and not self._has_own_rule else 0
+        self._worse = self._worse + 1 if value > WORSE * self.best and self._patience is not None else 0
         return self._worse == 0
 
     def reason(self) -> str:
         """Why to stop now, or an empty string."""
-        if self._worse >= PATIENCE:
-            return f"the held-out fit got worse for {PATIENCE} epochs: the engine had begun to fit noise"
-        if len(self.values) <= WINDOW:
+        if self._patience is not None and self._worse >= self._patience:
+            return f"the held-out fit got worse for {self._patience} epochs: the engine had begun to fit noise"
+        window = max(WINDOW, self._patience or 0)
+        if len(self.values) <= window:
             return ""
-        before = min(self.values[:-WINDOW])
-        gained = 1 - min(self.values[-WINDOW:]) / before
-        if gained < LEAST_GAIN and (not self._has_own_rule or self.values[-1] > MISFIT):
-            return f"the held-out fit dropped by less than {LEAST_GAIN:.1%} in {WINDOW} epochs"
+        gained = 1 - min(self.values[-window:]) / min(self.values[:-window])
+        if gained < LEAST_GAIN and (self._patience is not None or self.values[-1] > MISFIT):
+            return f"the held-out fit dropped by less than {LEAST_GAIN:.1%} in {window} epochs"
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sized
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,7 +158,7 @@ def _probes(options: SimulationOptions, own: ArrayLike | None) -> tuple[NDArray[
         first, wrong = (probes.make_probe(options.probe, size, **parts, error=e) for e in (0.0, error))
         return probes.add_modes(first, powers), probes.add_modes(wrong, powers) if error else None
     what = "the probe" if own is not None else f"the probe in {options.probe}"
-    modes = probes.given_probe(probes.read_probe(options.probe) if own is None else own, what)
+    modes = probes.given_probe(_probe_in_file(options.probe) if own is None else own, what)
     if options.size not in (None, modes.shape[-1]):
         raise InputError(f"simulate: {what} is {modes.shape[-1]} px wide and size = {options.size}; leave size out, or give another probe.")
     if len(modes) == 1:
@@ -165,6 +166,15 @@ def _probes(options: SimulationOptions, own: ArrayLike | None) -> tuple[NDArray[
     elif options.modes not in (1, len(modes)) or options.mode_powers is not None:
         raise InputError(f"simulate: {what} has {len(modes)} modes already; leave modes and mode_powers out.")
     return modes, probes.misjudged(modes, error) if error else None
+
+
+def _probe_in_file(name: str) -> NDArray[np.complex64]:
+    from diptych.ptycho.io import read_probe
+    from diptych.ptycho.io.fields import PROBE_KEYS
+
+    if not Path(name).exists():
+        raise InputError(f"simulate: probe {name!r} is neither a kind of probe nor a file; expected {', '.join(PROBE_KINDS)}, or a file.")
+    return read_probe(name, keys=("trueProbe", *PROBE_KEYS))
 
 
 def _true_positions(

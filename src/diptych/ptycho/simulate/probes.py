@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.simulate.options import PROBE_KINDS
-
-if TYPE_CHECKING:
-    from diptych.ptycho.io.source import Source
+from diptych.ptycho.validation import numeric
 
 Probe = NDArray[np.complex128]
 
@@ -23,9 +19,6 @@ BLIND_DEFOCUS = 0.4
 """... and the defocus for this fraction weaker, and the central stop for absent."""
 BLIND_DEFOCUS_RAD = 4.0
 """Of a probe given as an array: the defocus missed at probe error 1, in rad at the edge of its pupil."""
-
-PROBE_KEYS = ("trueProbe", "probeGuess", "probe", "reconstructed_probe")
-"""Where a file may hold a probe, best first."""
 
 _EDGE = 0.7
 """Softness of an edge in pixels: the logistic function falls from 0.73 to 0.27 over twice this."""
@@ -129,9 +122,7 @@ def disk(size: int, radius: float, defocus: float = 0.0, *, reference: float | N
 def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
     """Orthogonal incoherent modes made from one probe.
 
-    The probe multiplied by 1, x, y, x^2, x y, y^2 ... about its centre of mass, made orthonormal in that order (Gram-Schmidt),
-    so that the first mode is the probe itself: what vibration of a source of finite size does, and for a Gaussian beam
-    exactly the Hermite-Gauss modes.
+    The first is the probe itself, the others are :func:`~diptych.ptycho.physics.modes.extra_modes` of it.
 
     Parameters
     ----------
@@ -145,18 +136,12 @@ def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
     (P, N, N) complex128
         sum |P|^2 over all modes = 1.
     """
-    size = probe.shape[-1]
-    weight = np.abs(probe) ** 2 / np.sum(np.abs(probe) ** 2)
-    y, x = (axis - np.sum(weight * axis) for axis in np.mgrid[:size, :size].astype(float))
-    scale = np.sqrt(np.sum(weight * (y**2 + x**2)))
-    degrees = [(j, degree - j) for degree in range(len(powers)) for j in range(degree + 1)][: len(powers)]
-    copies = np.stack([(probe * (y / scale) ** j * (x / scale) ** i).ravel() for j, i in degrees], axis=1)
-    basis, triangle = np.linalg.qr(copies)
-    # QR leaves the sign of each column free; this is the sign that Gram-Schmidt gives.
-    diagonal = np.diagonal(triangle)
-    basis = basis * (diagonal / np.abs(diagonal))
+    from diptych.ptycho.physics.modes import extra_modes
+
+    first = _normalised(probe)[None]
+    basis = np.concatenate([first, extra_modes(first, len(powers) - 1)])
     share = np.asarray(powers, float) / np.sum(powers)
-    return np.asarray((basis * np.sqrt(share)).T.reshape(len(powers), size, size), np.complex128)
+    return np.asarray(basis * np.sqrt(share)[:, None, None], np.complex128)
 
 
 def misjudged(probe: Probe, error: float) -> Probe:
@@ -177,61 +162,19 @@ def given_probe(probe: Any, what: str) -> Probe:
     InputError
         If it is not a finite, square, non-zero array of numbers.
     """
-    array = np.asarray(probe)
-    if array.dtype == object or not np.issubdtype(array.dtype, np.number):
-        raise InputError(f"simulate: {what} has type {array.dtype}; expected complex numbers.")
+    array = numeric(probe, f"simulate: {what}", "complex numbers")
+    given = array.shape
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.shape[-1] != array.shape[-2] or len(array) == 0 or array.shape[-1] < 4:
-        raise InputError(f"simulate: {what} has shape {np.shape(probe)}; expected (N, N) or (modes, N, N), N >= 4.")
+        raise InputError(f"simulate: {what} has shape {given}; expected (N, N) or (modes, N, N), N >= 4.")
     if not np.isfinite(array).all():
         raise InputError(f"simulate: {what} holds {int((~np.isfinite(array)).sum())} values that are not finite; expected finite ones.")
     if not np.any(array):
         raise InputError(f"simulate: {what} is zero everywhere; expected one that carries photons.")
     return _normalised(array.astype(np.complex128))
-
-
-def read_probe(path: str | Path) -> NDArray[Any]:
-    """The probe in a file: an NPY array, or the first of trueProbe, probeGuess, probe, reconstructed_probe in an NPZ or HDF5 file.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or holds no probe.
-    """
-    from diptych.ptycho.io.files import file_kind
-    from diptych.ptycho.io.source import Hdf5Source, open_hdf5, open_npz
-
-    path = Path(path)
-    if not path.exists():
-        raise InputError(
-            f"simulate: probe {str(path)!r} is neither a kind of probe nor a file; expected {', '.join(PROBE_KINDS)}, or a file."
-        )
-    kind = file_kind(path)
-    if kind == "npz":
-        with open_npz(path) as source:
-            return _pick(source)
-    if kind == "hdf5":
-        with open_hdf5(path) as file:
-            return _pick(Hdf5Source(file, str(path)))
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError, OSError) as problem:
-        raise InputError(f"{path}: the array is damaged, cut short or pickled ({problem}); expected a complex (N, N) array.") from None
-
-
-def _pick(source: Source) -> NDArray[Any]:
-    found = source.headers().keys()
-    for name in PROBE_KEYS:
-        if name in found:
-            array = source.read(name)
-            # Ptychodus products put an axis of coherent corrections before the modes; its first entry is the modes themselves.
-            return array[0] if array.ndim == 4 else array
-    raise InputError(
-        f"{source.where}: holds no probe (found {', '.join(sorted(found)) or 'nothing'}); expected one of {', '.join(PROBE_KEYS)}."
-    )
 
 
 def _distance(size: int) -> NDArray[np.float64]:
