@@ -62,7 +62,7 @@ docs: $(VENV)/docs  ## Build the documentation into site/.
 	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/core  ## Compare the engines with bare FFTs, and with peers that are installed.
-	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/engines.py $(ARGS)
 
 clean:  ## Remove .venv and everything that tools leave behind.
 	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from numpy.typing import NDArray
 
 import diptych
 from diptych.ptycho.datasets import dataset_info
@@ -51,28 +53,32 @@ def main() -> None:
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write a PNG: in all colours where the limit allows it, else in 64 greys and 192 saturated colours."""
+    """Write a PNG: in all colours where the limit allows it, else in 256 that suit our figures."""
     from PIL import Image
+    from scipy.spatial import cKDTree
 
-    for dpi, few in ((110, False), (95, False), (80, False), (95, True), (80, True), (65, True)):
+    for dpi, few in ((110, False), (95, False), (95, True), (80, True), (65, True)):
         figure.savefig(path, dpi=dpi, pil_kwargs={"optimize": True})
         if few:
+            colours = palette()
             with Image.open(path) as image:
-                image.convert("RGB").quantize(palette=palette(), dither=Image.Dither.NONE).save(path, optimize=True)
+                nearest = cKDTree(colours).query(np.asarray(image.convert("RGB")))[1]
+            drawn = Image.fromarray(nearest.astype(np.uint8), "P")
+            drawn.putpalette(colours.ravel().tolist())
+            drawn.save(path, optimize=True)
         if path.stat().st_size < LIMIT:
             return
     raise SystemExit(f"{path.name} is {path.stat().st_size} bytes; draw less in it.")
 
 
-def palette() -> Any:
-    """The colours of grey images and of complex ones; a palette fitted to the picture would forget the small colour wheels."""
-    from PIL import Image
-
-    hues = complex_to_rgb(np.arange(1, 9)[:, None] / 8 * np.exp(2j * np.pi * np.arange(24) / 24), limit=1.0).reshape(-1, 3)
-    greys = np.repeat(np.linspace(0, 1, 64)[:, None], 3, axis=1)
-    image = Image.new("P", (1, 1))
-    image.putpalette(np.rint(255 * np.concatenate([greys, hues])).astype(np.uint8).ravel().tolist())
-    return image
+@lru_cache(maxsize=1)
+def palette() -> NDArray[np.uint8]:
+    """Greys, hues of several brightnesses, the map of differences: (256, 3). One fitted to a picture would forget small colour wheels."""
+    greys = np.repeat(np.linspace(0, 1, 48)[:, None], 3, axis=1)
+    hues = complex_to_rgb(np.arange(1, 6)[:, None] / 5 * np.exp(2j * np.pi * np.arange(34) / 34), limit=1.0).reshape(-1, 3)
+    differences = colormaps["RdBu_r"](np.linspace(0, 1, 38))[:, :3]
+    colours: NDArray[np.uint8] = np.rint(255 * np.concatenate([greys, hues, differences])).astype(np.uint8)
+    return colours
 
 
 OFFLINE: list[bool] = []
@@ -184,6 +190,11 @@ def result() -> Figure:
     return star_result().plot()
 
 
+def modes() -> Figure:
+    """The same scan with a partially coherent beam."""
+    return diptych.reconstruct(star(), modes=3).plot()
+
+
 def history() -> Figure:
     """The history of the automatic engine, with its stages."""
     found = star_result()
@@ -272,6 +283,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "frc": frc,
     "history": history,
     "misread": misread,
+    "modes": modes,
     "objects": objects,
     "result": result,
     "scan": scan,

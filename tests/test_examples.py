@@ -30,7 +30,7 @@ def test_every_example_is_run_here() -> None:
 
 
 def test_first_reconstruction(tmp_path: Path) -> None:
-    said = run("first_reconstruction", tmp_path, "--size", "32", "--patterns", "100", "--out", "here")
+    said = run("first_reconstruction", tmp_path, "--size", "32", "--patterns", "64", "--out", "here")
     folder = tmp_path / "here"
     assert {path.name for path in folder.iterdir()} == {"scan.png", "result.h5", "result.npz", "result.png", "comparison.png"}
     error = re.search(r"complex error ([\d.]+)", said)
@@ -46,7 +46,7 @@ def test_first_reconstruction(tmp_path: Path) -> None:
 
 
 def test_dose_and_resolution(tmp_path: Path) -> None:
-    run("dose_and_resolution", tmp_path, "--size", "32", "--patterns", "100", "--epochs", "25", "--out", "here")
+    run("dose_and_resolution", tmp_path, "--size", "32", "--patterns", "81", "--epochs", "20", "--out", "here")
     with (tmp_path / "here" / "doses.csv").open(newline="", encoding="utf-8") as stream:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
     assert [row["photons_per_pattern"] for row in rows] == [1e3, 1e4, 1e5]

@@ -155,10 +155,21 @@ def test_a_measured_scan_is_not_compared_with_anything(cli: Cli, scan: Any, solv
     assert "metrics" not in json.loads(Path("run/summary.json").read_text())
 
 
-def test_a_resumed_run_that_fails_keeps_what_there_was(cli: Cli, scan_file: Path, solver: Any, tmp_path: Path) -> None:
-    assert cli("reconstruct", scan_file, "--run", "run").code == 0
+def test_a_resumed_run_that_is_refused_is_left_as_it_was(cli: Cli, scan_file: Path, solver: Any, tmp_path: Path) -> None:
+    assert cli("reconstruct", scan_file, "--run", "run", "--modes", 3).code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name != "log.txt"}
     solver.fails = InputError("other options")
-    assert cli("reconstruct", scan_file, "--run", "run", "--resume").code == 2
+    assert cli("reconstruct", scan_file, "--run", "run", "--resume", "--modes", 2).code == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name != "log.txt"} == before
+    solver.fails = None
+    assert cli("reconstruct", scan_file, "--run", "run", "--resume").code == 0
+    assert solver.calls[-1]["options"].modes == 3
+
+
+def test_a_resumed_run_that_fails_later_says_so(cli: Cli, scan_file: Path, solver: Any, tmp_path: Path) -> None:
+    assert cli("reconstruct", scan_file, "--run", "run").code == 0
+    solver.fails = UnavailableError("the disk is full")
+    assert cli("reconstruct", scan_file, "--run", "run", "--resume").code == 1
     assert (tmp_path / "run" / "result.h5").exists()
     assert record(tmp_path / "run")["status"] == "failed"
 

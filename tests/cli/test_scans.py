@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from diptych.ptycho.check import Check
-from diptych.ptycho.io import load
+from diptych.ptycho.io import load, save
+from diptych.ptycho.io.convert import turn
 from diptych.ptycho.scan import Scan
 from diptych.ptycho.simulate import simulate
 
@@ -81,3 +83,28 @@ def test_check_prints_the_ranking_and_the_advice(cli: Cli, scan_file: Path, monk
     assert done.out.index("as given") < done.out.index("transposed") < done.out.index("Nothing to change.")
     assert "40.25" in done.out
     assert cli("check", scan_file, "--json").json["ranking"] == found.rows
+    told = cli("check", scan_file, "--orientation", 3, "--flip-y", "--json").json
+    assert told["advice"].startswith("Nothing to change. The changes named come on top of the --orientation --flip-y given here")
+
+
+def test_names_from_a_file_cannot_command_the_terminal(cli: Cli, tmp_path: Path) -> None:
+    red, title = "\x1b[31mred", "\x1b]0;title\x07"
+    np.savez(tmp_path / "x.npz", **{red: np.zeros(1), title: np.zeros(2)})
+    done = cli("info", "x.npz")
+    assert done.code == 2
+    assert "\x1b" not in done.out + done.err
+    assert "\x07" not in done.out + done.err
+    assert r"\x1b[31mred" in done.out
+    assert r"\x1b[31mred" in done.err
+
+
+def test_the_flags_that_check_names_mend_the_scan(cli: Cli, tmp_path: Path) -> None:
+    scan = simulate(size=32, patterns=64, step=4.0, dose=1e5, seed=2)
+    turned = replace(scan, counts=turn(scan.counts, 5), truth=None)
+    save(turned, tmp_path / "turned.npz")
+    told = cli("check", "turned.npz", "--json").json
+    assert told["ranking"][0]["change"] == "--orientation 6"
+    assert "--orientation 6, in Python load(FILE, orientation=6)" in told["advice"]
+    # The twin that no data can exclude is named, whichever reading is best.
+    assert "complex conjugate" in told["advice"]
+    np.testing.assert_array_equal(load(tmp_path / "turned.npz", orientation=6).counts, scan.counts)

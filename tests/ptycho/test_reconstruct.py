@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import diptych
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.iterative.pie import Pie
-from diptych.ptycho.reconstruct import Interrupted, reconstruct
+from diptych.ptycho.reconstruct import reconstruct
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import Progress
@@ -26,7 +27,8 @@ SMALL: dict[str, Any] = {"object": "dead-leaves", "size": 32, "patterns": 64, "s
 
 
 @functools.cache
-def simulated(**changes: Any) -> Scan:
+def simulated(**changes: Any) -> Any:
+    """A scan of 64 patterns of 32 x 32, made once per kind."""
     return diptych.simulate(**{**SMALL, "integer": True, "dose": 1e6, **changes})
 
 
@@ -48,16 +50,8 @@ def same(a: Reconstruction, b: Reconstruction) -> bool:
     )
 
 
-def power(probe: np.ndarray) -> float:
+def power(probe: NDArray[Any]) -> float:
     return float((np.abs(probe.astype(complex)) ** 2).sum())
-
-
-def stop_after(epochs: int) -> Callable[[Progress], None]:
-    def callback(report: Progress) -> None:
-        if report.done == epochs:
-            raise KeyboardInterrupt
-
-    return callback
 
 
 # What each engine reaches, from a start of the probe that is wrong in defocus, shape and scale.
@@ -110,7 +104,7 @@ def test_incoherent_modes_are_recovered_with_as_many_modes(engine: str) -> None:
     scan = replace(simulated(modes=2, mode_powers=(1.0, 0.3)), probe=simulated(modes=2, mode_powers=(1.0, 0.3)).true_probe[:1])
     one, two = solve(scan, engine=engine), solve(scan, engine=engine, modes=2)
     assert error(two, scan) < 0.5 * error(one, scan)
-    assert two.provenance["fit"] < 0.1 * one.provenance["fit"]
+    assert two.provenance["fit"] < 0.5 * one.provenance["fit"]
     share = power(two.probe[1:]) / power(two.probe)
     assert share == pytest.approx(0.3 / 1.3, rel=0.1)
 
@@ -219,9 +213,11 @@ def test_a_start_that_does_not_hold_the_scan_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_masked_counts_never_influence_the_result(engine: str) -> None:
-    scan = simulated(dead=0.05, beam_stop=1.5, dose=1e4)
+@pytest.mark.parametrize("fault", [{"dead": 0.05, "beam_stop": 1.5}, {"saturation": 40}], ids=["one mask", "one each"])
+def test_masked_counts_never_influence_the_result(engine: str, fault: dict[str, float]) -> None:
+    scan = simulated(dose=1e4, **fault)
     assert scan.mask is not None
+    assert scan.mask.ndim == (3 if "saturation" in fault else 2)
     results = []
     for value in (0, 40000):
         filled = replace(scan, counts=np.where(scan.mask, scan.counts, value).astype(scan.counts.dtype))
@@ -276,7 +272,9 @@ def test_epochs_and_stop_reach_the_runner() -> None:
     assert stopped.provenance["epochs"] < 60
     assert forced.provenance["epochs"] == 60
     assert len(forced.history["fit"]) == 60
-    assert same(replace(stopped, history={}), replace(forced, history={})), "the best state is the same, forced on or not"
+    held = forced.history["held_out_fit"]
+    assert held[: len(stopped.history["fit"])] == stopped.history["held_out_fit"], "the rule only ends the run"
+    assert held[forced.provenance["best_epoch"] - 1] <= stopped.history["held_out_fit"][stopped.provenance["best_epoch"] - 1]
 
 
 def test_options_are_checked() -> None:
@@ -311,7 +309,7 @@ def test_low_dose_stops_by_itself_near_its_best(engine: str, monkeypatch: pytest
         return report
 
     monkeypatch.setattr(Pie, "epoch", recorded)
-    result = solve(scan, engine=engine, probe="fixed")
+    result = solve(scan, engine=engine)
     course = [error(replace(result, object=replace(result.object, values=image.numpy())), scan) for image in images]
     assert result.provenance["epochs"] < 200
     assert error(result, scan) < 1.1 * min(course)
@@ -320,104 +318,6 @@ def test_low_dose_stops_by_itself_near_its_best(engine: str, monkeypatch: pytest
 def test_forced_on_at_low_dose_the_kept_state_is_still_good() -> None:
     scan = simulated(dose=3e3)
     assert error(solve(scan, stop=False, epochs=200), scan) < 1.1 * error(solve(scan), scan)
-
-
-# Interruption and resumption.
-
-
-@pytest.mark.parametrize("engine", ["auto", *ENGINES])
-def test_ctrl_c_gives_the_best_state_so_far(engine: str, tmp_path: Path) -> None:
-    scan = simulated()
-    with pytest.raises(Interrupted) as caught:
-        solve(scan, engine=engine, progress=stop_after(4), checkpoint=tmp_path / "c.npz")
-    result = caught.value.result
-    assert isinstance(caught.value, KeyboardInterrupt)
-    assert result.provenance["epochs"] == 4
-    assert any("interrupted" in flag for flag in result.flags)
-    assert (tmp_path / "c.npz").exists()
-    assert np.array_equal(result.object.values, solve(scan, engine=engine, epochs=4).object.values)
-
-
-@pytest.mark.parametrize(("engine", "cuts"), [("rpie", [3, 17]), ("epie", [2]), ("dm", [2, 9]), ("raar", [5]), ("ml", [4, 12, 13, 14, 30])])
-def test_a_resumed_run_is_the_uninterrupted_one(engine: str, cuts: list[int], tmp_path: Path) -> None:
-    """Bit for bit; the maximum-likelihood engine is cut before, at, and after its change of stage."""
-    scan = simulated(integer=False, probe_error=0.3, dose=1e4)
-    epochs = 5 if engine == "epie" else 45
-    whole = solve(scan, engine=engine, epochs=epochs)
-    if engine == "ml":
-        first = whole.history["stage"].index(3.0)
-        cuts = [4, first - 1, first, first + 1, first + 12]
-    for epoch in cuts:
-        path = tmp_path / f"{epoch}.npz"
-        with pytest.raises(Interrupted):
-            solve(scan, engine=engine, epochs=epochs, progress=stop_after(epoch), checkpoint=path)
-        resumed = solve(scan, engine=engine, epochs=epochs, checkpoint=path, resume=True)
-        assert same(resumed, whole), f"cut after epoch {epoch}"
-        assert resumed.provenance["stop_reason"] == whole.provenance["stop_reason"]
-
-
-def test_a_finished_run_may_be_resumed_for_more_epochs(tmp_path: Path) -> None:
-    scan = simulated()
-    path = tmp_path / "c.npz"
-    solve(scan, engine="rpie", epochs=5, checkpoint=path)
-    more = solve(scan, engine="rpie", epochs=9, checkpoint=path, resume=True)
-    assert same(more, solve(scan, engine="rpie", epochs=9))
-
-
-def test_resume_without_a_checkpoint_file_starts_afresh(tmp_path: Path) -> None:
-    scan = simulated()
-    assert same(
-        solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "new.npz", resume=True), solve(scan, engine="rpie", epochs=2)
-    )
-
-
-def _other_positions(scan: Scan) -> Scan:
-    return replace(scan, positions=-scan.positions, truth=None)
-
-
-def _wider_positions(scan: Scan) -> Scan:
-    return replace(scan, positions=1.5 * scan.positions, truth=None)
-
-
-def _reordered(scan: Scan) -> Scan:
-    return replace(scan, counts=np.ascontiguousarray(scan.counts[::-1]))
-
-
-def _turned(scan: Scan) -> Scan:
-    return replace(scan, counts=np.ascontiguousarray(scan.counts.transpose(0, 2, 1)))
-
-
-def _masked(scan: Scan) -> Scan:
-    mask = np.ones((scan.size, scan.size), bool)
-    mask[np.unravel_index(int(scan.counts.sum(0).argmin()), mask.shape)] = False
-    return replace(scan, mask=mask)
-
-
-def _brighter(scan: Scan) -> Scan:
-    return replace(scan, counts=scan.counts + np.uint16(1))
-
-
-@pytest.mark.parametrize("other", [_other_positions, _wider_positions, _reordered, _turned, _masked, _brighter])
-def test_a_checkpoint_of_another_scan_is_refused(other: Callable[[Scan], Scan], tmp_path: Path) -> None:
-    scan = simulated()
-    solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "c.npz")
-    with pytest.raises(InputError, match=r"c\.npz"):
-        solve(other(scan), engine="rpie", epochs=4, checkpoint=tmp_path / "c.npz", resume=True)
-
-
-@pytest.mark.parametrize("change", [{"engine": "dm"}, {"modes": 2}, {"seed": 1}, {"probe": "fixed"}, {"held_out": 0.05}])
-def test_a_checkpoint_of_other_options_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    scan = simulated()
-    solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "c.npz")
-    with pytest.raises(InputError, match=next(iter(change))):
-        solve(scan, **{"engine": "rpie", "epochs": 4, **change}, checkpoint=tmp_path / "c.npz", resume=True)
-
-
-def test_a_checkpoint_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    with pytest.raises(InputError, match="nowhere"):
-        solve(simulated(), engine="rpie", epochs=2, checkpoint=tmp_path / "nowhere" / "c.npz", progress=seen.append)
-    assert not seen
 
 
 # What it says of itself.
@@ -440,7 +340,7 @@ def test_engines_that_keep_all_waves_announce_their_memory(engine: str) -> None:
 
 def test_the_result_lies_in_the_coordinates_of_the_positions() -> None:
     scan = simulated()
-    moved = replace(scan, positions=scan.positions + [-100, 37], truth=None)
+    moved = replace(scan, positions=scan.positions + np.array([-100, 37]), truth=None)
     here, there = solve(scan, engine="rpie", epochs=3), solve(moved, engine="rpie", epochs=3)
     assert np.array_equal(here.object.values, there.object.values)
     assert np.subtract(there.object.origin, here.object.origin).tolist() == [-100, 37]
@@ -452,7 +352,14 @@ def test_held_out_none_judges_by_the_fit() -> None:
     assert result.provenance["best_epoch"] == 5
 
 
-@pytest.mark.parametrize("change", [lambda s: replace(s, positions=s.positions[:, ::-1].copy(), truth=None), _turned])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: replace(s, positions=s.positions[:, ::-1].copy(), truth=None),
+        lambda s: replace(s, counts=s.counts.transpose(0, 2, 1).copy()),
+    ],
+    ids=["positions swapped", "patterns transposed"],
+)
 def test_a_scan_read_the_wrong_way_round_is_flagged(change: Callable[[Scan], Scan]) -> None:
     result = solve(change(simulated(object="natural", patterns=100, dose=1e5)))
     assert result.provenance["fit"] > 3
@@ -474,9 +381,11 @@ def test_hard_scans_end_in_a_result_or_one_clear_error() -> None:
             assert np.isfinite(solve(hard, engine=engine, epochs=25).object.values).all()
 
 
-def test_an_unknown_device_is_an_error_of_its_own() -> None:
-    with pytest.raises(UnavailableError, match="device"):
+def test_a_device_that_is_unknown_or_not_here_is_named() -> None:
+    with pytest.raises(InputError, match="abacus"):
         reconstruct(simulated(), execution=ExecutionOptions(device="abacus"))
+    with pytest.raises(UnavailableError, match="cuda:99"):
+        reconstruct(simulated(), execution=ExecutionOptions(device="cuda:99"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -242,7 +242,7 @@ def test_another_byte_order_becomes_native(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64, np.int16, np.int32, np.int64, ">i4"])
 def test_the_largest_number_of_a_type_is_a_sentinel(dtype: Any) -> None:
-    with pytest.raises(InputError, match="largest number of u?int[0-9]+ .*--mask-invalid"):
+    with pytest.raises(InputError, match=r"largest number of u?int[0-9]+ .*--mask-invalid"):
         Scan(**parts(counts=changed((0, 0, 0), np.iinfo(dtype).max, dtype)))
 
 

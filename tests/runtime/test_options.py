@@ -59,6 +59,19 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str | bytes | None, phrase
         read_yaml(path)
 
 
+def test_a_file_of_aliases_that_stands_for_gigabytes_makes_a_short_message(tmp_path: Path) -> None:
+    path = tmp_path / "options.yaml"
+    lines = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    path.write_text("\n".join(lines) + "\nstep: *a11\n")
+    with pytest.raises(InputError) as caught:
+        Sample.build({"step": read_yaml(path)["step"]}, origin=str(path))
+    assert len(str(caught.value)) < 2000
+    path.write_text("[" * 50_000)
+    with pytest.raises(InputError, match="not valid YAML"):
+        read_yaml(path)
+
+
 def test_yaml_tags_build_no_objects(tmp_path: Path) -> None:
     path = tmp_path / "options.yaml"
     path.write_text("step: !!python/object/apply:os.getcwd []\n")

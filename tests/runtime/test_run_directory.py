@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,43 @@ def test_of_two_runs_for_one_folder_one_is_told(tmp_path: Path, monkeypatch: pyt
         RunDirectory.create(tmp_path / "run", RECORD)
 
 
+def test_a_run_under_way_is_neither_replaced_nor_gone_on_with(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    path = tmp_path / "run"
+    program = f"""
+import sys, time
+from diptych.runtime.run_directory import RunDirectory
+run = RunDirectory.create({str(path)!r}, {RECORD!r})
+print("claimed", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "claimed\n"
+        before = (path / MARK).read_bytes()
+        with pytest.raises(InputError, match="a run is under way in this folder"):
+            RunDirectory.create(path, RECORD, overwrite=True)
+        with pytest.raises(InputError, match="a run is under way in this folder"):
+            RunDirectory.reopen(path, RECORD)
+        assert (path / MARK).read_bytes() == before
+        process.kill()
+        process.wait()
+    RunDirectory.reopen(path, RECORD).set_status("done")
+    assert status(path) == "done"
+    RunDirectory.create(path, RECORD, overwrite=True).discard()
+
+
+def test_without_locks_the_mark_alone_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*args: Any) -> None:
+        raise OSError("no locks on this file system")
+
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    assert RunDirectory.create(tmp_path / "run", RECORD).lock is None
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert RunDirectory.reopen(tmp_path / "run", RECORD).lock is None
+
+
 def test_numbered_folders_never_collide(tmp_path: Path) -> None:
     names = [RunDirectory.numbered(tmp_path / "runs", "star", RECORD).path.name for _ in range(3)]
     assert names == ["star-1", "star-2", "star-3"]
@@ -111,13 +150,28 @@ def test_reopening_keeps_the_earlier_record_and_asks_for_the_same_scan(tmp_path:
     record = json.loads((run.path / MARK).read_text())
     assert (record["commit"], record["status"]) == ("new", "running")
     assert [(old["commit"], old["status"]) for old in record["earlier"]] == [("old", "interrupted")]
-    RunDirectory.reopen(again.path, {**RECORD, "commit": "newest"})
+    # A run that is killed leaves the status "running", and its lock goes with the process.
+    again.release()
+    RunDirectory.reopen(again.path, {**RECORD, "commit": "newest"}).release()
     record = json.loads((run.path / MARK).read_text())
     assert [old["commit"] for old in record["earlier"]] == ["old", "new"]
     with pytest.raises(InputError, match=r"other data \(scan\.npz\)"):
         RunDirectory.reopen(run.path, {**RECORD, "inputs": [{"path": "other.npz", "sha256": "def"}]})
     with pytest.raises(InputError, match="no run directory"):
         RunDirectory.reopen(tmp_path, RECORD)
+
+
+def test_discarding_a_reopened_run_gives_it_back_as_it_was(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", RECORD)
+    run.write_options([ReconstructionOptions(modes=3)])
+    run.set_status("interrupted")
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    again = RunDirectory.reopen(run.path, RECORD)
+    again.write_options([ReconstructionOptions(modes=2)])
+    assert yaml.safe_load((run.path / "options.yaml").read_text())["modes"] == 2
+    again.discard()
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+    RunDirectory.reopen(run.path, RECORD).release()
 
 
 def test_discard_takes_away_what_the_run_made_and_no_more(tmp_path: Path) -> None:

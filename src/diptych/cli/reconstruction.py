@@ -100,11 +100,16 @@ def solve(
         what = kept if directory.checkpoint.exists() else "there was no state to save yet"
         raise KeyboardInterrupt(f"interrupted; {what}; the log is in {directory.path}.") from None
     except Exception as error:
-        if isinstance(error, DiptychError) and not directory.checkpoint.exists():
+        nothing_done = isinstance(error, DiptychError) and not directory.checkpoint.exists()
+        # A resumed run that the engine refuses (other options, another scan) is left as it was, to be resumed rightly.
+        refused = isinstance(error, InputError) and resume
+        if nothing_done or refused:
             directory.discard()
         else:
             directory.set_status("failed", error=str(error) if isinstance(error, DiptychError) else repr(error))
         raise
+    finally:
+        directory.release()
     return outcome, found
 
 

@@ -31,7 +31,10 @@ MOST_EPOCHS = {"ml": 200, "rpie": 200, "epie": 100, "dm": 300, "raar": 300}
 """Epochs after which an engine stops in any case, unless ``epochs`` says otherwise."""
 
 POOR_FIT = 3.0
-"""A fit above this many times the expected deviance is flagged."""
+"""A fit above this many times the expected deviance is flagged as poor."""
+
+FAIR_FIT = 1.5
+"""Above this fit, something other than photon noise limits the result, and the flag says what to try."""
 
 BATCH_UPDATES = 16
 """A pass over the scan takes at least this many updates where the scan allows it."""
@@ -103,6 +106,8 @@ def reconstruct(
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
     device, why = choose_device(execution.device)
+    if note:
+        log.info("%s", note)
     log.info("device %s (%s)", device, why)
     with torch.no_grad():
         result, interrupted = _solve(
@@ -217,7 +222,7 @@ def _solve(
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=scan.positions,
         history=run.history,
-        flags=_flags(final, run.interrupted, name),
+        flags=_flags(final, run.interrupted, len(probe)),
         provenance=outcome,
         name=scan.name,
         geometry=scan.geometry,
@@ -225,7 +230,7 @@ def _solve(
     return result, run.interrupted
 
 
-def _flags(final: dict[str, float], interrupted: bool, engine: str) -> tuple[str, ...]:
+def _flags(final: dict[str, float], interrupted: bool, modes: int) -> tuple[str, ...]:
     flags = []
     worst = np.nanmax([final["fit"], final["held_out_fit"]])
     if not worst <= POOR_FIT:
@@ -233,6 +238,9 @@ def _flags(final: dict[str, float], interrupted: bool, engine: str) -> tuple[str
             f"poor fit: {worst:.2f} times the deviance that photon noise explains (limit {POOR_FIT:g}). Run `diptych check` on the scan: "
             "wrong orientation, position sign or centring is the commonest cause; too few probe modes (--modes 3) the next."
         )
+    elif final["fit"] > FAIR_FIT:
+        more = f"More probe modes than {modes} (--modes {modes + 2}) often explain" if modes < 8 else "Positions or background may explain"
+        flags.append(f"not limited by photon noise: the fit is {final['fit']:.2f} times what noise explains. {more} the rest.")
     if interrupted:
         flags.append("interrupted: the best state up to then, not a finished result.")
     return tuple(flags)

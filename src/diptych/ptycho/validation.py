@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,7 +177,7 @@ def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: st
             mends.append("with clip_negative=True (--clip-negative) to set negative ones to 0")
     if found:
         raise InputError(f"{name}: {' and '.join(found)}; expected counts >= 0. Mend: {', or '.join(mends)}.")
-    if not _occurrences(counts, mask, lambda part: part > 0)[0]:
+    if not any(bool(np.any(part > 0 if valid is None else (part > 0) & valid)) for _, part, valid in _parts(counts, mask)):
         raise InputError(f"{name}: no valid pixel holds a single photon; there is nothing to reconstruct.")
 
 
@@ -187,15 +187,19 @@ def _not_finite(part: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray(~np.isfinite(part.astype(np.float32, copy=False)))
 
 
-def _occurrences(values: NDArray[Any], mask: NDArray[np.bool_] | None, of: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, str]:
-    """How many valid values satisfy ``of``, and where the first one is, in chunks of bounded memory."""
+def _parts(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_] | None]]:
+    """First index, patterns and mask of each chunk of patterns, so that what is made of them stays small."""
     step = max(1, _CHUNK_BYTES // max(1, values[0].nbytes))
-    total, first = 0, ""
     for start in range(0, len(values), step):
-        part = values[start : start + step]
-        found = of(part)
-        if mask is not None:
-            found = found & (mask if mask.ndim == 2 else mask[start : start + step])
+        valid = mask[start : start + step] if mask is not None and mask.ndim == 3 else mask
+        yield start, values[start : start + step], valid
+
+
+def _occurrences(values: NDArray[Any], mask: NDArray[np.bool_] | None, of: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, str]:
+    """How many valid values satisfy ``of``, and where the first one is."""
+    total, first = 0, ""
+    for start, part, valid in _parts(values, mask):
+        found = of(part) if valid is None else of(part) & valid
         number = int(np.count_nonzero(found))
         if number and not total:
             i, y, x = (int(v) for v in np.unravel_index(int(np.argmax(found)), found.shape))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from diptych.errors import InputError
 
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 120, 120
 """How a message shows a wrong value; YAML aliases let a few lines stand for a value of gigabytes."""
 
 

@@ -1,7 +1,8 @@
 """A folder per run: options, provenance, log, metrics, results and figures, safe to kill at any moment.
 
 ``provenance.json`` is the mark of a run directory. It is made first, exclusively, so that of two runs asked for the same folder
-one wins and the other is told; and its ``status`` says how the run ended (``running`` when it never came to an end).
+one wins and the other is told; and its ``status`` says how the run ended (``running`` when it never came to an end). While a run is
+under way it holds a lock on the folder, which the system takes away with the process, however that ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,11 +40,17 @@ class RunDirectory:
         What ``provenance.json`` says.
     new : bool
         True when this run made the folder, so that it may also take it away.
+    lock : int, optional
+        Descriptor of the locked folder, until the run ends.
+    earlier : dict of str to str
+        The text of the files that a reopened run replaces at once, by name.
     """
 
     path: Path
     record: dict[str, Any] = field(default_factory=dict)
     new: bool = False
+    lock: int | None = None
+    earlier: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def create(cls, path: str | Path, record: Mapping[str, Any], *, overwrite: bool = False) -> RunDirectory:
@@ -51,7 +59,7 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If the folder holds an earlier run and ``overwrite`` is off, holds anything else, or cannot be made.
+            If the folder holds an earlier run and ``overwrite`` is off, or a run that is under way, or anything else, or cannot be made.
         """
         path = Path(path)
         try:
@@ -71,8 +79,10 @@ class RunDirectory:
                     f"--run {path}: holds an earlier run (status {status}); name another folder, "
                     "pass --overwrite to replace it, or --resume to go on with it."
                 )
+            lock = _lock(path)
             _remove_run_files(path)
-        return cls._claim(path, record, new)
+            return cls._claim(path, record, new, lock)
+        return cls._claim(path, record, new, _lock(path))
 
     @classmethod
     def numbered(cls, parent: str | Path, stem: str, record: Mapping[str, Any]) -> RunDirectory:
@@ -94,7 +104,7 @@ class RunDirectory:
                 continue
             except OSError as error:
                 raise InputError(f"run directory {path}: cannot be made ({error.strerror}); pass --run with a folder that can.") from None
-            return cls._claim(path, record, new=True)
+            return cls._claim(path, record, True, _lock(path))
 
     @classmethod
     def reopen(cls, path: str | Path, record: Mapping[str, Any]) -> RunDirectory:
@@ -103,7 +113,8 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If ``path`` is no run directory, or the first input (the scan) is another file than the run's: its SHA-256 differs.
+            If ``path`` is no run directory, its run is under way, or the first input (the scan) is another file than the run's: its
+            SHA-256 differs.
         """
         path = Path(path)
         if _earlier_status(path) is None:
@@ -114,17 +125,19 @@ class RunDirectory:
             name = before.get("path", "none recorded")
             raise InputError(f"--resume: the run in {path} was made from other data ({name}); pass the same scan, or another --run.")
         earlier = [*old.pop("earlier", []), old]
-        run = cls(path, {**record, "earlier": earlier})
+        texts = {name: (path / name).read_text(encoding="utf-8") for name in (MARK, "options.yaml") if (path / name).is_file()}
+        run = cls(path, {**record, "earlier": earlier}, lock=_lock(path), earlier=texts)
         run.set_status("running")
         return run
 
     @classmethod
-    def _claim(cls, path: Path, record: Mapping[str, Any], new: bool) -> RunDirectory:
-        run = cls(path, dict(record), new)
+    def _claim(cls, path: Path, record: Mapping[str, Any], new: bool, lock: int | None) -> RunDirectory:
+        run = cls(path, dict(record), new, lock)
         try:
             (path / MARK).open("x").close()
             run.set_status("running")
         except FileExistsError:
+            run.release()
             raise InputError(f"--run {path}: another run has just taken this folder; name another one.") from None
         except OSError as error:
             raise InputError(f"--run {path}: cannot be written to ({error.strerror}); name another folder.") from None
@@ -151,6 +164,8 @@ class RunDirectory:
         if status != "running":
             self.record["finished"] = utc_now()
         self.write_json(MARK, self.record)
+        if status != "running":
+            self.release()
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write ``values`` as indented JSON."""
@@ -176,10 +191,25 @@ class RunDirectory:
                 writer.writerow(column[row] if row < len(column) else "" for column in history.values())
 
     def discard(self) -> None:
-        """Take away what this run wrote, and the folder when this run made it: for runs that ended before any result."""
+        """Undo what this run wrote, for one that ended before any result.
+
+        A new run's files go, and its folder when it made that; a reopened run gets its earlier record and options back.
+        """
+        if self.earlier:
+            for name, text in self.earlier.items():
+                write_text(self.path / name, text)
+            self.release()
+            return
         _remove_run_files(self.path)
         if self.new and not any(self.path.iterdir()):
             self.path.rmdir()
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the lock, so that another run may have the folder."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
 
 def plain(value: Any) -> Any:
@@ -197,6 +227,31 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def _lock(path: Path) -> int | None:
+    """A descriptor that holds the folder ``path`` locked; None where the system or the file system knows no such lock.
+
+    Raises
+    ------
+    InputError
+        If another run holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(f"--run {path}: a run is under way in this folder; wait for its end, or name another folder.") from None
+    except OSError:
+        # Some network file systems lock no folders; the mark alone then keeps two runs apart.
+        os.close(handle)
+        return None
+    return handle
 
 
 def _earlier_status(path: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,12 @@ def test_a_small_archive_that_declares_a_huge_array(tmp_path: Path) -> None:
             with archive.open(f"{key}.npy", "w") as file:
                 np.lib.format.write_array(file, np.arange(3.0))
     refused(path, "'diff3d' is cut short")
-    # The directory of the archive lies too, as that of a real bomb need not.
+    # The archive's own directory can lie too (a real bomb need not: zeros shrink a thousandfold).
+    metadata = io.BytesIO()
+    np.lib.format.write_array(metadata, np.asarray("{}"))
     with zipfile.ZipFile(path, "a") as archive:
         archive.getinfo("diff3d.npy").file_size = 2 * int(np.prod(HUGE)) + 128
-        archive.writestr("more.npy", b"")
-        with archive.open("_metadata.npy", "w") as file:
-            np.lib.format.write_array(file, np.asarray("{}"))
-    with zipfile.ZipFile(path, "a") as archive:
-        del archive.NameToInfo["more.npy"]
-        archive.filelist = [info for info in archive.filelist if info.filename != "more.npy"]
-        archive._didModify = True
+        archive.writestr("_metadata.npy", metadata.getvalue())
     refused(path, r"'diff3d' declares \(4000000, 512, 512\) uint16, 2.1e\+03 GB; expected no more than")
 
 
@@ -60,8 +57,8 @@ def test_a_sparse_file_that_declares_a_huge_array(tmp_path: Path) -> None:
 
 
 def test_what_fits_is_read_and_what_does_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = save(simulate(size=8, patterns=9, step=2.0), tmp_path / "scan.npz")
-    for available, fits in ((9 * 8 * 8 * 2, True), (9 * 8 * 8 * 2 - 1, False)):
+    path = save(simulate(size=32, patterns=9), tmp_path / "scan.npz")
+    for available, fits in ((9 * 32 * 32 * 2, True), (9 * 32 * 32 * 2 - 1, False)):
         monkeypatch.setattr("diptych.ptycho.io.source.available_memory", lambda available=available: available)
         if fits:
             load(path, use_truth=False)
@@ -133,9 +130,17 @@ def test_thousands_of_names_do_not_make_a_message_of_pages(tmp_path: Path) -> No
     refused(path, r"array0, array1, .*\.\.\. \(500 in all\)")
 
 
+def test_a_long_text_in_the_place_of_a_number_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "scan.npz"
+    scan = simulate(size=8, patterns=9, step=2.0, background=1.0)
+    arrays = dict(np.load(save(scan, path)))
+    for key in ("background", "diff3d", "xcoords", "probeGuess"):
+        np.savez(path, **{**arrays, key: np.asarray("x" * 5000)})
+        refused(path, "expected")
+
+
 ODD: dict[str, Any] = {
     "text": np.asarray("text"),
-    "long text": np.asarray("x" * 5000),
     "texts": np.asarray(["a", "b"]),
     "date": np.asarray(np.datetime64("2020-01-01")),
     "record": np.zeros(9, [("a", "f4")]),
@@ -163,7 +168,5 @@ def test_any_key_may_hold_anything(tmp_path: Path, odd: str) -> None:
         for key in base:
             np.savez(path, **{**base, key: ODD[odd]})
             for read in (load, describe_file, load_object, read_probe, lambda p: load(p, mask_invalid=True, orientation=5, flip_y=True)):
-                try:
+                with suppress(InputError):
                     read(path)
-                except InputError as error:
-                    assert len(str(error)) < 1000

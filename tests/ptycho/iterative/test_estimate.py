@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +14,14 @@ from diptych.errors import InputError
 from diptych.ptycho.iterative.estimate import defocused, estimate_probe, mean_pupil, refocus
 from diptych.ptycho.iterative.trial import central_part, trial_fit
 from diptych.ptycho.reconstruct import reconstruct
-from diptych.ptycho.scan import Scan
 
 
 @functools.cache
-def scan(defocus: float = 6.0) -> Scan:
+def scan(defocus: float = 6.0) -> Any:
     return diptych.simulate(object="natural", size=64, patterns=100, integer=True, dose=1e6, defocus=defocus, seed=0)
 
 
-def out_of_focus(defocus: float) -> Scan:
+def out_of_focus(defocus: float) -> Any:
     """Measured with ``defocus``, started from the probe of the opposite one."""
     return replace(scan(defocus), probe=scan(-defocus).true_probe, probe_calibrated=False)
 
@@ -47,12 +47,6 @@ def test_reconstruct_refocuses_and_says_so() -> None:
     assert reconstruct(scan(), epochs=1).provenance["probe_start"] == ""
 
 
-def test_a_defocus_beyond_the_range_of_refocusing_is_still_mended() -> None:
-    """24 rad at the edge of the aperture: further than the beam's window, where the estimate from the mean pattern still works."""
-    result = reconstruct(out_of_focus(12.0), epochs=60)
-    assert diptych.evaluate(result, truth=scan(12.0).truth)["complex_error"] < 0.05
-
-
 def test_an_estimated_probe_reconstructs() -> None:
     blind = replace(scan(), probe=None, probe_calibrated=False)
     result = reconstruct(blind, probe="estimate", epochs=40)
@@ -69,7 +63,7 @@ def test_the_estimate_has_the_far_field_of_the_mean_pattern() -> None:
 
 
 def test_defocus_is_a_quadratic_phase_of_the_pupil() -> None:
-    pupil = np.ones((1, 16, 16))
+    pupil = np.ones((1, 16, 16), complex)
     probe = defocused(pupil, 4.0, 2.0)
     field = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe[0]), norm="ortho"))
     assert np.angle(field[8, 12]) == pytest.approx(2.0, abs=1e-4)
@@ -105,7 +99,9 @@ def test_the_central_part_is_whole_and_in_the_middle() -> None:
     assert np.array_equal(part.counts[4], scan().counts[i])
     masks = np.ones(scan().counts.shape, bool)
     masks[i, 0, 0] = False
-    assert not central_part(replace(scan(), mask=masks), 30).mask[4, 0, 0]
+    kept = central_part(replace(scan(), mask=masks), 30).mask
+    assert kept is not None
+    assert not kept[4, 0, 0]
 
 
 def test_a_trial_tells_a_good_start_from_a_bad_one() -> None:

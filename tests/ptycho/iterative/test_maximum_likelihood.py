@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_every_step_lowers_the_loss_until_photon_noise_is_reached(make_case: Any
     for _ in range(60):
         engine.epoch()
         losses.append(engine.loss)
-    assert all(b <= a for a, b in zip(losses, losses[1:], strict=False))
+    assert all(b <= a for a, b in pairwise(losses))
     assert losses[-1] < 0.01 * losses[0]
     assert full_fit(case.problem, engine.image, engine.probe)["fit"] < 1.1
 

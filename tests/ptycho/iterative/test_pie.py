@@ -97,7 +97,11 @@ def test_masked_and_held_out_counts_never_reach_object_or_probe(make_case: Any, 
     results = []
     for counts in (problem.counts, spoiled):
         engine = Pie(
-            replace(problem, counts=counts), torch.ones_like(case.image), case.probe, PieSettings(4, poisson=poisson), np.random.default_rng(0)
+            replace(problem, counts=counts),
+            torch.ones_like(case.image),
+            case.probe,
+            PieSettings(4, poisson=poisson),
+            np.random.default_rng(0),
         )
         for _ in range(4):
             engine.epoch()

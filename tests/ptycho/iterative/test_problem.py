@@ -109,7 +109,7 @@ def test_masks_of_each_pattern_are_kept_apart(make_case: Any) -> None:
 
 def test_held_out_and_watched_pixels_are_distinct_and_drawn_by_the_seed(make_case: Any) -> None:
     scan = make_case(size=16).scan
-    make = {"device": torch.device("cpu"), "double": False, "subpixel": True}
+    make: dict[str, Any] = {"device": torch.device("cpu"), "double": False, "subpixel": True}
     problem = prepare(scan, held_out=0.1, seed=4, **make)
     assert problem.held.shape == (25, round(0.1 * 256))
     both = torch.cat([problem.held, problem.watched], 1)
@@ -123,7 +123,7 @@ def test_held_out_and_watched_pixels_are_distinct_and_drawn_by_the_seed(make_cas
 
 
 def test_gauge_of_an_uncalibrated_probe_is_the_99th_percentile_of_the_valid_signal(make_case: Any) -> None:
-    make = {"device": torch.device("cpu"), "double": True, "subpixel": True, "held_out": 0.0, "seed": 0}
+    make: dict[str, Any] = {"device": torch.device("cpu"), "double": True, "subpixel": True, "held_out": 0.0, "seed": 0}
     scan = make_case(photons=1e4).scan
     totals = scan.counts.sum((1, 2), dtype=float)
     assert prepare(scan, **make).power == pytest.approx(np.quantile(totals, 0.99), rel=1e-9)
@@ -135,7 +135,7 @@ def test_gauge_of_an_uncalibrated_probe_is_the_99th_percentile_of_the_valid_sign
 def test_masked_counts_may_hold_anything(make_case: Any) -> None:
     scan = make_case(masked=0.2).scan
     spoiled = replace(scan, counts=np.where(scan.mask, scan.counts, np.nan).astype(np.float32))
-    make = {"device": torch.device("cpu"), "double": False, "subpixel": True, "held_out": 0.01, "seed": 0}
+    make: dict[str, Any] = {"device": torch.device("cpu"), "double": False, "subpixel": True, "held_out": 0.01, "seed": 0}
     assert torch.equal(prepare(spoiled, **make).counts, prepare(scan, **make).counts)
 
 
@@ -183,7 +183,7 @@ def test_illumination_and_transparency_are_sums_over_windows(make_case: Any) -> 
 
 def test_rounding_the_positions_drops_the_sub_pixel_part(make_case: Any) -> None:
     scan = make_case(subpixel=True).scan
-    make = {"device": torch.device("cpu"), "double": False, "held_out": 0.0, "seed": 0}
+    make: dict[str, Any] = {"device": torch.device("cpu"), "double": False, "held_out": 0.0, "seed": 0}
     assert prepare(scan, subpixel=False, **make).ramps is None
     ramps = prepare(scan, subpixel=True, **make).ramps
     assert ramps is not None

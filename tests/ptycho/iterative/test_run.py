@@ -93,7 +93,14 @@ def test_ctrl_c_keeps_the_best_state_and_writes_the_checkpoint(tmp_path: Path) -
 
     rng = np.random.default_rng(0)
     run = run_engine(
-        Walk([5.0, 2.0, 4.0, 4.0, 1.0], rng), Run(), epochs=9, stop=True, rng=rng, stage="walk", progress=stop_at_4, checkpoint=tmp_path / "c.npz"
+        Walk([5.0, 2.0, 4.0, 4.0, 1.0], rng),
+        Run(),
+        epochs=9,
+        stop=True,
+        rng=rng,
+        stage="walk",
+        progress=stop_at_4,
+        checkpoint=tmp_path / "c.npz",
     )
     assert run.interrupted
     assert "interrupted after 4 epochs" in run.reason

@@ -9,9 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.physics.patches import Interpolation, canvas_box, cut, gather, merge, place, split
+
+Scene = tuple[NDArray[np.float64], int, Interpolation, int]
 
 TOLERANCE = {torch.complex64: 1e-6, torch.complex128: 1e-12}
 
@@ -25,7 +28,7 @@ def inner(a: torch.Tensor, b: torch.Tensor) -> complex:
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> tuple[np.ndarray, int, Interpolation, int]:
+def scenes(draw: st.DrawFn) -> Scene:
     """Positions of either sign, window sides odd and even, an interpolation and a seed."""
     size = draw(st.integers(1, 13))
     coordinate = st.one_of(st.integers(-40, 40).map(float), st.floats(-40, 40), st.integers(-40, 40).map(lambda n: n + 0.5))
@@ -36,7 +39,7 @@ def scenes(draw: st.DrawFn) -> tuple[np.ndarray, int, Interpolation, int]:
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 @given(scene=scenes())
 @settings(max_examples=60, deadline=None)
-def test_place_is_the_adjoint_of_cut(dtype: torch.dtype, scene: tuple[np.ndarray, int, Interpolation, int]) -> None:
+def test_place_is_the_adjoint_of_cut(dtype: torch.dtype, scene: Scene) -> None:
     positions, size, interpolation, seed = scene
     rng = np.random.default_rng(seed)
     origin, shape = canvas_box(positions, size, margin=1)
@@ -50,7 +53,7 @@ def test_place_is_the_adjoint_of_cut(dtype: torch.dtype, scene: tuple[np.ndarray
 
 @given(scene=scenes())
 @settings(max_examples=40, deadline=None)
-def test_index_n_half_of_a_window_lies_at_its_position(scene: tuple[np.ndarray, int, Interpolation, int]) -> None:
+def test_index_n_half_of_a_window_lies_at_its_position(scene: Scene) -> None:
     """On a canvas that holds its own coordinates, a window holds the position plus the offset from index N // 2."""
     positions, size, interpolation, _ = scene
     origin, shape = canvas_box(positions, size, margin=1)
@@ -85,7 +88,7 @@ def test_canvas_box_is_the_smallest_that_holds_every_window(size: int) -> None:
 def test_a_window_that_leaves_the_canvas_is_an_error(position: tuple[float, float], interpolation: Interpolation) -> None:
     positions = np.array([[8.0, 8.0], position])
     canvas = torch.zeros(20, 20, dtype=torch.complex64)
-    with pytest.raises(InputError, match="1 of 2 windows of 8 pixels leave the canvas of 20 x 20 .first: number 1"):
+    with pytest.raises(InputError, match=r"1 of 2 windows of 8 pixels leave the canvas of 20 x 20 .first: number 1"):
         cut(canvas, positions, 8, interpolation=interpolation)
     with pytest.raises(InputError, match="number 1"):
         place(torch.ones(2, 8, 8, dtype=torch.complex64), positions, canvas, interpolation=interpolation)

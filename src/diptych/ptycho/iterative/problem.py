@@ -141,7 +141,7 @@ def photons_through(counts: Tensor, background: Tensor | None) -> float:
 
 def pattern_totals(counts: Tensor) -> Tensor:
     """Sum of each pattern (M,) in double precision; in chunks, because torch would cast all counts first."""
-    return torch.cat([part.sum((1, 2), dtype=torch.float64) for part in counts.split(64)])
+    return torch.cat([counts[i : i + 64].sum((1, 2), dtype=torch.float64) for i in range(0, len(counts), 64)])
 
 
 def illuminate(problem: Problem, image: Tensor, probe: Tensor, batch: NDArray[np.int64]) -> Beams:
@@ -203,7 +203,8 @@ def probe_part(beams: Beams, change: Tensor) -> Tensor:
     part = change * beams.patches.conj()[:, None]
     if beams.ramps is None:
         return part.sum(0)
-    return torch.fft.ifft2((torch.fft.fft2(part) * beams.ramps.conj()[:, None]).sum(0))
+    summed: Tensor = torch.fft.ifft2((torch.fft.fft2(part) * beams.ramps.conj()[:, None]).sum(0))
+    return summed
 
 
 def illumination(problem: Problem, probe: Tensor) -> Tensor:
@@ -236,6 +237,7 @@ class FitMeter:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._sums = {"fit": [0.0, 0.0], "held_out_fit": [0.0, 0.0]}
+        self._photons = 0.0
 
     def add(self, batch: NDArray[np.int64], expected: Tensor) -> None:
         """Take in a batch: its expected counts (B, N, N) against the measured ones."""
@@ -247,6 +249,7 @@ class FitMeter:
                 top, bottom = fit_sums(counts[index[:, None], some], expected.gather(1, some), self._valid(index, some))
                 self._sums[name][0] += top
                 self._sums[name][1] += bottom
+        self._photons += float(counts[index[:, None], self._problem.watched[index]].sum())
 
     def _valid(self, index: Tensor, pixels: Tensor) -> Tensor | None:
         invalid = self._problem.invalid
@@ -255,8 +258,13 @@ class FitMeter:
         return ~(invalid.flatten()[pixels] if invalid.ndim == 2 else invalid.flatten(1)[index[:, None], pixels])
 
     def values(self) -> dict[str, float]:
-        """``fit`` and ``held_out_fit``; NaN where there were no pixels."""
-        return {name: top / bottom if bottom > 0 else float("nan") for name, (top, bottom) in self._sums.items()}
+        """``fit``, ``held_out_fit`` (NaN where there were no pixels) and ``excess``, the deviance above that of shot noise per photon.
+
+        The excess does not depend on the dose where the fit does: at 1e9 photons an excellent object still fits badly.
+        """
+        fits = {name: top / bottom if bottom > 0 else float("nan") for name, (top, bottom) in self._sums.items()}
+        found, foreseen = self._sums["fit"]
+        return {**fits, "excess": (found - foreseen) / max(self._photons, 1.0)}
 
 
 def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:

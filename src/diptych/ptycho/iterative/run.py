@@ -95,7 +95,7 @@ def run_engine(
     """
     rule = StopRule(engine.patience)
     for value in _judged(run.history):
-        rule.keeps(value)
+        rule.keeps(*value)
     before = run.history["seconds"][-1] if run.epochs else 0.0
     began = written = time.perf_counter()
     try:
@@ -111,7 +111,7 @@ def run_engine(
                 column.append(float(row.get(name, float("nan"))))
             judged = _judged(run.history)
             # In the opening stage of a staged engine nothing is judged: the next stage starts from its last state.
-            if not judged or rule.keeps(judged[-1]):
+            if not judged or rule.keeps(*judged[-1]):
                 run.best, run.best_epoch = (engine.image.clone(), engine.probe.clone()), run.epochs
             if progress is not None:
                 progress(Progress(stage, run.epochs, epochs, report))
@@ -129,13 +129,13 @@ def run_engine(
     return run
 
 
-def _judged(history: dict[str, list[float]]) -> list[float]:
-    """What the stop rule sees: the held-out fit (the fit itself where nothing is held out), without a staged engine's opening."""
-    values = history.get("held_out_fit", [])
-    if not values or not np.isfinite(values[-1]):
-        values = history.get("fit", [])
-    stages = history.get("stage", [FINAL_STAGE] * len(values))
-    return [value for value, stage in zip(values, stages, strict=True) if stage == FINAL_STAGE]
+def _judged(history: dict[str, list[float]]) -> list[tuple[float, float]]:
+    """What the stop rule sees: held-out fit (the fit itself where nothing is held out) and fit, without a staged engine's opening."""
+    fits = history.get("fit", [])
+    held = history.get("held_out_fit", [])
+    values = held if held and np.isfinite(held[-1]) else fits
+    stages = history.get("stage", [FINAL_STAGE] * len(fits))
+    return [(value, fit) for value, fit, stage in zip(values, fits, stages, strict=True) if stage == FINAL_STAGE]
 
 
 def save_checkpoint(path: Path, engine: Engine, run: Run, rng: np.random.Generator, identity: dict[str, Any]) -> None:

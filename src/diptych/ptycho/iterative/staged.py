@@ -25,8 +25,11 @@ LONGEST_START = 40
 SLOW = 0.02
 """PIE has done its part when the held-out fit drops by less than this share in five epochs."""
 
-TRAPPED = 3.0
-"""PIE that ends above this fit is taken to be trapped (strongly scattering objects do that), and the difference map is tried."""
+TRAPPED_FIT = 3.0
+"""PIE that ends above this fit, and above the excess below, is taken to be trapped (strongly scattering objects do that)."""
+
+TRAPPED_EXCESS = 2e-3
+"""Deviance above that of shot noise, per photon: some 1e-4 where PIE is merely on its way, 7e-3 and more where it is trapped."""
 
 RESCUE = 60
 """Epochs of the difference map."""
@@ -93,7 +96,7 @@ class StagedLikelihood:
             if len(self._fits) >= RESCUE:
                 self._enter("second start", Pie(self._problem, self.image, self.probe, self._first, self._rng))
         elif self._start_is_done():
-            self._after_start()
+            self._after_start(trapped=not (report["fit"] <= TRAPPED_FIT or report["excess"] <= TRAPPED_EXCESS))
         return report
 
     def _start_is_done(self) -> bool:
@@ -101,10 +104,10 @@ class StagedLikelihood:
         slow = done >= LEAST_START and self._fits[-1] > (1 - SLOW) * self._fits[-6]
         return slow or done >= LONGEST_START
 
-    def _after_start(self) -> None:
+    def _after_start(self, trapped: bool) -> None:
         fit = self._fits[-1]
         image, probe = self.image, self.probe
-        if self._other is None and not fit <= TRAPPED:
+        if self._other is None and trapped:
             self._other = (image.clone(), probe.clone(), fit)
             log.info("the stochastic start is trapped at a fit of %.2f: trying the difference map", fit)
             settings = ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)

@@ -14,7 +14,7 @@ LEAST_GAIN = 0.002
 """Share by which the held-out fit must drop within the window."""
 
 MISFIT = 1.3
-"""Above this held-out fit, photon noise is no longer what limits the result, and gains below ``LEAST_GAIN`` are not worth waiting for."""
+"""Above this fit, photon noise is no longer what limits the result, and gains below ``LEAST_GAIN`` are not worth waiting for."""
 
 
 class StopRule:
@@ -32,11 +32,13 @@ class StopRule:
         self._patience = patience
         self.values: list[float] = []
         self.best = math.inf
+        self._fit = math.nan
         self._worse = 0
 
-    def keeps(self, value: float) -> bool:
-        """Take in an epoch's held-out fit; True when the state is as good as the best so far and should be kept."""
+    def keeps(self, value: float, fit: float) -> bool:
+        """Take in an epoch's held-out fit and its fit; True when the state is as good as the best so far and should be kept."""
         self.values.append(value)
+        self._fit = fit
         if not math.isfinite(value):
             self._worse += 1
             return False
@@ -54,6 +56,6 @@ class StopRule:
         if len(self.values) <= window:
             return ""
         gained = 1 - min(self.values[-window:]) / min(self.values[:-window])
-        if gained < LEAST_GAIN and (self._patience is not None or self.values[-1] > MISFIT):
+        if gained < LEAST_GAIN and (self._patience is not None or self._fit > MISFIT):
             return f"the held-out fit dropped by less than {LEAST_GAIN:.1%} in {window} epochs"
         return ""

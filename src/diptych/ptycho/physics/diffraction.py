@@ -23,7 +23,7 @@ def back_propagate(field: Tensor) -> Tensor:
 
 
 def shift_ramps(fractions: Tensor, size: int) -> Tensor:
-    """One-dimensional phase ramps (B, 2, N), corner-centred: multiplied into an FFT, they shift the image by ``fractions`` (B, 2) (y, x)."""
+    """One-dimensional phase ramps (B, 2, N), corner-centred: an FFT times these is that of the image moved by ``fractions`` (B, 2)."""
     frequency = torch.fft.fftfreq(size, device=fractions.device, dtype=fractions.dtype)
     angle = -2 * math.pi * frequency * fractions[:, :, None]
     ramps = torch.polar(torch.ones_like(angle), angle)

@@ -1,0 +1,76 @@
+"""Distance from the truth of the images that a run has left, and when it fell below given levels."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import diptych
+
+LEVELS = (0.2, 0.1, 0.05, 0.02)
+"""Relative errors of the complex object, after removing scale, phase ramp and shift."""
+
+Scorer = Callable[[NDArray[Any], tuple[float, float]], tuple[float, float]]
+"""Takes an image (H, W) and the coordinate (y, x) of its pixel [0, 0]; gives complex error and SSIM of the phase."""
+
+
+def own_scorer(scan: diptych.Scan) -> Scorer:
+    """``diptych.evaluate`` on the box of the positions, full gauge."""
+    assert scan.probe is not None
+    probe = scan.probe
+
+    def score(image: NDArray[Any], origin: tuple[float, float]) -> tuple[float, float]:
+        canvas = diptych.Canvas(image, (round(origin[0]), round(origin[1])))
+        result = diptych.Reconstruction(canvas, probe, scan.positions)
+        metrics = diptych.evaluate(result, truth=scan, gauge="full")
+        return metrics["complex_error"], metrics["phase_ssim"]
+
+    return score
+
+
+def scorer_from(path: Path, scan: diptych.Scan) -> Scorer:
+    """``score(image, truth, y, x, origin)`` of a Python file, which returns a mapping with ``err`` and ``ssim_ph``."""
+    spec = importlib.util.spec_from_file_location("scorer", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise SystemExit(f"--scorer {path}: is not a Python file that can be read; expected one that defines score().")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert scan.truth is not None
+    truth, (y, x) = scan.truth.values, scan.positions.T
+
+    def score(image: NDArray[Any], origin: tuple[float, float]) -> tuple[float, float]:
+        found = module.score(image, truth, y, x, origin)
+        return float(found["err"]), float(found["ssim_ph"])
+
+    return score
+
+
+def scored(folder: Path, scorer: Scorer) -> dict[str, Any]:
+    """The record of a run with a ``curve``: epoch, seconds, error and phase SSIM of each image; NaN where an image has diverged."""
+    record: dict[str, Any] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    curve = []
+    for entry in record.pop("images"):
+        image = np.load(folder / entry["file"], allow_pickle=False)
+        error, ssim = scorer(image, tuple(entry["origin"])) if np.isfinite(image).all() else (math.nan, math.nan)
+        curve.append({"epoch": entry["epoch"], "seconds": entry["seconds"], "error": error, "phase_ssim": ssim})
+    return {**record, "curve": curve, "seconds_to": {str(level): seconds_to(curve, level) for level in LEVELS}}
+
+
+def seconds_to(curve: list[dict[str, Any]], level: float) -> float | None:
+    """When the error first fell to ``level``: linear in the logarithm of the error between two images. None: never."""
+    before: dict[str, Any] | None = None
+    for point in curve:
+        if point["error"] <= level:
+            if before is None or not before["error"] > point["error"]:
+                return float(point["seconds"])
+            share = math.log(before["error"] / level) / math.log(before["error"] / point["error"])
+            return float(before["seconds"] + share * (point["seconds"] - before["seconds"]))
+        before = point
+    return None

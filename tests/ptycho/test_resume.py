@@ -1,0 +1,169 @@
+"""Ctrl-C and going on: the best state is returned, and a resumed run is the uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diptych
+from diptych.errors import InputError
+from diptych.ptycho.iterative import pie, problem, projection
+from diptych.ptycho.reconstruct import Interrupted, reconstruct
+from diptych.ptycho.scan import Reconstruction, Scan
+from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.progress import Progress
+
+ENGINES = ["ml", "rpie", "epie", "dm", "raar"]
+CPU = ExecutionOptions(device="cpu")
+SMALL: dict[str, Any] = {"object": "dead-leaves", "size": 32, "patterns": 64, "step": 4.0, "seed": 1}
+
+
+@functools.cache
+def simulated(**changes: Any) -> Any:
+    """A scan of 64 patterns of 32 x 32, made once per kind."""
+    return diptych.simulate(**{**SMALL, "integer": True, "dose": 1e6, **changes})
+
+
+def solve(scan: Scan, **options: Any) -> Reconstruction:
+    return reconstruct(scan, execution=CPU, **options)
+
+
+def same(a: Reconstruction, b: Reconstruction) -> bool:
+    columns = [name for name in a.history if name != "seconds"]
+    return (
+        np.array_equal(a.object.values, b.object.values)
+        and np.array_equal(a.probe, b.probe)
+        and all(np.array_equal(a.history[name], b.history[name], equal_nan=True) for name in columns)
+        and a.flags == b.flags
+    )
+
+
+def stop_after(epochs: int) -> Callable[[Progress], None]:
+    def callback(report: Progress) -> None:
+        if report.done == epochs:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+@pytest.mark.parametrize("engine", ["auto", *ENGINES])
+def test_ctrl_c_gives_the_best_state_so_far(engine: str, tmp_path: Path) -> None:
+    scan = simulated()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        solve(scan, engine=engine, progress=stop_after(4), checkpoint=tmp_path / "c.npz")
+    assert isinstance(caught.value, Interrupted)
+    result = caught.value.result
+    assert result.provenance["epochs"] == 4
+    assert any("interrupted" in flag for flag in result.flags)
+    assert (tmp_path / "c.npz").exists()
+    assert np.array_equal(result.object.values, solve(scan, engine=engine, epochs=4).object.values)
+
+
+@pytest.mark.parametrize("engine", ["rpie", "dm", "ml"])
+def test_ctrl_c_inside_an_epoch_gives_the_last_whole_one(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+    count_to = {"rpie": 70, "dm": 5, "ml": 70}[engine]
+
+    def illuminate(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count_to:
+            raise KeyboardInterrupt
+        return problem.illuminate(*arguments)
+
+    scan = simulated()
+    for module in (pie, projection):
+        monkeypatch.setattr(module, "illuminate", illuminate)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        solve(scan, engine=engine)
+    monkeypatch.undo()
+    assert isinstance(caught.value, Interrupted)
+    result = caught.value.result
+    assert result.provenance["epochs"] >= 1
+    assert np.array_equal(result.object.values, solve(scan, engine=engine, epochs=result.provenance["epochs"]).object.values)
+
+
+@pytest.mark.parametrize(("engine", "cuts"), [("rpie", [3, 17]), ("epie", [2]), ("dm", [2, 9]), ("raar", [5]), ("ml", [])])
+def test_a_resumed_run_is_the_uninterrupted_one(engine: str, cuts: list[int], tmp_path: Path) -> None:
+    """Bit for bit; the maximum-likelihood engine is cut before, at, and after its change of stage."""
+    scan = simulated(integer=False, probe_error=0.3, dose=1e4)
+    epochs = 5 if engine == "epie" else 45
+    whole = solve(scan, engine=engine, epochs=epochs)
+    if engine == "ml":
+        first = whole.history["stage"].index(3.0)
+        cuts = [4, first - 1, first, first + 1, first + 12]
+    for epoch in cuts:
+        path = tmp_path / f"{epoch}.npz"
+        with pytest.raises(KeyboardInterrupt):
+            solve(scan, engine=engine, epochs=epochs, progress=stop_after(epoch), checkpoint=path)
+        resumed = solve(scan, engine=engine, epochs=epochs, checkpoint=path, resume=True)
+        assert same(resumed, whole), f"cut after epoch {epoch}"
+        assert resumed.provenance["stop_reason"] == whole.provenance["stop_reason"]
+
+
+def test_a_finished_run_may_be_resumed_for_more_epochs(tmp_path: Path) -> None:
+    scan = simulated()
+    path = tmp_path / "c.npz"
+    solve(scan, engine="rpie", epochs=5, checkpoint=path)
+    more = solve(scan, engine="rpie", epochs=9, checkpoint=path, resume=True)
+    assert same(more, solve(scan, engine="rpie", epochs=9))
+
+
+def test_resume_without_a_checkpoint_file_starts_afresh(tmp_path: Path) -> None:
+    scan = simulated()
+    assert same(solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "new.npz", resume=True), solve(scan, engine="rpie", epochs=2))
+
+
+def _other_positions(scan: Scan) -> Scan:
+    return replace(scan, positions=-scan.positions, truth=None)
+
+
+def _wider_positions(scan: Scan) -> Scan:
+    return replace(scan, positions=1.5 * scan.positions, truth=None)
+
+
+def _reordered(scan: Scan) -> Scan:
+    return replace(scan, counts=np.ascontiguousarray(scan.counts[::-1]))
+
+
+def _turned(scan: Scan) -> Scan:
+    return replace(scan, counts=np.ascontiguousarray(scan.counts.transpose(0, 2, 1)))
+
+
+def _masked(scan: Scan) -> Scan:
+    mask = np.ones((scan.size, scan.size), bool)
+    mask[np.unravel_index(int(scan.counts.sum(0).argmin()), mask.shape)] = False
+    return replace(scan, mask=mask)
+
+
+def _brighter(scan: Scan) -> Scan:
+    return replace(scan, counts=scan.counts + np.uint16(1))
+
+
+@pytest.mark.parametrize("other", [_other_positions, _wider_positions, _reordered, _turned, _masked, _brighter])
+def test_a_checkpoint_of_another_scan_is_refused(other: Callable[[Scan], Scan], tmp_path: Path) -> None:
+    scan = simulated()
+    solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "c.npz")
+    with pytest.raises(InputError, match=r"c\.npz"):
+        solve(other(scan), engine="rpie", epochs=4, checkpoint=tmp_path / "c.npz", resume=True)
+
+
+@pytest.mark.parametrize("change", [{"engine": "dm"}, {"modes": 2}, {"seed": 1}, {"probe": "fixed"}, {"held_out": 0.05}])
+def test_a_checkpoint_of_other_options_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    scan = simulated()
+    solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "c.npz")
+    with pytest.raises(InputError, match=next(iter(change))):
+        solve(scan, **{"engine": "rpie", "epochs": 4, **change}, checkpoint=tmp_path / "c.npz", resume=True)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    with pytest.raises(InputError, match="nowhere"):
+        solve(simulated(), engine="rpie", epochs=2, checkpoint=tmp_path / "nowhere" / "c.npz", progress=seen.append)
+    assert not seen
