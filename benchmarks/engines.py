@@ -121,13 +121,13 @@ class Bench:
         scan = problems.make(problems.PROBLEMS[name])
         path = problems.write(scan, folder / f"{name}.npz")
         scorer = own_scorer(scan) if self._arguments.scorer is None else scorer_from(self._arguments.scorer, scan)
-        rivals = self._peers if name in self._arguments.peer_problems else []
+        rivals: list[str | None] = [*self._peers] if name in self._arguments.peer_problems else []
         turn = 0
         for _ in range(self._arguments.repeats):
             for rival in rivals or [None]:
                 turn += 1
                 own = self._own(name, tables.AUTO, path, scorer, turn)
-                if rival is not None and rival not in self.skipped:
+                if rival is not None:
                     self._peer(name, rival, path, scorer, turn, own["bare_s"])
         for engine in self._arguments.engines:
             if engine != tables.AUTO:

@@ -60,7 +60,9 @@ def photograph(image: NDArray[Any], side: int) -> NDArray[np.float64]:
     """A grey image as (side, side) values from 0 to 1, low-passed by about a pixel."""
     from skimage import filters, transform
 
-    grey = filters.gaussian(transform.resize(image.astype(float), (side, side), anti_aliasing=True), 0.6)
+    resize: Any = transform.resize
+    blur: Any = filters.gaussian
+    grey = blur(resize(image.astype(float), (side, side), anti_aliasing=True), 0.6)
     low, high = grey.min(), grey.max()
     return np.asarray((grey - low) / (high - low), np.float64)
 
@@ -69,8 +71,9 @@ def true_object(side: int) -> diptych.Canvas:
     """Modulus 0.55 to 1 (camera), phase -0.8 to 0.8 rad (astronaut), (side, side), origin (0, 0)."""
     from skimage import color, data
 
-    modulus = 0.55 + 0.45 * photograph(data.camera(), side)
-    phase = 1.6 * (photograph(color.rgb2gray(data.astronaut()), side) - 0.5)
+    samples: Any = data
+    modulus = 0.55 + 0.45 * photograph(samples.camera(), side)
+    phase = 1.6 * (photograph(color.rgb2gray(samples.astronaut()), side) - 0.5)
     return diptych.Canvas((modulus * np.exp(1j * phase)).astype(np.complex64))
 
 

@@ -38,7 +38,8 @@ def conditions(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
         f"{facts['date']}, commit {facts['commit'] or 'unknown'}; {facts['threads']} threads of {facts['cores']} cores, "
-        f"OpenMP waits {facts['waits']}, load before {facts['load_before']}, after {facts['load_after']}; scorer: {facts['scorer']}. {versions}."
+        f"OpenMP waits {facts['waits']}, load before {facts['load_before']}, after {facts['load_after']}; "
+        f"scorer: {facts['scorer']}. {versions}."
     )
 
 
@@ -98,7 +99,7 @@ def _row(runs: list[Record]) -> list[str]:
 
 def _bare(runs: list[Record]) -> float:
     """A peer's epochs are compared with the bare FFTs of the diptych run before it."""
-    return median(run["bare_before_s"] for run in runs)
+    return float(median(run["bare_before_s"] for run in runs))
 
 
 def _ratio(runs: list[Record], level: float) -> tuple[float | None, bool, float]:

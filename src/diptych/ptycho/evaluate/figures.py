@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = ["plot_comparison", "plot_frc", "plot_reconstruction", "plot_scan", "s
 
 _CHUNK_BYTES = 64 * 2**20
 _MOST_MODES = 4
+_LINE = 140
 _FOOT = -0.25
 _PLATE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 
@@ -181,10 +183,11 @@ def _scanned(canvas: Canvas, positions: NDArray[np.float64]) -> Canvas:
 def _headline(result: Reconstruction) -> str:
     parts = [result.name, *(f"{len(result.positions)} patterns",)]
     for key, text in (("fit", "fit"), ("held_out_fit", "held-out fit")):
-        values = [value for value in result.history.get(key, []) if np.isfinite(value)]
+        # The provenance holds the fit over all pixels; the history follows a sample of them.
+        values = [value for value in (*result.history.get(key, []), result.provenance.get(key)) if value is not None and np.isfinite(value)]
         if values:
             parts.append(f"{text} {values[-1]:.3g}")
-    return "   ".join(parts) + "".join(f"\n{flag}" for flag in result.flags)
+    return "\n".join(["   ".join(parts), *(textwrap.fill(flag, _LINE) for flag in result.flags)])
 
 
 def _show_modes(figure: Any, probe: NDArray[Any], pixel_m: PixelSize) -> None:
