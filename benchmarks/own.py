@@ -88,6 +88,8 @@ def run(job: dict[str, Any]) -> None:
         result = diptych.reconstruct(scan, progress=watch.progress, **options)
     recorder.stop()
     peak = memory_mb("VmHWM")
+    if not recorder.images:
+        raise RuntimeError("own.py: reconstruct() no longer looks up run_engine in diptych.ptycho.iterative.run when called")
     bare = min(bare, bare_seconds(len(scan), scan.size))
     origin = result.object.origin
     for image in recorder.images:

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 def report(results: dict[str, Any]) -> str:
     """Everything: conditions, one table of runs per problem, one of ratios where peers ran, and what was skipped."""
-    runs = results["runs"]
+    runs = sorted(results["runs"], key=lambda run: not run["own"])
     parts = [conditions(results["conditions"])]
     for problem in _in_order(run["problem"] for run in runs):
         some = [run for run in runs if run["problem"] == problem]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -98,6 +99,11 @@ def reconstruct(
         raise InputError("reconstruct: model must be None; this version starts from a flat object or a file (start=FILE).")
     options = (options or ReconstructionOptions()).with_changes(**overrides)
     execution = execution or ExecutionOptions()
+    checkpoint = None if checkpoint is None else Path(checkpoint)
+    if resume and checkpoint is None:
+        raise InputError("reconstruct: resume=True needs a checkpoint file to go on from; pass checkpoint=PATH.")
+    if checkpoint is not None and not checkpoint.parent.is_dir():
+        raise InputError(f"{checkpoint}: its folder does not exist; make it first, or give another checkpoint.")
     began = time.perf_counter()
     probe, note = starting_probe(scan, options)
 
@@ -165,7 +171,7 @@ def _solve(
     import torch
 
     from diptych.ptycho.iterative.modes import orthogonal_modes, start_modes
-    from diptych.ptycho.iterative.problem import full_fit, intensity, pattern_totals, prepare
+    from diptych.ptycho.iterative.problem import full_fit, intensity, prepare
     from diptych.ptycho.iterative.run import Run, load_checkpoint, run_engine
 
     keep_scale = scan.probe_calibrated and options.probe in ("refine", "fixed")
@@ -186,13 +192,7 @@ def _solve(
     name = "ml" if options.engine == "auto" else options.engine
     rng = np.random.default_rng([options.seed, 2])
     engine = _make_engine(name, problem, image, probe, options, rng, progress)
-    identity = {
-        **options.model_dump(mode="json", exclude={"epochs", "stop"}),
-        "patterns": len(scan),
-        "size": scan.size,
-        "photons": float(pattern_totals(problem.counts).sum()),
-        "precision": execution.precision,
-    }
+    identity = {} if checkpoint is None else _identity(scan, start, options, execution)
     run = Run()
     if resume and checkpoint is not None and checkpoint.exists():
         run = load_checkpoint(checkpoint, engine, rng, identity, device)
@@ -228,6 +228,15 @@ def _solve(
         geometry=scan.geometry,
     )
     return result, run.interrupted
+
+
+def _identity(scan: Scan, start: NDArray[np.complex64], options: ReconstructionOptions, execution: ExecutionOptions) -> dict[str, Any]:
+    """What must agree for a checkpoint to be resumed: options, and the data by their SHA-256."""
+    digest = hashlib.sha256()
+    for array in (scan.counts, scan.positions, scan.mask, scan.background, start):
+        digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
+    kept = options.model_dump(mode="json", exclude={"epochs", "stop"})
+    return {**kept, "patterns": len(scan), "size": scan.size, "precision": execution.precision, "data_sha256": digest.hexdigest()}
 
 
 def _flags(final: dict[str, float], interrupted: bool, modes: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ def follow(rule: StopRule, values: Iterable[float]) -> tuple[int, str, int]:
     """Epochs until the rule speaks, what it says, and the last epoch it would keep."""
     kept = epoch = 0
     for epoch, value in enumerate(values, 1):
-        if rule.keeps(value):
+        if rule.keeps(value, value):
             kept = epoch
         if rule.reason():
             return epoch, rule.reason(), kept
@@ -66,9 +66,9 @@ def test_an_engine_that_tells_by_itself_is_only_stopped_by_a_misfit_plateau() ->
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_diverged_state_is_never_kept(value: float) -> None:
     rule = StopRule(8)
-    assert rule.keeps(3.0)
-    assert not rule.keeps(value)
-    assert not StopRule(None).keeps(value)
+    assert rule.keeps(3.0, 3.0)
+    assert not rule.keeps(value, value)
+    assert not StopRule(None).keeps(value, value)
     epoch, reason, kept = follow(StopRule(8), [5.0, 4.0, *([value] * 40)])
     assert (epoch, kept) == (10, 2)
     assert reason

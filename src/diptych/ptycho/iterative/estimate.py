@@ -56,6 +56,10 @@ def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.comple
     _, edge = mean_pupil(scan)
     pupil = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, (-2, -1)), norm="ortho"), (-2, -1))
     best, fit, phase = _best_focus(part, pupil, edge, _widest(edge), {0.0: given})
+    if fit > POOR_TRIAL:
+        other = estimate_probe(scan)
+        if len(probe) == 1 and (found := trial_fit(part, other, EPOCHS)) < CLEARLY_BETTER * min(fit, given):
+            return other, f"the probe start fitted badly (trial fit {given:.2f}): estimated from the mean pattern instead ({found:.2f})"
     if fit > CLEARLY_BETTER * given:
         return probe, ""
     return (

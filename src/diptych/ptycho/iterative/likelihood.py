@@ -58,7 +58,7 @@ class MaximumLikelihood:
     probe : (P, N, N) complex tensor
         Start of the probe modes.
     settings : LikelihoodSettings
-        ``dark`` counts are added to measured and expected ones alike: they bound the weight of stray photons.
+        ``dark`` counts are added to the expected ones, as of a faint background: they bound the weight of stray photons.
     """
 
     patience: int | None = None
@@ -122,7 +122,15 @@ class MaximumLikelihood:
             for j, part in enumerate(parts)
         }
         gains = torch.tensor(list(self._gains), dtype=torch.float64)
-        return {"image": self.image, "probe": self.probe, "scale0": self._scale[0], "scale1": self._scale[1], "gains": gains, **moves}
+        return {
+            "image": self.image,
+            "probe": self.probe,
+            "scale0": self._scale[0],
+            "scale1": self._scale[1],
+            "gains": gains,
+            "failures": torch.tensor(self._failures),
+            **moves,
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from an earlier :meth:`state`."""
@@ -133,6 +141,7 @@ class MaximumLikelihood:
             move, bend = ([state[f"{what}{i}_{j}"].clone() for j in (0, 1)] for what in ("move", "bend"))
             self._moves.append((move, bend))
         self._gains.extend(state["gains"].tolist())
+        self._failures = int(state["failures"])
         self.loss, self._gradient, self._fit = self._evaluate([self.image, self.probe])
 
     def _report(self) -> dict[str, float]:
@@ -202,4 +211,3 @@ class MaximumLikelihood:
 def _dot(a: Pair, b: Pair) -> float:
     """Real inner product over object and probe, summed in double precision."""
     return sum(float(torch.view_as_real(x).mul(torch.view_as_real(y)).sum(dtype=torch.float64)) for x, y in zip(a, b, strict=True))
-

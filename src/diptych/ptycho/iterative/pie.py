@@ -22,6 +22,10 @@ LARGEST_RATIO = 2.0
 """The Poisson ratio minus 1 is cut off here: a pattern may at most double its amplitude in one update."""
 
 
+LEAST_ALPHA = 1e-4
+"""The denominators keep at least this share of their maximum: outside a batch's windows there is no light at all."""
+
+
 @dataclass(frozen=True)
 class PieSettings:
     """Settings of the PIE family: see :class:`diptych.ptycho.iterative.options.ReconstructionOptions`."""
@@ -87,10 +91,10 @@ class Pie:
         rise, lit = torch.zeros_like(self.image), torch.zeros(problem.shape, dtype=light.dtype, device=light.device)
         add_object_part(problem, beams, change, rise)
         scatter_add(lit, problem.corners[batch], light.expand(len(batch), -1, -1))
-        self.image.add_(rise.div_(lit.mul_(1 - alpha).add_(alpha * light.max())))
+        self.image.add_(rise.div_(lit.mul_(1 - alpha).add_(max(alpha, LEAST_ALPHA) * light.max())))
         if self.settings.refine_probe:
             seen = (beams.patches * beams.patches.conj()).real.sum(0)
-            self.probe.add_(probe_part(beams, change).div_(seen * (1 - alpha) + alpha * seen.max()))
+            self.probe.add_(probe_part(beams, change).div_(seen * (1 - alpha) + max(alpha, LEAST_ALPHA) * seen.max()))
 
     def _weights(self, expected: Tensor, batch: NDArray[np.int64]) -> Tensor:
         """Relative change asked of each amplitude: that of the Poisson likelihood by Fisher scoring, or the amplitude projection."""

@@ -127,15 +127,16 @@ def prepare(
         ramps = shift_ramps(torch.from_numpy(fraction), size).to(device, torch.complex128 if double else torch.complex64)
     return Problem(
         counts, whole - np.asarray(origin) - size // 2, ramps, invalid, held, watched, background, origin, shape,
-        photons_through(counts, background) if power is None else power,
+        photons_through(counts, background, invalid) if power is None else power,
     )  # fmt: skip
 
 
-def photons_through(counts: Tensor, background: Tensor | None) -> float:
-    """The gauge of an uncalibrated probe: 99th percentile of the patterns' valid totals, less background."""
+def photons_through(counts: Tensor, background: Tensor | None, invalid: Tensor | None) -> float:
+    """The gauge of an uncalibrated probe: 99th percentile of the patterns' valid totals, less the background on valid pixels."""
     totals = pattern_totals(counts)
     if background is not None:
-        totals = totals - background.sum(dtype=torch.float64)
+        shown = background if invalid is None else torch.where(invalid, 0.0, background)
+        totals = totals - shown.sum((-2, -1), dtype=torch.float64)
     return max(float(torch.quantile(totals, 0.99)), 1e-6)
 
 
@@ -157,11 +158,17 @@ def illuminate(problem: Problem, image: Tensor, probe: Tensor, batch: NDArray[np
         Which patterns.
     """
     patches = gather(image, problem.corners[batch], problem.size)
+    probes, ramps = _probes(problem, probe, batch)
+    return Beams(batch, patches, probes, ramps)
+
+
+def _probes(problem: Problem, probe: Tensor, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+    """Probe modes at the sub-pixel places of a batch (B or 1, P, N, N), and the ramps (B, N, N) that put them there."""
     if problem.ramps is None:
-        return Beams(batch, patches, probe[None], None)
+        return probe[None], None
     one = problem.ramps[torch.from_numpy(batch).to(problem.device)]
     ramps = one[:, 0, :, None] * one[:, 1, None, :]
-    return Beams(batch, patches, torch.fft.ifft2(torch.fft.fft2(probe)[None] * ramps[:, None]), ramps)
+    return torch.fft.ifft2(torch.fft.fft2(probe)[None] * ramps[:, None]), ramps
 
 
 def detect(problem: Problem, waves: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,12 +215,11 @@ def probe_part(beams: Beams, change: Tensor) -> Tensor:
 
 
 def illumination(problem: Problem, probe: Tensor) -> Tensor:
-    """Sum over patterns of |P|^2 on the canvas, (H, W) real; sub-pixel shifts are neglected."""
+    """Sum over patterns and modes of |P|^2 on the canvas, (H, W) real, each pattern's probe at its sub-pixel place."""
     canvas = torch.zeros(problem.shape, dtype=problem.counts.dtype, device=problem.device)
-    light = intensity(probe)
-    for start in range(0, len(problem), 256):
-        corners = problem.corners[start : start + 256]
-        scatter_add(canvas, corners, light.expand(len(corners), -1, -1))
+    for batch in in_order(len(problem), 64):
+        light = intensity(probe).expand(len(batch), -1, -1) if problem.ramps is None else intensity(_probes(problem, probe, batch)[0])
+        scatter_add(canvas, problem.corners[batch], light)
     return canvas
 
 
@@ -227,8 +233,8 @@ def transparency(problem: Problem, image: Tensor) -> Tensor:
 
 
 def intensity(probe: Tensor) -> Tensor:
-    """Sum over modes of |P|^2, (N, N) real."""
-    return (probe * probe.conj()).real.sum(0)
+    """Sum over modes of |P|^2, (..., N, N) real from (..., P, N, N)."""
+    return (probe * probe.conj()).real.sum(-3)
 
 
 class FitMeter:
@@ -282,7 +288,7 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
         meter.add(some, expected)
         fitted = torch.ones_like(expected)
         silence(problem, some, fitted)
-        a, b = fit_sums(problem.counts[beams.rows], expected, fitted)
+        a, b = fit_sums(problem.counts[beams.rows], expected, fitted > 0)
         top, bottom = top + a, bottom + b
     return {**meter.values(), "fit": top / max(bottom, 1e-30)}
 

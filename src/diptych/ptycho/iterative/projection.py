@@ -100,16 +100,14 @@ class Projections:
         in_object, in_probe = torch.zeros_like(self.image), torch.zeros_like(self.probe)
         for beams in self._all_beams():
             add_object_part(self.problem, beams, self._psi[beams.rows], in_object)
-        self.image = _divide(in_object, illumination(self.problem, self.probe), self.image)
+        light = illumination(self.problem, self.probe)
+        floor = FLOOR * light.max()
+        self.image = (in_object + floor * self.image) / (light + floor)
         self.image.mul_(CEILING / self.image.abs().clamp_(min=CEILING))
         if self.settings.refine_probe and self._epochs >= self.settings.probe_from:
             for beams in self._all_beams():
-                in_probe += probe_part(beams, self._psi[beams.rows])
-            probe = _divide(in_probe, transparency(self.problem, self.image), self.probe)
+                in_probe += probe_part(beams, self._psi[beams.rows] - beams.exit_waves())
+            seen = transparency(self.problem, self.image)
+            probe = self.probe + in_probe / (seen + FLOOR * seen.max())
             # The free scale between object and probe would drift off in a scan that fits badly.
             self.probe = probe * (self.problem.power / intensity(probe).sum()).sqrt()
-
-
-def _divide(top: Tensor, bottom: Tensor, before: Tensor) -> Tensor:
-    floor = FLOOR * bottom.max()
-    return (top + floor * before) / (bottom + floor)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
+import threading
 import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +20,7 @@ from torch import Tensor
 
 from diptych.errors import InputError
 from diptych.ptycho.iterative.stopping import StopRule
+from diptych.runtime.files import replacing
 from diptych.runtime.progress import Progress, ProgressCallback
 
 CHECKPOINT_SECONDS = 20.0
@@ -98,12 +104,16 @@ def run_engine(
         rule.keeps(*value)
     before = run.history["seconds"][-1] if run.epochs else 0.0
     began = written = time.perf_counter()
+    whole = True
     try:
         while run.epochs < epochs:
             run.reason = (rule.reason() or engine.settled) if stop else ""
             if run.reason:
                 break
-            report = engine.epoch()
+            whole = False
+            with _interrupts_after() as asked:
+                report = engine.epoch()
+            whole = True
             row = {"epoch": run.epochs + 1, "seconds": before + time.perf_counter() - began, **report}
             for name in {**run.history, **row}:
                 run.history.setdefault(name, [float("nan")] * run.epochs)
@@ -118,15 +128,39 @@ def run_engine(
             if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_SECONDS:
                 save_checkpoint(checkpoint, engine, run, rng, identity or {})
                 written = time.perf_counter()
+            if asked:
+                # To whoever handles it outside; by default that raises KeyboardInterrupt here.
+                signal.raise_signal(signal.SIGINT)
         else:
             run.reason = f"all {epochs} epochs done"
     except KeyboardInterrupt:
         run.interrupted, run.reason = True, f"interrupted after {run.epochs} epochs"
     if run.best is None:
         run.best, run.best_epoch = (engine.image.clone(), engine.probe.clone()), run.epochs
-    if checkpoint is not None:
+    if checkpoint is not None and whole:
         save_checkpoint(checkpoint, engine, run, rng, identity or {})
     return run
+
+
+@contextmanager
+def _interrupts_after() -> Iterator[list[int]]:
+    """Let a Ctrl-C wait until the block is done: the list then holds it. A second one is not held back."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked and callable(before):
+            before(number, frame)
+        asked.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _judged(history: dict[str, list[float]]) -> list[tuple[float, float]]:
@@ -146,10 +180,8 @@ def save_checkpoint(path: Path, engine: Engine, run: Run, rng: np.random.Generat
         arrays |= {"best_image": run.best[0].cpu().numpy(), "best_probe": run.best[1].cpu().numpy()}
     meta = {"identity": identity, "rng": rng.bit_generator.state, "best_epoch": run.best_epoch}
     arrays["meta"] = np.array(json.dumps(meta))
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
 
 
 def load_checkpoint(path: Path, engine: Engine, rng: np.random.Generator, identity: dict[str, Any], device: torch.device) -> Run:
@@ -164,19 +196,27 @@ def load_checkpoint(path: Path, engine: Engine, rng: np.random.Generator, identi
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: is not a checkpoint that can be resumed ({error}); start again without resuming.") from None
+        found = dict(meta["identity"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise _broken(path, error) from None
     for key, value in identity.items():
-        if meta["identity"].get(key) != value:
+        if found.get(key) != value:
             raise InputError(
-                f"{path}: was written with {key} = {meta['identity'].get(key)}, but this run has {value}; "
+                f"{path}: was written with {key} = {found.get(key)}, but this run has {value}; "
                 "resume with the same scan and options, or start again without resuming."
             )
-    rng.bit_generator.state = meta["rng"]
     tensors = {name.removeprefix("engine_"): torch.from_numpy(a).to(device) for name, a in arrays.items() if name.startswith("engine_")}
-    engine.restore(tensors)
     run = Run({name.removeprefix("history_"): a.tolist() for name, a in arrays.items() if name.startswith("history_")})
-    if "best_image" in arrays:
-        run.best = (torch.from_numpy(arrays["best_image"]).to(device), torch.from_numpy(arrays["best_probe"]).to(device))
-        run.best_epoch = int(meta["best_epoch"])
+    try:
+        rng.bit_generator.state = meta["rng"]
+        engine.restore(tensors)
+        if "best_image" in arrays:
+            run.best = (torch.from_numpy(arrays["best_image"]).to(device), torch.from_numpy(arrays["best_probe"]).to(device))
+            run.best_epoch = int(meta["best_epoch"])
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise _broken(path, error) from None
     return run
+
+
+def _broken(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: is not a checkpoint that can be resumed ({type(error).__name__}: {error}); start again without resuming.")

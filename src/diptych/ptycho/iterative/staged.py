@@ -65,20 +65,26 @@ class StagedLikelihood:
     ) -> None:
         self._problem, self._first, self._then, self._rng = problem, first, then, rng
         self._start = image.clone()
-        self._other: tuple[Tensor, Tensor, float] | None = None
+        self._first_start: tuple[Tensor, Tensor, float] = (self._start, probe, math.inf)
         self._engine: Pie | Projections | MaximumLikelihood = Pie(problem, image, probe, first, rng)
         self._stage = 0
         self._fits: list[float] = []
 
     @property
     def image(self) -> Tensor:
-        """The object as it stands, (H, W)."""
-        return self._engine.image
+        """The object as it stands, (H, W): that of the first start until a second one beats it."""
+        return self._first_start[0] if self._behind else self._engine.image
 
     @property
     def probe(self) -> Tensor:
         """The probe modes as they stand, (P, N, N)."""
-        return self._engine.probe
+        return self._first_start[1] if self._behind else self._engine.probe
+
+    @property
+    def _behind(self) -> bool:
+        """Whether the second start has yet to beat the first."""
+        second = STAGES[self._stage] in ("rescue", "second start")
+        return second and not (self._fits and self._fits[-1] < self._first_start[2])
 
     @property
     def settled(self) -> str:
@@ -94,7 +100,7 @@ class StagedLikelihood:
         self._fits.append(held if math.isfinite(held) else report["fit"])
         if self._stage == STAGES.index("rescue"):
             if len(self._fits) >= RESCUE:
-                self._enter("second start", Pie(self._problem, self.image, self.probe, self._first, self._rng))
+                self._enter("second start", Pie(self._problem, self._engine.image, self._engine.probe, self._first, self._rng))
         elif self._start_is_done():
             self._after_start(trapped=not (report["fit"] <= TRAPPED_FIT or report["excess"] <= TRAPPED_EXCESS))
         return report
@@ -105,18 +111,17 @@ class StagedLikelihood:
         return slow or done >= LONGEST_START
 
     def _after_start(self, trapped: bool) -> None:
-        fit = self._fits[-1]
-        image, probe = self.image, self.probe
-        if self._other is None and trapped:
-            self._other = (image.clone(), probe.clone(), fit)
+        if trapped and STAGES[self._stage] == "start":
+            probe, fit = self._engine.probe.clone(), self._fits[-1]
+            self._first_start = (self._engine.image.clone(), probe, fit)
             log.info("the stochastic start is trapped at a fit of %.2f: trying the difference map", fit)
-            settings = ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)
             # From the first object again, but with the probe as PIE has refined it: even a trapped PIE mends the probe.
-            self._enter("rescue", Projections(self._problem, self._start, probe, settings))
-            return
-        if self._other is not None and not fit < self._other[2]:
-            image, probe, _ = self._other
-        self._enter("likelihood", MaximumLikelihood(self._problem, image, probe, self._then))
+            self._enter("rescue", Projections(self._problem, self._start, probe, self._projection_settings()))
+        else:
+            self._enter("likelihood", MaximumLikelihood(self._problem, self.image, self.probe, self._then))
+
+    def _projection_settings(self) -> ProjectionSettings:
+        return ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)
 
     def _enter(self, stage: str, engine: Pie | Projections | MaximumLikelihood) -> None:
         self._engine, self._stage, self._fits = engine, STAGES.index(stage), []
@@ -124,8 +129,8 @@ class StagedLikelihood:
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to go on exactly."""
         mine = {"stage": torch.tensor(self._stage), "fits": torch.tensor(self._fits, dtype=torch.float64)}
-        if self._other is not None:
-            mine |= {"other_image": self._other[0], "other_probe": self._other[1], "other_fit": torch.tensor(self._other[2])}
+        image, probe, fit = self._first_start
+        mine |= {"first_image": image, "first_probe": probe, "first_fit": torch.tensor(fit, dtype=torch.float64)}
         return {**self._engine.state(), **mine}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -135,11 +140,9 @@ class StagedLikelihood:
         if stage == "likelihood":
             self._enter(stage, MaximumLikelihood(self._problem, image, probe, self._then))
         elif stage == "rescue":
-            settings = ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)
-            self._enter(stage, Projections(self._problem, image, probe, settings))
+            self._enter(stage, Projections(self._problem, image, probe, self._projection_settings()))
         else:
             self._enter(stage, Pie(self._problem, image, probe, self._first, self._rng))
-        if "other_fit" in state:
-            self._other = (state["other_image"], state["other_probe"], float(state["other_fit"]))
+        self._first_start = (state["first_image"], state["first_probe"], float(state["first_fit"]))
         self._fits = state["fits"].tolist()
         self._engine.restore(state)

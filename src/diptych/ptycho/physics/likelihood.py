@@ -74,7 +74,7 @@ def fit_sums(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> tu
     """Numerator and denominator of :func:`fit`, to be added up over batches."""
     found, foreseen = deviance(counts, expected), expected_deviance(expected)
     if mask is not None:
-        found, foreseen = found * mask, foreseen * mask
+        found, foreseen = torch.where(mask, found, 0.0), torch.where(mask, foreseen, 0.0)
     return float(found.sum(dtype=torch.float64)), float(foreseen.sum(dtype=torch.float64))
 
 
