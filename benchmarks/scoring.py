@@ -52,15 +52,17 @@ def scorer_from(path: Path, scan: diptych.Scan) -> Scorer:
     return score
 
 
-def scored(folder: Path, scorer: Scorer) -> dict[str, Any]:
-    """The record of a run with a ``curve``: epoch, seconds, error and phase SSIM of each image; NaN where an image has diverged."""
+def scored(folder: Path, scorer: Scorer, last_only: bool = False) -> dict[str, Any]:
+    """The record of a run with a ``curve``: epoch, seconds, error and phase SSIM of each image (or the last); NaN where it has diverged."""
     record: dict[str, Any] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     curve = []
-    for entry in record.pop("images"):
+    images = record.pop("images")
+    for entry in images[-1:] if last_only else images:
         image = np.load(folder / entry["file"], allow_pickle=False)
         error, ssim = scorer(image, tuple(entry["origin"])) if np.isfinite(image).all() else (math.nan, math.nan)
         curve.append({"epoch": entry["epoch"], "seconds": entry["seconds"], "error": error, "phase_ssim": ssim})
-    return {**record, "curve": curve, "seconds_to": {str(level): seconds_to(curve, level) for level in LEVELS}}
+    reached = {str(level): None if last_only else seconds_to(curve, level) for level in LEVELS}
+    return {**record, "curve": curve, "seconds_to": reached}
 
 
 def seconds_to(curve: list[dict[str, Any]], level: float) -> float | None:

@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("diptych")
 
-MOST_EPOCHS = {"ml": 200, "rpie": 200, "epie": 100, "dm": 300, "raar": 300}
-"""Epochs after which an engine stops in any case, unless ``epochs`` says otherwise."""
+TUNABLE = {
+    "ml": {"batch", "alpha", "step", "momentum", "likelihood"},
+    "rpie": {"batch", "alpha", "step", "momentum", "likelihood"},
+    "epie": {"step", "likelihood"},
+    "dm": {"batch"},
+    "raar": {"batch", "step"},
+}
+"""The engine settings that each engine has."""
 
 POOR_FIT = 3.0
 """A fit above this many times the expected deviance is flagged as poor."""
@@ -98,6 +104,7 @@ def reconstruct(
     if model is not None:
         raise InputError("reconstruct: model must be None; this version starts from a flat object or a file (start=FILE).")
     options = (options or ReconstructionOptions()).with_changes(**overrides)
+    _check_options(options, scan)
     execution = execution or ExecutionOptions()
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if resume and checkpoint is None:
@@ -130,6 +137,21 @@ def reconstruct(
     if interrupted:
         raise Interrupted(result)
     return result
+
+
+def _check_options(options: ReconstructionOptions, scan: Scan) -> None:
+    """Raise where an option cannot reach what it is meant for."""
+    name = "ml" if options.engine == "auto" else options.engine
+    for key in sorted(set().union(*TUNABLE.values()) - TUNABLE[name]):
+        if getattr(options, key) != type(options).model_fields[key].default:
+            known = ", ".join(sorted(engine for engine, keys in TUNABLE.items() if key in keys))
+            raise InputError(f"reconstruct: {key} has no meaning for the engine {options.engine}; leave it out, or choose one of {known}.")
+    given = 0 if scan.probe is None else len(scan.probe)
+    if options.probe == "fixed" and options.modes is not None and options.modes != given:
+        raise InputError(
+            f"reconstruct: modes = {options.modes} with a fixed probe of {given} modes; a fixed probe is used as it is: leave modes out, "
+            "or let the probe be refined (probe='refine')."
+        )
 
 
 def starting_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[np.complex64], str]:
@@ -196,9 +218,16 @@ def _solve(
     run = Run()
     if resume and checkpoint is not None and checkpoint.exists():
         run = load_checkpoint(checkpoint, engine, rng, identity, device)
-    epochs = options.epochs or MOST_EPOCHS[name]
     run_engine(
-        engine, run, epochs=epochs, stop=options.stop, rng=rng, stage=name, progress=progress, checkpoint=checkpoint, identity=identity
+        engine,
+        run,
+        epochs=options.epochs,
+        stop=options.stop,
+        rng=rng,
+        stage=name,
+        progress=progress,
+        checkpoint=checkpoint,
+        identity=identity,
     )
     assert run.best is not None
     image, probe = run.best
@@ -220,7 +249,7 @@ def _solve(
     result = Reconstruction(
         object=Canvas(image.to(torch.complex64).cpu().numpy(), problem.origin, scan.pixel_m),
         probe=probe.to(torch.complex64).cpu().numpy(),
-        positions=scan.positions,
+        positions=scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5),
         history=run.history,
         flags=_flags(final, run.interrupted, len(probe)),
         provenance=outcome,

@@ -62,6 +62,7 @@ class MaximumLikelihood:
     """
 
     patience: int | None = None
+    most_epochs = 200
 
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
         self.problem, self.settings = problem, settings

@@ -29,12 +29,14 @@ class ReconstructionOptions(Options):
         "or a FILE with a probe to start from.",
     )
     modes: int | None = Field(None, ge=1, le=32, description="Incoherent probe modes; extra ones start orthogonal with 5 % of the power.")
-    positions: Literal["auto", "fourier", "round"] = Field(
-        "auto", description="Sub-pixel positions: fourier (shift the probe), round (to whole pixels), auto (fourier where there are any)."
+    positions: Literal["fourier", "round"] = Field(
+        "fourier", description="Sub-pixel positions: fourier (shift the probe where there are any) or round (to whole pixels)."
     )
     batch: int | None = Field(None, ge=1, description="Patterns per update; without it the engine decides.")
     alpha: float | None = Field(None, ge=0, le=1, description="Regularisation of the PIE denominators (0 least, 1 that of ePIE).")
-    step: float | None = Field(None, gt=0, le=2, description="Step size as a fraction of the engine's own step.")
+    step: float | None = Field(
+        None, gt=0, le=1, description="Step size as a fraction of the engine's own step (PIE), or the relaxation beta (raar)."
+    )
     momentum: float | None = Field(None, ge=0, lt=1, description="Momentum of the PIE updates; 0 turns it off.")
     held_out: float = Field(
         0.01, ge=0, le=0.2, description="Fraction of the detector pixels kept from the engine and used to notice over-fitting."

@@ -57,6 +57,7 @@ class Pie:
     """
 
     patience: int | None = 8
+    most_epochs = 200
 
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: PieSettings, rng: np.random.Generator) -> None:
         self.problem, self.settings, self.rng = problem, settings, rng

@@ -50,6 +50,7 @@ class Projections:
     """
 
     patience: int | None = 100
+    most_epochs = 300
 
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: ProjectionSettings) -> None:
         self.problem, self.settings = problem, settings

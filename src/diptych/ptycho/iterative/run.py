@@ -45,6 +45,10 @@ class Engine(Protocol):
         """Epochs of a worsening held-out fit to sit through; None for an engine that tells by :attr:`settled` when it has converged."""
 
     @property
+    def most_epochs(self) -> int:
+        """Epochs after which to stop in any case, unless the user set a number."""
+
+    @property
     def settled(self) -> str:
         """Why nothing more is to be gained, or an empty string."""
 
@@ -78,7 +82,7 @@ def run_engine(
     engine: Engine,
     run: Run,
     *,
-    epochs: int,
+    epochs: int | None,
     stop: bool,
     rng: np.random.Generator,
     stage: str,
@@ -86,7 +90,7 @@ def run_engine(
     checkpoint: Path | None = None,
     identity: dict[str, Any] | None = None,
 ) -> Run:
-    """Advance ``engine`` until ``epochs`` are done, the stop rule says so, or Ctrl-C; fills ``run``.
+    """Advance ``engine`` until ``epochs`` (its own limit when None) are done, the stop rule says so, or Ctrl-C; fills ``run``.
 
     Parameters
     ----------
@@ -106,7 +110,7 @@ def run_engine(
     began = written = time.perf_counter()
     whole = True
     try:
-        while run.epochs < epochs:
+        while run.epochs < (epochs or engine.most_epochs):
             run.reason = (rule.reason() or engine.settled) if stop else ""
             if run.reason:
                 break
@@ -124,7 +128,7 @@ def run_engine(
             if not judged or rule.keeps(*judged[-1]):
                 run.best, run.best_epoch = (engine.image.clone(), engine.probe.clone()), run.epochs
             if progress is not None:
-                progress(Progress(stage, run.epochs, epochs, report))
+                progress(Progress(stage, run.epochs, epochs or engine.most_epochs, report))
             if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_SECONDS:
                 save_checkpoint(checkpoint, engine, run, rng, identity or {})
                 written = time.perf_counter()
@@ -132,7 +136,7 @@ def run_engine(
                 # To whoever handles it outside; by default that raises KeyboardInterrupt here.
                 signal.raise_signal(signal.SIGINT)
         else:
-            run.reason = f"all {epochs} epochs done"
+            run.reason = f"all {run.epochs} epochs done"
     except KeyboardInterrupt:
         run.interrupted, run.reason = True, f"interrupted after {run.epochs} epochs"
     if run.best is None:

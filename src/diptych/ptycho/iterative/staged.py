@@ -68,7 +68,13 @@ class StagedLikelihood:
         self._first_start: tuple[Tensor, Tensor, float] = (self._start, probe, math.inf)
         self._engine: Pie | Projections | MaximumLikelihood = Pie(problem, image, probe, first, rng)
         self._stage = 0
+        self._rescued = 0
         self._fits: list[float] = []
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs after which to stop in any case; those of a rescue come on top."""
+        return MaximumLikelihood.most_epochs + self._rescued
 
     @property
     def image(self) -> Tensor:
@@ -98,6 +104,7 @@ class StagedLikelihood:
             return report
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
+        self._rescued += self._stage > 0
         if self._stage == STAGES.index("rescue"):
             if len(self._fits) >= RESCUE:
                 self._enter("second start", Pie(self._problem, self._engine.image, self._engine.probe, self._first, self._rng))
@@ -130,6 +137,7 @@ class StagedLikelihood:
         """What :meth:`restore` needs to go on exactly."""
         mine = {"stage": torch.tensor(self._stage), "fits": torch.tensor(self._fits, dtype=torch.float64)}
         image, probe, fit = self._first_start
+        mine["rescued"] = torch.tensor(self._rescued)
         mine |= {"first_image": image, "first_probe": probe, "first_fit": torch.tensor(fit, dtype=torch.float64)}
         return {**self._engine.state(), **mine}
 
@@ -144,5 +152,6 @@ class StagedLikelihood:
         else:
             self._enter(stage, Pie(self._problem, image, probe, self._first, self._rng))
         self._first_start = (state["first_image"], state["first_probe"], float(state["first_fit"]))
+        self._rescued = int(state["rescued"])
         self._fits = state["fits"].tolist()
         self._engine.restore(state)
