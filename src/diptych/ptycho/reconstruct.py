@@ -17,6 +17,7 @@ from diptych.errors import InputError
 from diptych.ptycho.iterative.options import ReconstructionOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions, choose_device
+from diptych.runtime.parallel import Workers, shared_out
 from diptych.runtime.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -112,20 +113,16 @@ def reconstruct(
     if checkpoint is not None and not checkpoint.parent.is_dir():
         raise InputError(f"{checkpoint}: its folder does not exist; make it first, or give another checkpoint.")
     began = time.perf_counter()
-    probe, note = starting_probe(scan, options)
 
     import torch
 
-    if execution.threads is not None:
-        torch.set_num_threads(execution.threads)
     device, why = choose_device(execution.device)
-    if note:
-        log.info("%s", note)
     log.info("device %s (%s)", device, why)
-    with torch.no_grad():
-        result, interrupted = _solve(
-            scan, probe, options, execution, device, progress, None if checkpoint is None else Path(checkpoint), resume
-        )
+    with torch.no_grad(), shared_out(device.type == "cpu", execution.threads) as workers:
+        probe, note = starting_probe(scan, options)
+        if note:
+            log.info("%s", note)
+        result, interrupted = _solve(scan, probe, options, execution, device, workers, progress, checkpoint, resume)
     provenance = {
         **result.provenance,
         "probe_start": note,
@@ -186,6 +183,7 @@ def _solve(
     options: ReconstructionOptions,
     execution: ExecutionOptions,
     device: torch.device,
+    workers: Workers,
     progress: ProgressCallback | None,
     checkpoint: Path | None,
     resume: bool,
@@ -205,6 +203,7 @@ def _solve(
         held_out=options.held_out,
         seed=options.seed,
         power=float((np.abs(start.astype(np.complex128)) ** 2).sum()) if keep_scale else None,
+        workers=workers,
     )
     probe = torch.from_numpy(start.copy()).to(device, problem.complex_dtype)
     if options.modes is not None:

@@ -8,9 +8,12 @@ Numerical Optimization, algorithm 7.5.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.iterative.problem import (
@@ -22,6 +25,7 @@ from diptych.ptycho.iterative.problem import (
     illumination,
     in_order,
     probe_part,
+    share_out,
     silence,
     transparency,
     undetect,
@@ -182,10 +186,21 @@ class MaximumLikelihood:
 
     def _evaluate(self, point: Pair) -> tuple[float, Pair, dict[str, float]]:
         """Loss in nats, its gradient in object and probe, and the fit, at a point."""
+        parts = share_out(self.problem, lambda some: self._contribution(point, some), in_order(len(self.problem), self.settings.batch))
+        loss, gradient, meter = parts[0]
+        for more, other, counted in parts[1:]:
+            loss += more
+            for total, part in zip(gradient, other, strict=True):
+                total.add_(part)
+            meter.merge(counted)
+        return loss, gradient, meter.values()
+
+    def _contribution(self, point: Pair, batches: Sequence[NDArray[np.int64]]) -> tuple[float, Pair, FitMeter]:
+        """Loss, gradient and fit of some batches."""
         problem, (image, probe) = self.problem, point
         meter, loss = FitMeter(problem), 0.0
         in_object, in_probe = torch.zeros_like(image), torch.zeros_like(probe)
-        for batch in in_order(len(problem), self.settings.batch):
+        for batch in batches:
             beams = illuminate(problem, image, probe, batch)
             field, expected = detect(problem, beams.exit_waves())
             meter.add(batch, expected)
@@ -196,7 +211,7 @@ class MaximumLikelihood:
             add_object_part(problem, beams, change, in_object)
             if self.settings.refine_probe:
                 in_probe += probe_part(beams, change)
-        return loss, [in_object, in_probe], meter.values()
+        return loss, [in_object, in_probe], meter
 
     def _terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each pixel (half its deviance, so that nothing large cancels), and 1 - k / lambda or its amplitude counterpart."""

@@ -12,7 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.iterative.problem import FitMeter, Problem, add_object_part, detect, illuminate, intensity, probe_part, undetect
+from diptych.ptycho.iterative.problem import (
+    FitMeter,
+    Problem,
+    add_object_part,
+    detect,
+    illuminate,
+    intensity,
+    probe_part,
+    share_out,
+    undetect,
+)
 from diptych.ptycho.physics.patches import scatter_add
 
 DARK_COUNTS = 0.1
@@ -37,6 +47,14 @@ class PieSettings:
     momentum_every: int = 16
     poisson: bool = True
     refine_probe: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _Contribution:
+    """Sums over patterns: of conj(P) change and |P|^2 on the canvas, and (when the probe is refined) of conj(O) change and |O|^2."""
+
+    sums: tuple[Tensor, ...]
+    meter: FitMeter
 
 
 class Pie:
@@ -83,19 +101,35 @@ class Pie:
         return meter.values()
 
     def _update(self, batch: NDArray[np.int64], meter: FitMeter) -> None:
-        problem, alpha = self.problem, self.settings.alpha
+        alpha = max(self.settings.alpha, LEAST_ALPHA)
+        light = intensity(self.probe)
+        parts = share_out(self.problem, lambda some: self._contribution(np.asarray(some, np.int64), light), batch.tolist())
+        sums = parts[0].sums
+        for part in parts[1:]:
+            for total, more in zip(sums, part.sums, strict=True):
+                total.add_(more)
+        for part in parts:
+            meter.merge(part.meter)
+        rise, lit = sums[:2]
+        self.image.add_(rise.mul_(lit.mul_(1 - self.settings.alpha).add_(alpha * light.max()).reciprocal_()))
+        if self.settings.refine_probe:
+            turn, seen = sums[2:]
+            self.probe.add_(turn.div_(seen * (1 - self.settings.alpha) + alpha * seen.max()))
+
+    def _contribution(self, batch: NDArray[np.int64], light: Tensor) -> _Contribution:
+        """What some patterns ask of object and probe."""
+        problem, meter = self.problem, FitMeter(self.problem)
         beams = illuminate(problem, self.image, self.probe, batch)
         field, expected = detect(problem, beams.exit_waves())
         meter.add(batch, expected)
         change = undetect(problem, batch, field, self._weights(expected, batch))
-        light = intensity(self.probe)
         rise, lit = torch.zeros_like(self.image), torch.zeros(problem.shape, dtype=light.dtype, device=light.device)
         add_object_part(problem, beams, change, rise)
         scatter_add(lit, problem.corners[batch], light.expand(len(batch), -1, -1))
-        self.image.add_(rise.div_(lit.mul_(1 - alpha).add_(max(alpha, LEAST_ALPHA) * light.max())))
-        if self.settings.refine_probe:
-            seen = (beams.patches * beams.patches.conj()).real.sum(0)
-            self.probe.add_(probe_part(beams, change).div_(seen * (1 - alpha) + max(alpha, LEAST_ALPHA) * seen.max()))
+        if not self.settings.refine_probe:
+            return _Contribution((rise, lit), meter)
+        seen = (beams.patches * beams.patches.conj()).real.sum(0)
+        return _Contribution((rise, lit, probe_part(beams, change), seen), meter)
 
     def _weights(self, expected: Tensor, batch: NDArray[np.int64]) -> Tensor:
         """Relative change asked of each amplitude: that of the Poisson likelihood by Fisher scoring, or the amplitude projection."""

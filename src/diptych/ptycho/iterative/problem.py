@@ -5,8 +5,9 @@ Counts, mask and background are corner-centred here (zero frequency at [0, 0]), 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +17,18 @@ from torch import Tensor
 from diptych.ptycho.physics.diffraction import AXES, shift_ramps
 from diptych.ptycho.physics.likelihood import fit_sums
 from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split
+from diptych.runtime.parallel import Workers, split_evenly
 
 if TYPE_CHECKING:
     from diptych.ptycho.scan import Scan
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 MARGIN = 2
 """Pixels of canvas around the outermost windows."""
 
-WATCHED = 0.01
+WATCHED = 0.003
 """Fraction of the fitted pixels on which the fit is followed from epoch to epoch."""
 
 
@@ -51,6 +56,8 @@ class Problem:
         Of the object canvas.
     power : float
         Gauge: sum |probe|^2 of start and result, photons.
+    workers : Workers
+        Threads over which batches are shared out.
     """
 
     counts: Tensor
@@ -63,6 +70,7 @@ class Problem:
     origin: tuple[int, int]
     shape: tuple[int, int]
     power: float
+    workers: Workers
 
     @property
     def size(self) -> int:
@@ -103,7 +111,15 @@ class Beams:
 
 
 def prepare(
-    scan: Scan, *, device: torch.device, double: bool, subpixel: bool, held_out: float, seed: int, power: float | None = None
+    scan: Scan,
+    *,
+    device: torch.device,
+    double: bool,
+    subpixel: bool,
+    held_out: float,
+    seed: int,
+    power: float | None = None,
+    workers: Workers | None = None,
 ) -> Problem:
     """Put a scan on a device, with held-out and watched pixels drawn by ``seed``."""
     real = torch.float64 if double else torch.float32
@@ -126,9 +142,18 @@ def prepare(
     if subpixel and np.abs(fraction).max() > 1e-3:
         ramps = shift_ramps(torch.from_numpy(fraction), size).to(device, torch.complex128 if double else torch.complex64)
     return Problem(
-        counts, whole - np.asarray(origin) - size // 2, ramps, invalid, held, watched, background, origin, shape,
-        photons_through(counts, background, invalid) if power is None else power,
-    )  # fmt: skip
+        counts=counts,
+        corners=whole - np.asarray(origin) - size // 2,
+        ramps=ramps,
+        invalid=invalid,
+        held=held,
+        watched=watched,
+        background=background,
+        origin=origin,
+        shape=shape,
+        power=photons_through(counts, background, invalid) if power is None else power,
+        workers=workers or Workers(1),
+    )
 
 
 def photons_through(counts: Tensor, background: Tensor | None, invalid: Tensor | None) -> float:
@@ -175,7 +200,8 @@ def detect(problem: Problem, waves: Tensor) -> tuple[Tensor, Tensor]:
     """Far field (B, P, N, N) of exit waves, and the counts expected from it (B, N, N); both corner-centred."""
     field = torch.fft.fft2(waves, norm="ortho")
     expected = (field * field.conj()).real
-    expected = expected[:, 0] if field.shape[1] == 1 else expected.sum(1)
+    # The real part of a product lies strided in memory, which would slow all that follows.
+    expected = expected[:, 0].contiguous() if field.shape[1] == 1 else expected.sum(1)
     return field, expected if problem.background is None else expected + problem.background
 
 
@@ -238,39 +264,45 @@ def intensity(probe: Tensor) -> Tensor:
 
 
 class FitMeter:
-    """Adds up the fit over the held-out and the watched pixels of the batches it is shown."""
+    """Follows the fit over the held-out and the watched pixels of the batches it is shown; reckoned up once, when it is asked for."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._sums = {"fit": [0.0, 0.0], "held_out_fit": [0.0, 0.0]}
-        self._photons = 0.0
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, batch: NDArray[np.int64], expected: Tensor) -> None:
-        """Take in a batch: its expected counts (B, N, N) against the measured ones."""
+        """Take in the expected counts (B, N, N) of a batch."""
         index = torch.from_numpy(batch).to(self._problem.device)
-        counts, expected = self._problem.counts.flatten(1), expected.flatten(1)
-        for name, pixels in (("fit", self._problem.watched), ("held_out_fit", self._problem.held)):
-            if pixels.shape[1]:
-                some = pixels[index]
-                top, bottom = fit_sums(counts[index[:, None], some], expected.gather(1, some), self._valid(index, some))
-                self._sums[name][0] += top
-                self._sums[name][1] += bottom
-        self._photons += float(counts[index[:, None], self._problem.watched[index]].sum())
+        flat = expected.flatten(1)
+        self._parts.append((index, flat.gather(1, self._problem.watched[index]), flat.gather(1, self._problem.held[index])))
 
-    def _valid(self, index: Tensor, pixels: Tensor) -> Tensor | None:
-        invalid = self._problem.invalid
-        if invalid is None:
-            return None
-        return ~(invalid.flatten()[pixels] if invalid.ndim == 2 else invalid.flatten(1)[index[:, None], pixels])
+    def merge(self, other: FitMeter) -> None:
+        """Take in what another meter was shown."""
+        self._parts.extend(other._parts)
 
     def values(self) -> dict[str, float]:
         """``fit``, ``held_out_fit`` (NaN where there were no pixels) and ``excess``, the deviance above that of shot noise per photon.
 
         The excess does not depend on the dose where the fit does: at 1e9 photons an excellent object still fits badly.
         """
-        fits = {name: top / bottom if bottom > 0 else float("nan") for name, (top, bottom) in self._sums.items()}
-        found, foreseen = self._sums["fit"]
-        return {**fits, "excess": (found - foreseen) / max(self._photons, 1.0)}
+        index, watched, held = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        found, foreseen, photons = self._sums(index, watched, self._problem.watched[index])
+        top, bottom, _ = self._sums(index, held, self._problem.held[index])
+        nan = float("nan")
+        return {
+            "fit": found / foreseen if foreseen > 0 else nan,
+            "held_out_fit": top / bottom if bottom > 0 else nan,
+            "excess": (found - foreseen) / max(photons, 1.0),
+        }
+
+    def _sums(self, index: Tensor, expected: Tensor, pixels: Tensor) -> tuple[float, float, float]:
+        """Deviance, expected deviance and photons over some valid pixels (B, h) of some patterns."""
+        problem, rows = self._problem, index[:, None]
+        counts = problem.counts.flatten(1)[rows, pixels]
+        valid = None
+        if problem.invalid is not None:
+            valid = ~(problem.invalid.flatten()[pixels] if problem.invalid.ndim == 2 else problem.invalid.flatten(1)[rows, pixels])
+        return *fit_sums(counts, expected, valid), float(counts.sum())
 
 
 def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:
@@ -280,17 +312,30 @@ def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:
 
 def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) -> dict[str, float]:
     """The fit over every fitted pixel, and over the held-out ones."""
-    top = bottom = 0.0
-    meter = FitMeter(problem)
-    for some in in_order(len(problem), batch):
-        beams = illuminate(problem, image, probe, some)
-        _, expected = detect(problem, beams.exit_waves())
-        meter.add(some, expected)
-        fitted = torch.ones_like(expected)
-        silence(problem, some, fitted)
-        a, b = fit_sums(problem.counts[beams.rows], expected, fitted > 0)
+
+    def part(some_batches: Sequence[NDArray[np.int64]]) -> tuple[FitMeter, float, float]:
+        top = bottom = 0.0
+        meter = FitMeter(problem)
+        for some in some_batches:
+            beams = illuminate(problem, image, probe, some)
+            _, expected = detect(problem, beams.exit_waves())
+            meter.add(some, expected)
+            fitted = torch.ones_like(expected)
+            silence(problem, some, fitted)
+            a, b = fit_sums(problem.counts[beams.rows], expected, fitted > 0)
+            top, bottom = top + a, bottom + b
+        return meter, top, bottom
+
+    total, top, bottom = FitMeter(problem), 0.0, 0.0
+    for meter, a, b in share_out(problem, part, in_order(len(problem), batch)):
+        total.merge(meter)
         top, bottom = top + a, bottom + b
-    return {**meter.values(), "fit": top / max(bottom, 1e-30)}
+    return {**total.values(), "fit": top / max(bottom, 1e-30)}
+
+
+def share_out(problem: Problem, work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:
+    """``work`` on as many stretches of ``items`` as there are workers, at the same time; results in order."""
+    return problem.workers.map(work, split_evenly(items, problem.workers.count))
 
 
 def _samples(patterns: int, size: int, fraction: float, rng: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -5,10 +5,12 @@ Difference map: Thibault et al., Ultramicroscopy 109, 338 (2009). RAAR: Luke, In
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.iterative.problem import (
@@ -22,6 +24,7 @@ from diptych.ptycho.iterative.problem import (
     in_order,
     intensity,
     probe_part,
+    share_out,
     transparency,
     undetect,
 )
@@ -58,7 +61,7 @@ class Projections:
         self._epochs = 0
         shape = (len(problem), len(probe), problem.size, problem.size)
         self._psi = torch.empty(shape, dtype=problem.complex_dtype, device=problem.device)
-        for beams in self._all_beams():
+        for beams in self._beams(self._batches()):
             self._psi[beams.rows] = beams.exit_waves()
 
     @property
@@ -68,8 +71,17 @@ class Projections:
 
     def epoch(self) -> dict[str, float]:
         """One cycle: project all exit waves, then take object and probe from them. The fit is that of the object before the cycle."""
+        total = FitMeter(self.problem)
+        for meter in share_out(self.problem, self._project_on_amplitudes, self._batches()):
+            total.merge(meter)
+        self._epochs += 1
+        self._project_on_overlap()
+        return total.values()
+
+    def _project_on_amplitudes(self, batches: Sequence[NDArray[np.int64]]) -> FitMeter:
+        """Update the exit waves of some batches."""
         meter, beta = FitMeter(self.problem), self.settings.beta
-        for beams in self._all_beams():
+        for beams in self._beams(batches):
             overlap = beams.exit_waves()
             meter.add(beams.batch, detect(self.problem, overlap)[1])
             psi = self._psi[beams.rows]
@@ -79,9 +91,7 @@ class Projections:
             weights = counts.div(found.clamp(min=1e-12)).sqrt_().sub_(1)
             reflected += undetect(self.problem, beams.batch, field, weights)
             psi.add_(reflected).mul_(beta).add_(overlap, alpha=1 - 2 * beta)
-        self._epochs += 1
-        self._project_on_overlap()
-        return meter.values()
+        return meter
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to go on exactly."""
@@ -92,23 +102,39 @@ class Projections:
         self.image, self.probe, self._psi = state["image"].clone(), state["probe"].clone(), state["psi"].clone()
         self._epochs = int(state["epochs"])
 
-    def _all_beams(self) -> Iterator[Beams]:
-        for batch in in_order(len(self.problem), self.settings.batch):
+    def _batches(self) -> list[NDArray[np.int64]]:
+        return in_order(len(self.problem), self.settings.batch)
+
+    def _beams(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[Beams]:
+        for batch in batches:
             yield illuminate(self.problem, self.image, self.probe, batch)
 
     def _project_on_overlap(self) -> None:
         """Object from the waves, then the probe: one alternation of the least-squares overlap constraint."""
-        in_object, in_probe = torch.zeros_like(self.image), torch.zeros_like(self.probe)
-        for beams in self._all_beams():
-            add_object_part(self.problem, beams, self._psi[beams.rows], in_object)
+        in_object = self._collect(self._object_part)
         light = illumination(self.problem, self.probe)
         floor = FLOOR * light.max()
         self.image = (in_object + floor * self.image) / (light + floor)
         self.image.mul_(CEILING / self.image.abs().clamp_(min=CEILING))
         if self.settings.refine_probe and self._epochs >= self.settings.probe_from:
-            for beams in self._all_beams():
-                in_probe += probe_part(beams, self._psi[beams.rows] - beams.exit_waves())
+            in_probe = self._collect(self._probe_part)
             seen = transparency(self.problem, self.image)
             probe = self.probe + in_probe / (seen + FLOOR * seen.max())
             # The free scale between object and probe would drift off in a scan that fits badly.
             self.probe = probe * (self.problem.power / intensity(probe).sum()).sqrt()
+
+    def _collect(self, part: Callable[[Sequence[NDArray[np.int64]]], Tensor]) -> Tensor:
+        parts = share_out(self.problem, part, self._batches())
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+    def _object_part(self, batches: Sequence[NDArray[np.int64]]) -> Tensor:
+        total = torch.zeros_like(self.image)
+        for beams in self._beams(batches):
+            add_object_part(self.problem, beams, self._psi[beams.rows], total)
+        return total
+
+    def _probe_part(self, batches: Sequence[NDArray[np.int64]]) -> Tensor:
+        total = torch.zeros_like(self.probe)
+        for beams in self._beams(batches):
+            total += probe_part(beams, self._psi[beams.rows] - beams.exit_waves())
+        return total

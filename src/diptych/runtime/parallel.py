@@ -1,0 +1,66 @@
+"""Work shared out over CPU threads by whole batches of patterns.
+
+A batch costs some thirty short array operations. Splitting each over threads, as torch does by default, spends as much time in waiting
+for the others as in work, and several times that where cores are shared; a thread per batch, with one torch thread each, does not wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """``count`` threads that run a function on parts of a list; results come in the order of the parts, so that sums are reproducible."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count) if count > 1 else None
+
+    def map(self, work: Callable[[Item], Result], parts: Sequence[Item]) -> list[Result]:
+        """``[work(part) for part in parts]``, at the same time."""
+        if self._pool is None or len(parts) < 2:
+            return [work(part) for part in parts]
+        return list(self._pool.map(work, parts))
+
+    def close(self) -> None:
+        """Wait for work under way and end the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def shared_out(parallel: bool, threads: int | None = None) -> Iterator[Workers]:
+    """Workers for the length of the block; torch's number of threads is put back afterwards.
+
+    Parameters
+    ----------
+    parallel : bool
+        One worker per thread, each with one torch thread. False (a GPU does the work): one worker.
+    threads : int, optional
+        How many threads; as many as torch has when None.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    threads = before if threads is None else threads
+    workers = Workers(threads if parallel else 1)
+    torch.set_num_threads(1 if parallel else threads)
+    try:
+        yield workers
+    finally:
+        workers.close()
+        torch.set_num_threads(before)
+
+
+def split_evenly(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
+    """At most ``parts`` stretches of ``items``, in order, none empty, of nearly equal length."""
+    parts = min(parts, len(items))
+    cuts = [len(items) * i // max(parts, 1) for i in range(parts + 1)]
+    return [items[a:b] for a, b in pairwise(cuts)]

@@ -1,0 +1,54 @@
+"""Work shared out over threads: order, errors, torch's setting, and the same result as with one thread."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import diptych
+from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.parallel import Workers, shared_out, split_evenly
+
+
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
+def test_a_list_is_split_evenly_in_order(items: list[int], parts: int) -> None:
+    split = split_evenly(items, parts)
+    assert [item for part in split for item in part] == items
+    assert len(split) == min(parts, len(items))
+    lengths = [len(part) for part in split]
+    assert not lengths or max(lengths) - min(lengths) <= 1
+
+
+def test_results_come_in_order_and_from_several_threads() -> None:
+    workers, meeting = Workers(3), threading.Barrier(3, timeout=10)
+
+    def work(item: int) -> int:
+        meeting.wait()  # breaks unless three run at once
+        return item**2
+
+    assert workers.map(work, [3, 1, 2]) == [9, 1, 4]
+    workers.close()
+
+
+def test_an_error_in_a_worker_reaches_the_caller_and_the_setting_is_put_back() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), shared_out(True, 2) as workers:
+        assert torch.get_num_threads() == 1
+        workers.map(lambda item: 1 // item, [1, 0])
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("engine", ["auto", "rpie", "dm"])
+def test_two_threads_give_what_one_gives(engine: str) -> None:
+    scan = diptych.simulate(object="blocks", size=32, patterns=49, step=4.0, dose=1e6, probe_error=0.5, seed=1)
+    one, two, again = (
+        diptych.reconstruct(scan, engine=engine, epochs=15, execution=ExecutionOptions(threads=n, precision="double")) for n in (1, 2, 2)
+    )
+    np.testing.assert_allclose(two.object.values, one.object.values, atol=1e-5)
+    np.testing.assert_array_equal(two.object.values, again.object.values)
+    assert torch.get_num_threads() == 1
