@@ -37,9 +37,10 @@ def test_results_come_in_order_and_from_several_threads() -> None:
 
 def test_an_error_in_a_worker_reaches_the_caller_and_the_setting_is_put_back() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), shared_out(True, 2) as workers:
+    with shared_out(True, 2) as workers:
         assert torch.get_num_threads() == 1
-        workers.map(lambda item: 1 // item, [1, 0])
+        with pytest.raises(ZeroDivisionError):
+            workers.map(lambda item: 1 // item, [1, 0])
     assert torch.get_num_threads() == before
 
 

@@ -57,13 +57,13 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
         with the image turned as well. Both fit as well when the probe is free: they differ only through the start of the probe, and no
         ranking can decide between them.
     """
-    from diptych.ptycho.iterative.trial import central_part, trial_fit
+    from diptych.ptycho.iterative.trial import central_part, try_out
 
     part = central_part(scan, PATTERNS)
     readings = _readings(part)
     rows: list[dict[str, Any]] = []
     for done, (name, changes) in enumerate(readings, 1):
-        fit = trial_fit(*_with_probe(reread(part, LoadOptions(**changes)) if changes else part), EPOCHS)
+        fit = try_out(*_with_probe(reread(part, LoadOptions(**changes)) if changes else part), EPOCHS).fit
         rows.append({"reading": name, "change": _flags(changes), "fit": fit})
         if progress is not None:
             progress(Progress(f"check: {name}", done, len(readings), {"fit": fit}))

@@ -12,7 +12,7 @@ import pytest
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.iterative.estimate import defocused, estimate_probe, mean_pupil, refocus
-from diptych.ptycho.iterative.trial import central_part, trial_fit
+from diptych.ptycho.iterative.trial import central_part, try_out
 from diptych.ptycho.reconstruct import reconstruct
 
 
@@ -106,5 +106,5 @@ def test_the_central_part_is_whole_and_in_the_middle() -> None:
 
 def test_a_trial_tells_a_good_start_from_a_bad_one() -> None:
     part = central_part(scan(), 64)
-    assert trial_fit(part, scan().probe, 5) < 0.3 * trial_fit(part, scan(-6.0).true_probe, 5)
-    assert trial_fit(part, scan().probe, 3) == trial_fit(part, scan().probe, 3)
+    assert try_out(part, scan().probe, 5).fit < 0.3 * try_out(part, scan(-6.0).true_probe, 5).fit
+    assert try_out(part, scan().probe, 3) == try_out(part, scan().probe, 3)

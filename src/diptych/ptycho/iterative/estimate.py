@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.iterative.trial import central_part, trial_fit
+from diptych.ptycho.iterative.trial import Trial, central_part, try_out
 from diptych.ptycho.scan import Scan
 
 PATTERNS = 150
@@ -20,8 +20,9 @@ EPOCHS = 6
 STEPS = 4
 """Defoci tried on each side of the focus, before the best is refined by half a step either way."""
 
-POOR_TRIAL = 3.0
-"""A start whose trial fits worse than this is suspected to be out of focus."""
+POOR = ((3.0, 0.01), (1.3, 0.1))
+"""Fit and excess (deviance above that of shot noise, per photon) of which a trial must exceed both, in one of the pairs, for its start
+to be suspected. A fair start comes to an excess of some 0.002 to 0.006 at any dose, but to a fit of a thousand at 1e9 photons."""
 
 CLEARLY_BETTER = 0.8
 """A refocused start is taken when its trial fit is below this share of the given one's."""
@@ -50,22 +51,28 @@ def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.comple
     one epoch of a thousand patterns; the scan of defoci is only made when the trial fits poorly.
     """
     part = central_part(scan, PATTERNS)
-    given = trial_fit(part, probe, EPOCHS)
-    if given <= POOR_TRIAL:
+    given = try_out(part, probe, EPOCHS)
+    if not _is_poor(given):
         return probe, ""
     _, edge = mean_pupil(scan)
     pupil = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, (-2, -1)), norm="ortho"), (-2, -1))
-    best, fit, phase = _best_focus(part, pupil, edge, _widest(edge), {0.0: given})
-    if fit > POOR_TRIAL:
+    best, trial, phase = _best_focus(part, pupil, edge, _widest(edge), {0.0: given})
+    if _is_poor(trial) and len(probe) == 1:
         other = estimate_probe(scan)
-        if len(probe) == 1 and (found := trial_fit(part, other, EPOCHS)) < CLEARLY_BETTER * min(fit, given):
-            return other, f"the probe start fitted badly (trial fit {given:.2f}): estimated from the mean pattern instead ({found:.2f})"
-    if fit > CLEARLY_BETTER * given:
+        found = try_out(part, other, EPOCHS)
+        if found.fit < CLEARLY_BETTER * min(trial.fit, given.fit):
+            note = f"the probe start fitted badly (trial fit {given.fit:.2f}): estimated from the mean pattern instead ({found.fit:.2f})"
+            return other, note
+    if trial.fit > CLEARLY_BETTER * given.fit:
         return probe, ""
     return (
         best,
-        f"the probe start was out of focus: refocused by {phase:.1f} rad at its edge (trial fit {given:.2f} before, {fit:.2f} after)",
+        f"the probe start was out of focus: refocused by {phase:.1f} rad at its edge (trial fit {given.fit:.2f} before, {trial.fit:.2f} after)",
     )
+
+
+def _is_poor(trial: Trial) -> bool:
+    return any(trial.fit > fit and trial.excess > excess for fit, excess in POOR)
 
 
 def _widest(edge: float) -> float:
@@ -74,19 +81,19 @@ def _widest(edge: float) -> float:
 
 
 def _best_focus(
-    scan: Scan, pupil: NDArray[np.complexfloating[Any, Any]], edge: float, widest: float, tried: dict[float, float]
-) -> tuple[NDArray[np.complex64], float, float]:
-    """The best of evenly spaced defoci up to ``widest`` radians at the edge, refined once: probe, trial fit, defocus."""
+    scan: Scan, pupil: NDArray[np.complexfloating[Any, Any]], edge: float, widest: float, tried: dict[float, Trial]
+) -> tuple[NDArray[np.complex64], Trial, float]:
+    """The best of evenly spaced defoci up to ``widest`` radians at the edge, refined once: probe, trial, defocus."""
 
     def value(phase: float) -> float:
         if phase not in tried:
-            tried[phase] = trial_fit(scan, defocused(pupil, edge, phase), EPOCHS)
-        return tried[phase]
+            tried[phase] = try_out(scan, defocused(pupil, edge, phase), EPOCHS)
+        return tried[phase].fit
 
     best = float(min(np.linspace(-widest, widest, 2 * STEPS + 1), key=value))
     half = widest / STEPS / 2
     best = min((best - half, best, best + half), key=value)
-    return defocused(pupil, edge, best), value(best), best
+    return defocused(pupil, edge, best), tried[best], best
 
 
 def mean_pupil(scan: Scan) -> tuple[NDArray[np.float64], float]:

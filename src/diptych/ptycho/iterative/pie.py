@@ -20,7 +20,6 @@ from diptych.ptycho.iterative.problem import (
     illuminate,
     intensity,
     probe_part,
-    share_out,
     undetect,
 )
 from diptych.ptycho.physics.patches import scatter_add
@@ -82,6 +81,8 @@ class Pie:
         self.image, self.probe = image.clone(), probe.clone()
         self._order = spatial_order(problem.corners, settings.batch)
         self._updates = 0
+        # Memory for the sums of each worker, kept: fresh memory of this size costs more than the sums themselves.
+        self._canvases = [(torch.empty_like(self.image), torch.empty_like(self.image.real)) for _ in range(problem.workers.count)]
         self._marks = [self.image.clone(), self.probe.clone()]
         self._speeds = [torch.zeros_like(self.image), torch.zeros_like(self.probe)]
 
@@ -103,7 +104,8 @@ class Pie:
     def _update(self, batch: NDArray[np.int64], meter: FitMeter) -> None:
         alpha = max(self.settings.alpha, LEAST_ALPHA)
         light = intensity(self.probe)
-        parts = share_out(self.problem, lambda some: self._contribution(np.asarray(some, np.int64), light), batch.tolist())
+        stretches = list(zip(self._canvases, np.array_split(batch, min(self.problem.workers.count, len(batch))), strict=False))
+        parts = self.problem.workers.map(lambda job: self._contribution(*job, light), stretches)
         sums = parts[0].sums
         for part in parts[1:]:
             for total, more in zip(sums, part.sums, strict=True):
@@ -116,14 +118,14 @@ class Pie:
             turn, seen = sums[2:]
             self.probe.add_(turn.div_(seen * (1 - self.settings.alpha) + alpha * seen.max()))
 
-    def _contribution(self, batch: NDArray[np.int64], light: Tensor) -> _Contribution:
-        """What some patterns ask of object and probe."""
+    def _contribution(self, canvases: tuple[Tensor, Tensor], batch: NDArray[np.int64], light: Tensor) -> _Contribution:
+        """What some patterns ask of object and probe; the sums on the canvas are left in ``canvases``."""
         problem, meter = self.problem, FitMeter(self.problem)
         beams = illuminate(problem, self.image, self.probe, batch)
         field, expected = detect(problem, beams.exit_waves())
         meter.add(batch, expected)
         change = undetect(problem, batch, field, self._weights(expected, batch))
-        rise, lit = torch.zeros_like(self.image), torch.zeros(problem.shape, dtype=light.dtype, device=light.device)
+        rise, lit = canvases[0].zero_(), canvases[1].zero_()
         add_object_part(problem, beams, change, rise)
         scatter_add(lit, problem.corners[batch], light.expand(len(batch), -1, -1))
         if not self.settings.refine_probe:

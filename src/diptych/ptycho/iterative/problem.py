@@ -311,10 +311,10 @@ def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:
 
 
 def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) -> dict[str, float]:
-    """The fit over every fitted pixel, and over the held-out ones."""
+    """The fit and the excess (see :class:`FitMeter`) over every fitted pixel, and the fit over the held-out ones."""
 
-    def part(some_batches: Sequence[NDArray[np.int64]]) -> tuple[FitMeter, float, float]:
-        top = bottom = 0.0
+    def part(some_batches: Sequence[NDArray[np.int64]]) -> tuple[FitMeter, NDArray[np.float64]]:
+        sums = np.zeros(3)
         meter = FitMeter(problem)
         for some in some_batches:
             beams = illuminate(problem, image, probe, some)
@@ -322,15 +322,16 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
             meter.add(some, expected)
             fitted = torch.ones_like(expected)
             silence(problem, some, fitted)
-            a, b = fit_sums(problem.counts[beams.rows], expected, fitted > 0)
-            top, bottom = top + a, bottom + b
-        return meter, top, bottom
+            counts = problem.counts[beams.rows]
+            sums += (*fit_sums(counts, expected, fitted > 0), float((counts * fitted).sum(dtype=torch.float64)))
+        return meter, sums
 
-    total, top, bottom = FitMeter(problem), 0.0, 0.0
-    for meter, a, b in share_out(problem, part, in_order(len(problem), batch)):
+    total, sums = FitMeter(problem), np.zeros(3)
+    for meter, more in share_out(problem, part, in_order(len(problem), batch)):
         total.merge(meter)
-        top, bottom = top + a, bottom + b
-    return {**total.values(), "fit": top / max(bottom, 1e-30)}
+        sums += more
+    found, foreseen, photons = sums.tolist()
+    return {**total.values(), "fit": found / max(foreseen, 1e-30), "excess": (found - foreseen) / max(photons, 1.0)}
 
 
 def share_out(problem: Problem, work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:

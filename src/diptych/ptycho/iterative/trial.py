@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +26,15 @@ def central_part(scan: Scan, patterns: int) -> Scan:
     return replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen], mask=mask, truth=None)
 
 
-def trial_fit(scan: Scan, probe: NDArray[np.complex64], epochs: int) -> float:
-    """The fit after some epochs of rPIE from a flat object and this probe start (P, N, N); infinite where it diverged."""
+class Trial(NamedTuple):
+    """Fit and excess (deviance above that of shot noise, per photon) that a trial reached; infinite where it diverged."""
+
+    fit: float
+    excess: float
+
+
+def try_out(scan: Scan, probe: NDArray[np.complex64], epochs: int) -> Trial:
+    """Some epochs of rPIE from a flat object and this probe start (P, N, N)."""
     with torch.no_grad():
         problem = prepare(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=SEED)
         start = torch.from_numpy(probe.copy())
@@ -36,5 +44,7 @@ def trial_fit(scan: Scan, probe: NDArray[np.complex64], epochs: int) -> float:
         engine = Pie(problem, image, start, settings, np.random.default_rng(SEED))
         for _ in range(epochs):
             engine.epoch()
-        fit = full_fit(problem, engine.image, engine.probe)["fit"]
-    return fit if np.isfinite(fit) else float("inf")
+        found = full_fit(problem, engine.image, engine.probe)
+    if not np.isfinite(found["fit"]):
+        return Trial(float("inf"), float("inf"))
+    return Trial(found["fit"], found["excess"])
