@@ -65,10 +65,8 @@ def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.comple
             return other, note
     if trial.fit > CLEARLY_BETTER * given.fit:
         return probe, ""
-    return (
-        best,
-        f"the probe start was out of focus: refocused by {phase:.1f} rad at its edge (trial fit {given.fit:.2f} before, {trial.fit:.2f} after)",
-    )
+    change = f"trial fit {given.fit:.2f} before, {trial.fit:.2f} after"
+    return best, f"the probe start was out of focus: refocused by {phase:.1f} rad at its edge ({change})"
 
 
 def _is_poor(trial: Trial) -> bool:
