@@ -7,7 +7,7 @@ for the others as in work, and several times that where cores are shared; a thre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TypeVar
@@ -17,17 +17,25 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """``count`` threads that run a function on parts of a list; results come in the order of the parts, so that sums are reproducible."""
+    """``count`` threads, the caller's among them, that run a function on parts of a list.
+
+    Results come in the order of the parts, so that sums are reproducible.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = ThreadPoolExecutor(count) if count > 1 else None
+        self._pool = ThreadPoolExecutor(count - 1) if count > 1 else None
 
     def map(self, work: Callable[[Item], Result], parts: Sequence[Item]) -> list[Result]:
-        """``[work(part) for part in parts]``, at the same time."""
+        """``[work(part) for part in parts]``, at the same time; returns, or raises, when all parts have ended."""
         if self._pool is None or len(parts) < 2:
             return [work(part) for part in parts]
-        return list(self._pool.map(work, parts))
+        others = [self._pool.submit(work, part) for part in parts[1:]]
+        try:
+            first = work(parts[0])
+        finally:
+            wait(others)
+        return [first, *(other.result() for other in others)]
 
     def close(self) -> None:
         """Wait for work under way and end the threads."""
