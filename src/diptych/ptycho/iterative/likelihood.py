@@ -186,19 +186,20 @@ class MaximumLikelihood:
 
     def _evaluate(self, point: Pair) -> tuple[float, Pair, dict[str, float]]:
         """Loss in nats, its gradient in object and probe, and the fit, at a point."""
-        parts = share_out(self.problem, lambda some: self._contribution(point, some), in_order(len(self.problem), self.settings.batch))
-        loss, gradient, meter = parts[0]
-        for more, other, counted in parts[1:]:
+        meter = FitMeter(self.problem)
+        batches = in_order(len(self.problem), self.settings.batch)
+        parts = share_out(self.problem, lambda some: self._contribution(point, some, meter), batches)
+        loss, gradient = parts[0]
+        for more, other in parts[1:]:
             loss += more
             for total, part in zip(gradient, other, strict=True):
                 total.add_(part)
-            meter.merge(counted)
         return loss, gradient, meter.values()
 
-    def _contribution(self, point: Pair, batches: Sequence[NDArray[np.int64]]) -> tuple[float, Pair, FitMeter]:
-        """Loss, gradient and fit of some batches."""
+    def _contribution(self, point: Pair, batches: Sequence[NDArray[np.int64]], meter: FitMeter) -> tuple[float, Pair]:
+        """Loss and gradient of some batches."""
         problem, (image, probe) = self.problem, point
-        meter, loss = FitMeter(problem), 0.0
+        loss = 0.0
         in_object, in_probe = torch.zeros_like(image), torch.zeros_like(probe)
         for batch in batches:
             beams = illuminate(problem, image, probe, batch)
@@ -211,7 +212,7 @@ class MaximumLikelihood:
             add_object_part(problem, beams, change, in_object)
             if self.settings.refine_probe:
                 in_probe += probe_part(beams, change)
-        return loss, [in_object, in_probe], meter
+        return loss, [in_object, in_probe]
 
     def _terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each pixel (half its deviance, so that nothing large cancels), and 1 - k / lambda or its amplitude counterpart."""

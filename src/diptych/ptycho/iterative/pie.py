@@ -48,14 +48,6 @@ class PieSettings:
     refine_probe: bool = True
 
 
-@dataclass(frozen=True, eq=False)
-class _Contribution:
-    """Sums over patterns: of conj(P) change and |P|^2 on the canvas, and (when the probe is refined) of conj(O) change and |O|^2."""
-
-    sums: tuple[Tensor, ...]
-    meter: FitMeter
-
-
 class Pie:
     """The PIE engine: object and probe, updated batch by batch.
 
@@ -105,22 +97,25 @@ class Pie:
         alpha = max(self.settings.alpha, LEAST_ALPHA)
         light = intensity(self.probe)
         stretches = list(zip(self._canvases, np.array_split(batch, min(self.problem.workers.count, len(batch))), strict=False))
-        parts = self.problem.workers.map(lambda job: self._contribution(*job, light), stretches)
-        sums = parts[0].sums
+        parts = self.problem.workers.map(lambda job: self._contribution(*job, light, meter), stretches)
+        sums = parts[0]
         for part in parts[1:]:
-            for total, more in zip(sums, part.sums, strict=True):
+            for total, more in zip(sums, part, strict=True):
                 total.add_(more)
-        for part in parts:
-            meter.merge(part.meter)
         rise, lit = sums[:2]
         self.image.add_(rise.mul_(lit.mul_(1 - self.settings.alpha).add_(alpha * light.max()).reciprocal_()))
         if self.settings.refine_probe:
             turn, seen = sums[2:]
             self.probe.add_(turn.div_(seen * (1 - self.settings.alpha) + alpha * seen.max()))
 
-    def _contribution(self, canvases: tuple[Tensor, Tensor], batch: NDArray[np.int64], light: Tensor) -> _Contribution:
-        """What some patterns ask of object and probe; the sums on the canvas are left in ``canvases``."""
-        problem, meter = self.problem, FitMeter(self.problem)
+    def _contribution(
+        self, canvases: tuple[Tensor, Tensor], batch: NDArray[np.int64], light: Tensor, meter: FitMeter
+    ) -> tuple[Tensor, ...]:
+        """What some patterns ask of object and probe.
+
+        Sums of conj(P) change and |P|^2 on the canvas, in ``canvases``, and (when the probe is refined) of conj(O) change and |O|^2.
+        """
+        problem = self.problem
         beams = illuminate(problem, self.image, self.probe, batch)
         field, expected = detect(problem, beams.exit_waves())
         meter.add(batch, expected)
@@ -129,9 +124,9 @@ class Pie:
         add_object_part(problem, beams, change, rise)
         scatter_add(lit, problem.corners[batch], light.expand(len(batch), -1, -1))
         if not self.settings.refine_probe:
-            return _Contribution((rise, lit), meter)
+            return rise, lit
         seen = (beams.patches * beams.patches.conj()).real.sum(0)
-        return _Contribution((rise, lit, probe_part(beams, change), seen), meter)
+        return rise, lit, probe_part(beams, change), seen
 
     def _weights(self, expected: Tensor, batch: NDArray[np.int64]) -> Tensor:
         """Relative change asked of each amplitude: that of the Poisson likelihood by Fisher scoring, or the amplitude projection."""

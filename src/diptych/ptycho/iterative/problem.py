@@ -264,30 +264,34 @@ def intensity(probe: Tensor) -> Tensor:
 
 
 class FitMeter:
-    """Follows the fit over the held-out and the watched pixels of the batches it is shown; reckoned up once, when it is asked for."""
+    """Follows the fit over the held-out and the watched pixels of the batches it is shown; reckoned up once, when it is asked for.
+
+    Several threads may show it different patterns at the same time.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        # In one piece: many small results kept between large passing ones would break up the heap.
+        self._watched = torch.zeros(problem.watched.shape, dtype=problem.counts.dtype, device=problem.device)
+        self._held = torch.zeros(problem.held.shape, dtype=problem.counts.dtype, device=problem.device)
+        self._seen = torch.zeros(len(problem), dtype=torch.bool, device=problem.device)
 
     def add(self, batch: NDArray[np.int64], expected: Tensor) -> None:
         """Take in the expected counts (B, N, N) of a batch."""
         index = torch.from_numpy(batch).to(self._problem.device)
         flat = expected.flatten(1)
-        self._parts.append((index, flat.gather(1, self._problem.watched[index]), flat.gather(1, self._problem.held[index])))
-
-    def merge(self, other: FitMeter) -> None:
-        """Take in what another meter was shown."""
-        self._parts.extend(other._parts)
+        self._watched[index] = flat.gather(1, self._problem.watched[index])
+        self._held[index] = flat.gather(1, self._problem.held[index])
+        self._seen[index] = True
 
     def values(self) -> dict[str, float]:
         """``fit``, ``held_out_fit`` (NaN where there were no pixels) and ``excess``, the deviance above that of shot noise per photon.
 
         The excess does not depend on the dose where the fit does: at 1e9 photons an excellent object still fits badly.
         """
-        index, watched, held = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
-        found, foreseen, photons = self._sums(index, watched, self._problem.watched[index])
-        top, bottom, _ = self._sums(index, held, self._problem.held[index])
+        index = self._seen.nonzero()[:, 0]
+        found, foreseen, photons = self._sums(index, self._watched[index], self._problem.watched[index])
+        top, bottom, _ = self._sums(index, self._held[index], self._problem.held[index])
         nan = float("nan")
         return {
             "fit": found / foreseen if foreseen > 0 else nan,
@@ -312,10 +316,10 @@ def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:
 
 def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) -> dict[str, float]:
     """The fit and the excess (see :class:`FitMeter`) over every fitted pixel, and the fit over the held-out ones."""
+    meter = FitMeter(problem)
 
-    def part(some_batches: Sequence[NDArray[np.int64]]) -> tuple[FitMeter, NDArray[np.float64]]:
+    def part(some_batches: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
         sums = np.zeros(3)
-        meter = FitMeter(problem)
         for some in some_batches:
             beams = illuminate(problem, image, probe, some)
             _, expected = detect(problem, beams.exit_waves())
@@ -324,14 +328,10 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
             silence(problem, some, fitted)
             counts = problem.counts[beams.rows]
             sums += (*fit_sums(counts, expected, fitted > 0), float((counts * fitted).sum(dtype=torch.float64)))
-        return meter, sums
+        return sums
 
-    total, sums = FitMeter(problem), np.zeros(3)
-    for meter, more in share_out(problem, part, in_order(len(problem), batch)):
-        total.merge(meter)
-        sums += more
-    found, foreseen, photons = sums.tolist()
-    return {**total.values(), "fit": found / max(foreseen, 1e-30), "excess": (found - foreseen) / max(photons, 1.0)}
+    found, foreseen, photons = sum(share_out(problem, part, in_order(len(problem), batch)), np.zeros(3)).tolist()
+    return {**meter.values(), "fit": found / max(foreseen, 1e-30), "excess": (found - foreseen) / max(photons, 1.0)}
 
 
 def share_out(problem: Problem, work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:

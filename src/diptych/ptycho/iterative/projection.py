@@ -71,16 +71,15 @@ class Projections:
 
     def epoch(self) -> dict[str, float]:
         """One cycle: project all exit waves, then take object and probe from them. The fit is that of the object before the cycle."""
-        total = FitMeter(self.problem)
-        for meter in share_out(self.problem, self._project_on_amplitudes, self._batches()):
-            total.merge(meter)
+        meter = FitMeter(self.problem)
+        share_out(self.problem, lambda some: self._project_on_amplitudes(some, meter), self._batches())
         self._epochs += 1
         self._project_on_overlap()
-        return total.values()
+        return meter.values()
 
-    def _project_on_amplitudes(self, batches: Sequence[NDArray[np.int64]]) -> FitMeter:
+    def _project_on_amplitudes(self, batches: Sequence[NDArray[np.int64]], meter: FitMeter) -> None:
         """Update the exit waves of some batches."""
-        meter, beta = FitMeter(self.problem), self.settings.beta
+        beta = self.settings.beta
         for beams in self._beams(batches):
             overlap = beams.exit_waves()
             meter.add(beams.batch, detect(self.problem, overlap)[1])
@@ -91,7 +90,6 @@ class Projections:
             weights = counts.div(found.clamp(min=1e-12)).sqrt_().sub_(1)
             reflected += undetect(self.problem, beams.batch, field, weights)
             psi.add_(reflected).mul_(beta).add_(overlap, alpha=1 - 2 * beta)
-        return meter
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to go on exactly."""
