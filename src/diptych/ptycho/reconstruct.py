@@ -310,7 +310,7 @@ def _sweep_batch(problem: Problem) -> int:
     """Patterns per step where the batch is a matter of memory and cache alone."""
     if problem.device.type == "cuda":
         return max(1, 2**26 // problem.size**2)
-    return int(np.clip(2**17 // problem.size**2, 16, 256))
+    return int(np.clip(2**17 // problem.size**2, 8, 256))
 
 
 def _make_engine(
