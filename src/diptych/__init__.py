@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from diptych.ptycho.check import check
     from diptych.ptycho.datasets import fetch
     from diptych.ptycho.evaluate import evaluate
+    from diptych.ptycho.evaluate.compare import compare
     from diptych.ptycho.io import load, save
     from diptych.ptycho.reconstruct import reconstruct
     from diptych.ptycho.scan import Canvas, Geometry, Reconstruction, Scan
@@ -37,6 +38,7 @@ _HOMES = {
     "Reconstruction": "diptych.ptycho.scan",
     "Scan": "diptych.ptycho.scan",
     "check": "diptych.ptycho.check",
+    "compare": "diptych.ptycho.evaluate.compare",
     "evaluate": "diptych.ptycho.evaluate",
     "fetch": "diptych.ptycho.datasets",
     "load": "diptych.ptycho.io",
@@ -54,6 +56,7 @@ __all__ = [
     "Scan",
     "UnavailableError",
     "check",
+    "compare",
     "evaluate",
     "fetch",
     "load",

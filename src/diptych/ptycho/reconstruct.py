@@ -191,7 +191,7 @@ def _solve(
     import torch
 
     from diptych.ptycho.iterative.modes import orthogonal_modes, start_modes
-    from diptych.ptycho.iterative.problem import full_fit, intensity, prepare
+    from diptych.ptycho.iterative.problem import full_fit, intensity, prepare, sweep_batch
     from diptych.ptycho.iterative.run import Run, load_checkpoint, run_engine
 
     keep_scale = scan.probe_calibrated and options.probe in ("refine", "fixed")
@@ -209,10 +209,9 @@ def _solve(
     if options.modes is not None:
         probe = start_modes(probe, options.modes)
     probe = probe * (problem.power / intensity(probe).sum()).sqrt()
-    image = _starting_image(problem, scan, options)
     name = "ml" if options.engine == "auto" else options.engine
     rng = np.random.default_rng([options.seed, 2])
-    engine = _make_engine(name, problem, image, probe, options, rng, progress)
+    engine = _make_engine(name, problem, _starting_image(problem, scan, options), probe, options, rng, progress)
     identity = {} if checkpoint is None else _identity(scan, start, options, execution)
     run = Run()
     if resume and checkpoint is not None and checkpoint.exists():
@@ -232,7 +231,7 @@ def _solve(
     image, probe = run.best
     # The free scale between object and probe is fixed by the gauge: the probe carries the photons.
     scale = (problem.power / intensity(probe).sum()).sqrt()
-    final = full_fit(problem, image, probe, _sweep_batch(problem))
+    final = full_fit(problem, image, probe, sweep_batch(problem))
     probe = orthogonal_modes(probe * scale) if options.probe != "fixed" else probe
     image = image / scale if options.probe != "fixed" else image
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
@@ -306,13 +305,6 @@ def _starting_image(problem: Problem, scan: Scan, options: ReconstructionOptions
     return image
 
 
-def _sweep_batch(problem: Problem) -> int:
-    """Patterns per step where the batch is a matter of memory and cache alone."""
-    if problem.device.type == "cuda":
-        return max(1, 2**26 // problem.size**2)
-    return int(np.clip(2**17 // problem.size**2, 8, 256))
-
-
 def _make_engine(
     name: str,
     problem: Problem,
@@ -325,6 +317,7 @@ def _make_engine(
     """The engine with the settings that suit this scan, as far as the options leave them open."""
     from diptych.ptycho.iterative.likelihood import LikelihoodSettings
     from diptych.ptycho.iterative.pie import Pie, PieSettings
+    from diptych.ptycho.iterative.problem import sweep_batch
     from diptych.ptycho.iterative.projection import Projections, ProjectionSettings
     from diptych.ptycho.iterative.staged import StagedLikelihood
 
@@ -332,7 +325,7 @@ def _make_engine(
         return default if value is None else value
 
     poisson, refine = options.likelihood != "amplitude", options.probe != "fixed"
-    sweep = chosen(options.batch, _sweep_batch(problem))
+    sweep = chosen(options.batch, sweep_batch(problem))
     if name in ("dm", "raar"):
         _announce_memory(name, problem, len(probe), progress)
         beta = 1.0 if name == "dm" else chosen(options.step, 0.9)

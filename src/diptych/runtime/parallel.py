@@ -24,7 +24,7 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = ThreadPoolExecutor(count - 1) if count > 1 else None
+        self._pool = ThreadPoolExecutor(count - 1, initializer=_one_torch_thread) if count > 1 else None
 
     def map(self, work: Callable[[Item], Result], parts: Sequence[Item]) -> list[Result]:
         """``[work(part) for part in parts]``, at the same time; returns, or raises, when all parts have ended."""
@@ -41,6 +41,13 @@ class Workers:
         """Wait for work under way and end the threads."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+
+def _one_torch_thread() -> None:
+    """In a thread of its own: an FFT that came first there would take all cores."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @contextmanager

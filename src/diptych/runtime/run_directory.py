@@ -24,7 +24,10 @@ from diptych.runtime.provenance import utc_now
 Status = Literal["running", "done", "interrupted", "failed"]
 
 MARK = "provenance.json"
-FILES = (MARK, "options.yaml", "log.txt", "metrics.csv", "checkpoint.npz", "result.h5", "summary.json", "result.png", "scan.png", "frc.png")
+FILES = (
+    *(MARK, "options.yaml", "log.txt", "metrics.csv", "checkpoint.npz", "result.h5", "summary.json", "result.png", "scan.png", "frc.png"),
+    *("comparison.csv", "comparison.json", "frc.csv", "aligned.npz", "comparison.png"),
+)
 """The files a run may leave; ``--overwrite`` removes these and nothing else."""
 
 

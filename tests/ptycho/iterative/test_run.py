@@ -31,6 +31,9 @@ class Walk:
         row = {"fit": value / 2, "held_out_fit": value, "drawn": self.drawn}
         return row if self.stages is None else {**row, "stage": self.stages[self.done - 1]}
 
+    def snapshot(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.image, self.probe
+
     def state(self) -> dict[str, torch.Tensor]:
         return {"image": self.image, "done": torch.tensor(self.done)}
 

@@ -59,7 +59,7 @@ def test_the_better_of_two_starts_goes_on(make_case: Any, monkeypatch: pytest.Mo
         stages_of(engine, 5)
         mark = torch.full_like(case.image, 0.5), case.probe * 0.9
         engine._enter("second start", Pie(case.problem, engine.image, engine.probe, PieSettings(batch=4), np.random.default_rng(1)))
-        engine._first_start = (*mark, first_fit)
+        engine._trapped = (*mark, first_fit)
         while engine._stage == 2:
             engine.epoch()
             assert torch.equal(engine.image, mark[0]) is takes_first

@@ -61,7 +61,9 @@ def evaluate(
     subject = _subject(result)
     reference, positions = _reference(truth)
     image = subject if isinstance(subject, Canvas) else subject.object
-    positions = positions if isinstance(subject, Canvas) else subject.positions
+    if isinstance(subject, Reconstruction) and len(subject.positions):
+        # Results of other programs may come without positions.
+        positions = subject.positions
     _same_pixels(image, reference)
     box = scanned_box(positions) if options.crop == "scan" and positions is not None else None
     gauge, why = resolve_gauge(options.gauge, subject)

@@ -70,7 +70,8 @@ class MaximumLikelihood:
 
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
         self.problem, self.settings = problem, settings
-        self.image, self.probe = image.clone(), probe.clone()
+        # No step writes to them: each makes new ones.
+        self.image, self.probe = image, probe
         self._moves: deque[tuple[Pair, Pair]] = deque(maxlen=settings.history)
         self._scale = self._preconditioner()
         self.loss, self._gradient, self._fit = self._evaluate([self.image, self.probe])
@@ -87,6 +88,10 @@ class MaximumLikelihood:
         if len(self._gains) == self._gains.maxlen and sum(self._gains) / len(self._gains) < limit:
             return f"ten steps gained less than {limit:.2g} nats each for {unknowns} unknowns"
         return ""
+
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Object and probe as they stand; no later epoch writes to these tensors."""
+        return self.image, self.probe
 
     def epoch(self) -> dict[str, float]:
         """One L-BFGS step, shortened until it lowers the loss; every try is a pass over the scan."""
@@ -109,7 +114,7 @@ class MaximumLikelihood:
             self._scale = self._preconditioner()
             return self._report()
         move = [d.mul_(step) for d in direction]
-        bend = [a - b for a, b in zip(gradient, self._gradient, strict=True)]
+        bend = [old.neg_().add_(new) for old, new in zip(self._gradient, gradient, strict=True)]
         if _dot(move, bend) > 0:
             self._moves.append((move, bend))
         self._failures = 0
@@ -207,7 +212,7 @@ class MaximumLikelihood:
             meter.add(batch, expected)
             terms, weights = self._terms(expected, problem.counts[beams.rows])
             silence(problem, batch, terms)
-            loss += float(terms.sum(dtype=torch.float64))
+            loss += float(terms.sum(-1).sum(dtype=torch.float64))
             change = undetect(problem, batch, field, weights)
             add_object_part(problem, beams, change, in_object)
             if self.settings.refine_probe:
@@ -215,14 +220,18 @@ class MaximumLikelihood:
         return loss, [in_object, in_probe]
 
     def _terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each pixel (half its deviance, so that nothing large cancels), and 1 - k / lambda or its amplitude counterpart."""
+        """Loss of each pixel (half its deviance, so that nothing large cancels), and 1 - k / lambda or its amplitude counterpart.
+
+        Overwrites ``expected``.
+        """
         if not self.settings.poisson:
             amplitude, measured = expected.clamp(min=1e-12).sqrt(), counts.sqrt()
             difference = amplitude - measured
             return 2 * difference.square(), 2 * difference / amplitude
-        foreseen, known = expected + self.settings.dark, counts.clamp(min=1e-6)
-        excess = (foreseen - known).div_(known)
-        return excess.sub_(torch.log1p(excess)).mul_(known), counts.div(foreseen).neg_().add_(1)
+        foreseen, known = expected.add_(self.settings.dark), counts.clamp(min=1e-6)
+        weights = counts.div(foreseen).neg_().add_(1)
+        excess = foreseen.sub_(known).div_(known)
+        return excess.sub_(torch.log1p(excess)).mul_(known), weights
 
 
 def _dot(a: Pair, b: Pair) -> float:

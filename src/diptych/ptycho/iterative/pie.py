@@ -20,6 +20,8 @@ from diptych.ptycho.iterative.problem import (
     illuminate,
     intensity,
     probe_part,
+    scale,
+    sweep_batch,
     undetect,
 )
 from diptych.ptycho.physics.patches import scatter_add
@@ -83,6 +85,10 @@ class Pie:
         """Always empty: the held-out fit decides."""
         return ""
 
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Object and probe as they stand; no later epoch writes to these tensors."""
+        return self.image.clone(), self.probe.clone()
+
     def epoch(self) -> dict[str, float]:
         """One pass over the scan; the fit as it was before each update."""
         meter = FitMeter(self.problem)
@@ -103,7 +109,7 @@ class Pie:
             for total, more in zip(sums, part, strict=True):
                 total.add_(more)
         rise, lit = sums[:2]
-        self.image.add_(rise.mul_(lit.mul_(1 - self.settings.alpha).add_(alpha * light.max()).reciprocal_()))
+        self.image.add_(scale(rise, lit.mul_(1 - self.settings.alpha).add_(alpha * light.max()).reciprocal_()))
         if self.settings.refine_probe:
             turn, seen = sums[2:]
             self.probe.add_(turn.div_(seen * (1 - self.settings.alpha) + alpha * seen.max()))
@@ -116,25 +122,30 @@ class Pie:
         Sums of conj(P) change and |P|^2 on the canvas, in ``canvases``, and (when the probe is refined) of conj(O) change and |O|^2.
         """
         problem = self.problem
-        beams = illuminate(problem, self.image, self.probe, batch)
-        field, expected = detect(problem, beams.exit_waves())
-        meter.add(batch, expected)
-        change = undetect(problem, batch, field, self._weights(expected, batch))
         rise, lit = canvases[0].zero_(), canvases[1].zero_()
-        add_object_part(problem, beams, change, rise)
+        turn, seen = torch.zeros_like(self.probe), torch.zeros_like(light)
         scatter_add(lit, problem.corners[batch], light.expand(len(batch), -1, -1))
-        if not self.settings.refine_probe:
-            return rise, lit
-        seen = (beams.patches * beams.patches.conj()).real.sum(0)
-        return rise, lit, probe_part(beams, change), seen
+        for some in np.array_split(batch, -(-len(batch) // sweep_batch(problem))):
+            beams = illuminate(problem, self.image, self.probe, some)
+            field, expected = detect(problem, beams.exit_waves())
+            meter.add(some, expected)
+            change = undetect(problem, some, field, self._weights(expected, some))
+            add_object_part(problem, beams, change, rise)
+            if self.settings.refine_probe:
+                turn += probe_part(beams, change)
+                seen += torch.view_as_real(beams.patches).square().sum(0).sum(-1)
+        return (rise, lit, turn, seen) if self.settings.refine_probe else (rise, lit)
 
     def _weights(self, expected: Tensor, batch: NDArray[np.int64]) -> Tensor:
-        """Relative change asked of each amplitude: that of the Poisson likelihood by Fisher scoring, or the amplitude projection."""
-        counts = self.problem.counts[torch.from_numpy(batch).to(self.problem.device)]
+        """Relative change asked of each amplitude: that of the Poisson likelihood by Fisher scoring, or the amplitude projection.
+
+        Overwrites ``expected``.
+        """
+        counts = self.problem.counts.index_select(0, torch.from_numpy(batch).to(self.problem.device))
         if self.settings.poisson:
-            ratio = counts.add_(DARK_COUNTS).div_(expected + DARK_COUNTS).sub_(1).clamp_(max=LARGEST_RATIO)
+            ratio = counts.add_(DARK_COUNTS).div_(expected.add_(DARK_COUNTS)).sub_(1).clamp_(max=LARGEST_RATIO)
             return ratio.mul_(0.5 * self.settings.step)
-        return counts.div_(expected.clamp(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
+        return counts.div_(expected.clamp_(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
 
     def _push(self) -> None:
         """Momentum: go on along the way covered since the last push, as mPIE does."""

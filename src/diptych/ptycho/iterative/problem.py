@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diptych.ptycho.physics.diffraction import AXES, shift_ramps
 from diptych.ptycho.physics.likelihood import fit_sums
-from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split
+from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split, windows
 from diptych.runtime.parallel import Workers, split_evenly
 
 if TYPE_CHECKING:
@@ -167,7 +167,11 @@ def photons_through(counts: Tensor, background: Tensor | None, invalid: Tensor |
 
 def pattern_totals(counts: Tensor) -> Tensor:
     """Sum of each pattern (M,) in double precision; in chunks, because torch would cast all counts first."""
-    return torch.cat([counts[i : i + 64].sum((1, 2), dtype=torch.float64) for i in range(0, len(counts), 64)])
+    # In one piece: small results kept between large passing ones would break up the heap.
+    totals = torch.empty(len(counts), dtype=torch.float64, device=counts.device)
+    for i in range(0, len(counts), 64):
+        totals[i : i + 64] = counts[i : i + 64].sum(-1).sum(-1, dtype=torch.float64)
+    return totals
 
 
 def illuminate(problem: Problem, image: Tensor, probe: Tensor, batch: NDArray[np.int64]) -> Beams:
@@ -199,10 +203,8 @@ def _probes(problem: Problem, probe: Tensor, batch: NDArray[np.int64]) -> tuple[
 def detect(problem: Problem, waves: Tensor) -> tuple[Tensor, Tensor]:
     """Far field (B, P, N, N) of exit waves, and the counts expected from it (B, N, N); both corner-centred."""
     field = torch.fft.fft2(waves, norm="ortho")
-    expected = (field * field.conj()).real
-    # The real part of a product lies strided in memory, which would slow all that follows.
-    expected = expected[:, 0].contiguous() if field.shape[1] == 1 else expected.sum(1)
-    return field, expected if problem.background is None else expected + problem.background
+    expected = intensity(field)
+    return field, expected if problem.background is None else expected.add_(problem.background)
 
 
 def undetect(problem: Problem, batch: NDArray[np.int64], field: Tensor, weights: Tensor) -> Tensor:
@@ -211,7 +213,7 @@ def undetect(problem: Problem, batch: NDArray[np.int64], field: Tensor, weights:
     Masked and held-out pixels get no weight: the model's value stands there.
     """
     silence(problem, batch, weights)
-    field.mul_(weights[:, None])
+    scale(field, weights[:, None])
     change: Tensor = torch.fft.ifft2(field, norm="ortho")
     return change
 
@@ -227,16 +229,26 @@ def silence(problem: Problem, batch: NDArray[np.int64], weights: Tensor) -> None
 
 def add_object_part(problem: Problem, beams: Beams, change: Tensor, canvas: Tensor) -> None:
     """Add the adjoint of the forward model in the object, sum over modes of conj(P) change, to ``canvas`` in place."""
-    part = change * beams.probes.conj()
-    scatter_add(canvas, problem.corners[beams.batch], part[:, 0] if part.shape[1] == 1 else part.sum(1))
+    corners, probes = problem.corners[beams.batch], beams.probes.conj_physical()
+    if canvas.device.type != "cpu":
+        scatter_add(canvas, corners, (change * probes).sum(1))
+        return
+    target = windows(canvas, corners, problem.size)
+    for mode, probe in zip(change.unbind(1), probes.unbind(1), strict=True):
+        one_each = list(probe.unbind()) if len(probe) == len(target) else [probe[0]] * len(target)
+        torch._foreach_addcmul_(target, list(mode.unbind()), one_each)
 
 
 def probe_part(beams: Beams, change: Tensor) -> Tensor:
-    """The adjoint of the forward model in the probe (P, N, N): sum over patterns of conj(O) change, each shifted back."""
-    part = change * beams.patches.conj()[:, None]
+    """The adjoint of the forward model in the probe (P, N, N): sum over patterns of conj(O) change, each shifted back.
+
+    Overwrites ``change``.
+    """
+    # All of it conjugate, but for the sum: conj(O) would cost a pass and the memory of the patches.
+    part = change.conj_physical_().mul_(beams.patches[:, None])
     if beams.ramps is None:
-        return part.sum(0)
-    summed: Tensor = torch.fft.ifft2((torch.fft.fft2(part) * beams.ramps.conj()[:, None]).sum(0))
+        return part.sum(0).conj_physical_()
+    summed: Tensor = torch.fft.fft2(torch.fft.ifft2(part).mul_(beams.ramps[:, None]).sum(0)).conj_physical_()
     return summed
 
 
@@ -252,7 +264,7 @@ def illumination(problem: Problem, probe: Tensor) -> Tensor:
 def transparency(problem: Problem, image: Tensor) -> Tensor:
     """Sum over patterns of |O|^2 in the window, (N, N) real."""
     total = torch.zeros((problem.size, problem.size), dtype=problem.counts.dtype, device=problem.device)
-    squared = (image * image.conj()).real.contiguous()
+    squared = intensity(image[None])
     for start in range(0, len(problem), 256):
         total += gather(squared, problem.corners[start : start + 256], problem.size).sum(0)
     return total
@@ -260,7 +272,23 @@ def transparency(problem: Problem, image: Tensor) -> Tensor:
 
 def intensity(probe: Tensor) -> Tensor:
     """Sum over modes of |P|^2, (..., N, N) real from (..., P, N, N)."""
-    return (probe * probe.conj()).real.sum(-3)
+    if probe.device.type == "cpu":
+        # NumPy takes moduli several times faster than torch, which has no vector code for them.
+        modulus = np.abs(probe.resolve_conj().numpy())
+        squared = torch.from_numpy(np.square(modulus, out=modulus))
+    else:
+        squared = probe.real.square() + probe.imag.square()
+    return squared.squeeze(-3) if probe.shape[-3] == 1 else squared.sum(-3)
+
+
+def scale(wave: Tensor, weights: Tensor) -> Tensor:
+    """Multiply a complex tensor by a real one, in place."""
+    if wave.device.type != "cpu":
+        return wave.mul_(weights)
+    # torch would make a complex copy of the weights first; NumPy does so piece by piece.
+    target = wave.numpy()
+    np.multiply(target, weights.numpy(), out=target)
+    return wave
 
 
 class FitMeter:
@@ -332,6 +360,13 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
 
     found, foreseen, photons = sum(share_out(problem, part, in_order(len(problem), batch)), np.zeros(3)).tolist()
     return {**meter.values(), "fit": found / max(foreseen, 1e-30), "excess": (found - foreseen) / max(photons, 1.0)}
+
+
+def sweep_batch(problem: Problem) -> int:
+    """Patterns per step where that is a matter of memory and cache alone."""
+    if problem.device.type == "cuda":
+        return max(1, 2**26 // problem.size**2)
+    return int(np.clip(2**17 // problem.size**2, 8, 256))
 
 
 def share_out(problem: Problem, work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:

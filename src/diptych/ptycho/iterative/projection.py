@@ -69,6 +69,10 @@ class Projections:
         """Always empty: the held-out fit decides."""
         return ""
 
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Object and probe as they stand; no later epoch writes to these tensors."""
+        return self.image, self.probe
+
     def epoch(self) -> dict[str, float]:
         """One cycle: project all exit waves, then take object and probe from them. The fit is that of the object before the cycle."""
         meter = FitMeter(self.problem)

@@ -52,6 +52,9 @@ class Engine(Protocol):
     def settled(self) -> str:
         """Why nothing more is to be gained, or an empty string."""
 
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Object and probe as they stand; no later epoch writes to these tensors."""
+
     def epoch(self) -> dict[str, float]:
         """One pass over the scan; returns at least ``fit`` and ``held_out_fit``."""
 
@@ -126,7 +129,7 @@ def run_engine(
             judged = _judged(run.history)
             # In the opening stage of a staged engine nothing is judged: the next stage starts from its last state.
             if not judged or rule.keeps(*judged[-1]):
-                run.best, run.best_epoch = (engine.image.clone(), engine.probe.clone()), run.epochs
+                run.best, run.best_epoch = engine.snapshot(), run.epochs
             if progress is not None:
                 progress(Progress(stage, run.epochs, epochs or engine.most_epochs, report))
             if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_SECONDS:
@@ -140,7 +143,7 @@ def run_engine(
     except KeyboardInterrupt:
         run.interrupted, run.reason = True, f"interrupted after {run.epochs} epochs"
     if run.best is None:
-        run.best, run.best_epoch = (engine.image.clone(), engine.probe.clone()), run.epochs
+        run.best, run.best_epoch = engine.snapshot(), run.epochs
     if checkpoint is not None and whole:
         save_checkpoint(checkpoint, engine, run, rng, identity or {})
     return run

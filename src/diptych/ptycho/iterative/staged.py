@@ -64,8 +64,8 @@ class StagedLikelihood:
         self, problem: Problem, image: Tensor, probe: Tensor, first: PieSettings, then: LikelihoodSettings, rng: np.random.Generator
     ) -> None:
         self._problem, self._first, self._then, self._rng = problem, first, then, rng
-        self._start = image.clone()
-        self._first_start: tuple[Tensor, Tensor, float] = (self._start, probe, math.inf)
+        self._start = image
+        self._trapped: tuple[Tensor, Tensor, float] | None = None
         self._engine: Pie | Projections | MaximumLikelihood = Pie(problem, image, probe, first, rng)
         self._stage = 0
         self._rescued = 0
@@ -79,23 +79,28 @@ class StagedLikelihood:
     @property
     def image(self) -> Tensor:
         """The object as it stands, (H, W): that of the first start until a second one beats it."""
-        return self._first_start[0] if self._behind else self._engine.image
+        return self._engine.image if self._waiting is None else self._waiting[0]
 
     @property
     def probe(self) -> Tensor:
         """The probe modes as they stand, (P, N, N)."""
-        return self._first_start[1] if self._behind else self._engine.probe
+        return self._engine.probe if self._waiting is None else self._waiting[1]
 
     @property
-    def _behind(self) -> bool:
-        """Whether the second start has yet to beat the first."""
-        second = STAGES[self._stage] in ("rescue", "second start")
-        return second and not (self._fits and self._fits[-1] < self._first_start[2])
+    def _waiting(self) -> tuple[Tensor, Tensor] | None:
+        """The first start, trapped, as long as the second one has yet to beat it."""
+        if self._trapped is None or (self._fits and self._fits[-1] < self._trapped[2]):
+            return None
+        return self._trapped[:2]
 
     @property
     def settled(self) -> str:
         """Why nothing more is to be gained, or an empty string."""
         return self._engine.settled
+
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Object and probe as they stand; no later epoch writes to these tensors."""
+        return self._engine.snapshot() if self._waiting is None else self._waiting
 
     def epoch(self) -> dict[str, float]:
         """One pass over the scan; ``stage`` counts from 0 for the start to 3 for maximum likelihood."""
@@ -120,15 +125,21 @@ class StagedLikelihood:
     def _after_start(self, trapped: bool) -> None:
         if trapped and STAGES[self._stage] == "start":
             probe, fit = self._engine.probe.clone(), self._fits[-1]
-            self._first_start = (self._engine.image.clone(), probe, fit)
+            self._trapped = (self._engine.image, probe, fit)
             log.info("the stochastic start is trapped at a fit of %.2f: trying the difference map", fit)
             # From the first object again, but with the probe as PIE has refined it: even a trapped PIE mends the probe.
             self._enter("rescue", Projections(self._problem, self._start, probe, self._projection_settings()))
         else:
-            self._enter("likelihood", MaximumLikelihood(self._problem, self.image, self.probe, self._then))
+            self._finish(self.image, self.probe)
 
     def _projection_settings(self) -> ProjectionSettings:
         return ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)
+
+    def _finish(self, image: Tensor, probe: Tensor) -> None:
+        # What the stages before have kept goes before the last engine takes its own.
+        del self._engine, self._start
+        self._trapped = None
+        self._enter("likelihood", MaximumLikelihood(self._problem, image, probe, self._then))
 
     def _enter(self, stage: str, engine: Pie | Projections | MaximumLikelihood) -> None:
         self._engine, self._stage, self._fits = engine, STAGES.index(stage), []
@@ -136,9 +147,10 @@ class StagedLikelihood:
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to go on exactly."""
         mine = {"stage": torch.tensor(self._stage), "fits": torch.tensor(self._fits, dtype=torch.float64)}
-        image, probe, fit = self._first_start
         mine["rescued"] = torch.tensor(self._rescued)
-        mine |= {"first_image": image, "first_probe": probe, "first_fit": torch.tensor(fit, dtype=torch.float64)}
+        if self._trapped is not None:
+            image, probe, fit = self._trapped
+            mine |= {"trapped_image": image, "trapped_probe": probe, "trapped_fit": torch.tensor(fit, dtype=torch.float64)}
         return {**self._engine.state(), **mine}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -146,12 +158,13 @@ class StagedLikelihood:
         image, probe = state["image"], state["probe"]
         stage = STAGES[int(state["stage"])]
         if stage == "likelihood":
-            self._enter(stage, MaximumLikelihood(self._problem, image, probe, self._then))
+            self._finish(image, probe)
         elif stage == "rescue":
             self._enter(stage, Projections(self._problem, image, probe, self._projection_settings()))
         else:
             self._enter(stage, Pie(self._problem, image, probe, self._first, self._rng))
-        self._first_start = (state["first_image"], state["first_probe"], float(state["first_fit"]))
+        if STAGES[int(state["stage"])] in ("rescue", "second start"):
+            self._trapped = (state["trapped_image"], state["trapped_probe"], float(state["trapped_fit"]))
         self._rescued = int(state["rescued"])
         self._fits = state["fits"].tolist()
         self._engine.restore(state)

@@ -35,9 +35,16 @@ def amplitude_mae(counts: Tensor, expected: Tensor, mask: Tensor | None = None) 
 
 
 def deviance(counts: Tensor, expected: Tensor) -> Tensor:
-    """Poisson deviance 2 (k log(k / lambda) - k + lambda) of each pixel; 0 where k = lambda."""
+    """Poisson deviance 2 (k log(k / lambda) - k + lambda) of each pixel; 0 where k = lambda. Differentiable in ``expected``.
+
+    Near the answer its terms cancel to a part in k; by x = lambda / k - 1 it is 2 k (x - log(1 + x)), which loses nothing.
+    """
     expected = expected.clamp(min=LEAST_EXPECTED)
-    return 2 * (torch.xlogy(counts, counts / expected) - counts + expected)
+    some = counts > 0
+    k = torch.where(some, counts, 1.0)
+    x = (expected - k) / k
+    logarithm = torch.where(x > -0.5, torch.log1p(x.clamp(min=-0.5)), torch.log(expected / k))
+    return 2 * torch.where(some, k * (x - logarithm), expected)
 
 
 def expected_deviance(expected: Tensor) -> Tensor:

@@ -140,7 +140,13 @@ def merge(
 
 
 def gather(canvas: Tensor, corners: NDArray[np.int64], size: int) -> Tensor:
-    """Windows (B, size, size) whose pixel [0, 0] lies at array indices ``corners`` (B, 2). No bounds are checked."""
+    """Windows (B, size, size) whose pixel [0, 0] lies at array indices ``corners`` (B, 2). No bounds are checked.
+
+    Differentiable: the gradient is :func:`spread`, several times faster than that of an indexed read.
+    """
+    if torch.is_grad_enabled() and canvas.requires_grad:
+        windows: Tensor = _Gather.apply(canvas, corners, size)  # type: ignore[no-untyped-call]
+        return windows
     view = canvas.unfold(0, size, 1).unfold(1, size, 1)
     index = torch.from_numpy(corners).to(canvas.device)
     return view[index[:, 0], index[:, 1]]
@@ -150,16 +156,50 @@ def scatter_add(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> 
     """Add windows (B, N, N) to ``canvas`` at array indices ``corners`` (B, 2), in place. No bounds are checked."""
     size = patches.shape[-1]
     if canvas.device.type == "cpu":
-        # Slices of the shared memory: several times faster than any indexed add of torch on a CPU.
-        target, source = canvas.numpy(), patches.resolve_conj().resolve_neg().numpy()
-        for (y, x), patch in zip(corners.tolist(), source, strict=True):
-            target[y : y + size, x : x + size] += patch
+        # Slice by slice in one call: several times faster than any indexed add on a CPU, and Python's lock is free meanwhile.
+        torch._foreach_add_(windows(canvas, corners, size), list(patches.unbind()))
         return
     width = canvas.shape[1]
     corner = torch.from_numpy(corners[:, 0] * width + corners[:, 1]).to(canvas.device)
     inner = torch.arange(size, device=canvas.device)
     index = corner[:, None, None] + (inner[:, None] * width + inner)
     canvas.view(-1).index_add_(0, index.reshape(-1), patches.reshape(-1))
+
+
+def spread(patches: Tensor, corners: NDArray[np.int64], shape: tuple[int, int]) -> Tensor:
+    """A new canvas of ``shape`` with windows (B, N, N) added at ``corners`` (B, 2): the differentiable adjoint of :func:`gather`."""
+    canvas: Tensor = _Spread.apply(patches, corners, shape)  # type: ignore[no-untyped-call]
+    return canvas
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, canvas: Tensor, corners: NDArray[np.int64], size: int) -> Tensor:
+        ctx.corners, ctx.shape = corners, tuple(canvas.shape)
+        return gather(canvas, corners, size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return spread(gradients[0], ctx.corners, ctx.shape), None, None
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, patches: Tensor, corners: NDArray[np.int64], shape: tuple[int, int]) -> Tensor:
+        ctx.corners, ctx.size = corners, patches.shape[-1]
+        canvas = torch.zeros(shape, dtype=patches.dtype, device=patches.device)
+        scatter_add(canvas, corners, patches.detach())
+        return canvas
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gather(gradients[0], ctx.corners, ctx.size), None, None
+
+
+def windows(canvas: Tensor, corners: NDArray[np.int64], size: int) -> list[Tensor]:
+    """Views (size, size) of ``canvas`` at array indices ``corners`` (B, 2), to be written to one after the other. No bounds are checked."""
+    starts = canvas.storage_offset() + corners @ np.asarray(canvas.stride())
+    return [canvas.as_strided((size, size), canvas.stride(), start) for start in starts.tolist()]
 
 
 def _stencil(

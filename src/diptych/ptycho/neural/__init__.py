@@ -1,0 +1,1 @@
+"""Neural reconstruction: groups of neighbouring patterns in, patches of the object out."""
