@@ -62,7 +62,7 @@ class Cnn(nn.Module):
             inputs = torch.stack([patches.real - 1, patches.imag, added.real, added.imag, bright, amplitudes], 2)
             first, second = network(inputs.flatten(0, 1)).unflatten(0, counts.shape[:2]).float().unbind(2)
             if self.polar:
-                patches = patches * torch.exp(torch.complex(first.clamp(*LOG_LIMITS), second))
+                patches = patches * torch.polar(first.clamp(*LOG_LIMITS).exp(), second)
             else:
                 patches = patches + torch.complex(first, second)
         return patches

@@ -33,7 +33,8 @@ class NetworkOptions(Options):
         description="cnn: encoder-decoder passes. Between two, a group's members agree on their canvas and face the counts.",
     )
     output: Literal["real-imag", "amplitude-phase"] = Field(
-        "real-imag", description="What a pass adds: real and imaginary part, or factors on amplitude and phase. Neither bounds the object."
+        "amplitude-phase",
+        description="What a pass changes: amplitude (by a factor) and phase, or real and imaginary part. Neither bounds the object.",
     )
     decoder: Literal["shared", "two"] = Field("shared", description="One decoder for both output channels, or one for each.")
 

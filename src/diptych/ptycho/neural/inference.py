@@ -21,9 +21,9 @@ from diptych.ptycho.neural.beam import Beam
 from diptych.ptycho.neural.grouping import cover_groups
 from diptych.ptycho.neural.patterns import Patterns, ScanPatterns, pieces
 from diptych.ptycho.physics.diffraction import AXES
-from diptych.ptycho.physics.groups import illumination
+from diptych.ptycho.physics.groups import Layout, illumination
 from diptych.ptycho.physics.likelihood import fit_sums
-from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split
+from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split, spread
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.progress import Progress, ProgressCallback
 
@@ -31,8 +31,14 @@ if TYPE_CHECKING:
     from diptych.ptycho.neural.bundle import Model
     from diptych.ptycho.neural.diagnostics import PatchStatistics
 
-TURNS = 6
-"""Rounds in which the groups of a batch settle their phases with each other and with the canvas."""
+TURNS = 5
+"""Rounds in which some groups settle their phases with each other and with the canvas."""
+
+RIM = 16
+"""Groups settle their phases together when they are no more than this part of those that are placed."""
+
+DAMPED = 0.95
+"""Share of a group's agreement with itself that is left out of the settling."""
 
 UNSEEN = 1e-6
 """Canvas pixels with less than this fraction of the largest weight count as not seen, and are 1."""
@@ -42,11 +48,12 @@ Weights = Literal["probe", "uniform"]
 
 @dataclass(eq=False)
 class Mosaic:
-    """The canvas that patches are placed on: weighted sum, and sum of weights."""
+    """The canvas that patches are placed on: weighted sum, sum of weights, and how many groups lie there."""
 
     top: Tensor
     bottom: Tensor
     origin: tuple[int, int]
+    groups: int = 0
 
     @classmethod
     def around(cls, positions: NDArray[np.float64], size: int, device: torch.device) -> Mosaic:
@@ -55,29 +62,39 @@ class Mosaic:
         return cls(torch.zeros(shape, dtype=torch.complex64, device=device), torch.zeros(shape, device=device), origin)
 
     def add(self, patches: Tensor, weights: Tensor, positions: NDArray[np.float64], *, turn: bool) -> None:
-        """Place groups of patches (B, C, N, N), after turning each group's phase to what is there (``turn``)."""
-        size = patches.shape[-1]
-        corners = split(positions.reshape(-1, 2))[0] - np.asarray(self.origin) - size // 2
-        weighted = patches * weights
-        if turn:
-            weighted = weighted * self._turns(weighted, patches, corners)[:, None, None, None]
-        scatter_add(self.top, corners, weighted.flatten(0, 1))
-        scatter_add(self.bottom, corners, weights.flatten(0, 1))
+        """Place groups of patches (B, C, N, N), after turning each group's phase to what is there (``turn``).
 
-    def _turns(self, weighted: Tensor, patches: Tensor, corners: NDArray[np.int64]) -> Tensor:
-        """Unit factor (B,) of each group: the power method on the phases of the overlaps, within the batch and with the canvas."""
+        With ``turn`` few groups settle at a time, no more than a thin rim of what lies there already: many at once, with nothing
+        placed before them, would fall into domains that disagree.
+        """
         size = patches.shape[-1]
-        low, high = corners.min(0), corners.max(0) + size
-        view = self.top[low[0] : high[0], low[1] : high[1]]
-        inner = corners - low
-        factor = torch.ones(len(patches), dtype=patches.dtype, device=patches.device)
+        start = 0
+        while start < len(patches):
+            few = slice(start, start + max(1, self.groups // RIM) if turn else len(patches))
+            corners = split(positions[few].reshape(-1, 2))[0] - np.asarray(self.origin) - size // 2
+            weighted = patches[few] * weights[few]
+            if turn:
+                weighted = weighted * self._turns(weighted, corners, Layout.of(positions[few], size))[:, None, None, None]
+            scatter_add(self.top, corners, weighted.flatten(0, 1))
+            scatter_add(self.bottom, corners, weights[few].flatten(0, 1))
+            self.groups += len(weighted)
+            start = few.stop
+
+    def _turns(self, weighted: Tensor, corners: NDArray[np.int64], layout: Layout) -> Tensor:
+        """Unit factors (B,) that put the groups in phase, where they overlap, with the canvas and with each other."""
+        low, high = corners.min(0), corners.max(0) + layout.size
+        inner, shape = corners - low, (int(high[0] - low[0]), int(high[1] - low[1]))
+        before = self.top[low[0] : high[0], low[1] : high[1]]
+        # A group always agrees with itself, which would slow the settling down; what is left of that keeps pairs from swapping.
+        alone = spread(weighted.flatten(0, 1), layout.corners, layout.shape)
+        own = DAMPED * (weighted.conj() * gather(alone, layout.corners, layout.size).reshape(weighted.shape)).sum((1, 2, 3))
+        factor = torch.ones_like(own)
         for _ in range(TURNS):
-            local = view.clone()
-            scatter_add(local, inner, (weighted * factor[:, None, None, None]).flatten(0, 1))
-            there = gather(local, inner, size).reshape(patches.shape)
-            product = (weighted.conj() * there).sum((1, 2, 3))
-            factor = product / product.abs().clamp(min=torch.finfo(product.abs().dtype).tiny)
-            factor = torch.where(product == 0, torch.ones_like(factor), factor)
+            local = before + spread((weighted * factor[:, None, None, None]).flatten(0, 1), inner, shape)
+            there = gather(local, inner, layout.size).reshape(weighted.shape)
+            product = (weighted.conj() * there).sum((1, 2, 3)) - own * factor
+            size = product.abs()
+            factor = torch.where(size > 0, product / size.clamp(min=torch.finfo(size.dtype).tiny), factor)
         return factor
 
     def image(self) -> Tensor:

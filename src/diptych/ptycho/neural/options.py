@@ -37,7 +37,7 @@ class TrainingOptions(NetworkOptions):
     jitter: float = Field(0.0, ge=0, le=10, description="Standard deviation of random displacements of the positions in training, px.")
 
     epochs: int = Field(30, ge=1, description="Passes over the groups.")
-    batch: int = Field(64, ge=1, description="Patterns per update; a group of C counts as C.")
+    batch: int = Field(32, ge=1, description="Patterns per update; a group of C counts as C.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     schedule: Literal["cosine", "constant", "exponential", "plateau"] = Field(
         "cosine",

@@ -1,0 +1,172 @@
+"""Networks with and without labels: what physics and overlap are worth, and which likelihood at which dose.
+
+Simulated scans of ``lines`` objects, N = 64, 1,024 patterns to train on and another object to judge by, three seeds. Every training is
+a process of its own; finished ones are kept in the JSON file, so that a run that was cut goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from diptych.runtime import provenance
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "network.md"
+
+ARMS: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "labels": ("labels, one pattern (PtychoNN-like)", 1e9, {"supervision": "labels", "gridsize": 1}),
+    "g1": ("physics, one pattern", 1e9, {"gridsize": 1}),
+    "g2": ("physics, groups of four", 1e9, {}),
+    "g2-mae": ("physics, groups of four, amplitude MAE", 1e9, {"loss": "mae"}),
+    "low-poisson": ("physics, groups of four, Poisson", 1e4, {}),
+    "low-mae": ("physics, groups of four, amplitude MAE", 1e4, {"loss": "mae"}),
+}
+"""Title, photons per pattern, and options besides the defaults."""
+
+UNTIL_IT_STOPS_FALLING = {"epochs": 200, "schedule": "plateau", "patience": 12}
+"""The baseline trains until its validation error stops falling; the others have the epochs of ``--epochs``."""
+
+METRICS = {"complex_error": "err", "amplitude_mae": "amplitude MAE", "phase_mae": "phase MAE, rad", "frc50": "FRC 0.5, of Nyquist"}
+
+SCAN = {"object": "lines", "size": 64, "step": 8.0}
+TRAIN, TEST = 1024, 400
+
+
+def main() -> None:
+    """Train what is missing, print the tables, write the page on request."""
+    arguments = parse()
+    if arguments.one:
+        name, seed = arguments.one
+        print(json.dumps(measure(name, int(seed), arguments.epochs, arguments.threads, arguments.precision)))
+        return
+    found: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"runs": {}}
+    wanted = [(name, seed) for seed in arguments.seeds for name in arguments.arms if f"{name}/{seed}" not in found["runs"]]
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for key, outcome in pool.map(lambda job: in_process(arguments, *job), wanted):
+            found["runs"][key] = outcome
+            found["conditions"] = conditions(arguments)
+            arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            print(f"{key}: {', '.join(f'{title} {outcome[metric]:.4f}' for metric, title in METRICS.items())}", file=sys.stderr)
+    text = report(found)
+    print(text)
+    if arguments.write:
+        import tables
+
+        tables.write(PAGE, text)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--arms", nargs="+", choices=tuple(ARMS), default=tuple(ARMS))
+    add("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    add("--epochs", type=int, default=12, help="epochs of the arms without labels (an epoch of groups shows every pattern four times)")
+    add("--jobs", type=int, default=2, help="trainings at the same time")
+    add("--threads", type=int, default=1, help="CPU threads of each training")
+    add("--precision", default="bf16-mixed", help="arithmetic of the convolutions")
+    add("--json", type=Path, default=HERE / "results" / "neural.json", help="measured so far; delete it to measure anew")
+    add("--write", action="store_true", help=f"renew the tables in {PAGE.relative_to(HERE.parent)}")
+    add("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def in_process(arguments: argparse.Namespace, name: str, seed: int) -> tuple[str, dict[str, Any]]:
+    """One training in a process of its own."""
+    settings = ["--epochs", arguments.epochs, "--threads", arguments.threads, "--precision", arguments.precision, "--one", name, seed]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
+    done = subprocess.run([sys.executable, __file__, *map(str, settings)], stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return f"{name}/{seed}", json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(name: str, seed: int, epochs: int, threads: int, precision: str) -> dict[str, Any]:
+    """Train on one object, reconstruct another, and judge: global scale, phase, ramp and shift removed for every arm alike."""
+    import diptych
+    from diptych.ptycho.neural.options import TrainerOptions
+    from diptych.runtime.device import ExecutionOptions
+
+    _, dose, options = ARMS[name]
+    train = diptych.simulate(**SCAN, patterns=TRAIN, dose=dose, seed=seed)
+    test = diptych.simulate(**SCAN, patterns=TEST, dose=dose, seed=seed + 100)
+    options = {"epochs": epochs, "seed": seed, **(UNTIL_IT_STOPS_FALLING if name == "labels" else {}), **options}
+    began = time.perf_counter()
+    trainer = TrainerOptions(device="cpu", threads=threads, precision=precision, pictures=False, logger="none")
+    model = diptych.train([train], trainer=trainer, **options)
+    seconds = time.perf_counter() - began
+    result = model.reconstruct(test, execution=ExecutionOptions(device="cpu", threads=threads))
+    judged = diptych.evaluate(result, test.truth, gauge="full")
+    told = {key: model.statistics.get(key) for key in ("epochs", "best_epoch")}
+    speed = {"patterns_per_second": result.provenance["patterns_per_second"], "seconds": seconds}
+    return {**{metric: judged[metric] for metric in METRICS}, **told, **speed, "fit": result.provenance["fit"]}
+
+
+def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where and how it was measured."""
+    return {
+        "date": provenance.utc_now(),
+        "commit": provenance.commit(),
+        "epochs": arguments.epochs,
+        "threads": arguments.threads,
+        "jobs": arguments.jobs,
+        "precision": arguments.precision,
+        "versions": provenance.versions(),
+    }
+
+
+def report(found: dict[str, Any]) -> str:
+    """Conditions, one row per arm and seed, and the two questions answered."""
+    told = found["conditions"]
+    lines = [
+        f"{told['date']}, commit {told['commit'] or 'unknown'}; {told['jobs']} trainings at a time with {told['threads']} CPU thread each, "
+        f"{told['precision']}; torch {told['versions']['torch']}.",
+        "",
+        "| arm | photons | seed | " + " | ".join(METRICS.values()) + " | epochs | minutes |",
+        "|" + " --- |" * (len(METRICS) + 5),
+    ]
+    for name, (title, dose, _) in ARMS.items():
+        for key, run in found["runs"].items():
+            arm, _, seed = key.partition("/")
+            if arm == name:
+                cells = " | ".join(f"{run[metric]:.4f}" for metric in METRICS)
+                lines.append(f"| {title} | {dose:.0e} | {seed} | {cells} | {run['epochs']} | {run['seconds'] / 60:.1f} |")
+    return "\n".join([*lines, "", *answers(found["runs"])]) + "\n"
+
+
+def answers(runs: dict[str, Any]) -> list[str]:
+    """What the table says, where its rows are there."""
+
+    def column(arm: str, metric: str) -> list[float]:
+        return [run[metric] for key, run in sorted(runs.items()) if key.partition("/")[0] == arm]
+
+    said = []
+    for other in ("labels", "g1"):
+        ours = {metric: column("g2", metric) for metric in METRICS}
+        theirs = {metric: column(other, metric) for metric in METRICS}
+        if len(ours["frc50"]) == len(theirs["frc50"]) > 0:
+            better = {
+                title: sum((a > b) if metric == "frc50" else (a < b) for a, b in zip(ours[metric], theirs[metric], strict=True))
+                for metric, title in METRICS.items()
+            }
+            wins = ", ".join(f"{title} {count} of {len(ours['frc50'])}" for title, count in better.items())
+            said.append(f"* Groups of four without labels beat {ARMS[other][0]}: {wins} seeds.")
+    for poisson, mae, dose in (("low-poisson", "low-mae", "1e4"), ("g2", "g2-mae", "1e9")):
+        a, b = column(poisson, "phase_mae"), column(mae, "phase_mae")
+        if a and b:
+            spread = max(max(a) - min(a), max(b) - min(b))
+            means = f"Poisson {mean(a):.4f} rad, amplitude MAE {mean(b):.4f} rad (ratio {mean(a) / mean(b):.2f})"
+            said.append(f"* Phase MAE at {dose} photons: {means}; spread between seeds {spread:.4f}.")
+    return said
+
+
+if __name__ == "__main__":
+    main()
