@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import InputError
+from diptych.ptycho.io.convert import Domain
 from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
 from diptych.ptycho.io.files import file_kind
 from diptych.ptycho.io.npz_result import is_result, read_result, write_result
@@ -67,13 +68,21 @@ def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides:
     path, options = Path(path), _options(options, overrides)
     if _kind(path) == "hdf5":
         with open_hdf5(path) as file:
-            if "raw_data" in Hdf5Source(file, str(path)).groups:
-                source = Hdf5Source(file["raw_data"], f"{path}: raw_data")
-                return finish(read_scan(source, options, path.stem, declared="amplitude"), options)
+            source, declared = scan_group(file, path)
+            if declared is not None:
+                return finish(read_scan(source, options, path.stem, declared), options)
     found = load(path, options)
     if isinstance(found, Scan):
         return found
     raise InputError(f"{path}: holds a result (object and probe), no diffraction patterns; expected a scan.")
+
+
+def scan_group(file: Any, path: Path) -> tuple[Hdf5Source, Domain | None]:
+    """Where the scan of an HDF5 file lies, and the domain that this place declares: ``/raw_data`` (of a product), or the file itself."""
+    source = Hdf5Source(file, str(path))
+    if "raw_data" in source.groups:
+        return Hdf5Source(file["raw_data"], f"{path}: raw_data"), "amplitude"
+    return source, None
 
 
 def load_result(path: str | Path) -> Reconstruction:

@@ -66,9 +66,9 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
     """
     if _is_tike(source) and not any(key in source.headers() for key in PATTERN_KEYS):
         return _read_tike(source, options, name)
-    about = _declaration(source, name, declared)
+    about = declaration(source, name, declared)
     key, values = _patterns(source)
-    y, x, said = _coordinates(source, options, about.own)
+    y, x, said = coordinates(source, options, about.own)
     axes = about.axes if options.axes == "auto" else options.axes
     values, arranged = convert.arrange_axes(values, len(y), axes, source.where, key)
     mask, masked = _mask(source, values.shape, about, options)
@@ -100,7 +100,7 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
 
 
 @dataclass(frozen=True)
-class _Declaration:
+class Declaration:
     """What a file's ``_metadata`` says of its arrays."""
 
     own: bool
@@ -114,14 +114,15 @@ class _Declaration:
     passed_over: str | None
 
 
-def _declaration(source: Source, name: str, declared: convert.Domain | None) -> _Declaration:
+def declaration(source: Source, name: str, declared: convert.Domain | None) -> Declaration:
+    """What the file says of itself; ``name`` and ``declared`` stand where it says nothing."""
     said, passed_over = read_json(source)
     own = said.get("format") == SCAN_FORMAT
     axes, pixel = said.get("axes"), said.get("truth_pixel_m")
     try:
         if own and int(said["format_version"]) > FORMAT_VERSION:
             raise InputError(f"{source.where}: was written by a newer diptych (format version {said['format_version']}); update diptych.")
-        return _Declaration(
+        return Declaration(
             own=own,
             name=str(said["name"]) if own else name,
             domain=said.get("domain", said.get("measurement_domain", declared)),
@@ -149,7 +150,7 @@ def _patterns(source: Source) -> tuple[str, NDArray[Any]]:
     return found[0], values
 
 
-def _coordinates(source: Source, options: LoadOptions, own: bool) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+def coordinates(source: Source, options: LoadOptions, own: bool) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
     """Stored y and x, (M,) each, and what was said about the nominal ones."""
     headers = source.headers()
     suffix = "_start" if options.nominal_positions else ""
@@ -185,7 +186,7 @@ def _probe(source: Source, options: LoadOptions) -> NDArray[Any] | None:
     return None
 
 
-def _mask(source: Source, shape: tuple[int, ...], about: _Declaration, options: LoadOptions) -> tuple[NDArray[np.bool_] | None, list[str]]:
+def _mask(source: Source, shape: tuple[int, ...], about: Declaration, options: LoadOptions) -> tuple[NDArray[np.bool_] | None, list[str]]:
     """The stored mask, True = valid, and what was done to it."""
     if "mask" not in source.headers():
         return None, []
@@ -200,7 +201,7 @@ def _mask(source: Source, shape: tuple[int, ...], about: _Declaration, options: 
     return stored.astype(bool, copy=False), []
 
 
-def _domain(values: NDArray[Any], about: _Declaration, options: LoadOptions, where: str) -> tuple[convert.Domain, float]:
+def _domain(values: NDArray[Any], about: Declaration, options: LoadOptions, where: str) -> tuple[convert.Domain, float]:
     """What the stored values are and their scale: as the user says, else as the file declares; never a guess."""
     domain = _DOMAINS.get(str(about.domain)) if options.domain == "auto" else options.domain
     if domain is None:

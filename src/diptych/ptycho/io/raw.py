@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,16 +61,13 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
     InputError
         With the file's name before what the scan's own checks say.
     """
-    values, mask, settled = convert.settle_invalid(raw.values, raw.mask, options)
-    validation.refuse_sentinel(values, mask, raw.where)
-    counts, counted = convert.counts_from(values, raw.domain, raw.scale, raw.where)
-    frames, turned = _turn_frames(replace(raw, values=counts, mask=mask), options)
-    size = int(counts.shape[-1])
+    frames = to_counts(raw, options)
+    size = int(frames.values.shape[-1])
     positions, placed = convert.pixel_positions(raw.y, raw.x, options, frames.geometry, size, raw.where)
     metadata = dict(raw.metadata)
-    if said := [*raw.said, *settled, *counted, *turned, *placed]:
+    if said := [*frames.said, *placed]:
         metadata["conversions"] = [*metadata.get("conversions", []), *said]
-    try:
+    with naming(raw):
         return Scan(
             counts=frames.values,
             positions=positions,
@@ -83,6 +81,22 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
             name=raw.name,
             metadata=metadata,
         )
+
+
+def to_counts(raw: RawScan, options: LoadOptions) -> RawScan:
+    """The part of :func:`finish` that each pattern goes through by itself: invalid values settled, counts made, frames turned."""
+    values, mask, settled = convert.settle_invalid(raw.values, raw.mask, options)
+    validation.refuse_sentinel(values, mask, raw.where)
+    counts, counted = convert.counts_from(values, raw.domain, raw.scale, raw.where)
+    frames, turned = _turn_frames(replace(raw, values=counts, mask=mask), options)
+    return replace(frames, said=[*raw.said, *settled, *counted, *turned])
+
+
+@contextmanager
+def naming(raw: RawScan) -> Iterator[None]:
+    """Put the file's name before what a scan's own checks say."""
+    try:
+        yield
     except InputError as error:
         text = str(error).removeprefix(f"{raw.name}: ")
         raise InputError(f"{raw.where}: {text}{_way_round(text)}") from None

@@ -144,14 +144,29 @@ class Hdf5Source:
         """The dataset called ``key``; text comes as a NumPy unicode scalar."""
         import h5py
 
-        item = self._datasets[key]
-        if item.is_virtual or item.external:
-            raise InputError(f"{self.where}: the values of {key!r} lie in other files, which are not followed; copy them into this file.")
-        _refuse_what_does_not_fit(self.headers()[key], self.where, key)
-        try:
+        with self._reading(key, self._datasets[key].shape or ()) as item:
             if h5py.check_string_dtype(item.dtype) is not None:
                 return np.asarray(item.asstr()[()])
             return _native(np.asarray(item[()]))
+
+    def read_part(self, key: str, indices: NDArray[np.int64], axis: int) -> NDArray[Any]:
+        """The entries ``indices`` (n,), increasing and at least one, of the dataset ``key`` along ``axis``."""
+        shape = self._datasets[key].shape
+        with self._reading(key, (*shape[:axis], len(indices), *shape[axis + 1 :])) as item:
+            # Slices, one for each run of neighbours: the library is slow where it is given a list.
+            runs = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)
+            parts = [item[(*(slice(None),) * axis, slice(int(run[0]), int(run[-1]) + 1))] for run in runs]
+            return _native(np.concatenate(parts, axis) if len(parts) > 1 else parts[0])
+
+    @contextmanager
+    def _reading(self, key: str, shape: tuple[int, ...]) -> Iterator[Any]:
+        """The dataset ``key``, of which an array of ``shape`` is to be read."""
+        item = self._datasets[key]
+        if item.is_virtual or item.external:
+            raise InputError(f"{self.where}: the values of {key!r} lie in other files, which are not followed; copy them into this file.")
+        _refuse_what_does_not_fit(Header(shape, item.dtype), self.where, key)
+        try:
+            yield item
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
             raise InputError(f"{self.where}: the dataset {key!r} cannot be read ({error}).") from None
 
