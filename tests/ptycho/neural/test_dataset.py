@@ -36,13 +36,13 @@ def make_scan(patterns: int = 12, *, seed: int = 0, name: str = "scan") -> Scan:
     return Scan(rng.poisson(5.0, (patterns, N, N)).astype(np.uint16), positions, probe, truth=truth, name=name)
 
 
-def make_dataset(*scans: Scan, labels: bool = False, jitter: float = 0.0, seed: int = 0) -> GroupDataset:
+def make_dataset(*scans: Scan, labels: bool = False, jitter: float = 0.0, seed: int = 0, withheld: float = 0.0) -> GroupDataset:
     """Groups of four, different ones in each scan."""
     groups = [
         Groups(np.random.default_rng(i).permutation(len(scan) // 4 * 4).reshape(-1, 4), np.arange(len(scan)))
         for i, scan in enumerate(scans)
     ]
-    return GroupDataset([ScanPatterns(scan) for scan in scans], groups, labels=labels, jitter=jitter, seed=seed)
+    return GroupDataset([ScanPatterns(scan) for scan in scans], groups, labels=labels, jitter=jitter, seed=seed, withheld=withheld)
 
 
 def test_a_batch_holds_the_patterns_and_places_of_its_groups() -> None:
@@ -133,6 +133,42 @@ def test_jitter_is_gaussian_and_cut() -> None:
     assert abs(moves.mean()) < 0.02
     assert np.abs(moves).max() == pytest.approx(0.5 * FURTHEST)
     assert abs(np.corrcoef(moves[:, 0, 0], moves[:, 1, 0])[0, 1]) < 0.1
+
+
+def test_withheld_photons_are_each_pattern_s_own_and_tell_nothing_of_the_rest() -> None:
+    scan = make_scan(400)
+    rows = np.arange(100)
+    whole, parted = (make_dataset(scan, withheld=share)[0, rows, 0] for share in (0.0, 0.2))
+    assert whole.target is None
+    assert parted.target is not None
+    seen, judged = parted.counts * 0.8, parted.target * 0.2
+    torch.testing.assert_close(seen + judged, whole.counts)
+    assert torch.equal(judged.round(), judged.round().clamp(min=0))
+    assert float(judged.mean()) == pytest.approx(0.2 * 5, rel=0.02)
+    # The parts of Poisson counts are independent, with the variance of Poisson counts.
+    correlation = np.corrcoef(seen.flatten(), judged.flatten())[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(seen.numel())
+    assert float(judged.var()) == pytest.approx(float(judged.mean()), rel=0.03)
+
+
+def test_withheld_photons_are_decided_by_seed_epoch_scan_and_group() -> None:
+    def drawn(rows: list[int], epoch: int, seed: int = 0) -> torch.Tensor:
+        target = make_dataset(make_scan(), seed=seed, withheld=0.5)[0, np.array(rows), epoch].target
+        assert target is not None
+        return target
+
+    assert torch.equal(drawn([2, 0], 3), drawn([2, 0], 3))
+    assert torch.equal(drawn([2, 0], 3)[:1], drawn([2], 3))
+    assert not torch.equal(drawn([2], 3), drawn([2], 4))
+    assert not torch.equal(drawn([2], 3), drawn([2], 3, seed=1))
+
+
+@pytest.mark.parametrize("scale", [0.37, 1e5])
+def test_nothing_is_withheld_where_it_has_no_meaning(scale: float) -> None:
+    """Values that are no numbers of photons, and counts so high that noise does not matter."""
+    scan = make_scan()
+    other = replace(scan, counts=(scan.counts * scale).astype(np.float32))
+    assert make_dataset(other, withheld=0.2)[0, ROWS, 0].target is None
 
 
 def test_a_batch_moves_to_a_device_whole() -> None:

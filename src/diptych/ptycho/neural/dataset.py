@@ -23,6 +23,9 @@ Key = tuple[int, NDArray[np.int64], int]
 FURTHEST = 3.0
 """Random displacements go no further than this many standard deviations along an axis."""
 
+BRIGHT = 1e4
+"""At more counts per pixel than this, on average, noise is far below what a network gets wrong, and no photons are withheld."""
+
 
 @dataclass(frozen=True, eq=False)
 class GroupBatch:
@@ -42,6 +45,8 @@ class GroupBatch:
         Indices of the patterns in their scan.
     labels : (B, C, N, N) complex64 tensor or None
         True patches, in the window at floor(r + 0.5) of the positions that are not displaced.
+    target : (B, C, N, N) float32 tensor or None
+        Counts by which a prediction is judged, where they are others than ``counts``; as many as those on average.
     """
 
     scan: int
@@ -50,11 +55,12 @@ class GroupBatch:
     positions: NDArray[np.float64]
     members: NDArray[np.int64]
     labels: Tensor | None
+    target: Tensor | None = None
 
     def to(self, device: torch.device | str) -> GroupBatch:
         """The same batch with its tensors on ``device``."""
-        valid, labels = (None if tensor is None else tensor.to(device) for tensor in (self.valid, self.labels))
-        return replace(self, counts=self.counts.to(device), valid=valid, labels=labels)
+        moved = {name: None if (each := getattr(self, name)) is None else each.to(device) for name in ("valid", "labels", "target")}
+        return replace(self, counts=self.counts.to(device), **moved)
 
 
 class GroupDataset(Dataset[GroupBatch]):
@@ -72,7 +78,10 @@ class GroupDataset(Dataset[GroupBatch]):
         Standard deviation of Gaussian displacements of the positions, object pixels, cut at :data:`FURTHEST` of it. A member is
         displaced by itself, and anew in each epoch.
     seed : int
-        With scan, group and epoch, decides the displacements.
+        With scan, group and epoch, decides the displacements and the photons that are withheld.
+    withheld : float
+        Share of the photons that a prediction is judged by and made without: each photon is drawn by itself, so the two parts of
+        Poisson counts are independent, and a network that fits the noise of what it sees gains nothing.
 
     Raises
     ------
@@ -80,7 +89,7 @@ class GroupDataset(Dataset[GroupBatch]):
         If labels are asked for and a scan has no true object.
     """
 
-    def __init__(self, patterns: Sequence[Patterns], groups: Sequence[Groups], *, labels: bool, jitter: float, seed: int) -> None:
+    def __init__(self, patterns: Sequence[Patterns], groups: Sequence[Groups], *, labels: bool, jitter: float, seed: int, withheld: float = 0.0) -> None:
         for scan in patterns:
             if labels and scan.truth is None:
                 raise InputError(
@@ -88,7 +97,7 @@ class GroupDataset(Dataset[GroupBatch]):
                     "objectGuess that is the truth (use_truth). From counts alone: supervision='physics' (--supervision physics)."
                 )
         self.patterns, self.groups = tuple(patterns), tuple(groups)
-        self._labels, self._jitter, self._seed = labels, jitter, seed
+        self._labels, self._jitter, self._seed, self._withheld = labels, jitter, seed, withheld
 
     def __getitem__(self, key: Key) -> GroupBatch:
         """The groups ``rows`` of a scan, as they are in ``epoch``."""
@@ -100,7 +109,20 @@ class GroupDataset(Dataset[GroupBatch]):
         labels = _true_patches(patterns, positions) if self._labels else None
         if self._jitter:
             positions = positions + self._displacements(scan, rows, epoch, members.shape[1])
-        return GroupBatch(scan, counts, valid, positions, members, labels)
+        target = None
+        if self._withheld and not self._labels:
+            counts, target = self._parted(counts, scan, rows, epoch)
+        return GroupBatch(scan, counts, valid, positions, members, labels, target)
+
+    def _parted(self, counts: Tensor, scan: int, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Counts to see and counts to be judged by, each scaled up to as many as there were."""
+        whole = counts.numpy().astype(np.int64)
+        if counts.mean() > BRIGHT or (whole != counts.numpy()).any():
+            return counts, None
+        rngs = (np.random.default_rng([self._seed, epoch, scan, int(row), 1]) for row in rows)
+        drawn = [rng.binomial(group, self._withheld) for rng, group in zip(rngs, whole, strict=True)]
+        target = torch.from_numpy(np.stack(drawn).astype(np.float32))
+        return (counts - target) / (1 - self._withheld), target / self._withheld
 
     def _displacements(self, scan: int, rows: NDArray[np.int64], epoch: int, members: int) -> NDArray[np.float64]:
         """(B, C, 2) object pixels: those of a group are the same in whatever batch it comes."""

@@ -30,6 +30,13 @@ class TrainingOptions(NetworkOptions):
     loss: LossName = Field(
         "poisson", description="poisson (likelihood of the counts), mae (of amplitudes) or gaussian (least squares on amplitudes)."
     )
+    withheld: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of each pattern's photons that the network does not see in training and is judged by, so that it cannot learn to "
+        "fit noise; drawn anew each epoch. 0, or counts that are no whole numbers: judged by what it sees.",
+    )
     tv: float = Field(0.0, ge=0, description="Weight of the total variation of the group's object, per pixel.")
     consistency: float = Field(0.0, ge=0, description="Weight of the disagreement of a group's patches before they are merged.")
     placement: Literal["probe", "uniform"] = Field("probe", description="Weights with which patches are merged: |probe|^2, or uniform.")
@@ -60,7 +67,7 @@ class TrainingOptions(NetworkOptions):
     def _possible(self) -> Self:
         if self.supervision == "labels":
             defaults = type(self).model_fields
-            physics = [name for name in ("loss", "tv", "consistency", "probe") if getattr(self, name) != defaults[name].default]
+            physics = [name for name in ("loss", "withheld", "tv", "consistency", "probe") if getattr(self, name) != defaults[name].default]
             if physics:
                 raise ValueError(f"{', '.join(physics)} act on physics alone, and supervision is labels; leave them out")
         if self.patience is not None and self.validation == 0:
