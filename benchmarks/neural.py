@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,15 +25,17 @@ PAGE = HERE.parent / "docs" / "network.md"
 ARMS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "labels": ("labels, one pattern (PtychoNN-like)", 1e9, {"supervision": "labels", "gridsize": 1}),
     "g1": ("physics, one pattern", 1e9, {"gridsize": 1}),
-    "g2": ("physics, groups of four", 1e9, {}),
+    "g2": ("physics, groups of four, Poisson", 1e9, {}),
     "g2-mae": ("physics, groups of four, amplitude MAE", 1e9, {"loss": "mae"}),
     "low-poisson": ("physics, groups of four, Poisson", 1e4, {}),
     "low-mae": ("physics, groups of four, amplitude MAE", 1e4, {"loss": "mae"}),
+    "low-poisson-seen": ("the same, Poisson, no photons withheld", 1e4, {"withheld": 0.0}),
+    "low-mae-seen": ("the same, amplitude MAE, no photons withheld", 1e4, {"loss": "mae", "withheld": 0.0}),
 }
 """Title, photons per pattern, and options besides the defaults."""
 
 UNTIL_IT_STOPS_FALLING = {"epochs": 200, "schedule": "plateau", "patience": 12}
-"""The baseline trains until its validation error stops falling; the others have the epochs of ``--epochs``."""
+"""The baseline trains until its validation error stops falling; the others see each pattern four times in each of ``--epochs``."""
 
 METRICS = {"complex_error": "err", "amplitude_mae": "amplitude MAE", "phase_mae": "phase MAE, rad", "frc50": "FRC 0.5, of Nyquist"}
 
@@ -52,7 +54,8 @@ def main() -> None:
     wanted = [(name, seed) for seed in arguments.seeds for name in arguments.arms if f"{name}/{seed}" not in found["runs"]]
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for key, outcome in pool.map(lambda job: in_process(arguments, *job), wanted):
+        for done in as_completed([pool.submit(in_process, arguments, *job) for job in wanted]):
+            key, outcome = done.result()
             found["runs"][key] = outcome
             found["conditions"] = conditions(arguments)
             arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -71,7 +74,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--arms", nargs="+", choices=tuple(ARMS), default=tuple(ARMS))
     add("--seeds", nargs="+", type=int, default=(0, 1, 2))
-    add("--epochs", type=int, default=12, help="epochs of the arms without labels (an epoch of groups shows every pattern four times)")
+    add("--epochs", type=int, default=12, help="epochs of the groups of four")
     add("--jobs", type=int, default=2, help="trainings at the same time")
     add("--threads", type=int, default=1, help="CPU threads of each training")
     add("--precision", default="bf16-mixed", help="arithmetic of the convolutions")
@@ -98,14 +101,15 @@ def measure(name: str, seed: int, epochs: int, threads: int, precision: str) -> 
     _, dose, options = ARMS[name]
     train = diptych.simulate(**SCAN, patterns=TRAIN, dose=dose, seed=seed)
     test = diptych.simulate(**SCAN, patterns=TEST, dose=dose, seed=seed + 100)
-    options = {"epochs": epochs, "seed": seed, **(UNTIL_IT_STOPS_FALLING if name == "labels" else {}), **options}
+    length = UNTIL_IT_STOPS_FALLING if name == "labels" else {"epochs": epochs * 4 // options.get("gridsize", 2) ** 2}
+    options = {"seed": seed, **length, **options}
     began = time.perf_counter()
     trainer = TrainerOptions(device="cpu", threads=threads, precision=precision, pictures=False, logger="none")
     model = diptych.train([train], trainer=trainer, **options)
     seconds = time.perf_counter() - began
     result = model.reconstruct(test, execution=ExecutionOptions(device="cpu", threads=threads))
     judged = diptych.evaluate(result, test.truth, gauge="full")
-    told = {key: model.statistics.get(key) for key in ("epochs", "best_epoch")}
+    told = {key: model.provenance[key] for key in ("epochs", "best_epoch")}
     speed = {"patterns_per_second": result.provenance["patterns_per_second"], "seconds": seconds}
     return {**{metric: judged[metric] for metric in METRICS}, **told, **speed, "fit": result.provenance["fit"]}
 

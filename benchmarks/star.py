@@ -1,7 +1,7 @@
 """A network trained on simulated objects alone, on a measured scan: the Siemens star that ``diptych fetch siemens-star`` obtains.
 
-The simulated scans have the star's probe, positions and photons, and objects of other kinds. Prints how the network's image
-correlates with the iterative result, and the epochs of the engine with and without the network's start; draws the picture in the documentation.
+The simulated scans have the star's probe, positions and photons, and objects of other kinds. Prints how the network's image correlates
+with the iterative result, and the epochs of the engine with and without the network's start; draws the documentation's picture.
 """
 
 from __future__ import annotations
@@ -30,10 +30,8 @@ def main() -> None:
         model = diptych.load_model(arguments.model)
     else:
         photons = float(scan.counts.sum(axis=(1, 2), dtype=float).mean())
-        made = [
-            diptych.simulate(object=kind, probe=scan.probe, positions=scan.positions, dose=photons, seed=seed)
-            for seed, kind in enumerate(KINDS)
-        ]
+        like = {"probe": scan.probe, "positions": scan.positions, "dose": photons}
+        made = [diptych.simulate(object=kind, seed=seed, **like) for seed, kind in enumerate(KINDS)]
         trainer = TrainerOptions(precision=arguments.precision, pictures=False, logger="none")
         model = diptych.train(made, epochs=arguments.epochs, trainer=trainer)
         model.save(arguments.model)
@@ -88,8 +86,8 @@ def picture(image: Any, flat: Any, found: dict[str, Any]) -> Any:
     axes = figure.subplots(1, 2)
     titles = (f"network, one pass (correlation {found['correlation']:.3f})", f"engine, {found['flat']['epochs']} epochs")
     shown = None
-    for axis, values, title in zip(axes, (aligned.image, aligned.truth), titles, strict=True):
-        phase = np.angle(values * np.exp(-1j * np.angle(aligned.truth.mean())))
+    for axis, values, title in zip(axes, (aligned.result.values, aligned.truth.values), titles, strict=True):
+        phase = np.angle(values * np.exp(-1j * np.angle(aligned.truth.values.mean())))
         shown = axis.imshow(phase, cmap="gray", vmin=-0.6, vmax=0.6)
         axis.set(title=title, xlabel="x (px)", ylabel="y (px)")
     figure.colorbar(shown, ax=axes, label="phase (rad)")
