@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from diptych.ptycho.evaluate import evaluate
     from diptych.ptycho.evaluate.compare import compare
     from diptych.ptycho.io import load, save
+    from diptych.ptycho.neural.bundle import Model, load_model
+    from diptych.ptycho.neural.training import train
     from diptych.ptycho.reconstruct import reconstruct
     from diptych.ptycho.scan import Canvas, Geometry, Reconstruction, Scan
     from diptych.ptycho.simulate import simulate
@@ -35,6 +37,7 @@ _HOMES = {
     "UnavailableError": "diptych.errors",
     "Canvas": "diptych.ptycho.scan",
     "Geometry": "diptych.ptycho.scan",
+    "Model": "diptych.ptycho.neural.bundle",
     "Reconstruction": "diptych.ptycho.scan",
     "Scan": "diptych.ptycho.scan",
     "check": "diptych.ptycho.check",
@@ -42,9 +45,11 @@ _HOMES = {
     "evaluate": "diptych.ptycho.evaluate",
     "fetch": "diptych.ptycho.datasets",
     "load": "diptych.ptycho.io",
+    "load_model": "diptych.ptycho.neural.bundle",
     "reconstruct": "diptych.ptycho.reconstruct",
     "save": "diptych.ptycho.io",
     "simulate": "diptych.ptycho.simulate",
+    "train": "diptych.ptycho.neural.training",
 }
 
 __all__ = [
@@ -52,6 +57,7 @@ __all__ = [
     "DiptychError",
     "Geometry",
     "InputError",
+    "Model",
     "Reconstruction",
     "Scan",
     "UnavailableError",
@@ -60,9 +66,11 @@ __all__ = [
     "evaluate",
     "fetch",
     "load",
+    "load_model",
     "reconstruct",
     "save",
     "simulate",
+    "train",
 ]
 
 

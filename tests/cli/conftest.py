@@ -17,6 +17,7 @@ from diptych.cli import run
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.io import LoadOptions, save
 from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.ptycho.simulate import SimulationOptions, simulate
 from diptych.runtime.device import ExecutionOptions
@@ -28,6 +29,7 @@ MODELS: dict[str, tuple[type[Any], ...]] = {
     "fetch": (),
     "simulate": (SimulationOptions,),
     "reconstruct": (LoadOptions, ReconstructionOptions, ExecutionOptions),
+    "train": (LoadOptions, TrainingOptions, TrainerOptions),
     "evaluate": (EvaluationOptions, LoadOptions),
     "demo": (ExecutionOptions,),
 }

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 import diptych.ptycho.describe
 import diptych.ptycho.evaluate
 import diptych.ptycho.io
+import diptych.ptycho.neural.training
 import diptych.ptycho.reconstruct
 import diptych.ptycho.simulate
 import diptych.runtime.provenance
@@ -30,10 +31,14 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "probe": ("a.npz", "b.npz"),
     "probe_key": ("first", "second"),
     "device": ("cpu", "cuda:7"),
+    "network": ("first", "second"),
+    "width": (8, 16),
+    "passes": (1, 3),
+    "gridsize": (1, 3),
 }
 """Two values of the fields whose type does not suggest any."""
 
-NEEDS: dict[str, dict[str, Any]] = {"radius": {"probe": "disk"}, "mode_powers": {"modes": 2}}
+NEEDS: dict[str, dict[str, Any]] = {"radius": {"probe": "disk"}, "mode_powers": {"modes": 2}, "pool": {"oversample": True}}
 """What else must be set for a field to mean anything."""
 
 
@@ -63,6 +68,9 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
         ("simulate", "SimulationOptions"): (diptych.ptycho.simulate, "simulate", 0),
         ("reconstruct", "ReconstructionOptions"): (diptych.ptycho.reconstruct, "reconstruct", 2),
         ("reconstruct", "ExecutionOptions"): (diptych.ptycho.reconstruct, "reconstruct", "execution"),
+        ("train", "LoadOptions"): (diptych.ptycho.neural.training, "train", "load"),
+        ("train", "TrainingOptions"): (diptych.ptycho.neural.training, "train", 1),
+        ("train", "TrainerOptions"): (diptych.ptycho.neural.training, "train", "trainer"),
         ("demo", "ExecutionOptions"): (diptych.ptycho.reconstruct, "reconstruct", "execution"),
     }
 
@@ -82,12 +90,12 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
 
 def two_values(name: str, field: FieldInfo) -> tuple[Any, Any]:
     """Two different values that the field allows, neither of them its default unless it has but two."""
-    if name in EXAMPLES:
-        return EXAMPLES[name]
     kinds = set(leaves(field.annotation))
     choices = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind) if value != field.default]
     if choices:
         return choices[0], choices[-1] if len(choices) > 1 else field.default
+    if name in EXAMPLES:
+        return EXAMPLES[name]
     if bool in kinds:
         return not field.default, field.default
     low, high = limits(field)
@@ -130,6 +138,7 @@ FIXED = {
     "info": ["small.npz"],
     "check": ["small.npz"],
     "reconstruct": ["small.npz", "--run", "run"],
+    "train": ["small.npz", "--run", "run"],
     "evaluate": ["small.h5", "--truth", "small.npz"],
     "simulate": ["--out", "new.npz"],
     "demo": [],
@@ -154,7 +163,7 @@ def test_flag_wins_over_file_and_file_over_default(
         caught: list[Any] = []
         # ``run`` turns every exception into an exit code; the trap's is looked at on the way.
         monkeypatch.setattr("diptych.cli._failure", lambda error, code: caught.append(error) or Report({}))
-        cli(verb, *FIXED[verb], *argv, *(["--overwrite"] if verb in ("reconstruct", "simulate") else []))
+        cli(verb, *FIXED[verb], *argv, *(["--overwrite"] if verb in ("reconstruct", "train", "simulate") else []))
         assert isinstance(caught[0], Reached), caught
         return getattr(caught[0].options, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.logging import LOGGER, log_file, logged
 from diptych.runtime.provenance import provenance
-from diptych.runtime.run_directory import RunDirectory, plain
+from diptych.runtime.run_directory import MARK, RunDirectory, plain
 
 if TYPE_CHECKING:
     from diptych.ptycho.scan import Reconstruction, Scan
@@ -42,6 +43,7 @@ def reconstruct(
     *,
     run: Annotated[Path | None, Parameter(help="Run directory; without it runs/<name of the scan>-<number>.")] = None,
     out: Annotated[Path | None, Parameter(help="Also write the result to this .h5 or .npz file.")] = None,
+    model: Annotated[Path | None, Parameter(help="A trained network (.safetensors) whose image is the start, where it helps.")] = None,
     resume: Annotated[bool, Parameter(help="Go on with the run in --run, from its last state and with its options.", negative=())] = False,
     overwrite: Overwrite = False,
     choices: Choices,
@@ -55,12 +57,16 @@ def reconstruct(
         raise InputError("--resume: pass --run DIR with the run to go on with.")
     if resume and run is not None and (run / "options.yaml").exists():
         choices = choices.above(run / "options.yaml")
+        model = model or model_of(run)
     options = list(choices)
     scan = load_scan(file, choices[LoadOptions])
-    record = provenance("reconstruct", choices[ExecutionOptions], files_of(file, choices), options)
+    if model is not None and not model.is_file():
+        raise InputError(f"--model {model}: there is no such file; expected a trained network (.safetensors).")
+    files = [*files_of(file, choices), *([] if model is None else [model])]
+    record = {**provenance("reconstruct", choices[ExecutionOptions], files, options), "model": None if model is None else str(model)}
     directory = open_run(run, file.stem, record, resume=resume, overwrite=overwrite)
     directory.write_options(options)
-    outcome, found = solve(directory, scan, choices[ReconstructionOptions], choices[ExecutionOptions], resume=resume)
+    outcome, found = solve(directory, scan, choices[ReconstructionOptions], choices[ExecutionOptions], model=model, resume=resume)
     if out is not None:
         save(outcome.result, out)
     return report(directory, found, interrupted=outcome.interrupted, out=out)
@@ -73,6 +79,15 @@ def open_run(run: Path | None, stem: str, record: dict[str, Any], *, resume: boo
     return RunDirectory.reopen(run, record) if resume else RunDirectory.create(run, record, overwrite=overwrite)
 
 
+def model_of(run: Path) -> Path | None:
+    """The trained network that an earlier run in this folder started from, by its record."""
+    try:
+        found = json.loads((run / MARK).read_text(encoding="utf-8")).get("model")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
 def files_of(scan: Path, choices: Choices) -> list[Path]:
     """The files a run reads: the scan, the YAML file, and every option that names a file (a start, a probe)."""
     named = [Path(value) for model in choices for _, value in model if isinstance(value, str) and Path(value).is_file()]
@@ -80,7 +95,13 @@ def files_of(scan: Path, choices: Choices) -> list[Path]:
 
 
 def solve(
-    directory: RunDirectory, scan: Scan, options: ReconstructionOptions, execution: ExecutionOptions, *, resume: bool = False
+    directory: RunDirectory,
+    scan: Scan,
+    options: ReconstructionOptions,
+    execution: ExecutionOptions,
+    *,
+    model: Path | None = None,
+    resume: bool = False,
 ) -> tuple[Outcome, dict[str, Any]]:
     """Reconstruct with a log, progress bars and checkpoints; write all that came of it into ``directory``; return it and its summary.
 
@@ -89,7 +110,7 @@ def solve(
     try:
         with log_file(directory.log) as log:
             log.info("reconstruct %s (%d patterns): %s; %s", scan.name, len(scan), options, execution)
-            outcome = _reconstruct(directory, scan, options, execution, resume)
+            outcome = _reconstruct(directory, scan, options, execution, model, resume)
             for flag in outcome.result.flags:
                 log.info("flag: %s", flag)
             log.info("%s after %.1f s", "interrupted" if outcome.interrupted else "done", outcome.seconds)
@@ -137,6 +158,7 @@ def summary(scan: Scan, outcome: Outcome) -> dict[str, Any]:
         "patterns": len(scan),
         "photons_per_pattern": float(scan.counts.sum(axis=(1, 2), dtype="float64").mean()),
         **{key: told.get(key) for key in ("engine", "epochs", "best_epoch", "fit", "held_out_fit", "stop_reason", "device")},
+        **({"start": told["start"]} if "start" in told else {}),
         "flags": list(result.flags),
         "seconds": round(outcome.seconds, 2),
         "object_shape": list(result.object.shape),
@@ -160,6 +182,10 @@ def statement(found: dict[str, Any]) -> str:
         f"Engine {found['engine']}: {found['epochs']} epochs, {found['seconds']:.1f} s on {found['device']}; stop: {found['stop_reason']}.",
         f"Fit {cell(found['fit'])} on fitted pixels, {cell(found['held_out_fit'])} on held-out ones (1: explained down to shot noise).",
     ]
+    if "start" in found:
+        start = found["start"]
+        fits = f"held-out fit {cell(start['network_fit'])}, of a flat object {cell(start['flat_fit'])}"
+        lines.insert(1, f"Start: {'the network' if start['object'] == 'network' else 'flat, not the network'}: {start['why']} ({fits}).")
     if "metrics" in found:
         metrics = found["metrics"]
         lines.append(f"Against the truth: complex error {cell(metrics['complex_error'])}, phase SSIM {cell(metrics['phase_ssim'])}.")
@@ -181,7 +207,9 @@ def report(directory: RunDirectory, found: dict[str, Any], *, interrupted: bool,
     return Report(data, [statement(found), "", table(places)], code=130 if interrupted else 0, note=note)
 
 
-def _reconstruct(directory: RunDirectory, scan: Scan, options: ReconstructionOptions, execution: ExecutionOptions, resume: bool) -> Outcome:
+def _reconstruct(
+    directory: RunDirectory, scan: Scan, options: ReconstructionOptions, execution: ExecutionOptions, model: Path | None, resume: bool
+) -> Outcome:
     from diptych.ptycho.reconstruct import Interrupted
     from diptych.ptycho.reconstruct import reconstruct as solve_scan
 
@@ -191,7 +219,7 @@ def _reconstruct(directory: RunDirectory, scan: Scan, options: ReconstructionOpt
         LOGGER.warning("%s holds no checkpoint, so the run starts from the beginning", directory.path)
     with progress_bars() as bars:
         try:
-            result = solve_scan(scan, None, options, logged(bars), execution=execution, checkpoint=directory.checkpoint, resume=resume)
+            result = solve_scan(scan, model, options, logged(bars), execution=execution, checkpoint=directory.checkpoint, resume=resume)
         except Interrupted as stop:
             result, interrupted = stop.result, True
     return Outcome(result, interrupted, time.perf_counter() - started)

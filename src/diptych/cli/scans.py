@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import Choices, flag, verb
 from diptych.cli.output import Report, rows_table, table
+from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.simulate import SimulationOptions
 from diptych.runtime.console import progress_bars
@@ -27,7 +28,7 @@ READING = ("orientation", "corner_centred", "move_y", "move_x", "swap_xy", "flip
 
 @verb(LoadOptions)
 def info(
-    file: Annotated[Path, Parameter(help="A scan, a result, or any NPZ or HDF5 file.")],
+    file: Annotated[Path, Parameter(help="A scan, a result, a trained network, or any NPZ or HDF5 file.")],
     /,
     *,
     figure: Annotated[Path | None, Parameter(help="Also draw it, to this PNG.")] = None,
@@ -45,6 +46,8 @@ def info(
         said = " ".join(problem.split())
         return Report({**data, "error": said, "exit_code": 2}, explanation(data), code=2, note=f"error: {said}")
     if figure is not None:
+        if data["kind"] == "network":
+            raise InputError(f"--figure {figure}: {file} holds a trained network, of which there is no picture; leave --figure out.")
         from diptych.ptycho.evaluate.figures import save_figure
         from diptych.ptycho.io import load
 

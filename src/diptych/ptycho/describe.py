@@ -17,12 +17,12 @@ from diptych.ptycho.scan import Geometry, Reconstruction, Scan
 
 
 def describe_file(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> dict[str, Any]:
-    """Explain any NPZ or HDF5 file.
+    """Explain any NPZ or HDF5 file, or a trained network.
 
     Parameters
     ----------
     path : path-like
-        A scan, a result, or a file of another layout.
+        A scan, a result, a trained network, or a file of another layout.
     options : LoadOptions, optional
         As for :func:`diptych.load`.
     **overrides
@@ -31,16 +31,18 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     Returns
     -------
     dict
-        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type), ``kind`` ("scan", "result", or "unknown" where the file
-        cannot be used as it stands), ``problem`` (why not and the mend, else None), and what :func:`describe_scan` or
-        :func:`describe_result` say.
+        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type), ``kind`` ("scan", "result", "network", or "unknown" where the
+        file cannot be used as it stands), ``problem`` (why not and the mend, else None), and what :func:`describe_scan` or
+        :func:`describe_result` say, or for a trained network its size, options, statistics and provenance.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, or neither NPZ nor HDF5.
+        If the file is missing, damaged, or neither NPZ nor HDF5 nor a trained network.
     """
     path = Path(path)
+    if path.suffix.lower() == ".safetensors":
+        return _describe_model(path)
     kind = file_kind(path)
     about: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "container": kind.upper(), "arrays": _arrays(path, kind)}
     try:
@@ -50,6 +52,16 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     if isinstance(found, Scan):
         return about | {"kind": "scan", "problem": None} | describe_scan(found)
     return about | {"kind": "result", "problem": None} | describe_result(found)
+
+
+def _describe_model(path: Path) -> dict[str, Any]:
+    """What ``describe_file`` says of a trained network."""
+    from diptych.ptycho.neural.bundle import load_model
+
+    model = load_model(path)
+    tensors = {"probe": model.probe} | {name: value.cpu().numpy() for name, value in model.network.state_dict().items()}
+    about = {"file": str(path), "bytes": path.stat().st_size, "container": "safetensors", "kind": "network", "problem": None}
+    return about | {"arrays": [_line(name, value.shape, value.dtype) for name, value in tensors.items()], "notes": []} | model.about()
 
 
 def describe_scan(scan: Scan) -> dict[str, Any]:

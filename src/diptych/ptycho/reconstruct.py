@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.iterative.options import ReconstructionOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.ptycho.warm import Start, Starter, network_start, opened, place
 from diptych.runtime.device import ExecutionOptions, choose_device
 from diptych.runtime.parallel import Workers, shared_out
 from diptych.runtime.progress import Progress, ProgressCallback
@@ -58,7 +59,7 @@ class Interrupted(KeyboardInterrupt):
 
 def reconstruct(
     scan: Scan,
-    model: None = None,
+    model: Starter | str | Path | None = None,
     options: ReconstructionOptions | None = None,
     progress: ProgressCallback | None = None,
     *,
@@ -73,8 +74,9 @@ def reconstruct(
     ----------
     scan : Scan
         Counts, positions and the start of the probe.
-    model : None
-        Kept for a trained network to start from.
+    model : Model or path, optional
+        A trained network, or its file. Its image of the scan is the start, unless a flat object promises as much; ``provenance["start"]``
+        tells which, and why.
     options : ReconstructionOptions, optional
         How; the defaults choose engine, batches, iterations and the stop by themselves.
     progress : callable, optional
@@ -96,16 +98,15 @@ def reconstruct(
     Raises
     ------
     InputError
-        If the scan has no probe, a start does not fit the scan, or an option is wrong.
+        If the scan has no probe, a start or the model does not fit the scan, or an option is wrong.
     Interrupted
         On Ctrl-C; its ``result`` is the best state so far.
     """
     if not isinstance(scan, Scan):
         raise InputError(f"reconstruct: expected a Scan, got {type(scan).__name__}; diptych.load(path) makes one from a file.")
-    if model is not None:
-        raise InputError("reconstruct: model must be None; this version starts from a flat object or a file (start=FILE).")
     options = (options or ReconstructionOptions()).with_changes(**overrides)
     _check_options(options, scan)
+    network = None if model is None else opened(model, options)
     execution = execution or ExecutionOptions()
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if resume and checkpoint is None:
@@ -122,7 +123,7 @@ def reconstruct(
         probe, note = starting_probe(scan, options)
         if note:
             log.info("%s", note)
-        result, interrupted = _solve(scan, probe, options, execution, device, workers, progress, checkpoint, resume)
+        result, interrupted = _solve(scan, network, probe, options, execution, device, workers, progress, checkpoint, resume)
     provenance = {
         **result.provenance,
         "probe_start": note,
@@ -179,6 +180,7 @@ def starting_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[
 
 def _solve(
     scan: Scan,
+    network: Starter | None,
     start: NDArray[np.complex64],
     options: ReconstructionOptions,
     execution: ExecutionOptions,
@@ -211,10 +213,18 @@ def _solve(
     probe = probe * (problem.power / intensity(probe).sum()).sqrt()
     name = "ml" if options.engine == "auto" else options.engine
     rng = np.random.default_rng([options.seed, 2])
-    engine = _make_engine(name, problem, _starting_image(problem, scan, options), probe, options, rng, progress)
-    identity = {} if checkpoint is None else _identity(scan, start, options, execution)
-    run = Run()
-    if resume and checkpoint is not None and checkpoint.exists():
+    resumed = resume and checkpoint is not None and checkpoint.exists()
+    if network is None or resumed:
+        # What a resumed run started from is in its checkpoint.
+        chosen = Start(_starting_image(problem, scan, options))
+    else:
+        chosen = network_start(network, scan, start, problem, probe, options, execution, progress)
+    engine = _make_engine(name, problem, chosen, probe, options, rng, progress, warm=network is not None)
+    run = Run(start=chosen.record)
+    # The start's memory: the engine holds it as long as it needs it.
+    del chosen
+    identity = {} if checkpoint is None else _identity(scan, start, options, execution, network)
+    if resumed and checkpoint is not None:
         run = load_checkpoint(checkpoint, engine, rng, identity, device)
     run_engine(
         engine,
@@ -243,6 +253,7 @@ def _solve(
         **final,
         "options": options.model_dump(mode="json"),
         "scan": scan.name,
+        **({"start": run.start} if run.start else {}),
     }
     result = Reconstruction(
         object=Canvas(image.to(torch.complex64).cpu().numpy(), problem.origin, scan.pixel_m),
@@ -257,12 +268,15 @@ def _solve(
     return result, run.interrupted
 
 
-def _identity(scan: Scan, start: NDArray[np.complex64], options: ReconstructionOptions, execution: ExecutionOptions) -> dict[str, Any]:
-    """What must agree for a checkpoint to be resumed: options, and the data by their SHA-256."""
+def _identity(
+    scan: Scan, start: NDArray[np.complex64], options: ReconstructionOptions, execution: ExecutionOptions, network: Starter | None
+) -> dict[str, Any]:
+    """What must agree for a checkpoint to be resumed: options, and the data and the network by their SHA-256."""
     digest = hashlib.sha256()
     for array in (scan.counts, scan.positions, scan.mask, scan.background, start):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
     kept = options.model_dump(mode="json", exclude={"epochs", "stop"})
+    kept["model"] = None if network is None else network.digest
     return {**kept, "patterns": len(scan), "size": scan.size, "precision": execution.precision, "data_sha256": digest.hexdigest()}
 
 
@@ -297,33 +311,32 @@ def _starting_image(problem: Problem, scan: Scan, options: ReconstructionOptions
     if canvas is None:
         raise InputError(f"{options.start}: holds no object to start from; expected a result file, or start='flat'.")
     windows_inside(scan.positions, scan.size, canvas, "the object to start from", options.start)
-    (y, x), (h, w) = problem.origin, problem.shape
-    y0, y1, x0, x1 = canvas.extent
-    top, bottom, left, right = max(y, y0), min(y + h, y1), max(x, x0), min(x + w, x1)
-    part = torch.from_numpy(canvas.crop(top, bottom, left, right).values.astype(np.complex128))
-    image[top - y : bottom - y, left - x : right - x] = part.to(problem.device, problem.complex_dtype)
-    return image
+    return place(canvas, image, problem.origin)
 
 
 def _make_engine(
     name: str,
     problem: Problem,
-    image: Tensor,
+    start: Start,
     probe: Tensor,
     options: ReconstructionOptions,
     rng: np.random.Generator,
     progress: ProgressCallback | None,
+    *,
+    warm: bool,
 ) -> Engine:
-    """The engine with the settings that suit this scan, as far as the options leave them open."""
+    """The engine with the settings that suit this scan, as far as the options leave them open; ``warm`` where a network was asked."""
     from diptych.ptycho.iterative.likelihood import LikelihoodSettings
     from diptych.ptycho.iterative.pie import Pie, PieSettings
     from diptych.ptycho.iterative.problem import sweep_batch
     from diptych.ptycho.iterative.projection import Projections, ProjectionSettings
     from diptych.ptycho.iterative.staged import StagedLikelihood
+    from diptych.ptycho.iterative.warm import WarmLikelihood
 
     def chosen(value: Any, default: Any) -> Any:
         return default if value is None else value
 
+    image = start.image
     poisson, refine = options.likelihood != "amplitude", options.probe != "fixed"
     sweep = chosen(options.batch, sweep_batch(problem))
     if name in ("dm", "raar"):
@@ -344,6 +357,8 @@ def _make_engine(
     if name == "rpie":
         return Pie(problem, image, probe, settings, rng)
     then = LikelihoodSettings(batch=sweep, poisson=poisson, refine_probe=refine)
+    if warm:
+        return WarmLikelihood(problem, image, probe, settings, then, rng, start.fit)
     return StagedLikelihood(problem, image, probe, settings, then, rng)
 
 

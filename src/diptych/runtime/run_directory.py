@@ -11,6 +11,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,10 @@ MARK = "provenance.json"
 FILES = (
     *(MARK, "options.yaml", "log.txt", "metrics.csv", "checkpoint.npz", "result.h5", "summary.json", "result.png", "scan.png", "frc.png"),
     *("comparison.csv", "comparison.json", "frc.csv", "aligned.npz", "comparison.png"),
+    *("model.safetensors", "subsample_indices.json", "training.png"),
 )
-"""The files a run may leave; ``--overwrite`` removes these and nothing else."""
+FOLDERS = ("checkpoints", "pictures", "logs", "analysis")
+"""The files and folders a run may leave; ``--overwrite`` removes these and nothing else."""
 
 
 @dataclass
@@ -274,6 +277,10 @@ def _remove_run_files(path: Path) -> None:
         (path / name).unlink(missing_ok=True)
         for leftover in (*path.glob(f".{name.stem}-*.tmp{name.suffix}"), path / f"{name}.tmp"):
             leftover.unlink(missing_ok=True)
+    for folder in FOLDERS:
+        # A link stays, and so does what it points to: it is none of a run's.
+        if (path / folder).is_dir() and not (path / folder).is_symlink():
+            shutil.rmtree(path / folder)
 
 
 def _few(names: Iterable[str]) -> str:

@@ -67,13 +67,14 @@ class Engine(Protocol):
 
 @dataclass(eq=False)
 class Run:
-    """Where a run stands: the columns of its history, its best state and why it ended."""
+    """Where a run stands: the columns of its history, its best state, why it ended, and what it started from (JSON values)."""
 
     history: dict[str, list[float]] = field(default_factory=dict)
     best: tuple[Tensor, Tensor] | None = None
     best_epoch: int = 0
     reason: str = ""
     interrupted: bool = False
+    start: dict[str, Any] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -185,7 +186,7 @@ def save_checkpoint(path: Path, engine: Engine, run: Run, rng: np.random.Generat
     arrays |= {f"history_{name}": np.asarray(column) for name, column in run.history.items()}
     if run.best is not None:
         arrays |= {"best_image": run.best[0].cpu().numpy(), "best_probe": run.best[1].cpu().numpy()}
-    meta = {"identity": identity, "rng": rng.bit_generator.state, "best_epoch": run.best_epoch}
+    meta = {"identity": identity, "rng": rng.bit_generator.state, "best_epoch": run.best_epoch, "start": run.start}
     arrays["meta"] = np.array(json.dumps(meta))
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -217,6 +218,7 @@ def load_checkpoint(path: Path, engine: Engine, rng: np.random.Generator, identi
     try:
         rng.bit_generator.state = meta["rng"]
         engine.restore(tensors)
+        run.start = dict(meta["start"])
         if "best_image" in arrays:
             run.best = (torch.from_numpy(arrays["best_image"]).to(device), torch.from_numpy(arrays["best_probe"]).to(device))
             run.best_epoch = int(meta["best_epoch"])

@@ -1,0 +1,150 @@
+"""The automatic engine from a start that is better than a flat object."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diptych.ptycho.iterative.likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.iterative.pie import Pie, PieSettings
+from diptych.ptycho.iterative.problem import Problem
+from diptych.ptycho.iterative.run import FINAL_STAGE
+from diptych.ptycho.iterative.staged import LONGEST_START, TRAPPED_EXCESS, TRAPPED_FIT, StagedLikelihood
+
+log = logging.getLogger("diptych")
+
+QUICK = 0.5
+"""Once nearly all is explained, PIE goes on only while an epoch brings its held-out fit below this share of the one before."""
+
+SLOW = 0.9
+"""PIE has done its part, near the noise or not, when two epochs bring the held-out fit to no less than this share."""
+
+LEAST = 4
+"""Epochs of PIE before it can be slow."""
+
+PHASES = ("start", "likelihood", "flat")
+
+
+class WarmLikelihood:
+    """PIE as long as it gains quickly, then L-BFGS on the likelihood; from flat after all where the start turns out to be a trap.
+
+    A start that fits well already goes to L-BFGS at once: PIE, with its noise of batches, would only take it away from the answer. One
+    that fits badly may be good all the same, under a probe that is not: some epochs of PIE tell, and mend both.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve.
+    image : (H, W) complex tensor
+        Start of the object.
+    probe : (P, N, N) complex tensor
+        Start of the probe modes.
+    first, then : PieSettings, LikelihoodSettings
+        Of the two stages.
+    rng : numpy Generator
+        Draws the batches.
+    fit : float, optional
+        Held-out fit of ``image`` under ``probe``; None for a flat object, which gets all the stages of :class:`StagedLikelihood`.
+    """
+
+    patience: int | None = None
+
+    def __init__(
+        self,
+        problem: Problem,
+        image: Tensor,
+        probe: Tensor,
+        first: PieSettings,
+        then: LikelihoodSettings,
+        rng: np.random.Generator,
+        fit: float | None,
+    ) -> None:
+        self._problem, self._probe, self._first, self._then, self._rng = problem, probe, first, then, rng
+        self._lost = 0
+        self._fits: list[float] = []
+        self._engine: Pie | MaximumLikelihood | StagedLikelihood
+        if fit is None:
+            self._go_flat()
+        elif fit <= TRAPPED_FIT:
+            self._phase, self._engine = "likelihood", MaximumLikelihood(problem, image, probe, then)
+        else:
+            self._phase, self._engine = "start", Pie(problem, image, probe, first, rng)
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs after which to stop in any case; those lost on a trap come on top."""
+        engine = self._engine
+        return self._lost + (engine.most_epochs if isinstance(engine, StagedLikelihood) else MaximumLikelihood.most_epochs)
+
+    @property
+    def image(self) -> Tensor:
+        """The object as it stands, (H, W)."""
+        return self._engine.image
+
+    @property
+    def probe(self) -> Tensor:
+        """The probe modes as they stand, (P, N, N)."""
+        return self._engine.probe
+
+    @property
+    def settled(self) -> str:
+        """Why nothing more is to be gained, or an empty string."""
+        return self._engine.settled
+
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Object and probe as they stand; no later epoch writes to these tensors."""
+        return self._engine.snapshot()
+
+    def epoch(self) -> dict[str, float]:
+        """One pass over the scan; ``stage`` as :class:`StagedLikelihood` counts."""
+        report = self._engine.epoch()
+        if self._phase == "flat":
+            return report
+        report["stage"] = FINAL_STAGE if self._phase == "likelihood" else 0.0
+        if self._phase == "start":
+            self._after_pie(report)
+        return report
+
+    def _after_pie(self, report: dict[str, float]) -> None:
+        held = report["held_out_fit"]
+        self._fits.append(held if math.isfinite(held) else report["fit"])
+        done, fits = len(self._fits), self._fits
+        explained = report["fit"] <= TRAPPED_FIT
+        quick = not explained or done < 2 or fits[-1] < QUICK * fits[-2]
+        slow = done >= LONGEST_START or (done >= LEAST and not fits[-1] < SLOW * fits[-3])
+        if quick and not slow:
+            return
+        if explained or report["excess"] <= TRAPPED_EXCESS:
+            image, probe = self._engine.image, self._engine.probe
+            # Its memory, before the last engine takes its own.
+            del self._engine
+            self._phase, self._engine = "likelihood", MaximumLikelihood(self._problem, image, probe, self._then)
+        else:
+            log.info("the network's start is trapped at a fit of %.2f: starting again from a flat object", fits[-1])
+            self._lost = done
+            self._go_flat()
+
+    def _go_flat(self) -> None:
+        flat = torch.ones(self._problem.shape, dtype=self._problem.complex_dtype, device=self._problem.device)
+        self._phase, self._engine = "flat", StagedLikelihood(self._problem, flat, self._probe, self._first, self._then, self._rng)
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to go on exactly."""
+        mine = {"phase": torch.tensor(PHASES.index(self._phase)), "lost": torch.tensor(self._lost)}
+        return {**self._engine.state(), **mine, "warm_fits": torch.tensor(self._fits, dtype=torch.float64)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from an earlier :meth:`state`."""
+        self._phase, self._lost = PHASES[int(state["phase"])], int(state["lost"])
+        self._fits = state["warm_fits"].tolist()
+        if self._phase == "flat":
+            self._go_flat()
+        elif self._phase == "likelihood":
+            self._engine = MaximumLikelihood(self._problem, state["image"], state["probe"], self._then)
+        else:
+            self._engine = Pie(self._problem, state["image"], state["probe"], self._first, self._rng)
+        self._engine.restore(state)

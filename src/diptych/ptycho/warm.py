@@ -1,0 +1,259 @@
+"""Where the engines start when there is a trained network: from its image, or from a flat object where that promises no less."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diptych.ptycho.iterative.problem import Problem
+
+log = logging.getLogger("diptych")
+
+PATTERNS = 150
+"""Patterns of the scan's middle on which both starts are tried."""
+
+EPOCHS = 3
+"""Epochs of each trial."""
+
+CLEARLY_BETTER = 0.4
+"""A network's start is taken when its trial leaves less than this share of what a flat object's leaves above noise (a fit of 1). Images
+wrong by 5 to 20 % come to 0.05 to 0.4; of those that lead nowhere (shifted, conjugated, half wrong) the best was at 0.66."""
+
+CERTAIN = 0.8
+"""Its fit must be below this share of the flat one's, too: near the noise, smaller differences are chance."""
+
+GOOD_FIT = 3.0
+"""At a held-out fit below this, a start that also meets :data:`GOOD_SHARE` needs no trial: nothing but noise is left to explain."""
+
+GOOD_SHARE = 1 / 3
+"""Share of the flat start's held-out fit; at a low dose anything fits well."""
+
+
+class Starter(Protocol):
+    """What the engines can start from: a trained :class:`~diptych.ptycho.neural.bundle.Model`."""
+
+    @property
+    def digest(self) -> str:
+        """Tells one network from another, also in another process."""
+        ...
+
+    def reconstruct(self, scan: Scan, progress: ProgressCallback | None = None, *, execution: ExecutionOptions) -> Reconstruction:
+        """Its image of a scan."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The object to start from.
+
+    Parameters
+    ----------
+    image : (H, W) complex tensor
+        On the problem's canvas.
+    fit : float, optional
+        Its held-out fit, where it is a network's; None for any other.
+    record : dict
+        How the choice between network and flat was made, as JSON values; empty where there was none.
+    """
+
+    image: Tensor
+    fit: float | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def opened(model: Starter | str | Path, options: ReconstructionOptions) -> Starter:
+    """The trained network that ``model`` is or names.
+
+    Raises
+    ------
+    InputError
+        If it is neither, the file holds none, or the options name another start.
+    """
+    if options.start != "flat":
+        raise InputError(f"reconstruct: start = {options.start} and a model are two objects to start from; choose one of them.")
+    if isinstance(model, str | Path):
+        from diptych.ptycho.neural.bundle import load_model
+
+        return load_model(model)
+    if not callable(getattr(model, "reconstruct", None)):
+        raise InputError(f"reconstruct: model is a {type(model).__name__}; expected a trained Model or the path of its file.")
+    return model
+
+
+def network_start(
+    model: Starter,
+    scan: Scan,
+    start: NDArray[np.complex64],
+    problem: Problem,
+    probe: Tensor,
+    options: ReconstructionOptions,
+    execution: ExecutionOptions,
+    progress: ProgressCallback | None,
+) -> Start:
+    """The network's image of the scan, or a flat object where that promises no less.
+
+    Both are judged under the same probe, the network's in the gauge that this probe means (:func:`_in_gauge`). It must fit better on the
+    held-out pixels, and either fit nearly to the noise, or do clearly better in a short trial: under a wrong probe the fit of a start says
+    little, what the engine makes of it says more.
+
+    Parameters
+    ----------
+    start : (P, N, N) complex64
+        Start of the probe, for the network.
+    problem : Problem
+        Made of ``scan``.
+    probe : (P', N, N) complex tensor
+        Start of the probe modes as the engine gets them.
+    """
+    import torch
+
+    from diptych.ptycho.iterative.problem import full_fit, sweep_batch
+
+    seen = replace(scan, probe=start, probe_calibrated=scan.probe_calibrated and options.probe in ("refine", "fixed"), truth=None)
+    threads = problem.workers.count if problem.device.type == "cpu" else execution.threads
+    found = model.reconstruct(seen, progress, execution=execution.with_changes(device=str(problem.device), threads=threads)).object
+    flat = torch.ones(problem.shape, dtype=problem.complex_dtype, device=problem.device)
+
+    def held_out(image: Tensor) -> float:
+        fits = full_fit(problem, image, probe, sweep_batch(problem))
+        return fits["held_out_fit"] if math.isfinite(fits["held_out_fit"]) else fits["fit"]
+
+    record: dict[str, Any] = {"object": "flat", "model": model.digest, "network_fit": None, "flat_fit": held_out(flat)}
+    image = _in_gauge(problem, place(found, flat.clone(), problem.origin), probe)
+    if image is None:
+        return _dropped(flat, record, "its image is not finite or lets no light through")
+    fit, flat_fit = held_out(image), record["flat_fit"]
+    record["network_fit"] = fit if math.isfinite(fit) else None
+    if not fit < flat_fit:
+        return _dropped(flat, record, "it fits no better")
+    if not (fit <= GOOD_FIT and fit <= GOOD_SHARE * flat_fit):
+        part = _Part.of(scan, problem, options)
+        record |= {"network_trial_fit": part.trial(image, probe), "flat_trial_fit": part.trial(flat, probe)}
+        if not _leads(record["network_trial_fit"], record["flat_trial_fit"]):
+            return _dropped(flat, record, f"{EPOCHS} epochs from it lead to no clearly better fit")
+    log.info("starting from the network's image: held-out fit %.4g, a flat object's is %.4g", fit, flat_fit)
+    return Start(image, fit, {**record, "object": "network", "why": "it fits better"})
+
+
+def place(canvas: Canvas, image: Tensor, origin: tuple[int, int]) -> Tensor:
+    """Write the part of ``canvas`` that lies on ``image`` (H, W), whose pixel [0, 0] has the coordinate ``origin``, into it."""
+    import torch
+
+    (y, x), (h, w) = origin, image.shape
+    y0, y1, x0, x1 = canvas.extent
+    top, bottom, left, right = max(y, y0), min(y + h, y1), max(x, x0), min(x + w, x1)
+    if top < bottom and left < right:
+        part = torch.from_numpy(canvas.values[top - y0 : bottom - y0, left - x0 : right - x0].astype(np.complex128))
+        image[top - y : bottom - y, left - x : right - x] = part.to(image.device, image.dtype)
+    return image
+
+
+def _leads(network: float, flat: float) -> bool:
+    """Whether the fit of a trial is clearly better than that of a flat object's."""
+    return network - 1 <= CLEARLY_BETTER * (flat - 1) and network <= CERTAIN * flat
+
+
+def _dropped(flat: Tensor, record: dict[str, Any], why: str) -> Start:
+    fit = record["network_fit"]
+    log.info("the network's image is no start (%s): held-out fit %s, a flat object's is %.4g", why, fit, record["flat_fit"])
+    return Start(flat, None, {**record, "why": why})
+
+
+def _in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> Tensor | None:
+    """``image`` (H, W) with the scale and the phase ramp that explain the sum of all patterns under ``probe``; None where there are none.
+
+    Counts leave an object's scale and ramp free when the probe may take up the opposite; the probe given here says which are meant. The
+    ramp moves the far field, so it follows from the centres of mass.
+    """
+    import torch
+
+    measured, foreseen = _mean_fields(problem, image, probe)
+    if not (math.isfinite(float(foreseen.sum())) and float(measured.sum()) > 0 and float(foreseen.sum()) > 0):
+        return None
+    frequencies = torch.fft.fftfreq(problem.size, dtype=torch.float64, device=problem.device)
+
+    def centre(field: Tensor) -> list[float]:
+        return [float((field.sum(axis) * frequencies).sum() / field.sum()) for axis in (1, 0)]
+
+    y, x = (a - b for a, b in zip(centre(measured), centre(foreseen), strict=True))
+    rows, columns = (torch.arange(side, dtype=torch.float64, device=problem.device) for side in image.shape)
+    ramp = torch.exp(2j * math.pi * (y * rows[:, None] + x * columns))
+    scale = math.sqrt(float(measured.sum()) / float(foreseen.sum()))
+    return (scale * image * ramp).to(image.dtype)
+
+
+def _mean_fields(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    """Measured and expected counts less background, summed over all patterns at fitted pixels, (N, N) in double precision."""
+    import torch
+
+    from diptych.ptycho.iterative.problem import detect, illuminate, in_order, silence, sweep_batch
+
+    measured = torch.zeros((problem.size, problem.size), dtype=torch.float64, device=problem.device)
+    foreseen = torch.zeros_like(measured)
+    for batch in in_order(len(problem), sweep_batch(problem)):
+        beams = illuminate(problem, image, probe, batch)
+        _, expected = detect(problem, beams.exit_waves())
+        shown = torch.ones_like(expected)
+        silence(problem, batch, shown)
+        dark = 0.0 if problem.background is None else problem.background
+        measured += ((problem.counts[beams.rows] - dark) * shown).sum(0)
+        foreseen += ((expected - dark) * shown).sum(0)
+    return measured, foreseen
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The middle of a scan, for trials."""
+
+    problem: Problem
+    origin: tuple[int, int]
+    refine_probe: bool
+
+    @classmethod
+    def of(cls, scan: Scan, problem: Problem, options: ReconstructionOptions) -> _Part:
+        import torch
+
+        from diptych.ptycho.iterative.problem import prepare
+        from diptych.ptycho.iterative.trial import SEED, central_part
+
+        part = prepare(
+            central_part(scan, PATTERNS),
+            device=problem.device,
+            double=problem.complex_dtype == torch.complex128,
+            subpixel=options.positions != "round",
+            held_out=0.0,
+            seed=SEED,
+            power=problem.power,
+            workers=problem.workers,
+        )
+        return cls(part, problem.origin, options.probe != "fixed")
+
+    def trial(self, image: Tensor, probe: Tensor) -> float:
+        """The fit that some epochs of PIE reach from an object (H, W) on the whole scan's canvas."""
+        from diptych.ptycho.iterative.pie import Pie, PieSettings
+        from diptych.ptycho.iterative.problem import full_fit, sweep_batch
+        from diptych.ptycho.iterative.trial import SEED
+
+        problem = self.problem
+        (top, left), (height, width) = np.subtract(problem.origin, self.origin), problem.shape
+        settings = PieSettings(batch=int(np.clip(len(problem) // 16, 1, 64)), refine_probe=self.refine_probe)
+        start = image[top : top + height, left : left + width]
+        engine = Pie(problem, start, probe, settings, np.random.default_rng(SEED))
+        for _ in range(EPOCHS):
+            engine.epoch()
+        return full_fit(problem, engine.image, engine.probe, sweep_batch(problem))["fit"]
