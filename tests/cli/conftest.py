@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 import diptych.ptycho.reconstruct as door
 from diptych.cli import run
+from diptych.ptycho.evaluate.compare import CompareOptions
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.io import LoadOptions, save
 from diptych.ptycho.iterative.options import ReconstructionOptions
-from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
+from diptych.ptycho.neural.options import InferenceOptions, TrainerOptions, TrainingOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.ptycho.simulate import SimulationOptions, simulate
 from diptych.runtime.device import ExecutionOptions
@@ -28,9 +29,10 @@ MODELS: dict[str, tuple[type[Any], ...]] = {
     "check": (LoadOptions,),
     "fetch": (),
     "simulate": (SimulationOptions,),
-    "reconstruct": (LoadOptions, ReconstructionOptions, ExecutionOptions),
+    "reconstruct": (LoadOptions, ReconstructionOptions, InferenceOptions, ExecutionOptions),
     "train": (LoadOptions, TrainingOptions, TrainerOptions),
     "evaluate": (EvaluationOptions, LoadOptions),
+    "compare": (CompareOptions, LoadOptions, ExecutionOptions),
     "demo": (ExecutionOptions,),
 }
 

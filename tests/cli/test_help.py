@@ -47,7 +47,7 @@ def test_every_option_shows_its_flag_its_description_and_its_default(pages: dict
 
 def test_choices_and_limits_are_shown(pages: dict[str, str]) -> None:
     page = flat(pages["reconstruct"])
-    assert flat("[choices: auto, ml, rpie, epie, dm, raar]") in page
+    assert flat("[choices: auto, ml, rpie, epie, dm, raar, network]") in page
     assert flat("5 % of the power. [>= 1, <= 32]") in page
 
 

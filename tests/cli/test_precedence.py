@@ -20,6 +20,7 @@ import diptych.ptycho.simulate
 import diptych.runtime.provenance
 from diptych.cli.generate import flag, verb
 from diptych.cli.output import Report
+from diptych.ptycho.evaluate import compare
 from diptych.runtime.options import Options
 
 EXAMPLES: dict[str, tuple[Any, Any]] = {
@@ -35,6 +36,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "width": (8, 16),
     "passes": (1, 3),
     "gridsize": (1, 3),
+    "reference": ("engine", "other"),
 }
 """Two values of the fields whose type does not suggest any."""
 
@@ -68,9 +70,13 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
         ("simulate", "SimulationOptions"): (diptych.ptycho.simulate, "simulate", 0),
         ("reconstruct", "ReconstructionOptions"): (diptych.ptycho.reconstruct, "reconstruct", 2),
         ("reconstruct", "ExecutionOptions"): (diptych.ptycho.reconstruct, "reconstruct", "execution"),
+        ("reconstruct", "InferenceOptions"): (diptych.ptycho.reconstruct, "reconstruct", "inference"),
         ("train", "LoadOptions"): (diptych.ptycho.neural.training, "train", "load"),
         ("train", "TrainingOptions"): (diptych.ptycho.neural.training, "train", 1),
         ("train", "TrainerOptions"): (diptych.ptycho.neural.training, "train", "trainer"),
+        ("compare", "CompareOptions"): (compare.Plan, "of", 3),
+        ("compare", "LoadOptions"): (diptych.ptycho.io, "load_scan", 1),
+        ("compare", "ExecutionOptions"): (compare.Plan, "carry_out", 2),
         ("demo", "ExecutionOptions"): (diptych.ptycho.reconstruct, "reconstruct", "execution"),
     }
 
@@ -140,6 +146,7 @@ FIXED = {
     "reconstruct": ["small.npz", "--run", "run"],
     "train": ["small.npz", "--run", "run"],
     "evaluate": ["small.h5", "--truth", "small.npz"],
+    "compare": ["small.npz", "--arm", "engine=auto", "--run", "run"],
     "simulate": ["--out", "new.npz"],
     "demo": [],
 }
@@ -163,7 +170,7 @@ def test_flag_wins_over_file_and_file_over_default(
         caught: list[Any] = []
         # ``run`` turns every exception into an exit code; the trap's is looked at on the way.
         monkeypatch.setattr("diptych.cli._failure", lambda error, code: caught.append(error) or Report({}))
-        cli(verb, *FIXED[verb], *argv, *(["--overwrite"] if verb in ("reconstruct", "train", "simulate") else []))
+        cli(verb, *FIXED[verb], *argv, *(["--overwrite"] if verb in ("reconstruct", "train", "compare", "simulate") else []))
         assert isinstance(caught[0], Reached), caught
         return getattr(caught[0].options, name)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 import shutil
 import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy
@@ -16,7 +19,7 @@ from diptych.errors import UnavailableError
 from diptych.ptycho.iterative.options import ReconstructionOptions
 from diptych.runtime import provenance as module
 from diptych.runtime.device import ExecutionOptions
-from diptych.runtime.provenance import commit, provenance
+from diptych.runtime.provenance import commit, provenance, versions
 
 
 def test_the_record_names_versions_device_seeds_hashes_and_time(tmp_path: Path) -> None:
@@ -34,6 +37,23 @@ def test_the_record_names_versions_device_seeds_hashes_and_time(tmp_path: Path) 
     assert record["seeds"] == {"ReconstructionOptions.seed": 11}
     assert record["inputs"] == [{"path": str(data), "bytes": 6, "sha256": hashlib.sha256(b"counts").hexdigest()}]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"])
+
+
+def test_versions_are_those_of_the_installed_packages_and_import_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"numpy": "1.2.3", "safetensors": "0.4.5"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.delitem(sys.modules, "safetensors", raising=False)
+    found = versions()
+    assert found == {"python": platform.python_version(), **installed}
+    assert "safetensors" not in sys.modules
+    installed["lightning"] = "2.0"
+    assert versions()["lightning"] == "2.0"
 
 
 def test_a_device_that_is_not_here_is_said_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from diptych.cli.scans import Overwrite
 from diptych.errors import DiptychError, InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.neural.options import InferenceOptions
 from diptych.runtime.console import progress_bars
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.files import check_output
@@ -36,7 +37,7 @@ class Outcome:
     seconds: float
 
 
-@verb(LoadOptions, ReconstructionOptions, ExecutionOptions)
+@verb(LoadOptions, ReconstructionOptions, InferenceOptions, ExecutionOptions)
 def reconstruct(
     file: Annotated[Path, Parameter(help="A scan.")],
     /,
@@ -66,7 +67,15 @@ def reconstruct(
     record = {**provenance("reconstruct", choices[ExecutionOptions], files, options), "model": None if model is None else str(model)}
     directory = open_run(run, file.stem, record, resume=resume, overwrite=overwrite)
     directory.write_options(options)
-    outcome, found = solve(directory, scan, choices[ReconstructionOptions], choices[ExecutionOptions], model=model, resume=resume)
+    outcome, found = solve(
+        directory,
+        scan,
+        choices[ReconstructionOptions],
+        choices[ExecutionOptions],
+        model=model,
+        inference=choices[InferenceOptions],
+        resume=resume,
+    )
     if out is not None:
         save(outcome.result, out)
     return report(directory, found, interrupted=outcome.interrupted, out=out)
@@ -101,6 +110,7 @@ def solve(
     execution: ExecutionOptions,
     *,
     model: Path | None = None,
+    inference: InferenceOptions | None = None,
     resume: bool = False,
 ) -> tuple[Outcome, dict[str, Any]]:
     """Reconstruct with a log, progress bars and checkpoints; write all that came of it into ``directory``; return it and its summary.
@@ -110,7 +120,7 @@ def solve(
     try:
         with log_file(directory.log) as log:
             log.info("reconstruct %s (%d patterns): %s; %s", scan.name, len(scan), options, execution)
-            outcome = _reconstruct(directory, scan, options, execution, model, resume)
+            outcome = _reconstruct(directory, scan, options, execution, model, inference, resume)
             for flag in outcome.result.flags:
                 log.info("flag: %s", flag)
             log.info("%s after %.1f s", "interrupted" if outcome.interrupted else "done", outcome.seconds)
@@ -153,12 +163,12 @@ def write_result(directory: RunDirectory, scan: Scan, outcome: Outcome) -> dict[
 def summary(scan: Scan, outcome: Outcome) -> dict[str, Any]:
     """What an honest statement of the result needs, as JSON values; ``metrics`` is there when the scan carries its truth."""
     result, told = outcome.result, outcome.result.provenance
-    found = {
+    found: dict[str, Any] = {
         "scan": scan.name,
         "patterns": len(scan),
         "photons_per_pattern": float(scan.counts.sum(axis=(1, 2), dtype="float64").mean()),
         **{key: told.get(key) for key in ("engine", "epochs", "best_epoch", "fit", "held_out_fit", "stop_reason", "device")},
-        **({"start": told["start"]} if "start" in told else {}),
+        **{key: told[key] for key in ("start", "patterns_per_second") if key in told},
         "flags": list(result.flags),
         "seconds": round(outcome.seconds, 2),
         "object_shape": list(result.object.shape),
@@ -177,11 +187,16 @@ def summary(scan: Scan, outcome: Outcome) -> dict[str, Any]:
 
 def statement(found: dict[str, Any]) -> str:
     """The summary in a few sentences that say no more than is known."""
-    lines = [
-        f"{found['patterns']} patterns, {found['photons_per_pattern']:.3g} photons each.",
-        f"Engine {found['engine']}: {found['epochs']} epochs, {found['seconds']:.1f} s on {found['device']}; stop: {found['stop_reason']}.",
-        f"Fit {cell(found['fit'])} on fitted pixels, {cell(found['held_out_fit'])} on held-out ones (1: explained down to shot noise).",
-    ]
+    lines = [f"{found['patterns']} patterns, {found['photons_per_pattern']:.3g} photons each."]
+    if found["engine"] == "network":
+        lines += [
+            f"Network alone: {found['patterns_per_second']:.0f} patterns per second on {found['device']}.",
+            f"Fit {cell(found['fit'])} (1: explained down to shot noise).",
+        ]
+    else:
+        stop = f"{found['seconds']:.1f} s on {found['device']}; stop: {found['stop_reason']}."
+        fits = f"Fit {cell(found['fit'])} on fitted pixels, {cell(found['held_out_fit'])} on held-out ones"
+        lines += [f"Engine {found['engine']}: {found['epochs']} epochs, {stop}", f"{fits} (1: explained down to shot noise)."]
     if "start" in found:
         start = found["start"]
         fits = f"held-out fit {cell(start['network_fit'])}, of a flat object {cell(start['flat_fit'])}"
@@ -208,7 +223,13 @@ def report(directory: RunDirectory, found: dict[str, Any], *, interrupted: bool,
 
 
 def _reconstruct(
-    directory: RunDirectory, scan: Scan, options: ReconstructionOptions, execution: ExecutionOptions, model: Path | None, resume: bool
+    directory: RunDirectory,
+    scan: Scan,
+    options: ReconstructionOptions,
+    execution: ExecutionOptions,
+    model: Path | None,
+    inference: InferenceOptions | None,
+    resume: bool,
 ) -> Outcome:
     from diptych.ptycho.reconstruct import Interrupted
     from diptych.ptycho.reconstruct import reconstruct as solve_scan
@@ -219,7 +240,17 @@ def _reconstruct(
         LOGGER.warning("%s holds no checkpoint, so the run starts from the beginning", directory.path)
     with progress_bars() as bars:
         try:
-            result = solve_scan(scan, model, options, logged(bars), execution=execution, checkpoint=directory.checkpoint, resume=resume)
+            result = solve_scan(
+                scan,
+                model,
+                options,
+                logged(bars),
+                execution=execution,
+                checkpoint=directory.checkpoint,
+                resume=resume,
+                inference=inference,
+                folder=directory.path,
+            )
         except Interrupted as stop:
             result, interrupted = stop.result, True
     return Outcome(result, interrupted, time.perf_counter() - started)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from diptych.ptycho.iterative.problem import Problem
     from diptych.ptycho.iterative.run import Engine
+    from diptych.ptycho.neural.options import InferenceOptions
 
 log = logging.getLogger("diptych")
 
@@ -36,6 +37,7 @@ TUNABLE = {
     "epie": {"step", "likelihood"},
     "dm": {"batch"},
     "raar": {"batch", "step"},
+    "network": set(),
 }
 """The engine settings that each engine has."""
 
@@ -66,6 +68,8 @@ def reconstruct(
     execution: ExecutionOptions | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    inference: InferenceOptions | None = None,
+    folder: str | Path | None = None,
     **overrides: Any,
 ) -> Reconstruction:
     """Recover the complex object (and the probe) from a scan.
@@ -87,6 +91,10 @@ def reconstruct(
         NPZ file in which the state is kept, every 20 s and at the end.
     resume : bool
         Go on from ``checkpoint`` where it exists; scan and options must be the same (``epochs`` and ``stop`` may change).
+    inference : InferenceOptions, optional
+        How the network is run where it makes the result by itself (``engine="network"``).
+    folder : path, optional
+        Where ``inference.log_patch_stats`` writes.
     **overrides
         Single options by name, over those in ``options``.
 
@@ -108,6 +116,8 @@ def reconstruct(
     _check_options(options, scan)
     network = None if model is None else opened(model, options)
     execution = execution or ExecutionOptions()
+    if options.engine == "network":
+        return _by_network(scan, network, options, execution, progress, inference, folder)
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if resume and checkpoint is None:
         raise InputError("reconstruct: resume=True needs a checkpoint file to go on from; pass checkpoint=PATH.")
@@ -135,6 +145,26 @@ def reconstruct(
     if interrupted:
         raise Interrupted(result)
     return result
+
+
+def _by_network(
+    scan: Scan,
+    network: Starter | None,
+    options: ReconstructionOptions,
+    execution: ExecutionOptions,
+    progress: ProgressCallback | None,
+    inference: InferenceOptions | None,
+    folder: str | Path | None,
+) -> Reconstruction:
+    """The image of a trained network, under the start of the probe."""
+    from diptych.ptycho.neural.bundle import Model
+
+    if not isinstance(network, Model):
+        raise InputError("reconstruct: engine network needs a trained network; pass model=... (--model FILE), or choose another engine.")
+    probe, note = starting_probe(scan, options)
+    seen = replace(scan, probe=probe, probe_calibrated=scan.probe_calibrated and options.probe in ("refine", "fixed"))
+    result = network.reconstruct(seen, progress, execution=execution, options=inference, folder=folder)
+    return replace(result, provenance={**result.provenance, "model": network.digest, "probe_start": note})
 
 
 def _check_options(options: ReconstructionOptions, scan: Scan) -> None:

@@ -14,7 +14,7 @@ from diptych.runtime.device import ExecutionOptions, choose_device
 from diptych.runtime.files import sha256
 from diptych.runtime.options import Options
 
-PACKAGES = ("diptych", "numpy", "scipy", "scikit-image", "h5py", "torch", "pydantic", "matplotlib")
+PACKAGES = ("diptych", "numpy", "scipy", "scikit-image", "h5py", "torch", "lightning", "safetensors", "pydantic", "matplotlib")
 
 
 def utc_now() -> str:
@@ -23,7 +23,7 @@ def utc_now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on."""
+    """Versions of Python and of those packages that are installed and that the numbers depend on; none of them is imported."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -51,7 +51,7 @@ def noisy(small: Scan) -> Callable[..., Reconstruction]:
 
 @dataclass
 class Network:
-    """Stands in for a trained network: works on ``batch`` patterns at a time and remembers what it was asked."""
+    """Stands in for a trained network: works on ``network_batch`` patterns at a time and remembers what it was asked."""
 
     result: Reconstruction
     fails: BaseException | None = None
@@ -228,7 +228,7 @@ def test_ctrl_c_keeps_the_finished_arms(small: Scan, noisy: Any) -> None:
 def test_the_chunk_bounds_the_network_and_changes_no_number(small: Scan, noisy: Any) -> None:
     network, execution = Network(noisy(0.05)), ExecutionOptions(device="cpu", threads=1)
     rows = [diptych.compare(small, {"a": network}, chunk=chunk, execution=execution)["a"] for chunk in (None, 7)]
-    assert [asked.get("batch", "not passed") for asked in network.asked] == ["not passed", 7]
+    assert [asked.get("network_batch", "not passed") for asked in network.asked] == ["not passed", 7]
     assert network.asked[0]["execution"] is execution
     assert same(*rows)
 
@@ -277,6 +277,7 @@ def test_a_bundle_is_loaded_as_a_network(small: Scan, noisy: Any, tmp_path: Path
     [
         ({}, {}, "there are no arms"),
         ({"a": "magic"}, {}, "the arm 'a' is 'magic', which is no engine and no file; expected one of auto, ml"),
+        ({"a": "network"}, {}, "the arm 'a' is 'network', which is no engine and no file"),
         ({"a": 3}, {}, "the arm 'a' is a int; expected a Reconstruction"),
         ({"truth": "auto"}, {}, "called 'truth'"),
         ({"a/b": "auto"}, {}, "called 'a/b'"),

@@ -94,14 +94,14 @@ def test_loading_leaves_other_peoples_random_numbers_alone(file: Path) -> None:
 
 
 def test_a_cold_process_predicts_the_same_bytes(model: Model, scan: Scan, file: Path, tmp_path: Path) -> None:
-    here = model.reconstruct(scan, execution=ONE, batch=8)
+    here = model.reconstruct(scan, execution=ONE, network_batch=8)
     diptych.save(scan, tmp_path / "scan.npz")
     program = f"""
 import diptych, hashlib
 from diptych.ptycho.neural.bundle import load_model
 from diptych.runtime.device import ExecutionOptions
 result = load_model({str(file)!r}).reconstruct(
-    diptych.load({str(tmp_path / "scan.npz")!r}), execution=ExecutionOptions(device="cpu", threads=1), batch=8
+    diptych.load({str(tmp_path / "scan.npz")!r}), execution=ExecutionOptions(device="cpu", threads=1), network_batch=8
 )
 print(hashlib.sha256(result.object.values.tobytes()).hexdigest())
 """

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -25,7 +24,8 @@ from diptych.runtime.progress import Progress, ProgressCallback
 
 log = logging.getLogger("diptych")
 
-ENGINES: tuple[str, ...] = get_args(EngineName)
+ENGINES = tuple(name for name in get_args(EngineName) if name != "network")
+"""Engines that an arm can be by name. A network needs a trained one, which its bundle is."""
 BUNDLE = ".safetensors"
 
 _RESERVED = (TRUTH, "origin", "pixel_m")
@@ -65,9 +65,9 @@ class Reconstructs(Protocol):
     """Whatever turns a scan into a reconstruction, for instance a trained network."""
 
     def reconstruct(
-        self, scan: Scan, *, progress: ProgressCallback | None, execution: ExecutionOptions, batch: int | None = None
+        self, scan: Scan, *, progress: ProgressCallback | None, execution: ExecutionOptions, network_batch: int = ...
     ) -> Reconstruction:
-        """The reconstruction of ``scan``; ``batch`` is the number of patterns worked on at a time, and passed only where it is set."""
+        """The reconstruction of ``scan``; ``network_batch``, the patterns worked on at a time, is passed only where it is set."""
 
 
 Arm = Reconstruction | ReconstructionOptions | Reconstructs
@@ -223,9 +223,9 @@ def resolve_arm(name: str, what: Any) -> Arm:
                 f"a result file (.h5, .npz) or a network bundle ({BUNDLE})."
             )
         if Path(what).suffix.lower() == BUNDLE:
-            # By name, so that those who compare engines alone load no network code.
-            model: Reconstructs = import_module("diptych.ptycho.neural.bundle").load_model(what)
-            return model
+            from diptych.ptycho.neural.bundle import load_model
+
+            return load_model(what)
         from diptych.ptycho.io import load_result
 
         return load_result(what)
@@ -294,7 +294,7 @@ def _reconstruct(arm: Any, scan: Scan, progress: ProgressCallback | None, execut
         from diptych.ptycho.reconstruct import reconstruct
 
         return reconstruct(scan, options=arm, progress=progress, execution=execution)
-    bounded = {} if chunk is None else {"batch": chunk}
+    bounded = {} if chunk is None else {"network_batch": chunk}
     result = arm.reconstruct(scan, progress=progress, execution=execution, **bounded)
     if not isinstance(result, Reconstruction):
         raise InputError(f"its method reconstruct gave a {type(result).__name__}; expected a Reconstruction.")

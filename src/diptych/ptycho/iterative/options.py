@@ -8,14 +8,16 @@ from pydantic import Field
 
 from diptych.runtime.options import Options
 
-EngineName = Literal["auto", "ml", "rpie", "epie", "dm", "raar"]
+EngineName = Literal["auto", "ml", "rpie", "epie", "dm", "raar", "network"]
 
 
 class ReconstructionOptions(Options):
     """How to reconstruct. The defaults suit scans from 1e4 to 1e9 photons per pattern; nothing needs to be set."""
 
     engine: EngineName = Field(
-        "auto", description="Algorithm: ml (maximum likelihood), rpie (rPIE with momentum), epie, dm (difference map), raar; auto chooses."
+        "auto",
+        description="Algorithm: ml (maximum likelihood), rpie (rPIE with momentum), epie, dm (difference map), raar, or network (the "
+        "image of the trained model alone); auto chooses.",
     )
     epochs: int | None = Field(None, ge=1, description="Most passes over the scan; without it the engine decides.")
     stop: bool = Field(True, description="Stop by itself when nothing more is gained. Off: run all epochs (the best state is still kept).")

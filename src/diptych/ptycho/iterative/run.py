@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +17,7 @@ from torch import Tensor
 from diptych.errors import InputError
 from diptych.ptycho.iterative.stopping import StopRule
 from diptych.runtime.files import replacing
+from diptych.runtime.interrupts import interrupts_after
 from diptych.runtime.progress import Progress, ProgressCallback
 
 CHECKPOINT_SECONDS = 20.0
@@ -119,7 +116,7 @@ def run_engine(
             if run.reason:
                 break
             whole = False
-            with _interrupts_after() as asked:
+            with interrupts_after() as asked:
                 report = engine.epoch()
             whole = True
             row = {"epoch": run.epochs + 1, "seconds": before + time.perf_counter() - began, **report}
@@ -148,27 +145,6 @@ def run_engine(
     if checkpoint is not None and whole:
         save_checkpoint(checkpoint, engine, run, rng, identity or {})
     return run
-
-
-@contextmanager
-def _interrupts_after() -> Iterator[list[int]]:
-    """Let a Ctrl-C wait until the block is done: the list then holds it. A second one is not held back."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked and callable(before):
-            before(number, frame)
-        asked.append(number)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _judged(history: dict[str, list[float]]) -> list[tuple[float, float]]:

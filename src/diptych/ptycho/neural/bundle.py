@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.io.files import writing
 from diptych.ptycho.networks.registry import MULTIPLE, build_network, network_names
-from diptych.ptycho.neural.options import TrainingOptions
+from diptych.ptycho.neural.options import InferenceOptions, TrainingOptions
 from diptych.ptycho.neural.patterns import Patterns
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions, choose_device
@@ -81,7 +81,9 @@ class Model:
         progress: ProgressCallback | None = None,
         *,
         execution: ExecutionOptions | None = None,
-        batch: int = 64,
+        options: InferenceOptions | None = None,
+        folder: str | Path | None = None,
+        **overrides: Any,
     ) -> Reconstruction:
         """The network's image of a scan, in one pass over its patterns; ``diptych.reconstruct(scan, model)`` goes on from there.
 
@@ -93,16 +95,25 @@ class Model:
             Told after each batch.
         execution : ExecutionOptions, optional
             Device and threads; the arithmetic is single precision.
-        batch : int
-            Patterns per step.
+        options : InferenceOptions, optional
+            Batch, weights, statistics.
+        folder : path, optional
+            Where ``log_patch_stats`` writes.
+        **overrides
+            Single options by name, over those in ``options``.
 
         Raises
         ------
         InputError
-            If the scan has no probe, fewer patterns than a group, or an N that the network cannot take.
+            If an option is wrong, statistics have no folder, or the scan has no probe, fewer patterns than a group, or an N that the
+            network cannot take.
         """
+        from diptych.ptycho.neural.diagnostics import PatchStatistics
         from diptych.ptycho.neural.inference import infer
 
+        options = (options or InferenceOptions()).with_changes(**overrides)
+        if options.log_patch_stats and folder is None:
+            raise InputError("log_patch_stats: needs a folder to write to; pass folder=PATH.")
         if scan.size % MULTIPLE:
             raise InputError(
                 f"{scan.name}: patterns of {scan.size} px; expected a multiple of {MULTIPLE} px for the network "
@@ -114,7 +125,19 @@ class Model:
         device, why = choose_device(execution.device)
         log.info("network %s on %s (%s)", self.options.network, device, why)
         with shared_out(False, execution.threads):
-            return infer(self, scan, device=device, batch=batch, progress=progress)
+            seen = PatchStatistics(options.patch_stats_limit) if options.log_patch_stats else None
+            result = infer(
+                self,
+                scan,
+                device=device,
+                batch=options.network_batch,
+                weights=options.network_weights,
+                progress=progress,
+                statistics=seen,
+            )
+        if seen is not None and folder is not None:
+            seen.write(Path(folder))
+        return result
 
     def save(self, path: str | Path) -> Path:
         """Write the model to one file, in a single step; :func:`load_model` reads it back exactly.

@@ -59,8 +59,8 @@ class GroupBatch:
 
     def to(self, device: torch.device | str) -> GroupBatch:
         """The same batch with its tensors on ``device``."""
-        moved = {name: None if (each := getattr(self, name)) is None else each.to(device) for name in ("valid", "labels", "target")}
-        return replace(self, counts=self.counts.to(device), **moved)
+        valid, labels, target = (None if each is None else each.to(device) for each in (self.valid, self.labels, self.target))
+        return replace(self, counts=self.counts.to(device), valid=valid, labels=labels, target=target)
 
 
 class GroupDataset(Dataset[GroupBatch]):
@@ -89,7 +89,9 @@ class GroupDataset(Dataset[GroupBatch]):
         If labels are asked for and a scan has no true object.
     """
 
-    def __init__(self, patterns: Sequence[Patterns], groups: Sequence[Groups], *, labels: bool, jitter: float, seed: int, withheld: float = 0.0) -> None:
+    def __init__(
+        self, patterns: Sequence[Patterns], groups: Sequence[Groups], *, labels: bool, jitter: float, seed: int, withheld: float = 0.0
+    ) -> None:
         for scan in patterns:
             if labels and scan.truth is None:
                 raise InputError(

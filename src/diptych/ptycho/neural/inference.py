@@ -163,22 +163,25 @@ def infer(
             progress(Progress("network", min(start + step, len(members)), len(members)))
     image = mosaic.image()
     seconds = time.perf_counter() - began
+    fit = _fit(beam, patterns, image, mosaic.origin)
     told: dict[str, Any] = {
         "engine": "network",
         "network": model.options.network,
         "seconds": seconds,
         "patterns_per_second": len(patterns) / seconds,
         "groups": len(members),
-        "fit": _fit(beam, patterns, image, mosaic.origin),
+        "fit": fit,
         "device": str(device),
         "scan": patterns.name,
-        "options": {"probe": "fixed", "batch": batch, "weights": weights},
+        "options": {"engine": "network", "probe": "fixed"},
+        "inference": {"network_batch": batch, "network_weights": weights},
     }
     pixel = patterns.geometry.object_pixel_m(patterns.size) if patterns.geometry is not None else None
     return Reconstruction(
         object=Canvas(image.cpu().numpy(), mosaic.origin, pixel),
         probe=(beam.modes() * beam.power**0.5).cpu().numpy(),
         positions=patterns.positions,
+        flags=(f"the image of a network alone, its fit {fit:.3g}: an engine that starts from it (model=...) explains the counts better.",),
         provenance=told,
         name=patterns.name,
         geometry=patterns.geometry,

@@ -34,8 +34,8 @@ class TrainingOptions(NetworkOptions):
         0.2,
         ge=0,
         lt=1,
-        description="Share of each pattern's photons that the network does not see in training and is judged by, so that it cannot learn to "
-        "fit noise; drawn anew each epoch. 0, or counts that are no whole numbers: judged by what it sees.",
+        description="Share of each pattern's photons that the network does not see in training and is judged by, so that it cannot "
+        "learn to fit noise; drawn anew each epoch. 0, or counts that are no whole numbers: judged by what it sees.",
     )
     tv: float = Field(0.0, ge=0, description="Weight of the total variation of the group's object, per pixel.")
     consistency: float = Field(0.0, ge=0, description="Weight of the disagreement of a group's patches before they are merged.")
@@ -75,6 +75,17 @@ class TrainingOptions(NetworkOptions):
         if self.pool is not None and not self.oversample:
             raise ValueError("pool has a meaning with oversample only; add oversample, or leave pool out")
         return self
+
+
+class InferenceOptions(Options):
+    """How a trained network is run on a scan."""
+
+    network_batch: int = Field(64, ge=1, description="Patterns that the network sees at a time.")
+    network_weights: Literal["probe", "uniform"] = Field(
+        "probe", description="Weights with which the network's patches are merged: |probe|^2, or uniform."
+    )
+    log_patch_stats: bool = Field(False, description="Write statistics and a picture grid of the network's patches.")
+    patch_stats_limit: int = Field(4, ge=1, description="log_patch_stats: batches written.")
 
 
 class TrainerOptions(Options):

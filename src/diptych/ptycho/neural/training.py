@@ -16,6 +16,7 @@ from diptych.ptycho.neural.bundle import Model
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.scan import Scan
 from diptych.runtime.device import choose_device
+from diptych.runtime.interrupts import interrupts_after
 from diptych.runtime.progress import ProgressCallback
 from diptych.runtime.provenance import versions
 from diptych.runtime.run_directory import RunDirectory, plain
@@ -163,7 +164,6 @@ def _fit(
     kept: bool,
 ) -> bool:
     """Train, from the checkpoint on when ``begun``; say whether a Ctrl-C ended it. Diagnostics are written when the run is ``kept``."""
-    from diptych.ptycho.iterative.run import _interrupts_after
     from diptych.ptycho.neural.callbacks import Observer, Reporter, Stopped
     from diptych.ptycho.neural.machine import make_trainer
     from diptych.ptycho.neural.module import Lessons
@@ -171,7 +171,7 @@ def _fit(
     folder = keeper.folder if kept else None
     validated = any(len(each.trials.members) for each in lessons)
     data = Lessons(lessons, module.options, trainer.workers)
-    with _interrupts_after() as asked:
+    with interrupts_after() as asked:
         callbacks = [Observer(folder, trainer), keeper, Reporter(progress, asked)]
         machine = make_trainer(module.options, trainer, device, folder, callbacks, validated, len(lessons))
         try:

@@ -1,0 +1,80 @@
+"""The life of a network on the command line: trained, reloaded and run in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diptych
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("network")
+    for seed, name in enumerate(("train", "new")):
+        scan = diptych.simulate(object="lines", size=32, patterns=64, step=4.0, dose=1e6, seed=seed)
+        diptych.save(scan, path / f"{name}.npz")
+    return path
+
+
+def run(folder: Path, *arguments: object) -> dict[str, Any]:
+    """A command in a process of its own; what it printed as JSON."""
+    command = [sys.executable, "-c", "import diptych.cli; diptych.cli.main()", *map(str, arguments), "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> dict[str, Any]:
+    """What the training said, and the seconds it took."""
+    began = time.perf_counter()
+    options = ("--epochs", 3, "--width", 8, "--threads", 1, "--no-pictures")
+    said = run(folder, "train", "train.npz", "--run", "run", *options)
+    return {**said, "took": time.perf_counter() - began}
+
+
+def test_train_reload_and_infer_in_three_processes(folder: Path, trained: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    assert Path(trained["model"]).name == "model.safetensors"
+    about = run(folder, "info", "run/model.safetensors")
+    assert "network" in json.dumps(about)
+    alone = ("--model", "run/model.safetensors", "--engine", "network", "--threads", 1)
+    first = run(folder, "reconstruct", "new.npz", *alone, "--run", "one", "--log-patch-stats", "--patch-stats-limit", 2)
+    assert trained["took"] + time.perf_counter() - began < 60
+    assert first["engine"] == "network"
+    assert first["patterns_per_second"] > 0
+    assert first["metrics"]["complex_error"] < 0.5
+    assert len(json.loads((folder / "one" / "analysis" / "patch_stats.json").read_text())) == 2
+    assert (folder / "one" / "analysis" / "patch_grid.png").stat().st_size > 1000
+    again = run(folder, "reconstruct", "new.npz", *alone, "--run", "two")
+    images = [diptych.load(each["result"] if Path(each["result"]).is_absolute() else folder / each["result"]) for each in (first, again)]
+    assert images[0].object.values.tobytes() == images[1].object.values.tobytes()
+
+
+def test_a_network_alone_needs_a_network(folder: Path) -> None:
+    scan = diptych.load(folder / "new.npz")
+    with pytest.raises(diptych.InputError, match="needs a trained network"):
+        diptych.reconstruct(scan, engine="network")
+    with pytest.raises(diptych.InputError, match="alpha has no meaning for the engine network"):
+        diptych.reconstruct(scan, engine="network", alpha=0.5)
+
+
+def test_statistics_need_a_folder(folder: Path, trained: dict[str, Any]) -> None:
+    model = diptych.load_model(folder / "run" / "model.safetensors")
+    scan = diptych.load(folder / "new.npz")
+    with pytest.raises(diptych.InputError, match="pass folder=PATH"):
+        model.reconstruct(scan, log_patch_stats=True)
+    uniform, probe = (model.reconstruct(scan, network_weights=w).object.values for w in ("uniform", "probe"))
+    assert not np.allclose(uniform, probe)
+    whole, parts = (model.reconstruct(scan, network_batch=b) for b in (4, 64))
+    assert whole.provenance["inference"]["network_batch"] == 4
+    assert np.allclose(np.abs(whole.object.values), np.abs(parts.object.values), atol=1e-2)
