@@ -1,7 +1,8 @@
 """A network trained on simulated objects alone, on a measured scan: the Siemens star that ``diptych fetch siemens-star`` obtains.
 
-The simulated scans have the star's probe, positions and photons, and objects of other kinds. Prints how the network's image correlates
-with the iterative result, and the epochs of the engine with and without the network's start; draws the documentation's picture.
+A first reconstruction recovers the probe, as a beamline has it from the scan before. The simulated scans have that probe, the star's
+positions and photons, and objects of other kinds. Prints how the network's image correlates with the iterative result, and the epochs of
+the engine, from that probe, with and without the network's start; draws the documentation's picture.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ def main() -> None:
     """Train or load, reconstruct three ways, print and draw."""
     arguments = parse()
     scan = diptych.load(arguments.scan) if arguments.scan else diptych.fetch("siemens-star")
+    scan = replace(scan, probe=diptych.reconstruct(scan).probe)
     if arguments.model.exists():
         model = diptych.load_model(arguments.model)
     else:
@@ -34,6 +37,7 @@ def main() -> None:
         made = [diptych.simulate(object=kind, seed=seed, **like) for seed, kind in enumerate(KINDS)]
         trainer = TrainerOptions(precision=arguments.precision, pictures=False, logger="none")
         model = diptych.train(made, epochs=arguments.epochs, trainer=trainer)
+        arguments.model.parent.mkdir(parents=True, exist_ok=True)
         model.save(arguments.model)
     image = model.reconstruct(scan)
     flat = diptych.reconstruct(scan)

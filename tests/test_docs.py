@@ -125,12 +125,12 @@ def test_pictures_are_small_and_all_used() -> None:
 def test_option_tables_hold_every_option() -> None:
     tables = script("option_tables")
     marks = [mark for text in PAGES.values() for mark in re.findall(r"<!-- options: .*?-->", text)]
-    assert len(marks) == 7
+    assert len(marks) == 9
     for mark in marks:
         assert tables.on_page_markdown(mark).startswith("| option | value | default | meaning |")
     mine = tables.table(ReconstructionOptions)
     assert re.findall(r"^\| `(\w+)`", mine, flags=re.MULTILINE) == list(ReconstructionOptions.model_fields)
-    assert "`auto`, `ml`, `rpie`, `epie`, `dm`, `raar` | `auto` |" in mine
+    assert "`auto`, `ml`, `rpie`, `epie`, `dm`, `raar`, `network` | `auto` |" in mine
 
 
 def script(name: str) -> ModuleType:

@@ -43,6 +43,10 @@ GOOD_FIT = 3.0
 GOOD_SHARE = 1 / 3
 """Share of the flat start's held-out fit; at a low dose anything fits well."""
 
+AHEAD = 1.5
+"""A start that meets :data:`GOOD_SHARE` is also taken when it fits, as it is, nearly as well as a flat one after its trial (this many
+times its fit), and does no worse in its own. So it is where something other than noise limits the fit: there all trials end alike."""
+
 
 class Starter(Protocol):
     """What the engines can start from: a trained :class:`~diptych.ptycho.neural.bundle.Model`."""
@@ -144,7 +148,9 @@ def network_start(
     if not (fit <= GOOD_FIT and fit <= GOOD_SHARE * flat_fit):
         part = _Part.of(scan, problem, options)
         record |= {"network_trial_fit": part.trial(image, probe), "flat_trial_fit": part.trial(flat, probe)}
-        if not _leads(record["network_trial_fit"], record["flat_trial_fit"]):
+        network, flat_one = record["network_trial_fit"], record["flat_trial_fit"]
+        ahead = fit <= GOOD_SHARE * flat_fit and fit <= AHEAD * flat_one and network <= flat_one
+        if not (ahead or _leads(network, flat_one)):
             return _dropped(flat, record, f"{EPOCHS} epochs from it lead to no clearly better fit")
     log.info("starting from the network's image: held-out fit %.4g, a flat object's is %.4g", fit, flat_fit)
     return Start(image, fit, {**record, "object": "network", "why": "it fits better"})

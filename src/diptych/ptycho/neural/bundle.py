@@ -73,7 +73,7 @@ class Model:
     def __post_init__(self) -> None:
         self.network.eval()
         # As a file gives them back, whatever numbers they came as.
-        self.size, self.scale, self.probe = int(self.size), float(self.scale), np.asarray(self.probe, np.complex64)
+        self.size, self.scale, self.probe = int(self.size), float(self.scale), np.ascontiguousarray(self.probe, np.complex64)
 
     def reconstruct(
         self,
