@@ -62,18 +62,29 @@ def report(image: Any, flat: Any, warm: Any) -> dict[str, Any]:
     """The figures, as JSON values."""
     error = diptych.evaluate(image, flat.object, gauge="full")["complex_error"]
     target = flat.history["fit"][-1]
-    reached = next((i + 1 for i, fit in enumerate(warm.history["fit"]) if fit <= target), None)
+
+    def epochs_to(result: Any) -> dict[str, int | None]:
+        fits = list(enumerate(result.history["fit"], start=1))
+        return {f"{share:g} x": next((epoch for epoch, fit in fits if fit <= share * target), None) for share in (1.05, 1.01, 1.0)}
+
     return {
         "correlation": math.sqrt(max(0.0, 1 - error**2)),
         "network_patterns_per_second": image.provenance["patterns_per_second"],
         "network_fit": image.provenance["fit"],
         "start": warm.provenance["start"],
-        "flat": {"epochs": flat.provenance["epochs"], "fit": target, "seconds": flat.provenance["seconds"]},
+        "flat": {
+            "epochs": flat.provenance["epochs"],
+            "fit": flat.provenance["fit"],
+            "held_out_fit": flat.provenance["held_out_fit"],
+            "seconds": flat.provenance["seconds"],
+            "epochs_to_its_own_last_fit": epochs_to(flat),
+        },
         "warm": {
             "epochs": warm.provenance["epochs"],
-            "fit": warm.history["fit"][-1],
+            "fit": warm.provenance["fit"],
+            "held_out_fit": warm.provenance["held_out_fit"],
             "seconds": warm.provenance["seconds"],
-            "epochs_to_the_flat_start's_fit": reached,
+            "epochs_to_the_flat_start's_last_fit": epochs_to(warm),
         },
         "difference_of_results": diptych.evaluate(warm, flat.object, gauge="full")["complex_error"],
     }

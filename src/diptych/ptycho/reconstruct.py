@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.ptycho.warm import Start, Starter, network_start, opened, place
 from diptych.runtime.device import ExecutionOptions, choose_device
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from diptych.ptycho.iterative.problem import Problem
     from diptych.ptycho.iterative.run import Engine
-    from diptych.ptycho.neural.options import InferenceOptions
 
 log = logging.getLogger("diptych")
 
@@ -92,7 +92,7 @@ def reconstruct(
     resume : bool
         Go on from ``checkpoint`` where it exists; scan and options must be the same (``epochs`` and ``stop`` may change).
     inference : InferenceOptions, optional
-        How the network is run where it makes the result by itself (``engine="network"``).
+        How the network is run.
     folder : path, optional
         Where ``inference.log_patch_stats`` writes.
     **overrides
@@ -116,8 +116,11 @@ def reconstruct(
     _check_options(options, scan)
     network = None if model is None else opened(model, options)
     execution = execution or ExecutionOptions()
+    if network is None and inference not in (None, InferenceOptions()):
+        raise InputError("reconstruct: inference options say how a network is run, and there is none; pass model=... (--model FILE) too.")
+    more = {} if inference is None else {"options": inference, "folder": folder}
     if options.engine == "network":
-        return _by_network(scan, network, options, execution, progress, inference, folder)
+        return _by_network(scan, network, options, execution, progress, more)
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if resume and checkpoint is None:
         raise InputError("reconstruct: resume=True needs a checkpoint file to go on from; pass checkpoint=PATH.")
@@ -133,7 +136,7 @@ def reconstruct(
         probe, note = starting_probe(scan, options)
         if note:
             log.info("%s", note)
-        result, interrupted = _solve(scan, network, probe, options, execution, device, workers, progress, checkpoint, resume)
+        result, interrupted = _solve(scan, network, probe, options, execution, device, workers, progress, checkpoint, resume, more)
     provenance = {
         **result.provenance,
         "probe_start": note,
@@ -153,8 +156,7 @@ def _by_network(
     options: ReconstructionOptions,
     execution: ExecutionOptions,
     progress: ProgressCallback | None,
-    inference: InferenceOptions | None,
-    folder: str | Path | None,
+    inference: dict[str, Any],
 ) -> Reconstruction:
     """The image of a trained network, under the start of the probe."""
     from diptych.ptycho.neural.bundle import Model
@@ -163,7 +165,7 @@ def _by_network(
         raise InputError("reconstruct: engine network needs a trained network; pass model=... (--model FILE), or choose another engine.")
     probe, note = starting_probe(scan, options)
     seen = replace(scan, probe=probe, probe_calibrated=scan.probe_calibrated and options.probe in ("refine", "fixed"))
-    result = network.reconstruct(seen, progress, execution=execution, options=inference, folder=folder)
+    result = network.reconstruct(seen, progress, execution=execution, **inference)
     return replace(result, provenance={**result.provenance, "model": network.digest, "probe_start": note})
 
 
@@ -219,6 +221,7 @@ def _solve(
     progress: ProgressCallback | None,
     checkpoint: Path | None,
     resume: bool,
+    inference: dict[str, Any],
 ) -> tuple[Reconstruction, bool]:
     import torch
 
@@ -248,7 +251,7 @@ def _solve(
         # What a resumed run started from is in its checkpoint.
         chosen = Start(_starting_image(problem, scan, options))
     else:
-        chosen = network_start(network, scan, start, problem, probe, options, execution, progress)
+        chosen = network_start(network, scan, start, problem, probe, options, execution, progress, inference)
     engine = _make_engine(name, problem, chosen, probe, options, rng, progress, warm=network is not None)
     run = Run(start=chosen.record)
     # The start's memory: the engine holds it as long as it needs it.

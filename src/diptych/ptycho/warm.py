@@ -56,7 +56,9 @@ class Starter(Protocol):
         """Tells one network from another, also in another process."""
         ...
 
-    def reconstruct(self, scan: Scan, progress: ProgressCallback | None = None, *, execution: ExecutionOptions) -> Reconstruction:
+    def reconstruct(
+        self, scan: Scan, progress: ProgressCallback | None = None, *, execution: ExecutionOptions, **inference: Any
+    ) -> Reconstruction:
         """Its image of a scan."""
         ...
 
@@ -108,6 +110,7 @@ def network_start(
     options: ReconstructionOptions,
     execution: ExecutionOptions,
     progress: ProgressCallback | None,
+    inference: dict[str, Any],
 ) -> Start:
     """The network's image of the scan, or a flat object where that promises no less.
 
@@ -123,6 +126,8 @@ def network_start(
         Made of ``scan``.
     probe : (P', N, N) complex tensor
         Start of the probe modes as the engine gets them.
+    inference : dict
+        Further arguments of the model's ``reconstruct``.
     """
     import torch
 
@@ -130,7 +135,8 @@ def network_start(
 
     seen = replace(scan, probe=start, probe_calibrated=scan.probe_calibrated and options.probe in ("refine", "fixed"), truth=None)
     threads = problem.workers.count if problem.device.type == "cpu" else execution.threads
-    found = model.reconstruct(seen, progress, execution=execution.with_changes(device=str(problem.device), threads=threads)).object
+    where = execution.with_changes(device=str(problem.device), threads=threads)
+    found = model.reconstruct(seen, progress, execution=where, **inference).object
     flat = torch.ones(problem.shape, dtype=problem.complex_dtype, device=problem.device)
 
     def held_out(image: Tensor) -> float:
