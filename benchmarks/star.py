@@ -44,7 +44,7 @@ def main() -> None:
     warm = diptych.reconstruct(scan, model=model)
     found = report(image, flat, warm)
     print(json.dumps(found, indent=1))
-    save_figure(picture(image, flat, found), PICTURE)
+    save_figure(picture(image, flat, found), PICTURE, dpi=90)
     print(f"written: {PICTURE}", file=sys.stderr)
 
 
@@ -103,7 +103,7 @@ def picture(image: Any, flat: Any, found: dict[str, Any]) -> Any:
     shown = None
     for axis, values, title in zip(axes, (aligned.result.values, aligned.truth.values), titles, strict=True):
         phase = np.angle(values * np.exp(-1j * np.angle(aligned.truth.values.mean())))
-        shown = axis.imshow(phase, cmap="gray", vmin=-0.6, vmax=0.6)
+        shown = axis.imshow(phase, cmap="gray", vmin=-0.7, vmax=0.5)
         axis.set(title=title, xlabel="x (px)", ylabel="y (px)")
     figure.colorbar(shown, ax=axes, label="phase (rad)")
     return figure
