@@ -37,8 +37,7 @@ def run(folder: Path, *arguments: object) -> dict[str, Any]:
 def trained(folder: Path) -> dict[str, Any]:
     """What the training said."""
     options = ("--epochs", 3, "--width", 8, "--threads", 1, "--no-pictures")
-    said = run(folder, "train", "train.npz", "--run", "run", *options)
-    return said
+    return run(folder, "train", "train.npz", "--run", "run", *options)
 
 
 def test_train_reload_and_infer_in_three_processes(folder: Path, trained: dict[str, Any]) -> None:
