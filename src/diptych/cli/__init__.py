@@ -1,4 +1,4 @@
-"""The command line: ``diptych {info, check, fetch, simulate, reconstruct, train, evaluate, compare, demo}``.
+"""The command line: ``diptych {info, check, fetch, simulate, reconstruct, train, evaluate, compare, prefer, demo}``.
 
 One module per verb group, loaded when its verb is called. Exit codes: 0 done, 2 the input is wrong, 130 interrupted, 1 the rest.
 """
@@ -28,6 +28,7 @@ VERBS = {
     "train": ("diptych.cli.training:train", "Train a network on scans; `reconstruct --model` starts from it."),
     "evaluate": ("diptych.cli.evaluation:evaluate", "Measure a result against the truth, or a scan against itself."),
     "compare": ("diptych.cli.comparison:compare", "Reconstruct a scan in several ways and judge the results alike."),
+    "prefer": ("diptych.cli.prefer:app", "Learn what a person likes, and propose better images; a group of verbs."),
     "demo": ("diptych.cli.demo:demo", "Reconstruct a measured Siemens star, with a picture."),
 }
 

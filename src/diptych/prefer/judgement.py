@@ -1,0 +1,343 @@
+"""The nouns: what was shown (Frame, Candidate), what was said of it (Judgement), and both as arrays for a fit (Observations)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Self, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.runtime.provenance import utc_now
+
+Kind = Literal["rate", "stars", "pair", "best", "tie", "skip"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+STARS = range(1, 6)
+"""Ratings that :meth:`Judgement.stars` takes."""
+
+SAME = ("prompt", "negative_prompt", "model", "width", "height")
+"""Fields of a Frame that rows of one fit share."""
+
+FLAGGED = ("steps", "guidance", "scheduler")
+"""Fields of a Frame that may differ within a fit, which is then said."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Everything besides the latent that decides the pixels: same frame, same latent, same bytes on the same machine.
+
+    Fields that mean nothing for a decoder, or that nobody knows (an old file), keep their defaults.
+
+    Attributes
+    ----------
+    prompt, negative_prompt, model, scheduler : str
+    width, height : int
+        Size of the image, pixels.
+    steps : int
+    guidance : float
+        The scale that was in effect, not the one asked for.
+    seed : int
+        For schedulers that draw noise while they decode.
+    versions : tuple of (package, version)
+    device, dtype : str
+    threads : int
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    model: str = ""
+    width: int = 0
+    height: int = 0
+    steps: int = 0
+    guidance: float = 0.0
+    scheduler: str = ""
+    seed: int = 0
+    versions: tuple[tuple[str, str], ...] = ()
+    device: str = ""
+    dtype: str = ""
+    threads: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the JSON text."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """One line of JSON, the same for equal frames."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The frame that :meth:`to_json` wrote.
+
+        Raises
+        ------
+        InputError
+            The text is no JSON object, or a field is unknown, missing or of another type.
+        """
+        values = _json_object(text, "a frame")
+        defaults: dict[str, Any] = {
+            "prompt": "",
+            **{entry.name: entry.default for entry in dataclasses.fields(cls) if entry.name != "prompt"},
+        }
+        for name, value in values.items():
+            if name not in defaults:
+                raise InputError(f"a frame has the field {name!r}; expected {', '.join(defaults)}.")
+            if name == "versions":
+                values[name] = tuple((str(package), str(version)) for package, version in value)
+            elif name == "guidance" and isinstance(value, int) and not isinstance(value, bool):
+                values[name] = float(value)
+            elif type(value) is not type(defaults[name]):
+                raise InputError(f"the field {name!r} of a frame is {value!r}; expected a value like {defaults[name]!r}.")
+        if "prompt" not in values:
+            raise InputError("a frame has no prompt; expected at least that field.")
+        return cls(**values)
+
+    def differences(self, other: Frame, names: Iterable[str] = SAME) -> tuple[str, ...]:
+        """Those of ``names`` in which the two frames differ."""
+        return tuple(name for name in names if getattr(self, name) != getattr(other, name))
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An image that a person sees or has seen, and the latent that made it. Both arrays are read-only.
+
+    Attributes
+    ----------
+    latent : (d,) float32
+    frame : Frame
+    image : (H, W, 3) uint8 or None
+        None before the decode.
+    id : str
+        Unique within a ledger, which gives one to a candidate that comes without.
+    screen, slot : int
+        Number of the screen, from 1 (0: not shown yet), and place on it, from 0.
+    provenance : dict
+        How the latent came about, as JSON values: proposal, fit version, ledger position, generator key.
+
+    Raises
+    ------
+    InputError
+        The latent is not one line of finite numbers, or the image not (H, W, 3) uint8.
+    """
+
+    latent: NDArray[np.float32]
+    frame: Frame
+    image: NDArray[np.uint8] | None = None
+    id: str = ""
+    screen: int = 0
+    slot: int = 0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        latent = _read_only(np.asarray(self.latent, dtype=np.float32), self.latent)
+        if latent.ndim != 1 or latent.size == 0 or not np.all(np.isfinite(latent)):
+            raise InputError(f"the latent of a candidate has shape {latent.shape}; expected (d,) finite numbers.")
+        object.__setattr__(self, "latent", latent)
+        if self.image is not None:
+            image = np.asarray(self.image)
+            if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype != np.uint8:
+                raise InputError(f"the image of a candidate is {image.dtype} of shape {image.shape}; expected uint8 of shape (H, W, 3).")
+            object.__setattr__(self, "image", _read_only(image, self.image))
+
+    @property
+    def dimension(self) -> int:
+        """Length d of the latent."""
+        return self.latent.size
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One thing a person said; made by :meth:`rate`, :meth:`stars`, :meth:`pair`, :meth:`choose`, :meth:`tie` or :meth:`skip`.
+
+    Attributes
+    ----------
+    kind : "rate", "stars", "pair", "best", "tie" or "skip"
+    ids : tuple of str
+        The candidates: the winner first ("pair"), the best first ("best").
+    value : int
+        "rate": 1 good, 0 bad; "stars": 1 to 5; else 0.
+    weight : float
+        Multiplies the log-likelihood; above 0.
+    time : str
+        When it was said, ISO 8601, UTC.
+
+    Raises
+    ------
+    InputError
+        A field is out of range, or a candidate has no id or occurs twice.
+    """
+
+    kind: Kind
+    ids: tuple[str, ...]
+    value: int = 0
+    weight: float = 1.0
+    time: str = field(default_factory=utc_now)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"a judgement has kind {self.kind!r}; expected one of {', '.join(KINDS)}.")
+        allowed = {"rate": range(2), "stars": STARS}.get(self.kind, range(1))
+        if not isinstance(self.value, int) or self.value not in allowed:
+            raise InputError(f"a judgement of kind {self.kind!r} has value {self.value!r}; expected {allowed.start} to {allowed.stop - 1}.")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise InputError(f"a judgement has weight {self.weight}; expected a finite number above 0.")
+        if not all(isinstance(name, str) and name for name in self.ids):
+            raise InputError("a judgement names a candidate without id; judge candidates that were shown.")
+        count = {"pair": (2, 2), "tie": (2, 2), "best": (2, math.inf)}.get(self.kind, (1, 1))
+        if not count[0] <= len(self.ids) <= count[1] or len(set(self.ids)) != len(self.ids):
+            few = (
+                "at least two different candidates" if self.kind == "best" else ("one candidate", "two different candidates")[count[0] - 1]
+            )
+            raise InputError(f"a judgement of kind {self.kind!r} names {', '.join(self.ids) or 'nothing'}; expected {few}.")
+
+    @classmethod
+    def rate(cls, candidate: Candidate | str, good: bool, weight: float = 1.0) -> Self:
+        """Good or bad."""
+        return cls("rate", (_id(candidate),), int(good), weight)
+
+    @classmethod
+    def stars(cls, candidate: Candidate | str, stars: int, weight: float = 1.0) -> Self:
+        """1 (worst) to 5 (best)."""
+        return cls("stars", (_id(candidate),), stars, weight)
+
+    @classmethod
+    def pair(cls, winner: Candidate | str, loser: Candidate | str, weight: float = 1.0) -> Self:
+        """The first is better than the second."""
+        return cls("pair", (_id(winner), _id(loser)), 0, weight)
+
+    @classmethod
+    def choose(cls, best: Candidate | str, others: Sequence[Candidate | str], weight: float = 1.0) -> Self:
+        """The best of several; ``others`` may contain it, as a whole screen does."""
+        chosen = _id(best)
+        return cls("best", (chosen, *(name for name in map(_id, others) if name != chosen)), 0, weight)
+
+    @classmethod
+    def tie(cls, first: Candidate | str, second: Candidate | str, weight: float = 1.0) -> Self:
+        """No telling which is better."""
+        return cls("tie", (_id(first), _id(second)), 0, weight)
+
+    @classmethod
+    def skip(cls, candidate: Candidate | str) -> Self:
+        """Seen, and nothing said of it."""
+        return cls("skip", (_id(candidate),))
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The judgement that :meth:`to_json` wrote.
+
+        Raises
+        ------
+        InputError
+            The text is no JSON object, or its fields make no judgement.
+        """
+        values = _json_object(text, "a judgement")
+        if set(values) != {entry.name for entry in dataclasses.fields(cls)}:
+            raise InputError(f"a judgement has the fields {', '.join(values)}; expected kind, ids, value, weight, time.")
+        return cls(**{**values, "ids": tuple(values["ids"])})
+
+
+@dataclass(frozen=True)
+class Term:
+    """One judgement with its candidates as rows of :attr:`Observations.latents`; order, ``value`` and ``weight`` as in :class:`Judgement`.
+
+    ``screen`` is the latest screen on which one of the candidates had been shown when it was judged; ``position`` its place in the ledger.
+    """
+
+    kind: Kind
+    rows: tuple[int, ...]
+    value: int
+    weight: float
+    screen: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """How many judgements a fit uses; how many it does not, by reason; how many it uses though a setting differs, by setting.
+
+    ``damaged`` names the candidates whose stored latent is not what was written.
+    """
+
+    used: int = 0
+    unused: Mapping[str, int] = field(default_factory=dict)
+    flagged: Mapping[str, int] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{self.used} judgements used"]
+        parts += [f"{count} not used ({reason})" for reason, count in self.unused.items()]
+        parts += [f"{count} used with other {name}" for name, count in self.flagged.items()]
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Judged candidates and what was said of them, as a fit takes them.
+
+    Rows come in the order in which candidates were first judged (those of one judgement as they were shown), so what is said later
+    only adds rows at the end; undoing takes rows out.
+
+    Attributes
+    ----------
+    latents : (n, d) float32
+        One row per judged candidate, read-only; mapped from the file when the rows lie together there.
+    screen : (n,) int64
+        The screen on which each was first shown.
+    terms : list of Term
+        In ledger order; a skip is a term without a likelihood.
+    ids : tuple of str
+        Candidate of each row.
+    report : Report
+        What was left out, and why.
+    position : int
+        Last place of the ledger that was looked at.
+    """
+
+    latents: NDArray[np.float32]
+    screen: NDArray[np.int64]
+    terms: list[Term]
+    ids: tuple[str, ...] = ()
+    report: Report = field(default_factory=Report)
+    position: int = 0
+
+
+def image_hash(image: NDArray[np.uint8]) -> str:
+    """Hexadecimal SHA-256 of the shape and the pixels (H, W, 3) of an image, whatever file it is kept in."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def _id(candidate: Candidate | str) -> str:
+    return candidate if isinstance(candidate, str) else candidate.id
+
+
+def _read_only(values: NDArray[Any], given: Any) -> NDArray[Any]:
+    """``values``, which nobody can change: a copy where they are the caller's own writable array."""
+    if values.flags.writeable:
+        values = values.copy() if values is given or values.base is not None else values
+        values.setflags(write=False)
+    return values
+
+
+def _json_object(text: str, what: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{what} is not JSON ({error}).") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{what} is {type(values).__name__}; expected a JSON object.")
+    return cast("dict[str, Any]", values)

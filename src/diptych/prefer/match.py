@@ -1,0 +1,197 @@
+"""Image match: a latent whose image is like a given one.
+
+Every decode tells how the whole image changes with the latent, not only how far it is off. The search fits a linear map from latents to
+images through what was decoded near the best so far, and steps to where that map meets the target (damped as by Levenberg and Marquardt);
+between steps it looks in new directions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diptych.errors import InputError
+from diptych.prefer.latent import combine, on_sphere, turn, typicality, usual_shape
+from diptych.runtime.logging import LOGGER
+
+if TYPE_CHECKING:
+    from diptych.prefer.decoders import Decoder
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+PROBE = 0.25
+"""Angle of a look in a new direction, rad."""
+
+REACH = 0.8
+"""Longest step, rad; the map is not straight for longer."""
+
+REMEMBERED = 512
+"""Decodes that the map is fitted through, the last ones."""
+
+THUMBNAIL = 32
+"""Side, px, of the images that the map is fitted to; errors are of the whole image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A latent (d,) float32, its image, and the mean squared error of that, grey levels squared."""
+
+    latent: NDArray[np.float32]
+    image: Image
+    error: float
+
+
+class Match:
+    """A search that can go on step by step; the error of :attr:`best` never rises.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        Of images.
+    target : (H, W, 3) uint8
+        Brought to the size of the decoder's images.
+    start : (d,) array, optional
+        Where to begin; random when not given.
+    seed : int
+        Of the directions looked in.
+    decode : callable, optional
+        Decodes a latent in the decoder's place, as a session does in its background.
+
+    Raises
+    ------
+    InputError
+        The decoder's space is no sphere, or the start has another length.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        target: Image,
+        start: ArrayLike | None = None,
+        *,
+        seed: int = 0,
+        decode: Callable[[NDArray[np.float32]], Image] | None = None,
+    ) -> None:
+        if decoder.space != "sphere":
+            raise InputError(f"the decoder {decoder.name} has the space {decoder.space!r}; image match needs a decoder of images.")
+        self._decode = decode or decoder.decode
+        self._rng = np.random.default_rng(seed)
+        self._tests = typicality(_shape(decoder))
+        begin = self._rng.standard_normal(decoder.dimension) if start is None else np.asarray(start, dtype=np.float64)
+        if begin.shape != (decoder.dimension,):
+            raise InputError(f"the start has shape {begin.shape}; expected ({decoder.dimension},), what the decoder takes.")
+        self._past: deque[tuple[Array, Array]] = deque(maxlen=REMEMBERED)
+        first = self._tests.project(begin).latent.astype(np.float32)
+        image = self._decode(first)
+        self.target = resized(target, image.shape[1], image.shape[0])
+        self._goal = _thumbnail(self.target)
+        self._damping, self._looks = 1.0, 0
+        self.best = self.last = self._judged(first, image)
+        self.errors = [self.best.error]
+
+    def step(self) -> Attempt:
+        """One decode: a look in a new direction, or a step. Returns the attempt, which is the new :attr:`best` when it is better."""
+        looks = min(4 + len(self.errors) // 20, 10)
+        stepping = self._looks >= looks
+        latent = self._towards_goal() if stepping else turn(self.best.latent, self._rng.standard_normal(len(self.best.latent)), PROBE)
+        typical = self._tests.project(latent).latent.astype(np.float32)
+        self.last = self._judged(typical, self._decode(typical))
+        better = self.last.error < self.best.error
+        if stepping:
+            self._damping = float(np.clip(self._damping * (0.5 if better else 3.0), 1e-4, 1e4))
+            self._looks = looks if better else 0
+        else:
+            self._looks += 1
+        if better:
+            self.best = self.last
+        self.errors.append(self.best.error)
+        LOGGER.debug("[imatch] mse=%.2f best=%.2f", self.last.error, self.best.error)
+        return self.last
+
+    def run(self, decodes: int) -> Attempt:
+        """That many steps; the best of all so far."""
+        for _ in range(decodes):
+            self.step()
+        return self.best
+
+    def _judged(self, latent: NDArray[np.float32], image: Image) -> Attempt:
+        self._past.append((latent.astype(np.float64), _thumbnail(image)))
+        return Attempt(latent, image, float(np.mean((image.astype(np.float64) - self.target) ** 2)))
+
+    def _towards_goal(self) -> Array:
+        """The latent where the linear map through the past meets the goal, no further than :data:`REACH` away.
+
+        Differences from the best, of latents Z (n, d) and thumbnails P (n, p), weigh less the longer they are. The step is Z'a with a the
+        least of |goal - P'a|^2 + damping |Z'a|^2, found in the dual: (P P' + damping Z Z') a = P goal.
+        """
+        here, seen = self.best.latent.astype(np.float64), _thumbnail(self.best.image)
+        moves = np.array([latent - here for latent, _ in self._past])
+        changes = np.array([thumbnail - seen for _, thumbnail in self._past])
+        square = (moves**2).sum(axis=1)
+        keep = square > 0
+        weight = 1 / (square[keep] + PROBE**2 * len(here))
+        moves, changes = moves[keep] * weight[:, None], changes[keep] * weight[:, None]
+        inner, reached = moves @ moves.T, changes @ changes.T
+        scale = np.trace(reached) / np.trace(inner)
+        floor = 1e-9 * np.trace(reached) * np.eye(len(inner))
+        mix = np.linalg.solve(reached + self._damping * scale * inner + floor, changes @ (self._goal - seen))
+        step = mix @ moves
+        angle = float(np.linalg.norm(step)) / np.sqrt(len(here))
+        return turn(here, step, min(angle, REACH)) if angle > 0 else turn(here, self._rng.standard_normal(len(here)), PROBE)
+
+
+def image_latent(decoder: Decoder, image: Image) -> Array:
+    """A latent (d,) for an image: by the decoder's encoder where it has one, else a crude picture of it in the latent's own pixels.
+
+    The result is not yet typical of noise; :func:`blended` makes it so.
+    """
+    encode = getattr(decoder, "encode", None)
+    if encode is not None:
+        return on_sphere(np.asarray(encode(image), dtype=np.float64).ravel())
+    channels, height, width = _shape(decoder)
+    small = resized(image, width, height).astype(np.float64)
+    layers = np.concatenate([small.transpose(2, 0, 1), small.mean(axis=2)[None]])
+    laid = np.resize(layers, (channels, height, width))
+    spread = laid.std(axis=(1, 2), keepdims=True)
+    centred = np.divide(laid - laid.mean(axis=(1, 2), keepdims=True), spread, out=np.zeros_like(laid), where=spread > 0)
+    if not np.any(centred):
+        raise InputError("the image is of one colour, and gives no latent; upload one that shows something.")
+    return on_sphere(centred.ravel())
+
+
+def blended(decoder: Decoder, anchor: ArrayLike, latent: ArrayLike, share: float) -> NDArray[np.float32]:
+    """The spherical mean of an anchor and a latent (d,), made typical of noise.
+
+    Parameters
+    ----------
+    share : float
+        The latent's part, 0 (the anchor alone) to 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"the share of the upload is {share}; expected 0 to 1.")
+    mixed = combine(np.stack([np.asarray(anchor, dtype=np.float64), np.asarray(latent, dtype=np.float64)]), [1 - share, share])
+    return typicality(_shape(decoder)).project(mixed).latent.astype(np.float32)
+
+
+def resized(image: Image, width: int, height: int) -> Image:
+    """An image (H, W, 3) at another size."""
+    from PIL import Image as Pictures
+
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Pictures.fromarray(image).resize((width, height), Pictures.Resampling.BOX), dtype=np.uint8)
+
+
+def _thumbnail(image: Image) -> Array:
+    height, width = (min(size, THUMBNAIL) for size in image.shape[:2])
+    return resized(image, width, height).astype(np.float64).ravel()
+
+
+def _shape(decoder: Decoder) -> tuple[int, int, int]:
+    return getattr(decoder, "shape", None) or usual_shape(decoder.dimension)

@@ -1,0 +1,58 @@
+"""Along the direction that is thought best."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diptych.prefer.latent import on_sphere
+from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.utility import Fitted
+
+
+class Line:
+    """Latents at even angles on the great circle from the start (best liked latent, anchor or noise) through the direction thought best.
+
+    Parameters
+    ----------
+    span : float
+        Angle of the last one, rad; it does not go past the direction itself.
+    """
+
+    name = "line"
+
+    def __init__(self, span: float = math.pi / 2) -> None:
+        self.span = span
+
+    def propose(self, situation: Situation, count: int, rng: np.random.Generator) -> list[Proposed]:
+        """``count`` latents for one screen."""
+        start = starting_latent(situation, rng)
+        if situation.fitted is None:
+            towards = fresh_directions(situation, 1, rng, start)[0]
+            span = self.span
+        else:
+            towards = situation.fitted.direction()
+            span = min(self.span, math.acos(float(np.clip(towards @ start / np.linalg.norm(start), -1, 1))))
+        angles = np.linspace(0, span, count + 1)[1:]
+        return [
+            finished(latent, situation, self.name, angle=float(angle))
+            for latent, angle in zip(_arc(start, towards, angles), angles, strict=True)
+        ]
+
+
+def step_scores(fitted: Fitted, start: ArrayLike, count: int, step: float) -> NDArray[np.float64]:
+    """Utility (count,) of a latent (d,) turned by 1, 2 ... ``count`` steps of an angle (rad) towards the direction thought best."""
+    return fitted.score(_arc(np.asarray(start, dtype=np.float64), fitted.direction(), np.linspace(step, step * count, count)))[0]
+
+
+def _arc(start: NDArray[np.float64], towards: NDArray[np.float64], angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``start`` turned by each of the angles towards a direction (k, d); where it lies there already, unturned."""
+    base = on_sphere(start)
+    tangent = towards - base * (base @ towards / (base @ base))
+    length = np.linalg.norm(tangent)
+    if not length > 1e-9 * np.linalg.norm(towards):
+        return np.repeat(base[None], len(angles), axis=0)
+    tangent = tangent * (math.sqrt(len(base)) / length)
+    return np.asarray(np.cos(angles)[:, None] * base + np.sin(angles)[:, None] * tangent)

@@ -1,0 +1,94 @@
+"""From what is known to the latents of the next screen, each with the story of how it came about."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diptych.errors import InputError
+from diptych.prefer.judgement import Candidate
+from diptych.prefer.latent import on_sphere, prompt_anchor, turn, typicality, usual_shape
+from diptych.prefer.propose import Proposal, Proposed, Situation, generator, random_key
+from diptych.prefer.utility import Fitted
+
+if TYPE_CHECKING:
+    from diptych.prefer.decoders import Decoder
+
+NUDGE = 0.02
+"""Angle, rad, by which latents of a proposal that draws nothing are turned at random, so that no two processes show the same."""
+
+
+class Proposer:
+    """Asks a proposal for latents of a decoder.
+
+    Parameters
+    ----------
+    proposal : Proposal
+    decoder : Decoder
+    seed : int
+        Of the generators.
+    shared : bool
+        Other processes may work on the same session: no two draw alike. Else the ledger's position alone decides the draws.
+    """
+
+    def __init__(self, proposal: Proposal, decoder: Decoder, seed: int, *, shared: bool) -> None:
+        self.proposal, self._decoder, self._seed, self._shared = proposal, decoder, seed, shared
+        self._slots = itertools.count()
+        self.start_from(None)
+
+    @property
+    def anchor(self) -> NDArray[Any]:
+        """The latent (d,) that proposals about an anchor move from."""
+        return self._start[0]
+
+    def start_from(self, start: Candidate | ArrayLike | int | None) -> None:
+        """See :meth:`diptych.prefer.session.Session.start_from`."""
+        dimension = self._decoder.dimension
+        if start is None:
+            self._start: tuple[NDArray[Any], dict[str, Any]] = (self._usual_start(), {})
+        elif isinstance(start, int):
+            self._start = np.random.default_rng(start).standard_normal(dimension), {"start_seed": start}
+        else:
+            latent = start.latent if isinstance(start, Candidate) else np.asarray(start, dtype=np.float32)
+            if latent.shape != (dimension,):
+                raise InputError(f"the start has shape {latent.shape}; expected ({dimension},), what the decoder takes.")
+            self._start = latent, {"start": (start.id or "picture") if isinstance(start, Candidate) else "latent"}
+
+    def propose(self, fitted: Fitted | None, liked: NDArray[np.float32], count: int, position: int) -> list[Proposed]:
+        """Latents for one screen that is asked for at a position of the ledger."""
+        key = random_key(self._seed, position, next(self._slots) if self._shared else 0, shared=self._shared)
+        rng = generator(key)
+        before = rng.bit_generator.state
+        anchor, about = self._start
+        shape = getattr(self._decoder, "shape", None)
+        found = self.proposal.propose(Situation(self._decoder.dimension, fitted, shape, anchor, liked), count, rng)
+        if self._shared and self._decoder.space == "sphere" and rng.bit_generator.state == before:
+            found = [self._nudged(one, rng) for one in found]
+        if self._decoder.space == "cube" and position == 0:
+            found[0] = Proposed(np.asarray(anchor, dtype=np.float32), {"proposal": "start"})
+        facts = {**about, "position": position, "key": list(key)}
+        return [replace(one, provenance={**one.provenance, **facts}) for one in found]
+
+    def extrapolated(self, fitted: Fitted) -> NDArray[np.float32]:
+        """The latent (d,) of highest expected utility."""
+        if self._decoder.space != "sphere":
+            name, space = self._decoder.name, self._decoder.space
+            raise InputError(f"the decoder {name} has the space {space!r}, where nothing is extrapolated; ask for best(seen=True).")
+        return self._typical(on_sphere(fitted.direction()))
+
+    def _usual_start(self) -> NDArray[Any]:
+        if self._decoder.space == "cube":
+            return np.asarray(getattr(self._decoder, "start", np.full(self._decoder.dimension, 0.5)), dtype=np.float32)
+        return prompt_anchor(self._decoder.frame.prompt, self._decoder.dimension)
+
+    def _nudged(self, one: Proposed, rng: np.random.Generator) -> Proposed:
+        latent = self._typical(turn(one.latent, rng.standard_normal(self._decoder.dimension), NUDGE))
+        return Proposed(latent, {**one.provenance, "nudge": NUDGE})
+
+    def _typical(self, latent: ArrayLike) -> NDArray[np.float32]:
+        shape = getattr(self._decoder, "shape", None) or usual_shape(self._decoder.dimension)
+        return typicality(shape).project(latent).latent.astype(np.float32)

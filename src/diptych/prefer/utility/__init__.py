@@ -1,0 +1,143 @@
+"""Utility models: what a person likes, learned from judgements.
+
+All models meet :class:`Utility`. What a fit yields is a :class:`Fitted`, which never changes: a model that is fitted anew swaps in another,
+so that whoever holds one may go on using it from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diptych.errors import InputError
+
+Array = NDArray[np.float64]
+
+UNTRAINED, TRAINING, OK = "untrained", "training", "ok"
+
+_HOMES = {
+    "contrastive": ("contrastive", "Contrastive"),
+    "ridge": ("ridge", "Ridge"),
+    "logistic": ("logistic", "Logistic"),
+    "xgboost": ("boosted", "Boosted"),
+    "distance": ("distance", "Distance"),
+    "cosine": ("cosine", "Cosine"),
+}
+
+NAMES = tuple(_HOMES)
+"""The models there are."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """``hits`` of ``total`` judgements."""
+
+    hits: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """Hits as a part of the total; NaN where there is none."""
+        return self.hits / self.total if self.total else float("nan")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Utility (sigma) that ``labels`` more judgements are expected to add to the best latent."""
+
+    labels: int
+    gain: float
+
+
+class Fitted(Protocol):
+    """What a model learned. It never changes."""
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def reach(self) -> float:
+        """Expected utility of the best latent of the sphere, sigma; NaN for a model that does not know. 0: nothing was learned."""
+        ...
+
+    @property
+    def train(self) -> Agreement:
+        """Of the judgements, how many the model agrees with."""
+        ...
+
+    def direction(self) -> Array:
+        """Unit vector (d,) along which utility is expected to rise."""
+        ...
+
+    def score(self, latents: ArrayLike) -> tuple[Array, Array]:
+        """Mean and standard deviation (k,) of the utility of latents (k, d); NaN for a deviation that the model does not know."""
+        ...
+
+    def predict(self, latents: ArrayLike, screen: int | None = None) -> Array:
+        """P(good) (k,) of latents (k, d) rated on a screen; on the next one when None."""
+        ...
+
+    def sample(self, rng: np.random.Generator, count: int = 1) -> Array:
+        """Draws (count, d) of the utility's weights: from the posterior, or about the estimate with the spread of the prior."""
+        ...
+
+
+@runtime_checkable
+class Utility(Protocol):
+    """A model that learns. ``observations`` are those of :class:`diptych.prefer.judgement.Observations`."""
+
+    name: str
+
+    @property
+    def fitted(self) -> Fitted | None:
+        """What was learned; None unless the status is ``ok``."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """``untrained``, ``training`` (the first fit is under way), ``ok`` or ``unavailable: why``."""
+        ...
+
+    def fit(self, observations: Any) -> str:
+        """Learn from all judgements, from nothing. Returns the status."""
+        ...
+
+    def add(self, observations: Any) -> str:
+        """The same result as :meth:`fit`, sooner, where the record has grown (or lost) a little since the last time."""
+        ...
+
+    def score(self, latents: ArrayLike) -> tuple[Array, Array]:
+        """As :meth:`Fitted.score`; NaN, shown as n/a, unless the status is ``ok``."""
+        ...
+
+    def direction(self) -> Array | None:
+        """As :meth:`Fitted.direction`; None unless the status is ``ok``."""
+        ...
+
+    def sample(self, rng: np.random.Generator, count: int = 1) -> Array | None:
+        """As :meth:`Fitted.sample`; None unless the status is ``ok``."""
+        ...
+
+
+def make(name: str, **options: Any) -> Utility:
+    """The model of a name.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    if name not in _HOMES:
+        raise InputError(
+            f"there is no utility model {name!r}; expected one of {', '.join(NAMES)}, or an object that meets the Utility protocol"
+        )
+    module, kind = _HOMES[name]
+    build = cast("Callable[..., Utility]", getattr(import_module(f"{__name__}.{module}"), kind))
+    return build(**options)

@@ -1,0 +1,114 @@
+"""Widths by evidence: a compass search on the log marginal likelihood, at a growing series of lengths of the record.
+
+The search at one length starts where that at the length before ended. The widths are thus a function of the judgements and of their order
+alone: not of when fits took place, or whether the record was read at once or one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.prefer.utility.gram import Gram
+from diptych.prefer.utility.likelihood import Predictors
+from diptych.prefer.utility.prior import Contrasted, Prior, Products, Widths
+from diptych.prefer.utility.propagation import match_moments
+
+STAGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Numbers of statements at which widths are judged anew; more than the last would cost time and change little."""
+
+Sites = tuple[NDArray[np.float64], NDArray[np.float64]] | None
+
+ADAPTATIONS = (0.0, 0.5, 1.0)
+
+COARSE, FINE = 2.0, 2.0**0.5
+"""Factors by which the search steps."""
+
+
+class Evidence:
+    """Remembers the widths of each stage while the statements up to it stay the same."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[bytes, Widths]] = []
+
+    def widths(self, gram: Gram, given: Predictors) -> Widths:
+        """The widths for these statements."""
+        widths = Widths()
+        stages = [stage for stage in STAGES if stage <= len(given)]
+        for index, stage in enumerate(stages):
+            part = given.first(stage)
+            key = _key(part, gram)
+            if index < len(self._found) and self._found[index][0] == key:
+                widths = self._found[index][1]
+                continue
+            widths = search(gram, part, widths)
+            self._found[index:] = [(key, widths)]
+        return widths
+
+
+def search(gram: Products, given: Predictors, start: Widths) -> Widths:
+    """Climb from ``start``: one width at a time up or down by a factor, first coarse, then fine, until none helps."""
+    names = _free(given)
+    inner = Contrasted(gram, given)
+    best = start
+    height, sites = _height(inner, given, start, None)
+    for factor in (COARSE, FINE):
+        improved = True
+        rounds = 0
+        while improved and rounds < 4:
+            improved, rounds = False, rounds + 1
+            for name in names:
+                for trial in _steps(best, name, factor):
+                    found, other = _height(inner, given, trial, sites)
+                    if found > height + 1e-3:
+                        best, height, sites, improved = trial, found, other, True
+                        break
+    return best
+
+
+def _steps(widths: Widths, name: str, factor: float) -> list[Widths]:
+    """The neighbours of these widths along one of them."""
+    if name == "adaptation":
+        return [replace(widths, adaptation=level) for level in ADAPTATIONS if level != widths.adaptation]
+    return [widths.scaled(**{name: way}) for way in (factor, 1 / factor)]
+
+
+def _height(inner: Contrasted, given: Predictors, widths: Widths, sites: Sites) -> tuple[float, Sites]:
+    prior = Prior(inner, given, widths)
+    mode = match_moments(prior, given, prior.limits(), sites)
+    return mode.evidence + widths.log_prior(), mode.sites
+
+
+def _free(given: Predictors) -> list[str]:
+    """The widths that these statements tell something about."""
+    rated = given.screen[given.screen >= 0]
+    names = ["scale"]
+    if len(np.unique(rated)) > 1:
+        names += ["walk", "adaptation"]
+    if len(rated) > len(np.unique(rated)):
+        names.append("offset")
+    stars = (given.unit == 1).any()
+    ties = ((given.unit == 2) & np.isfinite(given.high)).any()
+    return names + ["star"] * bool(stars) + ["tie"] * bool(ties)
+
+
+def _key(given: Predictors, gram: Gram) -> bytes:
+    """A digest of these statements and of the latents they are about."""
+    digest = hashlib.blake2b(digest_size=16)
+    parts = (
+        given.screen,
+        given.low,
+        given.high,
+        given.unit,
+        given.weight,
+        given.choice,
+        given.contrast.indices,
+        given.contrast.data,
+        gram.marks[given.contrast.indices],
+    )
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.digest()

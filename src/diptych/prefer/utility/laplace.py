@@ -1,0 +1,221 @@
+"""The most probable predictors given judgements: Newton's method in the dual.
+
+Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithms 3.1 and 3.2, for a curvature W = R'R that need not be diagonal:
+B = I + R K R'. All likelihoods are log-concave, so that the mode is one and depends on nothing but the judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+
+from diptych.prefer.utility.likelihood import Curvature, Predictors, derivatives, log_likelihood
+
+Array = NDArray[np.float64]
+
+SETTLED = 1e-5
+"""Newton stops after a step that changed no predictor by more, logits: steps are accurate to 1e-4 of themselves."""
+
+ITERATIVE_SETTLED = 1e-4
+"""The same where float32 products set the limit."""
+
+
+ACCURATE = 1e-4
+"""Relative residual of the solutions for draws and deviations, where B is not factored."""
+
+LOSS = 1e-6
+"""Steps may lose this much, which is rounding."""
+
+REFACTOR = 3.0
+"""B is factored anew after steps of more than this, logits: the old factor would no longer help."""
+
+
+class Covariance(Protocol):
+    """Prior covariance K (m, m) of the predictors."""
+
+    def dense(self) -> Array:
+        """The whole matrix."""
+        ...
+
+    def times(self, vectors: Array) -> Array:
+        """K v for (m,) or (m, k)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Mode:
+    """The most probable predictors, and what is needed to go on from there.
+
+    Attributes
+    ----------
+    eta, alpha : (m,)
+        Predictors at the mode, and K^-1 eta, which is the gradient of the log-likelihood there.
+    curvature : Curvature
+        R.
+    solve : callable
+        B^-1 v for (m,) or (m, k).
+    factor : (m, m) or None
+        Lower Cholesky factor of B; None where B was never formed.
+    evidence : float
+        Log marginal likelihood in the same approximation; NaN where B was never formed.
+    sites : (m,), (m,) or None
+        Precision, and precision times mean, of each statement's site, where moments were matched.
+    nearby : (m, m) or None
+        Factor of a B that is near, where B itself was not factored.
+    """
+
+    eta: Array
+    alpha: Array
+    curvature: Curvature
+    solve: Callable[[Array], Array]
+    factor: Array | None
+    evidence: float
+    sites: tuple[Array, Array] | None = None
+    nearby: Array | None = None
+
+    def whitened(self, vectors: Array) -> Array:
+        """(K + W^-1)^-1 v = R' B^-1 R v."""
+        return self.curvature.times(self.solve(self.curvature.times(vectors)), transpose=True)
+
+    def reduction(self, vectors: Array) -> Array:
+        """V' (K + W^-1)^-1 v of each column of ``vectors`` (m, k): by how much a variance falls whose covariances with eta these are."""
+        inner = self.curvature.times(vectors)
+        if self.factor is not None:
+            inner = solve_triangular(self.factor, inner, lower=True, check_finite=False)
+            return np.asarray((inner**2).sum(axis=0))
+        return np.asarray((inner * self.solve(inner)).sum(axis=0))
+
+
+class Likelihood(Protocol):
+    """A log-concave function of the predictors."""
+
+    def value(self, eta: Array) -> float:
+        """Its logarithm."""
+        ...
+
+    def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
+        """Gradient (m,) and curvature of the logarithm."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """The statements themselves, their limits (m,) in logits."""
+
+    given: Predictors
+    low: Array
+    high: Array
+
+    def value(self, eta: Array) -> float:
+        """Log-likelihood."""
+        return log_likelihood(eta, self.given, self.low, self.high)
+
+    def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
+        """Of the log-likelihood."""
+        return derivatives(eta, self.given, self.low, self.high)
+
+
+def find_mode(
+    covariance: Covariance,
+    likelihood: Likelihood,
+    start: Array,
+    *,
+    iterative: bool = False,
+    nearby: Array | None = None,
+    final: bool = True,
+) -> Mode:
+    """Newton's method with step halving.
+
+    Parameters
+    ----------
+    covariance : Covariance
+        K (m, m).
+    likelihood : Likelihood
+        Of the m statements.
+    start : (m,)
+        alpha to start from.
+    iterative : bool
+        Solve by conjugate gradients, without forming K or B. Otherwise B is factored at the start and at the end; between, the first factor
+        is the preconditioner.
+    nearby : (m, m), optional
+        Factor of a B that is not far, to be the preconditioner from the start.
+    final : bool
+        Factor B at the end; otherwise the mode goes on solving by iteration.
+    """
+    full = None if iterative else covariance.dense()
+    times = covariance.times if full is None else full.__matmul__
+    alpha, eta = start, times(start)
+    height = likelihood.value(eta) - 0.5 * float(alpha @ eta)
+    first = nearby
+    change, settled = 1.0, ITERATIVE_SETTLED if iterative else SETTLED
+    for _ in range(60):
+        slope, curvature = likelihood.derivatives(eta)
+        if full is not None and (first is None or change > REFACTOR):
+            first = factored(full, curvature)
+        solve = _iterations(times, curvature, first, min(1e-2, max(1e-4, 1e-2 * change)))
+        # (I + W K) step = slope - alpha: the right side vanishes at the mode, so that a few iterations suffice for each step.
+        off = slope - alpha
+        step = off - curvature.times(solve(curvature.times(times(off))), transpose=True)
+        moved, gain, size = times(step), -np.inf, 2.0
+        while gain < -LOSS and size > 1e-9:
+            size /= 2
+            gain = likelihood.value(eta + size * moved) - 0.5 * float((alpha + size * step) @ (eta + size * moved)) - height
+        alpha, eta, height = alpha + size * step, eta + size * moved, height + gain
+        change = float(np.abs(size * moved).max(initial=0.0))
+        if change < settled:
+            break
+    curvature = likelihood.derivatives(eta)[1]
+    if full is None or not final:
+        return Mode(eta, alpha, curvature, _iterations(times, curvature, first, ACCURATE), None, float("nan"), nearby=first)
+    factor = factored(full, curvature)
+    evidence = height - float(np.log(np.diag(factor)).sum())
+    return Mode(eta, alpha, curvature, lambda vectors: np.asarray(cho_solve((factor, True), vectors, check_finite=False)), factor, evidence)
+
+
+def _iterations(times: Callable[[Array], Array], curvature: Curvature, factor: Array | None, tolerance: float) -> Callable[[Array], Array]:
+    """B^-1 as a function, by conjugate gradients; ``factor`` is that of a B nearby."""
+
+    def product(vector: Array) -> Array:
+        return vector + curvature.times(times(curvature.times(vector, transpose=True)))
+
+    def nearly(vector: Array) -> Array:
+        return vector if factor is None else np.asarray(cho_solve((factor, True), vector, check_finite=False))
+
+    return lambda vectors: conjugate_gradients(product, vectors, tolerance, nearly)
+
+
+def factored(full: Array, curvature: Curvature) -> Array:
+    """Lower Cholesky factor of B = I + R K R'."""
+    inner = curvature.times(np.ascontiguousarray(curvature.times(full).T))
+    inner[np.diag_indices_from(inner)] += 1
+    return np.asarray(cholesky(inner, lower=True, overwrite_a=True, check_finite=False))
+
+
+def conjugate_gradients(
+    product: Callable[[Array], Array], right: Array, tolerance: float, nearly: Callable[[Array], Array] = lambda vector: vector
+) -> Array:
+    """Solve B x = right for (m,) or the columns of (m, k) at once, until each residual is ``tolerance`` of its right side.
+
+    ``nearly`` is an approximate inverse of B.
+    """
+    x: Array = np.zeros_like(right)
+    residual = right
+    direction = close = nearly(residual)
+    power = (residual * close).sum(axis=0)
+    goal = tolerance**2 * (right**2).sum(axis=0)
+    for _ in range(300):
+        if np.all((residual**2).sum(axis=0) <= goal):
+            break
+        image = product(direction)
+        step = power / np.maximum((direction * image).sum(axis=0), 1e-300)
+        x, residual = x + step * direction, residual - step * image
+        close = nearly(residual)
+        after = (residual * close).sum(axis=0)
+        direction = close + (after / np.maximum(power, 1e-300)) * direction
+        power = after
+    return x

@@ -1,0 +1,193 @@
+"""The prior of the predictors: a utility linear in the latent, and a threshold that drifts from screen to screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from diptych.prefer.utility.likelihood import Predictors
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The few numbers that evidence decides.
+
+    Attributes
+    ----------
+    scale : float
+        s: standard deviation of the utility over latents drawn at random, logits.
+    walk : float
+        Variance that the threshold gains per screen, in units of s^2.
+    offset : float
+        Variance of each screen's own threshold, in units of s^2.
+    adaptation : float
+        a: part of the utility of what was just seen by which the threshold follows it, 0 to 1.
+    star, tie : float
+        Width of a star and of a tie, in units of s.
+    """
+
+    scale: float = 3.0
+    walk: float = 0.01
+    offset: float = 0.01
+    adaptation: float = 1.0
+    star: float = 0.7
+    tie: float = 0.3
+
+    def scaled(self, **factors: float) -> Widths:
+        """Some of the numbers multiplied."""
+        return replace(self, **{name: getattr(self, name) * factor for name, factor in factors.items()})
+
+    def log_prior(self) -> float:
+        """Log density of these widths before any judgement: log-normal about the defaults, by factors of e^0.5 (scale), e^0.8 or e^1.5."""
+        start = Widths()
+        spreads = {"scale": 0.5, "walk": 1.5, "offset": 1.5, "star": 0.8, "tie": 0.8}
+        return float(-0.5 * sum((np.log(getattr(self, name) / getattr(start, name)) / spread) ** 2 for name, spread in spreads.items()))
+
+
+START = 2.0
+"""Variance of the threshold at the first screen, in units of s^2."""
+
+
+class Products(Protocol):
+    """The Gram matrix (n, n) of latents, formed or not."""
+
+    def dense(self, rows: int | None = None) -> Array:
+        """The part of the first rows; all when None."""
+        ...
+
+    def times(self, vectors: Array) -> Array:
+        """Its product with (m,) or (m, k)."""
+        ...
+
+
+class Contrasted:
+    """A G A' (m, m) of the Gram matrix G (n, n) of the latents: what the predictors' utilities have in common, in units of s^2.
+
+    A is what each statement takes of the utilities, less the adaptation times the mean of those seen before.
+
+    Parameters
+    ----------
+    gram : Products
+        G.
+    given : Predictors
+        The statements.
+    before : Contrasted, optional
+        That of an earlier fit, from which the part that is common to both is taken.
+    kept : int
+        Leading rows of G that are still what they were then.
+    """
+
+    def __init__(self, gram: Products, given: Predictors, before: Contrasted | None = None, kept: int = 0) -> None:
+        self._gram, self._given = gram, given
+        self._dense: dict[float, Array] = {}
+        if before is not None:
+            same = given.common(before._given, kept)
+            self._dense = {adaptation: matrix[:same, :same] for adaptation, matrix in before._dense.items()}
+
+    def weights(self, adaptation: float) -> csr_array:
+        """A (m, n)."""
+        return self._given.contrast - adaptation * self._given.recent
+
+    def dense(self, adaptation: float) -> Array:
+        """The whole matrix."""
+        old = self._dense.get(adaptation, np.zeros((0, 0)))
+        have, count = len(old), len(self._given)
+        if have < count:
+            rows = int(max(self._given.contrast.indices.max(initial=-1), self._given.recent.indices.max(initial=-1))) + 1
+            part = self.weights(adaptation)[:, :rows]
+            half = np.ascontiguousarray((part[have:] @ self._gram.dense(rows)).T)
+            full = np.empty((count, count))
+            full[:have, :have] = old
+            full[:, have:] = part @ half
+            full[have:, :have] = full[:have, have:].T
+            self._dense[adaptation] = full
+        return self._dense[adaptation]
+
+    def times(self, vectors: Array, adaptation: float) -> Array:
+        """Its product with (m,) or (m, k)."""
+        weights = self.weights(adaptation)
+        return np.asarray(weights @ self._gram.times(weights.T @ vectors))
+
+
+class Prior:
+    """K = s^2 (A G A' + threshold kernel) for predictors eta.
+
+    Parameters
+    ----------
+    inner : Contrasted
+        A G A' (m, m).
+    given : Predictors
+        The statements.
+    widths : Widths
+        Variances.
+    """
+
+    def __init__(self, inner: Contrasted, given: Predictors, widths: Widths) -> None:
+        self.given, self.widths, self._inner = given, widths, inner
+        self.rated = np.flatnonzero(given.screen >= 0)
+        self.screens = given.screen[self.rated]
+
+    def limits(self) -> tuple[Array, Array]:
+        """Limits of the statements, logits."""
+        return self.given.limits(self.widths.star * self.widths.scale, self.widths.tie * self.widths.scale)
+
+    @property
+    def weights(self) -> csr_array:
+        """A (m, n)."""
+        return self._inner.weights(self.widths.adaptation)
+
+    @cached_property
+    def _full(self) -> Array:
+        return (self._inner.dense(self.widths.adaptation) + self.threshold()) * self.widths.scale**2
+
+    def dense(self) -> Array:
+        """K (m, m)."""
+        return self._full
+
+    def threshold(self) -> Array:
+        """The threshold's part of K (m, m), in units of s^2."""
+        kernel = np.zeros((len(self.given), len(self.given)))
+        kernel[np.ix_(self.rated, self.rated)] = self.threshold_between(self.screens, self.screens)
+        return kernel
+
+    def threshold_between(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:
+        """Covariance of the thresholds of screens (k,) and (l,), in units of s^2."""
+        a, b = first[:, None], second[None, :]
+        return np.asarray(START + self.widths.walk * np.minimum(a, b) + self.widths.offset * (a == b))
+
+    def diagonal(self) -> Array:
+        """Diagonal of K (m,), as it would be if all latents were orthogonal."""
+        weights = self.weights
+        own = np.asarray(weights.multiply(weights).sum(axis=1)).ravel()
+        own[self.rated] += START + self.widths.walk * self.screens + self.widths.offset
+        return np.asarray(self.widths.scale**2 * own)
+
+    def times(self, vectors: Array) -> Array:
+        """K v without forming K."""
+        result = self._inner.times(vectors, self.widths.adaptation)
+        inside = vectors[self.rated]
+        count = int(self.screens.max(initial=-1)) + 1
+        sums = np.zeros((count, *vectors.shape[1:]))
+        np.add.at(sums, self.screens, inside)
+        # min(a, b) = number of steps the two screens share: sums of what lies beyond each step, added up to the screen.
+        beyond = np.cumsum(sums[::-1], axis=0)[::-1]
+        shared = np.cumsum(beyond, axis=0) - beyond[:1] if count else beyond
+        result[self.rated] += (START * inside.sum(axis=0) + self.widths.walk * shared + self.widths.offset * sums)[self.screens]
+        return np.asarray(result * self.widths.scale**2)
+
+    def draw_threshold(self, rng: np.random.Generator, count: int) -> Array:
+        """Draws (m, count) of the threshold at every statement, 0 at comparisons; in units of s."""
+        screens = int(self.screens.max(initial=-1)) + 1
+        steps = rng.standard_normal((screens, count)) * np.sqrt(self.widths.walk)
+        steps[:1] = rng.standard_normal((min(screens, 1), count)) * np.sqrt(START)
+        level = np.cumsum(steps, axis=0) + rng.standard_normal((screens, count)) * np.sqrt(self.widths.offset)
+        drawn = np.zeros((len(self.given), count))
+        drawn[self.rated] = level[self.screens]
+        return drawn

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import diptych
+from diptych.errors import InputError
+from diptych.prefer.decoders import open_decoder
+from diptych.prefer.decoders.reconstruction import SETTINGS, Choice, Number, ReconstructionDecoder
+from diptych.ptycho.iterative.options import ReconstructionOptions
+
+FEW = (Choice("likelihood", ("poisson", "amplitude")), Number("epochs", 1, 4, 8, log=True, whole=True))
+
+
+@pytest.fixture(scope="module")
+def scan():
+    return diptych.simulate(object="blocks", size=16, patterns=25, step=3.0, dose=1e4, seed=0)
+
+
+@pytest.fixture
+def decoder(scan):
+    return ReconstructionDecoder(scan, settings=FEW, threads=1)
+
+
+def test_five_settings_of_which_one_is_a_category(scan):
+    decoder = open_decoder("reconstruction", scan=scan, threads=1)
+    assert len(SETTINGS) == 5
+    assert (decoder.space, decoder.dimension) == ("cube", 6)
+    assert decoder.categories == (slice(0, 2),)
+
+
+def test_the_defaults_are_those_of_reconstruct_and_lie_at_the_centre(scan):
+    decoder = ReconstructionDecoder(scan, threads=1)
+    centre = decoder.values(np.full(6, 0.5))
+    assert centre == {"likelihood": "poisson", "epochs": 100, "alpha": 0.3, "step": 1.0, "momentum": 0.8}
+    assert decoder.values(decoder.start) == centre
+    assert decoder.start.tolist() == [1, 0, 0.5, 0.5, 0.5, 0.5]
+    chosen = diptych.reconstruct(scan, **centre)
+    plain = diptych.reconstruct(scan)
+    assert diptych.evaluate(chosen, truth=scan.truth)["complex_error"] == pytest.approx(
+        diptych.evaluate(plain, truth=scan.truth)["complex_error"], rel=0.05
+    )
+
+
+@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if isinstance(setting, Number)], ids=lambda setting: setting.name)
+def test_numbers_rise_from_limit_to_limit_and_can_be_turned_round(setting):
+    grid = np.linspace(0, 1, 41, dtype=np.float32)
+    values = [setting.value(np.array([u])) for u in grid]
+    assert (values[0], values[20], values[-1]) == (setting.low, setting.default, setting.high)
+    assert np.all(np.diff(values) >= 0)
+    for value in values:
+        assert setting.value(np.array(setting.part(value))) == pytest.approx(value, rel=1e-9)
+    with pytest.raises(InputError, match=f"{setting.name} = .* is outside the space"):
+        setting.part(setting.high * 1.1)
+
+
+def test_the_largest_number_chooses_and_the_first_of_equals(decoder):
+    assert decoder.values([0.2, 0.3, 0.5])["likelihood"] == "amplitude"
+    assert decoder.values([0.3, 0.3, 0.5])["likelihood"] == "poisson"
+    found = decoder.latent(likelihood="amplitude", epochs=8)
+    assert found.tolist() == [0, 1, 1]
+    assert decoder.values(found) == {"likelihood": "amplitude", "epochs": 8}
+    with pytest.raises(InputError, match="the space has no colour; its settings are likelihood, epochs"):
+        decoder.latent(colour=1)
+    with pytest.raises(InputError, match="likelihood = 'other' is outside the space of settings; expected one of poisson, amplitude"):
+        decoder.latent(likelihood="other")
+
+
+def test_the_picture_is_that_of_the_reconstruction_with_those_settings(scan, decoder):
+    latent = decoder.latent(likelihood="amplitude", epochs=3)
+    image = decoder.decode(latent)
+    assert image.shape == (decoder.frame.height, decoder.frame.width, 3)
+    assert image.dtype == np.uint8
+    assert decoder.last.flaw == ""
+    result = decoder.result(latent)
+    assert result.provenance["options"]["likelihood"] == "amplitude"
+    assert result.provenance["epochs"] == 3
+    # The same settings, from another latent, are the same reconstruction.
+    assert decoder.result([0.1, 0.4, decoder.latent(epochs=3)[2]]) is result
+    direct = diptych.reconstruct(
+        scan, likelihood="amplitude", epochs=3, execution=diptych.runtime.device.ExecutionOptions(device="cpu", threads=1)
+    )
+    assert np.array_equal(direct.object.values, result.object.values)
+
+
+def test_the_same_latent_gives_the_same_bytes(scan, decoder):
+    image = decoder.decode(decoder.start)
+    assert decoder.decode(decoder.start).tobytes() == image.tobytes()
+    assert ReconstructionDecoder(scan, settings=FEW, threads=1).decode(decoder.start).tobytes() == image.tobytes()
+    assert decoder.decode(decoder.latent(epochs=1)).tobytes() != image.tobytes()
+
+
+def test_phase_and_amplitude_stand_side_by_side():
+    """A sample that only absorbs shows its squares on the left alone; one that only shifts the phase, on the right alone."""
+    spread = {}
+    for kind, ranges in (
+        ("absorbs", {"amplitude": (0.5, 1.0), "phase": (0.0, 0.0)}),
+        ("shifts", {"amplitude": (1.0, 1.0), "phase": (0.0, 1.0)}),
+    ):
+        scan = diptych.simulate(object="blocks", size=16, patterns=49, step=3.0, dose=1e7, seed=0, **ranges)
+        decoder = ReconstructionDecoder(scan, threads=1)
+        result = decoder.result(decoder.start)
+        image = decoder.decode(decoder.start).astype(float)[..., 0]
+        middle = image.shape[1] // 2
+        y0, y1, x0, x1 = decoder._box
+        truth = scan.truth.crop(y0, y1, x0, x1).values
+        shown = np.abs(truth) if kind == "absorbs" else np.angle(truth)
+        side = image[:, : middle - 2] if kind == "absorbs" else image[:, middle + 2 :]
+        small = side[:: decoder._scale, :: decoder._scale]
+        spread[kind] = np.corrcoef(small.ravel(), shown.ravel())[0, 1]
+        assert result.name == scan.name
+    assert spread["absorbs"] > 0.9
+    assert spread["shifts"] > 0.9
+
+
+def test_results_are_kept_but_not_without_end(decoder, monkeypatch):
+    from diptych.prefer.decoders import reconstruction
+
+    monkeypatch.setattr(reconstruction, "KEPT", 2)
+    results = [decoder.result(decoder.latent(epochs=epochs)) for epochs in (1, 2, 3)]
+    assert len(decoder._results) == 2
+    assert decoder.result(decoder.latent(epochs=3)) is results[2]
+    again = decoder.result(decoder.latent(epochs=1))
+    assert again is not results[0]
+    assert np.array_equal(again.object.values, results[0].object.values)
+
+
+def test_a_scan_along_a_line_has_a_picture():
+    counts = np.random.default_rng(0).poisson(5.0, (6, 16, 16)).astype(np.uint16)
+    positions = np.stack([np.full(6, 20.0), 10 + 3.0 * np.arange(6)], axis=1)
+    scan = diptych.Scan(counts, positions, np.ones((16, 16), np.complex64))
+    decoder = ReconstructionDecoder(scan, settings=FEW, threads=1)
+    assert decoder.decode(decoder.latent(epochs=1)).shape == (decoder.frame.height, decoder.frame.width, 3)
+
+
+def test_wrong_spaces_and_scans_are_refused(scan, tmp_path):
+    with pytest.raises(InputError, match="settings colour cannot be searched; expected different options of reconstruct"):
+        ReconstructionDecoder(scan, settings=(Number("colour", 0, 1, 2),))
+    with pytest.raises(InputError, match="settings epochs cannot be searched"):
+        ReconstructionDecoder(scan, settings=(FEW[1], FEW[1]))
+    with pytest.raises(InputError, match=r"got a dict; expected a Scan"):
+        ReconstructionDecoder({})
+    with pytest.raises(InputError, match=r"values from 0 to 1"):
+        ReconstructionDecoder(scan, settings=FEW).decode([0, 1, 2])
+    diptych.save(scan, tmp_path / "scan.npz")
+    loaded = ReconstructionDecoder(tmp_path / "scan.npz", settings=FEW, options=ReconstructionOptions(engine="rpie"), threads=1)
+    assert loaded.result(loaded.latent(epochs=1)).provenance["engine"] == "rpie"
