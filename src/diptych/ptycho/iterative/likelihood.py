@@ -1,8 +1,7 @@
 """Maximum likelihood by preconditioned L-BFGS: object and probe together, all patterns in every step.
 
-The loss is the Poisson (or Gaussian-amplitude) negative log-likelihood, up to a constant. Preconditioner: the illumination for the
-object, the transparency for the probe (Thibault and Guizar-Sicairos, New J. Phys. 14, 063004 (2012)). L-BFGS: Nocedal and Wright,
-Numerical Optimization, algorithm 7.5.
+The loss is the Poisson (or Gaussian-amplitude) negative log-likelihood, up to a constant. L-BFGS: Nocedal and Wright, Numerical
+Optimization, algorithm 7.5, from the inverse Hessian of :mod:`diptych.ptycho.iterative.preconditioner`.
 """
 
 from __future__ import annotations
@@ -16,18 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diptych.ptycho.iterative.preconditioner import Preconditioner
 from diptych.ptycho.iterative.problem import (
     FitMeter,
     Problem,
     add_object_part,
     detect,
     illuminate,
-    illumination,
     in_order,
     probe_part,
     share_out,
     silence,
-    transparency,
     undetect,
 )
 
@@ -43,7 +41,7 @@ class LikelihoodSettings:
     """Settings of the maximum-likelihood engine."""
 
     batch: int = 64
-    history: int = 5
+    history: int = 3
     dark: float = 0.01
     damping: float = 0.02
     poisson: bool = True
@@ -73,7 +71,7 @@ class MaximumLikelihood:
         # No step writes to them: each makes new ones.
         self.image, self.probe = image, probe
         self._moves: deque[tuple[Pair, Pair]] = deque(maxlen=settings.history)
-        self._scale = self._preconditioner()
+        self._precondition = self._preconditioner()
         self.loss, self._gradient, self._fit = self._evaluate([self.image, self.probe])
         self._gains: deque[float] = deque(maxlen=10)
         self._failures = 0
@@ -111,7 +109,7 @@ class MaximumLikelihood:
         else:
             self._failures += 1
             self._moves.clear()
-            self._scale = self._preconditioner()
+            self._precondition = self._preconditioner()
             return self._report()
         move = [d.mul_(step) for d in direction]
         bend = [old.neg_().add_(new) for old, new in zip(self._gradient, gradient, strict=True)]
@@ -135,17 +133,16 @@ class MaximumLikelihood:
         return {
             "image": self.image,
             "probe": self.probe,
-            "scale0": self._scale[0],
-            "scale1": self._scale[1],
             "gains": gains,
             "failures": torch.tensor(self._failures),
+            **self._precondition.state(),
             **moves,
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from an earlier :meth:`state`."""
         self.image, self.probe = state["image"].clone(), state["probe"].clone()
-        self._scale = [state["scale0"].clone(), state["scale1"].clone()]
+        self._precondition.restore(state)
         self._moves.clear()
         for i in range(sum(name.startswith("move") for name in state) // 2):
             move, bend = ([state[f"{what}{i}_{j}"].clone() for j in (0, 1)] for what in ("move", "bend"))
@@ -166,11 +163,10 @@ class MaximumLikelihood:
             weights.append(weight)
             for d, b in zip(direction, bend, strict=True):
                 d.sub_(b, alpha=weight)
-        for d, s in zip(direction, self._scale, strict=True):
-            d.div_(s)
+        direction = self._precondition(self.image, direction)
         if self._moves:
             move, bend = self._moves[-1]
-            shrink = _dot(move, bend) / _dot(bend, [b / s for b, s in zip(bend, self._scale, strict=True)])
+            shrink = _dot(move, bend) / _dot(bend, self._precondition(self.image, bend))
         else:
             # Half the Gauss-Newton step: the diagonal preconditioner neglects how object and probe act together.
             shrink = 0.25
@@ -182,12 +178,8 @@ class MaximumLikelihood:
                 d.add_(m, alpha=more)
         return direction
 
-    def _preconditioner(self) -> Pair:
-        """Diagonal of the Gauss-Newton matrix up to a factor: illumination for the object, transparency for the probe, both damped."""
-        scale = []
-        for diagonal in (illumination(self.problem, self.probe), transparency(self.problem, self.image)):
-            scale.append(diagonal + self.settings.damping * diagonal.max())
-        return scale
+    def _preconditioner(self) -> Preconditioner:
+        return Preconditioner(self.problem, self.image, self.probe, self.settings.damping)
 
     def _evaluate(self, point: Pair) -> tuple[float, Pair, dict[str, float]]:
         """Loss in nats, its gradient in object and probe, and the fit, at a point."""
