@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import diptych
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.iterative.pie import Pie
+from diptych.ptycho.iterative.stopping import WORSE
 from diptych.ptycho.reconstruct import reconstruct
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
@@ -274,7 +275,8 @@ def test_epochs_and_stop_reach_the_runner() -> None:
     assert len(forced.history["fit"]) == 60
     held = forced.history["held_out_fit"]
     assert held[: len(stopped.history["fit"])] == stopped.history["held_out_fit"], "the rule only ends the run"
-    assert held[forced.provenance["best_epoch"] - 1] <= stopped.history["held_out_fit"][stopped.provenance["best_epoch"] - 1]
+    # Within what counts as chance, the state kept is the best seen.
+    assert held[forced.provenance["best_epoch"] - 1] <= WORSE * stopped.history["held_out_fit"][stopped.provenance["best_epoch"] - 1]
 
 
 def test_options_are_checked() -> None:

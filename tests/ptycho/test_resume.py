@@ -13,7 +13,7 @@ import pytest
 
 import diptych
 from diptych.errors import InputError
-from diptych.ptycho.iterative import pie, problem, projection
+from diptych.ptycho.iterative import pie, projection, waves
 from diptych.ptycho.reconstruct import Interrupted, reconstruct
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
@@ -75,7 +75,7 @@ def test_ctrl_c_inside_an_epoch_gives_the_last_whole_one(engine: str, monkeypatc
         calls += 1
         if calls == count_to:
             raise KeyboardInterrupt
-        return problem.illuminate(*arguments)
+        return waves.illuminate(*arguments)
 
     scan = simulated()
     for module in (pie, projection):
@@ -89,7 +89,7 @@ def test_ctrl_c_inside_an_epoch_gives_the_last_whole_one(engine: str, monkeypatc
     assert np.array_equal(result.object.values, solve(scan, engine=engine, epochs=result.provenance["epochs"]).object.values)
 
 
-@pytest.mark.parametrize(("engine", "cuts"), [("rpie", [3, 17]), ("epie", [2]), ("dm", [2, 9]), ("raar", [5]), ("ml", [])])
+@pytest.mark.parametrize(("engine", "cuts"), [("rpie", [3, 9]), ("epie", [2]), ("dm", [2, 9]), ("raar", [5]), ("ml", [])])
 def test_a_resumed_run_is_the_uninterrupted_one(engine: str, cuts: list[int], tmp_path: Path) -> None:
     """Bit for bit; the maximum-likelihood engine is cut before, at, and after its change of stage."""
     scan = simulated(integer=False, probe_error=0.3, dose=1e4)

@@ -225,9 +225,11 @@ def _solve(
 ) -> tuple[Reconstruction, bool]:
     import torch
 
+    from diptych.ptycho.iterative.meter import full_fit
     from diptych.ptycho.iterative.modes import orthogonal_modes, start_modes
-    from diptych.ptycho.iterative.problem import full_fit, intensity, prepare, sweep_batch
+    from diptych.ptycho.iterative.problem import prepare, sweep_batch
     from diptych.ptycho.iterative.run import Run, load_checkpoint, run_engine
+    from diptych.ptycho.iterative.waves import intensity
 
     keep_scale = scan.probe_calibrated and options.probe in ("refine", "fixed")
     problem = prepare(

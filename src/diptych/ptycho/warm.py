@@ -131,7 +131,8 @@ def network_start(
     """
     import torch
 
-    from diptych.ptycho.iterative.problem import full_fit, sweep_batch
+    from diptych.ptycho.iterative.meter import full_fit
+    from diptych.ptycho.iterative.problem import sweep_batch
 
     seen = replace(scan, probe=start, probe_calibrated=scan.probe_calibrated and options.probe in ("refine", "fixed"), truth=None)
     threads = problem.workers.count if problem.device.type == "cpu" else execution.threads
@@ -197,7 +198,7 @@ def _in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> Tensor | None:
     measured, foreseen = _mean_fields(problem, image, probe)
     if not (math.isfinite(float(foreseen.sum())) and float(measured.sum()) > 0 and float(foreseen.sum()) > 0):
         return None
-    frequencies = torch.fft.fftfreq(problem.size, dtype=torch.float64, device=problem.device)
+    frequencies = torch.fft.fftshift(torch.fft.fftfreq(problem.size, dtype=torch.float64, device=problem.device))
 
     def centre(field: Tensor) -> list[float]:
         return [float((field.sum(axis) * frequencies).sum() / field.sum()) for axis in (1, 0)]
@@ -213,7 +214,8 @@ def _mean_fields(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor
     """Measured and expected counts less background, summed over all patterns at fitted pixels, (N, N) in double precision."""
     import torch
 
-    from diptych.ptycho.iterative.problem import detect, illuminate, in_order, silence, sweep_batch
+    from diptych.ptycho.iterative.problem import in_order, sweep_batch
+    from diptych.ptycho.iterative.waves import detect, illuminate, silence
 
     measured = torch.zeros((problem.size, problem.size), dtype=torch.float64, device=problem.device)
     foreseen = torch.zeros_like(measured)
@@ -257,8 +259,9 @@ class _Part:
 
     def trial(self, image: Tensor, probe: Tensor) -> float:
         """The fit that some epochs of PIE reach from an object (H, W) on the whole scan's canvas."""
+        from diptych.ptycho.iterative.meter import full_fit
         from diptych.ptycho.iterative.pie import Pie, PieSettings
-        from diptych.ptycho.iterative.problem import full_fit, sweep_batch
+        from diptych.ptycho.iterative.problem import sweep_batch
         from diptych.ptycho.iterative.trial import SEED
 
         problem = self.problem

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from diptych.ptycho.iterative.likelihood import LikelihoodSettings, MaximumLikelihood
-from diptych.ptycho.iterative.problem import detect, full_fit, illuminate
+from diptych.ptycho.iterative.meter import full_fit
+from diptych.ptycho.iterative.waves import detect, illuminate
 from diptych.ptycho.physics.likelihood import deviance
 
 KINDS: list[dict[str, Any]] = [

@@ -10,7 +10,8 @@ import torch
 
 from diptych.ptycho.iterative.likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.iterative.preconditioner import Preconditioner
-from diptych.ptycho.iterative.problem import illumination, prepare
+from diptych.ptycho.iterative.problem import prepare
+from diptych.ptycho.iterative.waves import illumination
 from diptych.ptycho.physics.diffraction import intensities
 from diptych.ptycho.physics.patches import canvas_box, cut
 from diptych.ptycho.scan import Scan

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from diptych.ptycho.iterative.problem import full_fit, illumination
+from diptych.ptycho.iterative.meter import full_fit
 from diptych.ptycho.iterative.projection import Projections, ProjectionSettings
+from diptych.ptycho.iterative.waves import illumination
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.8], ids=["dm", "raar"])

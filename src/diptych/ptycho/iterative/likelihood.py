@@ -15,19 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diptych.ptycho.iterative.meter import FitMeter
 from diptych.ptycho.iterative.preconditioner import Preconditioner
-from diptych.ptycho.iterative.problem import (
-    FitMeter,
-    Problem,
-    add_object_part,
-    detect,
-    illuminate,
-    in_order,
-    probe_part,
-    share_out,
-    silence,
-    undetect,
-)
+from diptych.ptycho.iterative.problem import Problem, in_order, share_out
+from diptych.ptycho.iterative.waves import add_object_part, detect, illuminate, probe_part, silence, undetect
 
 NEGLIGIBLE_GAIN = 2.5e-5
 """Nats per unknown and step, averaged over ten steps: photon noise itself costs half a nat per unknown."""
@@ -41,7 +32,7 @@ class LikelihoodSettings:
     """Settings of the maximum-likelihood engine."""
 
     batch: int = 64
-    history: int = 3
+    history: int = 5
     dark: float = 0.01
     damping: float = 0.02
     poisson: bool = True
@@ -71,6 +62,9 @@ class MaximumLikelihood:
         # No step writes to them: each makes new ones.
         self.image, self.probe = image, probe
         self._moves: deque[tuple[Pair, Pair]] = deque(maxlen=settings.history)
+        # Made once: canvases that come and go between the small arrays of batches would break up the heap.
+        self._store = [torch.empty((settings.history, 2, *x.shape), dtype=x.dtype, device=x.device) for x in (image, probe)]
+        self._stored = 0
         self._precondition = self._preconditioner()
         self.loss, self._gradient, self._fit = self._evaluate([self.image, self.probe])
         self._gains: deque[float] = deque(maxlen=10)
@@ -114,12 +108,20 @@ class MaximumLikelihood:
         move = [d.mul_(step) for d in direction]
         bend = [old.neg_().add_(new) for old, new in zip(self._gradient, gradient, strict=True)]
         if _dot(move, bend) > 0:
-            self._moves.append((move, bend))
+            self._remember(move, bend)
         self._failures = 0
         self._gains.append(self.loss - loss)
         self.image, self.probe = there
         self.loss, self._gradient, self._fit = loss, gradient, fit
         return self._report()
+
+    def _remember(self, move: Pair, bend: Pair) -> None:
+        """Keep a copy of a step and of the change of the gradient along it, in place of the oldest once there are enough."""
+        slot = self._stored % self.settings.history
+        self._stored += 1
+        for store, one, other in zip(self._store, move, bend, strict=True):
+            store[slot, 0], store[slot, 1] = one, other
+        self._moves.append(([store[slot, 0] for store in self._store], [store[slot, 1] for store in self._store]))
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to go on exactly."""
@@ -145,8 +147,8 @@ class MaximumLikelihood:
         self._precondition.restore(state)
         self._moves.clear()
         for i in range(sum(name.startswith("move") for name in state) // 2):
-            move, bend = ([state[f"{what}{i}_{j}"].clone() for j in (0, 1)] for what in ("move", "bend"))
-            self._moves.append((move, bend))
+            move, bend = ([state[f"{what}{i}_{j}"] for j in (0, 1)] for what in ("move", "bend"))
+            self._remember(move, bend)
         self._gains.extend(state["gains"].tolist())
         self._failures = int(state["failures"])
         self.loss, self._gradient, self._fit = self._evaluate([self.image, self.probe])

@@ -12,18 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.iterative.problem import (
-    FitMeter,
-    Problem,
-    add_object_part,
-    detect,
-    illuminate,
-    intensity,
-    probe_part,
-    scale,
-    sweep_batch,
-    undetect,
-)
+from diptych.ptycho.iterative.meter import FitMeter
+from diptych.ptycho.iterative.problem import Problem, sweep_batch
+from diptych.ptycho.iterative.waves import add_object_part, detect, illuminate, intensity, probe_part, scale, undetect
 from diptych.ptycho.physics.patches import scatter_add
 
 DARK_COUNTS = 0.1

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych.ptycho.iterative.problem import Problem, illumination, intensity, transparency
+from diptych.ptycho.iterative.problem import Problem
+from diptych.ptycho.iterative.waves import illumination, intensity, transparency
 
 SLOW_PHASES = 3.0
 """Weight of the slow phases. Between 1 and 10 it makes little difference; too small is worse than too large."""

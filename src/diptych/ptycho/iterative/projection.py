@@ -13,18 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.iterative.problem import (
+from diptych.ptycho.iterative.meter import FitMeter
+from diptych.ptycho.iterative.problem import Problem, in_order, share_out
+from diptych.ptycho.iterative.waves import (
     Beams,
-    FitMeter,
-    Problem,
     add_object_part,
     detect,
     illuminate,
     illumination,
-    in_order,
     intensity,
     probe_part,
-    share_out,
     transparency,
     undetect,
 )

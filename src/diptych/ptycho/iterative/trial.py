@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diptych.ptycho.iterative.meter import full_fit
 from diptych.ptycho.iterative.pie import Pie, PieSettings
-from diptych.ptycho.iterative.problem import full_fit, intensity, prepare
+from diptych.ptycho.iterative.problem import prepare
+from diptych.ptycho.iterative.waves import intensity
 from diptych.ptycho.scan import Scan
 
 SEED = 0
