@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import diptych
 from diptych.cli.prefer import VERBS
 from diptych.prefer import Judgement, Ledger, Session
 from diptych.prefer.options import SessionOptions
@@ -80,6 +81,17 @@ def test_a_simulated_person_is_understood(cli: Cli) -> None:
     assert done.json["recommended_sigma"] > 2.5
     again = cli("prefer", "simulate", "t", "--dimension", 1024, "--labels", 40, "--json")
     assert again.json["recommended_sigma"] == done.json["recommended_sigma"]
+
+
+def test_a_simulated_person_judges_reconstructions(cli: Cli) -> None:
+    diptych.save(diptych.simulate(object="blocks", size=16, patterns=16, step=3.0, dose=1e3, seed=0), "scan.npz")
+    done = cli("prefer", "simulate", "s", "--decoder", "reconstruction", "--scan", "scan.npz", "--labels", 8, "--json")
+    assert done.code == 0
+    assert (done.json["rows"], done.json["dimension"], done.json["status"]) == (8, 6, "ok")
+    assert abs(done.json["recommended_sigma"]) < 4
+    refused = cli("prefer", "simulate", "t", "--decoder", "reconstruction", "--scan", "scan.npz", "--utility", "ridge")
+    assert refused.code == 2
+    assert "choose 'surface'" in refused.err
 
 
 def test_scores_are_honest_and_images_can_be_scored(cli: Cli, session: Path) -> None:

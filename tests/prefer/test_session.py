@@ -314,14 +314,30 @@ def test_proposals_move_from_the_start_that_is_wished(tmp_path: Path) -> None:
 
 
 class Settings(BaseDecoder):
-    """A cube of five numbers."""
+    """A cube of three numbers and a category of two; best at 0.7 and the second value."""
 
     def __init__(self) -> None:
         super().__init__("settings", "cube", 5, Frame("x", width=8, height=8))
-        self.start = np.full(5, 0.25, np.float32)
+        self.categories = (slice(0, 2),)
+        self.start = np.array([1, 0, 0.5, 0.5, 0.5], np.float32)
 
     def _decode(self, latent: np.ndarray) -> Decoded:
         return Decoded((np.resize(latent, (8, 8, 3)) * 255).astype(np.uint8))
+
+
+def loss(candidate: Candidate) -> float:
+    return float(((candidate.latent[2:] - 0.7) ** 2).sum() + 0.2 * candidate.latent[0])
+
+
+def search(session: Session, screens: int) -> list[Candidate]:
+    """Choose the best of every screen; rate the first bad and the last good, too."""
+    seen: list[Candidate] = []
+    for _ in range(screens):
+        screen = sorted(session.ask(4), key=loss)
+        session.tell(Judgement.choose(screen[0], screen))
+        session.tell(Judgement.stars(screen[-1], 1))
+        seen += screen
+    return seen
 
 
 class Uniform:
@@ -331,18 +347,80 @@ class Uniform:
         return [Proposed(rng.random(situation.dimension).astype(np.float32)) for _ in range(count)]
 
 
-def test_a_cube_begins_with_its_usual_settings_and_needs_parts_of_its_own(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'cube', for which there is no usual utility"):
-        Session.open(tmp_path / "s", Settings(), proposal=Uniform())
-    with Session.open(tmp_path / "s", Settings(), utility="distance", proposal=Uniform(), synchronous=True) as session:
-        first, second = session.ask(2)
-        assert np.array_equal(first.latent, Settings().start)
-        assert not np.array_equal(second.latent, Settings().start)
-        session.tell(Judgement.pair(second, first))
-        assert not np.array_equal(session.ask(1)[0].latent, Settings().start)
-        assert session.best(seen=True).id == second.id
-        with pytest.raises(InputError, match=r"best\(seen=True\)"):
+def test_a_cube_begins_with_its_usual_settings_and_has_parts_of_its_own(tmp_path: Path) -> None:
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
+        assert (session.state.utility, session.state.proposal, session.state.status) == ("surface", "thompson", "untrained")
+        with pytest.raises(InputError, match="no best image yet"):
             session.best()
+        seen = search(session, 6)
+        assert any(np.array_equal(one.latent, Settings().start) for one in seen[:4])
+        assert len({one.latent.tobytes() for one in seen}) == 24
+        assert all(one.latent[:2].tolist() in ([0, 1], [1, 0]) for one in seen)
+        assert session.state.scorer == "surface (ok, rows=12)"
+        best = session.best()
+        assert best.id in {one.id for one in seen}, "nothing is extrapolated in a cube"
+        assert best.id == session.best(seen=True).id
+        assert loss(best) <= sorted(map(loss, seen))[2]
+        assert session.best(safe=True).id in {one.id for one in seen}
+        assert np.argmax(session.score(seen)[0]) == [one.id for one in seen].index(best.id)
+        along = session.step_scores(3, 0.05)
+        assert along.shape == (3,)
+        assert np.isfinite(along).all()
+        assert session.scores().left_out is not None
+        assert session.cross_validate(4).agreement.total > 0
+        assert loss(session.queue.take()) < 1
+        session.undo()
+        assert session.rows == 11
+
+
+def test_a_session_on_a_cube_is_the_same_again_and_after_a_pause(tmp_path: Path) -> None:
+    runs = []
+    for name in ("a", "b"):
+        with Session.open(tmp_path / name, Settings(), synchronous=True) as session:
+            runs.append(search(session, 3))
+            after = session.ask(4)
+    assert all(np.array_equal(one.latent, other.latent) for one, other in zip(*runs, strict=True))
+    with Session.open(tmp_path / "b", Settings(), synchronous=True) as session:
+        assert session.state.rows == 6
+        mean = session.score(after)[0]
+        again = Session.open(tmp_path / "a", Settings(), synchronous=True)
+        assert np.allclose(again.score(after)[0], mean, atol=1e-6)
+        again.close()
+
+
+def test_a_queue_shows_the_usual_settings_once(tmp_path: Path) -> None:
+    with Session.open(tmp_path / "s", Settings(), queue=3) as session:
+        taken = [session.queue.take(timeout=10) for _ in range(4)]
+        assert [np.array_equal(one.latent, Settings().start) for one in taken] == [True, False, False, False]
+
+
+def test_parts_for_the_other_space_are_refused_by_name(tmp_path: Path) -> None:
+    sphere, cube = "'surface' is for settings in a cube, and the decoder synthetic", "is for latents on a sphere, and the decoder settings"
+    with pytest.raises(InputError, match=f"the utility {sphere} .* choose 'contrastive'"):
+        opened(tmp_path / "a", utility="surface")
+    with pytest.raises(InputError, match=r"the proposal 'thompson' is for settings in a cube.* choose 'tempered'"):
+        opened(tmp_path / "a", proposal="thompson")
+    with pytest.raises(InputError, match=f"the utility 'ridge' {cube} .* choose 'surface'"):
+        Session.open(tmp_path / "a", Settings(), utility="ridge")
+    with pytest.raises(InputError, match=f"the utility 'ridge' {cube}"):
+        Session.open(tmp_path / "a", Settings(), utility=Ridge())
+    with pytest.raises(InputError, match=f"the proposal 'tempered' {cube} .* choose 'thompson'"):
+        Session.open(tmp_path / "a", Settings(), proposal="tempered")
+    with Session.open(tmp_path / "b", Settings(), proposal=Uniform(), synchronous=True) as session:
+        first, second = session.ask(2)
+        session.tell(Judgement.pair(second, first))
+        assert session.best().id == second.id
+
+
+def test_a_start_in_a_cube_lies_in_it(tmp_path: Path) -> None:
+    with Session.open(tmp_path / "s", Settings(), start=3, synchronous=True) as session:
+        first = session.ask(1)[0]
+        assert first.provenance["start_seed"] == 3
+        assert first.latent.min() >= 0
+        assert first.latent.max() <= 1
+        assert sorted(first.latent[:2].tolist()) == [0, 1]
+        with pytest.raises(InputError, match="the start spans 0 to 2; expected values from 0 to 1"):
+            session.start_from([0, 1, 2, 0, 0])
 
 
 # Behind the caller's back

@@ -80,12 +80,14 @@ def simulate(
 ) -> Report:
     """Let a simulated person, who likes one random direction of all, judge good or bad; report her true utility."""
     from diptych.prefer.judgement import Judgement
+    from diptych.prefer.parts import evenly
     from diptych.prefer.person import LinearPerson
 
     if labels < 1:
         raise InputError(f"--labels {labels}: expected 1 or more.")
     with open_session(folder, choices, create=True, synchronous=True) as session:
-        someone, shown, said = LinearPerson(session.dimension, person), [], 0
+        usual = evenly(session.decoder) if session.decoder.space == "cube" else None
+        someone, shown, said = LinearPerson(session.dimension, person, usual), [], 0
         while said < labels:
             for candidate in session.ask(min(session.options.batch, labels - said)):
                 shown.append(someone.utility(candidate))

@@ -13,7 +13,7 @@ from diptych.errors import DiptychError, UnavailableError
 from diptych.prefer.background import AtOnce, Worker
 from diptych.prefer.judgement import Frame, Observations
 from diptych.prefer.ledger import Ledger
-from diptych.prefer.utility import OK, TRAINING, UNTRAINED, Fitted, Utility
+from diptych.prefer.utility import OK, TRAINING, UNTRAINED, Fitted, Utility, expected
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.provenance import utc_now
 
@@ -213,4 +213,4 @@ def liked_latents(observations: Observations, fitted: Fitted | None) -> NDArray[
     if fitted is None or not len(latents):
         return latents
     # Scores come with deviations, which take longer than a new judgement may take to be learned.
-    return latents[np.argsort(-(latents @ fitted.direction().astype(np.float32)), kind="stable")]
+    return latents[np.argsort(-expected(fitted, latents), kind="stable")]

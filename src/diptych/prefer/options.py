@@ -24,11 +24,14 @@ class SessionOptions(Options):
     steps: int | None = Field(None, ge=1, description="Denoising steps of a diffusion model; 6 when not given")
     guidance: float | None = Field(None, ge=0, description="Guidance scale of a diffusion model; turbo models always use 0")
     utility: str | None = Field(
-        None, description="contrastive (for images), ridge, logistic, xgboost, distance, cosine, or an installed entry point"
+        None,
+        description="contrastive (the default for images), ridge, logistic, xgboost, distance, cosine, surface (for settings), "
+        "or an installed entry point",
     )
     proposal: str | None = Field(
         None,
-        description="tempered (for images), around, random-anchor, line, hill, pair, breed, legacy, or an installed entry point",
+        description="tempered (the default for images), around, random-anchor, line, hill, pair, breed, legacy, thompson (for settings), "
+        "or an installed entry point",
     )
     batch: int = Field(4, ge=1, le=64, description="Images on a screen")
     queue: int = Field(6, ge=1, le=64, description="Images decoded ahead in a queue")

@@ -6,8 +6,12 @@ import os
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from diptych.errors import InputError
 from diptych.prefer import propose, utility
+from diptych.prefer.cube import sobol
 from diptych.prefer.options import SessionOptions
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ NAMED = ("remote", "reconstruction")
 TOKEN = "DIPTYCH_TOKEN"
 """Environment variable: what clients of a remote decoder must know."""
 
-USUAL = {"sphere": ("contrastive", "tempered")}
+USUAL = {"sphere": ("contrastive", "tempered"), "cube": ("surface", "thompson")}
 """Utility and proposal for each space, where none are named."""
 
 
@@ -40,26 +44,52 @@ def open_decoder(options: SessionOptions) -> Decoder:
 
 def open_utility(options: SessionOptions, decoder: Decoder) -> utility.Utility:
     """The utility model: one of diptych's, or what an installed package offers as an entry point ``diptych.utilities``."""
-    name = options.utility or _usual(decoder, "utility", 0)
+    name = options.utility or USUAL[decoder.space][0]
     if name in utility.NAMES:
-        return utility.make(name)
+        return make_utility(name, decoder)
     made: utility.Utility = _plugin("utilities", name, utility.NAMES)
     return made
 
 
+def make_utility(name: str, decoder: Decoder) -> utility.Utility:
+    """One of diptych's models, new, for what a decoder takes."""
+    return utility.make(name, **({"categories": categories_of(decoder)} if name in utility.OF_CUBES else {}))
+
+
 def open_proposal(options: SessionOptions, decoder: Decoder) -> propose.Proposal:
     """The proposal: one of diptych's, or what an installed package offers as an entry point ``diptych.proposals``."""
-    name = options.proposal or _usual(decoder, "proposal", 1)
+    name = options.proposal or USUAL[decoder.space][1]
     if name in propose.NAMES:
         return propose.make(name)
     made: propose.Proposal = _plugin("proposals", name, propose.NAMES)
     return made
 
 
-def _usual(decoder: Decoder, what: str, place: int) -> str:
-    if decoder.space not in USUAL:
-        raise InputError(f"the decoder {decoder.name} has the space {decoder.space!r}, for which there is no usual {what}; pass {what}=.")
-    return USUAL[decoder.space][place]
+def check_spaces(decoder: Decoder, model: utility.Utility, way: propose.Proposal) -> None:
+    """Refuse those of diptych's models and proposals that are for the other space; what others make is theirs to know.
+
+    Raises
+    ------
+    InputError
+        One of them is.
+    """
+    for place, (what, name, home) in enumerate((("utility", model.name, utility), ("proposal", way.name, propose))):
+        if name in home.NAMES and (name in home.OF_CUBES) != (decoder.space == "cube"):
+            other = "latents on a sphere" if decoder.space == "cube" else "settings in a cube"
+            raise InputError(
+                f"the {what} {name!r} is for {other}, and the decoder {decoder.name} has the space {decoder.space!r}; "
+                f"choose {USUAL[decoder.space][place]!r}, or an object of your own."
+            )
+
+
+def categories_of(decoder: Decoder) -> tuple[slice, ...]:
+    """The numbers of a decoder's latent that are together the choice of one setting."""
+    return tuple(getattr(decoder, "categories", ()))
+
+
+def evenly(decoder: Decoder) -> NDArray[np.float64]:
+    """Points (1024, d) spread evenly over a decoder's cube."""
+    return sobol(1024, decoder.dimension, categories_of(decoder), np.random.default_rng(0))
 
 
 def _plugin(group: str, name: str, known: tuple[str, ...]) -> Any:

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
+from diptych.prefer.cube import sobol
 from diptych.prefer.judgement import Candidate
 from diptych.prefer.latent import on_sphere, prompt_anchor, turn, typicality, usual_shape
+from diptych.prefer.parts import categories_of
 from diptych.prefer.propose import Proposal, Proposed, Situation, generator, random_key
+from diptych.prefer.propose.line import step_scores
 from diptych.prefer.utility import Fitted
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ class Proposer:
     def __init__(self, proposal: Proposal, decoder: Decoder, seed: int, *, shared: bool) -> None:
         self.proposal, self._decoder, self._seed, self._shared = proposal, decoder, seed, shared
         self._slots = itertools.count()
+        self._categories = categories_of(decoder)
+        self._began = False
         self.start_from(None)
 
     @property
@@ -51,11 +56,13 @@ class Proposer:
         if start is None:
             self._start: tuple[NDArray[Any], dict[str, Any]] = (self._usual_start(), {})
         elif isinstance(start, int):
-            self._start = np.random.default_rng(start).standard_normal(dimension), {"start_seed": start}
+            self._start = self._seeded(np.random.default_rng(start)), {"start_seed": start}
         else:
             latent = start.latent if isinstance(start, Candidate) else np.asarray(start, dtype=np.float32)
             if latent.shape != (dimension,):
                 raise InputError(f"the start has shape {latent.shape}; expected ({dimension},), what the decoder takes.")
+            if self._decoder.space == "cube" and not (latent.min() >= 0 and latent.max() <= 1):
+                raise InputError(f"the start spans {latent.min():g} to {latent.max():g}; expected values from 0 to 1, what settings are.")
             self._start = latent, {"start": (start.id or "picture") if isinstance(start, Candidate) else "latent"}
 
     def propose(self, fitted: Fitted | None, liked: NDArray[np.float32], count: int, position: int) -> list[Proposed]:
@@ -65,25 +72,37 @@ class Proposer:
         before = rng.bit_generator.state
         anchor, about = self._start
         shape = getattr(self._decoder, "shape", None)
-        found = self.proposal.propose(Situation(self._decoder.dimension, fitted, shape, anchor, liked), count, rng)
+        situation = Situation(self._decoder.dimension, fitted, shape, anchor, liked, self._categories)
+        found = self.proposal.propose(situation, count, rng)
         if self._shared and self._decoder.space == "sphere" and rng.bit_generator.state == before:
             found = [self._nudged(one, rng) for one in found]
-        if self._decoder.space == "cube" and position == 0:
+        if self._decoder.space == "cube" and position == 0 and not self._began:
             found[0] = Proposed(np.asarray(anchor, dtype=np.float32), {"proposal": "start"})
+        # A queue makes several screens before the first is shown.
+        self._began = True
         facts = {**about, "position": position, "key": list(key)}
         return [replace(one, provenance={**one.provenance, **facts}) for one in found]
 
     def extrapolated(self, fitted: Fitted) -> NDArray[np.float32]:
-        """The latent (d,) of highest expected utility."""
-        if self._decoder.space != "sphere":
-            name, space = self._decoder.name, self._decoder.space
-            raise InputError(f"the decoder {name} has the space {space!r}, where nothing is extrapolated; ask for best(seen=True).")
+        """The latent (d,) of the sphere with the highest expected utility."""
         return self._typical(on_sphere(fitted.direction()))
+
+    def step_scores(self, fitted: Fitted, start: ArrayLike, count: int, step: float) -> NDArray[np.float64]:
+        """Utility (count,) after 1, 2 ... steps along the direction thought best: angles (rad), or in a cube lengths, up to its walls."""
+        if self._decoder.space == "sphere":
+            return step_scores(fitted, start, count, step)
+        way = step * np.arange(1, count + 1)[:, None] * fitted.direction()
+        return fitted.score(np.clip(np.asarray(start, dtype=np.float64) + way, 0, 1))[0]
 
     def _usual_start(self) -> NDArray[Any]:
         if self._decoder.space == "cube":
             return np.asarray(getattr(self._decoder, "start", np.full(self._decoder.dimension, 0.5)), dtype=np.float32)
         return prompt_anchor(self._decoder.frame.prompt, self._decoder.dimension)
+
+    def _seeded(self, rng: np.random.Generator) -> NDArray[Any]:
+        if self._decoder.space == "cube":
+            return np.asarray(sobol(1, self._decoder.dimension, self._categories, rng)[0], dtype=np.float32)
+        return rng.standard_normal(self._decoder.dimension)
 
     def _nudged(self, one: Proposed, rng: np.random.Generator) -> Proposed:
         latent = self._typical(turn(one.latent, rng.standard_normal(self._decoder.dimension), NUDGE))

@@ -25,7 +25,6 @@ from diptych.prefer.making import Maker
 from diptych.prefer.match import Match
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.picture import load_image, save_picture
-from diptych.prefer.propose.line import step_scores
 from diptych.prefer.proposing import Proposer
 from diptych.prefer.session_files import merged, read_settings, write_settings
 from diptych.prefer.session_state import Scores, State, lower_bound, reckon_scores, safest, steadiest
@@ -108,6 +107,7 @@ class Session:
         engine = parts.open_decoder(chosen) if decoder is None or isinstance(decoder, str) else decoders.open_decoder(decoder)
         model = parts.open_utility(chosen, engine) if utility is None or isinstance(utility, str) else utility
         way = parts.open_proposal(chosen, engine) if proposal is None or isinstance(proposal, str) else proposal
+        parts.check_spaces(engine, model, way)
         session = cls(Ledger.open(home), engine, model, way, chosen, synchronous=synchronous)
         if engine is not decoder and hasattr(engine, "close"):
             session._loaded.append(engine.close)
@@ -242,14 +242,19 @@ class Session:
         return mean, spread
 
     def step_scores(self, count: int, step: float) -> NDArray[np.float64]:
-        """Utility (count,) after 1, 2 ... steps of an angle (rad) from the start towards what is thought best; NaN unless ``ok``."""
+        """Utility (count,) after 1, 2 ... steps from the start towards what is thought best: angles (rad), or, of settings, lengths.
+
+        NaN unless the status is ``ok``.
+        """
         known = self._learning.current
         if known.fitted is None:
             return np.full(count, np.nan)
-        return step_scores(known.fitted, known.liked[0] if len(known.liked) else self._proposer.anchor, count, step)
+        return self._proposer.step_scores(known.fitted, known.liked[0] if len(known.liked) else self._proposer.anchor, count, step)
 
     def best(self, *, seen: bool = False, safe: bool = False) -> Candidate:
         """The best image that is known: the posterior mean, extrapolated to the sphere, and decoded; not shown yet.
+
+        In a cube nothing is extrapolated: it is a judged image.
 
         Parameters
         ----------
@@ -266,6 +271,7 @@ class Session:
         known = self._learning.current
         if known.fitted is None:
             raise InputError(f"there is no best image yet ({self._learning.status}); judge a few images good and others bad first.")
+        seen = seen or self.decoder.space == "cube"
         if seen or safe:
             judged = (safest if safe else steadiest)(known.fitted, known.observations)
             latent = np.asarray(known.observations.latents[judged])
@@ -288,7 +294,8 @@ class Session:
         if name not in utility.NAMES:
             raise InputError(f"cross-validation makes the model anew for each fold, and {name!r} is no model of diptych; cannot do that.")
         work = self._fitting.submit(
-            "cross-validation", lambda: cross_validate(lambda: utility.make(name), observations, folds=folds, known=self._validated)
+            "cross-validation",
+            lambda: cross_validate(lambda: parts.make_utility(name, self.decoder), observations, folds=folds, known=self._validated),
         )
         self._validated = work.result()
         return self._validated

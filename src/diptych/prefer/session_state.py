@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 
 from diptych.prefer.judgement import Observations
 from diptych.prefer.learning import Snapshot
-from diptych.prefer.utility import Advice, Agreement, Fitted
+from diptych.prefer.utility import Advice, Agreement, Fitted, expected
 from diptych.prefer.utility.agreement import self_agreement
 
 CHUNK = 256
 """Latents scored at once."""
 
 MANY = 1024
-"""Judged latents up to which all are scored; of more, those that lie best along the direction thought best."""
+"""Judged latents up to which all are scored; of more, those thought best at a glance."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _highest(fitted: Fitted, observations: Observations, deviations: float) -> i
     latents = observations.latents
     rows = np.arange(len(latents))
     if len(rows) > MANY:
-        rows = np.sort(np.argsort(-(latents @ fitted.direction().astype(np.float32)), kind="stable")[:MANY])
+        rows = np.sort(np.argsort(-expected(fitted, latents), kind="stable")[:MANY])
     bounds = [_bounds(fitted, latents[rows[start : start + CHUNK]], deviations) for start in range(0, len(rows), CHUNK)]
     return int(rows[np.argmax(np.concatenate(bounds))])
 

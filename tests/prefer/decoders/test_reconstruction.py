@@ -113,6 +113,19 @@ def test_phase_and_amplitude_stand_side_by_side():
     assert spread["shifts"] > 0.9
 
 
+def test_settings_that_reconstruct_nothing_are_black_but_bad_defaults_are_an_error(decoder, monkeypatch):
+    def diverged(*_, **options):
+        raise InputError("canvas: 9 of 9 values are not finite")
+
+    monkeypatch.setattr("diptych.ptycho.reconstruct.reconstruct", diverged)
+    image = decoder.decode(decoder.latent(epochs=2))
+    assert image.shape == (decoder.frame.height, decoder.frame.width, 3)
+    assert not image.any()
+    assert decoder.last.flaw == "not finite"
+    with pytest.raises(InputError, match="not finite"):
+        decoder.decode(decoder.start)
+
+
 def test_results_are_kept_but_not_without_end(decoder, monkeypatch):
     from diptych.prefer.decoders import reconstruction
 

@@ -259,7 +259,15 @@ class ReconstructionDecoder(BaseDecoder):
         return found
 
     def _decode(self, latent: NDArray[np.float32]) -> Decoded:
-        return picture(self._result(latent), self._box, self._scale)
+        try:
+            result = self._result(latent)
+        except InputError as error:
+            # Defaults that fail are a fault of the scan; other settings may be so unlucky, and an expert is to see that they are.
+            if np.array_equal(latent, self.start):
+                raise
+            log.warning("[pipe] these settings reconstruct nothing: %s", error)
+            return Decoded(np.zeros((self.frame.height, self.frame.width, 3), np.uint8), finite=False)
+        return picture(result, self._box, self._scale)
 
 
 def picture(result: Reconstruction, box: tuple[int, int, int, int], scale: int) -> Decoded:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
 from diptych.prefer.latent import Typicality, typicality, usual_shape
+from diptych.prefer.named import make_named
 from diptych.prefer.utility import Fitted
 
 Array = NDArray[np.float64]
@@ -30,10 +29,14 @@ _HOMES = {
     "pair": ("pair", "Pair"),
     "breed": ("breed", "Breed"),
     "legacy": ("legacy", "Legacy"),
+    "thompson": ("thompson", "Thompson"),
 }
 
 NAMES = tuple(_HOMES)
 """The proposals there are."""
+
+OF_CUBES = ("thompson",)
+"""Those for settings in a cube; all others are for latents on a sphere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ class Situation:
         Latent of the prompt, or of an image or a seed to start from.
     liked : (k, d) array or None
         Latents that were judged good, or chosen, best first.
+    categories : tuple of slice
+        In a cube, the numbers that are together the choice of one setting.
     """
 
     dimension: int
@@ -59,6 +64,7 @@ class Situation:
     shape: tuple[int, int, int] | None = None
     anchor: NDArray[Any] | None = None
     liked: NDArray[Any] | None = None
+    categories: tuple[slice, ...] = ()
 
     @property
     def tests(self) -> Typicality:
@@ -93,13 +99,8 @@ def make(name: str, **options: Any) -> Proposal:
     InputError
         There is none of that name.
     """
-    if name not in _HOMES:
-        raise InputError(
-            f"there is no proposal {name!r}; expected one of {', '.join(NAMES)}, or an object that meets the Proposal protocol"
-        )
-    module, kind = _HOMES[name]
-    build = cast("Callable[..., Proposal]", getattr(import_module(f"{__name__}.{module}"), kind))
-    return build(**options)
+    made: Proposal = make_named(_HOMES, __name__, "proposal", "Proposal", name, options)
+    return made
 
 
 def random_key(seed: int, position: int, slot: int = 0, *, shared: bool = False) -> tuple[int, ...]:

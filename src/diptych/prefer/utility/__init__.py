@@ -6,15 +6,13 @@ so that whoever holds one may go on using it from any thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.errors import InputError
+from diptych.prefer.named import make_named
 
 Array = NDArray[np.float64]
 
@@ -27,10 +25,14 @@ _HOMES = {
     "xgboost": ("boosted", "Boosted"),
     "distance": ("distance", "Distance"),
     "cosine": ("cosine", "Cosine"),
+    "surface": ("surface", "Surface"),
 }
 
 NAMES = tuple(_HOMES)
 """The models there are."""
+
+OF_CUBES = ("surface",)
+"""Those for settings in a cube; all others are for latents on a sphere."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,11 @@ def make(name: str, **options: Any) -> Utility:
     InputError
         There is none of that name.
     """
-    if name not in _HOMES:
-        raise InputError(
-            f"there is no utility model {name!r}; expected one of {', '.join(NAMES)}, or an object that meets the Utility protocol"
-        )
-    module, kind = _HOMES[name]
-    build = cast("Callable[..., Utility]", getattr(import_module(f"{__name__}.{module}"), kind))
-    return build(**options)
+    made: Utility = make_named(_HOMES, __name__, "utility model", "Utility", name, options)
+    return made
+
+
+def expected(fitted: Fitted, latents: NDArray[Any]) -> Array:
+    """What orders latents (k, d) by mean utility: sooner than :meth:`Fitted.score`, whose deviations take time."""
+    mean = getattr(fitted, "expected", None)
+    return np.asarray(latents @ fitted.direction().astype(np.float32) if mean is None else mean(latents), dtype=np.float64)

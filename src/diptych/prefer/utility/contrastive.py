@@ -18,7 +18,7 @@ from scipy.special import expit
 from diptych.prefer.judgement import Observations
 from diptych.prefer.utility import Advice, Agreement
 from diptych.prefer.utility.agreement import leave_one_out, train_agreement
-from diptych.prefer.utility.evidence import Evidence
+from diptych.prefer.utility.evidence import Evidence, search
 from diptych.prefer.utility.gram import Gram, cross, spread
 from diptych.prefer.utility.laplace import Mode, Plain
 from diptych.prefer.utility.learner import Learner
@@ -172,7 +172,7 @@ class Contrastive(Learner):
 
     def _forget(self) -> None:
         super()._forget()
-        self._gram, self._evidence = Gram(), Evidence()
+        self._gram, self._evidence = Gram(), Evidence(search, Widths())
         self._starts = np.zeros(0), np.zeros(0)
         self._inner: Contrasted | None = None
 

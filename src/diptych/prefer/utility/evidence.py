@@ -7,12 +7,13 @@ alone: not of when fits took place, or whether the record was read at once or on
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.prefer.utility.gram import Gram
 from diptych.prefer.utility.likelihood import Predictors
 from diptych.prefer.utility.prior import Contrasted, Prior, Products, Widths
 from diptych.prefer.utility.propagation import match_moments
@@ -22,39 +23,54 @@ STAGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 Sites = tuple[NDArray[np.float64], NDArray[np.float64]] | None
 
+Found = TypeVar("Found", bound=Widths)
+
 ADAPTATIONS = (0.0, 0.5, 1.0)
 
 COARSE, FINE = 2.0, 2.0**0.5
 """Factors by which the search steps."""
 
 
-class Evidence:
-    """Remembers the widths of each stage while the statements up to it stay the same."""
+class Evidence(Generic[Found]):
+    """Remembers the widths of each stage while the statements up to it stay the same.
 
-    def __init__(self) -> None:
-        self._found: list[tuple[bytes, Widths]] = []
+    Parameters
+    ----------
+    search : callable
+        From the latents, the statements and the widths to start from to better ones.
+    start : Widths
+        Those before the first stage.
+    """
 
-    def widths(self, gram: Gram, given: Predictors) -> Widths:
-        """The widths for these statements."""
-        widths = Widths()
+    def __init__(self, search: Callable[[Any, Predictors, Found], Found], start: Found) -> None:
+        self._search, self._start = search, start
+        self._found: list[tuple[bytes, Found]] = []
+
+    def widths(self, seen: Any, given: Predictors) -> Found:
+        """The widths for these statements; ``seen`` is what the search takes, with ``marks`` (n, k) by which each latent is known again."""
+        widths = self._start
         stages = [stage for stage in STAGES if stage <= len(given)]
         for index, stage in enumerate(stages):
             part = given.first(stage)
-            key = _key(part, gram)
+            key = _key(part, seen.marks)
             if index < len(self._found) and self._found[index][0] == key:
                 widths = self._found[index][1]
                 continue
-            widths = search(gram, part, widths)
+            widths = self._search(seen, part, widths)
             self._found[index:] = [(key, widths)]
         return widths
 
 
 def search(gram: Products, given: Predictors, start: Widths) -> Widths:
     """Climb from ``start``: one width at a time up or down by a factor, first coarse, then fine, until none helps."""
-    names = _free(given)
     inner = Contrasted(gram, given)
+    return climb(start, free_widths(given), lambda trial, sites: _height(inner, given, trial, sites))
+
+
+def climb(start: Found, names: Sequence[str], height: Callable[[Found, Sites], tuple[float, Sites]]) -> Found:
+    """The same for any function of the widths of these names; it takes sites to start from and returns its own."""
     best = start
-    height, sites = _height(inner, given, start, None)
+    top, sites = height(start, None)
     for factor in (COARSE, FINE):
         improved = True
         rounds = 0
@@ -62,14 +78,14 @@ def search(gram: Products, given: Predictors, start: Widths) -> Widths:
             improved, rounds = False, rounds + 1
             for name in names:
                 for trial in _steps(best, name, factor):
-                    found, other = _height(inner, given, trial, sites)
-                    if found > height + 1e-3:
-                        best, height, sites, improved = trial, found, other, True
+                    found, other = height(trial, sites)
+                    if found > top + 1e-3:
+                        best, top, sites, improved = trial, found, other, True
                         break
     return best
 
 
-def _steps(widths: Widths, name: str, factor: float) -> list[Widths]:
+def _steps(widths: Found, name: str, factor: float) -> list[Found]:
     """The neighbours of these widths along one of them."""
     if name == "adaptation":
         return [replace(widths, adaptation=level) for level in ADAPTATIONS if level != widths.adaptation]
@@ -82,7 +98,7 @@ def _height(inner: Contrasted, given: Predictors, widths: Widths, sites: Sites) 
     return mode.evidence + widths.log_prior(), mode.sites
 
 
-def _free(given: Predictors) -> list[str]:
+def free_widths(given: Predictors) -> list[str]:
     """The widths that these statements tell something about."""
     rated = given.screen[given.screen >= 0]
     names = ["scale"]
@@ -95,7 +111,7 @@ def _free(given: Predictors) -> list[str]:
     return names + ["star"] * bool(stars) + ["tie"] * bool(ties)
 
 
-def _key(given: Predictors, gram: Gram) -> bytes:
+def _key(given: Predictors, marks: NDArray[np.float32]) -> bytes:
     """A digest of these statements and of the latents they are about."""
     digest = hashlib.blake2b(digest_size=16)
     parts = (
@@ -107,7 +123,7 @@ def _key(given: Predictors, gram: Gram) -> bytes:
         given.choice,
         given.contrast.indices,
         given.contrast.data,
-        gram.marks[given.contrast.indices],
+        marks[given.contrast.indices],
     )
     for part in parts:
         digest.update(np.ascontiguousarray(part).tobytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Widths:
     star: float = 0.7
     tie: float = 0.3
 
-    def scaled(self, **factors: float) -> Widths:
+    def scaled(self, **factors: float) -> Self:
         """Some of the numbers multiplied."""
         return replace(self, **{name: getattr(self, name) * factor for name, factor in factors.items()})
 

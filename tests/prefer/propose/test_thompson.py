@@ -1,0 +1,99 @@
+"""Settings by draws: distinct, exact in their categories, repeatable, and nearer the peak than chance."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from diptych.errors import InputError
+from diptych.prefer.cube import settled, sobol
+from diptych.prefer.propose import Situation
+from diptych.prefer.propose.thompson import Thompson
+from diptych.prefer.utility.ridge import Ridge
+from diptych.prefer.utility.surface import Surface
+
+CATEGORIES = (slice(0, 3),)
+D = 7
+PEAK = np.array([0.8, 0.3, 0.6, 0.2])
+
+
+def loss(points):
+    """Least at the peak and the third value: 0."""
+    return np.sqrt(((points[:, 3:] - PEAK) ** 2).sum(axis=1) + 0.5 * (1 - points[:, 2]))
+
+
+def told(points, terms):
+    return SimpleNamespace(latents=np.asarray(points, np.float32), screen=np.arange(len(points)) // 4 + 1, terms=terms)
+
+
+def choice(rows, screen):
+    return SimpleNamespace(kind="best", rows=tuple(rows), value=1, weight=1.0, screen=screen)
+
+
+def searched(screens, seed=0):
+    """Points shown when the best of four, and of what was best before, is chosen again and again; and the last fit."""
+    model, way = Surface(CATEGORIES), Thompson()
+    points, terms, best = np.zeros((0, D), np.float32), [], []
+    for screen in range(screens):
+        situation = Situation(D, model.fitted, categories=CATEGORIES)
+        found = way.propose(situation, 4, np.random.default_rng([seed, screen]))
+        points = np.vstack([points, [one.latent for one in found]])
+        rows = sorted([*best, *range(len(points) - 4, len(points))], key=lambda row: loss(points)[row])
+        terms += [choice(rows[place:], screen + 1) for place in range(len(rows) - 1)]
+        best = rows[:1]
+        model.add(told(points, terms))
+    return points, model.fitted
+
+
+@pytest.fixture(scope="module")
+def found():
+    return searched(6)
+
+
+def test_regret_falls_and_below_that_of_chance(found):
+    points, fitted = found
+    recommended = points[np.argmax(fitted.expected(points))]
+    rng = np.random.default_rng(0)
+    chance = np.median([loss(sobol(24, D, CATEGORIES, rng)).min() for _ in range(50)])
+    assert loss(recommended[None])[0] < chance
+    assert loss(points[-8:]).mean() < 0.7 * loss(points[:8]).mean()
+
+
+def test_all_are_distinct_settled_and_in_the_cube(found):
+    points, _ = found
+    assert len(np.unique(points, axis=0)) == len(points)
+    assert np.array_equal(settled(points, CATEGORIES), points)
+    assert points.min() >= 0
+    assert points.max() <= 1
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_same_generator_same_points_and_every_category_can_come(found, known):
+    situation = Situation(D, found[1] if known else None, categories=CATEGORIES)
+    one, same, other = (Thompson().propose(situation, 3, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert all(np.array_equal(a.latent, b.latent) for a, b in zip(one, same, strict=True))
+    assert not np.array_equal(one[0].latent, other[0].latent)
+    assert one[0].latent.dtype == np.float32
+    if not known:
+        many = np.array([proposed.latent for proposed in Thompson().propose(situation, 30, np.random.default_rng(0))])
+        assert many[:, :3].any(axis=0).all()
+
+
+def test_small_spaces_are_used_up_and_then_said_to_be():
+    model = Surface((slice(0, 3),))
+    points = np.eye(3, dtype=np.float32)
+    model.fit(told(points, [choice([1, 0, 2], 1)]))
+    situation = Situation(3, model.fitted, categories=(slice(0, 3),))
+    shown = Thompson().propose(situation, 3, np.random.default_rng(0))
+    assert len({one.latent.tobytes() for one in shown}) == 3
+    with pytest.raises(InputError, match="only 3 different settings to choose from; ask for no more than 3"):
+        Thompson().propose(situation, 4, np.random.default_rng(0))
+
+
+def test_a_model_without_draws_is_refused():
+    model = Ridge()
+    model.fit(told(np.eye(4, 7), [SimpleNamespace(kind="rate", rows=(0,), value=1, weight=1.0, screen=1)]))
+    with pytest.raises(InputError, match=r"draws utilities of settings, which a Linear cannot; choose the utility surface"):
+        Thompson().propose(Situation(7, model.fitted), 2, np.random.default_rng(0))
