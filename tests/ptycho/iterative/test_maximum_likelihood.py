@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.ptycho.iterative.likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.iterative.likelihood import LikelihoodSettings, MaximumLikelihood, _joined
 from diptych.ptycho.iterative.meter import full_fit
 from diptych.ptycho.iterative.waves import detect, illuminate
 from diptych.ptycho.physics.likelihood import deviance
@@ -39,12 +39,12 @@ def test_gradient_by_finite_differences(make_case: Any, kind: dict[str, Any], po
     probe = case.probe * (1 + 0.2 * noise(case.probe, 1))
     image = case.image * (1 + 0.2 * noise(case.image, 2))
     engine = MaximumLikelihood(case.problem, image, probe, LikelihoodSettings(batch=7, poisson=poisson))
-    _, gradient, _ = engine._evaluate([image, probe])
+    gradient = engine._parts(engine._gradient)
     scale = float(probe.abs().max())
     for on_image, on_probe in ((1.0, 0.0), (0.0, scale), (1.0, scale)):
         change = [on_image * noise(image, 3), on_probe * noise(probe, 4)]
         h = 1e-6
-        up, down = (engine._evaluate([x + s * h * d for x, d in zip((image, probe), change, strict=True)])[0] for s in (1, -1))
+        up, down = (engine._evaluate(_joined([x + s * h * d for x, d in zip((image, probe), change, strict=True)]))[0] for s in (1, -1))
         slope = 2 * sum(float(torch.vdot(g.flatten(), d.flatten()).real) for g, d in zip(gradient, change, strict=True))
         # Pixels without a photon count as 1e-6 photons in the loss: 1e-4 of their weight at the default dark counts.
         assert (up - down) / (2 * h) == pytest.approx(slope, rel=2e-4)
@@ -60,8 +60,8 @@ def test_poisson_loss_is_half_the_deviance(make_case: Any) -> None:
 def test_the_truth_of_noise_free_counts_is_a_stationary_point(make_case: Any) -> None:
     case = make_case(noise=False, held_out=0.0, subpixel=True, modes=2)
     engine = MaximumLikelihood(case.problem, case.image, case.probe, LikelihoodSettings(dark=0.0))
-    _, at_truth, _ = engine._evaluate([case.image, case.probe])
-    _, beside, _ = engine._evaluate([case.image * 1.01, case.probe])
+    at_truth = engine._parts(engine._evaluate(_joined([case.image, case.probe]))[1])
+    beside = engine._parts(engine._evaluate(_joined([case.image * 1.01, case.probe]))[1])
     for here, there in zip(at_truth, beside, strict=True):
         assert float(here.abs().max()) < 1e-4 * float(there.abs().max())
 

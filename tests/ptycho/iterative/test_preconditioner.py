@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.ptycho.iterative.likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.iterative.likelihood import LikelihoodSettings, MaximumLikelihood, _joined
 from diptych.ptycho.iterative.preconditioner import Preconditioner
 from diptych.ptycho.iterative.problem import prepare
 from diptych.ptycho.iterative.waves import illumination
@@ -77,8 +77,8 @@ def test_slow_phases_are_as_well_conditioned_as_fast_ones(wide: Any) -> None:
     for cycles in (1, 4):
         phase = torch.cos(2 * np.pi * cycles * x).expand(image.shape)
         small = 1e-4
-        gradient = start._evaluate([image * torch.exp(1j * small * phase), probe])[1]
-        bend = [(new - old) / small for new, old in zip(gradient, start._gradient, strict=True)]
+        gradient = start._evaluate(_joined([image * torch.exp(1j * small * phase), probe]))[1]
+        bend = start._parts((gradient - start._gradient) / small)
         wave = 1j * phase * image
         for steps, kind in ((plain, [bend[0] / (lit + 0.02 * lit.max()), bend[1]]), (mended, precondition(image, bend))):
             steps.append(inner([wave], [kind[0]]) / inner([wave], [wave]))
