@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-PIECE = 2**16
+PIECE = 2**14
 """Products are summed in single precision over pieces of this length, the pieces in double precision."""
 
 
