@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 import diptych
+import small_runs
 from diptych.errors import InputError
 from diptych.ptycho.iterative import warm
 from diptych.ptycho.networks import build_network
@@ -27,15 +27,14 @@ from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.ptycho.warm import place
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import Progress
+from small_runs import CPU, same, stop_after
 
-CPU = ExecutionOptions(device="cpu", threads=1)
 Image = NDArray[np.complex128]
 
 
-@functools.cache
 def simulated(**changes: Any) -> Any:
-    """A scan of 64 patterns of 32 x 32, made once per kind."""
-    return diptych.simulate(**{"object": "dead-leaves", "size": 32, "patterns": 64, "step": 4.0, "seed": 1, "dose": 1e6, **changes})
+    """A scan of 64 patterns of 32 x 32 at sub-pixel positions, made once per kind."""
+    return small_runs.simulated(**{"integer": False, **changes})
 
 
 @dataclass
@@ -102,15 +101,6 @@ def solve(scan: Scan, change: Callable[[Image], Image] | None = None, **options:
 
 def error(result: Reconstruction, scan: Scan) -> float:
     return float(diptych.evaluate(result, truth=scan.truth)["complex_error"])
-
-
-def same(a: Reconstruction, b: Reconstruction) -> bool:
-    columns = [name for name in a.history if name != "seconds"]
-    return (
-        np.array_equal(a.object.values, b.object.values)
-        and np.array_equal(a.probe, b.probe)
-        and all(np.array_equal(a.history[name], b.history[name], equal_nan=True) for name in columns)
-    )
 
 
 def epochs_to(result: Reconstruction, fit: float) -> int:
@@ -278,14 +268,6 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 # Going on.
-
-
-def stop_after(epochs: int) -> Callable[[Progress], None]:
-    def callback(report: Progress) -> None:
-        if report.done == epochs and report.stage != "network":
-            raise KeyboardInterrupt
-
-    return callback
 
 
 @pytest.mark.parametrize("kind", ["20 %", "conjugate"])
