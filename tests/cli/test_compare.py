@@ -122,7 +122,7 @@ def test_ctrl_c_keeps_what_was_finished(cli: Cli, scan_file: Path, other: Any, s
     assert json.loads(Path("run/provenance.json").read_text())["status"] == "interrupted"
     assert {path.name for path in Path("run").iterdir()} >= WRITTEN
     done = cli("compare", scan_file, "--arm", "engine=auto", "--run", "none")
-    assert (done.code, done.err) == (130, "interrupted before an arm could be compared; the log is in none.\n")
+    assert (done.code, done.err) == (130, "interrupted; no arm could be compared yet; the log is in none.\n")
 
 
 def test_a_disk_that_fills_up_is_recorded(cli: Cli, scan_file: Path, other: Any, solver: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,10 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, table
-from diptych.cli.reconstruction import files_of, open_run
+from diptych.cli.reconstruction import files_of
+from diptych.cli.runs import open_run, recorded
 from diptych.cli.scans import Overwrite
-from diptych.errors import DiptychError, InputError
+from diptych.errors import InputError
 from diptych.ptycho.evaluate.compare import ENGINES, CompareOptions, ComparisonInterrupted, Plan
 from diptych.ptycho.io import LoadOptions
 from diptych.runtime.console import progress_bars
@@ -69,7 +70,7 @@ def named_arms(given: list[str]) -> dict[str, str]:
 def carry_out(directory: RunDirectory, plan: Plan, execution: ExecutionOptions) -> tuple[Comparison, bool]:
     """Run the arms with a log and progress bars, and write the comparison; return it, and whether Ctrl-C cut it short."""
     interrupted = False
-    try:
+    with recorded(directory, None, nothing="no arm could be compared yet"):
         with log_file(directory.log) as log:
             log.info("compare %s (%d patterns): %s; %s", plan.scan.name, len(plan.scan), ", ".join(plan.arms), execution)
             with progress_bars() as bars:
@@ -80,17 +81,6 @@ def carry_out(directory: RunDirectory, plan: Plan, execution: ExecutionOptions) 
             comparison.save(directory.path)
             log.info("interrupted" if interrupted else "done")
         directory.set_status("interrupted" if interrupted else "done")
-    except KeyboardInterrupt:
-        directory.set_status("interrupted")
-        raise KeyboardInterrupt(f"interrupted before an arm could be compared; the log is in {directory.path}.") from None
-    except InputError:
-        directory.discard()
-        raise
-    except Exception as error:
-        directory.set_status("failed", error=str(error) if isinstance(error, DiptychError) else repr(error))
-        raise
-    finally:
-        directory.release()
     return comparison, interrupted
 
 

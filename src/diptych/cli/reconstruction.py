@@ -12,8 +12,9 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, cell, table
+from diptych.cli.runs import open_run, recorded
 from diptych.cli.scans import Overwrite
-from diptych.errors import DiptychError, InputError
+from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.iterative.options import ReconstructionOptions
 from diptych.ptycho.neural.options import InferenceOptions
@@ -81,13 +82,6 @@ def reconstruct(
     return report(directory, found, interrupted=outcome.interrupted, out=out)
 
 
-def open_run(run: Path | None, stem: str, record: dict[str, Any], *, resume: bool, overwrite: bool) -> RunDirectory:
-    """The run directory that the flags ask for."""
-    if run is None:
-        return RunDirectory.numbered("runs", stem, record)
-    return RunDirectory.reopen(run, record) if resume else RunDirectory.create(run, record, overwrite=overwrite)
-
-
 def model_of(run: Path) -> Path | None:
     """The trained network that an earlier run in this folder started from, by its record."""
     try:
@@ -113,34 +107,15 @@ def solve(
     inference: InferenceOptions | None = None,
     resume: bool = False,
 ) -> tuple[Outcome, dict[str, Any]]:
-    """Reconstruct with a log, progress bars and checkpoints; write all that came of it into ``directory``; return it and its summary.
-
-    An error on purpose before there is any state takes the directory away again; any other end is recorded as the run's status.
-    """
-    try:
-        with log_file(directory.log) as log:
-            log.info("reconstruct %s (%d patterns): %s; %s", scan.name, len(scan), options, execution)
-            outcome = _reconstruct(directory, scan, options, execution, model, inference, resume)
-            for flag in outcome.result.flags:
-                log.info("flag: %s", flag)
-            log.info("%s after %.1f s", "interrupted" if outcome.interrupted else "done", outcome.seconds)
-            found = write_result(directory, scan, outcome)
-    except KeyboardInterrupt:
-        directory.set_status("interrupted")
-        kept = f"its state is kept (go on with --run {directory.path} --resume)"
-        what = kept if directory.checkpoint.exists() else "there was no state to save yet"
-        raise KeyboardInterrupt(f"interrupted; {what}; the log is in {directory.path}.") from None
-    except Exception as error:
-        nothing_done = isinstance(error, DiptychError) and not directory.checkpoint.exists()
-        # A resumed run that the engine refuses (other options, another scan) is left as it was, to be resumed rightly.
-        refused = isinstance(error, InputError) and resume
-        if nothing_done or refused:
-            directory.discard()
-        else:
-            directory.set_status("failed", error=str(error) if isinstance(error, DiptychError) else repr(error))
-        raise
-    finally:
-        directory.release()
+    """Reconstruct with a log, progress bars and checkpoints; write all that came of it into ``directory``; return it and its summary."""
+    kept, nothing = "its state is kept", "there was no state to save yet"
+    with recorded(directory, directory.checkpoint, resume=resume, kept=kept, nothing=nothing), log_file(directory.log) as log:
+        log.info("reconstruct %s (%d patterns): %s; %s", scan.name, len(scan), options, execution)
+        outcome = _reconstruct(directory, scan, options, execution, model, inference, resume)
+        for flag in outcome.result.flags:
+            log.info("flag: %s", flag)
+        log.info("%s after %.1f s", "interrupted" if outcome.interrupted else "done", outcome.seconds)
+        found = write_result(directory, scan, outcome)
     return outcome, found
 
 

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, cell, table
-from diptych.cli.reconstruction import open_run
+from diptych.cli.runs import open_run, recorded
 from diptych.cli.scans import Overwrite
-from diptych.errors import DiptychError, InputError
+from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.runtime.console import progress_bars
@@ -61,10 +61,7 @@ def train(
 
 
 def fit(directory: RunDirectory, files: list[Path], choices: Choices, *, resume: bool) -> tuple[Model, bool, float]:
-    """Train with a log and progress bars; return the model, whether a Ctrl-C ended it, and the seconds it took.
-
-    An error on purpose before there is any state takes the directory away again; any other end is recorded as the run's status.
-    """
+    """Train with a log and progress bars; return the model, whether a Ctrl-C ended it, and the seconds it took."""
     from diptych.ptycho.neural import training
 
     began, interrupted = time.perf_counter(), False
@@ -72,7 +69,7 @@ def fit(directory: RunDirectory, files: list[Path], choices: Choices, *, resume:
     state = directory.path / "checkpoints" / "last.ckpt"
     if resume and not state.exists():
         LOGGER.warning("%s holds no checkpoint, so the training starts from the beginning", directory.path)
-    try:
+    with recorded(directory, state, resume=resume, kept="its last finished epoch is kept", nothing="no epoch was finished"):
         with log_file(directory.log) as log, progress_bars() as bars:
             log.info("train on %s: %s; %s", ", ".join(map(str, files)), options, machine)
             try:
@@ -83,20 +80,6 @@ def fit(directory: RunDirectory, files: list[Path], choices: Choices, *, resume:
             log.info("%s after %.1f s", "interrupted" if interrupted else "done", seconds)
         directory.write_json("summary.json", summary(model, seconds))
         directory.set_status("interrupted" if interrupted else "done")
-    except KeyboardInterrupt:
-        directory.set_status("interrupted")
-        again = f"its last finished epoch is kept (go on with --run {directory.path} --resume)"
-        kept = again if state.exists() else "no epoch was finished"
-        raise KeyboardInterrupt(f"interrupted; {kept}; the log is in {directory.path}.") from None
-    except Exception as error:
-        # A resumed run that is refused (other options, other scans) is left as it was, to be resumed rightly.
-        if (isinstance(error, DiptychError) and not state.exists()) or (isinstance(error, InputError) and resume):
-            directory.discard()
-        else:
-            directory.set_status("failed", error=str(error) if isinstance(error, DiptychError) else repr(error))
-        raise
-    finally:
-        directory.release()
     return model, interrupted, seconds
 
 
