@@ -29,6 +29,7 @@ from diptych.errors import InputError
 from diptych.prefer import Candidate, Judgement, Session
 from diptych.prefer.cube import settled
 from diptych.prefer.decoders.reconstruction import ReconstructionDecoder
+from diptych.prefer.parts import cube_of
 from diptych.ptycho.iterative.options import ReconstructionOptions
 from diptych.runtime import provenance
 
@@ -99,7 +100,7 @@ def run(seed: int) -> dict[str, Any]:
 def by_chance(decoder: ReconstructionDecoder, error: Callable[[Any], float], seed: int) -> dict[str, float]:
     """What random settings, and the defaults, are worth."""
     rng = np.random.default_rng([seed, 1])
-    pool = np.array([error(point) for point in settled(rng.random((REFERENCE, decoder.dimension)), decoder.categories)])
+    pool = np.array([error(point) for point in settled(rng.random((REFERENCE, decoder.dimension)), cube_of(decoder))])
     spread = float(pool.std())
     found = {"defaults": error(decoder.start), "spread": spread, f"best of {REFERENCE}": float(pool.min())}
     for count in RIVALS:

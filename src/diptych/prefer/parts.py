@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.prefer import propose, utility
-from diptych.prefer.cube import sobol
+from diptych.prefer.cube import Cube, sobol
 from diptych.prefer.options import SessionOptions
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def open_utility(options: SessionOptions, decoder: Decoder) -> utility.Utility:
 
 def make_utility(name: str, decoder: Decoder) -> utility.Utility:
     """One of diptych's models, new, for what a decoder takes."""
-    return utility.make(name, **({"categories": categories_of(decoder)} if name in utility.OF_CUBES else {}))
+    return utility.make(name, **({"cube": cube_of(decoder)} if name in utility.OF_CUBES else {}))
 
 
 def open_proposal(options: SessionOptions, decoder: Decoder) -> propose.Proposal:
@@ -82,14 +82,14 @@ def check_spaces(decoder: Decoder, model: utility.Utility, way: propose.Proposal
             )
 
 
-def categories_of(decoder: Decoder) -> tuple[slice, ...]:
-    """The numbers of a decoder's latent that are together the choice of one setting."""
-    return tuple(getattr(decoder, "categories", ()))
+def cube_of(decoder: Decoder) -> Cube:
+    """Which points of a decoder's cube mean the same."""
+    return Cube(tuple(getattr(decoder, "categories", ())), tuple(getattr(decoder, "flats", ())))
 
 
 def evenly(decoder: Decoder) -> NDArray[np.float64]:
     """Points (1024, d) spread evenly over a decoder's cube."""
-    return sobol(1024, decoder.dimension, categories_of(decoder), np.random.default_rng(0))
+    return sobol(1024, decoder.dimension, cube_of(decoder), np.random.default_rng(0))
 
 
 def _plugin(group: str, name: str, known: tuple[str, ...]) -> Any:

@@ -13,7 +13,7 @@ from diptych.errors import InputError
 from diptych.prefer.cube import sobol
 from diptych.prefer.judgement import Candidate
 from diptych.prefer.latent import on_sphere, prompt_anchor, turn, typicality, usual_shape
-from diptych.prefer.parts import categories_of
+from diptych.prefer.parts import cube_of
 from diptych.prefer.propose import Proposal, Proposed, Situation, generator, random_key
 from diptych.prefer.propose.line import step_scores
 from diptych.prefer.utility import Fitted
@@ -41,7 +41,7 @@ class Proposer:
     def __init__(self, proposal: Proposal, decoder: Decoder, seed: int, *, shared: bool) -> None:
         self.proposal, self._decoder, self._seed, self._shared = proposal, decoder, seed, shared
         self._slots = itertools.count()
-        self._categories = categories_of(decoder)
+        self._cube = cube_of(decoder)
         self._began = False
         self.start_from(None)
 
@@ -72,7 +72,7 @@ class Proposer:
         before = rng.bit_generator.state
         anchor, about = self._start
         shape = getattr(self._decoder, "shape", None)
-        situation = Situation(self._decoder.dimension, fitted, shape, anchor, liked, self._categories)
+        situation = Situation(self._decoder.dimension, fitted, shape, anchor, liked, self._cube)
         found = self.proposal.propose(situation, count, rng)
         if self._shared and self._decoder.space == "sphere" and rng.bit_generator.state == before:
             found = [self._nudged(one, rng) for one in found]
@@ -101,7 +101,7 @@ class Proposer:
 
     def _seeded(self, rng: np.random.Generator) -> NDArray[Any]:
         if self._decoder.space == "cube":
-            return np.asarray(sobol(1, self._decoder.dimension, self._categories, rng)[0], dtype=np.float32)
+            return np.asarray(sobol(1, self._decoder.dimension, self._cube, rng)[0], dtype=np.float32)
         return rng.standard_normal(self._decoder.dimension)
 
     def _nudged(self, one: Proposed, rng: np.random.Generator) -> Proposed:

@@ -5,8 +5,11 @@ import pytest
 
 import diptych
 from diptych.errors import InputError
+from diptych.prefer.cube import settled
 from diptych.prefer.decoders import open_decoder
-from diptych.prefer.decoders.reconstruction import SETTINGS, Choice, Number, ReconstructionDecoder
+from diptych.prefer.decoders.reconstruction import SETTINGS, ReconstructionDecoder
+from diptych.prefer.decoders.settings import Choice, Number
+from diptych.prefer.parts import cube_of
 from diptych.ptycho.iterative.options import ReconstructionOptions
 
 FEW = (Choice("likelihood", ("poisson", "amplitude")), Number("epochs", 1, 4, 8, log=True, whole=True))
@@ -42,16 +45,17 @@ def test_the_defaults_are_those_of_reconstruct_and_lie_at_the_centre(scan):
     )
 
 
-@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if isinstance(setting, Number)], ids=lambda setting: setting.name)
-def test_numbers_rise_from_limit_to_limit_and_can_be_turned_round(setting):
-    grid = np.linspace(0, 1, 41, dtype=np.float32)
-    values = [setting.value(np.array([u])) for u in grid]
-    assert (values[0], values[20], values[-1]) == (setting.low, setting.default, setting.high)
-    assert np.all(np.diff(values) >= 0)
-    for value in values:
-        assert setting.value(np.array(setting.part(value))) == pytest.approx(value, rel=1e-9)
-    with pytest.raises(InputError, match=f"{setting.name} = .* is outside the space"):
-        setting.part(setting.high * 1.1)
+def test_points_that_mean_the_same_settings_are_brought_to_one(scan):
+    for decoder in (ReconstructionDecoder(scan, threads=1), ReconstructionDecoder(scan, settings=FEW, threads=1)):
+        rng = np.random.default_rng(0)
+        for point in rng.random((200, decoder.dimension), dtype=np.float32):
+            place = settled(point, cube_of(decoder)).astype(np.float32)
+            values = decoder.values(place)
+            assert values == decoder.values(point)
+            assert np.array_equal(place, decoder.latent(**values)) or not values.keys() <= {"likelihood", "epochs"}
+        assert np.array_equal(settled(decoder.start, cube_of(decoder)), decoder.start)
+    epochs = {float(settled([1, 0, u], cube_of(decoder))[2]) for u in np.linspace(0, 1, 500)}
+    assert len(epochs) == 8, "one quantile for each number of epochs"
 
 
 def test_the_largest_number_chooses_and_the_first_of_equals(decoder):

@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError, UnavailableError
+from diptych.prefer import Judgement, Session
+from diptych.prefer.cube import Flat
 from diptych.prefer.decoders import open_decoder, wire
+from diptych.prefer.decoders.base import BaseDecoder, Decoded
 from diptych.prefer.decoders.diffusion import Diffusion
 from diptych.prefer.decoders.remote import Remote, Server, health
 from diptych.prefer.decoders.serve import DecoderServer
 from diptych.prefer.decoders.synthetic import Synthetic
+from diptych.prefer.judgement import Frame
 from diptych.prefer.latent import prompt_anchor
 
 JSON = {"Content-Type": "application/json"}
@@ -230,6 +234,68 @@ def png(side):
 def test_a_server_of_another_kind_is_found_out(monkeypatch, about, text):
     monkeypatch.setattr(Server, "ask", lambda self, method, path, values, timeout: about)
     with pytest.raises(UnavailableError, match=f"http://localhost: {text}"):
+        Remote("http://localhost")
+
+
+CUBE = {"space": "cube", "dimension": 4, "shape": None, "frame": GOOD["frame"], "categories": [[1, 3]], "flats": [], "start": None}
+
+
+class Settings(BaseDecoder):
+    """A category of two, a whole number from 0 to 2, and a number that does nothing above its middle."""
+
+    def __init__(self):
+        super().__init__("settings", "cube", 4, Frame("x", width=8, height=8))
+        self.categories = (slice(1, 3),)
+        self.flats = (Flat(0, (0.0, 0.25, 0.75), (0.25, 0.75, 1.0), (0.0, 0.5, 1.0)), Flat(3, (0.5,), (1.0,), (0.5,)))
+        self.start = np.array([0.5, 0, 1, 0.5], np.float32)
+
+    def _decode(self, latent):
+        return Decoded((np.resize(latent, (8, 8, 3)) * 255).astype(np.uint8))
+
+
+def test_a_remote_cube_has_the_categories_levels_and_start_of_the_one_behind_it(tmp_path):
+    near = Settings()
+    with serving(near) as server:
+        far = Remote(server.url)
+        assert (far.space, far.dimension, far.categories, far.flats) == ("cube", 4, near.categories, near.flats)
+        assert np.array_equal(far.start, near.start)
+        runs = []
+        for name, decoder in (("near", near), ("far", far)):
+            with Session.open(tmp_path / name, decoder, synchronous=True) as session:
+                first = session.ask(3)
+                session.tell(Judgement.choose(first[1], first))
+                runs.append(np.stack([one.latent for one in (*first, *session.ask(3))]))
+    assert np.array_equal(*runs)
+    assert np.array_equal(runs[0][0], near.start)
+    assert set(runs[0][:, 0]) <= {0, 0.5, 1}
+    assert runs[0][:, 3].max() <= 0.5
+
+
+def test_a_remote_cube_of_which_no_more_is_known_starts_in_the_centre(monkeypatch):
+    monkeypatch.setattr(Server, "ask", lambda self, method, path, values, timeout: CUBE)
+    far = Remote("http://localhost")
+    assert far.start.tolist() == [0.5] * 4
+    assert far.categories == (slice(1, 3),)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"categories": None}, "cannot be read"),
+        ({"categories": [[1, 3], [2, 4]]}, "fit no cube of 4 numbers"),
+        ({"categories": [[1, 2]]}, "fit no cube"),
+        ({"categories": [[2, 5]]}, "fit no cube"),
+        ({"flats": [[0, [0.5]]]}, "cannot be read"),
+        ({"flats": [[4, [0.5], [1.0], [0.5]]]}, "fit no cube"),
+        ({"flats": [[0, [0.5, 0.2], [1.0, 0.3], [0.5, 0.2]]]}, "fit no cube"),
+        ({"flats": [[0, [], [], []]]}, "fit no cube"),
+        ({"start": [0.5] * 3}, "fit no cube"),
+        ({"start": [0, 1, 0, float("nan")]}, "fit no cube"),
+    ],
+)
+def test_a_cube_that_is_none_is_found_out(monkeypatch, change, text):
+    monkeypatch.setattr(Server, "ask", lambda self, method, path, values, timeout: {**CUBE, **change})
+    with pytest.raises(UnavailableError, match=f"describes no cube: .*{text}"):
         Remote("http://localhost")
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError
-from diptych.prefer.cube import settled, sobol
+from diptych.prefer.cube import Cube, settled, sobol
 from diptych.prefer.propose import Situation
-from diptych.prefer.propose.thompson import Thompson
+from diptych.prefer.propose.thompson import Thompson, _improving
 from diptych.prefer.utility.ridge import Ridge
 from diptych.prefer.utility.surface import Surface
 
-CATEGORIES = (slice(0, 3),)
+CUBE = Cube((slice(0, 3),))
 D = 7
 PEAK = np.array([0.8, 0.3, 0.6, 0.2])
 
@@ -34,10 +34,10 @@ def choice(rows, screen):
 
 def searched(screens, seed=0):
     """Points shown when the best of four, and of what was best before, is chosen again and again; and the last fit."""
-    model, way = Surface(CATEGORIES), Thompson()
+    model, way = Surface(CUBE), Thompson()
     points, terms, best = np.zeros((0, D), np.float32), [], []
     for screen in range(screens):
-        situation = Situation(D, model.fitted, categories=CATEGORIES)
+        situation = Situation(D, model.fitted, cube=CUBE)
         found = way.propose(situation, 4, np.random.default_rng([seed, screen]))
         points = np.vstack([points, [one.latent for one in found]])
         rows = sorted([*best, *range(len(points) - 4, len(points))], key=lambda row: loss(points)[row])
@@ -56,7 +56,7 @@ def test_regret_falls_and_below_that_of_chance(found):
     points, fitted = found
     recommended = points[np.argmax(fitted.expected(points))]
     rng = np.random.default_rng(0)
-    chance = np.median([loss(sobol(24, D, CATEGORIES, rng)).min() for _ in range(50)])
+    chance = np.median([loss(sobol(24, D, CUBE, rng)).min() for _ in range(50)])
     assert loss(recommended[None])[0] < chance
     assert loss(points[-8:]).mean() < 0.7 * loss(points[:8]).mean()
 
@@ -64,14 +64,30 @@ def test_regret_falls_and_below_that_of_chance(found):
 def test_all_are_distinct_settled_and_in_the_cube(found):
     points, _ = found
     assert len(np.unique(points, axis=0)) == len(points)
-    assert np.array_equal(settled(points, CATEGORIES), points)
+    assert np.array_equal(settled(points, CUBE), points)
     assert points.min() >= 0
     assert points.max() <= 1
 
 
+def test_what_is_asked_for_ahead_stays_different_and_near_the_best(found):
+    points, fitted = found
+    ahead = [Thompson().propose(Situation(D, fitted, cube=CUBE), 1, np.random.default_rng(seed))[0].latent for seed in range(6)]
+    assert len({one.tobytes() for one in ahead}) == 6
+    assert not {one.tobytes() for one in ahead} & {one.tobytes() for one in points}
+    everywhere = fitted.expected(sobol(256, D, CUBE, np.random.default_rng(0)))
+    assert np.mean(fitted.expected(ahead)) > np.quantile(everywhere, 0.95)
+
+
+def test_each_point_adds_to_those_before_it():
+    """The first is best by the mean gain; the third is nearly its twin and adds nothing to it; the last is never above the best."""
+    drawn = np.array([[2.0, 0.0, 1.9, 0.5], [1.0, 1.6, 0.9, 0.5]])
+    assert _improving(drawn, np.full(2, 0.6), 2) == [0, 1]
+    assert _improving(drawn, np.full(2, 3.0), 4) == [0, 2, 1, 3]
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_same_generator_same_points_and_every_category_can_come(found, known):
-    situation = Situation(D, found[1] if known else None, categories=CATEGORIES)
+    situation = Situation(D, found[1] if known else None, cube=CUBE)
     one, same, other = (Thompson().propose(situation, 3, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert all(np.array_equal(a.latent, b.latent) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one[0].latent, other[0].latent)
@@ -82,10 +98,10 @@ def test_same_generator_same_points_and_every_category_can_come(found, known):
 
 
 def test_small_spaces_are_used_up_and_then_said_to_be():
-    model = Surface((slice(0, 3),))
+    model = Surface(CUBE)
     points = np.eye(3, dtype=np.float32)
     model.fit(told(points, [choice([1, 0, 2], 1)]))
-    situation = Situation(3, model.fitted, categories=(slice(0, 3),))
+    situation = Situation(3, model.fitted, cube=CUBE)
     shown = Thompson().propose(situation, 3, np.random.default_rng(0))
     assert len({one.latent.tobytes() for one in shown}) == 3
     with pytest.raises(InputError, match="only 3 different settings to choose from; ask for no more than 3"):

@@ -204,3 +204,17 @@ def test_widths_follow_the_person(people):
 def test_statements_keep_the_order_of_the_record(people):
     seen, _ = people.rated(20)
     assert list(predictors(seen).term) == list(range(20))
+
+
+def test_pairs_teach_the_width_of_a_tie_that_was_never_declared(people):
+    """Taken for granted, a wide band makes answers to close pairs look like lead, and the person like one who is not sure."""
+    seen, w = people.rated(120, d=1024)
+    order = [sorted((row, row + 1), key=lambda one: -(seen.latents[one] @ w)) for row in range(0, 120, 2)]
+    pairs = [people.term("pair", rows) for rows in order]
+    posterior = learned(people.observations(seen.latents, pairs)).posterior
+    assert posterior.widths.tie < 0.15
+    found = posterior.direction() @ w * 32
+    assert posterior.reach == pytest.approx(found, rel=0.2)
+    close = [people.term("tie", rows) for rows in order if (seen.latents[rows[0]] - seen.latents[rows[1]]) @ w < 0.8]
+    apart = [people.term("pair", rows) for rows in order if (seen.latents[rows[0]] - seen.latents[rows[1]]) @ w >= 0.8]
+    assert learned(people.observations(seen.latents, close + apart)).posterior.widths.tie > 0.3

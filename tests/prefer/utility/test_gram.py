@@ -58,3 +58,22 @@ def test_products_and_sums_over_blocks_of_rows():
     assert np.allclose(cross(v, x), v.astype(float) @ x.T.astype(float) / 64, atol=1e-6)
     weights = np.random.default_rng(2).standard_normal((2, 1100))
     assert np.allclose(spread(weights, x), weights @ x, atol=1e-3)
+
+
+def test_some_rows_are_those_of_the_matrix():
+    x, gram = latents(700), Gram()
+    for count in (3, 600, 640, 700):
+        gram.update(x[:count])
+        gram.some(np.array([0, 2]), count)
+    places = np.array([0, 1, 511, 512, 630, 660])
+    assert np.allclose(gram.some(places, 680), exact(x)[places, :680], atol=1e-6)
+
+
+def test_products_that_are_not_kept_are_the_same(monkeypatch):
+    x, gram = latents(300), Gram()
+    gram.update(x)
+    v = np.random.default_rng(1).standard_normal((300, 3))
+    kept = gram.times(v)
+    monkeypatch.setattr("diptych.prefer.utility.gram.KEPT", 100)
+    assert np.allclose(gram.times(v), kept, atol=1e-4)
+    assert np.allclose(gram.times(v[:, 0]), kept[:, 0], atol=1e-4)

@@ -10,7 +10,7 @@ from diptych.prefer.utility.gram import Gram
 from diptych.prefer.utility.laplace import Plain, conjugate_gradients, find_mode
 from diptych.prefer.utility.likelihood import predictors
 from diptych.prefer.utility.prior import Contrasted, Prior, Widths
-from diptych.prefer.utility.propagation import Cavity, find_matched, match_moments
+from diptych.prefer.utility.propagation import Cavity, cavity_share, match_moments
 
 
 def prior_of(seen, widths=None):
@@ -114,7 +114,8 @@ def test_function_of_the_cavity_has_the_slope_it_says(people):
 def test_shared_cavities_come_near_the_matched_moments(people):
     prior = prior_of(people.rated(150, d=2048)[0])
     exact = match_moments(prior, prior.given, prior.limits())
-    near = find_matched(prior, Plain(prior.given, *prior.limits()), (np.zeros(150), np.zeros(150)), prior.diagonal(), 0.5)[0]
+    plain, own = Plain(prior.given, *prior.limits()), prior.diagonal()
+    near = find_mode(prior, Cavity(plain, cavity_share(prior, plain, own, np.zeros(150)) * own), np.zeros(150))
     assert np.corrcoef(exact.alpha, near.alpha)[0, 1] > 0.98
     assert np.linalg.norm(near.eta) == pytest.approx(np.linalg.norm(exact.eta), rel=0.1)
 

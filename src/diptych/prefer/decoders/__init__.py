@@ -40,7 +40,8 @@ class Decoder(Protocol):
 
     A decoder may have more: ``shape`` (channels, height, width) of the latent, where it is an image; ``last``, the
     :class:`~diptych.prefer.decoders.base.DecodeRecord` of the last decode; ``encode(image)``, a latent of about that image;
-    ``changed(**fields)``, a decoder of another frame that shares what is loaded; ``categories`` and ``start`` of a cube;
+    ``changed(**fields)``, a decoder of another frame that shares what is loaded; ``categories``, ``flats``
+    (see :class:`~diptych.prefer.cube.Cube`) and ``start`` of a cube;
     ``close()``, which gives memory back.
     """
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
 from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes, versions
+from diptych.prefer.decoders.settings import Choice, Number, Setting
 from diptych.prefer.judgement import Frame
 
 if TYPE_CHECKING:
@@ -31,97 +30,6 @@ LEAST = 256
 
 GAP = 4
 """Pixels between amplitude and phase."""
-
-
-class Setting(Protocol):
-    """One setting: how many numbers of the latent it takes, and what they mean."""
-
-    @property
-    def name(self) -> str:
-        """The option of ``reconstruct``."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """How many numbers it takes."""
-        ...
-
-    def value(self, part: NDArray[np.float32]) -> Any:
-        """The setting at (width,) numbers from 0 to 1; its default where all are one half."""
-        ...
-
-    def part(self, value: Any) -> list[float]:
-        """The numbers that mean a value: the inverse of :meth:`value`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number between two limits; the latent is its quantile, and the default is the median.
-
-    A default that is also a limit takes half of the space: no value lies beyond it.
-
-    Attributes
-    ----------
-    name : str
-    low, default, high : float
-    log : bool
-        Even over the logarithm.
-    whole : bool
-        Rounded.
-    """
-
-    name: str
-    low: float
-    default: float
-    high: float
-    log: bool = False
-    whole: bool = False
-    width: int = 1
-
-    def value(self, part: NDArray[np.float32]) -> float | int:
-        """The number at a quantile (1,)."""
-        quantile = float(part[0])
-        # A logarithm and back does not always return the number.
-        found = {0.0: self.low, 0.5: self.default, 1.0: self.high}.get(quantile)
-        if found is None:
-            found = float(np.interp(quantile, (0.0, 0.5, 1.0), self._marks()))
-            found = min(max(math.exp(found) if self.log else found, self.low), self.high)
-        return round(found) if self.whole else found
-
-    def part(self, value: float) -> list[float]:
-        """The quantile of a number."""
-        if not self.low <= value <= self.high:
-            raise InputError(f"{self.name} = {value:g} is outside the space of settings; expected {self.low:g} to {self.high:g}.")
-        if value == self.default:
-            return [0.5]
-        return [float(np.interp(math.log(value) if self.log else value, self._marks(), (0.0, 0.5, 1.0)))]
-
-    def _marks(self) -> list[float]:
-        return [math.log(x) if self.log else x for x in (self.low, self.default, self.high)]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several; the first is the default. Each has a number of its own, and the largest wins."""
-
-    name: str
-    values: tuple[str, ...]
-
-    @property
-    def width(self) -> int:
-        """How many there are."""
-        return len(self.values)
-
-    def value(self, part: NDArray[np.float32]) -> str:
-        """The one whose number is largest; the first of equals."""
-        return self.values[int(np.argmax(part))]
-
-    def part(self, value: str) -> list[float]:
-        """1 for that one, 0 for the others."""
-        if value not in self.values:
-            raise InputError(f"{self.name} = {value!r} is outside the space of settings; expected one of {', '.join(self.values)}.")
-        return [float(value == each) for each in self.values]
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -153,6 +61,8 @@ class ReconstructionDecoder(BaseDecoder):
     ----------
     categories : tuple of slice
         Which numbers of the latent are the choices of one setting.
+    flats : tuple of Flat
+        Where a number of the latent may change and its setting does not.
     start : (d,) float32
         The defaults: one half for numbers, and the first of each choice.
 
@@ -185,6 +95,8 @@ class ReconstructionDecoder(BaseDecoder):
         ends = np.cumsum([setting.width for setting in self.settings]).tolist()
         self._parts = [slice(end - setting.width, end) for end, setting in zip(ends, self.settings, strict=True)]
         self.categories = tuple(part for part, setting in zip(self._parts, self.settings, strict=True) if isinstance(setting, Choice))
+        flats = [setting.flat(part.start) for part, setting in zip(self._parts, self.settings, strict=True) if isinstance(setting, Number)]
+        self.flats = tuple(flat for flat in flats if flat is not None)
         self._threads = threads or torch.get_num_threads()
         self._results: OrderedDict[bytes, Reconstruction] = OrderedDict()
         y0, y1, x0, x1 = self._box = _box(self.scan)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer.decoders import Space
 from diptych.prefer.decoders.base import BaseDecoder, Decoded
-from diptych.prefer.decoders.wire import FIELDS, LARGEST_ANSWER, PORT, is_loopback, latent_fields, parsed, read_image
+from diptych.prefer.decoders.wire import FIELDS, LARGEST_ANSWER, PORT, is_loopback, latent_fields, parsed, read_cube, read_image
 from diptych.prefer.judgement import Frame
 
 log = logging.getLogger("diptych")
@@ -48,6 +48,13 @@ class Remote(BaseDecoder):
     token : str, optional
         What the server was started with.
 
+    Attributes
+    ----------
+    categories, flats : tuple
+        Of a cube only: see :class:`diptych.prefer.cube.Cube`.
+    start : (d,) float32
+        Of a cube only: the settings that are usual on the server, else the centre.
+
     Raises
     ------
     InputError
@@ -77,6 +84,12 @@ class Remote(BaseDecoder):
         if space not in ("sphere", "cube") or not isinstance(dimension, int) or not (shape is None or _is_shape(shape, dimension)):
             raise self._server.nonsense("describes no decoder")
         frame = self._frame_of(about)
+        if space == "cube":
+            try:
+                cube, self.start = read_cube(about, dimension)
+            except InputError as error:
+                raise self._server.nonsense(f"describes no cube: {error}") from None
+            self.categories, self.flats = cube.categories, cube.flats
         super().__init__("remote", cast("Space", space), dimension, frame, None if shape is None else cast("Any", tuple(shape)))
 
     def changed(self, **fields: Any) -> Remote:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, InputError
 from diptych.prefer.decoders import Decoder
-from diptych.prefer.decoders.wire import LARGEST_REQUEST, PORT, frame_fields, image_field, is_loopback, parsed, read_latent
+from diptych.prefer.decoders.wire import LARGEST_REQUEST, PORT, cube_fields, frame_fields, image_field, is_loopback, parsed, read_latent
 from diptych.prefer.latent import prompt_anchor
 from diptych.prefer.ledger_files import encode_png
+from diptych.prefer.parts import cube_of
 
 log = logging.getLogger("diptych")
 
@@ -36,7 +37,7 @@ class DecoderServer(ThreadingHTTPServer):
     """Serves one decoder; images are decoded one at a time. Run it with ``serve_forever()``.
 
     ``GET /health``
-        Name, space, dimension, shape, frame and cost.
+        Name, space, dimension, shape, frame and cost; of a cube, which points mean the same, and the usual one.
     ``POST /describe``
         The same for the frame that a request asks for.
     ``POST /generate``
@@ -162,7 +163,9 @@ def _no_such(path: str) -> Answer:
 
 def _about(decoder: Decoder) -> dict[str, Any]:
     shape = getattr(decoder, "shape", None)
+    cube = cube_fields(cube_of(decoder), getattr(decoder, "start", None)) if decoder.space == "cube" else {}
     return {
+        **cube,
         "decoder": decoder.name,
         "space": decoder.space,
         "dimension": decoder.dimension,

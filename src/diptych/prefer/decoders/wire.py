@@ -6,12 +6,15 @@ import base64
 import io
 import ipaddress
 import json
+from dataclasses import astuple
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.prefer.cube import Cube, Flat
 from diptych.prefer.judgement import Frame
 
 PORT = 8000
@@ -122,6 +125,47 @@ def read_latent(values: dict[str, Any]) -> NDArray[np.float32]:
     while latent.ndim > 1 and latent.shape[0] == 1:
         latent = latent[0]
     return latent
+
+
+def cube_fields(cube: Cube, start: NDArray[np.float32] | None) -> dict[str, Any]:
+    """What makes a cube's points mean the same, and the usual point where there is one, as JSON values."""
+    return {
+        "categories": [[part.start, part.stop] for part in cube.categories],
+        "flats": [list(astuple(flat)) for flat in cube.flats],
+        "start": None if start is None else start.tolist(),
+    }
+
+
+def read_cube(values: dict[str, Any], dimension: int) -> tuple[Cube, NDArray[np.float32]]:
+    """The same again: of d coordinates; the centre where no point is the usual one.
+
+    Raises
+    ------
+    InputError
+        They are missing, or do not fit a cube of this dimension.
+    """
+    try:
+        categories = tuple(slice(int(begin), int(end)) for begin, end in values["categories"])
+        flats = tuple(Flat(int(index), *(tuple(map(float, each)) for each in stretches)) for index, *stretches in values["flats"])
+        usual = values["start"]
+        start = np.full(dimension, 0.5, np.float32) if usual is None else np.array(usual, dtype=np.float32)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"the cube cannot be read ({type(error).__name__}: {error}); expected categories, flats and start.") from None
+    ends = [0, *(end for part in categories for end in (part.start, part.stop)), dimension]
+    apart = all(part.stop - part.start > 1 for part in categories) and all(a <= b for a, b in pairwise(ends))
+    if not (
+        apart and all(_fits(flat, dimension) for flat in flats) and start.shape == (dimension,) and ((start >= 0) & (start <= 1)).all()
+    ):
+        raise InputError(f"the categories, flats or start fit no cube of {dimension} numbers.")
+    return Cube(categories, flats), start
+
+
+def _fits(flat: Flat, dimension: int) -> bool:
+    """Whether its stretches are stretches, in order, of a coordinate."""
+    if not 0 <= flat.index < dimension or not 0 < len(flat.low) == len(flat.high) == len(flat.at):
+        return False
+    low, at, high = np.array([flat.low, flat.at, flat.high])
+    return bool((low >= 0).all() and (low <= at).all() and (at <= high).all() and (high <= 1).all() and (high[:-1] <= low[1:]).all())
 
 
 def image_field(png: bytes) -> str:

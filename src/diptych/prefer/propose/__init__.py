@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.prefer.cube import PLAIN, Cube
 from diptych.prefer.latent import Typicality, typicality, usual_shape
 from diptych.prefer.named import make_named
 from diptych.prefer.utility import Fitted
@@ -55,8 +56,8 @@ class Situation:
         Latent of the prompt, or of an image or a seed to start from.
     liked : (k, d) array or None
         Latents that were judged good, or chosen, best first.
-    categories : tuple of slice
-        In a cube, the numbers that are together the choice of one setting.
+    cube : Cube
+        Which points of a cube mean the same settings.
     """
 
     dimension: int
@@ -64,7 +65,7 @@ class Situation:
     shape: tuple[int, int, int] | None = None
     anchor: NDArray[Any] | None = None
     liked: NDArray[Any] | None = None
-    categories: tuple[slice, ...] = ()
+    cube: Cube = PLAIN
 
     @property
     def tests(self) -> Typicality:

@@ -1,4 +1,9 @@
-"""Settings by draws: each shows what would be best if one draw of the posterior were the truth."""
+"""Settings by draws: each shows what would improve most on the best so far if one of some draws of the posterior were the truth.
+
+With one draw this is Thompson's rule, which explores long: most of thirty images would be about what is not known. With many it is noisy
+expected improvement for a batch (Letham et al., Bayesian Analysis 14, 495, 2019). Screens have more draws than images that are made one by
+one, ahead of what is said: those are to stay different.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,12 @@ from diptych.prefer.utility import expected
 
 POINTS = 1024
 """Points all over the cube that each draw is looked through, scrambled Sobol ones."""
+
+DRAWS = 32
+"""Draws, for each point of the screen, that improvements are averaged over."""
+
+RIVALS = 16
+"""Judged points of highest expected utility, the best of which in each draw is to be improved on."""
 
 BEST, NEAR = 4, 64
 """Judged points of highest expected utility, and points about each of them that are looked through, too."""
@@ -31,7 +42,7 @@ class Drawn(Protocol):
 
 
 class Thompson:
-    """The best point of one joint draw of the posterior for each candidate; evenly spread points before anything is learned."""
+    """Points that add most to the best of what was judged, in the mean of joint draws; evenly spread ones before anything is learned."""
 
     name = "thompson"
 
@@ -43,28 +54,39 @@ class Thompson:
         InputError
             The utility model draws no utilities of points, or there are fewer different settings.
         """
-        fitted, categories = situation.fitted, situation.categories
+        fitted, cube = situation.fitted, situation.cube
         if fitted is None:
-            points = _distinct(sobol(max(count, POINTS), situation.dimension, categories, rng), count)
+            points = _distinct(sobol(max(count, POINTS), situation.dimension, cube, rng), count)
             return [Proposed(point, {"proposal": self.name}) for point in points[:count]]
         if not isinstance(fitted, Drawn):
             kind = type(fitted).__name__
             raise InputError(f"the proposal {self.name} draws utilities of settings, which a {kind} cannot; choose the utility surface.")
-        judged = settled(fitted.latents, categories)
-        top = judged[np.argsort(-expected(fitted, judged), kind="stable")[:BEST]]
-        near = [nearby(place, NEAR, categories, rng) for place in np.unique(top, axis=0)]
-        points = _distinct(np.vstack([sobol(POINTS, situation.dimension, categories, rng), *near]), count)
+        judged = settled(fitted.latents, cube)
+        rivals = judged[np.argsort(-expected(fitted, judged), kind="stable")[:RIVALS]]
+        near = [nearby(place, NEAR, cube, rng) for place in np.unique(rivals[:BEST], axis=0)]
+        points = _distinct(np.vstack([sobol(POINTS, situation.dimension, cube, rng), *near]), count)
         fresh = _unlike(points, judged.astype(np.float32))
         points = points[fresh] if np.count_nonzero(fresh) >= count else points
-        chosen: list[int] = []
-        for drawn in fitted.draw(points, rng, count):
-            drawn[chosen] = -np.inf
-            chosen.append(int(np.argmax(drawn)))
+        drawn = fitted.draw(np.vstack([points, rivals]), rng, count * DRAWS)
+        chosen = _improving(drawn[:, : len(points)], drawn[:, len(points) :].max(axis=1), count)
         mean = expected(fitted, points[chosen])
         return [
             Proposed(points[index], {"proposal": self.name, "expected": round(float(value), 6)})
             for index, value in zip(chosen, mean, strict=True)
         ]
+
+
+def _improving(drawn: NDArray[np.float64], best: NDArray[np.float64], count: int) -> list[int]:
+    """``count`` different points of draws (s, k), one after another: each adds most, in the mean, to the best (s,) and those before."""
+    chosen: list[int] = []
+    for _ in range(count):
+        gain = np.maximum(drawn - best[:, None], 0.0).mean(axis=0)
+        # Where no point adds anything in any draw, what is expected to come closest is shown.
+        worth = gain if gain.max() > 0 else drawn.mean(axis=0)
+        worth[chosen] = -np.inf
+        chosen.append(int(np.argmax(worth)))
+        best = np.maximum(best, drawn[:, chosen[-1]])
+    return chosen
 
 
 def _distinct(points: NDArray[Any], count: int) -> NDArray[np.float32]:

@@ -14,9 +14,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.prefer.utility.likelihood import Predictors
+from diptych.prefer.utility.likelihood import STARS, TIE, Predictors
 from diptych.prefer.utility.prior import Contrasted, Prior, Products, Widths
-from diptych.prefer.utility.propagation import match_moments
+from diptych.prefer.utility.propagation import ROUGH, match_moments
 
 STAGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of statements at which widths are judged anew; more than the last would cost time and change little."""
@@ -52,7 +52,7 @@ class Evidence(Generic[Found]):
         stages = [stage for stage in STAGES if stage <= len(given)]
         for index, stage in enumerate(stages):
             part = given.first(stage)
-            key = _key(part, seen.marks)
+            key = fingerprint(part, seen.marks)
             if index < len(self._found) and self._found[index][0] == key:
                 widths = self._found[index][1]
                 continue
@@ -94,7 +94,7 @@ def _steps(widths: Found, name: str, factor: float) -> list[Found]:
 
 def _height(inner: Contrasted, given: Predictors, widths: Widths, sites: Sites) -> tuple[float, Sites]:
     prior = Prior(inner, given, widths)
-    mode = match_moments(prior, given, prior.limits(), sites)
+    mode = match_moments(prior, given, prior.limits(), sites, ROUGH)
     return mode.evidence + widths.log_prior(), mode.sites
 
 
@@ -106,12 +106,11 @@ def free_widths(given: Predictors) -> list[str]:
         names += ["walk", "adaptation"]
     if len(rated) > len(np.unique(rated)):
         names.append("offset")
-    stars = (given.unit == 1).any()
-    ties = ((given.unit == 2) & np.isfinite(given.high)).any()
-    return names + ["star"] * bool(stars) + ["tie"] * bool(ties)
+    # Whoever prefers one of two close images, again and again, tells of the width of a tie without ever having declared one.
+    return names + ["star"] * bool((given.unit == STARS).any()) + ["tie"] * bool((given.unit == TIE).any())
 
 
-def _key(given: Predictors, marks: NDArray[np.float32]) -> bytes:
+def fingerprint(given: Predictors, marks: NDArray[np.float32]) -> bytes:
     """A digest of these statements and of the latents they are about."""
     digest = hashlib.blake2b(digest_size=16)
     parts = (
@@ -121,9 +120,8 @@ def _key(given: Predictors, marks: NDArray[np.float32]) -> bytes:
         given.unit,
         given.weight,
         given.choice,
-        given.contrast.indices,
-        given.contrast.data,
-        marks[given.contrast.indices],
+        *(part for matrix in (given.contrast, given.recent) for part in (matrix.indptr, matrix.indices, matrix.data)),
+        marks[: max(given.contrast.indices.max(initial=-1), given.recent.indices.max(initial=-1)) + 1],
     )
     for part in parts:
         digest.update(np.ascontiguousarray(part).tobytes())

@@ -12,16 +12,17 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import solve_triangular
 
 from diptych.prefer.utility.likelihood import Curvature, Predictors, derivatives, log_likelihood
+from diptych.prefer.utility.nearby import Factors, Guess, LowRank, by_factor, factored
 
 Array = NDArray[np.float64]
 
 SETTLED = 1e-5
 """Newton stops after a step that changed no predictor by more, logits: steps are accurate to 1e-4 of themselves."""
 
-ITERATIVE_SETTLED = 1e-4
+ITERATIVE_SETTLED = 3e-5
 """The same where float32 products set the limit."""
 
 
@@ -30,9 +31,6 @@ ACCURATE = 1e-4
 
 LOSS = 1e-6
 """Steps may lose this much, which is rounding."""
-
-REFACTOR = 3.0
-"""B is factored anew after steps of more than this, logits: the old factor would no longer help."""
 
 
 class Covariance(Protocol):
@@ -65,8 +63,6 @@ class Mode:
         Log marginal likelihood in the same approximation; NaN where B was never formed.
     sites : (m,), (m,) or None
         Precision, and precision times mean, of each statement's site, where moments were matched.
-    nearby : (m, m) or None
-        Factor of a B that is near, where B itself was not factored.
     """
 
     eta: Array
@@ -76,7 +72,6 @@ class Mode:
     factor: Array | None
     evidence: float
     sites: tuple[Array, Array] | None = None
-    nearby: Array | None = None
 
     def whitened(self, vectors: Array) -> Array:
         """(K + W^-1)^-1 v = R' B^-1 R v."""
@@ -127,7 +122,6 @@ def find_mode(
     *,
     iterative: bool = False,
     nearby: Array | None = None,
-    final: bool = True,
 ) -> Mode:
     """Newton's method with step halving.
 
@@ -142,22 +136,18 @@ def find_mode(
     iterative : bool
         Solve by conjugate gradients, without forming K or B. Otherwise B is factored at the start and at the end; between, the first factor
         is the preconditioner.
-    nearby : (m, m), optional
-        Factor of a B that is not far, to be the preconditioner from the start.
-    final : bool
-        Factor B at the end; otherwise the mode goes on solving by iteration.
+    nearby : (k, k), optional
+        Factor of about the leading part of B at the start, which spares the first factorisation.
     """
     full = None if iterative else covariance.dense()
     times = covariance.times if full is None else full.__matmul__
     alpha, eta = start, times(start)
     height = likelihood.value(eta) - 0.5 * float(alpha @ eta)
-    first = nearby
+    guess: Guess = LowRank(covariance, len(alpha)) if full is None else Factors(full, nearby)
     change, settled = 1.0, ITERATIVE_SETTLED if iterative else SETTLED
     for _ in range(60):
         slope, curvature = likelihood.derivatives(eta)
-        if full is not None and (first is None or change > REFACTOR):
-            first = factored(full, curvature)
-        solve = _iterations(times, curvature, first, min(1e-2, max(1e-4, 1e-2 * change)))
+        solve = _iterations(times, curvature, guess.inverse(curvature, change), min(1e-3, max(1e-4, 1e-2 * change)))
         # (I + W K) step = slope - alpha: the right side vanishes at the mode, so that a few iterations suffice for each step.
         off = slope - alpha
         step = off - curvature.times(solve(curvature.times(times(off))), transpose=True)
@@ -170,30 +160,23 @@ def find_mode(
         if change < settled:
             break
     curvature = likelihood.derivatives(eta)[1]
-    if full is None or not final:
-        return Mode(eta, alpha, curvature, _iterations(times, curvature, first, ACCURATE), None, float("nan"), nearby=first)
+    if full is None:
+        solve = _iterations(times, curvature, guess.inverse(curvature, change), ACCURATE)
+        return Mode(eta, alpha, curvature, solve, None, float("nan"))
     factor = factored(full, curvature)
     evidence = height - float(np.log(np.diag(factor)).sum())
-    return Mode(eta, alpha, curvature, lambda vectors: np.asarray(cho_solve((factor, True), vectors, check_finite=False)), factor, evidence)
+    return Mode(eta, alpha, curvature, by_factor(factor), factor, evidence)
 
 
-def _iterations(times: Callable[[Array], Array], curvature: Curvature, factor: Array | None, tolerance: float) -> Callable[[Array], Array]:
-    """B^-1 as a function, by conjugate gradients; ``factor`` is that of a B nearby."""
+def _iterations(
+    times: Callable[[Array], Array], curvature: Curvature, nearly: Callable[[Array], Array], tolerance: float
+) -> Callable[[Array], Array]:
+    """B^-1 as a function, by conjugate gradients; ``nearly`` is the inverse of a B nearby."""
 
     def product(vector: Array) -> Array:
         return vector + curvature.times(times(curvature.times(vector, transpose=True)))
 
-    def nearly(vector: Array) -> Array:
-        return vector if factor is None else np.asarray(cho_solve((factor, True), vector, check_finite=False))
-
     return lambda vectors: conjugate_gradients(product, vectors, tolerance, nearly)
-
-
-def factored(full: Array, curvature: Curvature) -> Array:
-    """Lower Cholesky factor of B = I + R K R'."""
-    inner = curvature.times(np.ascontiguousarray(curvature.times(full).T))
-    inner[np.diag_indices_from(inner)] += 1
-    return np.asarray(cholesky(inner, lower=True, overwrite_a=True, check_finite=False))
 
 
 def conjugate_gradients(
@@ -201,15 +184,15 @@ def conjugate_gradients(
 ) -> Array:
     """Solve B x = right for (m,) or the columns of (m, k) at once, until each residual is ``tolerance`` of its right side.
 
-    ``nearly`` is an approximate inverse of B.
+    ``nearly`` is an approximate inverse of B; lengths are measured by it, so that what is large in B does not hide what is not.
     """
     x: Array = np.zeros_like(right)
     residual = right
     direction = close = nearly(residual)
     power = (residual * close).sum(axis=0)
-    goal = tolerance**2 * (right**2).sum(axis=0)
+    goal = tolerance**2 * power
     for _ in range(300):
-        if np.all((residual**2).sum(axis=0) <= goal):
+        if np.all(power <= goal):
             break
         image = product(direction)
         step = power / np.maximum((direction * image).sum(axis=0), 1e-300)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -77,10 +78,15 @@ class Predictors:
     def __len__(self) -> int:
         return len(self.screen)
 
+    def uncut(self, count: int, step: int = -1) -> int:
+        """``count``, or the next number of statements down (up) from it that cuts no choice in two."""
+        while 0 < count < len(self) and self.choice[count] >= 0 and self.choice[count] == self.choice[count - 1]:
+            count += step
+        return count
+
     def first(self, count: int) -> Predictors:
         """The predictors of the first ``count`` statements; a choice is never cut in two."""
-        while 0 < count < len(self) and self.choice[count] >= 0 and self.choice[count] == self.choice[count - 1]:
-            count += 1
+        count = self.uncut(count, 1)
         rest = (getattr(self, name)[:count] for name in ("screen", "low", "high", "unit", "weight", "choice", "term"))
         return Predictors(self.contrast[:count], self.recent[:count], *rest)
 
@@ -144,9 +150,9 @@ def _assembled(entries: list[Any], observations: Observations) -> Predictors:
     count = len(observations.latents)
     contrast = _sparse([[row for row, _ in entry[0]] for entry in entries], [[value for _, value in entry[0]] for entry in entries], count)
     known = np.asarray(observations.screen)
-    before = {number: recent_rows(known, number) for number in {entry[1] for entry in entries}}
-    seen = [before[entry[1]] if entry[1] >= 0 else before[entry[1]][:0] for entry in entries]
-    recent = _sparse(seen, [np.full(len(rows), 1 / max(len(rows), 1)) for rows in seen], count)
+    before = _recent_rows(known, {entry[1] for entry in entries if entry[1] >= 0})
+    seen = [before.get(entry[1], []) for entry in entries]
+    recent = _sparse(seen, [[1 / len(rows)] * len(rows) if rows else [] for rows in seen], count)
     columns = list(zip(*(entry[1:] for entry in entries), strict=True)) if entries else [()] * 7
     kinds: tuple[type, ...] = (np.int64, float, float, np.int64, float, np.int64, np.int64)
     parts: list[Any] = [np.asarray(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)]
@@ -162,11 +168,23 @@ def recent_rows(known: NDArray[np.int64], screen: int | None) -> NDArray[np.int6
     return rows[-RECENT:]
 
 
-def _sparse(columns: Sequence[Any], values: Sequence[Any], width: int) -> csr_array:
+def _recent_rows(known: NDArray[np.int64], screens: set[int]) -> dict[int, list[int]]:
+    """:func:`recent_rows` of many screens at once."""
+    order = np.argsort(known, kind="stable")
+    numbers = sorted(screens)
+    ends = np.searchsorted(known[order], numbers).tolist()
+    rows, found, last, done = order.tolist(), {}, list[int](), 0
+    for number, end in zip(numbers, ends, strict=True):
+        last = sorted(last + rows[done:end])[-RECENT:]
+        found[number], done = last, end
+    return found
+
+
+def _sparse(columns: Sequence[Sequence[int]], values: Sequence[Sequence[float]], width: int) -> csr_array:
     """The matrix whose rows have these values at these columns."""
-    ends = np.cumsum([0, *(len(row) for row in columns)])
-    index = np.concatenate([np.asarray(row, dtype=np.int64) for row in columns]) if columns else np.zeros(0, np.int64)
-    value = np.concatenate([np.asarray(row, dtype=np.float64) for row in values]) if values else np.zeros(0)
+    ends = np.cumsum([0, *map(len, columns)])
+    index = np.fromiter(chain.from_iterable(columns), np.int64, ends[-1])
+    value = np.fromiter(chain.from_iterable(values), np.float64, ends[-1])
     return csr_array((value, index, ends), shape=(len(columns), width))
 
 

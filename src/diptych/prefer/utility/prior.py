@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
@@ -62,6 +61,10 @@ class Products(Protocol):
         """The part of the first rows; all when None."""
         ...
 
+    def some(self, places: NDArray[np.int64], count: int) -> Array:
+        """Some of its rows (k, count), up to a column."""
+        ...
+
     def times(self, vectors: Array) -> Array:
         """Its product with (m,) or (m, k)."""
         ...
@@ -79,36 +82,51 @@ class Contrasted:
     given : Predictors
         The statements.
     before : Contrasted, optional
-        That of an earlier fit, from which the part that is common to both is taken.
+        That of an earlier fit, to be compared with.
     kept : int
         Leading rows of G that are still what they were then.
+
+    Attributes
+    ----------
+    same : int
+        Leading statements that are still what they were then.
     """
 
     def __init__(self, gram: Products, given: Predictors, before: Contrasted | None = None, kept: int = 0) -> None:
         self._gram, self._given = gram, given
         self._dense: dict[float, Array] = {}
+        self._weights: dict[float, csr_array] = {}
+        self.same = 0
         if before is not None:
-            same = given.common(before._given, kept)
-            self._dense = {adaptation: matrix[:same, :same] for adaptation, matrix in before._dense.items()}
+            self.same = given.common(before._given, kept)
 
     def weights(self, adaptation: float) -> csr_array:
         """A (m, n)."""
-        return self._given.contrast - adaptation * self._given.recent
+        if adaptation not in self._weights:
+            self._weights[adaptation] = self._given.contrast - adaptation * self._given.recent
+        return self._weights[adaptation]
 
     def dense(self, adaptation: float) -> Array:
         """The whole matrix."""
-        old = self._dense.get(adaptation, np.zeros((0, 0)))
-        have, count = len(old), len(self._given)
-        if have < count:
-            rows = int(max(self._given.contrast.indices.max(initial=-1), self._given.recent.indices.max(initial=-1))) + 1
-            part = self.weights(adaptation)[:, :rows]
-            half = np.ascontiguousarray((part[have:] @ self._gram.dense(rows)).T)
-            full = np.empty((count, count))
-            full[:have, :have] = old
-            full[:, have:] = part @ half
-            full[have:, :have] = full[:have, have:].T
-            self._dense[adaptation] = full
+        if adaptation not in self._dense:
+            part = self.weights(adaptation)[:, : self._rows]
+            self._dense[adaptation] = part @ np.ascontiguousarray((part @ self._gram.dense(self._rows)).T)
         return self._dense[adaptation]
+
+    def last(self, adaptation: float, first: int) -> Array:
+        """Its rows from ``first`` on (m - first, m), without the others."""
+        if first == 0:
+            return self.dense(adaptation)
+        part = self.weights(adaptation)[:, : self._rows]
+        new = part[first:].tocsc()
+        places = np.flatnonzero(np.diff(new.indptr))
+        half = new[:, places] @ self._gram.some(places, self._rows)
+        return np.ascontiguousarray((part @ np.ascontiguousarray(half.T)).T)
+
+    @property
+    def _rows(self) -> int:
+        """Latents up to the last one that a statement takes."""
+        return int(max(self._given.contrast.indices.max(initial=-1), self._given.recent.indices.max(initial=-1))) + 1
 
     def times(self, vectors: Array, adaptation: float) -> Array:
         """Its product with (m,) or (m, k)."""
@@ -127,12 +145,25 @@ class Prior:
         The statements.
     widths : Widths
         Variances.
+    before : Prior, optional
+        That of the earlier fit from which ``inner`` was taken: the part of K that is common to both is taken, too.
+
+    Attributes
+    ----------
+    kept : int
+        Size of that part.
     """
 
-    def __init__(self, inner: Contrasted, given: Predictors, widths: Widths) -> None:
+    def __init__(self, inner: Contrasted, given: Predictors, widths: Widths, before: Prior | None = None) -> None:
         self.given, self.widths, self._inner = given, widths, inner
         self.rated = np.flatnonzero(given.screen >= 0)
         self.screens = given.screen[self.rated]
+        self._known = np.zeros((0, 0))
+        if before is not None and before.widths == widths:
+            differs = np.flatnonzero(given.screen[: inner.same] != before.given.screen[: inner.same])
+            same = int(differs[0]) if len(differs) else inner.same
+            self._known = before._known[:same, :same]
+        self.kept = len(self._known)
 
     def limits(self) -> tuple[Array, Array]:
         """Limits of the statements, logits."""
@@ -143,18 +174,22 @@ class Prior:
         """A (m, n)."""
         return self._inner.weights(self.widths.adaptation)
 
-    @cached_property
-    def _full(self) -> Array:
-        return (self._inner.dense(self.widths.adaptation) + self.threshold()) * self.widths.scale**2
-
     def dense(self) -> Array:
         """K (m, m)."""
-        return self._full
+        have, count = len(self._known), len(self.given)
+        if have < count:
+            full = np.empty((count, count))
+            full[:have, :have] = self._known
+            full[have:] = (self._inner.last(self.widths.adaptation, have) + self.threshold(have)) * self.widths.scale**2
+            full[:have, have:] = full[have:, :have].T
+            self._known = full
+        return self._known
 
-    def threshold(self) -> Array:
-        """The threshold's part of K (m, m), in units of s^2."""
-        kernel = np.zeros((len(self.given), len(self.given)))
-        kernel[np.ix_(self.rated, self.rated)] = self.threshold_between(self.screens, self.screens)
+    def threshold(self, first: int = 0) -> Array:
+        """The threshold's part of K, in units of s^2: its rows from ``first`` on (m - first, m)."""
+        kernel = np.zeros((len(self.given) - first, len(self.given)))
+        after = int(np.searchsorted(self.rated, first))
+        kernel[np.ix_(self.rated[after:] - first, self.rated)] = self.threshold_between(self.screens[after:], self.screens)
         return kernel
 
     def threshold_between(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:

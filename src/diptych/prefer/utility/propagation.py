@@ -2,8 +2,8 @@
 
 The mode of a decided person's good / bad answers lies far below their mean: with s = 3.3 and 100 ratings, Laplace's approximation foretells
 three quarters of the utility that is then found, matched moments all of it.
-Rasmussen and Williams, Gaussian Processes for Machine Learning, section 3.6, all sites at once; choices among several keep the sites of
-Laplace's approximation, expanded about the mean.
+Rasmussen and Williams, Gaussian Processes for Machine Learning, section 3.6, all sites at once. Choices among several are taken apart into
+statements of one number each, which makes them as exact: Laplace's approximation foretells half of what is then found.
 """
 
 from __future__ import annotations
@@ -13,23 +13,35 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
-from scipy.special import log_expit, roots_hermitenorm
+from scipy.sparse import csr_array
+from scipy.special import gammaln
 
-from diptych.prefer.utility.laplace import Covariance, Mode, Plain, factored, find_mode
-from diptych.prefer.utility.likelihood import Curvature, Predictors, derivatives, log_likelihood, log_likelihood_of_choices
+from diptych.prefer.utility.laplace import Covariance, Mode, Plain, find_mode
+from diptych.prefer.utility.likelihood import Curvature, Predictors, derivatives, log_likelihood
+from diptych.prefer.utility.moments import outdone, within
+from diptych.prefer.utility.nearby import factored
 
 Array = NDArray[np.float64]
 
-SETTLED = 1e-8
-"""Sweeps end when no site changes by more."""
+SETTLED = 1e-6
+"""Sweeps end when no site changes by more,"""
+
+ROUGH = 1e-3
+"""or by this, where only the evidence is wanted: it changes with the square of what is missing at the sites."""
 
 SWEEPS = 200
 
-_NODES, _WEIGHTS = roots_hermitenorm(24)
-_LOG_WEIGHTS = np.log(_WEIGHTS / _WEIGHTS.sum())
+SHARE = 0.5
+"""Ratio of cavity to prior variance from which :func:`cavity_share` sets out."""
 
 
-def match_moments(covariance: Covariance, given: Predictors, limits: tuple[Array, Array], start: tuple[Array, Array] | None = None) -> Mode:
+def match_moments(
+    covariance: Covariance,
+    given: Predictors,
+    limits: tuple[Array, Array],
+    start: tuple[Array, Array] | None = None,
+    settled: float = SETTLED,
+) -> Mode:
     """The Gaussian whose marginals have the moments of the statements' posteriors.
 
     Parameters
@@ -37,48 +49,105 @@ def match_moments(covariance: Covariance, given: Predictors, limits: tuple[Array
     covariance : Covariance
         K (m, m), which is formed.
     given : Predictors
-        The m statements.
+        The m statements, among them c choices.
     limits : (m,), (m,)
         Their limits, logits.
-    start : (m,), (m,), optional
+    start : (m + c,), (m + c,), optional
         Sites (precision, precision times mean) to start from.
+    settled : float
+        Sweeps end when no site changes by more.
     """
     full = covariance.dense()
-    single = given.choice < 0
-    precision, shift = (np.full(len(given), 0.1), np.zeros(len(given))) if start is None else start
-    choice_curvature, mean = derivatives(np.zeros(len(given)), given, *limits)[1], np.zeros(len(given))
-    damping = 1.0 if single.all() else 0.7
+    choices = _Choices(given)
+    precision, shift = (np.full(choices.sites, 0.1), np.zeros(choices.sites)) if start is None else start
+    damping = 0.85 if choices.count else 1.0
     for _ in range(SWEEPS):
-        curvature = _curvature(precision, single, choice_curvature)
+        curvature, linear, level = choices.without(precision, shift)
         factor = factored(full, curvature)
         inner = solve_triangular(factor, curvature.times(full), lower=True, check_finite=False)
-        variance = np.diag(full) - (inner**2).sum(axis=0)
-        mean = full @ shift - inner.T @ (inner @ shift)
+        mean = full @ linear - inner.T @ (inner @ linear)
+        own, variance = choices.marginals(full, inner, mean, precision, level)
         cavity = np.maximum(1 / variance - precision, 1e-10)
-        centre = (mean / variance - shift) / cavity
-        log_norm, matched, spread = _moments(centre, 1 / cavity, given, *limits)
-        new_precision = np.where(single, np.maximum(1 / spread - cavity, 1e-10), 0.0)
-        new_shift = np.where(single, matched / spread - cavity * centre, 0.0)
-        slope, choice_curvature = derivatives(mean, given, *limits)
-        bend = choice_curvature.times(choice_curvature.times(mean), transpose=True) + slope
-        new_shift = np.where(single, new_shift, bend)
-        change = max(np.abs(new_precision - precision)[single].max(initial=0.0), np.abs(new_shift - shift).max(initial=0.0))
-        if change < SETTLED:
+        centre = (own / variance - shift) / cavity
+        log_norm, matched, spread = _moments(centre, 1 / cavity, choices, *limits)
+        new_precision = np.maximum(1 / spread - cavity, 1e-10)
+        new_shift = matched / spread - cavity * centre
+        change = max(np.abs(new_precision - precision).max(initial=0.0), np.abs(new_shift - shift).max(initial=0.0))
+        if change < settled:
             break
         precision = precision + damping * (new_precision - precision)
         shift = shift + damping * (new_shift - shift)
-    own = (mean / variance) ** 2 * variance - cavity * centre**2
-    evidence = float((log_norm + 0.5 * np.log1p(precision / cavity) - 0.5 * own)[single].sum()) + 0.5 * float(shift @ mean)
-    evidence -= float(np.log(np.diag(factor)).sum())
-    if not single.all():
-        evidence += log_likelihood_of_choices(mean, given) - float((shift * mean)[~single].sum())
-        evidence += 0.5 * float((curvature.times(np.where(single, 0.0, mean)) ** 2).sum())
-    alpha = shift - curvature.times(curvature.times(mean), transpose=True)
+    evidence = float((log_norm + 0.5 * np.log1p(precision / cavity) - 0.5 * (own**2 / variance - cavity * centre**2)).sum())
+    evidence += 0.5 * float(linear @ mean) - float(np.log(np.diag(factor)).sum()) + choices.log_mass(precision, level)
+    alpha = linear - curvature.times(curvature.times(mean), transpose=True)
 
     def solve(vectors: Array) -> Array:
         return np.asarray(cho_solve((factor, True), vectors, check_finite=False))
 
     return Mode(mean, alpha, curvature, solve, factor, evidence, (precision, shift))
+
+
+class _Choices:
+    """Choices among several as statements of one number each.
+
+    A choice with differences eta_j has the probability 1 / (1 + sum_j exp(-eta_j)), which is the integral over g of a log-gamma density,
+    exp(-w g - exp(-g)) / Gamma(w) with w the weight, times prod_j exp(-exp(-(eta_j + g))): what was chosen had the luck g, and each other
+    one its own, a Gumbel variable (Luce, 1959; Yellott, J. Math. Psychol. 15, 109 (1977)). Sites stand at eta of the m statements (at
+    eta_j + g within choices), and then at the c numbers g, which have no other prior. Without g, W = D - sum_c p_c p_c' / total_c.
+
+    Parameters
+    ----------
+    given : Predictors
+        The m statements.
+    """
+
+    def __init__(self, given: Predictors) -> None:
+        self.given = given
+        self.inside = np.flatnonzero(given.choice >= 0)
+        self.choice = given.choice[self.inside]
+        self.count = int(given.choice.max(initial=-1)) + 1
+        self.ends = np.searchsorted(self.choice, np.arange(self.count + 1))
+        self.sites = len(given) + self.count
+        self.weight = np.zeros(self.count)
+        self.weight[self.choice] = given.weight[self.inside]
+
+    def without(self, precision: Array, shift: Array) -> tuple[Curvature, Array, Array]:
+        """Curvature and linear part (m,) of the sites on eta alone, and the mean (c,) of each g where eta is 0."""
+        m = len(self.given)
+        total = self._total(precision)
+        level = (shift[m:] + np.bincount(self.choice, shift[self.inside], self.count)) / total
+        linear = shift[:m].copy()
+        linear[self.inside] -= precision[self.inside] * level[self.choice]
+        root, vector = np.sqrt(precision[:m]), np.zeros(m)
+        vector[self.inside] = root[self.inside]
+        factor = 1 / (total * (1 + np.sqrt(precision[m:] / total)))
+        return Curvature(root, self.given.choice, vector, factor), linear, level
+
+    def marginals(self, full: Array, inner: Array, mean: Array, precision: Array, level: Array) -> tuple[Array, Array]:
+        """Mean and variance (m + c,) of what each site stands at; the posterior covariance of eta is ``full`` - ``inner``' ``inner``."""
+        own, variance = mean, np.diag(full) - (inner**2).sum(axis=0)
+        if not self.count:
+            return own, variance
+        m = len(self.given)
+        total = self._total(precision)
+        share = precision[self.inside] / total[self.choice]
+        # g falls by its share of eta; what is given is the covariance of that with eta.
+        falls = csr_array((share, self.inside, self.ends), shape=(self.count, m))
+        shared = falls @ full - (falls @ inner.T) @ inner
+        lowest, fallen = level - falls @ mean, np.asarray(falls.multiply(shared).sum(axis=1)) + 1 / total
+        own, variance = np.concatenate([own, lowest]), np.concatenate([variance, fallen])
+        own[self.inside] += lowest[self.choice]
+        variance[self.inside] += fallen[self.choice] - 2 * shared[self.choice, self.inside]
+        return own, variance
+
+    def _total(self, precision: Array) -> Array:
+        """Precision (c,) of each g where eta is known."""
+        return np.asarray(precision[len(self.given) :] + np.bincount(self.choice, precision[self.inside], self.count))
+
+    def log_mass(self, precision: Array, level: Array) -> float:
+        """Logarithm of the integral of the sites over all g, where eta is 0."""
+        total = self._total(precision)
+        return float(0.5 * (np.log(2 * math.pi / total) + total * level**2).sum())
 
 
 class Cavity:
@@ -130,58 +199,42 @@ class Cavity:
         return centre, slope / self._k, curvature
 
 
-def find_matched(
-    covariance: Covariance, plain: Plain, starts: tuple[Array, Array], own: Array, share: float, *, iterative: bool = False
-) -> tuple[Mode, tuple[Array, Array]]:
-    """What :func:`match_moments` finds, with one ratio of cavity to prior variance for all statements, reckoned on a few of them.
+def cavity_share(covariance: Covariance, plain: Plain, own: Array, start: Array, *, iterative: bool = False) -> float:
+    """The ratio of cavity to prior variance, one for all statements, with which :class:`Cavity` comes nearest :func:`match_moments`.
+
+    It is reckoned on a few statements, at the mode for a ratio of :data:`SHARE`.
 
     Parameters
     ----------
-    covariance, iterative
+    covariance, start, iterative
         As in :func:`diptych.prefer.utility.laplace.find_mode`.
-    starts : (m,), (m,)
-        alpha to start from in the first round, with ``share``, and in the second, with the ratio found.
     plain : Plain
         The m statements.
     own : (m,)
         Diagonal of K.
-    share : float
-        That ratio to begin with.
-
-    Returns
-    -------
-    Mode
-        Of the second round.
-    (m,), (m,)
-        alpha of both rounds, for a start next time.
     """
     few = np.unique(np.linspace(0, len(own) - 1, 4 if iterative else 32).astype(int))
     columns = np.zeros((len(own), len(few)))
     columns[few, np.arange(len(few))] = 1
     columns = covariance.times(columns) if iterative else covariance.dense()[:, few]
-    mode = find_mode(covariance, Cavity(plain, share * own), starts[0], iterative=iterative, final=False)
+    mode = find_mode(covariance, Cavity(plain, SHARE * own), start, iterative=iterative)
     left = own[few] - mode.reduction(columns)
     cavity = 1 / np.maximum(1 / np.maximum(left, 1e-9) - mode.curvature.root[few] ** 2, 1e-9)
-    share = float(np.clip(np.median(cavity / own[few]), 1e-3, 1.0))
-    other = find_mode(covariance, Cavity(plain, share * own), starts[1], iterative=iterative, nearby=mode.nearby)
-    return other, (mode.alpha, other.alpha)
+    return float(np.clip(np.median(cavity / own[few]), 1e-3, 1.0))
 
 
-def _curvature(precision: Array, single: NDArray[np.bool_], choices: Curvature) -> Curvature:
-    return Curvature(np.where(single, np.sqrt(precision), choices.root), choices.choice, choices.vector, choices.factor)
-
-
-def _moments(mean: Array, variance: Array, given: Predictors, low: Array, high: Array) -> tuple[Array, Array, Array]:
-    """Log of the integral, mean and variance (m,) of N(mean, variance) times each statement's likelihood."""
-    eta = mean[:, None] + np.sqrt(variance)[:, None] * _NODES
-    above, below = high[:, None] - eta, low[:, None] - eta
-    with np.errstate(divide="ignore"):
-        # The limits of a choice's differences are infinite: its likelihood here is 1, and what comes out is not used.
-        tail = np.log1p(-np.exp(below - above))
-    logs = given.weight[:, None] * (log_expit(above) + log_expit(-below) + tail) + _LOG_WEIGHTS
-    top = logs.max(axis=1, keepdims=True)
-    parts = np.exp(logs - top)
-    total = parts.sum(axis=1)
-    parts /= total[:, None]
-    centre = (parts * eta).sum(axis=1)
-    return top[:, 0] + np.log(total), centre, (parts * (eta - centre[:, None]) ** 2).sum(axis=1)
+def _moments(centre: Array, variance: Array, choices: _Choices, low: Array, high: Array) -> tuple[Array, Array, Array]:
+    """Log of the integral, mean and variance (m + c,) of N(centre, variance) times the likelihood at each site."""
+    m, single = len(choices.given), choices.given.choice < 0
+    found = [np.zeros(choices.sites) for _ in range(3)]
+    parts = within(centre[:m][single], variance[:m][single], low[single], high[single], choices.given.weight[single])
+    for whole, part in zip(found, parts, strict=True):
+        whole[:m][single] = part
+    if choices.count:
+        # exp(-w g) moves a normal density down by w times its variance.
+        own, weight, place = variance[m:], choices.weight, np.concatenate([choices.inside, m + np.arange(choices.count)])
+        moved = np.concatenate([centre[choices.inside], centre[m:] - weight * own])
+        for whole, part in zip(found, outdone(moved, variance[place]), strict=True):
+            whole[place] = part
+        found[0][m:] += -weight * centre[m:] + 0.5 * weight**2 * own - gammaln(weight)
+    return found[0], found[1], found[2]

@@ -7,7 +7,6 @@ The statements, the threshold of ratings and the inference are those of the defa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,16 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cholesky
 from scipy.special import expit
 
-from diptych.prefer.cube import settings, settled, sobol
+from diptych.prefer.cube import PLAIN, Cube, settings, settled, sobol
 from diptych.prefer.judgement import Observations
 from diptych.prefer.utility import Agreement
 from diptych.prefer.utility.agreement import leave_one_out, train_agreement
 from diptych.prefer.utility.evidence import Evidence, Sites, climb, free_widths
 from diptych.prefer.utility.laplace import Mode, Plain, find_mode
 from diptych.prefer.utility.learner import Learner
-from diptych.prefer.utility.likelihood import TIE, Predictors, predictors, recent_rows
+from diptych.prefer.utility.likelihood import Predictors, predictors, recent_rows
 from diptych.prefer.utility.prior import Contrasted, Prior
-from diptych.prefer.utility.propagation import match_moments
+from diptych.prefer.utility.propagation import ROUGH, SETTLED, match_moments
 from diptych.prefer.utility.relief import Shape, plane, relief, slopes, variance
 
 Array = NDArray[np.float64]
@@ -78,7 +77,7 @@ class SurfacePosterior:
     @cached_property
     def reach(self) -> float:
         """Expected utility of the best of some points all over the cube, and of those judged, sigma."""
-        some = sobol(LOOKED, self.dimension, self.places.categories, np.random.default_rng(0))
+        some = sobol(LOOKED, self.dimension, self.places.cube, np.random.default_rng(0))
         highest = float(self.expected(np.vstack([some, self.places.points])).max())
         return highest if highest > 1e-9 else 0.0
 
@@ -141,7 +140,7 @@ class SurfacePosterior:
         return slopes(self.dimension, self.places.settings)
 
     def _settled(self, latents: ArrayLike) -> Array:
-        return settled(np.atleast_2d(np.asarray(latents, dtype=np.float64)), self.places.categories)
+        return settled(np.atleast_2d(np.asarray(latents, dtype=np.float64)), self.places.cube)
 
     def _shared(self, points: Array) -> Array:
         """Covariance (m, k) of the predictors with the utilities of settled points (k, d), in units of s^2."""
@@ -167,7 +166,7 @@ class Places:
     Parameters
     ----------
     latents : (n, d)
-    categories : sequence of slice
+    cube : Cube
 
     Attributes
     ----------
@@ -177,11 +176,11 @@ class Places:
     settings : tuple of slice
     """
 
-    def __init__(self, latents: ArrayLike, categories: Sequence[slice]) -> None:
-        self.categories = tuple(categories)
-        self.points = settled(latents, self.categories)
+    def __init__(self, latents: ArrayLike, cube: Cube) -> None:
+        self.cube = cube
+        self.points = settled(latents, cube)
         self.marks = self.points.astype(np.float32)
-        self.settings = settings(self.points.shape[1], self.categories)
+        self.settings = settings(self.points.shape[1], cube)
 
     def kernel(self, first: Array, second: Array, shape: Shape) -> Array:
         """Prior covariance (k, l) of the utilities of settled points, in units of s^2."""
@@ -201,6 +200,9 @@ class _Matrix:
     def dense(self, rows: int | None = None) -> Array:
         return self.matrix[:rows, :rows]
 
+    def some(self, places: NDArray[np.int64], count: int) -> Array:
+        return self.matrix[places, :count]
+
     def times(self, vectors: Array) -> Array:
         return self.matrix @ vectors
 
@@ -210,15 +212,15 @@ class Surface(Learner):
 
     Parameters
     ----------
-    categories : sequence of slice
-        Which numbers of a point are together the choice of one setting.
+    cube : Cube
+        Which points mean the same settings.
     """
 
     name = "surface"
 
-    def __init__(self, categories: Sequence[slice] = ()) -> None:
+    def __init__(self, cube: Cube = PLAIN) -> None:
         super().__init__()
-        self.categories = tuple(categories)
+        self.cube = cube
         self._forget()
 
     def _forget(self) -> None:
@@ -227,7 +229,7 @@ class Surface(Learner):
 
     def _learn(self, observations: Observations) -> SurfacePosterior:
         given = predictors(observations)
-        places = Places(observations.latents, self.categories)
+        places = Places(observations.latents, self.cube)
         if self._evidence is None:
             self._evidence = Evidence(search_shape, Shape(lengths=(1.0,) * len(places.settings)))
         shape = self._evidence.widths(places, given)
@@ -241,20 +243,14 @@ def search_shape(places: Places, given: Predictors, start: Shape) -> Shape:
     """Climb from ``start`` by the evidence of these statements: widths, the part of the hills, and their lengths along each setting."""
 
     def height(trial: Shape, sites: Sites) -> tuple[float, Sites]:
-        mode = infer(Prior(places.contrasted(given, trial), given, trial), given, sites)
+        mode = infer(Prior(places.contrasted(given, trial), given, trial), given, sites, ROUGH)
         return mode.evidence + trial.log_prior(), mode.sites
 
-    # Whoever prefers one of two close images, again and again, tells of the width of a tie without ever having declared one.
-    free = [*free_widths(given), *(["tie"] if (given.unit == TIE).any() else [])]
-    return climb(start, [*dict.fromkeys(free), "bend", *(f"length{index}" for index in range(len(start.lengths)))], height)
+    return climb(start, [*free_widths(given), "bend", *(f"length{index}" for index in range(len(start.lengths)))], height)
 
 
-def infer(prior: Prior, given: Predictors, sites: Sites = None) -> Mode:
-    """The posterior of the predictors by matched moments; where images were chosen among several, by Laplace's approximation.
-
-    Utilities on a cube may rise by many logits from one screen's images to another's, and choices then throw sweeps off their way: Newton's
-    steps, which are halved while they lose, always arrive.
-    """
-    if len(given) <= MATCHED and (given.choice < 0).all():
-        return match_moments(prior, given, prior.limits(), sites)
+def infer(prior: Prior, given: Predictors, sites: Sites = None, settled: float = SETTLED) -> Mode:
+    """The posterior of the predictors by matched moments; of many, by Laplace's approximation."""
+    if len(given) <= MATCHED:
+        return match_moments(prior, given, prior.limits(), sites, settled)
     return find_mode(prior, Plain(given, *prior.limits()), np.zeros(len(given)))
