@@ -84,4 +84,5 @@ class Curvature:
 
 def dot(a: Tensor, b: Tensor) -> float:
     """Inner product of two real vectors (n,)."""
-    return float(torch.stack([torch.dot(x, y) for x, y in zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)]).sum(dtype=torch.float64))
+    pieces = zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)
+    return float(torch.stack([torch.dot(x, y) for x, y in pieces]).sum(dtype=torch.float64))
