@@ -133,7 +133,9 @@ def intensity(probe: Tensor) -> Tensor:
     if probe.device.type == "cpu":
         # NumPy takes moduli several times faster than torch, which has no vector code for them.
         modulus = np.abs(probe.resolve_conj().numpy())
-        squared = torch.from_numpy(np.square(modulus, out=modulus))
+        # Waves that diverge end in infinite counts, which the fit tells; NumPy need not.
+        with np.errstate(over="ignore"):
+            squared = torch.from_numpy(np.square(modulus, out=modulus))
     else:
         squared = probe.real.square() + probe.imag.square()
     return squared.squeeze(-3) if probe.shape[-3] == 1 else squared.sum(-3)
