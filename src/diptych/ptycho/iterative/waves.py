@@ -147,5 +147,6 @@ def scale(wave: Tensor, weights: Tensor) -> Tensor:
         return wave.mul_(weights)
     # torch would make a complex copy of the weights first; NumPy does so piece by piece.
     target = wave.numpy()
-    np.multiply(target, weights.numpy(), out=target)
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(target, weights.numpy(), out=target)
     return wave
