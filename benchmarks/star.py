@@ -61,11 +61,16 @@ def parse() -> argparse.Namespace:
 def report(image: Any, flat: Any, warm: Any) -> dict[str, Any]:
     """The figures, as JSON values."""
     error = diptych.evaluate(image, flat.object, gauge="full")["complex_error"]
-    target = flat.history["fit"][-1]
 
-    def epochs_to(result: Any) -> dict[str, int | None]:
-        fits = list(enumerate(result.history["fit"], start=1))
-        return {f"{share:g} x": next((epoch for epoch, fit in fits if fit <= share * target), None) for share in (1.05, 1.01, 1.0)}
+    def epochs_to(result: Any) -> dict[str, dict[str, int | None]]:
+        """By the fit on the few watched pixels, and by the loss over all of them, which is there from maximum likelihood on."""
+        found: dict[str, dict[str, int | None]] = {}
+        for column in ("fit", "loss"):
+            target, values = flat.history[column][-1], list(enumerate(result.history[column], start=1))
+            found[column] = {
+                f"{share:g} x": next((i for i, value in values if value <= share * target), None) for share in (1.05, 1.01, 1.0)
+            }
+        return found
 
     return {
         "correlation": math.sqrt(max(0.0, 1 - error**2)),
@@ -77,14 +82,14 @@ def report(image: Any, flat: Any, warm: Any) -> dict[str, Any]:
             "fit": flat.provenance["fit"],
             "held_out_fit": flat.provenance["held_out_fit"],
             "seconds": flat.provenance["seconds"],
-            "epochs_to_its_own_last_fit": epochs_to(flat),
+            "epochs_to_its_own_end": epochs_to(flat),
         },
         "warm": {
             "epochs": warm.provenance["epochs"],
             "fit": warm.provenance["fit"],
             "held_out_fit": warm.provenance["held_out_fit"],
             "seconds": warm.provenance["seconds"],
-            "epochs_to_the_flat_start's_last_fit": epochs_to(warm),
+            "epochs_to_the_flat_start's_end": epochs_to(warm),
         },
         "difference_of_results": diptych.evaluate(warm, flat.object, gauge="full")["complex_error"],
     }
