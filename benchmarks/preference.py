@@ -81,11 +81,10 @@ def parse() -> argparse.Namespace:
 
 def installed(method: str) -> bool:
     """Whether what a method needs is there; if not, that is said."""
-    package = rivals.NEEDS.get(method)
-    if package is None or find_spec(package) is not None:
-        return True
-    print(f"{method}: skipped, {package} is not installed", file=sys.stderr)
-    return False
+    missing = [package for package in rivals.NEEDS.get(method, ()) if find_spec(package) is None]
+    if missing:
+        print(f"{method}: skipped, {', '.join(missing)} not installed", file=sys.stderr)
+    return not missing
 
 
 def wanted(arguments: argparse.Namespace, methods: list[str]) -> list[tuple[str, str, int, int, int]]:

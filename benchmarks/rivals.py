@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, ndtr, ndtri
 
 from diptych.prefer import propose, utility
 from diptych.prefer.latent import on_sphere
@@ -148,11 +149,20 @@ class MeanOfGoods:
         return np.asarray(on_sphere(self._sum)) if np.any(self._sum) else found
 
 
-class FixedRidge(MeanOfGoods):
-    """Ridge regression on +1 and -1 as the earlier system had it: penalty 0.001, no constant; at the greedy angle."""
+class AbsoluteRidge(MeanOfGoods):
+    """Ridge regression on +1 and -1 as they are, without a constant; at the greedy angle.
 
-    def __init__(self, d: int, rng: np.random.Generator) -> None:
+    Parameters
+    ----------
+    penalty : float, optional
+        In units of a latent's kernel; without it the one of least leave-one-out error.
+    """
+
+    PENALTIES = np.logspace(-3, 3, 13)
+
+    def __init__(self, d: int, rng: np.random.Generator, penalty: float | None = None) -> None:
         super().__init__(d, rng)
+        self._penalties = self.PENALTIES if penalty is None else np.array([penalty])
         self._rows: list[Array] = []
         self._answers: list[float] = []
 
@@ -161,9 +171,30 @@ class FixedRidge(MeanOfGoods):
         self._rows.append(self._screen[self._next])
         self._answers.append(1.0 if good else -1.0)
         self._next += 1
-        rows = np.stack(self._rows)
-        kernel = rows @ rows.T / rows.shape[1] + 1e-3 * np.eye(len(rows))
-        self._sum = rows.T @ np.linalg.solve(kernel, np.array(self._answers))
+        rows, answers = np.stack(self._rows), np.array(self._answers)
+        self._sum = rows.T @ self._dual(rows @ rows.T / rows.shape[1], answers)
+
+    def _dual(self, kernel: Array, answers: Array) -> Array:
+        best, least = answers, math.inf
+        for penalty in self._penalties:
+            inverse = np.linalg.inv(kernel + penalty * np.eye(len(kernel)))
+            dual = inverse @ answers
+            error = float(((dual / np.diag(inverse)) ** 2).sum())
+            if error < least:
+                best, least = dual, error
+        return best
+
+
+class AbsoluteLogistic(AbsoluteRidge):
+    """Logistic regression without a threshold, the prior spread of the logit 3 as in the package's own; at the greedy angle."""
+
+    def _dual(self, kernel: Array, answers: Array) -> Array:
+        kernel, dual = 9 * kernel, np.zeros(len(answers))
+        for _ in range(30):
+            logit = kernel @ dual
+            bend = np.maximum(expit(logit) * expit(-logit), 1e-9)
+            dual = dual + np.linalg.solve(kernel + np.diag(1 / bend), (answers * expit(-answers * logit) - dual) / bend)
+        return dual
 
 
 class SeparableCma:
@@ -240,7 +271,7 @@ class SubspaceGp:
         from botorch.models.pairwise_gp import PairwiseGP, PairwiseLaplaceMarginalLogLikelihood
 
         told = self._answers
-        pairs = [(i, j) if told[i] else (j, i) for i in range(len(told)) for j in range(max(0, i - 4), i) if told[i] != told[j]]
+        pairs = [pair for index in range(len(told)) for pair in _against(told, index)]
         if not pairs:
             return
         points = torch.tensor(_cube(np.stack(self._points[: len(told)])), dtype=torch.float64)
@@ -259,10 +290,54 @@ class SubspaceGp:
             return np.asarray(self._posterior(places).rsample(torch.Size([count]))[..., 0])
 
 
+class SubspaceOptuna:
+    """The preferential sampler of optuna-dashboard in a random subspace; goods against bads among the four before."""
+
+    def __init__(self, d: int, rng: np.random.Generator) -> None:
+        import optuna
+        from optuna_dashboard.preferential import create_study
+        from optuna_dashboard.preferential.samplers.gp import PreferentialGPSampler
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = PreferentialGPSampler(seed=int(rng.integers(2**31)))
+        self._study: Any = create_study(n_generate=4, sampler=sampler)
+        self._basis = np.linalg.qr(rng.standard_normal((d, SUBSPACE)))[0]
+        self._trials: list[Any] = []
+        self._answers: list[bool] = []
+
+    def ask(self, count: int) -> Array:
+        """One screen."""
+        taken = [self._study.ask() for _ in range(count)]
+        places = [[trial.suggest_float(f"x{axis}", 1e-3, 1 - 1e-3) for axis in range(SUBSPACE)] for trial in taken]
+        self._trials += taken
+        return self._latents(np.array(places))
+
+    def tell(self, good: bool) -> None:
+        """Reported against those before it."""
+        self._answers.append(good)
+        trials = self._study.get_trials(deepcopy=False)
+        for better, worse in _against(self._answers, len(self._answers) - 1):
+            self._study.report_preference(trials[self._trials[better].number], trials[self._trials[worse].number])
+
+    def best(self, found: Array) -> Array:
+        """The last of those that nothing was preferred to."""
+        standing = self._study.best_trials
+        if not standing:
+            return found
+        last = max(standing, key=lambda trial: trial.number)
+        return np.asarray(self._latents(np.array([[last.params[f"x{axis}"] for axis in range(SUBSPACE)]]))[0])
+
+    def _latents(self, places: Array) -> Array:
+        return np.asarray(on_sphere(ndtri(places) @ self._basis.T))
+
+
+def _against(told: list[bool], index: int) -> list[tuple[int, int]]:
+    """Pairs (better, worse) of an answer with those of the four before it that were of the other kind."""
+    return [(index, j) if told[index] else (j, index) for j in range(max(0, index - 4), index) if told[index] != told[j]]
+
+
 def _cube(places: Array) -> Array:
     """Normal places as numbers from 0 to 1."""
-    from scipy.special import ndtr
-
     return np.asarray(ndtr(places))
 
 
@@ -271,13 +346,21 @@ METHODS: dict[str, Callable[[int, np.random.Generator], Method]] = {
     "random best-of-n": Random,
     "legacy": Legacy,
     "mean of goods": MeanOfGoods,
-    "ridge, penalty 0.001": FixedRidge,
-    "ridge, absolute": lambda d, rng: Learned(d, rng, "ridge"),
-    "logistic, absolute": lambda d, rng: Learned(d, rng, "logistic"),
+    "ridge, penalty 0.001": lambda d, rng: AbsoluteRidge(d, rng, 1e-3),
+    "ridge, absolute": AbsoluteRidge,
+    "logistic, absolute": AbsoluteLogistic,
     "xgboost, absolute": lambda d, rng: Learned(d, rng, "xgboost"),
     "separable CMA-ES": SeparableCma,
     "PairwiseGP, 16-d": SubspaceGp,
+    "Optuna preferential, 16-d": SubspaceOptuna,
+    "own ridge (reference)": lambda d, rng: Learned(d, rng, "ridge"),
+    "own logistic (reference)": lambda d, rng: Learned(d, rng, "logistic"),
     "random design (reference)": lambda d, rng: Learned(d, rng, "ridge", random=True),
 }
-NEEDS = {"xgboost, absolute": "xgboost", "separable CMA-ES": "cma", "PairwiseGP, 16-d": "botorch"}
+NEEDS = {
+    "xgboost, absolute": ("xgboost",),
+    "separable CMA-ES": ("cma",),
+    "PairwiseGP, 16-d": ("botorch",),
+    "Optuna preferential, 16-d": ("optuna", "optuna_dashboard"),
+}
 """Packages that some rivals need."""

@@ -19,6 +19,9 @@ import diptych
 import small_runs
 from diptych.errors import InputError
 from diptych.ptycho.iterative import warm
+from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.iterative.problem import prepare
+from diptych.ptycho.iterative.run import FINAL_STAGE
 from diptych.ptycho.networks import build_network
 from diptych.ptycho.neural.bundle import Model
 from diptych.ptycho.neural.options import TrainingOptions
@@ -186,6 +189,42 @@ def test_scale_phase_and_ramp_of_the_networks_image_do_not_matter() -> None:
 def test_a_start_at_the_noise_goes_to_the_likelihood_at_once() -> None:
     assert solve(simulated(dose=1e4), noisy(0.05), epochs=3).history["stage"] == [3.0, 3.0, 3.0]
     assert solve(simulated(), noisy(0.2), epochs=3).history["stage"] == [0.0, 0.0, 0.0]
+
+
+def test_masked_pixels_do_not_enter_what_stands_for_the_held_out_ones() -> None:
+    scan = simulated()
+    mask = np.random.default_rng(0).random(scan.counts.shape) < 0.9
+    network = StandIn(scan.truth, lambda truth: truth)
+    reconstruct(replace(scan, counts=np.where(mask, scan.counts, 1e6), mask=mask), model=network, epochs=1, execution=CPU)
+    assert network.shown[0].counts[mask].max() <= scan.counts[mask].max()
+
+
+def test_a_start_that_pie_makes_worse_is_gone_back_to(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    # As where a model that lacks something fits the data badly: PIE is driven about by its batches, the likelihood is not.
+    monkeypatch.setattr(warm, "TRAPPED_FIT", 0.0)
+    with caplog.at_level(logging.INFO, "diptych"):
+        result = solve(simulated(), lambda truth: truth, engine="auto", epochs=8)
+    assert "back to it" in caplog.text
+    assert result.history["stage"][: warm.TRIAL + 1] == [0.0] * warm.TRIAL + [float(FINAL_STAGE)]
+    assert result.history["fit"][warm.TRIAL] < min(result.history["fit"][: warm.TRIAL])
+
+
+def test_the_network_does_not_see_the_held_out_pixels() -> None:
+    scan = simulated()
+    network = StandIn(scan.truth, lambda truth: truth)
+    reconstruct(scan, model=network, epochs=1, execution=CPU)
+    (shown,) = network.shown
+    chosen = ReconstructionOptions()
+    held = prepare(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=chosen.held_out, seed=chosen.seed).held.numpy()
+    pattern = np.arange(len(scan.counts))[:, None]
+    differs = (shown.counts != scan.counts).reshape(len(scan.counts), -1)
+    untouched = differs.copy()
+    untouched[pattern, held] = False
+    assert not untouched.any()
+    # A count may equal the mean of its neighbours by chance, mostly where all are zero.
+    bright = scan.counts.reshape(len(scan.counts), -1)[pattern, held] > 50
+    assert bright.any()
+    assert differs[pattern, held][bright].mean() > 0.95
 
 
 @pytest.mark.parametrize("engine", ["rpie", "epie", "dm", "raar"])

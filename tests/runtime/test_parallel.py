@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import diptych
 from diptych.runtime.device import ExecutionOptions
-from diptych.runtime.parallel import Workers, shared_out, split_evenly
+from diptych.runtime.parallel import Workers, one_blas_thread, shared_out, split_evenly
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
@@ -53,3 +54,33 @@ def test_two_threads_give_what_one_gives(engine: str) -> None:
     np.testing.assert_allclose(two.object.values, one.object.values, atol=1e-5)
     np.testing.assert_array_equal(two.object.values, again.object.values)
     assert torch.get_num_threads() == 1
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_linear_algebra_has_one_thread_while_anybody_is_inside() -> None:
+    import scipy.linalg  # noqa: F401 - loads its library
+
+    with threadpool_limits(2, "blas"):
+        inside, leave = threading.Event(), threading.Event()
+
+        def other() -> None:
+            with one_blas_thread():
+                inside.set()
+                leave.wait(10)
+
+        with one_blas_thread():
+            thread = threading.Thread(target=other)
+            thread.start()
+            assert inside.wait(10)
+        assert blas_threads() == {1}, "the other is still inside"
+        leave.set()
+        thread.join()
+        assert blas_threads() == {2}
+        with one_blas_thread(wanted=False):
+            assert blas_threads() == {2}
+        with pytest.raises(ZeroDivisionError), one_blas_thread():
+            1 / 0  # noqa: B018
+        assert blas_threads() == {2}

@@ -15,10 +15,14 @@ from diptych.prefer.judgement import Frame, Observations
 from diptych.prefer.ledger import Ledger
 from diptych.prefer.utility import OK, TRAINING, UNTRAINED, Fitted, Utility, expected
 from diptych.runtime.logging import LOGGER
+from diptych.runtime.parallel import one_blas_thread
 from diptych.runtime.provenance import utc_now
 
 LIKED = 64
 """Liked latents that proposals may start from: the last ones."""
+
+MANY = 1500
+"""Judgements above which a fit takes all cores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,9 +196,10 @@ class Learning:
         observations = self._ledger.observations(frame, dimension, use_legacy=use_legacy)
         began = time.perf_counter()
         LOGGER.debug("[train] start: %s, %s", self._utility.name, observations.report)
-        status = self._utility.add(observations)
-        fitted = self._utility.fitted if status == OK else None
-        liked = liked_latents(observations, fitted)
+        with one_blas_thread(len(observations.terms) <= MANY):
+            status = self._utility.add(observations)
+            fitted = self._utility.fitted if status == OK else None
+            liked = liked_latents(observations, fitted)
         seconds = time.perf_counter() - began
         LOGGER.info("[train-summary] %s rows=%d ms=%.0f status=%s", self._utility.name, len(observations.terms), 1000 * seconds, status)
         return Snapshot(fitted, observations, status, liked, seconds, utc_now())

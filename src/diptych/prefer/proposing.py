@@ -17,6 +17,7 @@ from diptych.prefer.parts import cube_of
 from diptych.prefer.propose import Proposal, Proposed, Situation, generator, random_key
 from diptych.prefer.propose.line import step_scores
 from diptych.prefer.utility import Fitted
+from diptych.runtime.parallel import one_blas_thread
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder
@@ -73,7 +74,8 @@ class Proposer:
         anchor, about = self._start
         shape = getattr(self._decoder, "shape", None)
         situation = Situation(self._decoder.dimension, fitted, shape, anchor, liked, self._cube)
-        found = self.proposal.propose(situation, count, rng)
+        with one_blas_thread():
+            found = self.proposal.propose(situation, count, rng)
         if self._shared and self._decoder.space == "sphere" and rng.bit_generator.state == before:
             found = [self._nudged(one, rng) for one in found]
         if self._decoder.space == "cube" and position == 0 and not self._began:

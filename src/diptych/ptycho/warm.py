@@ -115,8 +115,8 @@ def network_start(
     """The network's image of the scan, or a flat object where that promises no less.
 
     Both are judged under the same probe, the network's in the gauge that this probe means (:func:`_in_gauge`). It must fit better on the
-    held-out pixels, and either fit nearly to the noise, or do clearly better in a short trial: under a wrong probe the fit of a start says
-    little, what the engine makes of it says more.
+    held-out pixels, which it is not shown, and either fit nearly to the noise, or do clearly better in a short trial: under a wrong probe
+    the fit of a start says little, what the engine makes of it says more.
 
     Parameters
     ----------
@@ -134,7 +134,8 @@ def network_start(
     from diptych.ptycho.iterative.meter import full_fit
     from diptych.ptycho.iterative.problem import sweep_batch
 
-    seen = replace(scan, probe=start, probe_calibrated=scan.probe_calibrated and options.probe in ("refine", "fixed"), truth=None)
+    calibrated = scan.probe_calibrated and options.probe in ("refine", "fixed")
+    seen = replace(scan, counts=_unseen(scan, problem), probe=start, probe_calibrated=calibrated, truth=None)
     threads = problem.workers.count if problem.device.type == "cpu" else execution.threads
     where = execution.with_changes(device=str(problem.device), threads=threads)
     found = model.reconstruct(seen, progress, execution=where, **inference).object
@@ -161,6 +162,25 @@ def network_start(
             return _dropped(flat, record, f"{EPOCHS} epochs from it lead to no clearly better fit")
     log.info("starting from the network's image: held-out fit %.4g, a flat object's is %.4g", fit, flat_fit)
     return Start(image, fit, {**record, "object": "network", "why": "it fits better"})
+
+
+def _unseen(scan: Scan, problem: Problem) -> NDArray[np.float32]:
+    """The scan's counts (M, N, N) with the held-out pixels replaced by the mean of their valid neighbours: a network that saw them could
+    not be judged by them. Neighbours are correlated (patterns are oversampled) and their noise is not.
+    """
+    if not problem.held.numel():
+        return scan.counts
+    hidden, size = np.array(scan.counts), scan.size
+    mask = np.broadcast_to(True if scan.mask is None else scan.mask, hidden.shape)
+    pattern = np.arange(len(hidden))[:, None]
+    y, x = np.divmod(problem.held.cpu().numpy(), size)
+    total, valid = np.zeros(y.shape, np.float32), np.zeros(y.shape, np.float32)
+    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        there = pattern, np.clip(y + down, 0, size - 1), np.clip(x + right, 0, size - 1)
+        total += np.where(mask[there], scan.counts[there], 0)
+        valid += mask[there]
+    hidden[pattern, y, x] = total / np.maximum(valid, 1)
+    return hidden
 
 
 def place(canvas: Canvas, image: Tensor, origin: tuple[int, int]) -> Tensor:

@@ -6,11 +6,13 @@ for the others as in work, and several times that where cores are shared; a thre
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,3 +81,45 @@ def split_evenly(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
     parts = min(parts, len(items))
     cuts = [len(items) * i // max(parts, 1) for i in range(parts + 1)]
     return [items[a:b] for a, b in pairwise(cuts)]
+
+
+_blas = threading.Lock()
+_inside = 0
+_limit: Any = None
+
+
+@lru_cache(maxsize=1)
+def _blas_libraries() -> Any:
+    import scipy.linalg  # noqa: F401 - so that its library is there to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+@contextmanager
+def one_blas_thread(wanted: bool = True) -> Iterator[None]:
+    """Linear algebra of NumPy and SciPy on one thread, in the whole process, while any thread is inside.
+
+    Products of middling size gain little by a second thread, and lose much where that thread waits, spinning, for a core that another
+    thread of the program is using.
+
+    Parameters
+    ----------
+    wanted : bool
+        False: nothing is changed.
+    """
+    global _inside, _limit
+    if not wanted:
+        yield
+        return
+    with _blas:
+        _inside += 1
+        if _inside == 1:
+            _limit = _blas_libraries().limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _blas:
+            _inside -= 1
+            if _inside == 0:
+                _limit.restore_original_limits()

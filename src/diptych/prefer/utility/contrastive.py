@@ -116,7 +116,7 @@ class Posterior:
         own = (given**2).sum(axis=1) / self.dimension + self.prior.threshold_between(index, index)[0, 0]
         mean = scale**2 * (self.mode.alpha @ shared)
         variance = scale**2 * np.maximum(own - self.mode.reduction(shared * scale), 0.0)
-        return np.asarray(expit(mean / np.sqrt(1 + math.pi / 8 * variance)))
+        return np.asarray(expit(self.widths.trust * mean / np.sqrt(1 + math.pi / 8 * variance)))
 
     def sample(self, rng: np.random.Generator, count: int = 1) -> Array:
         """Exact draws (count, d) of w from the posterior by Matheron's rule: a draw of the prior, corrected by what it gets wrong."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from diptych.prefer.utility.likelihood import STARS, TIE, Predictors
 from diptych.prefer.utility.prior import Contrasted, Prior, Products, Widths
 from diptych.prefer.utility.propagation import ROUGH, match_moments
+from diptych.prefer.utility.trust import trust
 
 STAGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of statements at which widths are judged anew; more than the last would cost time and change little."""
@@ -62,9 +63,11 @@ class Evidence(Generic[Found]):
 
 
 def search(gram: Products, given: Predictors, start: Widths) -> Widths:
-    """Climb from ``start``: one width at a time up or down by a factor, first coarse, then fine, until none helps."""
+    """Climb from ``start``: one width at a time up or down by a factor, first coarse, then fine, until none helps; then the trust."""
     inner = Contrasted(gram, given)
-    return climb(start, free_widths(given), lambda trial, sites: _height(inner, given, trial, sites))
+    widths = climb(start, free_widths(given), lambda trial, sites: _height(inner, given, trial, sites))
+    prior = Prior(inner, given, widths)
+    return replace(widths, trust=trust(prior, match_moments(prior, given, prior.limits())))
 
 
 def climb(start: Found, names: Sequence[str], height: Callable[[Found, Sites], tuple[float, Sites]]) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -30,6 +30,8 @@ class Widths:
         a: part of the utility of what was just seen by which the threshold follows it, 0 to 1.
     star, tie : float
         Width of a star and of a tie, in units of s.
+    trust : float
+        By what to multiply the logits of what is foretold (see :mod:`trust`); the fit does not depend on it.
     """
 
     scale: float = 3.0
@@ -38,6 +40,7 @@ class Widths:
     adaptation: float = 1.0
     star: float = 0.7
     tie: float = 0.3
+    trust: float = field(default=0.8, compare=False)
 
     def scaled(self, **factors: float) -> Self:
         """Some of the numbers multiplied."""

@@ -26,6 +26,9 @@ SLOW = 0.9
 LEAST = 4
 """Epochs of PIE before it can be slow."""
 
+TRIAL = 2
+"""Epochs of PIE after which a start that still fits better than what PIE made of it is returned to."""
+
 PHASES = ("start", "likelihood", "flat")
 
 
@@ -33,7 +36,8 @@ class WarmLikelihood:
     """PIE as long as it gains quickly, then L-BFGS on the likelihood; from flat after all where the start turns out to be a trap.
 
     A start that fits well already goes to L-BFGS at once: PIE, with its noise of batches, would only take it away from the answer. One
-    that fits badly may be good all the same, under a probe that is not: some epochs of PIE tell, and mend both.
+    that fits badly may be good all the same, under a probe that is not: some epochs of PIE tell, and mend both. Where PIE only makes it
+    worse, because something other than noise or the start limits the fit, L-BFGS goes on from the start itself.
 
     Parameters
     ----------
@@ -66,12 +70,15 @@ class WarmLikelihood:
         self._problem, self._probe, self._first, self._then, self._rng = problem, probe, first, then, rng
         self._lost = 0
         self._fits: list[float] = []
+        self._start: tuple[Tensor, Tensor] | None = None
+        self._start_fit = math.inf if fit is None else fit
         self._engine: Pie | MaximumLikelihood | StagedLikelihood
         if fit is None:
             self._go_flat()
         elif fit <= TRAPPED_FIT:
-            self._phase, self._engine = "likelihood", MaximumLikelihood(problem, image, probe, then)
+            self._go_on(image, probe)
         else:
+            self._start = image.clone(), probe.clone()
             self._phase, self._engine = "start", Pie(problem, image, probe, first, rng)
 
     @property
@@ -113,20 +120,28 @@ class WarmLikelihood:
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
         done, fits = len(self._fits), self._fits
+        if done == TRIAL and self._start is not None:
+            start, self._start = self._start, None
+            if not min(fits) < self._start_fit:
+                log.info("PIE does not improve the network's image (fit %.3g, then %.3g): back to it", self._start_fit, min(fits))
+                self._go_on(*start)
+                return
         explained = report["fit"] <= TRAPPED_FIT
         quick = not explained or done < 2 or fits[-1] < QUICK * fits[-2]
         slow = done >= LONGEST_START or (done >= LEAST and not fits[-1] < SLOW * fits[-3])
         if quick and not slow:
             return
         if explained or report["excess"] <= TRAPPED_EXCESS:
-            image, probe = self._engine.image, self._engine.probe
-            # Its memory, before the last engine takes its own.
-            del self._engine
-            self._phase, self._engine = "likelihood", MaximumLikelihood(self._problem, image, probe, self._then)
+            self._go_on(self._engine.image, self._engine.probe)
         else:
             log.info("the network's start is trapped at a fit of %.2f: starting again from a flat object", fits[-1])
             self._lost = done
             self._go_flat()
+
+    def _go_on(self, image: Tensor, probe: Tensor) -> None:
+        # PIE's memory, before the last engine takes its own.
+        self.__dict__.pop("_engine", None)
+        self._phase, self._engine = "likelihood", MaximumLikelihood(self._problem, image, probe, self._then)
 
     def _go_flat(self) -> None:
         flat = torch.ones(self._problem.shape, dtype=self._problem.complex_dtype, device=self._problem.device)
@@ -135,16 +150,20 @@ class WarmLikelihood:
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to go on exactly."""
         mine = {"phase": torch.tensor(PHASES.index(self._phase)), "lost": torch.tensor(self._lost)}
+        mine["start_fit"] = torch.tensor(self._start_fit, dtype=torch.float64)
+        if self._start is not None:
+            mine["start_image"], mine["start_probe"] = self._start
         return {**self._engine.state(), **mine, "warm_fits": torch.tensor(self._fits, dtype=torch.float64)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from an earlier :meth:`state`."""
         self._phase, self._lost = PHASES[int(state["phase"])], int(state["lost"])
-        self._fits = state["warm_fits"].tolist()
+        self._fits, self._start_fit = state["warm_fits"].tolist(), float(state["start_fit"])
+        self._start = (state["start_image"], state["start_probe"]) if "start_image" in state else None
         if self._phase == "flat":
             self._go_flat()
         elif self._phase == "likelihood":
-            self._engine = MaximumLikelihood(self._problem, state["image"], state["probe"], self._then)
+            self._go_on(state["image"], state["probe"])
         else:
             self._engine = Pie(self._problem, state["image"], state["probe"], self._first, self._rng)
         self._engine.restore(state)
