@@ -56,7 +56,7 @@ def test_it_scales_what_is_foretold_and_nothing_else(people):
     model = Contrastive()
     model.fit(seen)
     posterior = model.posterior
-    latents = np.random.default_rng(1).normal(size=(20, 64))
+    latents = np.random.default_rng(1).normal(size=(20, seen.latents.shape[1]))
     half = replace(
         posterior, prior=Prior(posterior.prior._inner, posterior.given, replace(posterior.widths, trust=posterior.widths.trust / 2))
     )
