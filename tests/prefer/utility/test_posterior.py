@@ -115,7 +115,7 @@ def test_shared_cavities_come_near_the_matched_moments(people):
     prior = prior_of(people.rated(150, d=2048)[0])
     exact = match_moments(prior, prior.given, prior.limits())
     plain, own = Plain(prior.given, *prior.limits()), prior.diagonal()
-    near = find_mode(prior, Cavity(plain, cavity_share(prior, plain, own, np.zeros(150)) * own), np.zeros(150))
+    near = find_mode(prior, Cavity(plain, cavity_share(prior, plain, own, np.zeros(150))[0] * own), np.zeros(150))
     assert np.corrcoef(exact.alpha, near.alpha)[0, 1] > 0.98
     assert np.linalg.norm(near.eta) == pytest.approx(np.linalg.norm(exact.eta), rel=0.1)
 

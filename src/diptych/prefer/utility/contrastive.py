@@ -203,6 +203,8 @@ class Contrastive(Learner):
         """The fit where statements share the ratio of their cavity's variance, begun from the last one."""
         start = np.zeros(len(given)) if last is None else _lengthened(last.mode.alpha, len(given))
         share = self._shares.share(self._gram, given, prior.widths, start, DENSE)
+        if last is None:
+            start = _lengthened(self._shares.alpha, len(given))
         likelihood = Cavity(Plain(given, *prior.limits()), share * prior.diagonal())
         if len(given) > DENSE:
             return find_mode(prior, likelihood, start, iterative=True)

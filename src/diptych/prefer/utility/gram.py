@@ -87,10 +87,12 @@ class Gram:
             sums = spread(np.ascontiguousarray(np.reshape(vectors, (len(self), -1)).T), self._latents)
             if len(sums) > 1:
                 return np.reshape(cross(sums, self._latents).T, vectors.shape)
-            # One vector times the rows as they lie is quickest, and nothing here has to agree to the last digit with another way.
-            single = sums[0].astype(np.float32)
-            parts = [self._latents[a : a + ROWS] @ single for a in range(0, len(self), ROWS)]
-            return np.reshape(np.concatenate(parts, dtype=np.float64) / len(single), vectors.shape)
+            # One vector times the rows as they lie is quickest.
+            single, found = sums[0].astype(np.float32), np.zeros(len(self))
+            for a in range(0, len(self), ROWS):
+                for c in range(0, len(single), CHUNK):
+                    found[a : a + ROWS] += self._latents[a : a + ROWS, c : c + CHUNK] @ single[c : c + CHUNK]
+            return np.reshape(found / len(single), vectors.shape)
         self._multiply(len(self))
         given = np.ascontiguousarray(vectors, dtype=np.float32)
         result = np.zeros(given.shape)

@@ -156,6 +156,10 @@ def find_mode(
             size /= 2
             gain = likelihood.value(eta + size * moved) - 0.5 * float((alpha + size * step) @ (eta + size * moved)) - height
         alpha, eta, height = alpha + size * step, eta + size * moved, height + gain
+        if full is None:
+            # Products in single precision: sums of their errors would make the end depend on the way to it.
+            eta = times(alpha)
+            height = likelihood.value(eta) - 0.5 * float(alpha @ eta)
         change = float(np.abs(size * moved).max(initial=0.0))
         if change < settled:
             break

@@ -199,10 +199,10 @@ class Cavity:
         return centre, slope / self._k, curvature
 
 
-def cavity_share(covariance: Covariance, plain: Plain, own: Array, start: Array, *, iterative: bool = False) -> float:
+def cavity_share(covariance: Covariance, plain: Plain, own: Array, start: Array, *, iterative: bool = False) -> tuple[float, Array]:
     """The ratio of cavity to prior variance, one for all statements, with which :class:`Cavity` comes nearest :func:`match_moments`.
 
-    It is reckoned on a few statements, at the mode for a ratio of :data:`SHARE`.
+    With it the alpha (m,) at which it was reckoned. It is reckoned on a few statements, at the mode for a ratio of :data:`SHARE`.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def cavity_share(covariance: Covariance, plain: Plain, own: Array, start: Array,
     mode = find_mode(covariance, Cavity(plain, SHARE * own), start, iterative=iterative)
     left = own[few] - mode.reduction(columns)
     cavity = 1 / np.maximum(1 / np.maximum(left, 1e-9) - mode.curvature.root[few] ** 2, 1e-9)
-    return float(np.clip(np.median(cavity / own[few]), 1e-3, 1.0))
+    return float(np.clip(np.median(cavity / own[few]), 1e-3, 1.0)), mode.alpha
 
 
 def _moments(centre: Array, variance: Array, choices: _Choices, low: Array, high: Array) -> tuple[Array, Array, Array]:

@@ -31,9 +31,16 @@ def stage(count: int) -> int:
 
 
 class Shares:
-    """Remembers the ratio while the statements up to the last stage stay the same."""
+    """Remembers the ratio while the statements up to the last stage stay the same.
+
+    Attributes
+    ----------
+    alpha : (k,)
+        Where the fit stood with which the ratio was found, that to the statements up to the last stage: near the one to all.
+    """
 
     def __init__(self) -> None:
+        self.alpha = np.zeros(0)
         self._key = b""
         self._share = math.nan
 
@@ -44,6 +51,6 @@ class Shares:
         if key != self._key:
             prior = Prior(Contrasted(gram, part), part, widths)
             plain = Plain(part, *prior.limits())
-            self._share = cavity_share(prior, plain, prior.diagonal(), start[: len(part)], iterative=len(part) > dense)
+            self._share, self.alpha = cavity_share(prior, plain, prior.diagonal(), start[: len(part)], iterative=len(part) > dense)
             self._key = key
         return self._share
