@@ -2,10 +2,10 @@
 
 A scan is simulated with noise, and the decoder ``reconstruction`` offers its five settings (one of them a category) for the engine rpie,
 which goes by all of them; everything else is as it comes, and so is the session. The simulated expert likes a small true error; each look
-at a picture has noise of 5 % of the spread that the error has over settings drawn at random. Screens have four pictures, and the best so
-far stands beside them: the expert sorts the five. What the session recommends is compared with random settings: with that of 60, or of 30,
-which the expert, who looks once at each, takes for the best; and with the truly best of 200, which no one can know. *Mean* is over five
-sessions, and over 400 choices of the 60, or 30, among the 200: what can be expected, rather than had by luck.
+at a picture has noise of 5 % of the spread that the error has over settings drawn at random. Screens have two new pictures
+beside the two that were best so far, and the expert sorts the four. What the session recommends is compared with random settings: with
+that of 60, or of 30, which the expert, who looks once at each, takes for the best; and with the truly best of 200, which no one can know.
+*Mean* is over five sessions, and over 400 choices of the 60, or 30, among the 200: what can be expected, rather than had by luck.
 
 Each scan is kept in the JSON file, so that a measurement that was cut goes on where it stopped.
 """
@@ -38,7 +38,9 @@ HERE = Path(__file__).resolve().parent
 SCAN = {"size": 32, "patterns": 36, "step": 4.0, "dose": 1e3}
 """Noisy, and small, so that a reconstruction takes a fifth of a second."""
 
-IMAGES, SCREEN = 30, 4
+IMAGES, NEW, KEPT = 30, 2, 2
+"""Pictures in all, new ones on a screen, and those of the screen before that stay."""
+
 RIVALS = (60, 30)
 REFERENCE = 200
 NOISE = 0.05
@@ -122,11 +124,11 @@ def by_session(decoder: ReconstructionDecoder, error: Callable[[Any], float], no
     best: list[Candidate] = []
     with tempfile.TemporaryDirectory() as folder, Session.open(folder, decoder, synchronous=True, seed=key[-1]) as session:
         while len(shown) < IMAGES:
-            screen = session.ask(min(SCREEN, IMAGES - len(shown)))
+            screen = session.ask(min(NEW, IMAGES - len(shown)))
             order = expert.sorted([*screen, *best])
             for place in range(len(order) - 1):
                 session.tell(Judgement.choose(order[place], order[place:]))
-            shown, best = [*shown, *screen], order[:1]
+            shown, best = [*shown, *screen], order[:KEPT]
         latent = session.best().latent
     return {"found": error(latent), "settings": decoder.values(latent), "shown": [error(one.latent) for one in shown]}
 

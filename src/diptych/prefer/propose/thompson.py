@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
-from diptych.prefer.cube import nearby, settled, sobol
+from diptych.prefer.cube import nearby, settings, settled, sobol
 from diptych.prefer.propose import Proposed, Situation
 from diptych.prefer.utility import expected
+
+FIRST = 2
+"""Points judged per setting, and as many more, before draws decide: until then the model is mostly what is usual, and where it is surest
+that nothing is to be found is often where nobody looked. Evenly spread points come first."""
 
 POINTS = 1024
 """Points all over the cube that each draw is looked through, scrambled Sobol ones."""
@@ -55,18 +59,18 @@ class Thompson:
             The utility model draws no utilities of points, or there are fewer different settings.
         """
         fitted, cube = situation.fitted, situation.cube
+        everywhere = sobol(max(count, POINTS), situation.dimension, cube, rng)
         if fitted is None:
-            points = _distinct(sobol(max(count, POINTS), situation.dimension, cube, rng), count)
-            return [Proposed(point, {"proposal": self.name}) for point in points[:count]]
+            return [Proposed(point, {"proposal": self.name}) for point in _distinct(everywhere, count)[:count]]
         if not isinstance(fitted, Drawn):
             kind = type(fitted).__name__
             raise InputError(f"the proposal {self.name} draws utilities of settings, which a {kind} cannot; choose the utility surface.")
         judged = settled(fitted.latents, cube)
+        if len(judged) < FIRST * (1 + len(settings(situation.dimension, cube))):
+            return [Proposed(point, {"proposal": self.name}) for point in _fresh(_distinct(everywhere, count), judged, count)[:count]]
         rivals = judged[np.argsort(-expected(fitted, judged), kind="stable")[:RIVALS]]
         near = [nearby(place, NEAR, cube, rng) for place in np.unique(rivals[:BEST], axis=0)]
-        points = _distinct(np.vstack([sobol(POINTS, situation.dimension, cube, rng), *near]), count)
-        fresh = _unlike(points, judged.astype(np.float32))
-        points = points[fresh] if np.count_nonzero(fresh) >= count else points
+        points = _fresh(_distinct(np.vstack([everywhere, *near]), count), judged, count)
         drawn = fitted.draw(np.vstack([points, rivals]), rng, count * DRAWS)
         chosen = _improving(drawn[:, : len(points)], drawn[:, len(points) :].max(axis=1), count)
         mean = expected(fitted, points[chosen])
@@ -98,7 +102,8 @@ def _distinct(points: NDArray[Any], count: int) -> NDArray[np.float32]:
     return np.asarray(exact[first])
 
 
-def _unlike(points: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether each of the points (k, d) is none of the others (l, d)."""
-    known = {other.tobytes() for other in others}
-    return np.array([point.tobytes() not in known for point in points])
+def _fresh(points: NDArray[np.float32], judged: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """Those of the points (k, d) that were not judged (n, d); all of them where fewer than ``count`` would be left."""
+    known = {point.tobytes() for point in judged.astype(np.float32)}
+    new = np.array([point.tobytes() not in known for point in points])
+    return points[new] if np.count_nonzero(new) >= count else points
