@@ -61,6 +61,20 @@ def test_regret_falls_and_below_that_of_chance(found):
     assert loss(points[-8:]).mean() < 0.7 * loss(points[:8]).mean()
 
 
+def test_evenly_spread_points_come_before_draws_decide():
+    points, fitted = searched(2)
+    situation = Situation(D, fitted, cube=CUBE)
+    for judged, decided in ((8, False), (12, True)):
+        some = points if judged == 8 else searched(3)[0]
+        model = Surface(CUBE)
+        model.add(told(some, [choice(range(len(some)), 1)]))
+        shown = Thompson().propose(Situation(D, model.fitted, cube=CUBE), 4, np.random.default_rng(5))
+        assert [("expected" in one.provenance) for one in shown] == [decided] * 4
+    early = [one.latent for one in Thompson().propose(situation, 4, np.random.default_rng(5))]
+    assert np.array_equal(early, [one.latent for one in Thompson().propose(situation, 4, np.random.default_rng(5))])
+    assert not any(np.array_equal(latent, known) for latent in early for known in points)
+
+
 def test_all_are_distinct_settled_and_in_the_cube(found):
     points, _ = found
     assert len(np.unique(points, axis=0)) == len(points)
