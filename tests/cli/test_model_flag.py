@@ -93,6 +93,9 @@ def test_info_explains_a_network(cli: Cli, model_file: Path) -> None:
     done = cli("info", model_file, "--figure", "x.png")
     assert done.code == 2
     assert "no picture" in done.err
+    done = cli("info", model_file, "--domain", "counts", "--flip-x")
+    assert done.code == 2
+    assert "--domain, --flip-x" in done.err
 
 
 def test_the_error_of_a_solver_is_the_commands(cli: Cli, scan_file: Path, model_file: Path, solver: Any, models: list[Any]) -> None:

@@ -45,9 +45,13 @@ def info(
     if problem := data["problem"]:
         said = " ".join(problem.split())
         return Report({**data, "error": said, "exit_code": 2}, explanation(data), code=2, note=f"error: {said}")
-    if figure is not None:
-        if data["kind"] == "network":
+    if data["kind"] == "network":
+        if figure is not None:
             raise InputError(f"--figure {figure}: {file} holds a trained network, of which there is no picture; leave --figure out.")
+        usual = LoadOptions()
+        if given := [flag(name)[0] for name in type(usual).model_fields if getattr(options, name) != getattr(usual, name)]:
+            raise InputError(f"{', '.join(given)}: {file} holds a trained network, which is read as it is; leave these options out.")
+    if figure is not None:
         from diptych.ptycho.evaluate.figures import save_figure
         from diptych.ptycho.io import load
 

@@ -7,7 +7,7 @@ The statements, the threshold of ratings and the inference are those of the defa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,7 @@ from diptych.prefer.utility.likelihood import Predictors, predictors, recent_row
 from diptych.prefer.utility.prior import Contrasted, Prior
 from diptych.prefer.utility.propagation import ROUGH, SETTLED, match_moments
 from diptych.prefer.utility.relief import Shape, plane, relief, slopes, variance
+from diptych.prefer.utility.trust import trust
 
 Array = NDArray[np.float64]
 
@@ -111,7 +112,8 @@ class SurfacePosterior:
         shared[self.prior.rated] += self.prior.threshold_between(self.prior.screens, index)
         own = own + self.prior.threshold_between(index, index)[0, 0]
         left = scale**2 * np.maximum(own - self.mode.reduction(shared * scale), 0.0)
-        return np.asarray(expit(scale**2 * (self.mode.alpha @ shared) / np.sqrt(1 + math.pi / 8 * left)))
+        logit = scale**2 * (self.mode.alpha @ shared) / np.sqrt(1 + math.pi / 8 * left)
+        return np.asarray(expit(self.shape.trust * logit))
 
     def draw(self, latents: ArrayLike, rng: np.random.Generator, count: int = 1) -> Array:
         """Joint draws (count, k) of the utility of latents (k, d) from the posterior, sigma."""
@@ -240,13 +242,15 @@ class Surface(Learner):
 
 
 def search_shape(places: Places, given: Predictors, start: Shape) -> Shape:
-    """Climb from ``start`` by the evidence of these statements: widths, the part of the hills, and their lengths along each setting."""
+    """Climb from ``start`` by the evidence of these statements: widths, part of the hills, lengths along each setting; then the trust."""
 
     def height(trial: Shape, sites: Sites) -> tuple[float, Sites]:
         mode = infer(Prior(places.contrasted(given, trial), given, trial), given, sites, ROUGH)
         return mode.evidence + trial.log_prior(), mode.sites
 
-    return climb(start, [*free_widths(given), "bend", *(f"length{index}" for index in range(len(start.lengths)))], height)
+    shape = climb(start, [*free_widths(given), "bend", *(f"length{index}" for index in range(len(start.lengths)))], height)
+    prior = Prior(places.contrasted(given, shape), given, shape)
+    return replace(shape, trust=trust(prior, infer(prior, given)))
 
 
 def infer(prior: Prior, given: Predictors, sites: Sites = None, settled: float = SETTLED) -> Mode:
