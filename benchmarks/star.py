@@ -49,7 +49,7 @@ def main() -> None:
     warm = diptych.reconstruct(scan, model=model)
     found = report(image, flat, warm)
     print(json.dumps(found, indent=1))
-    path = PICTURES / ("network-star.png" if not arguments.size else f"network-star-{arguments.size}.png")
+    path = PICTURES / ("network-star-64.png" if arguments.size else "network-star.png")
     save_figure(picture(image, flat, found), path, dpi=90)
     print(f"written: {path}", file=sys.stderr)
 
@@ -59,7 +59,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scan", type=Path, help="the scan as a file; without it, it is fetched")
     parser.add_argument("--model", type=Path, default=HERE / "results" / "star.safetensors", help="trained once per size, then loaded")
-    parser.add_argument("--size", type=int, help="pixels of the detector's middle to use; without it, all")
+    parser.add_argument("--size", type=int, choices=(64,), help="pixels of the detector's middle to use; without it, all")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--precision", default="bf16-mixed", help="arithmetic of the convolutions in training")
     return parser.parse_args()
