@@ -60,6 +60,7 @@ def test_two_threads_give_what_one_gives(engine: str) -> None:
 BLAS = """
 import threading
 import scipy.linalg
+from threadpoolctl import threadpool_info, threadpool_limits
 from diptych.runtime.parallel import one_blas_thread
 
 def threads():
