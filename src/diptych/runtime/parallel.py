@@ -96,6 +96,18 @@ def _blas_libraries() -> Any:
     return ThreadpoolController()
 
 
+def _set() -> None:
+    global _limit
+    _limit = _blas_libraries().limit(limits=1, user_api="blas")
+
+
+def _briefly(work: Callable[[], None]) -> None:
+    """In a thread that ends: to threadpoolctl the first thread that asks is the only one that may, as long as it lives."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
 @contextmanager
 def one_blas_thread(wanted: bool = True) -> Iterator[None]:
     """Linear algebra of NumPy and SciPy on one thread, in the whole process, while any thread is inside.
@@ -108,18 +120,18 @@ def one_blas_thread(wanted: bool = True) -> Iterator[None]:
     wanted : bool
         False: nothing is changed.
     """
-    global _inside, _limit
+    global _inside
     if not wanted:
         yield
         return
     with _blas:
         _inside += 1
         if _inside == 1:
-            _limit = _blas_libraries().limit(limits=1, user_api="blas")
+            _briefly(_set)
     try:
         yield
     finally:
         with _blas:
             _inside -= 1
             if _inside == 0:
-                _limit.restore_original_limits()
+                _briefly(_limit.restore_original_limits)
