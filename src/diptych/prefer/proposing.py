@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 NUDGE = 0.02
 """Angle, rad, by which latents of a proposal that draws nothing are turned at random, so that no two processes show the same."""
 
+MANY = 4000
+"""Events of the ledger, shows and judgements, above which draws take all cores."""
+
 
 class Proposer:
     """Asks a proposal for latents of a decoder.
@@ -74,7 +77,7 @@ class Proposer:
         anchor, about = self._start
         shape = getattr(self._decoder, "shape", None)
         situation = Situation(self._decoder.dimension, fitted, shape, anchor, liked, self._cube)
-        with one_blas_thread():
+        with one_blas_thread(position <= MANY):
             found = self.proposal.propose(situation, count, rng)
         if self._shared and self._decoder.space == "sphere" and rng.bit_generator.state == before:
             found = [self._nudged(one, rng) for one in found]
