@@ -27,6 +27,7 @@ from diptych.ptycho.neural.bundle import Model
 from diptych.ptycho.neural.options import TrainingOptions
 from diptych.ptycho.reconstruct import Interrupted, reconstruct
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.ptycho.warm import _unseen as unseen
 from diptych.ptycho.warm import place
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import Progress
@@ -197,6 +198,23 @@ def test_masked_pixels_do_not_enter_what_stands_for_the_held_out_ones() -> None:
     network = StandIn(scan.truth, lambda truth: truth)
     reconstruct(replace(scan, counts=np.where(mask, scan.counts, 1e6), mask=mask), model=network, epochs=1, execution=CPU)
     assert network.shown[0].counts[mask].max() <= scan.counts[mask].max()
+
+
+def test_a_held_out_pixel_at_the_edge_is_no_neighbour_of_its_own() -> None:
+    scan = simulated()
+    chosen = ReconstructionOptions()
+    problem = prepare(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=chosen.held_out, seed=chosen.seed)
+    held, size = problem.held.numpy(), scan.counts.shape[-1]
+    pattern = np.broadcast_to(np.arange(len(held))[:, None], held.shape)
+    y, x = np.divmod(held, size)
+    assert ((y == 0) | (x == 0) | (y == size - 1) | (x == size - 1)).any()
+    bright = scan.counts.copy()
+    bright[pattern, y, x] += 1000
+    # Held-out pixels that are neighbours of one another may show in each other, but not in themselves.
+    alone = np.array([[np.abs(y[i] - a).astype(int) + np.abs(x[i] - b) for a, b in zip(y[i], x[i], strict=True)] for i in range(len(y))])
+    alone = (alone == 1).sum(axis=2) == 0
+    first, second = (unseen(replace(scan, counts=counts), problem)[pattern, y, x] for counts in (scan.counts, bright))
+    np.testing.assert_array_equal(first[alone], second[alone])
 
 
 def test_a_start_that_pie_makes_worse_is_gone_back_to(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -176,9 +176,12 @@ def _unseen(scan: Scan, problem: Problem) -> NDArray[np.float32]:
     y, x = np.divmod(problem.held.cpu().numpy(), size)
     total, valid = np.zeros(y.shape, np.float32), np.zeros(y.shape, np.float32)
     for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        there = pattern, np.clip(y + down, 0, size - 1), np.clip(x + right, 0, size - 1)
-        total += np.where(mask[there], scan.counts[there], 0)
-        valid += mask[there]
+        row, column = y + down, x + right
+        inside = (row >= 0) & (row < size) & (column >= 0) & (column < size)
+        there = pattern, np.where(inside, row, y), np.where(inside, column, x)
+        shown = inside & mask[there]
+        total += np.where(shown, scan.counts[there], 0)
+        valid += shown
     hidden[pattern, y, x] = total / np.maximum(valid, 1)
     return hidden
 
