@@ -3,7 +3,7 @@
 A scan is simulated with noise, and the decoder ``reconstruction`` offers its five settings (one of them a category) for the engine rpie,
 which goes by all of them; everything else is as it comes, and so is the session. The simulated expert likes a small true error; each look
 at a picture has noise of 5 % of the spread that the error has over settings drawn at random. Screens have two new pictures
-beside the two that were best so far, and the expert sorts the four. What the session recommends is compared with random settings: with
+beside the two judged ones that may well be the best, by the session's mean and deviation, and the expert sorts the four. What the session recommends is compared with random settings: with
 that of 60, or of 30, which the expert, who looks once at each, takes for the best; and with the truly best of 200, which no one can know.
 *Mean* is over five sessions, and over 400 choices of the 60, or 30, among the 200: what can be expected, rather than had by luck.
 
@@ -21,7 +21,7 @@ from statistics import mean, median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from preference import save
 
 import diptych
@@ -39,7 +39,7 @@ SCAN = {"size": 32, "patterns": 36, "step": 4.0, "dose": 1e3}
 """Noisy, and small, so that a reconstruction takes a fifth of a second."""
 
 IMAGES, NEW, KEPT = 30, 2, 2
-"""Pictures in all, new ones on a screen, and those of the screen before that stay."""
+"""Pictures in all, new ones on a screen, and judged ones beside them."""
 
 RIVALS = (60, 30)
 REFERENCE = 200
@@ -59,16 +59,28 @@ def main() -> None:
     """Measure what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first scan")
     parser.add_argument("--json", type=Path, default=HERE / "results" / "hinge.json", help="measured so far; delete it to measure anew")
     arguments = parser.parse_args()
     found: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"scans": {}}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(arguments.scans):
+    for seed in range(arguments.first, arguments.first + arguments.scans):
         if str(seed) not in found["scans"]:
             found["scans"][str(seed)] = run(seed)
             found["conditions"] = {"date": provenance.utc_now(), "commit": provenance.commit()}
             save(arguments.json, found)
     print(report(found))
+
+
+class Counted(ReconstructionDecoder):
+    """Knows how many pictures it made."""
+
+    decoded = 0
+
+    def decode(self, latent: ArrayLike) -> NDArray[np.uint8]:
+        """See :meth:`ReconstructionDecoder.decode`."""
+        self.decoded += 1
+        return super().decode(latent)
 
 
 class Expert:
@@ -86,7 +98,7 @@ class Expert:
 def run(seed: int) -> dict[str, Any]:
     """One scan: true errors of what each finds, by name."""
     scan = diptych.simulate(object="natural", seed=seed, **SCAN)
-    decoder = ReconstructionDecoder(scan, options=ReconstructionOptions(engine="rpie"), threads=1)
+    decoder = Counted(scan, options=ReconstructionOptions(engine="rpie"), threads=1)
 
     def error(latent: Any) -> float:
         try:
@@ -99,7 +111,7 @@ def run(seed: int) -> dict[str, Any]:
     return {**outcome, "diptych": sessions[0]["found"], "diptych, mean": mean(one["found"] for one in sessions), "sessions": sessions}
 
 
-def by_chance(decoder: ReconstructionDecoder, error: Callable[[Any], float], seed: int) -> dict[str, float]:
+def by_chance(decoder: Counted, error: Callable[[Any], float], seed: int) -> dict[str, float]:
     """What random settings, and the defaults, are worth."""
     rng = np.random.default_rng([seed, 1])
     pool = np.array([error(point) for point in settled(rng.random((REFERENCE, decoder.dimension)), cube_of(decoder))])
@@ -117,11 +129,12 @@ def picked(errors: Array, noise: float, rng: np.random.Generator) -> float:
     return float(errors[np.argmin(errors + noise * rng.standard_normal(len(errors)))])
 
 
-def by_session(decoder: ReconstructionDecoder, error: Callable[[Any], float], noise: float, key: list[int]) -> dict[str, Any]:
+def by_session(decoder: Counted, error: Callable[[Any], float], noise: float, key: list[int]) -> dict[str, Any]:
     """The error of what a session recommends after 30 pictures, the settings, and the errors of what it showed."""
     expert = Expert(error, noise, np.random.default_rng(key))
     shown: list[Candidate] = []
     best: list[Candidate] = []
+    before = decoder.decoded
     with tempfile.TemporaryDirectory() as folder, Session.open(folder, decoder, synchronous=True, seed=key[-1]) as session:
         while len(shown) < IMAGES:
             screen = session.ask(min(NEW, IMAGES - len(shown)))
@@ -129,8 +142,13 @@ def by_session(decoder: ReconstructionDecoder, error: Callable[[Any], float], no
             for place in range(len(order) - 1):
                 session.tell(Judgement.choose(order[place], order[place:]))
             shown, best = [*shown, *screen], order[:KEPT]
+            if session.fitted is not None:
+                mean, spread = session.score(shown)
+                best = [shown[place] for place in np.argsort(-(mean + spread), kind="stable")[:KEPT]]
         latent = session.best().latent
-    return {"found": error(latent), "settings": decoder.values(latent), "shown": [error(one.latent) for one in shown]}
+        decoded = decoder.decoded - before
+    settings, errors = decoder.values(latent), [error(one.latent) for one in shown]
+    return {"found": error(latent), "settings": settings, "shown": errors, "decoded": decoded}
 
 
 def report(found: dict[str, Any]) -> str:
@@ -146,7 +164,9 @@ def report(found: dict[str, Any]) -> str:
     ratio = middle["diptych"] / middle[f"best of {REFERENCE}"]
     lines.append(f"| median | {' | '.join(f'{middle[name]:.4f}' for name in names)} | {ratio:.3f} |")
     conditions = found["conditions"]
-    return "\n".join([f"{conditions['date']}, commit {conditions['commit']}. Errors of the complex object.", "", *lines])
+    sessions = [one for outcome in runs.values() for one in outcome["sessions"]]
+    pictures = f"Pictures made per session: at most {max(one['decoded'] for one in sessions)}; shown: {IMAGES}."
+    return "\n".join([f"{conditions['date']}, commit {conditions['commit']}. Errors of the complex object. {pictures}", "", *lines])
 
 
 if __name__ == "__main__":

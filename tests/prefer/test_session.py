@@ -24,6 +24,7 @@ from diptych.prefer.latent import angle_between, prompt_anchor, typicality, usua
 from diptych.prefer.legacy import prompt_hash
 from diptych.prefer.picture import load_picture, save_picture, snippet
 from diptych.prefer.propose import Proposed, Situation
+from diptych.prefer.propose.thompson import LOOKS
 from diptych.prefer.session_files import default_folder, sessions
 from diptych.prefer.utility.ridge import Ridge
 
@@ -386,6 +387,29 @@ def test_a_session_on_a_cube_is_the_same_again_and_after_a_pause(tmp_path: Path)
         again = Session.open(tmp_path / "a", Settings(), synchronous=True)
         assert np.allclose(again.score(after)[0], mean, atol=1e-6)
         again.close()
+
+
+def test_pictures_are_looked_at_ahead_and_none_is_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, decoded = Settings(), []
+    monkeypatch.setattr(decoder, "_decode", lambda latent: decoded.append(latent.tobytes()) or Settings._decode(decoder, latent))
+    with Session.open(tmp_path / "s", decoder, synchronous=True) as session:
+        seen = search(session, 3)
+        assert len(decoded) == len(seen) == 12, "evenly spread points come first, and are all shown"
+        seen += search(session, 2)
+        assert len(decoded) == len(set(decoded)) == 12 + 2 * 4 * LOOKS
+        assert {one.latent.tobytes() for one in seen} <= set(decoded)
+        scores = session.score(seen)
+    with Session.open(tmp_path / "s", decoder, synchronous=True) as session:
+        assert np.allclose(session.score(seen), scores, atol=1e-9), "what was judged is read back from the ledger"
+        assert len(decoded) == 12 + 2 * 4 * LOOKS
+
+
+def test_pictures_ahead_of_what_is_said_differ(tmp_path: Path) -> None:
+    with Session.open(tmp_path / "s", Settings(), queue=4) as session:
+        search(session, 3)
+        session.wait()
+        taken = [session.queue.take(timeout=10) for _ in range(6)]
+        assert len({one.latent.tobytes() for one in taken}) == 6
 
 
 def test_a_queue_shows_the_usual_settings_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, UnavailableError
 from diptych.prefer.background import AtOnce, Worker
+from diptych.prefer.gallery import Gallery
 from diptych.prefer.judgement import Frame, Observations
 from diptych.prefer.ledger import Ledger
 from diptych.prefer.utility import OK, TRAINING, UNTRAINED, Fitted, Utility, expected
@@ -73,12 +74,24 @@ class Learning:
         Let imported rows in.
     interval : float
         Least time between the starts of two fits, s.
+    gallery : Gallery, optional
+        Of settings: what pictures look like; those that were judged before, or by other processes, are read from the ledger.
     """
 
     def __init__(
-        self, ledger: Ledger, utility: Utility, frame: Frame, dimension: int, worker: Worker, *, use_legacy: bool, interval: float
+        self,
+        ledger: Ledger,
+        utility: Utility,
+        frame: Frame,
+        dimension: int,
+        worker: Worker,
+        *,
+        use_legacy: bool,
+        interval: float,
+        gallery: Gallery | None = None,
     ) -> None:
         self._ledger, self._utility, self._worker, self._interval = ledger, utility, worker, interval
+        self._gallery = gallery
         self._what = frame, dimension, use_legacy
         nothing = Observations(np.zeros((0, dimension), np.float32), np.zeros(0, np.int64), [])
         self._snapshot = Snapshot(None, nothing)
@@ -194,6 +207,8 @@ class Learning:
     def _fit(self) -> Snapshot:
         frame, dimension, use_legacy = self._what
         observations = self._ledger.observations(frame, dimension, use_legacy=use_legacy)
+        if self._gallery is not None:
+            self._look(observations, self._gallery)
         began = time.perf_counter()
         LOGGER.debug("[train] start: %s, %s", self._utility.name, observations.report)
         with one_blas_thread(len(observations.terms) <= MANY):
@@ -203,6 +218,12 @@ class Learning:
         seconds = time.perf_counter() - began
         LOGGER.info("[train-summary] %s rows=%d ms=%.0f status=%s", self._utility.name, len(observations.terms), 1000 * seconds, status)
         return Snapshot(fitted, observations, status, liked, seconds, utc_now())
+
+    def _look(self, observations: Observations, gallery: Gallery) -> None:
+        """Have the pictures known that were judged."""
+        for name, latent in zip(observations.ids, observations.latents, strict=True):
+            if latent not in gallery and (image := self._ledger.candidate(name).image) is not None:
+                gallery.keep(latent, image)
 
 
 def liked_latents(observations: Observations, fitted: Fitted | None) -> NDArray[np.float32]:

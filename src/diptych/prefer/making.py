@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.prefer.background import Worker
+from diptych.prefer.gallery import Gallery
 from diptych.prefer.judgement import Candidate
 from diptych.prefer.learning import Learning
 from diptych.prefer.ledger import Ledger
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder
 
 Result = TypeVar("Result")
+
+KEPT = 32
+"""Images of settings that are remembered, so that what was looked at and is then shown is not decoded twice."""
 
 
 class Maker:
@@ -49,9 +54,11 @@ class Maker:
         learning: Learning,
         guide: tuple[str, Learning] | None,
         worker: Worker,
+        gallery: Gallery | None,
     ) -> None:
         self._decoder, self._ledger, self._proposer, self._learning = decoder, ledger, proposer, learning
-        self._guide, self._worker = guide, worker
+        self._guide, self._worker, self._gallery = guide, worker, gallery
+        self._looked: OrderedDict[bytes, NDArray[np.uint8]] = OrderedDict()
 
     def behind(self, name: str, work: Callable[[], Result]) -> Result:
         """Have the worker do it before what it makes ahead; a caller who gives up takes the job along where it has not begun."""
@@ -68,7 +75,7 @@ class Maker:
 
     def decoded(self, latent: NDArray[np.float32], provenance: Mapping[str, Any]) -> Candidate:
         """Decode a latent and put the image on the disk, so that showing it later is quick; runs on the worker."""
-        image = self._decoder.decode(latent)
+        image = self._made(latent)
         self._ledger.keep_image(image)
         return Candidate(latent, self._decoder.frame, image, provenance=provenance)
 
@@ -78,6 +85,25 @@ class Maker:
         latent = blended(self._decoder, self._proposer.anchor, image_latent(self._decoder, image), share)
         return self.decoded(latent, {"proposal": "upload", "upload": name, "share": share})
 
+    def _look(self, latents: NDArray[np.float32]) -> None:
+        """Make pictures that need not be shown."""
+        for latent in latents:
+            self._made(latent)
+
+    def _made(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The image of a latent; of settings, its look is remembered, and the image for a while."""
+        if self._gallery is None:
+            return self._decoder.decode(latent)
+        key = latent.tobytes()
+        image = self._looked.pop(key, None)
+        if image is None:
+            image = self._decoder.decode(latent)
+            self._gallery.keep(latent, image)
+        self._looked[key] = image
+        while len(self._looked) > KEPT:
+            self._looked.popitem(last=False)
+        return image
+
     def _propose(self, count: int) -> list[Proposed]:
         known = self._learning.known_at_first()
         fitted = known.fitted
@@ -85,6 +111,6 @@ class Maker:
         if fitted is None and self._guide is not None:
             prompt, learning = self._guide
             fitted, facts["warm_start"] = learning.known_at_first().fitted, prompt
-        found = self._proposer.propose(fitted, known.liked, count, self._ledger.position)
+        found = self._proposer.propose(fitted, known.liked, count, self._ledger.position, self._look)
         LOGGER.debug("[batch] new batch: %d by %s, fit %d", count, self._proposer.proposal.name, known.position)
         return [replace(one, provenance={**one.provenance, **facts}) for one in found]

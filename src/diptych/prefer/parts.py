@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.prefer import propose, utility
 from diptych.prefer.cube import Cube, sobol
+from diptych.prefer.gallery import Gallery
 from diptych.prefer.options import SessionOptions
 
 if TYPE_CHECKING:
@@ -42,18 +43,23 @@ def open_decoder(options: SessionOptions) -> Decoder:
     return decoders.open_decoder(options.decoder, **{name: value for name, value in given.items() if value is not None})
 
 
-def open_utility(options: SessionOptions, decoder: Decoder) -> utility.Utility:
+def open_utility(options: SessionOptions, decoder: Decoder, gallery: Gallery | None) -> utility.Utility:
     """The utility model: one of diptych's, or what an installed package offers as an entry point ``diptych.utilities``."""
     name = options.utility or USUAL[decoder.space][0]
     if name in utility.NAMES:
-        return make_utility(name, decoder)
+        return make_utility(name, decoder, gallery)
     made: utility.Utility = _plugin("utilities", name, utility.NAMES)
     return made
 
 
-def make_utility(name: str, decoder: Decoder) -> utility.Utility:
+def make_utility(name: str, decoder: Decoder, gallery: Gallery | None) -> utility.Utility:
     """One of diptych's models, new, for what a decoder takes."""
-    return utility.make(name, **({"cube": cube_of(decoder)} if name in utility.OF_CUBES else {}))
+    return utility.make(name, **({"cube": cube_of(decoder), "gallery": gallery} if name in utility.OF_CUBES else {}))
+
+
+def gallery_of(decoder: Decoder) -> Gallery | None:
+    """Where the looks of a decoder's pictures are kept; None where models do not go by them."""
+    return Gallery(cube_of(decoder)) if decoder.space == "cube" else None
 
 
 def open_proposal(options: SessionOptions, decoder: Decoder) -> propose.Proposal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class Proposer:
         self._slots = itertools.count()
         self._cube = cube_of(decoder)
         self._began = False
+        self._given: list[NDArray[np.float32]] = []
         self.start_from(None)
 
     @property
@@ -69,14 +71,18 @@ class Proposer:
                 raise InputError(f"the start spans {latent.min():g} to {latent.max():g}; expected values from 0 to 1, what settings are.")
             self._start = latent, {"start": (start.id or "picture") if isinstance(start, Candidate) else "latent"}
 
-    def propose(self, fitted: Fitted | None, liked: NDArray[np.float32], count: int, position: int) -> list[Proposed]:
-        """Latents for one screen that is asked for at a position of the ledger."""
+    def propose(
+        self, fitted: Fitted | None, liked: NDArray[np.float32], count: int, position: int, look: Callable[[NDArray[np.float32]], None]
+    ) -> list[Proposed]:
+        """Latents for one screen that is asked for at a position of the ledger; ``look`` has pictures of settings made."""
         key = random_key(self._seed, position, next(self._slots) if self._shared else 0, shared=self._shared)
         rng = generator(key)
         before = rng.bit_generator.state
         anchor, about = self._start
         shape = getattr(self._decoder, "shape", None)
-        situation = Situation(self._decoder.dimension, fitted, shape, anchor, liked, self._cube)
+        situation = Situation(self._decoder.dimension, fitted, shape, anchor, liked)
+        if self._decoder.space == "cube":
+            situation = replace(situation, cube=self._cube, given=np.stack(self._given) if self._given else None, look=look)
         with one_blas_thread(position <= MANY):
             found = self.proposal.propose(situation, count, rng)
         if self._shared and self._decoder.space == "sphere" and rng.bit_generator.state == before:
@@ -85,6 +91,8 @@ class Proposer:
             found[0] = Proposed(np.asarray(anchor, dtype=np.float32), {"proposal": "start"})
         # A queue makes several screens before the first is shown.
         self._began = True
+        if self._decoder.space == "cube":
+            self._given += [one.latent for one in found]
         facts = {**about, "position": position, "key": list(key)}
         return [replace(one, provenance={**one.provenance, **facts}) for one in found]
 

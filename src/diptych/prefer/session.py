@@ -18,6 +18,7 @@ from diptych.errors import InputError
 from diptych.prefer import decoders, parts, utility
 from diptych.prefer.ahead import Queue
 from diptych.prefer.background import AtOnce, Background, Worker
+from diptych.prefer.gallery import Gallery
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.learning import Learning
 from diptych.prefer.ledger import Ledger
@@ -50,16 +51,24 @@ class Session:
     """
 
     def __init__(
-        self, ledger: Ledger, decoder: Decoder, model: Utility, proposal: Proposal, options: SessionOptions, *, synchronous: bool
+        self,
+        ledger: Ledger,
+        decoder: Decoder,
+        model: Utility,
+        proposal: Proposal,
+        options: SessionOptions,
+        gallery: Gallery | None,
+        *,
+        synchronous: bool,
     ) -> None:
         self.ledger, self.decoder, self.options = ledger, decoder, options
-        self._utility = model
+        self._utility, self._gallery = model, gallery
         self._decoding: Worker = AtOnce() if synchronous else Background("diptych decode")
         self._fitting: Worker = AtOnce() if synchronous else Background("diptych fit")
         self._learning = self._learner(model, decoder.frame)
         self._guide = None if options.warm_start is None else (options.warm_start, self._other_taste(options.warm_start))
         self._proposer = Proposer(proposal, decoder, options.seed, shared=not synchronous)
-        self._maker = Maker(decoder, ledger, self._proposer, self._learning, self._guide, self._decoding)
+        self._maker = Maker(decoder, ledger, self._proposer, self._learning, self._guide, self._decoding, gallery)
         self.queue = Queue(options.queue, lambda: self._maker.screen(1)[0], lambda one: self.show(one)[0], self._decoding)
         self._validated: CrossValidation | None = None
         self._loaded: list[Callable[[], None]] = []
@@ -105,10 +114,11 @@ class Session:
             options["prompt"] = decoder.frame.prompt
         chosen = merged(read_settings(home), {**options, **named})
         engine = parts.open_decoder(chosen) if decoder is None or isinstance(decoder, str) else decoders.open_decoder(decoder)
-        model = parts.open_utility(chosen, engine) if utility is None or isinstance(utility, str) else utility
+        gallery = parts.gallery_of(engine)
+        model = parts.open_utility(chosen, engine, gallery) if utility is None or isinstance(utility, str) else utility
         way = parts.open_proposal(chosen, engine) if proposal is None or isinstance(proposal, str) else proposal
         parts.check_spaces(engine, model, way)
-        session = cls(Ledger.open(home), engine, model, way, chosen, synchronous=synchronous)
+        session = cls(Ledger.open(home), engine, model, way, chosen, gallery, synchronous=synchronous)
         if engine is not decoder and hasattr(engine, "close"):
             session._loaded.append(engine.close)
         write_settings(home, chosen)
@@ -236,6 +246,10 @@ class Session:
         fitted = self.fitted
         if fitted is None or not candidates:
             return np.full(len(candidates), np.nan), np.full(len(candidates), np.nan)
+        if self._gallery is not None:
+            for candidate in candidates:
+                if candidate.image is not None:
+                    self._gallery.keep(candidate.latent, candidate.image)
         mean, spread = fitted.score(np.stack([candidate.latent for candidate in candidates]))
         for candidate, value in zip(candidates, mean, strict=True):
             LOGGER.debug("[scorer] tile=%s vm=%s v=%.4f", candidate.id, self._utility.name, value)
@@ -295,7 +309,9 @@ class Session:
             raise InputError(f"cross-validation makes the model anew for each fold, and {name!r} is no model of diptych; cannot do that.")
         work = self._fitting.submit(
             "cross-validation",
-            lambda: cross_validate(lambda: parts.make_utility(name, self.decoder), observations, folds=folds, known=self._validated),
+            lambda: cross_validate(
+                lambda: parts.make_utility(name, self.decoder, self._gallery), observations, folds=folds, known=self._validated
+            ),
         )
         self._validated = work.result()
         return self._validated
@@ -337,12 +353,19 @@ class Session:
             self._learning.resume()
 
     def _other_taste(self, prompt: str) -> Learning:
-        return self._learner(parts.open_utility(self.options, self.decoder), replace(self.frame, prompt=prompt))
+        return self._learner(parts.open_utility(self.options, self.decoder, self._gallery), replace(self.frame, prompt=prompt))
 
     def _learner(self, model: Utility, frame: Frame) -> Learning:
         options = self.options
         return Learning(
-            self.ledger, model, frame, self.dimension, self._fitting, use_legacy=options.use_legacy, interval=options.fit_interval
+            self.ledger,
+            model,
+            frame,
+            self.dimension,
+            self._fitting,
+            use_legacy=options.use_legacy,
+            interval=options.fit_interval,
+            gallery=self._gallery,
         )
 
 

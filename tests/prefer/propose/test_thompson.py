@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from diptych.errors import InputError
 from diptych.prefer.cube import Cube, settled, sobol
+from diptych.prefer.gallery import Gallery
 from diptych.prefer.propose import Situation
-from diptych.prefer.propose.thompson import Thompson, _improving
+from diptych.prefer.propose.thompson import LOOKS, Thompson, _improving
 from diptych.prefer.utility.ridge import Ridge
 from diptych.prefer.utility.surface import Surface
 
@@ -90,6 +92,39 @@ def test_what_is_asked_for_ahead_stays_different_and_near_the_best(found):
     assert not {one.tobytes() for one in ahead} & {one.tobytes() for one in points}
     everywhere = fitted.expected(sobol(256, D, CUBE, np.random.default_rng(0)))
     assert np.mean(fitted.expected(ahead)) > np.quantile(everywhere, 0.95)
+
+
+def image(point):
+    """Brighter the nearer the point is to the peak."""
+    return np.full((4, 4, 3), round(255 * np.exp(-loss(point[None])[0])), np.uint8)
+
+
+def test_pictures_are_made_of_more_than_are_shown_and_what_looks_best_is(found):
+    points, _ = found
+    gallery = Gallery(CUBE)
+    for point in points:
+        gallery.keep(point, image(point))
+    spare = sobol(16, D, CUBE, np.random.default_rng(9))
+    gallery.keep(spare[np.argmin(loss(spare))], image(spare[np.argmin(loss(spare))]))
+    model, looked = Surface(CUBE, gallery), []
+    order = sorted(range(len(points)), key=lambda row: loss(points)[row])
+    model.add(told(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]))
+
+    def look(latents):
+        looked.extend(latents)
+        for latent in latents:
+            gallery.keep(latent, image(latent))
+
+    situation = Situation(D, model.fitted, cube=CUBE, look=look, given=points)
+    shown = np.array([one.latent for one in Thompson().propose(situation, 2, np.random.default_rng(0))])
+    assert len(looked) == len(np.unique(looked, axis=0)) == 2 * LOOKS
+    assert not {one.tobytes() for one in looked} & {one.tobytes() for one in points}
+    waiting = np.vstack([looked, spare[np.argmin(loss(spare))].astype(np.float32)])
+    assert {one.tobytes() for one in shown} <= {one.tobytes() for one in waiting}
+    assert loss(shown).min() == loss(waiting).min()
+    again = replace(situation, given=np.vstack([points, shown]), look=look)
+    other = Thompson().propose(again, 2, np.random.default_rng(0))
+    assert not {one.latent.tobytes() for one in other} & {one.tobytes() for one in shown}
 
 
 def test_each_point_adds_to_those_before_it():

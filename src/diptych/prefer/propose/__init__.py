@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,6 +58,10 @@ class Situation:
         Latents that were judged good, or chosen, best first.
     cube : Cube
         Which points of a cube mean the same settings.
+    given : (k, d) array or None
+        Points of a cube that were proposed before, judged or not.
+    look : callable or None
+        Has pictures made of points (k, d), not to be shown yet, so that the utility model knows what they look like.
     """
 
     dimension: int
@@ -66,6 +70,8 @@ class Situation:
     anchor: NDArray[Any] | None = None
     liked: NDArray[Any] | None = None
     cube: Cube = PLAIN
+    given: NDArray[Any] | None = None
+    look: Callable[[NDArray[np.float32]], None] | None = None
 
     @property
     def tests(self) -> Typicality:

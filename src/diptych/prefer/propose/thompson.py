@@ -21,6 +21,9 @@ FIRST = 2
 """Points judged per setting, and as many more, before draws decide: until then the model is mostly what is usual, and where it is surest
 that nothing is to be found is often where nobody looked. Evenly spread points come first."""
 
+LOOKS = 2
+"""Points of which pictures are made for each that is shown: the model then goes by what they look like."""
+
 POINTS = 1024
 """Points all over the cube that each draw is looked through, scrambled Sobol ones."""
 
@@ -39,6 +42,11 @@ class Drawn(Protocol):
     """What was learned of settings, beside what every model learns."""
 
     latents: NDArray[np.float32]
+
+    @property
+    def looked(self) -> NDArray[np.float64]:
+        """Points (m, d) of which it knows pictures by now, judged or not."""
+        ...
 
     def draw(self, latents: ArrayLike, rng: np.random.Generator, count: int = 1) -> NDArray[np.float64]:
         """Joint draws (count, k) of the utility of points (k, d) from the posterior; the judged ones are ``latents`` (n, d)."""
@@ -66,18 +74,29 @@ class Thompson:
             kind = type(fitted).__name__
             raise InputError(f"the proposal {self.name} draws utilities of settings, which a {kind} cannot; choose the utility surface.")
         judged = settled(fitted.latents, cube)
+        known = judged if situation.given is None else np.vstack([judged, settled(situation.given, cube)])
         if len(judged) < FIRST * (1 + len(settings(situation.dimension, cube))):
-            return [Proposed(point, {"proposal": self.name}) for point in _fresh(_distinct(everywhere, count), judged, count)[:count]]
+            return [Proposed(point, {"proposal": self.name}) for point in _fresh(_distinct(everywhere, count), known, count)[:count]]
         rivals = judged[np.argsort(-expected(fitted, judged), kind="stable")[:RIVALS]]
         near = [nearby(place, NEAR, cube, rng) for place in np.unique(rivals[:BEST], axis=0)]
-        points = _fresh(_distinct(np.vstack([everywhere, *near]), count), judged, count)
-        drawn = fitted.draw(np.vstack([points, rivals]), rng, count * DRAWS)
-        chosen = _improving(drawn[:, : len(points)], drawn[:, len(points) :].max(axis=1), count)
+        points = _fresh(_distinct(np.vstack([everywhere, *near]), count), known, count)
+        if situation.look is not None and len(fitted.looked):
+            ahead = points[self._chosen(fitted, points, rivals, min(LOOKS * count, len(points)), rng)]
+            situation.look(ahead)
+            seen = _fresh(_distinct(fitted.looked, 0), known, 0)
+            points = seen if len(seen) >= count else ahead
+        chosen = self._chosen(fitted, points, rivals, count, rng)
         mean = expected(fitted, points[chosen])
         return [
             Proposed(points[index], {"proposal": self.name, "expected": round(float(value), 6)})
             for index, value in zip(chosen, mean, strict=True)
         ]
+
+    @staticmethod
+    def _chosen(fitted: Drawn, points: NDArray[np.float32], rivals: NDArray[np.float64], count: int, rng: np.random.Generator) -> list[int]:
+        """Which ``count`` of the points (k, d), one after another, add most to the best of the rivals."""
+        drawn = fitted.draw(np.vstack([points, rivals]), rng, count * DRAWS)
+        return _improving(drawn[:, : len(points)], drawn[:, len(points) :].max(axis=1), count)
 
 
 def _improving(drawn: NDArray[np.float64], best: NDArray[np.float64], count: int) -> list[int]:

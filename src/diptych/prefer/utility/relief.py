@@ -24,6 +24,10 @@ LENGTH, UNLIKE = 0.5, 1.0
 """Usual length of a hill along a number, whose whole range is 1; and that of a category, exp(-1 / length^2) the likeness of its values."""
 
 
+SIGHT = 6.0
+"""Usual variance of what pictures tell, over that of the plane."""
+
+
 @dataclass(frozen=True)
 class Shape(Widths):
     """Widths of a utility over settings.
@@ -34,6 +38,9 @@ class Shape(Widths):
     ----------
     bend : float
         Variance of the hills over that of the plane.
+    sight, focus : float
+        Variance of what pictures tell over that of the plane, 0 where there are none; and how unlike they are, in units of what is usual,
+        when liked unalike.
     lengths : tuple of float
         Of the hills along each setting, in units of its usual one.
     """
@@ -41,6 +48,8 @@ class Shape(Widths):
     scale: float = 6.0
     tie: float = 0.05
     bend: float = 2.0
+    sight: float = 0.0
+    focus: float = 1.0
     lengths: tuple[float, ...] = ()
 
     def scaled(self, **factors: float) -> Self:
@@ -53,6 +62,7 @@ class Shape(Widths):
         usual = Shape()
         own = [math.log(length) / 0.7 for length in self.lengths]
         own += [math.log(self.scale / usual.scale), math.log(self.bend / usual.bend), math.log(self.tie / usual.tie)]
+        own += [math.log(self.sight / SIGHT), math.log(self.focus) / 0.7] if self.sight else []
         others = Widths(walk=self.walk, offset=self.offset, star=self.star).log_prior()
         return others - 0.5 * sum(one**2 for one in own)
 

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cholesky
 from scipy.special import expit
 
-from diptych.prefer.cube import PLAIN, Cube, settings, settled, sobol
+from diptych.prefer.cube import PLAIN, Cube, settled, sobol
+from diptych.prefer.gallery import Gallery
 from diptych.prefer.judgement import Observations
 from diptych.prefer.utility import Agreement
 from diptych.prefer.utility.agreement import leave_one_out, train_agreement
@@ -23,9 +24,10 @@ from diptych.prefer.utility.evidence import Evidence, Sites, climb, free_widths
 from diptych.prefer.utility.laplace import Mode, Plain, find_mode
 from diptych.prefer.utility.learner import Learner
 from diptych.prefer.utility.likelihood import Predictors, predictors, recent_rows
-from diptych.prefer.utility.prior import Contrasted, Prior
+from diptych.prefer.utility.places import Places
+from diptych.prefer.utility.prior import Prior
 from diptych.prefer.utility.propagation import ROUGH, SETTLED, match_moments
-from diptych.prefer.utility.relief import Shape, plane, relief, slopes, variance
+from diptych.prefer.utility.relief import SIGHT, Shape, plane, slopes
 from diptych.prefer.utility.trust import trust
 
 Array = NDArray[np.float64]
@@ -75,6 +77,11 @@ class SurfacePosterior:
         """D."""
         return int(self.latents.shape[1])
 
+    @property
+    def looked(self) -> Array:
+        """Points (m, d) of which there are pictures by now, judged or not."""
+        return self.places.looked
+
     @cached_property
     def reach(self) -> float:
         """Expected utility of the best of some points all over the cube, and of those judged, sigma."""
@@ -95,13 +102,13 @@ class SurfacePosterior:
         """Posterior mean and standard deviation (k,) of the utility of latents (k, d), sigma."""
         points = self._settled(latents)
         shared = self._shared(points)
-        left = variance(points, self.places.settings, self.shape) - self.mode.reduction(shared * self.shape.scale)
+        left = self.places.variance(points, self.shape) - self.mode.reduction(shared * self.shape.scale)
         return self.shape.scale * (self.mode.alpha @ shared), np.sqrt(np.maximum(left, 0.0))
 
     def predict(self, latents: ArrayLike, screen: int | None = None) -> Array:
         """P(good) (k,) of latents (k, d) rated on a screen: one that has ratings already, or the next (None)."""
         points, scale, adaptation = self._settled(latents), self.shape.scale, self.shape.adaptation
-        shared, own = self._shared(points), variance(points, self.places.settings, self.shape)
+        shared, own = self._shared(points), self.places.variance(points, self.shape)
         if len(rows := recent_rows(self.seen, screen)):
             before = self.places.points[rows]
             shared = shared - adaptation * self._shared(before).mean(axis=1, keepdims=True)
@@ -150,7 +157,7 @@ class SurfacePosterior:
 
     def _plane(self) -> tuple[Array, Array, Array]:
         """Of the weights of the plane's features: mean (d,), covariance (m, d) with the predictors in units of s^2, and prior (d, d)."""
-        share = 1 / (1 + self.shape.bend)
+        share = 1 / (1 + self.shape.bend + self.shape.sight)
         shared = self.prior.weights @ plane(self.places.points, self.places.settings) * share
         return self.shape.scale * (self.mode.alpha @ shared), shared, share * np.eye(self.dimension)
 
@@ -162,53 +169,6 @@ class SurfacePosterior:
         return np.asarray(mean + rng.standard_normal((count, len(mean))) @ cholesky(left, check_finite=False))
 
 
-class Places:
-    """Judged points of a cube, settled, and their prior covariance.
-
-    Parameters
-    ----------
-    latents : (n, d)
-    cube : Cube
-
-    Attributes
-    ----------
-    points : (n, d) float64
-    marks : (n, d) float32
-        By which points are known again.
-    settings : tuple of slice
-    """
-
-    def __init__(self, latents: ArrayLike, cube: Cube) -> None:
-        self.cube = cube
-        self.points = settled(latents, cube)
-        self.marks = self.points.astype(np.float32)
-        self.settings = settings(self.points.shape[1], cube)
-
-    def kernel(self, first: Array, second: Array, shape: Shape) -> Array:
-        """Prior covariance (k, l) of the utilities of settled points, in units of s^2."""
-        return relief(first, second, self.settings, shape)
-
-    def contrasted(self, given: Predictors, shape: Shape) -> Contrasted:
-        """That of the predictors."""
-        return Contrasted(_Matrix(self.kernel(self.points, self.points, shape)), given)
-
-
-@dataclass(frozen=True, eq=False)
-class _Matrix:
-    """A covariance of points as the inference takes it."""
-
-    matrix: Array
-
-    def dense(self, rows: int | None = None) -> Array:
-        return self.matrix[:rows, :rows]
-
-    def some(self, places: NDArray[np.int64], count: int) -> Array:
-        return self.matrix[places, :count]
-
-    def times(self, vectors: Array) -> Array:
-        return self.matrix @ vectors
-
-
 class Surface(Learner):
     """The model of settings; what it learns is a :class:`SurfacePosterior`.
 
@@ -216,13 +176,15 @@ class Surface(Learner):
     ----------
     cube : Cube
         Which points mean the same settings.
+    gallery : Gallery, optional
+        What pictures look like; without it settings alone count.
     """
 
     name = "surface"
 
-    def __init__(self, cube: Cube = PLAIN) -> None:
+    def __init__(self, cube: Cube = PLAIN, gallery: Gallery | None = None) -> None:
         super().__init__()
-        self.cube = cube
+        self.cube, self.gallery = cube, gallery
         self._forget()
 
     def _forget(self) -> None:
@@ -231,9 +193,10 @@ class Surface(Learner):
 
     def _learn(self, observations: Observations) -> SurfacePosterior:
         given = predictors(observations)
-        places = Places(observations.latents, self.cube)
+        places = Places(observations.latents, self.cube, self.gallery)
         if self._evidence is None:
-            self._evidence = Evidence(search_shape, Shape(lengths=(1.0,) * len(places.settings)))
+            sight = 0.0 if self.gallery is None else SIGHT
+            self._evidence = Evidence(search_shape, Shape(lengths=(1.0,) * len(places.settings), sight=sight))
         shape = self._evidence.widths(places, given)
         prior = Prior(places.contrasted(given, shape), given, shape)
         mode = infer(prior, given)
@@ -248,7 +211,8 @@ def search_shape(places: Places, given: Predictors, start: Shape) -> Shape:
         mode = infer(Prior(places.contrasted(given, trial), given, trial), given, sites, ROUGH)
         return mode.evidence + trial.log_prior(), mode.sites
 
-    shape = climb(start, [*free_widths(given), "bend", *(f"length{index}" for index in range(len(start.lengths)))], height)
+    pictures = ("sight", "focus") if start.sight else ()
+    shape = climb(start, [*free_widths(given), "bend", *pictures, *(f"length{index}" for index in range(len(start.lengths)))], height)
     prior = Prior(places.contrasted(given, shape), given, shape)
     return replace(shape, trust=trust(prior, infer(prior, given)))
 
