@@ -3,8 +3,9 @@
 A scan is simulated with noise, and the decoder ``reconstruction`` offers its five settings (one of them a category) for the engine rpie,
 which goes by all of them; everything else is as it comes, and so is the session. The simulated expert likes a small true error; each look
 at a picture has noise of 5 % of the spread that the error has over settings drawn at random. Screens have two new pictures
-beside the two judged ones that may well be the best, by the session's mean and deviation, and the expert sorts the four. What the session recommends is compared with random settings: with
-that of 60, or of 30, which the expert, who looks once at each, takes for the best; and with the truly best of 200, which no one can know.
+beside the two judged ones that may well be the best, by the session's mean and deviation, and the expert sorts the four. What
+the session recommends is compared with random settings: with that of 60, or of 30, which the expert, who looks once at each, takes
+for the best; and with the truly best of 200, which no one can know.
 *Mean* is over five sessions, and over 400 choices of the 60, or 30, among the 200: what can be expected, rather than had by luck.
 
 Each scan is kept in the JSON file, so that a measurement that was cut goes on where it stopped.
