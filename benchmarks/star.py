@@ -1,9 +1,10 @@
 """A network trained on simulated objects alone, on a measured scan: the Siemens star that ``diptych fetch siemens-star`` obtains.
 
 A first reconstruction recovers the probe, as a beamline has it from the scan before. The simulated scans have that probe, the star's
-positions and photons, and objects of other kinds. Prints how the network's image correlates with the iterative result, and the epochs of
-the engine, from that probe, with and without the network's start; draws the documentation's picture. With ``--size 64`` the middle of the
-detector alone is used (96 % of the photons, pixels of the object twice as large).
+positions and photons, and objects of other kinds. Prints how the network's image, under that probe, correlates with the iterative result;
+and the epochs of the engine on the scan as it was fetched, from a flat object and with the network, which brings its probe along. What a
+flat object under the network's probe comes to stands beside them: it tells the object's part from the probe's. Draws the documentation's
+picture. With ``--size 64`` the middle of the detector alone is used (96 % of the photons, pixels of the object twice as large).
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ def main() -> None:
     scan = diptych.load(arguments.scan) if arguments.scan else diptych.fetch("siemens-star")
     if arguments.size:
         scan = cropped(scan, arguments.size)
-    scan = replace(scan, probe=diptych.reconstruct(scan).probe)
+    flat = diptych.reconstruct(scan)
+    known = replace(scan, probe=flat.probe)
     if arguments.model.exists():
         model = diptych.load_model(arguments.model)
     else:
         photons = float(scan.counts.sum(axis=(1, 2), dtype=float).mean())
-        like = {"probe": scan.probe, "positions": scan.positions, "dose": photons}
+        like = {"probe": known.probe, "positions": scan.positions, "dose": photons}
         made = [diptych.simulate(object=kind, seed=seed, **like) for seed, kind in enumerate(KINDS)]
         trainer = TrainerOptions(precision=arguments.precision, pictures=False, logger="none")
         model = diptych.train(made, epochs=arguments.epochs, trainer=trainer)
         arguments.model.parent.mkdir(parents=True, exist_ok=True)
         model.save(arguments.model)
-    image = model.reconstruct(scan)
-    flat = diptych.reconstruct(scan)
-    warm = diptych.reconstruct(scan, model=model)
-    found = report(image, flat, warm)
+    image = model.reconstruct(known)
+    runs = {"flat": flat, "warm": diptych.reconstruct(scan, model=model), "flat, the network's probe": diptych.reconstruct(known)}
+    found = report(image, runs)
     print(json.dumps(found, indent=1))
     path = PICTURES / ("network-star-64.png" if arguments.size else "network-star.png")
     save_figure(picture(image, flat, found), path, dpi=90)
@@ -75,8 +76,9 @@ def cropped(scan: Any, size: int) -> Any:
     return diptych.Scan(np.ascontiguousarray(scan.counts[middle]), positions, probe, name=f"{scan.name}, middle {size} pixels")
 
 
-def report(image: Any, flat: Any, warm: Any) -> dict[str, Any]:
+def report(image: Any, runs: dict[str, Any]) -> dict[str, Any]:
     """The figures, as JSON values."""
+    flat = runs["flat"]
     error = diptych.evaluate(image, flat.object, gauge="full")["complex_error"]
 
     def epochs_to(result: Any) -> dict[str, dict[str, int | None]]:
@@ -89,26 +91,17 @@ def report(image: Any, flat: Any, warm: Any) -> dict[str, Any]:
             }
         return found
 
+    def told(result: Any) -> dict[str, Any]:
+        kept = {name: result.provenance[name] for name in ("epochs", "fit", "held_out_fit", "seconds")}
+        return {**kept, "epochs_to_the_flat_start's_end": epochs_to(result)}
+
     return {
         "correlation": math.sqrt(max(0.0, 1 - error**2)),
         "network_patterns_per_second": image.provenance["patterns_per_second"],
         "network_fit": image.provenance["fit"],
-        "start": warm.provenance["start"],
-        "flat": {
-            "epochs": flat.provenance["epochs"],
-            "fit": flat.provenance["fit"],
-            "held_out_fit": flat.provenance["held_out_fit"],
-            "seconds": flat.provenance["seconds"],
-            "epochs_to_its_own_end": epochs_to(flat),
-        },
-        "warm": {
-            "epochs": warm.provenance["epochs"],
-            "fit": warm.provenance["fit"],
-            "held_out_fit": warm.provenance["held_out_fit"],
-            "seconds": warm.provenance["seconds"],
-            "epochs_to_the_flat_start's_end": epochs_to(warm),
-        },
-        "difference_of_results": diptych.evaluate(warm, flat.object, gauge="full")["complex_error"],
+        "start": runs["warm"].provenance["start"],
+        **{name: told(result) for name, result in runs.items()},
+        "difference_of_results": diptych.evaluate(runs["warm"], flat.object, gauge="full")["complex_error"],
     }
 
 

@@ -48,6 +48,7 @@ class StandIn:
     truth: Canvas
     change: Callable[[Image], Image]
     digest: str = "stand-in"
+    probe: NDArray[np.complex64] | None = None
     shown: list[Scan] = field(default_factory=list)
 
     def reconstruct(self, scan: Scan, progress: Any = None, *, execution: ExecutionOptions) -> Reconstruction:
@@ -243,6 +244,56 @@ def test_the_network_does_not_see_the_held_out_pixels() -> None:
     bright = scan.counts.reshape(len(scan.counts), -1)[pattern, held] > 50
     assert bright.any()
     assert differs[pattern, held][bright].mean() > 0.95
+
+
+def brought(scan: Scan, probe: NDArray[np.complex64], **options: Any) -> Reconstruction:
+    """Started by a network that was trained with a probe, and is right to 5 %."""
+    assert scan.truth is not None
+    return reconstruct(scan, StandIn(scan.truth, noisy(0.05), probe=probe), execution=CPU, **options)
+
+
+def test_the_probe_of_the_networks_training_is_taken_where_it_is_the_better_one() -> None:
+    scan = simulated(probe_error=1.0)
+    true = simulated().probe
+    flat, plain, helped = solve(scan), solve(scan, noisy(0.05)), brought(scan, true)
+    told = helped.provenance["start"]
+    assert (told["object"], told["probe"]) == ("network", "network")
+    assert told["network_fit"] == told["fit_network_probe"] < 0.2 * told["fit_scan_probe"]
+    assert "probe" not in plain.provenance["start"]
+    level = 1.05 * flat.history["held_out_fit"][-1]
+    assert 2 * epochs_to(helped, level) < epochs_to(plain, level) <= epochs_to(flat, level)
+    assert error(helped, scan) <= 1.05 * error(flat, scan)
+
+
+def test_the_probe_of_another_instrument_is_left_alone() -> None:
+    scan = replace(simulated(), probe_calibrated=False)
+    other = simulated(probe_error=1.0).probe
+    told = brought(scan, other, epochs=3).provenance["start"]
+    assert (told["object"], told["probe"]) == ("network", "scan")
+    assert told["network_fit"] == told["fit_scan_probe"]
+    assert same(brought(scan, other, epochs=3), solve(scan, noisy(0.05), epochs=3))
+
+
+def test_a_flat_start_after_all_has_the_scans_own_probe() -> None:
+    scan = simulated(probe_error=1.0)
+    assert scan.truth is not None
+    network = StandIn(scan.truth, random_phases, probe=simulated().probe)
+    result = reconstruct(scan, network, epochs=5, execution=CPU)
+    assert result.provenance["start"]["object"] == "flat"
+    assert result.provenance["start"].get("probe") == "scan"
+    assert same(result, solve(scan, epochs=5))
+
+
+@pytest.mark.parametrize("kept", ["fixed", "calibrated", "same", "modes"])
+def test_a_probe_that_is_to_be_kept_is_not_exchanged(kept: str) -> None:
+    scan = simulated(probe_error=1.0)
+    probe = {"same": 3j * scan.probe, "modes": simulated(modes=2).probe}.get(kept, simulated().probe)
+    scan = replace(scan, probe_calibrated=kept == "calibrated")
+    assert scan.truth is not None
+    network = StandIn(scan.truth, noisy(0.05), probe=probe)
+    result = reconstruct(scan, network, epochs=1, probe="fixed" if kept == "fixed" else "refine", execution=CPU)
+    assert len(network.shown) == 1
+    assert "probe" not in result.provenance["start"]
 
 
 @pytest.mark.parametrize("engine", ["rpie", "epie", "dm", "raar"])

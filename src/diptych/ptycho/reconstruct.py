@@ -242,18 +242,22 @@ def _solve(
         power=float((np.abs(start.astype(np.complex128)) ** 2).sum()) if keep_scale else None,
         workers=workers,
     )
-    probe = torch.from_numpy(start.copy()).to(device, problem.complex_dtype)
-    if options.modes is not None:
-        probe = start_modes(probe, options.modes)
-    probe = probe * (problem.power / intensity(probe).sum()).sqrt()
+
+    def ready(given: NDArray[np.complex64]) -> Tensor:
+        modes = torch.from_numpy(given.copy()).to(device, problem.complex_dtype)
+        if options.modes is not None:
+            modes = start_modes(modes, options.modes)
+        return modes * (problem.power / intensity(modes).sum()).sqrt()
+
+    probe = ready(start)
     name = "ml" if options.engine == "auto" else options.engine
     rng = np.random.default_rng([options.seed, 2])
     resumed = resume and checkpoint is not None and checkpoint.exists()
     if network is None or resumed:
         # What a resumed run started from is in its checkpoint.
-        chosen = Start(_starting_image(problem, scan, options))
+        chosen = Start(_starting_image(problem, scan, options), probe)
     else:
-        chosen = network_start(network, scan, start, problem, probe, options, execution, progress, inference)
+        chosen = network_start(network, scan, start, problem, ready, options, execution, progress, inference)
     engine = _make_engine(name, problem, chosen, probe, options, rng, progress, warm=network is not None)
     run = Run(start=chosen.record)
     # The start's memory: the engine holds it as long as it needs it.
@@ -360,7 +364,10 @@ def _make_engine(
     *,
     warm: bool,
 ) -> Engine:
-    """The engine with the settings that suit this scan, as far as the options leave them open; ``warm`` where a network was asked."""
+    """The engine with the settings that suit this scan, as far as the options leave them open; ``warm`` where a network was asked.
+
+    ``probe`` (P, N, N) is what the scan and the options say, for a start from flat after all.
+    """
     from diptych.ptycho.iterative.likelihood import LikelihoodSettings
     from diptych.ptycho.iterative.pie import Pie, PieSettings
     from diptych.ptycho.iterative.problem import sweep_batch
@@ -371,16 +378,16 @@ def _make_engine(
     def chosen(value: Any, default: Any) -> Any:
         return default if value is None else value
 
-    image = start.image
+    image, mode = start.image, start.probe
     poisson, refine = options.likelihood != "amplitude", options.probe != "fixed"
     sweep = chosen(options.batch, sweep_batch(problem))
     if name in ("dm", "raar"):
         _announce_memory(name, problem, len(probe), progress)
         beta = 1.0 if name == "dm" else chosen(options.step, 0.9)
-        return Projections(problem, image, probe, ProjectionSettings(beta, sweep, refine_probe=refine))
+        return Projections(problem, image, mode, ProjectionSettings(beta, sweep, refine_probe=refine))
     if name == "epie":
         settings = PieSettings(1, 1.0, chosen(options.step, 1.0), 0.0, poisson=options.likelihood == "poisson", refine_probe=refine)
-        return Pie(problem, image, probe, settings, rng)
+        return Pie(problem, image, mode, settings, rng)
     settings = PieSettings(
         batch=chosen(options.batch, int(np.clip(len(problem) // BATCH_UPDATES, 1, 64))),
         alpha=chosen(options.alpha, 0.3),
@@ -390,11 +397,11 @@ def _make_engine(
         refine_probe=refine,
     )
     if name == "rpie":
-        return Pie(problem, image, probe, settings, rng)
+        return Pie(problem, image, mode, settings, rng)
     then = LikelihoodSettings(batch=sweep, poisson=poisson, refine_probe=refine)
     if warm:
-        return WarmLikelihood(problem, image, probe, settings, then, rng, start.fit)
-    return StagedLikelihood(problem, image, probe, settings, then, rng)
+        return WarmLikelihood(problem, image, mode, settings, then, rng, start.fit, probe)
+    return StagedLikelihood(problem, image, mode, settings, then, rng)
 
 
 def _announce_memory(name: str, problem: Problem, modes: int, progress: ProgressCallback | None) -> None:

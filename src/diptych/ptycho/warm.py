@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,6 +48,9 @@ AHEAD = 1.5
 """A start that meets :data:`GOOD_SHARE` is also taken when it fits, as it is, nearly as well as a flat one after its trial (this many
 times its fit), and does no worse in its own. So it is where something other than noise limits the fit: there all trials end alike."""
 
+SAME = 0.9999
+"""Probes that are as much alike as this need not both be tried: |<a, b>| of the two at unit power."""
+
 
 class Starter(Protocol):
     """What the engines can start from: a trained :class:`~diptych.ptycho.neural.bundle.Model`."""
@@ -54,6 +58,11 @@ class Starter(Protocol):
     @property
     def digest(self) -> str:
         """Tells one network from another, also in another process."""
+        ...
+
+    @property
+    def probe(self) -> NDArray[np.complex64] | None:
+        """The probe (P, N, N) that it was trained with, if one is known."""
         ...
 
     def reconstruct(
@@ -65,12 +74,14 @@ class Starter(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The object to start from.
+    """What to start from.
 
     Parameters
     ----------
     image : (H, W) complex tensor
-        On the problem's canvas.
+        The object, on the problem's canvas.
+    probe : (P, N, N) complex tensor
+        The probe modes.
     fit : float, optional
         Its held-out fit, where it is a network's; None for any other.
     record : dict
@@ -78,6 +89,7 @@ class Start:
     """
 
     image: Tensor
+    probe: Tensor
     fit: float | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -106,7 +118,7 @@ def network_start(
     scan: Scan,
     start: NDArray[np.complex64],
     problem: Problem,
-    probe: Tensor,
+    ready: Callable[[NDArray[np.complex64]], Tensor],
     options: ReconstructionOptions,
     execution: ExecutionOptions,
     progress: ProgressCallback | None,
@@ -114,18 +126,20 @@ def network_start(
 ) -> Start:
     """The network's image of the scan, or a flat object where that promises no less.
 
-    Both are judged under the same probe, the network's in the gauge that this probe means (:func:`_in_gauge`). It must fit better on the
-    held-out pixels, which it is not shown, and either fit nearly to the noise, or do clearly better in a short trial: under a wrong probe
-    the fit of a start says little, what the engine makes of it says more.
+    The network sees the scan under the probe that it has, and under the one that the network was trained with, where the probe is to be
+    refined anyway: the same instrument's, as it was found before, is often the better start. Each image is judged under its probe, in the
+    gauge that this means (:func:`_in_gauge`). The better one must fit better than a flat object on the held-out pixels, which the network
+    is not shown, and either fit nearly to the noise, or do clearly better in a short trial: under a wrong probe the fit of a start says
+    little, what the engine makes of it says more.
 
     Parameters
     ----------
     start : (P, N, N) complex64
-        Start of the probe, for the network.
+        Start of the probe.
     problem : Problem
         Made of ``scan``.
-    probe : (P', N, N) complex tensor
-        Start of the probe modes as the engine gets them.
+    ready : callable
+        From a start of the probe to its modes as the engine gets them, (P', N, N) complex tensor.
     inference : dict
         Further arguments of the model's ``reconstruct``.
     """
@@ -134,34 +148,61 @@ def network_start(
     from diptych.ptycho.iterative.meter import full_fit
     from diptych.ptycho.iterative.problem import sweep_batch
 
-    calibrated = scan.probe_calibrated and options.probe in ("refine", "fixed")
-    seen = replace(scan, counts=_unseen(scan, problem), probe=start, probe_calibrated=calibrated, truth=None)
+    counts = _unseen(scan, problem)
     threads = problem.workers.count if problem.device.type == "cpu" else execution.threads
     where = execution.with_changes(device=str(problem.device), threads=threads)
-    found = model.reconstruct(seen, progress, execution=where, **inference).object
     flat = torch.ones(problem.shape, dtype=problem.complex_dtype, device=problem.device)
 
-    def held_out(image: Tensor) -> float:
-        fits = full_fit(problem, image, probe, sweep_batch(problem))
+    def held_out(image: Tensor, modes: Tensor) -> float:
+        fits = full_fit(problem, image, modes, sweep_batch(problem))
         return fits["held_out_fit"] if math.isfinite(fits["held_out_fit"]) else fits["fit"]
 
-    record: dict[str, Any] = {"object": "flat", "model": model.digest, "network_fit": None, "flat_fit": held_out(flat)}
-    image = _in_gauge(problem, place(found, flat.clone(), problem.origin), probe)
+    def seen(shown: NDArray[np.complex64], modes: Tensor) -> tuple[float, Tensor | None]:
+        calibrated = scan.probe_calibrated and options.probe in ("refine", "fixed")
+        hidden = replace(scan, counts=counts, probe=shown, probe_calibrated=calibrated, truth=None)
+        found = model.reconstruct(hidden, progress, execution=where, **inference).object
+        image = _in_gauge(problem, place(found, flat.clone(), problem.origin), modes)
+        fit = math.nan if image is None else held_out(image, modes)
+        return (fit if math.isfinite(fit) else math.inf), image
+
+    probe = modes = ready(start)
+    record: dict[str, Any] = {"object": "flat", "model": model.digest, "network_fit": None, "flat_fit": held_out(flat, probe)}
+    fit, image = seen(start, probe)
+    other = _trained_with(model, scan, start, options)
+    if other is not None:
+        there = seen(other, ready(other))
+        record |= {"probe": "scan", "fit_scan_probe": _known(fit), "fit_network_probe": _known(there[0])}
+        if there[0] < CERTAIN * fit:
+            record["probe"], modes, (fit, image) = "network", ready(other), there
+    record["network_fit"] = _known(fit)
     if image is None:
-        return _dropped(flat, record, "its image is not finite or lets no light through")
-    fit, flat_fit = held_out(image), record["flat_fit"]
-    record["network_fit"] = fit if math.isfinite(fit) else None
+        return _dropped(flat, probe, record, "its image is not finite or lets no light through")
+    flat_fit = record["flat_fit"]
     if not fit < flat_fit:
-        return _dropped(flat, record, "it fits no better")
+        return _dropped(flat, probe, record, "it fits no better")
     if not (fit <= GOOD_FIT and fit <= GOOD_SHARE * flat_fit):
         part = _Part.of(scan, problem, options)
-        record |= {"network_trial_fit": part.trial(image, probe), "flat_trial_fit": part.trial(flat, probe)}
+        record |= {"network_trial_fit": part.trial(image, modes), "flat_trial_fit": part.trial(flat, probe)}
         network, flat_one = record["network_trial_fit"], record["flat_trial_fit"]
         ahead = fit <= GOOD_SHARE * flat_fit and fit <= AHEAD * flat_one and network <= flat_one
         if not (ahead or _leads(network, flat_one)):
-            return _dropped(flat, record, f"{EPOCHS} epochs from it lead to no clearly better fit")
+            return _dropped(flat, probe, record, f"{EPOCHS} epochs from it lead to no clearly better fit")
     log.info("starting from the network's image: held-out fit %.4g, a flat object's is %.4g", fit, flat_fit)
-    return Start(image, fit, {**record, "object": "network", "why": "it fits better"})
+    return Start(image, modes, fit, {**record, "object": "network", "why": "it fits better"})
+
+
+def _trained_with(model: Starter, scan: Scan, start: NDArray[np.complex64], options: ReconstructionOptions) -> NDArray[np.complex64] | None:
+    """The probe that the network was trained with, if it is another one of the same shape and no probe is to be kept."""
+    other = model.probe
+    if options.probe != "refine" or scan.probe_calibrated or other is None or other.shape != start.shape:
+        return None
+    length = float(np.linalg.norm(start)) * float(np.linalg.norm(other))
+    return None if not length > 0 or abs(np.vdot(start, other)) > SAME * length else other
+
+
+def _known(fit: float) -> float | None:
+    """A fit as a JSON value."""
+    return fit if math.isfinite(fit) else None
 
 
 def _unseen(scan: Scan, problem: Problem) -> NDArray[np.float32]:
@@ -204,10 +245,10 @@ def _leads(network: float, flat: float) -> bool:
     return network - 1 <= CLEARLY_BETTER * (flat - 1) and network <= CERTAIN * flat
 
 
-def _dropped(flat: Tensor, record: dict[str, Any], why: str) -> Start:
+def _dropped(flat: Tensor, probe: Tensor, record: dict[str, Any], why: str) -> Start:
     fit = record["network_fit"]
     log.info("the network's image is no start (%s): held-out fit %s, a flat object's is %.4g", why, fit, record["flat_fit"])
-    return Start(flat, None, {**record, "why": why})
+    return Start(flat, probe, None, {**record, **({"probe": "scan"} if "probe" in record else {}), "why": why})
 
 
 def _in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> Tensor | None:

@@ -53,6 +53,8 @@ class WarmLikelihood:
         Draws the batches.
     fit : float, optional
         Held-out fit of ``image`` under ``probe``; None for a flat object, which gets all the stages of :class:`StagedLikelihood`.
+    flat_probe : (P, N, N) complex tensor
+        Start of the probe modes for a flat object.
     """
 
     patience: int | None = None
@@ -66,8 +68,9 @@ class WarmLikelihood:
         then: LikelihoodSettings,
         rng: np.random.Generator,
         fit: float | None,
+        flat_probe: Tensor,
     ) -> None:
-        self._problem, self._probe, self._first, self._then, self._rng = problem, probe, first, then, rng
+        self._problem, self._probe, self._first, self._then, self._rng = problem, flat_probe, first, then, rng
         self._lost = 0
         self._fits: list[float] = []
         self._start: tuple[Tensor, Tensor] | None = None
