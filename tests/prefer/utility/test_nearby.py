@@ -9,17 +9,16 @@ from diptych.prefer.utility.contrastive import Contrastive
 from diptych.prefer.utility.gram import Gram
 from diptych.prefer.utility.laplace import Plain, conjugate_gradients
 from diptych.prefer.utility.likelihood import predictors
-from diptych.prefer.utility.nearby import LowRank, bordered, factored
+from diptych.prefer.utility.nearby import Parted, bordered, factored
 from diptych.prefer.utility.prior import Contrasted, Prior, Widths
-from diptych.prefer.utility.shares import stage
 
 
-def prior_and_curvature(people, terms=None):
-    seen, _ = people.rated(60, d=256)
+def prior_and_curvature(people, terms=None, widths=None, count=60, d=256):
+    seen, _ = people.rated(count, d=d)
     seen = seen if terms is None else people.observations(seen.latents, terms, seen.screen)
     gram, given = Gram(), predictors(seen)
     gram.update(seen.latents)
-    prior = Prior(Contrasted(gram, given), given, Widths())
+    prior = Prior(Contrasted(gram, given), given, widths or Widths())
     eta = np.random.default_rng(0).standard_normal(len(prior.given))
     return prior, Plain(prior.given, *prior.limits()).derivatives(eta)[1]
 
@@ -33,8 +32,9 @@ def test_a_factor_grows_to_what_it_is_anew(people, choices):
     assert np.allclose(bordered(whole[:have, :have], prior.dense(), curvature), whole, atol=1e-9)
 
 
-def test_low_rank_saves_most_steps(people):
-    prior, curvature = prior_and_curvature(people)
+@pytest.mark.parametrize(("walk", "share"), [(0.0, 0.85), (0.003, 0.7), (0.3, 0.2)])
+def test_parts_save_steps(people, walk, share):
+    prior, curvature = prior_and_curvature(people, None, Widths(walk=walk), 300, 2048)
     counted = []
 
     def steps(nearly):
@@ -50,8 +50,21 @@ def test_low_rank_saves_most_steps(people):
         counted.append(len(products))
 
     steps(lambda v: v)
-    steps(LowRank(prior, len(prior.given)).inverse(curvature, 0.0))
-    assert counted[1] < 0.5 * counted[0]
+    steps(Parted(prior).inverse(curvature, 0.0))
+    assert counted[1] < share * counted[0]
+
+
+def test_the_threshold_is_inverted_exactly(people, monkeypatch):
+    """Latents of no length leave a threshold alone, here with several ratings a screen; two vectors at once."""
+    seen, _ = people.rated(60, per=3)
+    gram, given = Gram(), predictors(seen)
+    gram.update(np.zeros_like(seen.latents))
+    prior = Prior(Contrasted(gram, given), given, Widths(walk=0.3, offset=0.0))
+    monkeypatch.setattr(prior, "spreads", lambda: np.zeros(60))
+    curvature = Plain(given, *prior.limits()).derivatives(np.random.default_rng(0).standard_normal(60))[1]
+    vectors = np.random.default_rng(1).standard_normal((60, 2))
+    found = Parted(prior).inverse(curvature, 0.0)(vectors)
+    assert np.allclose(found + curvature.times(prior.dense() @ curvature.times(found)), vectors, atol=1e-9)
 
 
 def test_covariance_that_grew_is_the_one_made_at_once(people):
@@ -62,12 +75,6 @@ def test_covariance_that_grew_is_the_one_made_at_once(people):
     fresh = Contrastive()
     fresh.fit(seen)
     assert np.allclose(model.posterior.prior.dense(), fresh.posterior.prior.dense(), atol=1e-5)
-
-
-def test_stages_are_dense_and_never_ahead():
-    found = [stage(count) for count in range(16, 3000)]
-    assert all(s <= count < 1.1 * s + 2 for count, s in zip(range(16, 3000), found, strict=True))
-    assert found == sorted(found)
 
 
 def test_statements_are_not_cut_within_a_choice(people):

@@ -10,7 +10,7 @@ from diptych.prefer.utility.gram import Gram
 from diptych.prefer.utility.laplace import Plain, conjugate_gradients, find_mode
 from diptych.prefer.utility.likelihood import predictors
 from diptych.prefer.utility.prior import Contrasted, Prior, Widths
-from diptych.prefer.utility.propagation import Cavity, cavity_share, match_moments
+from diptych.prefer.utility.propagation import Cavity, match_moments
 
 
 def prior_of(seen, widths=None):
@@ -89,7 +89,9 @@ def test_product_without_the_matrix_is_that_with_it(people):
     prior = prior_of(people.rated(90, per=3)[0], Widths(walk=0.2, offset=0.1, adaptation=0.5))
     v = np.random.default_rng(0).standard_normal((90, 2))
     assert np.allclose(prior.times(v), prior.dense() @ v, atol=1e-4)
-    assert np.allclose(prior.diagonal(), np.diag(prior.dense()), rtol=0.35)
+    own = np.diag(prior.dense() - prior.threshold() * prior.widths.scale**2)
+    assert np.allclose(prior.spreads(), own, rtol=0.35)
+    assert np.allclose(prior.utilities(v), (prior.dense() - prior.threshold() * prior.widths.scale**2) @ v, atol=1e-4)
 
 
 def test_drawn_thresholds_have_the_covariance_of_the_prior(people):
@@ -109,15 +111,6 @@ def test_function_of_the_cavity_has_the_slope_it_says(people):
         assert (cavity.value(eta + step) - cavity.value(eta - step)) / 2e-5 == pytest.approx(slope[index], abs=1e-6)
         bend = (cavity.derivatives(eta + step)[0] - cavity.derivatives(eta - step)[0])[index] / 2e-5
         assert curvature.root[index] ** 2 == pytest.approx(-bend, rel=1e-4)
-
-
-def test_shared_cavities_come_near_the_matched_moments(people):
-    prior = prior_of(people.rated(150, d=2048)[0])
-    exact = match_moments(prior, prior.given, prior.limits())
-    plain, own = Plain(prior.given, *prior.limits()), prior.diagonal()
-    near = find_mode(prior, Cavity(plain, cavity_share(prior, plain, own, np.zeros(150))[0] * own), np.zeros(150))
-    assert np.corrcoef(exact.alpha, near.alpha)[0, 1] > 0.98
-    assert np.linalg.norm(near.eta) == pytest.approx(np.linalg.norm(exact.eta), rel=0.1)
 
 
 def test_conjugate_gradients_solve_several_right_sides():

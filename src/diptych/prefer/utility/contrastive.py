@@ -18,6 +18,7 @@ from scipy.special import expit
 from diptych.prefer.judgement import Observations
 from diptych.prefer.utility import Advice, Agreement
 from diptych.prefer.utility.agreement import leave_one_out, train_agreement
+from diptych.prefer.utility.cavities import cavities
 from diptych.prefer.utility.evidence import Evidence, search
 from diptych.prefer.utility.gram import Gram, cross, spread
 from diptych.prefer.utility.laplace import Mode, Plain, find_mode
@@ -25,7 +26,6 @@ from diptych.prefer.utility.learner import Learner
 from diptych.prefer.utility.likelihood import Predictors, predictors, recent_rows
 from diptych.prefer.utility.prior import Contrasted, Prior, Widths
 from diptych.prefer.utility.propagation import Cavity, match_moments
-from diptych.prefer.utility.shares import Shares
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ DENSE = 1200
 """Statements up to which the covariance is formed and factored; above, conjugate gradients are quicker and need less memory."""
 
 MATCHED = 256
-"""Statements up to which each has its own cavity variance; above, all have one share of their prior variance, which is much quicker."""
+"""Statements up to which each has its own cavity variance; above, they follow from their number (:mod:`cavities`): much quicker."""
 
 SORTED = 600
 """The same where images were chosen among several: what is quicker then takes the mode for the mean."""
@@ -178,7 +178,7 @@ class Contrastive(Learner):
     def _forget(self) -> None:
         super()._forget()
         self._gram, self._evidence = Gram(), Evidence(search, Widths())
-        self._shares, self._last = Shares(), cast("Posterior | None", None)
+        self._last = cast("Posterior | None", None)
         self._inner: Contrasted | None = None
 
     def _learn(self, observations: Observations) -> Posterior:
@@ -200,12 +200,9 @@ class Contrastive(Learner):
         return self._last
 
     def _shared_cavities(self, prior: Prior, given: Predictors, last: Posterior | None) -> Mode:
-        """The fit where statements share the ratio of their cavity's variance, begun from the last one."""
+        """The fit where cavities have variances that follow from their number, begun from the last one."""
         start = np.zeros(len(given)) if last is None else _lengthened(last.mode.alpha, len(given))
-        share = self._shares.share(self._gram, given, prior.widths, start, DENSE)
-        if last is None:
-            start = _lengthened(self._shares.alpha, len(given))
-        likelihood = Cavity(Plain(given, *prior.limits()), share * prior.diagonal())
+        likelihood = Cavity(Plain(given, *prior.limits()), cavities(prior, self._gram.dimension))
         if len(given) > DENSE:
             return find_mode(prior, likelihood, start, iterative=True)
         kept = given.uncut(prior.kept)

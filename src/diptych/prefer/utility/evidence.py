@@ -14,8 +14,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.prefer.utility.cavities import narrowness
+from diptych.prefer.utility.gram import Gram
 from diptych.prefer.utility.likelihood import STARS, TIE, Predictors
-from diptych.prefer.utility.prior import Contrasted, Prior, Products, Widths
+from diptych.prefer.utility.prior import Contrasted, Prior, Widths
 from diptych.prefer.utility.propagation import ROUGH, match_moments
 from diptych.prefer.utility.trust import trust
 
@@ -62,12 +64,13 @@ class Evidence(Generic[Found]):
         return widths
 
 
-def search(gram: Products, given: Predictors, start: Widths) -> Widths:
-    """Climb from ``start``: one width at a time up or down by a factor, first coarse, then fine, until none helps; then the trust."""
+def search(gram: Gram, given: Predictors, start: Widths) -> Widths:
+    """Climb from ``start``: one width at a time up or down by a factor, coarse, then fine, until none helps; then trust and narrowness."""
     inner = Contrasted(gram, given)
     widths = climb(start, free_widths(given), lambda trial, sites: _height(inner, given, trial, sites))
     prior = Prior(inner, given, widths)
-    return replace(widths, trust=trust(prior, match_moments(prior, given, prior.limits())))
+    mode = match_moments(prior, given, prior.limits())
+    return replace(widths, trust=trust(prior, mode), narrow=narrowness(prior, mode, gram.dimension))
 
 
 def climb(start: Found, names: Sequence[str], height: Callable[[Found, Sites], tuple[float, Sites]]) -> Found:

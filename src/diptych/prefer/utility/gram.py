@@ -45,6 +45,11 @@ class Gram:
     def __len__(self) -> int:
         return len(self.marks)
 
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return int(self._latents.shape[1])
+
     def update(self, latents: NDArray[np.float32]) -> int:
         """Make this the Gram matrix of ``latents`` (n, d). Returns how many rows, from the first on, were there before and are kept."""
         marks = np.ascontiguousarray(latents[:, :: max(latents.shape[1] // PROBES, 1)], dtype=np.float32)

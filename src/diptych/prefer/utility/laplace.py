@@ -15,34 +15,28 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from diptych.prefer.utility.likelihood import Curvature, Predictors, derivatives, log_likelihood
-from diptych.prefer.utility.nearby import Factors, Guess, LowRank, by_factor, factored
+from diptych.prefer.utility.nearby import Factors, Guess, Parted, by_factor, factored
+from diptych.prefer.utility.prior import Prior
 
 Array = NDArray[np.float64]
 
 SETTLED = 1e-5
 """Newton stops after a step that changed no predictor by more, logits: steps are accurate to 1e-4 of themselves."""
 
-ITERATIVE_SETTLED = 3e-5
-"""The same where float32 products set the limit."""
-
+ITERATIVE_SETTLED = 3e-4
+"""The same where float32 products set the limit, 2e-5: a last step of this size is accurate to :data:`LAST` of itself."""
 
 ACCURATE = 1e-4
 """Relative residual of the solutions for draws and deviations, where B is not factored."""
 
+FIRST, LAST = 0.2, 2e-2
+"""Residual of a Newton step, as a part of what it is to mend: at first, and at the end, where the steps themselves are small."""
+
+REFRESH = 1e-2
+"""Predictors are multiplied anew after steps that changed none by more, logits, where products are in single precision."""
+
 LOSS = 1e-6
 """Steps may lose this much, which is rounding."""
-
-
-class Covariance(Protocol):
-    """Prior covariance K (m, m) of the predictors."""
-
-    def dense(self) -> Array:
-        """The whole matrix."""
-        ...
-
-    def times(self, vectors: Array) -> Array:
-        """K v for (m,) or (m, k)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +110,7 @@ class Plain:
 
 
 def find_mode(
-    covariance: Covariance,
+    covariance: Prior,
     likelihood: Likelihood,
     start: Array,
     *,
@@ -127,7 +121,7 @@ def find_mode(
 
     Parameters
     ----------
-    covariance : Covariance
+    covariance : Prior
         K (m, m).
     likelihood : Likelihood
         Of the m statements.
@@ -139,30 +133,32 @@ def find_mode(
     nearby : (k, k), optional
         Factor of about the leading part of B at the start, which spares the first factorisation.
     """
+    settled = ITERATIVE_SETTLED if iterative else SETTLED
     full = None if iterative else covariance.dense()
     times = covariance.times if full is None else full.__matmul__
     alpha, eta = start, times(start)
     height = likelihood.value(eta) - 0.5 * float(alpha @ eta)
-    guess: Guess = LowRank(covariance, len(alpha)) if full is None else Factors(full, nearby)
-    change, settled = 1.0, ITERATIVE_SETTLED if iterative else SETTLED
+    guess: Guess = Parted(covariance) if full is None else Factors(full, nearby)
+    change, exact = 1.0, True
     for _ in range(60):
         slope, curvature = likelihood.derivatives(eta)
-        solve = _iterations(times, curvature, guess.inverse(curvature, change), min(1e-3, max(1e-4, 1e-2 * change)))
         # (I + W K) step = slope - alpha: the right side vanishes at the mode, so that a few iterations suffice for each step.
-        off = slope - alpha
-        step = off - curvature.times(solve(curvature.times(times(off))), transpose=True)
-        moved, gain, size = times(step), -np.inf, 2.0
+        step, moved = _newton(times, curvature, slope - alpha, guess.inverse(curvature, change), min(FIRST, max(LAST, change)))
+        gain, size = -np.inf, 2.0
         while gain < -LOSS and size > 1e-9:
             size /= 2
             gain = likelihood.value(eta + size * moved) - 0.5 * float((alpha + size * step) @ (eta + size * moved)) - height
         alpha, eta, height = alpha + size * step, eta + size * moved, height + gain
-        if full is None:
-            # Products in single precision: sums of their errors would make the end depend on the way to it.
-            eta = times(alpha)
-            height = likelihood.value(eta) - 0.5 * float(alpha @ eta)
         change = float(np.abs(size * moved).max(initial=0.0))
+        exact = full is not None
+        if full is None and change < REFRESH:
+            # Products in single precision: sums of their errors would make the end depend on the way to it.
+            eta, exact = times(alpha), True
+            height = likelihood.value(eta) - 0.5 * float(alpha @ eta)
         if change < settled:
             break
+    if not exact:
+        eta = times(alpha)
     curvature = likelihood.derivatives(eta)[1]
     if full is None:
         solve = _iterations(times, curvature, guess.inverse(curvature, change), ACCURATE)
@@ -170,6 +166,35 @@ def find_mode(
     factor = factored(full, curvature)
     evidence = height - float(np.log(np.diag(factor)).sum())
     return Mode(eta, alpha, curvature, by_factor(factor), factor, evidence)
+
+
+def _newton(
+    times: Callable[[Array], Array], curvature: Curvature, off: Array, nearly: Callable[[Array], Array], tolerance: float
+) -> tuple[Array, Array]:
+    """(I + W K)^-1 v, and K times that, without a product more than the iterations take.
+
+    That is v - R' x with B x = R K v. The iterations start from where R' x is v, as far as it can be: what is left is small, where R K v
+    is not.
+    """
+    start = curvature.under(off)
+    rest = off - curvature.times(start, transpose=True)
+    image = times(rest) if rest.any() else np.zeros_like(rest)
+    goal, inner, last = tolerance * float(np.linalg.norm(off)), np.zeros_like(off), np.zeros_like(off)
+
+    def product(vector: Array) -> Array:
+        nonlocal last
+        last = times(curvature.times(vector, transpose=True))
+        return vector + curvature.times(last)
+
+    def taken(length: Array) -> None:
+        nonlocal inner
+        inner = inner + length * last
+
+    def near(residual: Array) -> bool:
+        return float(np.linalg.norm(curvature.times(residual, transpose=True))) <= goal
+
+    found = conjugate_gradients(product, curvature.times(image) - start, 1e-12, nearly, taken, near)
+    return rest - curvature.times(found, transpose=True), image - inner
 
 
 def _iterations(
@@ -184,11 +209,17 @@ def _iterations(
 
 
 def conjugate_gradients(
-    product: Callable[[Array], Array], right: Array, tolerance: float, nearly: Callable[[Array], Array] = lambda vector: vector
+    product: Callable[[Array], Array],
+    right: Array,
+    tolerance: float,
+    nearly: Callable[[Array], Array] = lambda vector: vector,
+    taken: Callable[[Array], None] = lambda length: None,
+    near: Callable[[Array], bool] = lambda residual: False,
 ) -> Array:
     """Solve B x = right for (m,) or the columns of (m, k) at once, until each residual is ``tolerance`` of its right side.
 
-    ``nearly`` is an approximate inverse of B; lengths are measured by it, so that what is large in B does not hide what is not.
+    ``nearly`` is an approximate inverse of B; lengths are measured by it, so that what is large in B does not hide what is not. ``taken``
+    is told the length of each step, along the vector of the last ``product``.
     """
     x: Array = np.zeros_like(right)
     residual = right
@@ -196,11 +227,12 @@ def conjugate_gradients(
     power = (residual * close).sum(axis=0)
     goal = tolerance**2 * power
     for _ in range(300):
-        if np.all(power <= goal):
+        if np.all(power <= goal) or near(residual):
             break
         image = product(direction)
         step = power / np.maximum((direction * image).sum(axis=0), 1e-300)
         x, residual = x + step * direction, residual - step * image
+        taken(step)
         close = nearly(residual)
         after = (residual * close).sum(axis=0)
         direction = close + (after / np.maximum(power, 1e-300)) * direction

@@ -188,6 +188,10 @@ def _sparse(columns: Sequence[Sequence[int]], values: Sequence[Sequence[float]],
     return csr_array((value, index, ends), shape=(len(columns), width))
 
 
+BENT = 0.03
+"""Root of the curvature from which on it is divided by."""
+
+
 @dataclass(frozen=True, eq=False)
 class Curvature:
     """W = R'R, minus the second derivatives of the log-likelihood: a diagonal, and a rank-one part per choice among several.
@@ -211,6 +215,11 @@ class Curvature:
             given = given.copy()
             given[inside] -= self.vector[inside][column] * (self.factor[column] * sums)[self.choice[inside]]
         return self.root[column] * given if transpose else given
+
+    def under(self, values: Array) -> Array:
+        """The v (m,) with R'v = values, of statements that bend enough and are no choices among several; 0 of the others."""
+        whole = (self.root > BENT) & (self.choice < 0)
+        return np.where(whole, values / np.where(whole, self.root, 1.0), 0.0)
 
 
 def log_likelihood(eta: Array, given: Predictors, low: Array, high: Array) -> float:

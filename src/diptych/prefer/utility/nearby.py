@@ -7,25 +7,21 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, cho_solve_banded, cholesky, cholesky_banded, solve_triangular
 
 from diptych.prefer.utility.likelihood import Curvature
+from diptych.prefer.utility.prior import START, Prior
 
 Array = NDArray[np.float64]
 
 REFACTOR = 3.0
 """B is factored anew after steps of more than this, logits: the old factor would no longer help."""
 
-RANK = 64
-"""Directions in which K is known well: the threshold, what proposals have in common, and some more."""
+RANK = 32
+"""Directions in which the utilities' part of K is known well: what proposals have in common, and some more."""
 
-
-class Product(Protocol):
-    """A symmetric matrix (m, m) as a function."""
-
-    def times(self, vectors: Array) -> Array:
-        """Its product with (m,) or (m, k)."""
-        ...
+STILL = 1e-6
+"""Least variance of the walk of a threshold, in units of s^2: one that stands still has no inverse."""
 
 
 class Guess(Protocol):
@@ -59,31 +55,71 @@ class Factors:
         return by_factor(self._factor)
 
 
-class LowRank:
-    """K as F F' of low rank (Nystroem's approximation from random vectors: Frangella, Tropp and Udell, arXiv 2110.02820).
+class Parted:
+    """The threshold's part of K as it is, and of the utilities' a low rank and a diagonal.
+
+    The threshold is a walk from screen to screen: the inverse of its covariance has three diagonals, so that it costs no more than a
+    vector; what screens have of their own beside it is counted as that of each rating. The low rank (Nystroem's approximation from random
+    vectors: Frangella, Tropp and Udell, arXiv 2110.02820) is for what latents have in common, and what that leaves of the diagonal stands
+    for the rest.
 
     Parameters
     ----------
-    covariance : Product
+    prior : Prior
         K (m, m).
-    count : int
-        m.
     """
 
-    def __init__(self, covariance: Product, count: int) -> None:
+    def __init__(self, prior: Prior) -> None:
+        self._prior = prior
+        count = len(prior.given)
         drawn = np.random.default_rng(0).standard_normal((count, min(RANK, count)))
-        image = covariance.times(drawn)
+        image = prior.utilities(drawn)
         core = drawn.T @ image
         size, ways = np.linalg.eigh((core + core.T) / 2)
         # Products in float32 leave the smallest sizes to chance.
         real = size > 1e-5 * size[-1]
         self._root = image @ (ways[:, real] / np.sqrt(size[real]))
+        self._rest = np.maximum(prior.spreads() - (self._root**2).sum(axis=1), 0.0)
+        self._rest[prior.rated] += prior.widths.scale**2 * prior.widths.offset
 
     def inverse(self, curvature: Curvature, change: float) -> Callable[[Array], Array]:
-        """(I + R F F' R')^-1 as a function."""
+        """(I + R (D + T + F F') R')^-1 as a function, with R taken as its diagonal but for F."""
+        by_threshold = self._without_rank(curvature.root)
         wide = curvature.times(self._root)
-        small = cho_factor(np.eye(wide.shape[1]) + wide.T @ wide, check_finite=False)
-        return lambda vectors: vectors - wide @ cho_solve(small, wide.T @ vectors, check_finite=False)
+        half = by_threshold(wide)
+        small = cho_factor(np.eye(wide.shape[1]) + wide.T @ half, check_finite=False)
+
+        def solve(vectors: Array) -> Array:
+            found = by_threshold(vectors)
+            return np.asarray(found - half @ cho_solve(small, wide.T @ found, check_finite=False))
+
+        return solve
+
+    def _without_rank(self, root: Array) -> Callable[[Array], Array]:
+        """(I + R (D + T) R)^-1: one band matrix for all screens."""
+        rated, screens, widths = self._prior.rated, self._prior.screens, self._prior.widths
+        own = 1 / (1 + root**2 * self._rest)
+        if not len(rated):
+            return lambda vectors: own[:, None] * vectors if vectors.ndim > 1 else own * vectors
+        count = int(screens.max()) + 1
+        step = 1 / (widths.scale**2 * max(widths.walk, STILL))
+        band = np.full((2, count), -step)
+        band[1] = 2 * step
+        band[1, -1] = step
+        band[1, 0] += 1 / (widths.scale**2 * START) - step
+        weight = own[rated] * root[rated]
+        band[1] += np.bincount(screens, weight * root[rated], count)
+        factor = cholesky_banded(band, check_finite=False)
+
+        def solve(vectors: Array) -> Array:
+            flat = vectors.reshape(len(vectors), -1)
+            found = own[:, None] * flat
+            sums = np.zeros((count, flat.shape[1]))
+            np.add.at(sums, screens, root[rated, None] * found[rated])
+            found[rated] -= weight[:, None] * cho_solve_banded((factor, False), sums, check_finite=False)[screens]
+            return np.asarray(found.reshape(vectors.shape))
+
+        return solve
 
 
 def by_factor(factor: Array) -> Callable[[Array], Array]:

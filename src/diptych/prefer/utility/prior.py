@@ -32,6 +32,8 @@ class Widths:
         Width of a star and of a tie, in units of s.
     trust : float
         By what to multiply the logits of what is foretold (see :mod:`trust`); the fit does not depend on it.
+    narrow : float
+        By what cavities are narrower than those of random latents (see :mod:`cavities`); only fits to many statements depend on it.
     """
 
     scale: float = 3.0
@@ -41,6 +43,7 @@ class Widths:
     star: float = 0.7
     tie: float = 0.3
     trust: float = field(default=0.8, compare=False)
+    narrow: float = field(default=1.0, compare=False)
 
     def scaled(self, **factors: float) -> Self:
         """Some of the numbers multiplied."""
@@ -200,12 +203,14 @@ class Prior:
         a, b = first[:, None], second[None, :]
         return np.asarray(START + self.widths.walk * np.minimum(a, b) + self.widths.offset * (a == b))
 
-    def diagonal(self) -> Array:
-        """Diagonal of K (m,), as it would be if all latents were orthogonal."""
+    def spreads(self) -> Array:
+        """Variance (m,) of the utilities that each predictor takes, logits^2, as it would be if all latents were orthogonal."""
         weights = self.weights
-        own = np.asarray(weights.multiply(weights).sum(axis=1)).ravel()
-        own[self.rated] += START + self.widths.walk * self.screens + self.widths.offset
-        return np.asarray(self.widths.scale**2 * own)
+        return np.asarray(self.widths.scale**2 * np.asarray(weights.multiply(weights).sum(axis=1)).ravel())
+
+    def utilities(self, vectors: Array) -> Array:
+        """The utilities' part of K, without the threshold's, times (m,) or (m, k)."""
+        return np.asarray(self._inner.times(vectors, self.widths.adaptation) * self.widths.scale**2)
 
     def times(self, vectors: Array) -> Array:
         """K v without forming K."""

@@ -16,10 +16,11 @@ from scipy.linalg import cho_solve, solve_triangular
 from scipy.sparse import csr_array
 from scipy.special import gammaln
 
-from diptych.prefer.utility.laplace import Covariance, Mode, Plain, find_mode
+from diptych.prefer.utility.laplace import Mode, Plain
 from diptych.prefer.utility.likelihood import Curvature, Predictors, derivatives, log_likelihood
 from diptych.prefer.utility.moments import outdone, within
 from diptych.prefer.utility.nearby import factored
+from diptych.prefer.utility.prior import Prior
 
 Array = NDArray[np.float64]
 
@@ -31,12 +32,9 @@ ROUGH = 1e-3
 
 SWEEPS = 200
 
-SHARE = 0.5
-"""Ratio of cavity to prior variance from which :func:`cavity_share` sets out."""
-
 
 def match_moments(
-    covariance: Covariance,
+    covariance: Prior,
     given: Predictors,
     limits: tuple[Array, Array],
     start: tuple[Array, Array] | None = None,
@@ -46,7 +44,7 @@ def match_moments(
 
     Parameters
     ----------
-    covariance : Covariance
+    covariance : Prior
         K (m, m), which is formed.
     given : Predictors
         The m statements, among them c choices.
@@ -197,30 +195,6 @@ class Cavity:
                 break
             centre = centre - off / (1 - self._variance * np.where(self._single, curvature.root, 0.0) ** 2 / self._k**2)
         return centre, slope / self._k, curvature
-
-
-def cavity_share(covariance: Covariance, plain: Plain, own: Array, start: Array, *, iterative: bool = False) -> tuple[float, Array]:
-    """The ratio of cavity to prior variance, one for all statements, with which :class:`Cavity` comes nearest :func:`match_moments`.
-
-    With it the alpha (m,) at which it was reckoned. It is reckoned on a few statements, at the mode for a ratio of :data:`SHARE`.
-
-    Parameters
-    ----------
-    covariance, start, iterative
-        As in :func:`diptych.prefer.utility.laplace.find_mode`.
-    plain : Plain
-        The m statements.
-    own : (m,)
-        Diagonal of K.
-    """
-    few = np.unique(np.linspace(0, len(own) - 1, 4 if iterative else 32).astype(int))
-    columns = np.zeros((len(own), len(few)))
-    columns[few, np.arange(len(few))] = 1
-    columns = covariance.times(columns) if iterative else covariance.dense()[:, few]
-    mode = find_mode(covariance, Cavity(plain, SHARE * own), start, iterative=iterative)
-    left = own[few] - mode.reduction(columns)
-    cavity = 1 / np.maximum(1 / np.maximum(left, 1e-9) - mode.curvature.root[few] ** 2, 1e-9)
-    return float(np.clip(np.median(cavity / own[few]), 1e-3, 1.0)), mode.alpha
 
 
 def _moments(centre: Array, variance: Array, choices: _Choices, low: Array, high: Array) -> tuple[Array, Array, Array]:
