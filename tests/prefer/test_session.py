@@ -24,7 +24,7 @@ from diptych.prefer.latent import angle_between, prompt_anchor, typicality, usua
 from diptych.prefer.legacy import prompt_hash
 from diptych.prefer.picture import load_picture, save_picture, snippet
 from diptych.prefer.propose import Proposed, Situation
-from diptych.prefer.propose.thompson import LOOKS
+from diptych.prefer.propose.thompson import EARLY, LOOKS
 from diptych.prefer.session_files import default_folder, sessions
 from diptych.prefer.utility.ridge import Ridge
 
@@ -394,14 +394,14 @@ def test_pictures_are_looked_at_ahead_and_none_is_made_twice(tmp_path: Path, mon
     monkeypatch.setattr(decoder, "_decode", lambda latent: decoded.append(latent.tobytes()) or Settings._decode(decoder, latent))
     with Session.open(tmp_path / "s", decoder, synchronous=True) as session:
         seen = search(session, 3)
-        assert len(decoded) == len(seen) == 12, "evenly spread points come first, and are all shown"
+        assert len(decoded) == EARLY * len(seen), "evenly spread points come first"
         seen += search(session, 2)
-        assert len(decoded) == len(set(decoded)) == 12 + 2 * 4 * LOOKS
+        assert len(decoded) == len(set(decoded)) == 12 * EARLY + 2 * 4 * LOOKS
         assert {one.latent.tobytes() for one in seen} <= set(decoded)
         scores = session.score(seen)
     with Session.open(tmp_path / "s", decoder, synchronous=True) as session:
         assert np.allclose(session.score(seen), scores, atol=1e-9), "what was judged is read back from the ledger"
-        assert len(decoded) == 12 + 2 * 4 * LOOKS
+        assert len(decoded) == 12 * EARLY + 2 * 4 * LOOKS
 
 
 def test_pictures_ahead_of_what_is_said_differ(tmp_path: Path) -> None:

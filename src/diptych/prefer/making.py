@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-KEPT = 32
-"""Images of settings that are remembered, so that what was looked at and is then shown is not decoded twice."""
+KEPT = 2**26
+"""Bytes of images that were made and not shown: those that are shown later need not be decoded twice."""
 
 
 class Maker:
@@ -88,20 +88,17 @@ class Maker:
     def _look(self, latents: NDArray[np.float32]) -> None:
         """Make pictures that need not be shown."""
         for latent in latents:
-            self._made(latent)
+            self._looked[latent.tobytes()] = self._made(latent)
+            while sum(image.nbytes for image in self._looked.values()) > KEPT:
+                self._looked.popitem(last=False)
 
     def _made(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The image of a latent; of settings, its look is remembered, and the image for a while."""
-        if self._gallery is None:
-            return self._decoder.decode(latent)
-        key = latent.tobytes()
-        image = self._looked.pop(key, None)
+        """The image of a latent; of settings, what it looks like is remembered."""
+        image = self._looked.pop(latent.tobytes(), None)
         if image is None:
             image = self._decoder.decode(latent)
-            self._gallery.keep(latent, image)
-        self._looked[key] = image
-        while len(self._looked) > KEPT:
-            self._looked.popitem(last=False)
+            if self._gallery is not None:
+                self._gallery.keep(latent, image)
         return image
 
     def _propose(self, count: int) -> list[Proposed]:

@@ -24,6 +24,9 @@ that nothing is to be found is often where nobody looked. Evenly spread points c
 LOOKS = 2
 """Points of which pictures are made for each that is shown: the model then goes by what they look like."""
 
+EARLY = 4
+"""The same while evenly spread points are shown: the others wait until the model can choose among them."""
+
 POINTS = 1024
 """Points all over the cube that each draw is looked through, scrambled Sobol ones."""
 
@@ -69,14 +72,14 @@ class Thompson:
         fitted, cube = situation.fitted, situation.cube
         everywhere = sobol(max(count, POINTS), situation.dimension, cube, rng)
         if fitted is None:
-            return [Proposed(point, {"proposal": self.name}) for point in _distinct(everywhere, count)[:count]]
+            return self._evenly(_distinct(everywhere, count), situation, count)
         if not isinstance(fitted, Drawn):
             kind = type(fitted).__name__
             raise InputError(f"the proposal {self.name} draws utilities of settings, which a {kind} cannot; choose the utility surface.")
         judged = settled(fitted.latents, cube)
         known = judged if situation.given is None else np.vstack([judged, settled(situation.given, cube)])
         if len(judged) < FIRST * (1 + len(settings(situation.dimension, cube))):
-            return [Proposed(point, {"proposal": self.name}) for point in _fresh(_distinct(everywhere, count), known, count)[:count]]
+            return self._evenly(_fresh(_distinct(everywhere, count), known, count), situation, count)
         rivals = judged[np.argsort(-expected(fitted, judged), kind="stable")[:RIVALS]]
         near = [nearby(place, NEAR, cube, rng) for place in np.unique(rivals[:BEST], axis=0)]
         points = _fresh(_distinct(np.vstack([everywhere, *near]), count), known, count)
@@ -91,6 +94,12 @@ class Thompson:
             Proposed(points[index], {"proposal": self.name, "expected": round(float(value), 6)})
             for index, value in zip(chosen, mean, strict=True)
         ]
+
+    def _evenly(self, points: NDArray[np.float32], situation: Situation, count: int) -> list[Proposed]:
+        """The first of evenly spread points; of those after them pictures are made, too, for when draws decide."""
+        if situation.look is not None:
+            situation.look(points[count : EARLY * count])
+        return [Proposed(point, {"proposal": self.name}) for point in points[:count]]
 
     @staticmethod
     def _chosen(fitted: Drawn, points: NDArray[np.float32], rivals: NDArray[np.float64], count: int, rng: np.random.Generator) -> list[int]:

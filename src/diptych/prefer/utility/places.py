@@ -25,9 +25,6 @@ Array = NDArray[np.float64]
 FIRST = 16
 """Judged pictures, the first ones, that say how unlike pictures usually are."""
 
-FOCUS = 1.0
-"""Usual length of a hill among pictures, over the median distance of those."""
-
 RANDOM = 0.05
 """Variance, sigma^2, of what pictures do that their settings do not foretell."""
 
@@ -67,7 +64,7 @@ class Places:
         if pictures is None or len(self._usual) < 2:
             return 0.0
         apart = pictures.apart[np.ix_(self._usual, self._usual)][np.triu_indices(len(self._usual), 1)]
-        return FOCUS * float(np.sqrt(np.median(apart)) or np.sqrt(apart.max()))
+        return float(np.sqrt(np.median(apart)) or np.sqrt(apart.max()))
 
     @property
     def looked(self) -> Array:
