@@ -87,7 +87,7 @@ class Gram:
         return found
 
     def times(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """G v for one vector (n,) or several (n, k), from float32 products."""
+        """G v for one vector (n,) or several (n, k), of float32 products: summed in float64 where these are kept, else mostly in float32."""
         if len(self) > KEPT:
             sums = spread(np.ascontiguousarray(np.reshape(vectors, (len(self), -1)).T), self._latents)
             if len(sums) > 1:
@@ -99,7 +99,7 @@ class Gram:
                     found[a : a + ROWS] += self._latents[a : a + ROWS, c : c + CHUNK] @ single[c : c + CHUNK]
             return np.reshape(found / len(single), vectors.shape)
         self._multiply(len(self))
-        given = np.ascontiguousarray(vectors, dtype=np.float32)
+        given = np.ascontiguousarray(vectors, dtype=np.float64)
         result = np.zeros(given.shape)
         for band, start in self._placed():
             stop = start + len(band)
