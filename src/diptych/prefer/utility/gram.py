@@ -87,7 +87,7 @@ class Gram:
         return found
 
     def times(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """G v for one vector (n,) or several (n, k), of float32 products: summed in float64 where these are kept, else mostly in float32."""
+        """G v for one vector (n,) or several (n, k), of float32 products; summed in float64 where these are kept."""
         if len(self) > KEPT:
             sums = spread(np.ascontiguousarray(np.reshape(vectors, (len(self), -1)).T), self._latents)
             if len(sums) > 1:
