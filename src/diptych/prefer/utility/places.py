@@ -1,8 +1,10 @@
 """Judged points of a cube and the prior covariance of utilities there: by settings, and by pictures where there are some.
 
 A point with a picture has a part of the utility that depends on what it looks like: hills among pictures, exp(-|p - q|^2 / 2 length^2),
-less their mean over the pictures that were judged first, scaled to spread 1 over those. A point without one is believed to be liked as
-its settings let expect from all that have one (kriging), and what that leaves open is as uncertain as in a cube of settings alone.
+less their mean over the pictures that were judged first, and, as much, a plane along how unlike those it is: whatever fails is odd in a way
+of its own, and all that is odd may be bad alike. Both are scaled to spread 1 over the pictures judged first. A point without a picture is
+believed to be liked as its settings let expect from all that have one (kriging), and what that leaves open is as uncertain as in a cube of
+settings alone.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ Array = NDArray[np.float64]
 
 FIRST = 16
 """Judged pictures, the first ones, that say how unlike pictures usually are."""
+
+ODD = 8.0
+"""Most that a picture can be unlike the usual ones, in units of their spread."""
 
 RANDOM = 0.05
 """Variance, sigma^2, of what pictures do that their settings do not foretell."""
@@ -159,7 +164,8 @@ class _Seen:
         place = told.place[known]
         own = variance(self._pictures.points[place], self._settings, self._shape)
         mean, whole = self._mean
-        found[known] = (1 - self._share) * own + self._share * (1 - 2 * mean[place] + whole) / (1 - whole)
+        hills = (1 - 2 * mean[place] + whole) / (1 - whole)
+        found[known] = (1 - self._share) * own + self._share * (hills + self._oddness[place] ** 2) / 2
         if len(unseen):
             every = np.arange(len(self._pictures.points))
             left = variance(told.points[unseen], self._settings, self._plain)
@@ -183,6 +189,13 @@ class _Seen:
         mean = self._likeness(np.arange(len(self._pictures.points)), self._usual).mean(axis=1)
         return mean, float(mean[self._usual].mean())
 
+    @cached_property
+    def _oddness(self) -> Array:
+        """How unlike the usual pictures each (m,) is, with mean 0 and spread 1 over those."""
+        mean = self._mean[0]
+        spread = float(mean[self._usual].std())
+        return np.clip((mean[self._usual].mean() - mean) / spread, -ODD, ODD) if spread > 0 else np.zeros(len(mean))
+
     def _likeness(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:
         return np.asarray(np.exp(-0.5 * self._pictures.apart[np.ix_(first, second)] / (self._shape.focus * self._unit) ** 2))
 
@@ -191,8 +204,9 @@ class _Seen:
         points = self._pictures.points
         by_settings = relief(points[first], points[second], self._settings, self._shape)
         mean, whole = self._mean
-        by_sight = (self._likeness(first, second) - mean[first][:, None] - mean[second] + whole) / (1 - whole)
-        return np.asarray((1 - self._share) * by_settings + self._share * by_sight)
+        hills = (self._likeness(first, second) - mean[first][:, None] - mean[second] + whole) / (1 - whole)
+        odd = np.outer(self._oddness[first], self._oddness[second])
+        return np.asarray((1 - self._share) * by_settings + self._share * (hills + odd) / 2)
 
 
 @dataclass(frozen=True, eq=False)
