@@ -193,7 +193,7 @@ def network_start(
 
 def _trained_with(model: Starter, scan: Scan, start: NDArray[np.complex64], options: ReconstructionOptions) -> NDArray[np.complex64] | None:
     """The probe that the network was trained with, if it is another one of the same shape and no probe is to be kept."""
-    other = model.probe
+    other: NDArray[np.complex64] | None = getattr(model, "probe", None)
     if options.probe != "refine" or scan.probe_calibrated or other is None or other.shape != start.shape:
         return None
     length = float(np.linalg.norm(start)) * float(np.linalg.norm(other))
