@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from diptych.prefer.utility.laplace import Mode
 from diptych.prefer.utility.prior import Prior, Widths
+from diptych.prefer.utility.propagation import cavity_precisions
 
 Array = NDArray[np.float64]
 
@@ -51,10 +52,8 @@ def narrowness(prior: Prior, mode: Mode, dimension: int) -> float:
     single = prior.given.choice < 0
     if mode.sites is None or not single.any():
         return Widths().narrow
-    full = prior.dense()
-    variance = np.diag(full) - mode.reduction(full)
-    cavity = 1 / np.maximum(1 / variance - mode.sites[0][: len(variance)], 1e-10)
-    usual = prior.spreads() * openness(len(variance), dimension, prior.widths.scale)
+    cavity = 1 / cavity_precisions(prior, mode)[1]
+    usual = prior.spreads() * openness(len(cavity), dimension, prior.widths.scale)
     return float(np.clip(np.median((cavity / usual)[single]), LEAST, MOST))
 
 

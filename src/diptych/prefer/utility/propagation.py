@@ -85,6 +85,14 @@ def match_moments(
     return Mode(mean, alpha, curvature, solve, factor, evidence, (precision, shift))
 
 
+def cavity_precisions(prior: Prior, mode: Mode) -> tuple[Array, Array]:
+    """Variance (m,) of each statement's predictor, and the precision (m,) that its cavity has, at moments that were matched."""
+    assert mode.sites is not None
+    full = prior.dense()
+    variance = np.diag(full) - mode.reduction(full)
+    return variance, np.maximum(1 / variance - mode.sites[0][: len(variance)], 1e-10)
+
+
 class _Choices:
     """Choices among several as statements of one number each.
 

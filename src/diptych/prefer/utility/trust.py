@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from diptych.prefer.utility.laplace import Mode
 from diptych.prefer.utility.prior import Prior, Widths
+from diptych.prefer.utility.propagation import cavity_precisions
 
 SPREAD = 0.25
 """Standard deviation of the trust before any rating, about that of :class:`~diptych.prefer.utility.prior.Widths`."""
@@ -34,10 +35,8 @@ def trust(prior: Prior, mode: Mode) -> float:
     asked = (given.screen >= 0) & (good != bad)
     if mode.sites is None or not asked.any():
         return Widths().trust
-    full = prior.dense()
-    variance = np.diag(full) - mode.reduction(full)
-    precision, shift = (part[: len(given)] for part in mode.sites)
-    cavity = np.maximum(1 / variance - precision, 1e-10)
+    variance, cavity = cavity_precisions(prior, mode)
+    shift = mode.sites[1][: len(given)]
     low, high = prior.limits()
     distance = (mode.eta / variance - shift) / cavity - np.where(good, low, high)
     logit = np.where(good, 1.0, -1.0) * distance / np.sqrt(1 + math.pi / 8 / cavity)
