@@ -404,6 +404,17 @@ def test_pictures_are_looked_at_ahead_and_none_is_made_twice(tmp_path: Path, mon
         assert len(decoded) == 12 * EARLY + 2 * 4 * LOOKS
 
 
+def test_another_prompts_pictures_of_the_same_settings_are_not_taken_for_this_ones(tmp_path: Path) -> None:
+    other = Settings()
+    other._frame = Frame("y", width=8, height=8)
+    with Session.open(tmp_path / "s", other, synchronous=True) as session:
+        seen = search(session, 2)
+    with Session.open(tmp_path / "s", Settings(), warm_start="y", synchronous=True) as session:
+        session.ask(1)
+        assert session._gallery is not None
+        assert not [one for one in seen if one.latent in session._gallery and not np.array_equal(one.latent, Settings().start)]
+
+
 def test_pictures_ahead_of_what_is_said_differ(tmp_path: Path) -> None:
     with Session.open(tmp_path / "s", Settings(), queue=4) as session:
         search(session, 3)

@@ -65,7 +65,7 @@ class Session:
         self._utility, self._gallery = model, gallery
         self._decoding: Worker = AtOnce() if synchronous else Background("diptych decode")
         self._fitting: Worker = AtOnce() if synchronous else Background("diptych fit")
-        self._learning = self._learner(model, decoder.frame)
+        self._learning = self._learner(model, decoder.frame, gallery)
         self._guide = None if options.warm_start is None else (options.warm_start, self._other_taste(options.warm_start))
         self._proposer = Proposer(proposal, decoder, options.seed, shared=not synchronous)
         self._maker = Maker(decoder, ledger, self._proposer, self._learning, self._guide, self._decoding, gallery)
@@ -353,9 +353,10 @@ class Session:
             self._learning.resume()
 
     def _other_taste(self, prompt: str) -> Learning:
-        return self._learner(parts.open_utility(self.options, self.decoder, self._gallery), replace(self.frame, prompt=prompt))
+        # Its pictures are of something else, even where the settings are the same: there the settings alone tell.
+        return self._learner(parts.open_utility(self.options, self.decoder, None), replace(self.frame, prompt=prompt), None)
 
-    def _learner(self, model: Utility, frame: Frame) -> Learning:
+    def _learner(self, model: Utility, frame: Frame, gallery: Gallery | None) -> Learning:
         options = self.options
         return Learning(
             self.ledger,
@@ -365,7 +366,7 @@ class Session:
             self._fitting,
             use_legacy=options.use_legacy,
             interval=options.fit_interval,
-            gallery=self._gallery,
+            gallery=gallery,
         )
 
 
