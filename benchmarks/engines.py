@@ -26,7 +26,8 @@ HERE = Path(__file__).resolve().parent
 OWN_ENGINES = ("auto", "rpie", "epie", "dm", "raar")
 
 TIMING = "n128_1e6"
-"""This problem is there for its seconds per epoch, and gets the epochs that the automatic engine needs to reach its last stage."""
+"""This problem is there for its seconds per epoch, and gets the epochs that the automatic engine needs to reach its
+last stage."""
 
 TIMING_EPOCHS = 45
 
@@ -72,18 +73,41 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--problems", nargs="+", choices=tuple(problems.PROBLEMS), default=tuple(problems.PROBLEMS))
     add("--engines", nargs="+", choices=OWN_ENGINES, default=OWN_ENGINES, help="diptych's engines; auto always runs")
-    add("--peers", default=os.environ.get("DIPTYCH_PEERS_PYTHON"), metavar="PYTHON", help="interpreter of the peers' environment")
+    add(
+        "--peers",
+        default=os.environ.get("DIPTYCH_PEERS_PYTHON"),
+        metavar="PYTHON",
+        help="interpreter of the peers' environment",
+    )
     add("--peer-engines", nargs="*", choices=tuple(peers.ENGINES), default=tuple(peers.ENGINES))
-    add("--peer-problems", nargs="*", choices=tuple(problems.PROBLEMS), default=("int_1e6",), help="problems on which peers run")
+    add(
+        "--peer-problems",
+        nargs="*",
+        choices=tuple(problems.PROBLEMS),
+        default=("int_1e6",),
+        help="problems on which peers run",
+    )
     add("--peer-seconds", type=float, default=100.0, help="a peer is cut after this time on its clock")
     add("--repeats", type=int, default=2, help="rounds of diptych, peer, diptych, peer ...")
     add("--threads", type=int, default=2)
-    add("--epochs", type=int, help="at most so many epochs of each of diptych's engines; without it they stop by themselves")
-    add("--passive", action="store_true", help="let OpenMP threads sleep while they wait: for machines that are not idle")
+    add(
+        "--epochs",
+        type=int,
+        help="at most so many epochs of each of diptych's engines; without it they stop by themselves",
+    )
+    add(
+        "--passive",
+        action="store_true",
+        help="let OpenMP threads sleep while they wait: for machines that are not idle",
+    )
     add("--scorer", type=Path, metavar="FILE", help="Python file whose score() is used instead of diptych.evaluate")
     add("--json", type=Path, default=Path("results/engines.json"), help="file for all figures")
     add("--write", action="store_true", help="put the tables into benchmarks/README.md")
-    add("--quick", action="store_true", help="under two minutes: no peers, one round, few epochs of all but the automatic engine")
+    add(
+        "--quick",
+        action="store_true",
+        help="under two minutes: no peers, one round, few epochs of all but the automatic engine",
+    )
     arguments = parser.parse_args()
     if arguments.repeats < 1 or arguments.threads < 1:
         parser.error("--repeats and --threads must be at least 1")
@@ -94,7 +118,11 @@ def parse() -> argparse.Namespace:
 
 def worker_environment(threads: int, passive: bool) -> dict[str, str]:
     """What the workers see: equal threads for every library, OpenMP waits at their default unless ``passive``."""
-    variables = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "PYTHONPATH")}
+    variables = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "PYTHONPATH")
+    }
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     variables |= dict.fromkeys(counts, str(threads)) | {"MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
     return variables | ({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"} if passive else {})
@@ -152,9 +180,18 @@ class Bench:
         record = self._run(self._arguments.peers, "peers.py", job | {"seconds": self._arguments.peer_seconds}, scorer)
         title = peers.ENGINES[engine][0]
         if isinstance(record, str):
-            self.skipped[f"{title} on {problem}"] = f"it failed: {record.strip().splitlines()[-1] if record.strip() else 'no message'}"
+            self.skipped[f"{title} on {problem}"] = (
+                f"it failed: {record.strip().splitlines()[-1] if record.strip() else 'no message'}"
+            )
             return
-        facts = {"problem": problem, "engine": engine, "title": title, "own": False, "round": turn, "bare_before_s": bare}
+        facts = {
+            "problem": problem,
+            "engine": engine,
+            "title": title,
+            "own": False,
+            "round": turn,
+            "bare_before_s": bare,
+        }
         self.runs.append(facts | record)
 
     def _run(self, python: str, script: str, job: dict[str, Any], scorer: Scorer) -> dict[str, Any] | str:
@@ -163,13 +200,19 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             command = [python, str(HERE / script), json.dumps(job | {"folder": folder})]
             done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
-            return scored(Path(folder), scorer, last_only=Path(job["problem"]).stem == TIMING) if done.returncode == 0 else done.stderr
+            return (
+                scored(Path(folder), scorer, last_only=Path(job["problem"]).stem == TIMING)
+                if done.returncode == 0
+                else done.stderr
+            )
 
     def _find_peers(self) -> list[str]:
         """The peers that can run; the others are listed with the reason."""
         python, wanted = self._arguments.peers, self._arguments.peer_engines
         if python is None:
-            self.skipped |= {peers.ENGINES[name][0]: "no interpreter given (--peers or DIPTYCH_PEERS_PYTHON)" for name in wanted}
+            self.skipped |= {
+                peers.ENGINES[name][0]: "no interpreter given (--peers or DIPTYCH_PEERS_PYTHON)" for name in wanted
+            }
             return []
         asked = "import importlib.metadata as m, json, sys; have = {d.metadata['Name'].lower(): d.version for d in m.distributions()}; "
         asked += "print(json.dumps({n: have.get(n) for n in sys.argv[1:]}))"
@@ -181,7 +224,10 @@ class Bench:
         versions = json.loads(answer.stdout)
         self.peer_versions = {name: version for name, version in versions.items() if version is not None}
         missing = [name for name in wanted if versions[DISTRIBUTIONS[peers.ENGINES[name][1]]] is None]
-        self.skipped |= {peers.ENGINES[name][0]: f"{DISTRIBUTIONS[peers.ENGINES[name][1]]} is not installed there" for name in missing}
+        self.skipped |= {
+            peers.ENGINES[name][0]: f"{DISTRIBUTIONS[peers.ENGINES[name][1]]} is not installed there"
+            for name in missing
+        }
         return [name for name in wanted if name not in missing]
 
 

@@ -1,12 +1,14 @@
 """Settings of a reconstruction, found by an expert who looks at 30 pictures.
 
-A scan is simulated with noise, and the decoder ``reconstruction`` offers its five settings (one of them a category) for the engine rpie,
-which goes by all of them; everything else is as it comes, and so is the session. The simulated expert likes a small true error; each look
-at a picture has noise of 5 % of the spread that the error has over settings drawn at random. Screens have two new pictures
-beside the two judged ones that may well be the best, by the session's mean and deviation, and the expert sorts the four. What
-the session recommends is compared with random settings: with that of 60, or of 30, which the expert, who looks once at each, takes
-for the best; and with the truly best of 200, which no one can know.
-*Mean* is over five sessions, and over 400 choices of the 60, or 30, among the 200: what can be expected, rather than had by luck.
+A scan is simulated with noise, and the decoder ``reconstruction`` offers its five settings (one of them a category) for
+the engine rpie, which goes by all of them; everything else is as it comes, and so is the session. The simulated expert
+likes a small true error; each look at a picture has noise of 5 % of the spread that the error has over settings drawn
+at random. Screens have two new pictures beside the two judged ones that may well be the best, by the session's mean and
+deviation, and the expert sorts the four. What the session recommends is compared with random settings: with that of 60,
+or of 30, which the expert, who looks once at each, takes for the best; and with the truly best of 200, which no one can
+know.
+*Mean* is over five sessions, and over 400 choices of the 60, or 30, among the 200: what can be expected, rather than
+had by luck.
 
 Each scan is kept in the JSON file, so that a measurement that was cut goes on where it stopped.
 """
@@ -28,10 +30,10 @@ from preference import save
 import diptych
 from diptych.errors import InputError
 from diptych.prefer import Candidate, Judgement, Session
-from diptych.prefer.cube import settled
 from diptych.prefer.decoders.reconstruction import ReconstructionDecoder
-from diptych.prefer.parts import cube_of
-from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.prefer.session.factory import cube_of
+from diptych.prefer.spaces.cube import settled
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.runtime import provenance
 
 HERE = Path(__file__).resolve().parent
@@ -61,7 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="seed of the first scan")
-    parser.add_argument("--json", type=Path, default=HERE / "results" / "hinge.json", help="measured so far; delete it to measure anew")
+    parser.add_argument(
+        "--json", type=Path, default=HERE / "results" / "hinge.json", help="measured so far; delete it to measure anew"
+    )
     arguments = parser.parse_args()
     found: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"scans": {}}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +113,12 @@ def run(seed: int) -> dict[str, Any]:
 
     outcome = by_chance(decoder, error, seed)
     sessions = [by_session(decoder, error, NOISE * outcome["spread"], [seed, 2, number]) for number in range(SESSIONS)]
-    return {**outcome, "diptych": sessions[0]["found"], "diptych, mean": mean(one["found"] for one in sessions), "sessions": sessions}
+    return {
+        **outcome,
+        "diptych": sessions[0]["found"],
+        "diptych, mean": mean(one["found"] for one in sessions),
+        "sessions": sessions,
+    }
 
 
 def by_chance(decoder: Counted, error: Callable[[Any], float], seed: int) -> dict[str, float]:
@@ -136,7 +145,10 @@ def by_session(decoder: Counted, error: Callable[[Any], float], noise: float, ke
     shown: list[Candidate] = []
     best: list[Candidate] = []
     before = decoder.decoded
-    with tempfile.TemporaryDirectory() as folder, Session.open(folder, decoder, synchronous=True, seed=key[-1]) as session:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Session.open(folder, decoder, synchronous=True, seed=key[-1]) as session,
+    ):
         while len(shown) < IMAGES:
             screen = session.ask(min(NEW, IMAGES - len(shown)))
             order = expert.sorted([*screen, *best])
@@ -167,7 +179,9 @@ def report(found: dict[str, Any]) -> str:
     conditions = found["conditions"]
     sessions = [one for outcome in runs.values() for one in outcome["sessions"]]
     pictures = f"Pictures made per session: at most {max(one['decoded'] for one in sessions)}; shown: {IMAGES}."
-    return "\n".join([f"{conditions['date']}, commit {conditions['commit']}. Errors of the complex object. {pictures}", "", *lines])
+    return "\n".join(
+        [f"{conditions['date']}, commit {conditions['commit']}. Errors of the complex object. {pictures}", "", *lines]
+    )
 
 
 if __name__ == "__main__":

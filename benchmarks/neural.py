@@ -1,7 +1,8 @@
 """Networks with and without labels: what physics and overlap are worth, and which likelihood at which dose.
 
-Simulated scans of ``lines`` objects, N = 64, 1,024 patterns to train on and another object to judge by, three seeds. Every training is
-a process of its own; finished ones are kept in the JSON file, so that a run that was cut goes on where it stopped.
+Simulated scans of ``lines`` objects, N = 64, 1,024 patterns to train on and another object to judge by, three seeds.
+Every training is a process of its own; finished ones are kept in the JSON file, so that a run that was cut goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -35,9 +36,15 @@ ARMS: dict[str, tuple[str, float, dict[str, Any]]] = {
 """Title, photons per pattern, and options besides the defaults."""
 
 UNTIL_IT_STOPS_FALLING = {"epochs": 200, "schedule": "plateau", "patience": 12}
-"""The baseline trains until its validation error stops falling; the others see each pattern four times in each of ``--epochs``."""
+"""The baseline trains until its validation error stops falling; the others see each pattern four times in each of
+``--epochs``."""
 
-METRICS = {"complex_error": "err", "amplitude_mae": "amplitude MAE", "phase_mae": "phase MAE, rad", "frc50": "FRC 0.5, of Nyquist"}
+METRICS = {
+    "complex_error": "err",
+    "amplitude_mae": "amplitude MAE",
+    "phase_mae": "phase MAE, rad",
+    "frc50": "FRC 0.5, of Nyquist",
+}
 
 SCAN = {"object": "lines", "size": 64, "step": 8.0}
 TRAIN, TEST = 1024, 400
@@ -51,7 +58,9 @@ def main() -> None:
         print(json.dumps(measure(name, int(seed), arguments.epochs, arguments.threads, arguments.precision)))
         return
     found: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"runs": {}}
-    wanted = [(name, seed) for seed in arguments.seeds for name in arguments.arms if f"{name}/{seed}" not in found["runs"]]
+    wanted = [
+        (name, seed) for seed in arguments.seeds for name in arguments.arms if f"{name}/{seed}" not in found["runs"]
+    ]
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for done in as_completed([pool.submit(in_process, arguments, *job) for job in wanted]):
@@ -59,7 +68,10 @@ def main() -> None:
             found["runs"][key] = outcome
             found["conditions"] = conditions(arguments)
             arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            print(f"{key}: {', '.join(f'{title} {outcome[metric]:.4f}' for metric, title in METRICS.items())}", file=sys.stderr)
+            print(
+                f"{key}: {', '.join(f'{title} {outcome[metric]:.4f}' for metric, title in METRICS.items())}",
+                file=sys.stderr,
+            )
     text = report(found)
     print(text)
     if arguments.write:
@@ -78,7 +90,9 @@ def parse() -> argparse.Namespace:
     add("--jobs", type=int, default=2, help="trainings at the same time")
     add("--threads", type=int, default=1, help="CPU threads of each training")
     add("--precision", default="bf16-mixed", help="arithmetic of the convolutions")
-    add("--json", type=Path, default=HERE / "results" / "neural.json", help="measured so far; delete it to measure anew")
+    add(
+        "--json", type=Path, default=HERE / "results" / "neural.json", help="measured so far; delete it to measure anew"
+    )
     add("--write", action="store_true", help=f"renew the tables in {PAGE.relative_to(HERE.parent)}")
     add("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -86,14 +100,28 @@ def parse() -> argparse.Namespace:
 
 def in_process(arguments: argparse.Namespace, name: str, seed: int) -> tuple[str, dict[str, Any]]:
     """One training in a process of its own."""
-    settings = ["--epochs", arguments.epochs, "--threads", arguments.threads, "--precision", arguments.precision, "--one", name, seed]
+    settings = [
+        "--epochs",
+        arguments.epochs,
+        "--threads",
+        arguments.threads,
+        "--precision",
+        arguments.precision,
+        "--one",
+        name,
+        seed,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-    done = subprocess.run([sys.executable, __file__, *map(str, settings)], stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, __file__, *map(str, settings)], stdout=subprocess.PIPE, text=True, check=True, env=environment
+    )
     return f"{name}/{seed}", json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(name: str, seed: int, epochs: int, threads: int, precision: str) -> dict[str, Any]:
-    """Train on one object, reconstruct another, and judge: global scale, phase, ramp and shift removed for every arm alike."""
+    """Train on one object, reconstruct another, and judge: global scale, phase, ramp and shift removed for every arm
+    alike.
+    """
     import diptych
     from diptych.ptycho.neural.options import TrainerOptions
     from diptych.runtime.device import ExecutionOptions
@@ -131,7 +159,8 @@ def report(found: dict[str, Any]) -> str:
     """Conditions, one row per arm and seed, and the two questions answered."""
     told = found["conditions"]
     lines = [
-        f"{told['date']}, commit {told['commit'] or 'unknown'}; {told['jobs']} trainings at a time with {told['threads']} CPU thread each, "
+        f"{told['date']}, commit {told['commit'] or 'unknown'}; {told['jobs']} trainings at a time with "
+        f"{told['threads']} CPU thread each, "
         f"{told['precision']}; torch {told['versions']['torch']}.",
         "",
         "| arm | photons | seed | " + " | ".join(METRICS.values()) + " | epochs | minutes |",
@@ -142,7 +171,9 @@ def report(found: dict[str, Any]) -> str:
             arm, _, seed = key.partition("/")
             if arm == name:
                 cells = " | ".join(f"{run[metric]:.4f}" for metric in METRICS)
-                lines.append(f"| {title} | {dose:.0e} | {seed} | {cells} | {run['epochs']} | {run['seconds'] / 60:.1f} |")
+                lines.append(
+                    f"| {title} | {dose:.0e} | {seed} | {cells} | {run['epochs']} | {run['seconds'] / 60:.1f} |"
+                )
     return "\n".join([*lines, "", *answers(found["runs"])]) + "\n"
 
 
@@ -158,7 +189,9 @@ def answers(runs: dict[str, Any]) -> list[str]:
         theirs = {metric: column(other, metric) for metric in METRICS}
         if len(ours["frc50"]) == len(theirs["frc50"]) > 0:
             better = {
-                title: sum((a > b) if metric == "frc50" else (a < b) for a, b in zip(ours[metric], theirs[metric], strict=True))
+                title: sum(
+                    (a > b) if metric == "frc50" else (a < b) for a, b in zip(ours[metric], theirs[metric], strict=True)
+                )
                 for metric, title in METRICS.items()
             }
             wins = ", ".join(f"{title} {count} of {len(ours['frc50'])}" for title, count in better.items())

@@ -1,6 +1,7 @@
 """Worker: one run of a diptych engine, through ``diptych.reconstruct``, in a process of its own.
 
-The clock covers the whole call: the trial of the probe start, preparation, epochs, final fit. It stands while images are written.
+The clock covers the whole call: the trial of the probe start, preparation, epochs, final fit. It stands while images
+are written.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import torch
 from recording import Recorder, forget_peak, marked, memory_mb
 
 import diptych
-from diptych.ptycho.iterative import run as runner
-from diptych.ptycho.iterative.run import Engine
+from diptych.ptycho.engines import run as runner
+from diptych.ptycho.engines.run import Engine
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import Progress
 
@@ -42,7 +43,9 @@ def bare_seconds(patterns: int, size: int, repeats: int = 5) -> float:
 
 
 class Watch:
-    """Sees every epoch of a run: its duration, its stage, and at marked epochs the image, which the progress callback is not given."""
+    """Sees every epoch of a run: its duration, its stage, and at marked epochs the image, which the progress callback
+    is not given.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -76,7 +79,11 @@ def run(job: dict[str, Any]) -> None:
     torch.set_num_threads(job["threads"])
     with np.load(job["problem"], allow_pickle=False) as arrays:
         scan = diptych.Scan(arrays["counts"], arrays["positions"], arrays["probe"])
-    options = {"engine": job["engine"], "epochs": job["epochs"], "execution": ExecutionOptions(device="cpu", threads=job["threads"])}
+    options = {
+        "engine": job["engine"],
+        "epochs": job["epochs"],
+        "execution": ExecutionOptions(device="cpu", threads=job["threads"]),
+    }
     few = diptych.Scan(scan.counts[:40], scan.positions[:40], scan.probe)
     diptych.reconstruct(few, **{**options, "epochs": 14})  # imports, thread pool
     bare = bare_seconds(len(scan), scan.size)
@@ -89,7 +96,9 @@ def run(job: dict[str, Any]) -> None:
     recorder.stop()
     peak = memory_mb("VmHWM")
     if not recorder.images:
-        raise RuntimeError("own.py: reconstruct() no longer looks up run_engine in diptych.ptycho.iterative.run when called")
+        raise RuntimeError(
+            "own.py: reconstruct() no longer looks up run_engine in diptych.ptycho.engines.run when called"
+        )
     bare = min(bare, bare_seconds(len(scan), scan.size))
     origin = result.object.origin
     for image in recorder.images:

@@ -1,7 +1,8 @@
 """Worker: one run of another package's engine, in that package's own environment (nothing of diptych is imported).
 
-Every engine gets the same counts, positions and probe start, a transparent object, and refines both. The clock covers its epochs alone;
-imports, set-up and one warm-up epoch are left out. Settings are the packages' defaults, or those of their own tests, where not stated.
+Every engine gets the same counts, positions and probe start, a transparent object, and refines both. The clock covers
+its epochs alone; imports, set-up and one warm-up epoch are left out. Settings are the packages' defaults, or those of
+their own tests, where not stated.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Peer(Protocol):
 
 
 class PtyChi:
-    """Pty-Chi: LSQML with random batches, or compact ones with momentum 0.5 (batch 96), and rPIE (batch 16, alpha 0.1)."""
+    """Pty-Chi: LSQML with random batches, or compact ones with momentum 0.5 (batch 96), and rPIE (batch 16, alpha
+    0.1).
+    """
 
     def __init__(self, arrays: Arrays, kind: str) -> None:
         import torch
@@ -99,7 +102,9 @@ class PtyChi:
 
 
 class PtyLab:
-    """PtyLab: mPIE or ePIE one pattern at a time in random order; its optional constraints are off. It rounds positions to pixels."""
+    """PtyLab: mPIE or ePIE one pattern at a time in random order; its optional constraints are off. It rounds positions
+    to pixels.
+    """
 
     def __init__(self, arrays: Arrays, kind: str) -> None:
         import h5py
@@ -132,8 +137,18 @@ class PtyLab:
         state.No = side + side % 2
         state.initializeObjectProbe()
         state.probe = arrays["probe"][None, None, None, None].copy()
-        settings.positionOrder, settings.propagatorType, settings.intensityConstraint = "random", "Fraunhofer", "standard"
-        for switch in ("gpuSwitch", "probePowerCorrectionSwitch", "comStabilizationSwitch", "orthogonalizationSwitch", "fftshiftSwitch"):
+        settings.positionOrder, settings.propagatorType, settings.intensityConstraint = (
+            "random",
+            "Fraunhofer",
+            "standard",
+        )
+        for switch in (
+            "gpuSwitch",
+            "probePowerCorrectionSwitch",
+            "comStabilizationSwitch",
+            "orthogonalizationSwitch",
+            "fftshiftSwitch",
+        ):
             setattr(settings, switch, False)
         self._state = state
         self._engine = getattr(Engines, kind)(state, data, settings, DummyMonitor())
@@ -164,31 +179,45 @@ class CdTools:
         np.random.seed(0)  # noqa: NPY002 - the package draws from the global generator
         positions, size = arrays["positions"], arrays["counts"].shape[-1]
         pixel = WAVELENGTH_M * DISTANCE_M / (size * PIXEL_M)
-        # Detector rows run along -y and columns along -x of the laboratory: translations in pixels are then (-y, -x) of the stage.
+        # Detector rows run along -y and columns along -x of the laboratory: translations in pixels are then (-y, -x) of
+        # the stage.
         basis = torch.tensor([[0, -PIXEL_M], [-PIXEL_M, 0], [0, 0]], dtype=torch.float32)
         stage = np.concatenate([positions[:, ::-1] * pixel, np.zeros((len(positions), 1))], axis=1).astype(np.float32)
-        found = [self._model(cdtools, torch, arrays["counts"], stage * sign, basis) for sign in ((1, 1, 1), (-1, -1, 1))]
-        agreeing = [item for item in found if all(np.corrcoef(item[2][:, i], positions[:, i])[0, 1] > 0.99 for i in (0, 1))]
+        found = [
+            self._model(cdtools, torch, arrays["counts"], stage * sign, basis) for sign in ((1, 1, 1), (-1, -1, 1))
+        ]
+        agreeing = [
+            item for item in found if all(np.corrcoef(item[2][:, i], positions[:, i])[0, 1] > 0.99 for i in (0, 1))
+        ]
         if not agreeing:
             raise RuntimeError("cdtools: no sign of the stage gives translations along the positions")
         data, self._model_, pixels = agreeing[0]
         start = torch.tensor(arrays["probe"])
         own = self._model_.probe.data[0]
-        self._model_.probe.data = (start * (own.abs().square().sum() / start.abs().square().sum()).sqrt())[None].to(own.dtype)
+        self._model_.probe.data = (start * (own.abs().square().sum() / start.abs().square().sum()).sqrt())[None].to(
+            own.dtype
+        )
         offset = positions.mean(0) - (pixels.mean(0) - self._model_.min_translation.numpy()) - size // 2
         self._origin = float(offset[0]), float(offset[1])
         solver = cdtools.reconstructors.AdamReconstructor(self._model_, data)
         self._epochs: Iterator[float] = solver.optimize(10**6, lr=0.01, batch_size=50, thread=False)
 
     @staticmethod
-    def _model(cdtools: Any, torch: Any, counts: NDArray[Any], stage: NDArray[Any], basis: Any) -> tuple[Any, Any, NDArray[Any]]:
+    def _model(
+        cdtools: Any, torch: Any, counts: NDArray[Any], stage: NDArray[Any], basis: Any
+    ) -> tuple[Any, Any, NDArray[Any]]:
         geometry = {"distance": DISTANCE_M, "basis": basis}
         data = cdtools.datasets.Ptycho2DDataset(
-            torch.tensor(stage.astype(np.float32)), torch.tensor(counts), wavelength=WAVELENGTH_M, detector_geometry=geometry
+            torch.tensor(stage.astype(np.float32)),
+            torch.tensor(counts),
+            wavelength=WAVELENGTH_M,
+            detector_geometry=geometry,
         )
         model = cdtools.models.FancyPtycho.from_dataset(data, n_modes=1, obj_padding=20)
         normal = np.array([0.0, 0.0, 1.0])
-        pixels = cdtools.tools.interactions.translations_to_pixel(model.obj_basis, data.translations, surface_normal=normal)
+        pixels = cdtools.tools.interactions.translations_to_pixel(
+            model.obj_basis, data.translations, surface_normal=normal
+        )
         return data, model, pixels.numpy()
 
     def advance(self, epochs: int) -> None:
@@ -217,7 +246,9 @@ ENGINES: dict[str, tuple[str, str, type[Any], str]] = {
 
 
 def _stand_in_for_torchvision() -> None:
-    """Pty-Chi imports one blur from torchvision, for an option that is off here; torchvision would replace the CPU torch."""
+    """Pty-Chi imports one blur from torchvision, for an option that is off here; torchvision would replace the CPU
+    torch.
+    """
     if "torchvision" not in sys.modules:
         package, transforms = types.ModuleType("torchvision"), types.ModuleType("torchvision.transforms")
         transforms.__dict__["GaussianBlur"] = type("GaussianBlur", (), {})

@@ -1,4 +1,6 @@
-"""Simulated persons, whose true utility is known: standardised to mean 0 and spread 1 (sigma) over latents drawn at random."""
+"""Simulated persons, whose true utility is known: standardised to mean 0 and spread 1 (sigma) over latents drawn at
+random.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import idctn
 
-from diptych.prefer.latent import usual_shape
+from diptych.prefer.spaces.sphere import usual_shape
 
 Array = NDArray[np.float64]
 
@@ -48,7 +50,11 @@ class Person:
     """
 
     def __init__(
-        self, utility: Callable[[Array], Array], rng: np.random.Generator, flips: float = 0.0, drift: Callable[[], None] | None = None
+        self,
+        utility: Callable[[Array], Array],
+        rng: np.random.Generator,
+        flips: float = 0.0,
+        drift: Callable[[], None] | None = None,
     ) -> None:
         self.utility, self._rng, self._flips, self._drift = utility, rng, flips, drift
         self.shown: list[float] = []

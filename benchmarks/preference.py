@@ -1,6 +1,8 @@
-"""How soon a person's taste is found: simulated persons judge images one by one or four to a screen, and several methods learn.
+"""How soon a person's taste is found: simulated persons judge images one by one or four to a screen, and several
+methods learn.
 
-Each run is kept in the JSON file, so that a measurement that was cut goes on where it stopped. Rivals that are not installed are skipped.
+Each run is kept in the JSON file, so that a measurement that was cut goes on where it stopped. Rivals that are not
+installed are skipped.
 """
 
 from __future__ import annotations
@@ -70,7 +72,12 @@ def parse() -> argparse.Namespace:
     add("--own-labels", type=int, default=200, help="answers that diptych gets")
     add("--quick", action="store_true", help="under ten minutes: d = 16,384, three persons, four seeds")
     add("--minutes", type=float, default=0.0, help="stop after this long; what was measured is kept")
-    add("--json", type=Path, default=HERE / "results" / "preference.json", help="measured so far; delete it to measure anew")
+    add(
+        "--json",
+        type=Path,
+        default=HERE / "results" / "preference.json",
+        help="measured so far; delete it to measure anew",
+    )
     add("--write", action="store_true", help=f"renew the tables in {PAGE.relative_to(HERE.parent)}")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -109,8 +116,8 @@ def run(person: str, method: str, d: int, per: int, labels: int, seed: int) -> d
     Returns
     -------
     dict
-        ``recommended`` and ``shown`` (sigma) by number of labels; for diptych also ``predictions``, pairs of P(good) and the answer,
-        and ``gain``, what 20 more labels were expected to bring.
+        ``recommended`` and ``shown`` (sigma) by number of labels; for diptych also ``predictions``, pairs of P(good)
+        and the answer, and ``gain``, what 20 more labels were expected to bring.
     """
     judge = persons.make(person, d, seed)
     learner = rivals.METHODS[method](d, np.random.default_rng([seed, d, 3]))
@@ -135,7 +142,12 @@ def run(person: str, method: str, d: int, per: int, labels: int, seed: int) -> d
                 if method == OWN:
                     outcome["gain"][given] = round(learner.gain(), 4)
     outcome["seconds"] = time.perf_counter() - began
-    return {**outcome, **{name: {str(key): value for key, value in outcome[name].items()} for name in ("recommended", "shown", "gain")}}
+    return {
+        **outcome,
+        **{
+            name: {str(key): value for key, value in outcome[name].items()} for name in ("recommended", "shown", "gain")
+        },
+    }
 
 
 def save(path: Path, found: dict[str, Any]) -> None:
@@ -161,7 +173,9 @@ def report(found: dict[str, Any]) -> str:
         lines += [row(name, seeds, methods.get(OWN, {})) for name, seeds in methods.items()]
     lines += ["", "### What diptych foretells", "", *foretold(groups)]
     conditions = found.get("conditions", {})
-    return "\n".join([f"{conditions.get('date')}, commit {conditions.get('commit')}. Utilities in sigma, 95 % intervals.", *lines])
+    return "\n".join(
+        [f"{conditions.get('date')}, commit {conditions.get('commit')}. Utilities in sigma, 95 % intervals.", *lines]
+    )
 
 
 def row(name: str, seeds: dict[int, dict[str, Any]], own: dict[int, dict[str, Any]]) -> str:
@@ -173,7 +187,11 @@ def row(name: str, seeds: dict[int, dict[str, Any]], own: dict[int, dict[str, An
     done = {seed: run for seed, run in seeds.items() if "100" in run["shown"]}
     cells.append(interval([run["shown"]["100"] for run in done.values()]))
     cells.append(interval([both(run) for run in done.values()]))
-    paired = [both(own[seed]) - both(run) for seed, run in done.items() if seed in own and name != OWN and "100" in own[seed]["shown"]]
+    paired = [
+        both(own[seed]) - both(run)
+        for seed, run in done.items()
+        if seed in own and name != OWN and "100" in own[seed]["shown"]
+    ]
     return f"| {name} | {len(seeds)} | {' | '.join(cells)} | {interval(paired)} |"
 
 
@@ -207,13 +225,17 @@ def foretold(groups: dict[tuple[str, int, int], dict[str, dict[int, dict[str, An
             if done:
                 realised = mean(run["recommended"][later] - run["recommended"][label] for run in done)
                 gains.append(f"{mean(run['gain'][label] for run in done):.2f} / {realised:.2f}")
-        facts = f"{calibration_error(said):.3f} | {log_loss(said[:, 0], said[:, 1]):.3f} | {log_loss(base, said[:, 1]):.3f}"
+        facts = (
+            f"{calibration_error(said):.3f} | {log_loss(said[:, 0], said[:, 1]):.3f} | {log_loss(base, said[:, 1]):.3f}"
+        )
         lines.append(f"| {person} | {d:,} | {per} | {len(said):,} | {facts} | {', '.join(gains)} |")
     return lines
 
 
 def calibration_error(said: np.ndarray) -> float:
-    """Mean distance of the foretold from the found share of goods over ten bins of P(good), weighted by how many fall there."""
+    """Mean distance of the foretold from the found share of goods over ten bins of P(good), weighted by how many fall
+    there.
+    """
     bins = np.clip((said[:, 0] * 10).astype(int), 0, 9)
     return float(sum(abs((said[bins == one, 0] - said[bins == one, 1]).sum()) for one in range(10)) / len(said))
 

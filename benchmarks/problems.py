@@ -101,7 +101,9 @@ def make(problem: Problem, noise: str = "poisson") -> diptych.Scan:
 
 
 def write(scan: diptych.Scan, path: Path) -> Path:
-    """What a solver may know, as NPZ: ``counts`` (M, N, N) float32, ``positions`` (M, 2), ``probe`` (N, N), the blind start."""
+    """What a solver may know, as NPZ: ``counts`` (M, N, N) float32, ``positions`` (M, 2), ``probe`` (N, N), the blind
+    start.
+    """
     assert scan.probe is not None
     probe = (scan.probe[0] / MEAN_MODULUS).astype(np.complex64)
     np.savez(path, counts=scan.counts.astype(np.float32), positions=scan.positions, probe=probe)

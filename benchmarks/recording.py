@@ -14,7 +14,9 @@ _STATUS = Path("/proc/self/status")
 
 
 def marked(epoch: int) -> bool:
-    """Whether the image of this epoch is kept: each of the first twelve, then about every eighth part of the epochs done."""
+    """Whether the image of this epoch is kept: each of the first twelve, then about every eighth part of the epochs
+    done.
+    """
     if epoch <= 12:
         return True
     mark = 12
@@ -64,7 +66,9 @@ class Recorder:
         """Write an image (H, W) whose pixel [0, 0] has the coordinate ``origin`` (y, x)."""
         name = f"{len(self.images):05d}.npy"
         np.save(self._folder / name, image.astype(np.complex64, copy=False), allow_pickle=False)
-        self.images.append({"epoch": epoch, "seconds": self.seconds, "origin": [float(value) for value in origin], "file": name})
+        self.images.append(
+            {"epoch": epoch, "seconds": self.seconds, "origin": [float(value) for value in origin], "file": name}
+        )
 
     def write(self, **facts: Any) -> None:
         """Write ``record.json``: the images, and ``facts`` (JSON values)."""

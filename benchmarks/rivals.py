@@ -1,4 +1,6 @@
-"""Ways to learn a person's taste, all behind ask, tell and best: the package's own, and those that it is measured against."""
+"""Ways to learn a person's taste, all behind ask, tell and best: the package's own, and those that it is measured
+against.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from scipy.special import expit
 from subspace import SubspaceGp, SubspaceOptuna
 
 from diptych.prefer import propose, utility
-from diptych.prefer.latent import on_sphere
 from diptych.prefer.propose import Situation, finished, tempered
+from diptych.prefer.spaces.sphere import on_sphere
 
 Array = NDArray[np.float64]
 
@@ -47,7 +49,9 @@ class Learned:
         Show noise, whatever is learned.
     """
 
-    def __init__(self, d: int, rng: np.random.Generator, model: str, proposal: str = "tempered", random: bool = False) -> None:
+    def __init__(
+        self, d: int, rng: np.random.Generator, model: str, proposal: str = "tempered", random: bool = False
+    ) -> None:
         self._d, self._rng, self._random = d, rng, random
         self.model, self._proposal = utility.make(model), propose.make(proposal)
         self._latents = np.zeros((0, d), np.float32)
@@ -74,9 +78,13 @@ class Learned:
     def tell(self, good: bool) -> None:
         """One answer."""
         row = len(self._terms)
-        self._terms.append(SimpleNamespace(kind="rate", rows=(row,), value=int(good), weight=1.0, screen=self._screens[row]))
+        self._terms.append(
+            SimpleNamespace(kind="rate", rows=(row,), value=int(good), weight=1.0, screen=self._screens[row])
+        )
         known = row + 1
-        self.model.add(SimpleNamespace(latents=self._latents[:known], screen=np.array(self._screens[:known]), terms=self._terms))
+        self.model.add(
+            SimpleNamespace(latents=self._latents[:known], screen=np.array(self._screens[:known]), terms=self._terms)
+        )
 
     def best(self, found: Array) -> Array:
         """The extrapolated mean."""
@@ -184,7 +192,9 @@ class AbsoluteRidge(MeanOfGoods):
 
 
 class AbsoluteLogistic(AbsoluteRidge):
-    """Logistic regression without a threshold, the prior spread of the logit 3 as in the package's own; at the greedy angle."""
+    """Logistic regression without a threshold, the prior spread of the logit 3 as in the package's own; at the greedy
+    angle.
+    """
 
     def _dual(self, kernel: Array, answers: Array) -> Array:
         kernel, dual = 9 * kernel, np.zeros(len(answers))

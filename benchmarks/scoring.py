@@ -53,7 +53,9 @@ def scorer_from(path: Path, scan: diptych.Scan) -> Scorer:
 
 
 def scored(folder: Path, scorer: Scorer, last_only: bool = False) -> dict[str, Any]:
-    """The record of a run with a ``curve``: epoch, seconds, error and phase SSIM of each image (or the last); NaN where it has diverged."""
+    """The record of a run with a ``curve``: epoch, seconds, error and phase SSIM of each image (or the last); NaN where
+    it has diverged.
+    """
     record: dict[str, Any] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     curve = []
     images = record.pop("images")

@@ -1,10 +1,12 @@
-"""A network trained on simulated objects alone, on a measured scan: the Siemens star that ``diptych fetch siemens-star`` obtains.
+"""A network trained on simulated objects alone, on a measured scan: the Siemens star that ``diptych fetch
+siemens-star`` obtains.
 
-A first reconstruction recovers the probe, as a beamline has it from the scan before. The simulated scans have that probe, the star's
-positions and photons, and objects of other kinds. Prints how the network's image, under that probe, correlates with the iterative result;
-and the epochs of the engine on the scan as it was fetched, from a flat object and with the network, which brings its probe along. What a
-flat object under the network's probe comes to stands beside them: it tells the object's part from the probe's. Draws the documentation's
-picture. With ``--size 64`` the middle of the detector alone is used (96 % of the photons, pixels of the object twice as large).
+A first reconstruction recovers the probe, as a beamline has it from the scan before. The simulated scans have that
+probe, the star's positions and photons, and objects of other kinds. Prints how the network's image, under that probe,
+correlates with the iterative result; and the epochs of the engine on the scan as it was fetched, from a flat object and
+with the network, which brings its probe along. What a flat object under the network's probe comes to stands beside
+them: it tells the object's part from the probe's. Draws the documentation's picture. With ``--size 64`` the middle of
+the detector alone is used (96 % of the photons, pixels of the object twice as large).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import diptych
-from diptych.ptycho.evaluate.panels import save_figure
+from diptych.ptycho.figures.panels import save_figure
 from diptych.ptycho.neural.options import TrainerOptions
 
 HERE = Path(__file__).resolve().parent
@@ -47,7 +49,11 @@ def main() -> None:
         arguments.model.parent.mkdir(parents=True, exist_ok=True)
         model.save(arguments.model)
     image = model.reconstruct(known)
-    runs = {"flat": flat, "warm": diptych.reconstruct(scan, model=model), "flat, the network's probe": diptych.reconstruct(known)}
+    runs = {
+        "flat": flat,
+        "warm": diptych.reconstruct(scan, model=model),
+        "flat, the network's probe": diptych.reconstruct(known),
+    }
     found = report(image, runs)
     print(json.dumps(found, indent=1))
     path = PICTURES / ("network-star-64.png" if arguments.size else "network-star.png")
@@ -59,21 +65,31 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scan", type=Path, help="the scan as a file; without it, it is fetched")
-    parser.add_argument("--model", type=Path, default=HERE / "results" / "star.safetensors", help="trained once per size, then loaded")
-    parser.add_argument("--size", type=int, choices=(64,), help="pixels of the detector's middle to use; without it, all")
+    parser.add_argument(
+        "--model", type=Path, default=HERE / "results" / "star.safetensors", help="trained once per size, then loaded"
+    )
+    parser.add_argument(
+        "--size", type=int, choices=(64,), help="pixels of the detector's middle to use; without it, all"
+    )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--precision", default="bf16-mixed", help="arithmetic of the convolutions in training")
     return parser.parse_args()
 
 
 def cropped(scan: Any, size: int) -> Any:
-    """The scan on the middle ``size`` x ``size`` pixels of its detector: the object's pixels grow, the probe loses its high frequencies."""
+    """The scan on the middle ``size`` x ``size`` pixels of its detector: the object's pixels grow, the probe loses its
+    high frequencies.
+    """
     edge = (scan.size - size) // 2
     middle = (slice(None), slice(edge, edge + size), slice(edge, edge + size))
     far = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(scan.probe, axes=(1, 2)), norm="ortho"), axes=(1, 2))[middle]
-    probe = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(far, axes=(1, 2)), norm="ortho"), axes=(1, 2)).astype(np.complex64)
+    probe = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(far, axes=(1, 2)), norm="ortho"), axes=(1, 2)).astype(
+        np.complex64
+    )
     positions = scan.positions * (size / scan.size)
-    return diptych.Scan(np.ascontiguousarray(scan.counts[middle]), positions, probe, name=f"{scan.name}, middle {size} pixels")
+    return diptych.Scan(
+        np.ascontiguousarray(scan.counts[middle]), positions, probe, name=f"{scan.name}, middle {size} pixels"
+    )
 
 
 def report(image: Any, runs: dict[str, Any]) -> dict[str, Any]:
@@ -82,12 +98,15 @@ def report(image: Any, runs: dict[str, Any]) -> dict[str, Any]:
     error = diptych.evaluate(image, flat.object, gauge="full")["complex_error"]
 
     def epochs_to(result: Any) -> dict[str, dict[str, int | None]]:
-        """By the fit on the few watched pixels, on those that no engine sees, and by the loss of maximum likelihood, over all others."""
+        """By the fit on the few watched pixels, on those that no engine sees, and by the loss of maximum likelihood,
+        over all others.
+        """
         found: dict[str, dict[str, int | None]] = {}
         for column in ("fit", "held_out_fit", "loss"):
             target, values = flat.history[column][-1], list(enumerate(result.history[column], start=1))
             found[column] = {
-                f"{share:g} x": next((i for i, value in values if value <= share * target), None) for share in (1.05, 1.01, 1.0)
+                f"{share:g} x": next((i for i, value in values if value <= share * target), None)
+                for share in (1.05, 1.01, 1.0)
             }
         return found
 
@@ -113,7 +132,10 @@ def picture(image: Any, flat: Any, found: dict[str, Any]) -> Any:
     aligned = metrics.alignment
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     axes = figure.subplots(1, 2)
-    titles = (f"network, one pass (correlation {found['correlation']:.3f})", f"engine, {found['flat']['epochs']} epochs")
+    titles = (
+        f"network, one pass (correlation {found['correlation']:.3f})",
+        f"engine, {found['flat']['epochs']} epochs",
+    )
     shown = None
     for axis, values, title in zip(axes, (aligned.result.values, aligned.truth.values), titles, strict=True):
         phase = np.angle(values * np.exp(-1j * np.angle(aligned.truth.values.mean())))

@@ -1,4 +1,6 @@
-"""Rivals that cannot work in d dimensions, in a random subspace: what they ask for and what they recommend lies there."""
+"""Rivals that cannot work in d dimensions, in a random subspace: what they ask for and what they recommend lies
+there.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from diptych.prefer.latent import on_sphere
+from diptych.prefer.spaces.sphere import on_sphere
 
 Array = NDArray[np.float64]
 
@@ -117,7 +119,9 @@ class SubspaceOptuna:
 
 def _against(told: list[bool], index: int) -> list[tuple[int, int]]:
     """Pairs (better, worse) of an answer with those of the four before it that were of the other kind."""
-    return [(index, j) if told[index] else (j, index) for j in range(max(0, index - 4), index) if told[index] != told[j]]
+    return [
+        (index, j) if told[index] else (j, index) for j in range(max(0, index - 4), index) if told[index] != told[j]
+    ]
 
 
 def _cube(places: Array) -> Array:

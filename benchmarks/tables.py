@@ -37,7 +37,8 @@ def conditions(facts: dict[str, Any]) -> str:
     """One paragraph on where and how it was measured."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
-        f"{facts['date']}, commit {facts['commit'] or 'unknown'}; {facts['threads']} threads of {facts['cores']} cores, "
+        f"{facts['date']}, commit {facts['commit'] or 'unknown'}; {facts['threads']} threads of {facts['cores']} "
+        f"cores, "
         f"OpenMP waits {facts['waits']}, load before {facts['load_before']}, after {facts['load_after']}; "
         f"scorer: {facts['scorer']}. {versions}."
     )
@@ -47,14 +48,20 @@ def runs_table(runs: list[Record]) -> str:
     """A row per engine: medians over its runs."""
     levels = [f"s to err {level:g}" for level in LEVELS]
     head = ["engine", "s / epoch", "x bare", *levels, "final err", "phase SSIM", "epochs", "s", "memory MB", "stop"]
-    return _markdown(head, [_row([run for run in runs if run["title"] == title]) for title in _in_order(run["title"] for run in runs)])
+    return _markdown(
+        head,
+        [_row([run for run in runs if run["title"] == title]) for title in _in_order(run["title"] for run in runs)],
+    )
 
 
 def ratios_table(runs: list[Record]) -> str:
-    """Seconds of each peer over those of the automatic engine run just before it: medians over the rounds; the quickest peer in bold."""
+    """Seconds of each peer over those of the automatic engine run just before it: medians over the rounds; the quickest
+    peer in bold.
+    """
     peers = _in_order(run["title"] for run in runs if not run["own"])
     columns = {
-        level: [_ratio([run for run in runs if run["own"] or run["title"] == peer], level) for peer in peers] for level in (0.1, 0.05)
+        level: [_ratio([run for run in runs if run["own"] or run["title"] == peer], level) for peer in peers]
+        for level in (0.1, 0.05)
     }
     rows = []
     for index, peer in enumerate(peers):
@@ -74,12 +81,17 @@ def write(path: Path, text: str) -> None:
     before, _, rest = page.partition(START)
     _, marker, after = rest.partition(END)
     if not marker:
-        raise SystemExit(f"{path.name}: the lines {START} and {END} are missing; put them where the tables should stand.")
+        raise SystemExit(
+            f"{path.name}: the lines {START} and {END} are missing; put them where the tables should stand."
+        )
     path.write_text(f"{before}{START}\n\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def _row(runs: list[Record]) -> list[str]:
-    laps = {stage: median(median(run["laps_s"][stage]) for run in runs if stage in run["laps_s"]) for stage in sorted(runs[0]["laps_s"])}
+    laps = {
+        stage: median(median(run["laps_s"][stage]) for run in runs if stage in run["laps_s"])
+        for stage in sorted(runs[0]["laps_s"])
+    }
     names = [f" ({STAGES[stage]})" if len(laps) > 1 else "" for stage in laps]
     bare = median(run["bare_s"] for run in runs) if runs[0]["own"] else _bare(runs)
     last = [run["curve"][-1] for run in runs]

@@ -1,7 +1,8 @@
-"""What a network's start is worth to the engine: epochs and seconds to the flat start's fit, and that the result is never worse.
+"""What a network's start is worth to the engine: epochs and seconds to the flat start's fit, and that the result is
+never worse.
 
-One network is trained on a ``lines`` object and kept; then the engine runs from flat and from the network on scans like that one, and on
-random ones: other objects, doses, steps and wrong probes.
+One network is trained on a ``lines`` object and kept; then the engine runs from flat and from the network on scans like
+that one, and on random ones: other objects, doses, steps and wrong probes.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def parse() -> argparse.Namespace:
 def alike(count: int) -> list[tuple[str, dict[str, Any]]]:
     """Other ``lines`` objects at the dose of the training."""
     return [
-        (f"alike {i}", {"object": "lines", "size": 64, "step": 8.0, "patterns": 400, "dose": 1e7, "seed": 100 + i}) for i in range(count)
+        (f"alike {i}", {"object": "lines", "size": 64, "step": 8.0, "patterns": 400, "dose": 1e7, "seed": 100 + i})
+        for i in range(count)
     ]
 
 
@@ -116,8 +118,10 @@ def summary(rows: list[dict[str, Any]]) -> str:
     faster = [each["flat"]["seconds"] / each["network"]["seconds"] for each in rows if each["scan"].startswith("alike")]
     taken = sum(each["from"] == "network" for each in rows)
     return (
-        f"{len(rows)} scans, network taken on {taken}; error from the network over that from flat: median {np.median(ratios):.3f}, "
-        f"largest {max(ratios):.3f}. On scans alike: {np.round(fewer, 1)} times fewer epochs to {REACHED} x the flat start's fit, "
+        f"{len(rows)} scans, network taken on {taken}; error from the network over that from flat: median "
+        f"{np.median(ratios):.3f}, "
+        f"largest {max(ratios):.3f}. On scans alike: {np.round(fewer, 1)} times fewer epochs to {REACHED} x the flat "
+        f"start's fit, "
         f"{np.round(faster, 2)} times faster in all."
     )
 

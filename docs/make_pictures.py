@@ -2,8 +2,8 @@
 
     python docs/make_pictures.py [--offline] [--only conventions dose ...]
 
-Takes about two minutes. The measured Siemens star comes from the user's cache, or is fetched; with ``--offline``, or where it is not to
-be had, a simulated star takes its place and the titles say so.
+Takes about two minutes. The measured Siemens star comes from the user's cache, or is fetched; with ``--offline``, or
+where it is not to be had, a simulated star takes its place and the titles say so.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 import diptych
 from diptych.ptycho.datasets import dataset_info
 from diptych.ptycho.evaluate import evaluate_without_truth
-from diptych.ptycho.evaluate.colours import complex_to_rgb, level_phase, robust_range
-from diptych.ptycho.evaluate.figures import plot_comparison, plot_frc
 from diptych.ptycho.evaluate.halves import scanned_box
-from diptych.ptycho.evaluate.panels import show_complex, show_history, show_image, show_wheel
+from diptych.ptycho.figures.colours import complex_to_rgb, level_phase, robust_range
+from diptych.ptycho.figures.overview import plot_comparison, plot_frc
+from diptych.ptycho.figures.panels import show_complex, show_history, show_image, show_wheel
 
 FOLDER = Path(__file__).parent / "pictures"
 LIMIT = 300_000
@@ -40,7 +40,9 @@ STAR = "siemens-star"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--offline", action="store_true", help="never go to the network")
-    parser.add_argument("--only", nargs="+", choices=sorted(PICTURES), default=sorted(PICTURES), help="pictures to draw")
+    parser.add_argument(
+        "--only", nargs="+", choices=sorted(PICTURES), default=sorted(PICTURES), help="pictures to draw"
+    )
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
     wanted = parser.parse_args()
     if wanted.offline:
@@ -73,9 +75,13 @@ def write(figure: Figure, path: Path) -> None:
 
 @lru_cache(maxsize=1)
 def palette() -> NDArray[np.uint8]:
-    """Greys, hues of several brightnesses, the map of differences: (256, 3). One fitted to a picture would forget small colour wheels."""
+    """Greys, hues of several brightnesses, the map of differences: (256, 3). One fitted to a picture would forget small
+    colour wheels.
+    """
     greys = np.repeat(np.linspace(0, 1, 48)[:, None], 3, axis=1)
-    hues = complex_to_rgb(np.arange(1, 6)[:, None] / 5 * np.exp(2j * np.pi * np.arange(34) / 34), limit=1.0).reshape(-1, 3)
+    hues = complex_to_rgb(np.arange(1, 6)[:, None] / 5 * np.exp(2j * np.pi * np.arange(34) / 34), limit=1.0).reshape(
+        -1, 3
+    )
     differences = colormaps["RdBu_r"](np.linspace(0, 1, 38))[:, :3]
     colours: NDArray[np.uint8] = np.rint(255 * np.concatenate([greys, hues, differences])).astype(np.uint8)
     return colours
@@ -120,7 +126,9 @@ def draw_canvas(ax: Any) -> None:
     size, (y, x), origin, (height, width) = 8, (4.3, 7.6), (-4, -3), (15, 19)
     whole_y, whole_x = round(y), round(x)
     top, side = whole_y - size // 2, whole_x - size // 2
-    ax.add_patch(Rectangle((origin[1] - 0.5, origin[0] - 0.5), width, height, facecolor="0.94", edgecolor="black", lw=1.5))
+    ax.add_patch(
+        Rectangle((origin[1] - 0.5, origin[0] - 0.5), width, height, facecolor="0.94", edgecolor="black", lw=1.5)
+    )
     for line in range(width + 1):
         ax.plot([origin[1] - 0.5 + line] * 2, [origin[0] - 0.5, origin[0] - 0.5 + height], color="0.8", lw=0.5)
     for line in range(height + 1):
@@ -131,12 +139,26 @@ def draw_canvas(ax: Any) -> None:
     ax.add_patch(Rectangle((whole_x - 0.5, whole_y - 0.5), 1, 1, facecolor="tab:blue", alpha=0.6))
     ax.plot([x], [y], "o", color="tab:red", ms=6)
     ax.add_patch(Rectangle((origin[1] - 0.5, origin[0] - 0.5), 1, 1, facecolor="tab:green", alpha=0.8))
-    note(ax, "canvas pixel [0, 0] lies at its origin, (y, x) = (−4, −3)", (origin[1], origin[0]), (2.2, -5.6), "tab:green")
+    note(
+        ax,
+        "canvas pixel [0, 0] lies at its origin, (y, x) = (−4, −3)",
+        (origin[1], origin[0]),
+        (2.2, -5.6),
+        "tab:green",
+    )
     note(ax, f"position = ({y}, {x}), sub-pixel", (x, y), (15.0, 1.4), "tab:red")
-    note(ax, "window's index [N//2, N//2] = [4, 4],\nat the position's nearest pixel (4, 8)", (whole_x, whole_y), (14.7, 8.8), "tab:blue")
+    note(
+        ax,
+        "window's index [N//2, N//2] = [4, 4],\nat the position's nearest pixel (4, 8)",
+        (whole_x, whole_y),
+        (14.7, 8.8),
+        "tab:blue",
+    )
     note(ax, "probe, moved by\nthe fraction (0.3, −0.4)", (x - 2.55, y + 0.5), (-0.1, 8.4), "tab:orange")
     ax.text(side - 0.3, top - 0.75, "window, N × N (here N = 8)", color="tab:blue", fontsize=9, va="bottom")
-    ax.set(xlim=(-4.2, 19.4), ylim=(11.2, -6.6), xlabel="x, object pixels: to the right", ylabel="y, object pixels: down")
+    ax.set(
+        xlim=(-4.2, 19.4), ylim=(11.2, -6.6), xlabel="x, object pixels: to the right", ylabel="y, object pixels: down"
+    )
     ax.set_xticks(range(-3, 17, 3))
     ax.set_yticks(range(-4, 12, 2))
     ax.set_aspect("equal")
@@ -225,7 +247,10 @@ def misread() -> Figure:
     """What a transposed detector looks like."""
     taken, _ = simulated(1e6)
     turned = replace(
-        taken, counts=np.ascontiguousarray(taken.counts.transpose(0, 2, 1)), truth=None, name="the same scan, patterns transposed"
+        taken,
+        counts=np.ascontiguousarray(taken.counts.transpose(0, 2, 1)),
+        truth=None,
+        name="the same scan, patterns transposed",
     )
     found = diptych.reconstruct(turned)
     return replace(found, flags=tuple(textwrap.fill(flag, 140) for flag in found.flags)).plot()
@@ -243,7 +268,9 @@ def dose() -> Figure:
         image = metrics.alignment.result.values
         title = f"{photons:.0e} photons per pattern\ncomplex error {metrics['complex_error']:.2g}, phase SSIM {metrics['phase_ssim']:.2f}"
         last = ax is axes[-1]
-        show_image(ax, np.angle(image), title.replace("e+0", "e"), limits=(-0.8, 0.8), label="phase (rad)" if last else None)
+        show_image(
+            ax, np.angle(image), title.replace("e+0", "e"), limits=(-0.8, 0.8), label="phase (rad)" if last else None
+        )
         ax.title.set_fontsize(10)
     return figure
 

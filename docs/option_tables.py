@@ -21,7 +21,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def table(model: Any) -> str:
     """Name, choices or type, default and description of every field, as a Markdown table."""
     rows = [
-        f"| `{name}` | {kind(field.annotation)} | {shown(field.get_default(call_default_factory=True))} | {escaped(field.description)} |"
+        f"| `{name}` | {kind(field.annotation)} | {shown(field.get_default(call_default_factory=True))} | "
+        f"{escaped(field.description)} |"
         for name, field in model.model_fields.items()
     ]
     return "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows])

@@ -2,8 +2,9 @@
 
     python examples/dose_and_resolution.py [--out doses] [--size 64] [--patterns 144]
 
-One object is scanned at several doses. Each scan is reconstructed; its error against the truth, which an experiment does not have, is set
-beside the resolution from two halves of the data, which it has. Two engines are compared at the lowest dose.
+One object is scanned at several doses. Each scan is reconstructed; its error against the truth, which an experiment
+does not have, is set beside the resolution from two halves of the data, which it has. Two engines are compared at the
+lowest dose.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import diptych
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.evaluate import RingCorrelation, half_scan_frc
-from diptych.ptycho.evaluate.figures import plot_frc, save_figure
-from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.figures.overview import plot_frc, save_figure
 
 DOSES = (1e3, 1e4, 1e5)
 
@@ -57,7 +58,8 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
 
-    # At low dose it matters which engine one takes: small batches never settle, because each pulls towards its own noise.
+    # At low dose it matters which engine one takes: small batches never settle, because each pulls towards its own
+    # noise.
     scan = diptych.simulate(object="dead-leaves", size=given.size, patterns=given.patterns, dose=DOSES[0], seed=0)
     for name, options in (
         ("automatic", ReconstructionOptions()),

@@ -2,7 +2,8 @@
 
     python examples/first_reconstruction.py [--out first] [--size 64] [--patterns 256]
 
-The arrays are simulated here, so that the script runs anywhere. Put your own in their place: what matters is in ``measured``.
+The arrays are simulated here, so that the script runs anywhere. Put your own in their place: what matters is in
+``measured``.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 import diptych
-from diptych.ptycho.evaluate.figures import plot_comparison, save_figure
+from diptych.ptycho.figures.overview import plot_comparison, save_figure
 
 
 def measured(
     size: int, patterns: int
 ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.complex64], NDArray[np.bool_], diptych.Canvas]:
-    """Counts (M, N, N), stage readings (M, 2) in metres, a rough probe (N, N), the bad pixels (N, N), and the truth to compare with.
+    """Counts (M, N, N), stage readings (M, 2) in metres, a rough probe (N, N), the bad pixels (N, N), and the truth to
+    compare with.
 
     A beamline gives the first four. The probe is a blind start: no central stop, wrong defocus, wrong scale.
     """
-    scan = diptych.simulate(object="siemens-star", size=size, patterns=patterns, dose=1e5, dead=0.002, probe_error=1.0, seed=0)
+    scan = diptych.simulate(
+        object="siemens-star", size=size, patterns=patterns, dose=1e5, dead=0.002, probe_error=1.0, seed=0
+    )
     assert scan.probe is not None
     assert scan.mask is not None
     assert scan.truth is not None
@@ -48,9 +52,14 @@ def main() -> None:
     counts, stage_m, probe, bad_pixels, truth = measured(given.size, given.patterns)
 
     # A scan checks its arrays at once; the geometry turns the readings into object pixels.
-    scan = diptych.Scan.from_metres(counts, stage_m, GEOMETRY, probe, moves="sample", mask=~bad_pixels, name="first scan")
+    scan = diptych.Scan.from_metres(
+        counts, stage_m, GEOMETRY, probe, moves="sample", mask=~bad_pixels, name="first scan"
+    )
     about = scan.summary()
-    print(f"{about['patterns']} patterns, {about['photons_per_pattern']['mean']:.3g} photons each, linear overlap {about['overlap']:.0%}")
+    print(
+        f"{about['patterns']} patterns, {about['photons_per_pattern']['mean']:.3g} photons each, linear overlap "
+        f"{about['overlap']:.0%}"
+    )
     for note in about["notes"]:
         print(f"note: {note}")
     save_figure(scan.plot(), given.out / "scan.png")
@@ -70,7 +79,10 @@ def main() -> None:
 
     # Only with a truth: how far off is it, once what the data leave free is removed?
     metrics = diptych.evaluate(result, truth=truth)
-    print(f"complex error {metrics['complex_error']:.4f}, phase SSIM {metrics['phase_ssim']:.3f}; {metrics.details['complex_error'].gauge}")
+    print(
+        f"complex error {metrics['complex_error']:.4f}, phase SSIM {metrics['phase_ssim']:.3f}; "
+        f"{metrics.details['complex_error'].gauge}"
+    )
     assert metrics.alignment is not None
     save_figure(plot_comparison(metrics.alignment), given.out / "comparison.png")
     print(f"written: {', '.join(sorted(path.name for path in given.out.iterdir()))} in {given.out}")

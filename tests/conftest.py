@@ -20,5 +20,7 @@ _DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 def measured_data() -> Path:
     """Folder of the measured scans; skips where they are absent."""
     if not _DATA.is_dir():
-        pytest.skip(f"the measured scans are not here (looked beside the checkout, in {_DATA.parent.name}/{_DATA.name})")
+        pytest.skip(
+            f"the measured scans are not here (looked beside the checkout, in {_DATA.parent.name}/{_DATA.name})"
+        )
     return _DATA

@@ -75,7 +75,9 @@ def single_array() -> None:
 
 
 def result() -> Reconstruction:
-    return Reconstruction(Canvas(np.ones((40, 41), np.complex64)), np.ones((1, N, N), np.complex64), np.array([[20.0, 20], [25, 28]]))
+    return Reconstruction(
+        Canvas(np.ones((40, 41), np.complex64)), np.ones((1, N, N), np.complex64), np.array([[20.0, 20], [25, 28]])
+    )
 
 
 def product(change: Callable[[Any], None] | None = None, keep: float = 1.0) -> None:
@@ -177,22 +179,38 @@ ROWS: dict[str, Row] = {
     "one pattern alone": bad_scan("three axes", diff3d=np.ones((N, N), np.uint16)),
     "grouped patterns": bad_scan("grouped", diff3d=np.ones((M, N, N, 4), np.uint16)),
     "M equals N": cube(),
-    "empty scan": bad_scan("scan is empty", diff3d=np.ones((0, N, N), np.uint16), xcoords=np.ones(0), ycoords=np.ones(0)),
+    "empty scan": bad_scan(
+        "scan is empty", diff3d=np.ones((0, N, N), np.uint16), xcoords=np.ones(0), ycoords=np.ones(0)
+    ),
     "complex patterns": bad_scan("expected real numbers", diff3d=lambda a: a + 1j),
     "text patterns": bad_scan("expected real numbers", diff3d=np.full((M, N, N), "1")),
     # counts
-    "domain not declared": bad_scan("--domain counts", "--domain amplitude", "whole numbers, as counts are", _metadata=np.asarray("{}")),
-    "normalised amplitudes": bad_scan("--scale", _metadata=np.asarray('{"measurement_domain": "normalized_amplitude"}')),
-    "NaN counts": bad_scan("2 valid counts", "pattern 1, pixel (y 2, x 3)", "--mask-invalid", diff3d=with_(np.nan, (1, 2, slice(3, 5)))),
+    "domain not declared": bad_scan(
+        "--domain counts", "--domain amplitude", "whole numbers, as counts are", _metadata=np.asarray("{}")
+    ),
+    "normalised amplitudes": bad_scan(
+        "--scale", _metadata=np.asarray('{"measurement_domain": "normalized_amplitude"}')
+    ),
+    "NaN counts": bad_scan(
+        "2 valid counts", "pattern 1, pixel (y 2, x 3)", "--mask-invalid", diff3d=with_(np.nan, (1, 2, slice(3, 5)))
+    ),
     "infinite counts": bad_scan("1 valid counts", "value inf", diff3d=with_(np.inf, (0, 0, 0))),
     "negative counts": bad_scan("16 valid counts", "value -2", "--clip-negative", diff3d=with_(-2, (4, 7))),
     "negative integer counts": bad_scan("1 valid counts", "--clip-negative", diff3d=with_(-1, (4, 7, 1), np.int32)),
-    "uint16 sentinel": bad_scan("6 valid counts equal the largest number of uint16", diff3d=with_(65535, (slice(None), 1, 1), np.uint16)),
-    "uint32 sentinel": bad_scan("largest number of uint32", "--mask-invalid", diff3d=with_(2**32 - 1, (0, 1, 1), np.uint32)),
-    "int32 sentinel": bad_scan("largest number of int32", "--mask-invalid", diff3d=with_(2**31 - 1, (0, 1, 1), np.int32)),
+    "uint16 sentinel": bad_scan(
+        "6 valid counts equal the largest number of uint16", diff3d=with_(65535, (slice(None), 1, 1), np.uint16)
+    ),
+    "uint32 sentinel": bad_scan(
+        "largest number of uint32", "--mask-invalid", diff3d=with_(2**32 - 1, (0, 1, 1), np.uint32)
+    ),
+    "int32 sentinel": bad_scan(
+        "largest number of int32", "--mask-invalid", diff3d=with_(2**31 - 1, (0, 1, 1), np.int32)
+    ),
     "negative amplitudes": bad_scan("amplitudes are negative", flags="--domain amplitude", diff3d=with_(-1, (0, 0, 0))),
     "no photons": bad_scan("single photon", diff3d=np.zeros((M, N, N), np.uint16)),
-    "nothing valid left": bad_scan("every detector pixel is masked", flags="--mask-invalid", diff3d=np.full((M, N, N), np.nan)),
+    "nothing valid left": bad_scan(
+        "every detector pixel is masked", flags="--mask-invalid", diff3d=np.full((M, N, N), np.nan)
+    ),
     # mask, background, geometry
     "all masked": bad_scan("every detector pixel is masked", "inverted", mask=np.zeros((N, N), bool)),
     "mask of another shape": bad_scan("mask has shape", mask=np.ones((N, N + 1), bool)),
@@ -208,35 +226,55 @@ ROWS: dict[str, Row] = {
     "all in one place": bad_scan("span of at least 1", xcoords=np.full(M, 20.0), ycoords=np.full(M, 20.0)),
     "huge canvas": bad_scan("limit 4e+08", "object pixels", xcoords=lambda a: a * 1e5, ycoords=lambda a: a * 1e5),
     # probe
-    "zero probe": bad_scan("probe is zero everywhere", "--probe estimate", "--no-use-probe", probeGuess=np.zeros((N, N), complex)),
-    "probe of another size": bad_scan("probe has shape", "to match the patterns", probeGuess=np.ones((N + 2, N + 2), complex)),
+    "zero probe": bad_scan(
+        "probe is zero everywhere", "--probe estimate", "--no-use-probe", probeGuess=np.zeros((N, N), complex)
+    ),
+    "probe of another size": bad_scan(
+        "probe has shape", "to match the patterns", probeGuess=np.ones((N + 2, N + 2), complex)
+    ),
     "probe not square": bad_scan("probe 'probeGuess' has shape", probeGuess=np.ones((N, N + 2), complex)),
     "probe not finite": bad_scan("1 values of the probe", probeGuess=with_(np.nan, (3, 3), complex)),
     "probe file missing": Row(f"{RECONSTRUCT} --probe lens.npz", ("lens.npz", "no such file")),
     "probe file without a probe": Row(
-        f"{RECONSTRUCT} --probe lens.npz", ("lens.npz", "holds no probe"), good_scan_and(lambda: np.savez("lens.npz", a=1))
+        f"{RECONSTRUCT} --probe lens.npz",
+        ("lens.npz", "holds no probe"),
+        good_scan_and(lambda: np.savez("lens.npz", a=1)),
     ),
     "probe file of another size": Row(
-        f"{RECONSTRUCT} --probe lens.npy", ("lens.npy", "expected 16 x 16"), good_scan_and(lambda: np.save("lens.npy", np.ones((8, 8))))
+        f"{RECONSTRUCT} --probe lens.npy",
+        ("lens.npy", "expected 16 x 16"),
+        good_scan_and(lambda: np.save("lens.npy", np.ones((8, 8)))),
     ),
     # truth and start
     "truth too small": bad_scan("leave the true object", "--no-use-truth", objectGuess=np.ones((25, 60), complex)),
     "truth elsewhere": bad_scan("leave the true object", objectGuess=np.ones((60, 60), complex), objectOrigin=[15, 0]),
     "truth not finite": bad_scan("'objectGuess'", "not finite", objectGuess=np.full((60, 60), np.nan)),
     "truth of several layers": bad_scan("3 layers", objectGuess=np.ones((3, 60, 60), complex)),
-    "origin between pixels": bad_scan("origin", "two integers", objectGuess=np.ones((60, 60), complex), objectOrigin=[0.5, 0]),
+    "origin between pixels": bad_scan(
+        "origin", "two integers", objectGuess=np.ones((60, 60), complex), objectOrigin=[0.5, 0]
+    ),
     "start too small": Row(
-        f"{RECONSTRUCT} --start start.npz", ("start.npz", "leave the object to start from"), good_scan_and(lambda: start(20))
+        f"{RECONSTRUCT} --start start.npz",
+        ("start.npz", "leave the object to start from"),
+        good_scan_and(lambda: start(20)),
     ),
     "start missing": Row(f"{RECONSTRUCT} --start start.npz", ("start.npz", "no such file")),
     # results
     "result where a scan is due": Row("reconstruct product.h5 --run run", ("product.h5", "expected a scan"), product),
     "scan where a result is due": Row("evaluate scan.npz --truth scan.npz", ("scan.npz", "expected a result")),
-    "product without a probe": Row(EVALUATE, ("product.h5", "probe missing"), lambda: product(delete("diptych", "probe"))),
-    "product with damage in our group": Row(EVALUATE, ("product.h5", "damaged"), lambda: product(delete("diptych/positions"))),
+    "product without a probe": Row(
+        EVALUATE, ("product.h5", "probe missing"), lambda: product(delete("diptych", "probe"))
+    ),
+    "product with damage in our group": Row(
+        EVALUATE, ("product.h5", "damaged"), lambda: product(delete("diptych/positions"))
+    ),
     "no truth to compare with": Row("evaluate product.h5", ("--truth FILE", "--scan FILE"), product),
-    "a scan without truth as truth": Row("evaluate product.h5 --truth scan.npz", ("scan", "no true object"), good_scan_and(product)),
-    "options of a scan for a result": Row(f"{EVALUATE} --domain counts", ("product.h5", "domain cannot apply"), product),
+    "a scan without truth as truth": Row(
+        "evaluate product.h5 --truth scan.npz", ("scan", "no true object"), good_scan_and(product)
+    ),
+    "options of a scan for a result": Row(
+        f"{EVALUATE} --domain counts", ("product.h5", "domain cannot apply"), product
+    ),
     # options and names
     "unknown option": Row(f"{RECONSTRUCT} --epohcs 3", ("--epohcs",)),
     "unknown verb": Row("recontsruct scan.npz", ("recontsruct",)),
@@ -244,12 +282,18 @@ ROWS: dict[str, Row] = {
     "option not a number": Row(f"{RECONSTRUCT} --epochs many", ("epochs", "many")),
     "unknown device": Row(f"{RECONSTRUCT} --device gpu", ("device 'gpu'", "expected auto, cpu, cuda")),
     "unknown choice": Row(f"{RECONSTRUCT} --engine magic", ("engine", "magic")),
-    "YAML malformed": Row(f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "YAML"), good_scan_and(content(b"a: [1", "bad.yaml"))),
-    "YAML no mapping": Row(f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "mapping"), good_scan_and(content(b"- 1", "bad.yaml"))),
+    "YAML malformed": Row(
+        f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "YAML"), good_scan_and(content(b"a: [1", "bad.yaml"))
+    ),
+    "YAML no mapping": Row(
+        f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "mapping"), good_scan_and(content(b"- 1", "bad.yaml"))
+    ),
     "YAML unknown option": Row(
         f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "epohcs"), good_scan_and(content(b"epohcs: 3", "bad.yaml"))
     ),
-    "YAML out of range": Row(f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "seed"), good_scan_and(content(b"seed: -3", "bad.yaml"))),
+    "YAML out of range": Row(
+        f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "seed"), good_scan_and(content(b"seed: -3", "bad.yaml"))
+    ),
     "YAML missing": Row(f"{RECONSTRUCT} --config bad.yaml", ("bad.yaml", "cannot be read")),
     "output of an unknown suffix": Row(f"{RECONSTRUCT} --out result.csv", ("result.csv", ".h5")),
     "output into no folder": Row(f"{RECONSTRUCT} --out no/result.h5", ("does not exist",)),
@@ -300,7 +344,10 @@ def test_the_good_scan_behind_the_table_is_good(
         ("--mask-means bad", {"mask": np.zeros((N, N), bool)}),
         ("--no-use-probe", {"probeGuess": np.zeros((N, N), complex)}),
         ("--axes HWM", {"diff3d": np.ones((M, M, M), np.uint16), "probeGuess": np.ones((M, M))}),
-        ("--position-unit nm --energy-eV 8000 --distance-m 1 --detector-pixel-m 1e-4", {"xcoords": np.arange(M) * 500.0}),
+        (
+            "--position-unit nm --energy-eV 8000 --distance-m 1 --detector-pixel-m 1e-4",
+            {"xcoords": np.arange(M) * 500.0},
+        ),
     ],
 )
 def test_the_mend_that_a_message_names_works(

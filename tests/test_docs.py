@@ -17,11 +17,14 @@ import yaml
 
 import diptych
 from diptych.cli import VERBS, make_app
-from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.engines.options import ReconstructionOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md")))}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
+}
 LIMIT = 300_000
 """Bytes of a committed picture, at most."""
 
@@ -38,7 +41,9 @@ def links(text: str) -> Iterator[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    lines = [(page, line) for page, text in PAGES.items() for block in blocks(text, "sh") for line in block.splitlines()]
+    lines = [
+        (page, line) for page, text in PAGES.items() for block in blocks(text, "sh") for line in block.splitlines()
+    ]
     return [(page, line) for page, line in lines if line.startswith("diptych ")]
 
 
@@ -59,7 +64,9 @@ def reader() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python")])
-def test_code_on_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_on_the_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     names = dict(reader())
     names["result"].save("result.h5")
@@ -83,10 +90,14 @@ def test_command_on_the_page_parses(page: str, line: str) -> None:
 
 
 def test_every_verb_has_a_section_with_an_example() -> None:
-    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGES["docs/command-line.md"], flags=re.MULTILINE | re.DOTALL))
+    sections = dict(
+        re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGES["docs/command-line.md"], flags=re.MULTILINE | re.DOTALL)
+    )
     assert list(sections) == list(VERBS)
     for verb, text in sections.items():
-        assert any(line.startswith(f"diptych {verb}") for block in blocks(text, "sh") for line in block.splitlines()), verb
+        assert any(line.startswith(f"diptych {verb}") for block in blocks(text, "sh") for line in block.splitlines()), (
+            verb
+        )
 
 
 def test_every_name_of_the_front_door_is_in_the_reference() -> None:

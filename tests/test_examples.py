@@ -32,7 +32,13 @@ def test_every_example_is_run_here() -> None:
 def test_first_reconstruction(tmp_path: Path) -> None:
     said = run("first_reconstruction", tmp_path, "--size", "32", "--patterns", "64", "--out", "here")
     folder = tmp_path / "here"
-    assert {path.name for path in folder.iterdir()} == {"scan.png", "result.h5", "result.npz", "result.png", "comparison.png"}
+    assert {path.name for path in folder.iterdir()} == {
+        "scan.png",
+        "result.h5",
+        "result.npz",
+        "result.png",
+        "comparison.png",
+    }
     error = re.search(r"complex error ([\d.]+)", said)
     assert error is not None
     # Only right if the metres, the sign of the stage, the mask and the coordinates of the truth all are.

@@ -52,7 +52,13 @@ def run(code: str, where: Path) -> Any:
         capture_output=True,
         text=True,
         timeout=120,
-        env={"HOME": str(where), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(where.parent)},
+        env={
+            "HOME": str(where),
+            "PATH": "",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+            "MPLCONFIGDIR": str(where.parent),
+        },
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

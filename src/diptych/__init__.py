@@ -13,43 +13,48 @@ True
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diptych.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diptych.errors import DiptychError, InputError, UnavailableError
     from diptych.ptycho.check import check
     from diptych.ptycho.datasets import fetch
+    from diptych.ptycho.describe import describe
     from diptych.ptycho.evaluate import evaluate
     from diptych.ptycho.evaluate.compare import compare
+    from diptych.ptycho.figures.overview import plot
     from diptych.ptycho.io import load, save
-    from diptych.ptycho.neural.bundle import Model, load_model
-    from diptych.ptycho.neural.training import train
+    from diptych.ptycho.neural.model import Model, load_model
+    from diptych.ptycho.neural.training.loop import train
     from diptych.ptycho.reconstruct import reconstruct
     from diptych.ptycho.scan import Canvas, Geometry, Reconstruction, Scan
     from diptych.ptycho.simulate import simulate
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "DiptychError": "diptych.errors",
     "InputError": "diptych.errors",
     "UnavailableError": "diptych.errors",
     "Canvas": "diptych.ptycho.scan",
     "Geometry": "diptych.ptycho.scan",
-    "Model": "diptych.ptycho.neural.bundle",
+    "Model": "diptych.ptycho.neural.model",
     "Reconstruction": "diptych.ptycho.scan",
     "Scan": "diptych.ptycho.scan",
     "check": "diptych.ptycho.check",
     "compare": "diptych.ptycho.evaluate.compare",
+    "describe": "diptych.ptycho.describe",
     "evaluate": "diptych.ptycho.evaluate",
     "fetch": "diptych.ptycho.datasets",
     "load": "diptych.ptycho.io",
-    "load_model": "diptych.ptycho.neural.bundle",
+    "load_model": "diptych.ptycho.neural.model",
+    "plot": "diptych.ptycho.figures.overview",
     "reconstruct": "diptych.ptycho.reconstruct",
     "save": "diptych.ptycho.io",
     "simulate": "diptych.ptycho.simulate",
-    "train": "diptych.ptycho.neural.training",
+    "train": "diptych.ptycho.neural.training.loop",
 }
 
 __all__ = [
@@ -63,10 +68,12 @@ __all__ = [
     "UnavailableError",
     "check",
     "compare",
+    "describe",
     "evaluate",
     "fetch",
     "load",
     "load_model",
+    "plot",
     "reconstruct",
     "save",
     "simulate",
@@ -74,14 +81,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'diptych' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES, globals())

@@ -1,10 +1,12 @@
-"""The errors a user meets.
+"""The errors that a user meets.
 
-Every message names the file or argument, what was found, what was expected and how to mend it. The command line prints
-the message alone and exits with code 2.
+Every message names the file or argument, what was found, what was expected and the remedy. The command line prints the
+message alone and exits with code 2.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class DiptychError(Exception):
@@ -12,8 +14,49 @@ class DiptychError(Exception):
 
 
 class InputError(DiptychError, ValueError):
-    """The user's input is wrong: a file, an array or an option. Exit code 2 on the command line."""
+    """The user's input is wrong: a file, an array or an option. Exit code 2 on the command line.
+
+    The parts stay separate, so that callers can act on them or reword one; the message is rendered from them once.
+
+    Parameters
+    ----------
+    where : object
+        What is wrong: a file, an argument, a dataset in a file.
+    found : str
+        What was found there.
+    expected : str
+        What was expected instead.
+    remedy : str
+        What the user can do, as a sentence.
+
+    Examples
+    --------
+    >>> print(InputError("scan.npz", "counts has shape (3, 4)", "(patterns, N, N)", "Transpose the array."))
+    scan.npz: counts has shape (3, 4); expected (patterns, N, N). Transpose the array.
+    """
+
+    def __init__(self, where: object, found: str = "", expected: str = "", remedy: str = "") -> None:
+        self.where, self.found, self.expected, self.remedy = str(where), found, expected, remedy
+        super().__init__(self._render())
+
+    def changed(self, **parts: Any) -> InputError:
+        """The same error with some parts replaced, for instance ``where`` by the file that the value came from."""
+        kept = {"where": self.where, "found": self.found, "expected": self.expected, "remedy": self.remedy}
+        return type(self)(**{**kept, **parts})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.where, self.found, self.expected, self.remedy)
+
+    def _render(self) -> str:
+        if not (self.found or self.expected or self.remedy):
+            return self.where
+        text = f"{self.where}: {self.found}" if self.found else self.where
+        if self.expected:
+            text = f"{text.rstrip('.')}; expected {self.expected}"
+        if self.remedy:
+            text = f"{text.rstrip('.')}. {self.remedy}"
+        return text if text.endswith((".", "?", "!", ")")) else f"{text}."
 
 
 class UnavailableError(DiptychError, RuntimeError):
-    """Something the task needs is not here: a network, a device, an optional package. Exit code 1."""
+    """Something the task needs is missing: a network, a device, an optional package. Exit code 1."""

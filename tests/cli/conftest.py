@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 import diptych.ptycho.reconstruct as door
 from diptych.cli import run
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.evaluate.compare import CompareOptions
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.io import LoadOptions, save
-from diptych.ptycho.iterative.options import ReconstructionOptions
 from diptych.ptycho.neural.options import InferenceOptions, TrainerOptions, TrainingOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.ptycho.simulate import SimulationOptions, simulate
@@ -38,10 +38,15 @@ MODELS: dict[str, tuple[type[Any], ...]] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for ``verb``, ``model`` and ``name`` runs for every option of every verb; ``verb`` alone, for every verb."""
+    """A test that asks for ``verb``, ``model`` and ``name`` runs for every option of every verb; ``verb`` alone, for
+    every verb."""
     if {"verb", "model", "name"} <= set(metafunc.fixturenames):
-        fields = [(verb, model, name) for verb, models in MODELS.items() for model in models for name in model.model_fields]
-        metafunc.parametrize(("verb", "model", "name"), fields, ids=[f"{verb}-{model.__name__}-{name}" for verb, model, name in fields])
+        fields = [
+            (verb, model, name) for verb, models in MODELS.items() for model in models for name in model.model_fields
+        ]
+        metafunc.parametrize(
+            ("verb", "model", "name"), fields, ids=[f"{verb}-{model.__name__}-{name}" for verb, model, name in fields]
+        )
     elif "verb" in metafunc.fixturenames:
         metafunc.parametrize("verb", MODELS)
 
@@ -93,7 +98,9 @@ class Solver:
     fails: BaseException | None = None
     interrupts: bool = False
 
-    def __call__(self, scan: Scan, model: None = None, options: Any = None, progress: Any = None, **rest: Any) -> Reconstruction:
+    def __call__(
+        self, scan: Scan, model: None = None, options: Any = None, progress: Any = None, **rest: Any
+    ) -> Reconstruction:
         self.calls.append({"scan": scan, "options": options, **rest})
         if progress is not None:
             progress(Progress("ml", 1, 2, {"fit": 2.0}))
@@ -124,7 +131,8 @@ class Solver:
 
 @pytest.fixture
 def solver(monkeypatch: pytest.MonkeyPatch) -> Solver:
-    """The stand-in, in the place of ``diptych.ptycho.reconstruct.reconstruct``; figures are blank, which saves most of the time."""
+    """The stand-in, in the place of ``diptych.ptycho.reconstruct.reconstruct``; figures are blank, which saves most of
+    the time."""
     for kind in (Scan, Reconstruction):
         monkeypatch.setattr(kind, "plot", lambda self: Figure((1, 1)))
     stand_in = Solver([])

@@ -93,7 +93,9 @@ def test_an_earlier_run_is_safe_and_survives_a_wrong_arm(cli: Cli, scan_file: Pa
         (["--arm", "a=auto", "--chunk", "0"], "chunk = 0"),
     ],
 )
-def test_wrong_arms_are_exit_code_2_before_any_work(cli: Cli, scan_file: Path, solver: Any, argv: list[str], phrase: str) -> None:
+def test_wrong_arms_are_exit_code_2_before_any_work(
+    cli: Cli, scan_file: Path, solver: Any, argv: list[str], phrase: str
+) -> None:
     done = cli("compare", scan_file, *argv)
     assert done.code == 2
     assert phrase in done.err
@@ -102,7 +104,9 @@ def test_wrong_arms_are_exit_code_2_before_any_work(cli: Cli, scan_file: Path, s
     assert list(Path().iterdir()) == [Path(scan_file.name)]
 
 
-def test_a_failed_arm_is_a_note_and_all_failed_is_exit_code_2(cli: Cli, scan_file: Path, other: Any, solver: Any) -> None:
+def test_a_failed_arm_is_a_note_and_all_failed_is_exit_code_2(
+    cli: Cli, scan_file: Path, other: Any, solver: Any
+) -> None:
     solver.fails = InputError("too few patterns")
     done = cli("compare", scan_file, *ARMS, "--run", "run")
     assert (done.code, done.err) == (0, "1 of 2 arms failed (engine); the others are compared.\n")
@@ -115,7 +119,19 @@ def test_a_failed_arm_is_a_note_and_all_failed_is_exit_code_2(cli: Cli, scan_fil
 
 def test_ctrl_c_keeps_what_was_finished(cli: Cli, scan_file: Path, other: Any, solver: Any) -> None:
     solver.interrupts = True
-    done = cli("compare", scan_file, "--arm", "other=other.npz", "--arm", "engine=auto", "--crop", "all", "--run", "run", "--json")
+    done = cli(
+        "compare",
+        scan_file,
+        "--arm",
+        "other=other.npz",
+        "--arm",
+        "engine=auto",
+        "--crop",
+        "all",
+        "--run",
+        "run",
+        "--json",
+    )
     assert (done.code, done.json["status"]) == (130, "interrupted")
     assert done.err == "interrupted; the arms that were finished are compared in run.\n"
     assert done.json["rows"][0]["complex_error"] > 0
@@ -125,7 +141,9 @@ def test_ctrl_c_keeps_what_was_finished(cli: Cli, scan_file: Path, other: Any, s
     assert (done.code, done.err) == (130, "interrupted; no arm could be compared yet; the log is in none.\n")
 
 
-def test_a_disk_that_fills_up_is_recorded(cli: Cli, scan_file: Path, other: Any, solver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_is_recorded(
+    cli: Cli, scan_file: Path, other: Any, solver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(self: Comparison, directory: Path) -> Path:
         raise UnavailableError("no space left")
 

@@ -40,11 +40,15 @@ def test_the_measured_scan_is_reconstructed_and_its_origin_told(cli: Cli, solver
     assert fetched == ["siemens-star"]
     assert "A star, measured; a synchrotron (BSD-3-Clause)" in done.out
     assert "Fit 1.25" in done.out
-    assert {"result.png", "result.h5", "summary.json", "provenance.json"} <= {entry.name for entry in Path("demo").iterdir()}
+    assert {"result.png", "result.h5", "summary.json", "provenance.json"} <= {
+        entry.name for entry in Path("demo").iterdir()
+    }
     assert json.loads(Path("demo/provenance.json").read_text())["source"]["origin"] == "a synchrotron"
 
 
-def test_without_a_network_it_says_so_and_simulates(cli: Cli, solver: Any, fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_it_says_so_and_simulates(
+    cli: Cli, solver: Any, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fetch(name: str, progress: Any) -> Scan:
         raise UnavailableError("no network here")
 
@@ -84,8 +88,12 @@ def test_a_demo_that_cannot_start_leaves_nothing(cli: Cli, fetched: list[str], m
     assert not Path("demo").exists()
 
 
-def test_frc_is_measured_when_asked_for(cli: Cli, solver: Any, fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.ptycho.evaluate.evaluate_without_truth", lambda scan, result, progress: evaluate(result, scan.truth))
+def test_frc_is_measured_when_asked_for(
+    cli: Cli, solver: Any, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "diptych.ptycho.evaluate.evaluate_without_truth", lambda scan, result, progress: evaluate(result, scan.truth)
+    )
     done = cli("demo", "--frc", "--json")
     assert done.code == 0, done.err
     assert "frc1over7" in done.json["frc"]["metrics"]

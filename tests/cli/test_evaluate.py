@@ -23,7 +23,9 @@ Cli = Callable[..., Any]
 def result(scan: Scan, tmp_path: Path) -> Reconstruction:
     """The truth with 1 % of noise, as ``result.h5``."""
     rng = np.random.default_rng(0)
-    values = scan.truth.values + 0.01 * (rng.normal(size=scan.truth.shape) + 1j * rng.normal(size=scan.truth.shape)).astype(np.complex64)
+    values = scan.truth.values + 0.01 * (
+        rng.normal(size=scan.truth.shape) + 1j * rng.normal(size=scan.truth.shape)
+    ).astype(np.complex64)
     made = Reconstruction(replace(scan.truth, values=values), scan.probe, scan.positions)
     save(made, tmp_path / "result.h5")
     return made
@@ -39,7 +41,9 @@ def test_the_numbers_are_those_of_python(cli: Cli, scan: Scan, scan_file: Path, 
     assert "complex_error" in cli("evaluate", "result.h5", "--truth", scan_file).out
 
 
-def test_csv_and_json_files_hold_each_value_with_its_conventions(cli: Cli, scan_file: Path, result: Reconstruction) -> None:
+def test_csv_and_json_files_hold_each_value_with_its_conventions(
+    cli: Cli, scan_file: Path, result: Reconstruction
+) -> None:
     told = cli("evaluate", "result.h5", "--truth", scan_file, "--out", "m.csv", "--figure", "m.png", "--json").json
     rows = {row["metric"]: row for row in csv.DictReader(Path("m.csv").read_text().splitlines())}
     assert float(rows["complex_error"]["value"]) == told["metrics"]["complex_error"]

@@ -1,4 +1,5 @@
-"""0 done, 2 wrong input, 130 interrupted, 1 the rest; one message, no traceback; with --json one object and nothing else."""
+"""0 done, 2 wrong input, 130 interrupted, 1 the rest; one message, no traceback; with --json one object and nothing
+else."""
 
 from __future__ import annotations
 
@@ -66,7 +67,11 @@ def test_wrong_input_is_one_message_and_exit_code_2(cli: Cli, scan_file: Path, a
         (OSError(28, "No space left on device", "result.h5"), 1, "error: result.h5: No space left on device"),
         (MemoryError("9 TB"), 1, "error: not enough memory: 9 TB"),
         (torch.OutOfMemoryError("CUDA out of memory"), 1, "error: not enough memory: CUDA out of memory"),
-        (ZeroDivisionError("division by zero"), 1, "error: ZeroDivisionError: division by zero (a fault of diptych; --debug shows where)"),
+        (
+            ZeroDivisionError("division by zero"),
+            1,
+            "error: ZeroDivisionError: division by zero (a fault of diptych; --debug shows where)",
+        ),
     ],
 )
 def test_each_kind_of_error_has_its_code_and_a_traceback_only_with_debug(
@@ -116,7 +121,9 @@ def test_without_a_verb_the_help_is_shown(cli: Cli) -> None:
     assert "reconstruct" in done.out
 
 
-def test_the_script_exits_with_the_code_and_a_closed_pipe_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_exits_with_the_code_and_a_closed_pipe_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(sys, "argv", ["diptych", "info", str(tmp_path / "absent.npz")])
     try:
@@ -140,16 +147,30 @@ def test_threads_do_not_spin_unless_asked_to(given: str | None, found: str) -> N
     program += "from diptych.cli import main; sys.argv = ['diptych', '--version']; main()"
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     environment |= {"OMP_WAIT_POLICY": given} if given else {}
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    ).stdout
     assert out.split()[-1] == found
 
 
 def start(scan_file: Path, run_directory: Path, prelude: str = "") -> subprocess.Popen[str]:
     """A reconstruction that would take hours, in a process of its own."""
-    argv = ["diptych", "reconstruct", str(scan_file), "--run", str(run_directory), "--epochs", "1000000", "--no-stop", "--json"]
+    argv = [
+        "diptych",
+        "reconstruct",
+        str(scan_file),
+        "--run",
+        str(run_directory),
+        "--epochs",
+        "1000000",
+        "--no-stop",
+        "--json",
+    ]
     program = f"import sys; sys.argv = {argv!r}\n{prelude}\nfrom diptych.cli import main; main()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def wait_for(text: str, path: Path, process: subprocess.Popen[str]) -> None:
@@ -160,14 +181,17 @@ def wait_for(text: str, path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_ctrl_c_saves_the_best_state_and_exits_130_and_the_run_can_be_resumed(scan_file: Path, tmp_path: Path, cli: Cli) -> None:
+def test_ctrl_c_saves_the_best_state_and_exits_130_and_the_run_can_be_resumed(
+    scan_file: Path, tmp_path: Path, cli: Cli
+) -> None:
     process = start(scan_file, tmp_path / "run")
     wait_for(" 3/1000000", tmp_path / "run" / "log.txt", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == (
-        f"interrupted; the best state so far is saved in {tmp_path / 'run'} (go on with --run {tmp_path / 'run'} --resume)."
+        f"interrupted; the best state so far is saved in {tmp_path / 'run'} (go on with --run {tmp_path / 'run'} "
+        f"--resume)."
     )
     told = json.loads(out)
     assert told["status"] == "interrupted"

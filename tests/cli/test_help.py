@@ -28,7 +28,11 @@ def pages() -> dict[str, str]:
         "heavy = {'torch', 'matplotlib', 'scipy', 'skimage', 'h5py'} & set(sys.modules)\nassert not heavy, heavy\n"
     )
     out = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "400"}
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "400"},
     ).stdout
     return {page.split("\n", 1)[0]: page for page in out.split("\f")[1:]}
 
@@ -37,7 +41,9 @@ def test_every_verb_has_a_page(pages: dict[str, str]) -> None:
     assert set(pages) == set(VERBS)
 
 
-def test_every_option_shows_its_flag_its_description_and_its_default(pages: dict[str, str], verb: str, model: type[Any], name: str) -> None:
+def test_every_option_shows_its_flag_its_description_and_its_default(
+    pages: dict[str, str], verb: str, model: type[Any], name: str
+) -> None:
     field, page = model.model_fields[name], flat(pages[verb])
     assert "--" + name.replace("_", "-") in page
     assert flat(field.description) in page

@@ -13,7 +13,7 @@ import pytest
 import diptych.ptycho.reconstruct as door
 from diptych.errors import InputError
 from diptych.ptycho.networks import build_network
-from diptych.ptycho.neural.bundle import Model
+from diptych.ptycho.neural.model import Model
 from diptych.ptycho.neural.options import TrainingOptions
 from diptych.ptycho.scan import Scan
 
@@ -98,7 +98,9 @@ def test_info_explains_a_network(cli: Cli, model_file: Path) -> None:
     assert "--domain, --flip-x" in done.err
 
 
-def test_the_error_of_a_solver_is_the_commands(cli: Cli, scan_file: Path, model_file: Path, solver: Any, models: list[Any]) -> None:
+def test_the_error_of_a_solver_is_the_commands(
+    cli: Cli, scan_file: Path, model_file: Path, solver: Any, models: list[Any]
+) -> None:
     solver.fails = InputError("the network does not fit")
     done = cli("reconstruct", scan_file, "--model", model_file, "--run", "run")
     assert (done.code, done.err.strip()) == (2, "error: the network does not fit")

@@ -55,7 +55,10 @@ def test_train_reload_and_infer_in_three_processes(folder: Path, trained: dict[s
     assert len(json.loads((folder / "one" / "analysis" / "patch_stats.json").read_text())) == 2
     assert (folder / "one" / "analysis" / "patch_grid.png").stat().st_size > 1000
     again = run(folder, "reconstruct", "new.npz", *alone, "--run", "two")
-    images = [diptych.load(each["result"] if Path(each["result"]).is_absolute() else folder / each["result"]) for each in (first, again)]
+    images = [
+        diptych.load(each["result"] if Path(each["result"]).is_absolute() else folder / each["result"])
+        for each in (first, again)
+    ]
     assert images[0].object.values.tobytes() == images[1].object.values.tobytes()
 
 
@@ -79,8 +82,10 @@ def test_statistics_need_a_folder(folder: Path, trained: dict[str, Any]) -> None
     assert np.allclose(np.abs(whole.object.values), np.abs(parts.object.values), atol=1e-2)
 
 
-def test_inference_options_reach_a_warm_start_too(folder: Path, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from diptych.ptycho.neural.bundle import Model
+def test_inference_options_reach_a_warm_start_too(
+    folder: Path, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.ptycho.neural.model import Model
     from diptych.ptycho.neural.options import InferenceOptions
 
     given: list[dict[str, Any]] = []
@@ -93,7 +98,9 @@ def test_inference_options_reach_a_warm_start_too(folder: Path, trained: dict[st
     monkeypatch.setattr(Model, "reconstruct", noted)
     scan = diptych.load(folder / "new.npz")
     wanted = InferenceOptions(network_batch=7, network_weights="uniform")
-    diptych.reconstruct(scan, model=folder / "run" / "model.safetensors", epochs=1, inference=wanted, folder=folder / "warm")
+    diptych.reconstruct(
+        scan, model=folder / "run" / "model.safetensors", epochs=1, inference=wanted, folder=folder / "warm"
+    )
     assert given[0]["options"] == wanted
     with pytest.raises(diptych.InputError, match="there is none; pass model"):
         diptych.reconstruct(scan, epochs=1, inference=wanted)

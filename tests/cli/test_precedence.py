@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 import diptych.ptycho.describe
 import diptych.ptycho.evaluate
 import diptych.ptycho.io
-import diptych.ptycho.neural.training
+import diptych.ptycho.neural.training.loop
 import diptych.ptycho.reconstruct
 import diptych.ptycho.simulate
 import diptych.runtime.provenance
@@ -40,7 +40,11 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
 }
 """Two values of the fields whose type does not suggest any."""
 
-NEEDS: dict[str, dict[str, Any]] = {"radius": {"probe": "disk"}, "mode_powers": {"modes": 2}, "pool": {"oversample": True}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "radius": {"probe": "disk"},
+    "mode_powers": {"modes": 2},
+    "pool": {"oversample": True},
+}
 """What else must be set for a field to mean anything."""
 
 
@@ -71,9 +75,9 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
         ("reconstruct", "ReconstructionOptions"): (diptych.ptycho.reconstruct, "reconstruct", 2),
         ("reconstruct", "ExecutionOptions"): (diptych.ptycho.reconstruct, "reconstruct", "execution"),
         ("reconstruct", "InferenceOptions"): (diptych.ptycho.reconstruct, "reconstruct", "inference"),
-        ("train", "LoadOptions"): (diptych.ptycho.neural.training, "train", "load"),
-        ("train", "TrainingOptions"): (diptych.ptycho.neural.training, "train", 1),
-        ("train", "TrainerOptions"): (diptych.ptycho.neural.training, "train", "trainer"),
+        ("train", "LoadOptions"): (diptych.ptycho.neural.training.loop, "train", "load"),
+        ("train", "TrainingOptions"): (diptych.ptycho.neural.training.loop, "train", 1),
+        ("train", "TrainerOptions"): (diptych.ptycho.neural.training.loop, "train", "trainer"),
         ("compare", "CompareOptions"): (compare.Plan, "of", 3),
         ("compare", "LoadOptions"): (diptych.ptycho.io, "load_scan", 1),
         ("compare", "ExecutionOptions"): (compare.Plan, "carry_out", 2),
@@ -97,7 +101,9 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
 def two_values(name: str, field: FieldInfo) -> tuple[Any, Any]:
     """Two different values that the field allows, neither of them its default unless it has but two."""
     kinds = set(leaves(field.annotation))
-    choices = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind) if value != field.default]
+    choices = [
+        value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind) if value != field.default
+    ]
     if choices:
         return choices[0], choices[-1] if len(choices) > 1 else field.default
     if name in EXAMPLES:
@@ -105,7 +111,9 @@ def two_values(name: str, field: FieldInfo) -> tuple[Any, Any]:
     if bool in kinds:
         return not field.default, field.default
     low, high = limits(field)
-    pool = [value for value in (1, 2, 0.5, 0.25, 0.125, 0.0625, 16, 32) if low <= value <= high and value != field.default]
+    pool = [
+        value for value in (1, 2, 0.5, 0.25, 0.125, 0.0625, 16, 32) if low <= value <= high and value != field.default
+    ]
     pool = [value for value in pool if isinstance(value, int) or float in kinds]
     assert len(pool) >= 2, f"give EXAMPLES two values for {name}"
     return pool[0], pool[1]
@@ -124,8 +132,26 @@ def leaves(annotation: Any) -> Iterator[Any]:
 def limits(field: FieldInfo) -> tuple[float, float]:
     low, high = -1e9, 1e9
     for each in field.metadata:
-        low = max([low, *(bound + 1e-9 * (key == "gt") for key in ("ge", "gt") if (bound := getattr(each, key, None)) is not None)])
-        high = min([high, *(bound - 1e-9 * (key == "lt") for key in ("le", "lt") if (bound := getattr(each, key, None)) is not None)])
+        low = max(
+            [
+                low,
+                *(
+                    bound + 1e-9 * (key == "gt")
+                    for key in ("ge", "gt")
+                    if (bound := getattr(each, key, None)) is not None
+                ),
+            ]
+        )
+        high = min(
+            [
+                high,
+                *(
+                    bound - 1e-9 * (key == "lt")
+                    for key in ("le", "lt")
+                    if (bound := getattr(each, key, None)) is not None
+                ),
+            ]
+        )
     return max(low, 1e-9), high
 
 
@@ -170,7 +196,12 @@ def test_flag_wins_over_file_and_file_over_default(
         caught: list[Any] = []
         # ``run`` turns every exception into an exit code; the trap's is looked at on the way.
         monkeypatch.setattr("diptych.cli._failure", lambda error, code: caught.append(error) or Report({}))
-        cli(verb, *FIXED[verb], *argv, *(["--overwrite"] if verb in ("reconstruct", "train", "compare", "simulate") else []))
+        cli(
+            verb,
+            *FIXED[verb],
+            *argv,
+            *(["--overwrite"] if verb in ("reconstruct", "train", "compare", "simulate") else []),
+        )
         assert isinstance(caught[0], Reached), caught
         return getattr(caught[0].options, name)
 

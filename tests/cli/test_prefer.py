@@ -22,9 +22,9 @@ from safetensors.numpy import load_file
 import diptych
 from diptych.cli.prefer import VERBS
 from diptych.prefer import Judgement, Ledger, Session
+from diptych.prefer.exchange.pictures import load_picture
 from diptych.prefer.options import SessionOptions
-from diptych.prefer.picture import load_picture
-from diptych.prefer.session_files import default_folder
+from diptych.prefer.session.folder import default_folder
 
 Cli = Callable[..., Any]
 
@@ -58,10 +58,13 @@ def test_every_verb_has_a_page_and_none_loads_anything_heavy() -> None:
     program = (
         "import sys\nfrom diptych.cli import run\n"
         f"for verb in {sorted(VERBS)!r}:\n    print('\\f' + verb)\n    assert run(['prefer', verb, '--help']) == 0\n"
-        "heavy = {'torch', 'scipy', 'PIL', 'diffusers', 'sqlite3', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy\n"
+        "heavy = {'torch', 'scipy', 'PIL', 'diffusers', 'sqlite3', 'matplotlib'} & set(sys.modules)\nassert not "
+        "heavy, heavy\n"
     )
     environment = {**os.environ, "COLUMNS": "400"}
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    ).stdout
     pages = {page.split("\n", 1)[0]: page for page in out.split("\f")[1:]}
     assert set(pages) == set(VERBS)
     for page in pages.values():
@@ -117,12 +120,17 @@ def test_the_best_image_is_saved_with_what_makes_it_again(cli: Cli, session: Pat
     assert Ledger.open(session).candidate(seen["id"]).latent.tobytes() == load_picture("best.png").latent.tobytes()
 
 
-@pytest.mark.skipif(find_spec("diffusers") is None or find_spec("transformers") is None, reason="diffusers is not installed")
+@pytest.mark.skipif(
+    find_spec("diffusers") is None or find_spec("transformers") is None, reason="diffusers is not installed"
+)
 def test_diffusers_alone_makes_the_best_image_again(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("prefer", "make-tiny-pipeline", "tiny-turbo").code == 0
     assert cli("prefer", "sanity", "--model", "tiny-turbo", "--steps", 1).code == 0
     answer(monkeypatch, "g1 b2", "q")
-    assert cli("prefer", "label", "s", "--decoder", "diffusion", "--model", "tiny-turbo", "--steps", 2, "--batch", 2).code == 0
+    assert (
+        cli("prefer", "label", "s", "--decoder", "diffusion", "--model", "tiny-turbo", "--steps", 2, "--batch", 2).code
+        == 0
+    )
     done = cli("prefer", "best", "s", "--json").json
     names: dict[str, Any] = {}
     exec(done["snippet"], names)
@@ -160,7 +168,9 @@ def test_sessions_are_found_below_the_data_root(cli: Cli, monkeypatch: pytest.Mo
     assert "holds no sessions" in cli("prefer", "sessions").out
     assert cli("prefer", "simulate", "--prompt", "a lake", "--dimension", D, "--labels", 2).code == 0
     found = cli("prefer", "sessions", "--json").json["sessions"]
-    assert [(one["folder"], one["prompt"], one["rows"]) for one in found] == [(str(default_folder("a lake")), "a lake", 2)]
+    assert [(one["folder"], one["prompt"], one["rows"]) for one in found] == [
+        (str(default_folder("a lake")), "a lake", 2)
+    ]
 
 
 # label
@@ -275,8 +285,14 @@ def test_rows_go_out_and_come_in(cli: Cli, session: Path) -> None:
     assert (wrong.code, "the hash of 'a lake'" in wrong.err) == (2, True)
     moved = cli("prefer", "import", "t", "--from", "data", "--prompt", SessionOptions().prompt, "--json").json
     assert moved["rows"] == 16
-    assert cli("prefer", "score", "t", "--dimension", D, "--json").json["judgements"] == "0 judgements used; 16 not used (legacy)"
-    assert "16 judgements used" in cli("prefer", "score", "t", "--dimension", D, "--use-legacy", "--json").json["judgements"]
+    assert (
+        cli("prefer", "score", "t", "--dimension", D, "--json").json["judgements"]
+        == "0 judgements used; 16 not used (legacy)"
+    )
+    assert (
+        "16 judgements used"
+        in cli("prefer", "score", "t", "--dimension", D, "--use-legacy", "--json").json["judgements"]
+    )
 
 
 @pytest.mark.parametrize(("layout", "file"), [("state", "latent_state_*.npz"), ("csv", "judgements.csv")])
@@ -305,7 +321,7 @@ def test_sanity_tells_a_flat_image_by_its_exit_code(cli: Cli, monkeypatch: pytes
 
 def test_sanity_goes_by_its_variables_below_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     from diptych.cli.generate import Choices
-    from diptych.cli.prefer_decoder import from_environment
+    from diptych.cli.prefer.decoder import from_environment
 
     def options(**flags: Any) -> SessionOptions:
         return from_environment(Choices((SessionOptions,), (("command line", flags),)))
@@ -313,7 +329,14 @@ def test_sanity_goes_by_its_variables_below_the_flags(monkeypatch: pytest.Monkey
     for name, value in {"MODEL": "m", "PROMPT": "p", "W": "256", "H": "128", "STEPS": "2"}.items():
         monkeypatch.setenv(f"SANITY_{name}", value)
     found = options(steps=3)
-    assert (found.decoder, found.model, found.prompt, found.width, found.height, found.steps) == ("diffusion", "m", "p", 256, 128, 3)
+    assert (found.decoder, found.model, found.prompt, found.width, found.height, found.steps) == (
+        "diffusion",
+        "m",
+        "p",
+        256,
+        128,
+        3,
+    )
     assert options(decoder="synthetic").model_fields_set == {"decoder", "prompt"}
     monkeypatch.delenv("SANITY_MODEL")
     monkeypatch.setenv("FLUX_LOCAL_MODEL", "/local")
@@ -323,7 +346,10 @@ def test_sanity_goes_by_its_variables_below_the_flags(monkeypatch: pytest.Monkey
 def test_a_decoder_is_served_until_interrupted(tmp_path: Path) -> None:
     command = ["prefer", "serve-decoder", "--decoder", "synthetic", "--dimension", str(D), "--port", "0"]
     with subprocess.Popen(
-        [sys.executable, "-c", "from diptych.cli import main; main()", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", "from diptych.cli import main; main()", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as server:
         assert server.stdout is not None
         url = server.stdout.readline().split()[3].rstrip(";")

@@ -99,7 +99,9 @@ def test_a_failure_is_recorded(cli: Cli, scan_file: Path, solver: Any, tmp_path:
     assert (told["status"], told["error"]) == ("failed", "ZeroDivisionError('division by zero')")
 
 
-def test_resume_takes_the_runs_options_and_flags_win_over_them(cli: Cli, scan_file: Path, solver: Any, tmp_path: Path) -> None:
+def test_resume_takes_the_runs_options_and_flags_win_over_them(
+    cli: Cli, scan_file: Path, solver: Any, tmp_path: Path
+) -> None:
     solver.interrupts = True
     done = cli("reconstruct", scan_file, "--run", "run", "--engine", "dm", "--seed", 4, "--json")
     assert (done.code, done.json["status"]) == (130, "interrupted")
@@ -137,7 +139,9 @@ def test_ctrl_c_while_results_are_written_says_that_the_state_is_kept(
     assert "its state is kept (go on with --run run --resume)" in done.err
 
 
-def test_a_truth_that_does_not_fit_costs_no_result(cli: Cli, scan_file: Path, solver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truth_that_does_not_fit_costs_no_result(
+    cli: Cli, scan_file: Path, solver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def misfit(result: Any, truth: Any) -> Any:
         raise InputError("the images do not overlap")
 
@@ -155,7 +159,9 @@ def test_a_measured_scan_is_not_compared_with_anything(cli: Cli, scan: Any, solv
     assert "metrics" not in json.loads(Path("run/summary.json").read_text())
 
 
-def test_a_resumed_run_that_is_refused_is_left_as_it_was(cli: Cli, scan_file: Path, solver: Any, tmp_path: Path) -> None:
+def test_a_resumed_run_that_is_refused_is_left_as_it_was(
+    cli: Cli, scan_file: Path, solver: Any, tmp_path: Path
+) -> None:
     assert cli("reconstruct", scan_file, "--run", "run", "--modes", 3).code == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name != "log.txt"}
     solver.fails = InputError("other options")
@@ -194,7 +200,11 @@ def test_files_that_options_name_are_recorded(cli: Cli, scan_file: Path, solver:
     (tmp_path / "start.h5").write_bytes(b"start")
     (tmp_path / "options.yaml").write_text("start: start.h5\n")
     assert cli("reconstruct", scan_file, "--run", "run", "--config", "options.yaml").code == 0
-    assert [Path(entry["path"]).name for entry in record(tmp_path / "run")["inputs"]] == ["small.npz", "options.yaml", "start.h5"]
+    assert [Path(entry["path"]).name for entry in record(tmp_path / "run")["inputs"]] == [
+        "small.npz",
+        "options.yaml",
+        "start.h5",
+    ]
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
@@ -210,5 +220,8 @@ def test_the_device_is_recorded_and_an_absent_one_makes_no_run(
     if gpus:
         assert record(tmp_path / "cuda")["device"]["gpu"] == "Test GPU"
     else:
-        assert (done.code, done.err.strip()) == (1, "error: device 'cuda' asked for, but torch sees 0 CUDA devices; use --device cpu.")
+        assert (done.code, done.err.strip()) == (
+            1,
+            "error: device 'cuda' asked for, but torch sees 0 CUDA devices; use --device cpu.",
+        )
         assert not (tmp_path / "cuda").exists()

@@ -54,7 +54,21 @@ def test_info_draws(cli: Cli, scan_file: Path) -> None:
 
 def test_simulate_writes_what_python_would_make(cli: Cli) -> None:
     done = cli(
-        "simulate", "--out", "new.npz", "--size", 16, "--patterns", 9, "--phase", -0.5, 0.5, "--seed", 3, "--figure", "new.png", "--json"
+        "simulate",
+        "--out",
+        "new.npz",
+        "--size",
+        16,
+        "--patterns",
+        9,
+        "--phase",
+        -0.5,
+        0.5,
+        "--seed",
+        3,
+        "--figure",
+        "new.png",
+        "--json",
     )
     assert done.code == 0, done.err
     written, expected = load("new.npz"), simulate(size=16, patterns=9, phase=(-0.5, 0.5), seed=3)
@@ -66,7 +80,9 @@ def test_simulate_writes_what_python_would_make(cli: Cli) -> None:
     assert Path("new.png").exists()
 
 
-def test_fetch_says_where_the_scan_comes_from_and_writes_it(cli: Cli, scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_says_where_the_scan_comes_from_and_writes_it(
+    cli: Cli, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("diptych.ptycho.datasets.fetch", lambda name, progress: scan)
     done = cli("fetch", "siemens-star", "--out", "star.npz")
     assert done.code == 0, done.err
@@ -84,7 +100,9 @@ def test_check_prints_the_ranking_and_the_advice(cli: Cli, scan_file: Path, monk
     assert "40.25" in done.out
     assert cli("check", scan_file, "--json").json["ranking"] == found.rows
     told = cli("check", scan_file, "--orientation", 3, "--flip-y", "--json").json
-    assert told["advice"].startswith("Nothing to change. The changes named come on top of the --orientation --flip-y given here")
+    assert told["advice"].startswith(
+        "Nothing to change. The changes named come on top of the --orientation --flip-y given here"
+    )
 
 
 def test_names_from_a_file_cannot_command_the_terminal(cli: Cli, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ import yaml
 
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io import save
-from diptych.ptycho.neural import training
-from diptych.ptycho.neural.bundle import load_model
+from diptych.ptycho.neural.model import load_model
+from diptych.ptycho.neural.training import loop as training
 from diptych.ptycho.simulate import simulate
 
 Cli = Callable[..., Any]
@@ -72,7 +72,9 @@ def test_the_statement_says_what_was_trained_on(cli: Cli, larger: Path) -> None:
     assert not done.err
 
 
-def test_a_run_is_replaced_only_when_told_to_and_what_is_not_its_own_stays(cli: Cli, larger: Path, tmp_path: Path) -> None:
+def test_a_run_is_replaced_only_when_told_to_and_what_is_not_its_own_stays(
+    cli: Cli, larger: Path, tmp_path: Path
+) -> None:
     assert cli("train", larger, "--run", "run", *QUICK).code == 0
     done = cli("train", larger, "--run", "run", *QUICK)
     assert done.code == 2
@@ -86,7 +88,9 @@ def test_a_run_is_replaced_only_when_told_to_and_what_is_not_its_own_stays(cli: 
     assert not (tmp_path / "run" / "pictures").exists()
 
 
-def test_ctrl_c_saves_and_resume_goes_on_with_the_same_options(cli: Cli, larger: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_ctrl_c_saves_and_resume_goes_on_with_the_same_options(
+    cli: Cli, larger: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     whole = ("--run", "whole", *QUICK[:-6], "--epochs", 3, "--no-pictures", "--device", "cpu", "--threads", 1)
     assert cli("train", larger, *whole).code == 0
     train = training.train
@@ -133,8 +137,12 @@ def test_what_is_refused_leaves_no_folder(cli: Cli, larger: Path, scan_file: Pat
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("error", "code"), [(UnavailableError("no lightning: pip install 'diptych[train]'"), 1), (InputError("bad"), 2)])
-def test_errors_on_purpose_are_one_line(error: Exception, code: int, cli: Cli, larger: Path, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"), [(UnavailableError("no lightning: pip install 'diptych[train]'"), 1), (InputError("bad"), 2)]
+)
+def test_errors_on_purpose_are_one_line(
+    error: Exception, code: int, cli: Cli, larger: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise error
 
@@ -156,7 +164,9 @@ def test_faults_leave_the_log(cli: Cli, larger: Path, tmp_path: Path, monkeypatc
 
 def test_a_real_ctrl_c_ends_the_process_with_130(larger: Path, tmp_path: Path) -> None:
     """Through the real entry point: Lightning must neither swallow the signal nor end the process by itself."""
-    arguments = [str(each) for each in ("train", larger, "--run", "run", *QUICK[:-6], "--epochs", 5000, "--no-pictures")]
+    arguments = [
+        str(each) for each in ("train", larger, "--run", "run", *QUICK[:-6], "--epochs", 5000, "--no-pictures")
+    ]
     process = subprocess.Popen(
         [sys.executable, "-c", "from diptych.cli import main; main()", *arguments],
         cwd=tmp_path,

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from diptych.errors import InputError
 from diptych.prefer.judgement import Candidate, Frame, Judgement, Report, image_hash
 
-FRAME = Frame("a lake", "fog", "tiny", 64, 48, 4, 1.5, "Euler", 3, (("torch", "2.6"), ("numpy", "2.0")), "cpu", "float32", 1)
+FRAME = Frame(
+    "a lake", "fog", "tiny", 64, 48, 4, 1.5, "Euler", 3, (("torch", "2.6"), ("numpy", "2.0")), "cpu", "float32", 1
+)
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 frames = st.builds(

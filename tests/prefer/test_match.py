@@ -12,10 +12,10 @@ from PIL import Image
 from diptych.errors import InputError
 from diptych.prefer import Session
 from diptych.prefer.decoders.synthetic import Synthetic
-from diptych.prefer.latent import angle_between, prompt_anchor, typicality
-from diptych.prefer.ledger_files import decode_png
+from diptych.prefer.exchange.pictures import load_image
+from diptych.prefer.ledger.files import decode_png
 from diptych.prefer.match import Match, blended, image_latent, resized
-from diptych.prefer.picture import load_image
+from diptych.prefer.spaces.sphere import angle_between, prompt_anchor, typicality
 
 D = 256
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import diptych
 from diptych.ptycho.check import Check, check
-from diptych.ptycho.iterative import estimate
+from diptych.ptycho.engines.starts import estimate
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress
 
@@ -21,7 +21,9 @@ from diptych.runtime.progress import Progress
 @functools.cache
 def right() -> Any:
     """A scan of 64 patterns of 32 x 32, read the right way round, with a blind start of the probe."""
-    return diptych.simulate(object="natural", size=32, patterns=64, step=4.0, integer=True, dose=1e5, probe_error=0.5, seed=2)
+    return diptych.simulate(
+        object="natural", size=32, patterns=64, step=4.0, integer=True, dose=1e5, probe_error=0.5, seed=2
+    )
 
 
 def patterns(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Scan], Scan]:
@@ -67,8 +69,12 @@ def test_a_scan_read_the_right_way_round_is_left_alone() -> None:
 
 def test_without_a_probe_the_start_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "STEPS", 1)
-    scan = diptych.simulate(object="natural", size=16, patterns=36, step=2.0, integer=True, dose=1e5, defocus=0.0, seed=2)
-    wrong = replace(scan, positions=np.ascontiguousarray(scan.positions[:, ::-1]), truth=None, probe=None, probe_calibrated=False)
+    scan = diptych.simulate(
+        object="natural", size=16, patterns=36, step=2.0, integer=True, dose=1e5, defocus=0.0, seed=2
+    )
+    wrong = replace(
+        scan, positions=np.ascontiguousarray(scan.positions[:, ::-1]), truth=None, probe=None, probe_calibrated=False
+    )
     best = check(wrong).rows[0]
     # Turning patterns and positions alike only mirrors the image, and an estimated probe knows no orientation.
     assert "swap" in best["reading"] or "transpose" in best["reading"]

@@ -48,7 +48,10 @@ class Pip:
         self.calls.append(command)
         if not self.failure:
             with tarfile.open(Path(cwd) / "tike-0.0.0.tar.gz", "w:gz") as tar:
-                for name, data in (("tike-0.0.0/../../escaped", b"x"), ("tike-0.0.0/tests/data/siemens-star-small.npz.bz2", self.content)):
+                for name, data in (
+                    ("tike-0.0.0/../../escaped", b"x"),
+                    ("tike-0.0.0/tests/data/siemens-star-small.npz.bz2", self.content),
+                ):
                     info = tarfile.TarInfo(name)
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
@@ -88,7 +91,17 @@ def test_fetch_obtains_once_then_reads_the_cache(tmp_path: Path, pip: Pip) -> No
 def test_the_command_is_the_users_own_pip_and_names_no_host(pip: Pip) -> None:
     fetch()
     assert pip.calls == [
-        [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "tike==0.0.0"]
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            "--no-build-isolation",
+            "tike==0.0.0",
+        ]
     ]
 
 
@@ -142,7 +155,11 @@ def test_leftovers_of_killed_fetches_are_swept_but_nothing_of_the_users(tmp_path
     for name in (".diptych-fetch-old", "fetch-mine"):
         os.utime(cache / name, (1e9, 1e9))
     fetch()
-    assert sorted(path.name for path in cache.iterdir()) == [".diptych-fetch-new", "fetch-mine", "siemens-star-small.npz.bz2"]
+    assert sorted(path.name for path in cache.iterdir()) == [
+        ".diptych-fetch-new",
+        "fetch-mine",
+        "siemens-star-small.npz.bz2",
+    ]
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, pip: Pip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +204,9 @@ def test_cache_folder_follows_the_platform(
 
 
 @pytest.mark.slow
-def test_the_real_file_is_the_measured_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_data: Path) -> None:
+def test_the_real_file_is_the_measured_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_data: Path
+) -> None:
     from diptych.ptycho.io import load_scan
 
     monkeypatch.setenv("DIPTYCH_DATA", str(tmp_path))

@@ -100,7 +100,10 @@ def _saturated(old: Scan) -> Scan:
         (_saturated, "saturated"),
         (lambda s: replace(s, counts=np.sqrt(s.counts, dtype=np.float32)), "are they amplitudes"),
         (lambda s: replace(s, counts=(s.counts * 0.37).astype(np.float32)), "not whole numbers"),
-        (lambda s: replace(s, positions=np.where(np.arange(SIDE**2)[:, None] == 1, s.positions[0], s.positions)), "1 positions repeat"),
+        (
+            lambda s: replace(s, positions=np.where(np.arange(SIDE**2)[:, None] == 1, s.positions[0], s.positions)),
+            "1 positions repeat",
+        ),
         (lambda s: replace(s, probe=None), "--probe estimate"),
         (lambda s: replace(s, probe=disk(2)[None]), "linear overlap is only"),
         (lambda s: replace(s, probe=np.fft.ifftshift(s.probe, (1, 2))), "corners of its array"),
@@ -191,4 +194,6 @@ def test_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:
 def test_a_cxi_file_is_explained(measured_data: Path) -> None:
     about = describe_file(measured_data / "petra3_p25_near_field.cxi")
     assert "CXI" in about["problem"]
-    assert {"name": "entry_1/instrument_1/detector_1/data", "shape": [200, 100, 100], "dtype": "int32"} in about["arrays"]
+    assert {"name": "entry_1/instrument_1/detector_1/data", "shape": [200, 100, 100], "dtype": "int32"} in about[
+        "arrays"
+    ]

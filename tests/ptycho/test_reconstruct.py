@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import diptych
 from diptych.errors import InputError, UnavailableError
-from diptych.ptycho.iterative.pie import Pie
-from diptych.ptycho.iterative.stopping import WORSE
+from diptych.ptycho.engines.pie import Pie
+from diptych.ptycho.engines.stopping import WORSE
 from diptych.ptycho.reconstruct import reconstruct
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
@@ -34,7 +34,9 @@ def power(probe: NDArray[Any]) -> float:
 # What each engine reaches, from a start of the probe that is wrong in defocus, shape and scale.
 
 
-@pytest.mark.parametrize(("engine", "bar"), [("ml", 0.007), ("rpie", 0.022), ("epie", 0.022), ("dm", 0.07), ("raar", 0.015)])
+@pytest.mark.parametrize(
+    ("engine", "bar"), [("ml", 0.007), ("rpie", 0.022), ("epie", 0.022), ("dm", 0.07), ("raar", 0.015)]
+)
 def test_each_engine_recovers_the_object(engine: str, bar: float) -> None:
     scan = simulated(probe_error=1.0)
     result = solve(scan, engine=engine)
@@ -78,7 +80,9 @@ def test_automatic_positions_are_fourier_where_there_are_fractions() -> None:
 
 @pytest.mark.parametrize("engine", ["ml", "rpie"])
 def test_incoherent_modes_are_recovered_with_as_many_modes(engine: str) -> None:
-    scan = replace(simulated(modes=2, mode_powers=(1.0, 0.3)), probe=simulated(modes=2, mode_powers=(1.0, 0.3)).true_probe[:1])
+    scan = replace(
+        simulated(modes=2, mode_powers=(1.0, 0.3)), probe=simulated(modes=2, mode_powers=(1.0, 0.3)).true_probe[:1]
+    )
     one, two = solve(scan, engine=engine), solve(scan, engine=engine, modes=2)
     assert error(two, scan) < 0.5 * error(one, scan)
     assert two.provenance["fit"] < 0.5 * one.provenance["fit"]
@@ -140,14 +144,18 @@ def test_a_fixed_probe_comes_back_as_it_went_in(engine: str) -> None:
 
 
 def test_a_scan_without_a_probe_says_what_to_do() -> None:
-    with pytest.raises(InputError, match=r"no probe.*probe='FILE' \(--probe FILE\).*probe='estimate' \(--probe estimate\)"):
+    with pytest.raises(
+        InputError, match=r"no probe.*probe='FILE' \(--probe FILE\).*probe='estimate' \(--probe estimate\)"
+    ):
         solve(replace(simulated(), probe=None))
 
 
 def test_a_probe_from_a_file(tmp_path: Path) -> None:
     scan = simulated()
     np.save(tmp_path / "probe.npy", scan.probe[0])
-    from_file = solve(replace(scan, probe=None, probe_calibrated=False), probe=str(tmp_path / "probe.npy"), engine="rpie", epochs=4)
+    from_file = solve(
+        replace(scan, probe=None, probe_calibrated=False), probe=str(tmp_path / "probe.npy"), engine="rpie", epochs=4
+    )
     own = solve(replace(scan, probe_calibrated=False), engine="rpie", epochs=4)
     assert np.array_equal(from_file.object.values, own.object.values)
     with pytest.raises(InputError, match=r"missing\.npy"):
@@ -244,7 +252,9 @@ def test_every_option_reaches_its_engine(engine: str, change: dict[str, Any]) ->
 
 def test_epochs_and_stop_reach_the_runner() -> None:
     scan = simulated(dose=1e4)
-    short, stopped, forced = (solve(scan, engine="rpie", **o) for o in ({"epochs": 3}, {"epochs": 60}, {"epochs": 60, "stop": False}))
+    short, stopped, forced = (
+        solve(scan, engine="rpie", **o) for o in ({"epochs": 3}, {"epochs": 60}, {"epochs": 60, "stop": False})
+    )
     assert short.provenance["epochs"] == 3
     assert stopped.provenance["epochs"] < 60
     assert forced.provenance["epochs"] == 60
@@ -252,7 +262,10 @@ def test_epochs_and_stop_reach_the_runner() -> None:
     held = forced.history["held_out_fit"]
     assert held[: len(stopped.history["fit"])] == stopped.history["held_out_fit"], "the rule only ends the run"
     # Within what counts as chance, the state kept is the best seen.
-    assert held[forced.provenance["best_epoch"] - 1] <= WORSE * stopped.history["held_out_fit"][stopped.provenance["best_epoch"] - 1]
+    assert (
+        held[forced.provenance["best_epoch"] - 1]
+        <= WORSE * stopped.history["held_out_fit"][stopped.provenance["best_epoch"] - 1]
+    )
 
 
 def test_options_are_checked() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError
-from diptych.ptycho.iterative import pie, projection, waves
+from diptych.ptycho.engines import pie, projection, waves
 from diptych.ptycho.reconstruct import Interrupted
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress
@@ -52,10 +52,14 @@ def test_ctrl_c_inside_an_epoch_gives_the_last_whole_one(engine: str, monkeypatc
     assert isinstance(caught.value, Interrupted)
     result = caught.value.result
     assert result.provenance["epochs"] >= 1
-    assert np.array_equal(result.object.values, solve(scan, engine=engine, epochs=result.provenance["epochs"]).object.values)
+    assert np.array_equal(
+        result.object.values, solve(scan, engine=engine, epochs=result.provenance["epochs"]).object.values
+    )
 
 
-@pytest.mark.parametrize(("engine", "cuts"), [("rpie", [3, 9]), ("epie", [2]), ("dm", [2, 9]), ("raar", [5]), ("ml", [])])
+@pytest.mark.parametrize(
+    ("engine", "cuts"), [("rpie", [3, 9]), ("epie", [2]), ("dm", [2, 9]), ("raar", [5]), ("ml", [])]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(engine: str, cuts: list[int], tmp_path: Path) -> None:
     """Bit for bit; the maximum-likelihood engine is cut before, at, and after its change of stage."""
     scan = simulated(integer=False, probe_error=0.3, dose=1e4)
@@ -83,7 +87,10 @@ def test_a_finished_run_may_be_resumed_for_more_epochs(tmp_path: Path) -> None:
 
 def test_resume_without_a_checkpoint_file_starts_afresh(tmp_path: Path) -> None:
     scan = simulated()
-    assert same(solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "new.npz", resume=True), solve(scan, engine="rpie", epochs=2))
+    assert same(
+        solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "new.npz", resume=True),
+        solve(scan, engine="rpie", epochs=2),
+    )
 
 
 def _other_positions(scan: Scan) -> Scan:
@@ -120,7 +127,9 @@ def test_a_checkpoint_of_another_scan_is_refused(other: Callable[[Scan], Scan], 
         solve(other(scan), engine="rpie", epochs=4, checkpoint=tmp_path / "c.npz", resume=True)
 
 
-@pytest.mark.parametrize("change", [{"engine": "dm"}, {"modes": 2}, {"seed": 1}, {"probe": "fixed"}, {"held_out": 0.05}])
+@pytest.mark.parametrize(
+    "change", [{"engine": "dm"}, {"modes": 2}, {"seed": 1}, {"probe": "fixed"}, {"held_out": 0.05}]
+)
 def test_a_checkpoint_of_other_options_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     scan = simulated()
     solve(scan, engine="rpie", epochs=2, checkpoint=tmp_path / "c.npz")

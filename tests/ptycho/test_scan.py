@@ -233,7 +233,11 @@ def test_counts_beyond_single_precision_are_not_finite() -> None:
 
 @pytest.mark.parametrize("dtype", [">u2", ">f4", ">i4", ">f8"])
 def test_another_byte_order_becomes_native(dtype: str) -> None:
-    scan = Scan(**parts(counts=parts()["counts"].astype(dtype), background=np.ones((N, N), ">f4"), probe=np.ones((1, N, N), ">c8")))
+    scan = Scan(
+        **parts(
+            counts=parts()["counts"].astype(dtype), background=np.ones((N, N), ">f4"), probe=np.ones((1, N, N), ">c8")
+        )
+    )
     assert np.array_equal(scan.counts, parts()["counts"])
     for array in (scan.counts, scan.background, scan.probe, scan.positions):
         assert array is not None
@@ -338,7 +342,9 @@ def test_stage_readings_become_object_pixels(moves: str) -> None:
     assert pixel is not None
     pixels = parts()["positions"]
     sign = 1 if moves == "probe" else -1
-    scan = Scan.from_metres(parts()["counts"], sign * pixels * pixel, geometry, parts()["probe"], moves=moves, name="stage")
+    scan = Scan.from_metres(
+        parts()["counts"], sign * pixels * pixel, geometry, parts()["probe"], moves=moves, name="stage"
+    )
     assert np.allclose(scan.positions, pixels, rtol=1e-12)
     assert (scan.name, scan.geometry) == ("stage", geometry)
 
@@ -362,7 +368,11 @@ def test_stage_readings_need_a_geometry_and_a_meaning() -> None:
     ],
 )
 def test_what_is_wrong_with_stage_readings_is_said(change: dict[str, Any], message: str) -> None:
-    good = {"counts": parts()["counts"], "positions_m": parts()["positions"] * 1e-8, "geometry": Geometry(8e3, 1.0, (1e-5, 1e-5))}
+    good = {
+        "counts": parts()["counts"],
+        "positions_m": parts()["positions"] * 1e-8,
+        "geometry": Geometry(8e3, 1.0, (1e-5, 1e-5)),
+    }
     with pytest.raises(InputError, match=message):
         Scan.from_metres(**{**good, **change})
 
@@ -390,6 +400,10 @@ def test_a_reconstruction_takes_its_final_form() -> None:
     ],
 )
 def test_impossible_reconstructions(change: dict[str, Any], message: str) -> None:
-    good: dict[str, Any] = {"object": Canvas(np.ones((20, 20))), "probe": np.ones((1, N, N)), "positions": np.ones((2, 2))}
+    good: dict[str, Any] = {
+        "object": Canvas(np.ones((20, 20))),
+        "probe": np.ones((1, N, N)),
+        "positions": np.ones((2, 2)),
+    }
     with pytest.raises(InputError, match=message):
         Reconstruction(**{**good, **change})

@@ -48,7 +48,12 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "phrase"),
-    [("a.txt", "expected .h5 or .npz"), ("absent/a.h5", "does not exist"), ("there.h5", "--overwrite"), ("folder.h5", "is a folder")],
+    [
+        ("a.txt", "expected .h5 or .npz"),
+        ("absent/a.h5", "does not exist"),
+        ("there.h5", "--overwrite"),
+        ("folder.h5", "is a folder"),
+    ],
 )
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path, name: str, phrase: str) -> None:
     (tmp_path / "there.h5").write_text("")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.runtime.console import progress_bars, silent
+from diptych.cli.console import progress_bars, silent
 from diptych.runtime.logging import LOGGER, log_file, logged, warnings_on_stderr
 from diptych.runtime.progress import Progress
 
@@ -52,7 +52,9 @@ def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_shows_a_bar_per_stage_with_its_values(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_shows_a_bar_per_stage_with_its_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")

@@ -26,7 +26,8 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
 
 def test_every_key_at_fault_is_named_in_one_message() -> None:
     with pytest.raises(
-        InputError, match=r"x\.yaml: step = -1.*greater than 0.*count = 'many'.*unknown option 'size'; expected one of count, step"
+        InputError,
+        match=r"x\.yaml: step = -1.*greater than 0.*count = 'many'.*unknown option 'size'; expected one of count, step",
     ):
         Sample.build({"step": -1, "count": "many", "size": 3}, origin="x.yaml")
 

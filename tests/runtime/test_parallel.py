@@ -51,7 +51,8 @@ def test_an_error_in_a_worker_reaches_the_caller_and_the_setting_is_put_back() -
 def test_two_threads_give_what_one_gives(engine: str) -> None:
     scan = diptych.simulate(object="blocks", size=32, patterns=49, step=4.0, dose=1e6, probe_error=0.5, seed=1)
     one, two, again = (
-        diptych.reconstruct(scan, engine=engine, epochs=15, execution=ExecutionOptions(threads=n, precision="double")) for n in (1, 2, 2)
+        diptych.reconstruct(scan, engine=engine, epochs=15, execution=ExecutionOptions(threads=n, precision="double"))
+        for n in (1, 2, 2)
     )
     np.testing.assert_allclose(two.object.values, one.object.values, atol=1e-5)
     np.testing.assert_array_equal(two.object.values, again.object.values)
@@ -99,5 +100,7 @@ else:
 def test_linear_algebra_has_one_thread_while_anybody_is_inside() -> None:
     """In a process of its own: the number is the process's, and fits of other tests may be under way."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", BLAS], capture_output=True, text=True, check=False, timeout=60, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", BLAS], capture_output=True, text=True, check=False, timeout=60, env=environment
+    )
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from diptych.errors import UnavailableError
-from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.runtime import provenance as module
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.provenance import commit, provenance, versions
@@ -26,7 +26,10 @@ def test_the_record_names_versions_device_seeds_hashes_and_time(tmp_path: Path) 
     data = tmp_path / "scan.npz"
     data.write_bytes(b"counts")
     record = provenance(
-        "reconstruct", ExecutionOptions(device="cpu", threads=3), [data], [ReconstructionOptions(seed=11), ExecutionOptions()]
+        "reconstruct",
+        ExecutionOptions(device="cpu", threads=3),
+        [data],
+        [ReconstructionOptions(seed=11), ExecutionOptions()],
     )
     assert record["program"] == "diptych"
     assert record["command"] == "reconstruct"
@@ -63,7 +66,9 @@ def test_a_device_that_is_not_here_is_said_before_anything_is_made(monkeypatch: 
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_commit_is_that_of_the_checkout_and_says_when_files_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_is_that_of_the_checkout_and_says_when_files_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
         return subprocess.run(
@@ -82,6 +87,8 @@ def test_the_commit_is_that_of_the_checkout_and_says_when_files_differ(tmp_path:
     assert commit() == git("rev-parse", "HEAD") + "-dirty"
 
 
-def test_a_wheel_inside_somebody_elses_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_inside_somebody_elses_repository_has_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "__file__", str(tmp_path / "provenance.py"))
     assert commit() is None

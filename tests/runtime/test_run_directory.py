@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from diptych.errors import InputError
-from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.run_directory import FILES, MARK, RunDirectory, plain
 
@@ -135,7 +135,8 @@ def test_numbered_folders_never_collide(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda path: RunDirectory.create(path / "x", RECORD), lambda path: RunDirectory.numbered(path, "x", RECORD)]
+    "make",
+    [lambda path: RunDirectory.create(path / "x", RECORD), lambda path: RunDirectory.numbered(path, "x", RECORD)],
 )
 def test_a_file_in_the_way_is_an_input_error(tmp_path: Path, make: Any) -> None:
     (tmp_path / "file").write_text("")
@@ -201,7 +202,14 @@ def test_metrics_csv_has_one_row_per_epoch_and_blank_cells_where_a_column_ends(t
 
 
 def test_json_values_are_strict() -> None:
-    values = {"a": np.float32(0.5), "b": math.nan, "c": np.arange(2), "d": Path("x"), "e": (True, None, np.inf), 1: {"n": np.int64(3)}}
+    values = {
+        "a": np.float32(0.5),
+        "b": math.nan,
+        "c": np.arange(2),
+        "d": Path("x"),
+        "e": (True, None, np.inf),
+        1: {"n": np.int64(3)},
+    }
     assert plain(values) == {"a": 0.5, "b": None, "c": [0, 1], "d": "x", "e": [True, None, None], "1": {"n": 3}}
     with pytest.raises(TypeError, match="object"):
         plain(object())

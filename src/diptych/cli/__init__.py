@@ -1,6 +1,7 @@
 """The command line: ``diptych {info, check, fetch, simulate, reconstruct, train, evaluate, compare, prefer, demo}``.
 
-One module per verb group, loaded when its verb is called. Exit codes: 0 done, 2 the input is wrong, 130 interrupted, 1 the rest.
+One module per verb group, loaded when its verb is called. Exit codes: 0 done, 2 the input is wrong, 130 interrupted, 1
+the rest.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ VERBS = {
 
 def main() -> NoReturn:
     """Entry point of the ``diptych`` script."""
-    # OpenMP threads that spin while they wait slow torch several times when cores are shared (login nodes, CI), and gain little
-    # when they are not. It is read once, when torch is loaded.
+    # OpenMP threads that spin while they wait slow torch several times when cores are shared (login nodes, CI), and
+    # gain little when they are not. It is read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGINT, _Interrupt())
     try:
@@ -111,13 +112,17 @@ def _failure(error: BaseException, code: int) -> Report:
         message, code = str(error) or "interrupted; nothing was saved.", 130
     elif isinstance(error, DiptychError) or code == 2:
         message = " ".join(str(error).split())
-    elif isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
+    elif (
+        isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error)
+    ):
         message = f"not enough memory: {' '.join(str(error).split())}"
     elif isinstance(error, OSError):
         message = f"{error.filename + ': ' if error.filename else ''}{error.strerror or error}"
     else:
         message = f"{type(error).__name__}: {' '.join(str(error).split())} (a fault of diptych; --debug shows where)"
-    return Report({"error": message, "exit_code": code}, code=code, note=message if code == 130 else f"error: {message}")
+    return Report(
+        {"error": message, "exit_code": code}, code=code, note=message if code == 130 else f"error: {message}"
+    )
 
 
 class _Interrupt:

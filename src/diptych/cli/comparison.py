@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from diptych.cli.console import progress_bars
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, table
 from diptych.cli.reconstruction import files_of
@@ -15,7 +16,6 @@ from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.compare import ENGINES, CompareOptions, ComparisonInterrupted, Plan
 from diptych.ptycho.io import LoadOptions
-from diptych.runtime.console import progress_bars
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.logging import log_file, logged
 from diptych.runtime.provenance import provenance
@@ -32,10 +32,17 @@ def compare(
     *,
     arm: Annotated[
         list[str],
-        Parameter(help="NAME=WHAT; WHAT is an engine, a result (.h5, .npz) or a network (.safetensors). Once per arm.", negative=()),
+        Parameter(
+            help="NAME=WHAT; WHAT is an engine, a result (.h5, .npz) or a network (.safetensors). Once per arm.",
+            negative=(),
+        ),
     ],
-    truth: Annotated[Path | None, Parameter(help="The truth: a simulated scan, or a reference result; without it the scan's.")] = None,
-    run: Annotated[Path | None, Parameter(help="Run directory; without it runs/<name of the scan>-compare-<number>.")] = None,
+    truth: Annotated[
+        Path | None, Parameter(help="The truth: a simulated scan, or a reference result; without it the scan's.")
+    ] = None,
+    run: Annotated[
+        Path | None, Parameter(help="Run directory; without it runs/<name of the scan>-compare-<number>.")
+    ] = None,
     overwrite: Overwrite = False,
     choices: Choices,
 ) -> Report:
@@ -55,12 +62,16 @@ def compare(
 
 
 def named_arms(given: list[str]) -> dict[str, str]:
-    """``["engine=auto"]`` as ``{"engine": "auto"}``. Raises InputError for an arm without a name, and for a name given twice."""
+    """``["engine=auto"]`` as ``{"engine": "auto"}``. Raises InputError for an arm without a name, and for a name given
+    twice.
+    """
     arms: dict[str, str] = {}
     for text in given:
         name, sign, what = text.partition("=")
         if not (name and sign and what):
-            raise InputError(f"--arm {text}: expected NAME=WHAT, for instance --arm engine=auto or --arm other=result.npz.")
+            raise InputError(
+                f"--arm {text}: expected NAME=WHAT, for instance --arm engine=auto or --arm other=result.npz."
+            )
         if name in arms:
             raise InputError(f"--arm {text}: the name {name!r} is given twice; expected one name per arm.")
         arms[name] = what
@@ -68,11 +79,15 @@ def named_arms(given: list[str]) -> dict[str, str]:
 
 
 def carry_out(directory: RunDirectory, plan: Plan, execution: ExecutionOptions) -> tuple[Comparison, bool]:
-    """Run the arms with a log and progress bars, and write the comparison; return it, and whether Ctrl-C cut it short."""
+    """Run the arms with a log and progress bars, and write the comparison; return it, and whether Ctrl-C cut it
+    short.
+    """
     interrupted = False
     with recorded(directory, None, nothing="no arm could be compared yet"):
         with log_file(directory.log) as log:
-            log.info("compare %s (%d patterns): %s; %s", plan.scan.name, len(plan.scan), ", ".join(plan.arms), execution)
+            log.info(
+                "compare %s (%d patterns): %s; %s", plan.scan.name, len(plan.scan), ", ".join(plan.arms), execution
+            )
             with progress_bars() as bars:
                 try:
                     comparison = plan.carry_out(logged(bars), execution)
@@ -86,9 +101,15 @@ def carry_out(directory: RunDirectory, plan: Plan, execution: ExecutionOptions) 
 
 def report(directory: RunDirectory, comparison: Comparison, *, interrupted: bool) -> Report:
     """What the command says of a finished or interrupted comparison."""
-    places = {"run": str(directory.path), "table": str(directory.path / "comparison.csv"), "figure": str(directory.path / "comparison.png")}
+    places = {
+        "run": str(directory.path),
+        "table": str(directory.path / "comparison.csv"),
+        "figure": str(directory.path / "comparison.png"),
+    }
     notes = [f"interrupted; the arms that were finished are compared in {directory.path}."] if interrupted else []
     if failed := [name for name in comparison.errors if not interrupted]:
-        notes.append(f"{len(failed)} of {len(comparison.rows)} arms failed ({', '.join(failed)}); the others are compared.")
+        notes.append(
+            f"{len(failed)} of {len(comparison.rows)} arms failed ({', '.join(failed)}); the others are compared."
+        )
     data = {**places, "status": "interrupted" if interrupted else "done", **comparison.to_dict()}
     return Report(data, [comparison.table(), "", table(places)], code=130 if interrupted else 0, note=" ".join(notes))

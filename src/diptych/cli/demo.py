@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from diptych.cli.console import progress_bars
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report
 from diptych.cli.reconstruction import report, solve
 from diptych.errors import UnavailableError
-from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.simulate import SimulationOptions
-from diptych.runtime.console import progress_bars
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.provenance import provenance
@@ -32,8 +32,12 @@ STAND_IN = SimulationOptions(object="siemens-star", probe_error=1.0)
 def demo(
     *,
     run: Annotated[Path, Parameter(help="Folder to write; an earlier demo in it is replaced.")] = Path("demo"),
-    offline: Annotated[bool, Parameter(help="Never go to the network: use the copy kept here, or a simulated scan.", negative=())] = False,
-    frc: Annotated[bool, Parameter(help="Also measure the resolution, by two more reconstructions.", negative=())] = False,
+    offline: Annotated[
+        bool, Parameter(help="Never go to the network: use the copy kept here, or a simulated scan.", negative=())
+    ] = False,
+    frc: Annotated[
+        bool, Parameter(help="Also measure the resolution, by two more reconstructions.", negative=())
+    ] = False,
     choices: Choices,
 ) -> Report:
     """Reconstruct the measured Siemens star, or a simulated one where there is no network."""
@@ -80,13 +84,16 @@ def obtain(offline: bool) -> tuple[Scan, dict[str, Any]]:
                 LOGGER.warning("the measured scan is not to be had, so a simulated one takes its place: %s", reason)
             else:
                 return scan, {"scan": f"{about['title']}, measured; {about['origin']} ({about['licence']})", **about}
-        return simulate(STAND_IN, progress=progress), {"scan": "a simulated Siemens star, not a measured one", "reason": reason}
+        return simulate(STAND_IN, progress=progress), {
+            "scan": "a simulated Siemens star, not a measured one",
+            "reason": reason,
+        }
 
 
 def resolution(directory: RunDirectory, scan: Scan, result: Reconstruction) -> tuple[dict[str, Any], str]:
     """Half-scan resolution, its figure ``frc.png``, and its table."""
     from diptych.ptycho.evaluate import evaluate_without_truth
-    from diptych.ptycho.evaluate.figures import plot_frc, save_figure
+    from diptych.ptycho.figures.overview import plot_frc, save_figure
 
     with progress_bars() as progress:
         metrics = evaluate_without_truth(scan, result, progress=progress)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from diptych.cli.console import progress_bars
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report
 from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.io import LoadOptions
-from diptych.runtime.console import progress_bars
 from diptych.runtime.files import check_output, replacing, write_text
 
 if TYPE_CHECKING:
@@ -29,15 +29,22 @@ def evaluate(
     /,
     *,
     truth: Annotated[Path | None, Parameter(help="The truth: a simulated scan, or a reference result.")] = None,
-    scan: Annotated[Path | None, Parameter(help="Without a truth: the scan, for the resolution from its halves.")] = None,
+    scan: Annotated[
+        Path | None, Parameter(help="Without a truth: the scan, for the resolution from its halves.")
+    ] = None,
     out: Annotated[Path | None, Parameter(help="Also write the numbers to this .csv or .json file.")] = None,
-    figure: Annotated[Path | None, Parameter(help="Also draw the comparison, or the resolution curve, to this PNG.")] = None,
+    figure: Annotated[
+        Path | None, Parameter(help="Also draw the comparison, or the resolution curve, to this PNG.")
+    ] = None,
     overwrite: Overwrite = False,
     choices: Choices,
 ) -> Report:
     """Compare a result with the truth, or halves of its scan with one another."""
     if (truth is None) == (scan is None):
-        raise InputError("evaluate: pass either --truth FILE (a simulated scan or a reference result) or --scan FILE (measured data).")
+        raise InputError(
+            "evaluate: pass either --truth FILE (a simulated scan or a reference result) or --scan FILE (measured "
+            "data)."
+        )
     from diptych.ptycho.io import load_result
 
     if out is not None:
@@ -69,7 +76,9 @@ def against_itself(result: Reconstruction, scan: Path | None, choices: Choices) 
 
     assert scan is not None
     with progress_bars() as progress:
-        return evaluate_without_truth(load_scan(scan, choices[LoadOptions]), result, choices[EvaluationOptions], progress=progress)
+        return evaluate_without_truth(
+            load_scan(scan, choices[LoadOptions]), result, choices[EvaluationOptions], progress=progress
+        )
 
 
 def write_metrics(metrics: Metrics, path: Path) -> None:
@@ -82,13 +91,17 @@ def write_metrics(metrics: Metrics, path: Path) -> None:
         writer.writerow(["metric", "value", "unit", "convention", "gauge", "reason", "note"])
         for key, value in metrics.items():
             detail = metrics.details[key]
-            writer.writerow([key, repr(value), detail.unit, detail.convention, detail.gauge, detail.reason or "", detail.note or ""])
+            writer.writerow(
+                [key, repr(value), detail.unit, detail.convention, detail.gauge, detail.reason or "", detail.note or ""]
+            )
 
 
 def draw(metrics: Metrics, path: Path, *, compared: bool) -> None:
     """Draw result and truth side by side, or the resolution curve of the halves."""
-    from diptych.ptycho.evaluate.figures import plot_comparison, plot_frc, save_figure
+    from diptych.ptycho.figures.overview import plot_comparison, plot_frc, save_figure
 
     if compared and metrics.alignment is None:
         raise InputError("--figure: the images are aligned by the textbook convention only; pass --convention both.")
-    save_figure(plot_comparison(metrics.alignment) if compared and metrics.alignment is not None else plot_frc(metrics), path)
+    save_figure(
+        plot_comparison(metrics.alignment) if compared and metrics.alignment is not None else plot_frc(metrics), path
+    )

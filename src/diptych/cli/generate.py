@@ -79,8 +79,12 @@ def verb(*models: type[Options]) -> Callable[[Callable[..., Report]], Verb]:
 
     def decorate(function: Callable[..., Report]) -> Verb:
         own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "choices"]
-        common = [p for p in inspect.signature(_common, eval_str=True).parameters.values() if models or p.name != "config"]
-        flags = [p for order, model in enumerate(models) for p in flags_of(model, Group(title(model), sort_key=10 + order))]
+        common = [
+            p for p in inspect.signature(_common, eval_str=True).parameters.values() if models or p.name != "config"
+        ]
+        flags = [
+            p for order, model in enumerate(models) for p in flags_of(model, Group(title(model), sort_key=10 + order))
+        ]
         parameters = [*own, *flags, *common]
         names = [p.name for p in parameters]
         if len(set(names)) < len(names):
@@ -147,7 +151,9 @@ def title(model: type[Options]) -> str:
 def _common(
     *,
     config: Annotated[Path | None, Parameter(help="YAML file of options; flags win over it.", group=COMMON)] = None,
-    json: Annotated[bool, Parameter(help="Standard output gets one JSON object and nothing else.", negative=(), group=COMMON)] = False,
+    json: Annotated[
+        bool, Parameter(help="Standard output gets one JSON object and nothing else.", negative=(), group=COMMON)
+    ] = False,
     debug: Annotated[bool, Parameter(help="Show the traceback of an error.", negative=(), group=COMMON)] = False,
 ) -> None:
     """The flags of every command."""
@@ -173,7 +179,9 @@ def _file_layer(path: Path, models: tuple[type[Options], ...]) -> Layer:
     known = sorted(name for model in models for name in model.model_fields)
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise InputError(f"{path}: unknown option {', '.join(map(repr, unknown))}; expected some of {', '.join(known)}.")
+        raise InputError(
+            f"{path}: unknown option {', '.join(map(repr, unknown))}; expected some of {', '.join(known)}."
+        )
     return str(path), values
 
 

@@ -38,7 +38,9 @@ class Report:
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters spelled out: names and messages may come from a file, and a terminal would obey them."""
+    """``text`` with control characters spelled out: names and messages may come from a file, and a terminal would obey
+    them.
+    """
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -111,7 +113,9 @@ def _rows(values: Mapping[str, Any], indent: int = 0) -> Iterable[tuple[str, str
         if isinstance(value, Mapping):
             yield name, "" if value else "none"
             yield from _rows(value, indent + 2)
-        elif isinstance(value, Sequence) and any(isinstance(item, str) for item in value) and not isinstance(value, str):
+        elif (
+            isinstance(value, Sequence) and any(isinstance(item, str) for item in value) and not isinstance(value, str)
+        ):
             yield name, "\n".join(map(cell, value))
         else:
             yield name, cell(value)

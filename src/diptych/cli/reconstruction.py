@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from diptych.cli.console import progress_bars
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, cell, table
 from diptych.cli.runs import open_run, recorded
 from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
-from diptych.ptycho.iterative.options import ReconstructionOptions
 from diptych.ptycho.neural.options import InferenceOptions
-from diptych.runtime.console import progress_bars
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.logging import LOGGER, log_file, logged
@@ -45,8 +45,12 @@ def reconstruct(
     *,
     run: Annotated[Path | None, Parameter(help="Run directory; without it runs/<name of the scan>-<number>.")] = None,
     out: Annotated[Path | None, Parameter(help="Also write the result to this .h5 or .npz file.")] = None,
-    model: Annotated[Path | None, Parameter(help="A trained network (.safetensors) whose image is the start, where it helps.")] = None,
-    resume: Annotated[bool, Parameter(help="Go on with the run in --run, from its last state and with its options.", negative=())] = False,
+    model: Annotated[
+        Path | None, Parameter(help="A trained network (.safetensors) whose image is the start, where it helps.")
+    ] = None,
+    resume: Annotated[
+        bool, Parameter(help="Go on with the run in --run, from its last state and with its options.", negative=())
+    ] = False,
     overwrite: Overwrite = False,
     choices: Choices,
 ) -> Report:
@@ -65,7 +69,10 @@ def reconstruct(
     if model is not None and not model.is_file():
         raise InputError(f"--model {model}: there is no such file; expected a trained network (.safetensors).")
     files = [*files_of(file, choices), *([] if model is None else [model])]
-    record = {**provenance("reconstruct", choices[ExecutionOptions], files, options), "model": None if model is None else str(model)}
+    record = {
+        **provenance("reconstruct", choices[ExecutionOptions], files, options),
+        "model": None if model is None else str(model),
+    }
     directory = open_run(run, file.stem, record, resume=resume, overwrite=overwrite)
     directory.write_options(options)
     outcome, found = solve(
@@ -107,9 +114,14 @@ def solve(
     inference: InferenceOptions | None = None,
     resume: bool = False,
 ) -> tuple[Outcome, dict[str, Any]]:
-    """Reconstruct with a log, progress bars and checkpoints; write all that came of it into ``directory``; return it and its summary."""
+    """Reconstruct with a log, progress bars and checkpoints; write all that came of it into ``directory``; return it
+    and its summary.
+    """
     kept, nothing = "its state is kept", "there was no state to save yet"
-    with recorded(directory, directory.checkpoint, resume=resume, kept=kept, nothing=nothing), log_file(directory.log) as log:
+    with (
+        recorded(directory, directory.checkpoint, resume=resume, kept=kept, nothing=nothing),
+        log_file(directory.log) as log,
+    ):
         log.info("reconstruct %s (%d patterns): %s; %s", scan.name, len(scan), options, execution)
         outcome = _reconstruct(directory, scan, options, execution, model, inference, resume)
         for flag in outcome.result.flags:
@@ -120,8 +132,10 @@ def solve(
 
 
 def write_result(directory: RunDirectory, scan: Scan, outcome: Outcome) -> dict[str, Any]:
-    """Write ``result.h5``, ``metrics.csv``, the figures, ``summary.json`` and, last, how the run ended; return the summary."""
-    from diptych.ptycho.evaluate.figures import save_figure
+    """Write ``result.h5``, ``metrics.csv``, the figures, ``summary.json`` and, last, how the run ended; return the
+    summary.
+    """
+    from diptych.ptycho.figures.overview import save_figure
     from diptych.ptycho.io import save
 
     result = replace(outcome.result, provenance={**outcome.result.provenance, "run": plain(directory.record)})
@@ -136,13 +150,18 @@ def write_result(directory: RunDirectory, scan: Scan, outcome: Outcome) -> dict[
 
 
 def summary(scan: Scan, outcome: Outcome) -> dict[str, Any]:
-    """What an honest statement of the result needs, as JSON values; ``metrics`` is there when the scan carries its truth."""
+    """What an honest statement of the result needs, as JSON values; ``metrics`` is there when the scan carries its
+    truth.
+    """
     result, told = outcome.result, outcome.result.provenance
     found: dict[str, Any] = {
         "scan": scan.name,
         "patterns": len(scan),
         "photons_per_pattern": float(scan.counts.sum(axis=(1, 2), dtype="float64").mean()),
-        **{key: told.get(key) for key in ("engine", "epochs", "best_epoch", "fit", "held_out_fit", "stop_reason", "device")},
+        **{
+            key: told.get(key)
+            for key in ("engine", "epochs", "best_epoch", "fit", "held_out_fit", "stop_reason", "device")
+        },
         **{key: told[key] for key in ("start", "patterns_per_second") if key in told},
         "flags": list(result.flags),
         "seconds": round(outcome.seconds, 2),
@@ -171,18 +190,31 @@ def statement(found: dict[str, Any]) -> str:
     else:
         stop = f"{found['seconds']:.1f} s on {found['device']}; stop: {found['stop_reason']}."
         fits = f"Fit {cell(found['fit'])} on fitted pixels, {cell(found['held_out_fit'])} on held-out ones"
-        lines += [f"Engine {found['engine']}: {found['epochs']} epochs, {stop}", f"{fits} (1: explained down to shot noise)."]
+        lines += [
+            f"Engine {found['engine']}: {found['epochs']} epochs, {stop}",
+            f"{fits} (1: explained down to shot noise).",
+        ]
     if "start" in found:
         start = found["start"]
         fits = f"held-out fit {cell(start['network_fit'])}, of a flat object {cell(start['flat_fit'])}"
-        lines.insert(1, f"Start: {'the network' if start['object'] == 'network' else 'flat, not the network'}: {start['why']} ({fits}).")
+        lines.insert(
+            1,
+            f"Start: {'the network' if start['object'] == 'network' else 'flat, not the network'}: {start['why']} "
+            f"({fits}).",
+        )
     if "metrics" in found:
         metrics = found["metrics"]
-        lines.append(f"Against the truth: complex error {cell(metrics['complex_error'])}, phase SSIM {cell(metrics['phase_ssim'])}.")
+        lines.append(
+            f"Against the truth: complex error {cell(metrics['complex_error'])}, phase SSIM "
+            f"{cell(metrics['phase_ssim'])}."
+        )
     elif "no_metrics" in found:
         lines.append(f"The result cannot be compared with the truth in the scan: {found['no_metrics']}")
     else:
-        lines.append("No truth is known; `diptych evaluate RESULT --scan FILE` measures the resolution from two halves of the data.")
+        lines.append(
+            "No truth is known; `diptych evaluate RESULT --scan FILE` measures the resolution from two halves of "
+            "the data."
+        )
     return "\n".join([*lines, *(f"Flag: {flag}" for flag in found["flags"])])
 
 

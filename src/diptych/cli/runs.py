@@ -19,7 +19,9 @@ def open_run(run: Path | None, stem: str, record: dict[str, Any], *, resume: boo
 
 
 @contextmanager
-def recorded(directory: RunDirectory, state: Path | None, *, resume: bool = False, kept: str = "", nothing: str) -> Iterator[None]:
+def recorded(
+    directory: RunDirectory, state: Path | None, *, resume: bool = False, kept: str = "", nothing: str
+) -> Iterator[None]:
     """Work in ``directory``; however it ends, the run's status says so and the directory is released.
 
     An error on purpose before there is any state takes the directory away again.

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from diptych.cli.console import progress_bars
 from diptych.cli.generate import Choices, flag, verb
 from diptych.cli.output import Report, rows_table, table
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.simulate import SimulationOptions
-from diptych.runtime.console import progress_bars
 from diptych.runtime.files import check_output
 
 if TYPE_CHECKING:
@@ -47,12 +47,18 @@ def info(
         return Report({**data, "error": said, "exit_code": 2}, explanation(data), code=2, note=f"error: {said}")
     if data["kind"] == "network":
         if figure is not None:
-            raise InputError(f"--figure {figure}: {file} holds a trained network, of which there is no picture; leave --figure out.")
+            raise InputError(
+                f"--figure {figure}: {file} holds a trained network, of which there is no picture; leave --figure out."
+            )
         usual = LoadOptions()
-        if given := [flag(name)[0] for name in type(usual).model_fields if getattr(options, name) != getattr(usual, name)]:
-            raise InputError(f"{', '.join(given)}: {file} holds a trained network, which is read as it is; leave these options out.")
+        if given := [
+            flag(name)[0] for name in type(usual).model_fields if getattr(options, name) != getattr(usual, name)
+        ]:
+            raise InputError(
+                f"{', '.join(given)}: {file} holds a trained network, which is read as it is; leave these options out."
+            )
     if figure is not None:
-        from diptych.ptycho.evaluate.figures import save_figure
+        from diptych.ptycho.figures.overview import save_figure
         from diptych.ptycho.io import load
 
         save_figure(load(file, options).plot(), figure)
@@ -127,7 +133,7 @@ def simulate(
         scan = simulate_scan(options, progress=progress)
     data = {"file": str(save(scan, out)), "summary": scan.summary()}
     if figure is not None:
-        from diptych.ptycho.evaluate.figures import save_figure
+        from diptych.ptycho.figures.overview import save_figure
 
         save_figure(scan.plot(), figure)
         data["figure"] = str(figure)
@@ -140,8 +146,14 @@ def numbers(scan: Scan) -> dict[str, Any]:
 
 
 def explanation(data: dict[str, Any]) -> list[RenderableType]:
-    """What ``describe_file`` says, in the order a person asks: what is it, what is in it, its numbers, what looks wrong."""
-    rest = {key: value for key, value in data.items() if key not in ("file", "bytes", "container", "arrays", "kind", "problem", "notes")}
+    """What ``describe_file`` says, in the order a person asks: what is it, what is in it, its numbers, what looks
+    wrong.
+    """
+    rest = {
+        key: value
+        for key, value in data.items()
+        if key not in ("file", "bytes", "container", "arrays", "kind", "problem", "notes")
+    }
     text: list[RenderableType] = [
         f"{data['file']}: {data['kind']} ({data['container']}, {data['bytes']:,} bytes)",
         rows_table([{**array, "shape": " x ".join(map(str, array["shape"])) or "scalar"} for array in data["arrays"]]),

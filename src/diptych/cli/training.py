@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from diptych.cli.console import progress_bars
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, cell, table
 from diptych.cli.runs import open_run, recorded
@@ -15,7 +16,6 @@ from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
-from diptych.runtime.console import progress_bars
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.logging import LOGGER, log_file
@@ -23,7 +23,7 @@ from diptych.runtime.provenance import provenance
 from diptych.runtime.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from diptych.ptycho.neural.bundle import Model
+    from diptych.ptycho.neural.model import Model
 
 
 @verb(LoadOptions, TrainingOptions, TrainerOptions)
@@ -31,10 +31,13 @@ def train(
     files: Annotated[list[Path], Parameter(help="Scans to train on, all with patterns of one size.", negative=())],
     /,
     *,
-    run: Annotated[Path | None, Parameter(help="Run directory; without it runs/<name of the first scan>-<number>.")] = None,
+    run: Annotated[
+        Path | None, Parameter(help="Run directory; without it runs/<name of the first scan>-<number>.")
+    ] = None,
     out: Annotated[Path | None, Parameter(help="Also write the model to this .safetensors file.")] = None,
     resume: Annotated[
-        bool, Parameter(help="Go on with the run in --run, from its last finished epoch and with its options.", negative=())
+        bool,
+        Parameter(help="Go on with the run in --run, from its last finished epoch and with its options.", negative=()),
     ] = False,
     overwrite: Overwrite = False,
     choices: Choices,
@@ -62,18 +65,22 @@ def train(
 
 def fit(directory: RunDirectory, files: list[Path], choices: Choices, *, resume: bool) -> tuple[Model, bool, float]:
     """Train with a log and progress bars; return the model, whether a Ctrl-C ended it, and the seconds it took."""
-    from diptych.ptycho.neural import training
+    from diptych.ptycho.neural.training import loop as training
 
     began, interrupted = time.perf_counter(), False
     options, machine = choices[TrainingOptions], choices[TrainerOptions]
     state = directory.path / "checkpoints" / "last.ckpt"
     if resume and not state.exists():
         LOGGER.warning("%s holds no checkpoint, so the training starts from the beginning", directory.path)
-    with recorded(directory, state, resume=resume, kept="its last finished epoch is kept", nothing="no epoch was finished"):
+    with recorded(
+        directory, state, resume=resume, kept="its last finished epoch is kept", nothing="no epoch was finished"
+    ):
         with log_file(directory.log) as log, progress_bars() as bars:
             log.info("train on %s: %s; %s", ", ".join(map(str, files)), options, machine)
             try:
-                model = training.train(files, options, directory.path, bars, trainer=machine, load=choices[LoadOptions], resume=resume)
+                model = training.train(
+                    files, options, directory.path, bars, trainer=machine, load=choices[LoadOptions], resume=resume
+                )
             except training.Interrupted as stop:
                 model, interrupted = stop.model, True
             seconds = time.perf_counter() - began
@@ -108,9 +115,12 @@ def report(directory: RunDirectory, model: Model, *, interrupted: bool, seconds:
     lines = [
         f"Network {found['network']}, {found['parameters']:,} weights, on {groups:,} groups of {patterns:,} patterns.",
         f"{found['epochs']} epochs, {found['seconds']:.1f} s on {found['device']}; stop: {found['stop_reason']}.",
-        f"Weights of epoch {found['best_epoch']}: loss {cell(found.get('loss'))}, validation {cell(found.get('validation_loss'))}.",
+        f"Weights of epoch {found['best_epoch']}: loss {cell(found.get('loss'))}, validation "
+        f"{cell(found.get('validation_loss'))}.",
         f"`diptych reconstruct SCAN --model {places['model']}` starts from it.",
     ]
     note = f"interrupted; the best network so far is saved in {directory.path} (go on with --run {directory.path} --resume)."
     data = {**places, "status": "interrupted" if interrupted else "done", **found}
-    return Report(data, ["\n".join(lines), "", table(places)], code=130 if interrupted else 0, note=note if interrupted else "")
+    return Report(
+        data, ["\n".join(lines), "", table(places)], code=130 if interrupted else 0, note=note if interrupted else ""
+    )

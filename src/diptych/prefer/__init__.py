@@ -5,33 +5,24 @@ Everything is loaded on first use; importing this package decodes nothing and lo
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diptych.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diptych.prefer.judgement import Candidate, Frame, Judgement, Observations
-    from diptych.prefer.ledger import Ledger
+    from diptych.prefer.ledger.ledger import Ledger
 
-_HOMES = {
+_MODULES = {
     "Candidate": "diptych.prefer.judgement",
     "Frame": "diptych.prefer.judgement",
     "Judgement": "diptych.prefer.judgement",
-    "Ledger": "diptych.prefer.ledger",
+    "Ledger": "diptych.prefer.ledger.ledger",
     "Observations": "diptych.prefer.judgement",
-    "Session": "diptych.prefer.session",
+    "Session": "diptych.prefer.session.session",
 }
 
 __all__ = ["Candidate", "Frame", "Judgement", "Ledger", "Observations", "Session"]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'diptych.prefer' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES, globals())

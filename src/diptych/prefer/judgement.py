@@ -1,4 +1,6 @@
-"""The nouns: what was shown (Frame, Candidate), what was said of it (Judgement), and both as arrays for a fit (Observations)."""
+"""The nouns: what was shown (Frame, Candidate), what was said of it (Judgement), and both as arrays for a fit
+(Observations).
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ class Frame:
             elif name == "guidance" and isinstance(value, int) and not isinstance(value, bool):
                 values[name] = float(value)
             elif type(value) is not type(defaults[name]):
-                raise InputError(f"the field {name!r} of a frame is {value!r}; expected a value like {defaults[name]!r}.")
+                raise InputError(
+                    f"the field {name!r} of a frame is {value!r}; expected a value like {defaults[name]!r}."
+                )
         if "prompt" not in values:
             raise InputError("a frame has no prompt; expected at least that field.")
         return cls(**values)
@@ -145,7 +149,10 @@ class Candidate:
         if self.image is not None:
             image = np.asarray(self.image)
             if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype != np.uint8:
-                raise InputError(f"the image of a candidate is {image.dtype} of shape {image.shape}; expected uint8 of shape (H, W, 3).")
+                raise InputError(
+                    f"the image of a candidate is {image.dtype} of shape {image.shape}; expected uint8 of shape (H, "
+                    f"W, 3)."
+                )
             object.__setattr__(self, "image", _read_only(image, self.image))
 
     @property
@@ -156,7 +163,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One thing a person said; made by :meth:`rate`, :meth:`stars`, :meth:`pair`, :meth:`choose`, :meth:`tie` or :meth:`skip`.
+    """One thing a person said; made by :meth:`rate`, :meth:`stars`, :meth:`pair`, :meth:`choose`, :meth:`tie` or
+    :meth:`skip`.
 
     Attributes
     ----------
@@ -187,7 +195,10 @@ class Judgement:
             raise InputError(f"a judgement has kind {self.kind!r}; expected one of {', '.join(KINDS)}.")
         allowed = {"rate": range(2), "stars": STARS}.get(self.kind, range(1))
         if not isinstance(self.value, int) or self.value not in allowed:
-            raise InputError(f"a judgement of kind {self.kind!r} has value {self.value!r}; expected {allowed.start} to {allowed.stop - 1}.")
+            raise InputError(
+                f"a judgement of kind {self.kind!r} has value {self.value!r}; expected {allowed.start} to "
+                f"{allowed.stop - 1}."
+            )
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise InputError(f"a judgement has weight {self.weight}; expected a finite number above 0.")
         if not all(isinstance(name, str) and name for name in self.ids):
@@ -195,9 +206,13 @@ class Judgement:
         count = {"pair": (2, 2), "tie": (2, 2), "best": (2, math.inf)}.get(self.kind, (1, 1))
         if not count[0] <= len(self.ids) <= count[1] or len(set(self.ids)) != len(self.ids):
             few = (
-                "at least two different candidates" if self.kind == "best" else ("one candidate", "two different candidates")[count[0] - 1]
+                "at least two different candidates"
+                if self.kind == "best"
+                else ("one candidate", "two different candidates")[count[0] - 1]
             )
-            raise InputError(f"a judgement of kind {self.kind!r} names {', '.join(self.ids) or 'nothing'}; expected {few}.")
+            raise InputError(
+                f"a judgement of kind {self.kind!r} names {', '.join(self.ids) or 'nothing'}; expected {few}."
+            )
 
     @classmethod
     def rate(cls, candidate: Candidate | str, good: bool, weight: float = 1.0) -> Self:
@@ -245,15 +260,19 @@ class Judgement:
         """
         values = _json_object(text, "a judgement")
         if set(values) != {entry.name for entry in dataclasses.fields(cls)}:
-            raise InputError(f"a judgement has the fields {', '.join(values)}; expected kind, ids, value, weight, time.")
+            raise InputError(
+                f"a judgement has the fields {', '.join(values)}; expected kind, ids, value, weight, time."
+            )
         return cls(**{**values, "ids": tuple(values["ids"])})
 
 
 @dataclass(frozen=True)
 class Term:
-    """One judgement with its candidates as rows of :attr:`Observations.latents`; order, ``value`` and ``weight`` as in :class:`Judgement`.
+    """One judgement with its candidates as rows of :attr:`Observations.latents`; order, ``value`` and ``weight`` as in
+    :class:`Judgement`.
 
-    ``screen`` is the latest screen on which one of the candidates had been shown when it was judged; ``position`` its place in the ledger.
+    ``screen`` is the latest screen on which one of the candidates had been shown when it was judged; ``position`` its
+    place in the ledger.
     """
 
     kind: Kind
@@ -266,7 +285,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Report:
-    """How many judgements a fit uses; how many it does not, by reason; how many it uses though a setting differs, by setting.
+    """How many judgements a fit uses; how many it does not, by reason; how many it uses though a setting differs, by
+    setting.
 
     ``damaged`` names the candidates whose stored latent is not what was written.
     """
@@ -287,8 +307,8 @@ class Report:
 class Observations:
     """Judged candidates and what was said of them, as a fit takes them.
 
-    Rows come in the order in which candidates were first judged (those of one judgement as they were shown), so what is said later
-    only adds rows at the end; undoing takes rows out.
+    Rows come in the order in which candidates were first judged (those of one judgement as they were shown), so what is
+    said later only adds rows at the end; undoing takes rows out.
 
     Attributes
     ----------

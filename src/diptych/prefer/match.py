@@ -1,8 +1,8 @@
 """Image match: a latent whose image is like a given one.
 
-Every decode tells how the whole image changes with the latent, not only how far it is off. The search fits a linear map from latents to
-images through what was decoded near the best so far, and steps to where that map meets the target (damped as by Levenberg and Marquardt);
-between steps it looks in new directions.
+Every decode tells how the whole image changes with the latent, not only how far it is off. The search fits a linear map
+from latents to images through what was decoded near the best so far, and steps to where that map meets the target
+(damped as by Levenberg and Marquardt); between steps it looks in new directions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
-from diptych.prefer.latent import combine, on_sphere, turn, typicality, usual_shape
+from diptych.prefer.spaces.sphere import combine, on_sphere, turn, typicality, usual_shape
 from diptych.runtime.logging import LOGGER
 
 if TYPE_CHECKING:
@@ -79,13 +79,17 @@ class Match:
         decode: Callable[[NDArray[np.float32]], Image] | None = None,
     ) -> None:
         if decoder.space != "sphere":
-            raise InputError(f"the decoder {decoder.name} has the space {decoder.space!r}; image match needs a decoder of images.")
+            raise InputError(
+                f"the decoder {decoder.name} has the space {decoder.space!r}; image match needs a decoder of images."
+            )
         self._decode = decode or decoder.decode
         self._rng = np.random.default_rng(seed)
         self._tests = typicality(_shape(decoder))
         begin = self._rng.standard_normal(decoder.dimension) if start is None else np.asarray(start, dtype=np.float64)
         if begin.shape != (decoder.dimension,):
-            raise InputError(f"the start has shape {begin.shape}; expected ({decoder.dimension},), what the decoder takes.")
+            raise InputError(
+                f"the start has shape {begin.shape}; expected ({decoder.dimension},), what the decoder takes."
+            )
         self._past: deque[tuple[Array, Array]] = deque(maxlen=REMEMBERED)
         first = self._tests.project(begin).latent.astype(np.float32)
         image = self._decode(first)
@@ -96,10 +100,16 @@ class Match:
         self.errors = [self.best.error]
 
     def step(self) -> Attempt:
-        """One decode: a look in a new direction, or a step. Returns the attempt, which is the new :attr:`best` when it is better."""
+        """One decode: a look in a new direction, or a step. Returns the attempt, which is the new :attr:`best` when it
+        is better.
+        """
         looks = min(4 + len(self.errors) // 20, 10)
         stepping = self._looks >= looks
-        latent = self._towards_goal() if stepping else turn(self.best.latent, self._rng.standard_normal(len(self.best.latent)), PROBE)
+        latent = (
+            self._towards_goal()
+            if stepping
+            else turn(self.best.latent, self._rng.standard_normal(len(self.best.latent)), PROBE)
+        )
         typical = self._tests.project(latent).latent.astype(np.float32)
         self.last = self._judged(typical, self._decode(typical))
         better = self.last.error < self.best.error
@@ -127,8 +137,9 @@ class Match:
     def _towards_goal(self) -> Array:
         """The latent where the linear map through the past meets the goal, no further than :data:`REACH` away.
 
-        Differences from the best, of latents Z (n, d) and thumbnails P (n, p), weigh less the longer they are. The step is Z'a with a the
-        least of |goal - P'a|^2 + damping |Z'a|^2, found in the dual: (P P' + damping Z Z') a = P goal.
+        Differences from the best, of latents Z (n, d) and thumbnails P (n, p), weigh less the longer they are. The step
+        is Z'a with a the least of |goal - P'a|^2 + damping |Z'a|^2, found in the dual: (P P' + damping Z Z') a = P
+        goal.
         """
         here, seen = self.best.latent.astype(np.float64), _thumbnail(self.best.image)
         moves = np.array([latent - here for latent, _ in self._past])
@@ -143,11 +154,16 @@ class Match:
         mix = np.linalg.solve(reached + self._damping * scale * inner + floor, changes @ (self._goal - seen))
         step = mix @ moves
         angle = float(np.linalg.norm(step)) / np.sqrt(len(here))
-        return turn(here, step, min(angle, REACH)) if angle > 0 else turn(here, self._rng.standard_normal(len(here)), PROBE)
+        return (
+            turn(here, step, min(angle, REACH))
+            if angle > 0
+            else turn(here, self._rng.standard_normal(len(here)), PROBE)
+        )
 
 
 def image_latent(decoder: Decoder, image: Image) -> Array:
-    """A latent (d,) for an image: by the decoder's encoder where it has one, else a crude picture of it in the latent's own pixels.
+    """A latent (d,) for an image: by the decoder's encoder where it has one, else a crude picture of it in the latent's
+    own pixels.
 
     The result is not yet typical of noise; :func:`blended` makes it so.
     """
@@ -175,7 +191,9 @@ def blended(decoder: Decoder, anchor: ArrayLike, latent: ArrayLike, share: float
     """
     if not 0 <= share <= 1:
         raise InputError(f"the share of the upload is {share}; expected 0 to 1.")
-    mixed = combine(np.stack([np.asarray(anchor, dtype=np.float64), np.asarray(latent, dtype=np.float64)]), [1 - share, share])
+    mixed = combine(
+        np.stack([np.asarray(anchor, dtype=np.float64), np.asarray(latent, dtype=np.float64)]), [1 - share, share]
+    )
     return typicality(_shape(decoder)).project(mixed).latent.astype(np.float32)
 
 

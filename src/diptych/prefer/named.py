@@ -9,7 +9,9 @@ from typing import Any
 from diptych.errors import InputError
 
 
-def make_named(homes: Mapping[str, tuple[str, str]], package: str, what: str, protocol: str, name: str, options: Mapping[str, Any]) -> Any:
+def make_named(
+    homes: Mapping[str, tuple[str, str]], package: str, what: str, protocol: str, name: str, options: Mapping[str, Any]
+) -> Any:
     """An object of the class of a name.
 
     Parameters
@@ -31,6 +33,8 @@ def make_named(homes: Mapping[str, tuple[str, str]], package: str, what: str, pr
     """
     if name not in homes:
         known = ", ".join(homes)
-        raise InputError(f"there is no {what} {name!r}; expected one of {known}, or an object that meets the {protocol} protocol")
+        raise InputError(
+            f"there is no {what} {name!r}; expected one of {known}, or an object that meets the {protocol} protocol"
+        )
     module, kind = homes[name]
     return getattr(import_module(f"{package}.{module}"), kind)(**options)

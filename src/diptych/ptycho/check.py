@@ -1,4 +1,5 @@
-"""Is the scan read the right way round? Orientation, position signs and centring, each tried for a few epochs and ranked by fit.
+"""Is the scan read the right way round? Orientation, position signs and centring, each tried for a few epochs and
+ranked by fit.
 
 A wrong convention is the commonest failure at a beamline: the engine runs, the fit stays poor, nothing says why.
 """
@@ -34,7 +35,9 @@ AS_GOOD = 1.3
 
 @dataclass(frozen=True)
 class Check:
-    """The ranking: ``rows`` best first, each with ``reading``, ``change``, ``fit``, ``relative`` (to the scan as given); and ``advice``."""
+    """The ranking: ``rows`` best first, each with ``reading``, ``change``, ``fit``, ``relative`` (to the scan as
+    given); and ``advice``.
+    """
 
     rows: list[dict[str, Any]]
     advice: str
@@ -53,11 +56,11 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
     Returns
     -------
     Check
-        Turning the patterns by 180 degrees gives the complex conjugate of object and probe, and so does mirroring y and x of the positions,
-        with the image turned as well. Both fit as well when the probe is free: they differ only through the start of the probe, and no
-        ranking can decide between them.
+        Turning the patterns by 180 degrees gives the complex conjugate of object and probe, and so does mirroring y and
+        x of the positions, with the image turned as well. Both fit as well when the probe is free: they differ only
+        through the start of the probe, and no ranking can decide between them.
     """
-    from diptych.ptycho.iterative.trial import central_part, try_out
+    from diptych.ptycho.engines.starts.trial import central_part, try_out
 
     part = central_part(scan, PATTERNS)
     readings = _readings(part)
@@ -77,7 +80,7 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
 def _with_probe(scan: Scan) -> tuple[Scan, NDArray[np.complex64]]:
     if scan.probe is not None:
         return scan, scan.probe
-    from diptych.ptycho.iterative.estimate import estimate_probe
+    from diptych.ptycho.engines.starts.estimate import estimate_probe
 
     return scan, estimate_probe(scan)
 
@@ -108,7 +111,12 @@ def _readings(scan: Scan) -> list[tuple[str, dict[str, Any]]]:
 
 def _flags(changes: dict[str, Any]) -> str:
     """What to pass on the command line."""
-    return " ".join(f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in changes.items()) or "nothing"
+    return (
+        " ".join(
+            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in changes.items()
+        )
+        or "nothing"
+    )
 
 
 def _off_centre(scan: Scan) -> tuple[int, int]:
@@ -126,27 +134,36 @@ def _advice(ranked: list[dict[str, Any]], changes: dict[str, Any], given: float)
         if given < POOR:
             return f"The scan fits best as it is given (fit {given:.2f}).{_twins(ranked, 'as given', given)}"
         return (
-            f"No other reading fits clearly better than the scan as given (fit {given:.2f} after {EPOCHS} epochs). If a full run stays "
-            "poor, look at the probe start (--probe estimate), the probe modes (--modes 3), the units of the positions and the mask."
+            f"No other reading fits clearly better than the scan as given (fit {given:.2f} after {EPOCHS} epochs). "
+            f"If a full run stays "
+            "poor, look at the probe start (--probe estimate), the probe modes (--modes 3), the units of the "
+            "positions and the mask."
         )
     times = f"{given / best['fit']:.1f} times better than" if np.isfinite(given) else "well, and diverged"
     python = ", ".join(f"{name}={value!r}" for name, value in changes.items())
     return (
-        f"Reading the scan with '{best['reading']}' fits {times} as given: pass {best['change']}, in Python load(FILE, {python})."
+        f"Reading the scan with '{best['reading']}' fits {times} as given: pass {best['change']}, in Python "
+        f"load(FILE, {python})."
         f"{_twins(ranked, best['reading'], best['fit'])}"
     )
 
 
 def _twins(ranked: list[dict[str, Any]], reading: str, fit: float) -> str:
     """What fits as well as ``reading``, and what no scan can decide."""
-    ties = [f"'{row['reading']}' ({row['change']})" for row in ranked if row["reading"] != reading and row["fit"] < AS_GOOD * fit]
+    ties = [
+        f"'{row['reading']}' ({row['change']})"
+        for row in ranked
+        if row["reading"] != reading and row["fit"] < AS_GOOD * fit
+    ]
     text = ""
     if ties:
         text = (
-            f" About as good, and not told apart by the data: {', '.join(ties)}. Patterns and positions turned alike mirror the image; "
+            f" About as good, and not told apart by the data: {', '.join(ties)}. Patterns and positions turned alike "
+            f"mirror the image; "
             "choose what your beamline's convention names."
         )
     return text + (
-        " Patterns turned by 180 degrees more give the complex conjugate of object and probe, the phase with the other sign: that twin "
+        " Patterns turned by 180 degrees more give the complex conjugate of object and probe, the phase with the "
+        "other sign: that twin "
         "explains the data as well, and only the start of the probe decides between the two."
     )

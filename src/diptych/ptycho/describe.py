@@ -31,8 +31,9 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     Returns
     -------
     dict
-        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type), ``kind`` ("scan", "result", "network", or "unknown" where the
-        file cannot be used as it stands), ``problem`` (why not and the mend, else None), and what :func:`describe_scan` or
+        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type), ``kind`` ("scan", "result", "network", or
+        "unknown" where the file cannot be used as it stands), ``problem`` (why not and the mend, else None), and what
+        :func:`describe_scan` or
         :func:`describe_result` say, or for a trained network its size, options, statistics and provenance.
 
     Raises
@@ -44,7 +45,12 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     if path.suffix.lower() == ".safetensors":
         return _describe_model(path)
     kind = file_kind(path)
-    about: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "container": kind.upper(), "arrays": _arrays(path, kind)}
+    about: dict[str, Any] = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "container": kind.upper(),
+        "arrays": _arrays(path, kind),
+    }
     try:
         found = load(path, options, **overrides)
     except InputError as error:
@@ -56,12 +62,37 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
 
 def _describe_model(path: Path) -> dict[str, Any]:
     """What ``describe_file`` says of a trained network."""
-    from diptych.ptycho.neural.bundle import load_model
+    from diptych.ptycho.neural.model import load_model
 
     model = load_model(path)
     tensors = {"probe": model.probe} | {name: value.cpu().numpy() for name, value in model.network.state_dict().items()}
-    about = {"file": str(path), "bytes": path.stat().st_size, "container": "safetensors", "kind": "network", "problem": None}
-    return about | {"arrays": [_line(name, value.shape, value.dtype) for name, value in tensors.items()], "notes": []} | model.about()
+    about = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "container": "safetensors",
+        "kind": "network",
+        "problem": None,
+    }
+    return (
+        about
+        | {"arrays": [_line(name, value.shape, value.dtype) for name, value in tensors.items()], "notes": []}
+        | model.about()
+    )
+
+
+def describe(item: Scan | Reconstruction) -> dict[str, Any]:
+    """Numbers that a person would ask of a scan (:func:`describe_scan`) or a result (:func:`describe_result`), as JSON values.
+
+    Raises
+    ------
+    InputError
+        If ``item`` is neither.
+    """
+    if isinstance(item, Scan):
+        return describe_scan(item)
+    if isinstance(item, Reconstruction):
+        return describe_result(item)
+    raise InputError("describe", f"got a {type(item).__name__}", "a Scan or a Reconstruction")
 
 
 def describe_scan(scan: Scan) -> dict[str, Any]:
@@ -70,9 +101,10 @@ def describe_scan(scan: Scan) -> dict[str, Any]:
     Returns
     -------
     dict
-        JSON values; lengths in pixels (``_px``) and, with a known geometry, metres (``_m``). Pairs are (y, x). ``overlap`` is the
-        linear overlap 1 - step / diameter, with the median step to the nearest neighbour and the diameter of the circle around the
-        probe's centre of mass that holds 90 % of its energy. ``notes`` are sentences; nothing is corrected.
+        JSON values; lengths in pixels (``_px``) and, with a known geometry, metres (``_m``). Pairs are (y, x).
+        ``overlap`` is the linear overlap 1 - step / diameter, with the median step to the nearest neighbour and the
+        diameter of the circle around the probe's centre of mass that holds 90 % of its energy. ``notes`` are sentences;
+        nothing is corrected.
     """
     photons, look = _photons(scan)
     step = _nearest_step(scan.positions)
@@ -131,7 +163,9 @@ def describe_result(result: Reconstruction) -> dict[str, Any]:
 
 
 def probe_diameter(probe: NDArray[Any], fraction: float = 0.9) -> float:
-    """Diameter, in pixels, of the circle around the centre of mass that holds ``fraction`` of the energy of all modes (P, N, N)."""
+    """Diameter, in pixels, of the circle around the centre of mass that holds ``fraction`` of the energy of all modes
+    (P, N, N).
+    """
     energy = np.sum(np.abs(probe) ** 2, axis=0, dtype=np.float64)
     y, x = np.indices(energy.shape)
     total = energy.sum()
@@ -237,18 +271,24 @@ def _notes(scan: Scan, about: dict[str, Any], look: dict[str, Any]) -> list[str]
     spread = 1.4826 * float(np.median(np.abs(totals - median)))
     far = (np.abs(totals - median) > 10 * spread) & (np.abs(totals - median) > 0.5 * median) & (totals > 0)
     if far.any():
-        notes.append(f"{int(far.sum())} patterns have totals far from the median {median:.4g} (first: {int(np.argmax(far))}).")
+        notes.append(
+            f"{int(far.sum())} patterns have totals far from the median {median:.4g} (first: {int(np.argmax(far))})."
+        )
     repeated = len(scan) - len(np.unique(scan.positions, axis=0))
     if repeated:
         notes.append(f"{repeated} positions repeat an earlier one.")
     if look["max"] >= 255 and look["at_max"] > max(20, 1e-6 * scan.counts.size):
-        notes.append(f"{look['at_max']} pixels share the largest count {look['max']:g}: is the detector saturated there?")
+        notes.append(
+            f"{look['at_max']} pixels share the largest count {look['max']:g}: is the detector saturated there?"
+        )
     if scan.probe is None:
         notes.append("there is no probe to start from; reconstruct with probe='estimate' (--probe estimate) or a file.")
     if about["overlap"] is not None and about["overlap"] < 0.4:
         notes.append(f"the linear overlap is only {about['overlap']:.0%}; 60 % or more makes the problem well posed.")
     if scan.mask is not None and about["masked_fraction"] > 0.5 and look["masked_sum"] > totals.sum():
-        notes.append("most pixels are masked and the masked ones hold most photons: is the mask inverted? (mask_means='bad')")
+        notes.append(
+            "most pixels are masked and the masked ones hold most photons: is the mask inverted? (mask_means='bad')"
+        )
     if scan.truth is not None and np.ptp(np.abs(scan.truth.values)) == 0 and np.ptp(np.angle(scan.truth.values)) == 0:
         notes.append("the true object is flat: perhaps it is only a first guess (use_truth=False).")
     return notes
@@ -259,7 +299,8 @@ def _domain_notes(scan: Scan, look: dict[str, Any]) -> list[str]:
         return ["the counts are not whole numbers but their squares are: are they amplitudes? (domain='amplitude')"]
     if not look["whole"]:
         return [
-            "the counts are not whole numbers: normalised, background-subtracted or noise-free data? Poisson weights then are approximate."
+            "the counts are not whole numbers: normalised, background-subtracted or noise-free data? Poisson "
+            "weights then are approximate."
         ]
     return []
 
@@ -274,11 +315,16 @@ def _centre_notes(scan: Scan, mean: NDArray[np.float64]) -> list[str]:
     total = float(mean.sum()) if scan.mask is None or scan.mask.mean() > 0.75 else 0.0
     at_centre, at_corner = float(mean[near].sum()), float(np.fft.ifftshift(mean)[near].sum())
     if total > 0 and at_corner > 2 * at_centre:
-        notes.append("most photons lie at the corners of the mean pattern: is zero frequency at pixel [0, 0]? (corner_centred=True)")
+        notes.append(
+            "most photons lie at the corners of the mean pattern: is zero frequency at pixel [0, 0]? "
+            "(corner_centred=True)"
+        )
     elif total > 0:
         away = float((mean * y).sum() / total), float((mean * x).sum() / total)
         if np.hypot(*away) > max(2.0, n / 32):
-            notes.append(f"the mean pattern's centre of mass lies {away[0]:.1f}, {away[1]:.1f} px (y, x) from zero frequency.")
+            notes.append(
+                f"the mean pattern's centre of mass lies {away[0]:.1f}, {away[1]:.1f} px (y, x) from zero frequency."
+            )
     if scan.probe is not None:
         energy = np.sum(np.abs(scan.probe) ** 2, axis=0)
         if float(np.fft.ifftshift(energy)[near].sum()) > 2 * float(energy[near].sum()):

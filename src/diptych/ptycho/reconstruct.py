@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.engines.starts.network import Start, Starter, network_start, opened, place
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
-from diptych.ptycho.warm import Start, Starter, network_start, opened, place
 from diptych.runtime.device import ExecutionOptions, choose_device
 from diptych.runtime.parallel import Workers, shared_out
 from diptych.runtime.progress import Progress, ProgressCallback
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from diptych.ptycho.iterative.problem import Problem
-    from diptych.ptycho.iterative.run import Engine
+    from diptych.ptycho.engines.problem import Problem
+    from diptych.ptycho.engines.run import Engine
 
 log = logging.getLogger("diptych")
 
@@ -79,8 +79,8 @@ def reconstruct(
     scan : Scan
         Counts, positions and the start of the probe.
     model : Model or path, optional
-        A trained network, or its file. Its image of the scan is the start, unless a flat object promises as much; ``provenance["start"]``
-        tells which, and why.
+        A trained network, or its file. Its image of the scan is the start, unless a flat object promises as much;
+        ``provenance["start"]`` tells which, and why.
     options : ReconstructionOptions, optional
         How; the defaults choose engine, batches, iterations and the stop by themselves.
     progress : callable, optional
@@ -90,7 +90,8 @@ def reconstruct(
     checkpoint : path, optional
         NPZ file in which the state is kept, every 20 s and at the end.
     resume : bool
-        Go on from ``checkpoint`` where it exists; scan and options must be the same (``epochs`` and ``stop`` may change).
+        Go on from ``checkpoint`` where it exists; scan and options must be the same (``epochs`` and ``stop`` may
+        change).
     inference : InferenceOptions, optional
         How the network is run.
     folder : path, optional
@@ -101,7 +102,8 @@ def reconstruct(
     Returns
     -------
     Reconstruction
-        Object on a canvas in the coordinates of the positions, orthogonal probe modes with sum |P|^2 in photons, history, flags.
+        Object on a canvas in the coordinates of the positions, orthogonal probe modes with sum |P|^2 in photons,
+        history, flags.
 
     Raises
     ------
@@ -111,13 +113,18 @@ def reconstruct(
         On Ctrl-C; its ``result`` is the best state so far.
     """
     if not isinstance(scan, Scan):
-        raise InputError(f"reconstruct: expected a Scan, got {type(scan).__name__}; diptych.load(path) makes one from a file.")
+        raise InputError(
+            f"reconstruct: expected a Scan, got {type(scan).__name__}; diptych.load(path) makes one from a file."
+        )
     options = (options or ReconstructionOptions()).with_changes(**overrides)
     _check_options(options, scan)
     network = None if model is None else opened(model, options)
     execution = execution or ExecutionOptions()
     if network is None and inference not in (None, InferenceOptions()):
-        raise InputError("reconstruct: inference options say how a network is run, and there is none; pass model=... (--model FILE) too.")
+        raise InputError(
+            "reconstruct: inference options say how a network is run, and there is none; pass model=... (--model "
+            "FILE) too."
+        )
     more = {} if inference is None else {"options": inference, "folder": folder}
     if options.engine == "network":
         return _by_network(scan, network, options, execution, progress, more)
@@ -136,7 +143,9 @@ def reconstruct(
         probe, note = starting_probe(scan, options)
         if note:
             log.info("%s", note)
-        result, interrupted = _solve(scan, network, probe, options, execution, device, workers, progress, checkpoint, resume, more)
+        result, interrupted = _solve(
+            scan, network, probe, options, execution, device, workers, progress, checkpoint, resume, more
+        )
     provenance = {
         **result.provenance,
         "probe_start": note,
@@ -159,10 +168,13 @@ def _by_network(
     inference: dict[str, Any],
 ) -> Reconstruction:
     """The image of a trained network, under the start of the probe."""
-    from diptych.ptycho.neural.bundle import Model
+    from diptych.ptycho.neural.model import Model
 
     if not isinstance(network, Model):
-        raise InputError("reconstruct: engine network needs a trained network; pass model=... (--model FILE), or choose another engine.")
+        raise InputError(
+            "reconstruct: engine network needs a trained network; pass model=... (--model FILE), or choose another "
+            "engine."
+        )
     probe, note = starting_probe(scan, options)
     seen = replace(scan, probe=probe, probe_calibrated=scan.probe_calibrated and options.probe in ("refine", "fixed"))
     result = network.reconstruct(seen, progress, execution=execution, **inference)
@@ -175,11 +187,15 @@ def _check_options(options: ReconstructionOptions, scan: Scan) -> None:
     for key in sorted(set().union(*TUNABLE.values()) - TUNABLE[name]):
         if getattr(options, key) != type(options).model_fields[key].default:
             known = ", ".join(sorted(engine for engine, keys in TUNABLE.items() if key in keys))
-            raise InputError(f"reconstruct: {key} has no meaning for the engine {options.engine}; leave it out, or choose one of {known}.")
+            raise InputError(
+                f"reconstruct: {key} has no meaning for the engine {options.engine}; leave it out, or choose one of "
+                f"{known}."
+            )
     given = 0 if scan.probe is None else len(scan.probe)
     if options.probe == "fixed" and options.modes is not None and options.modes != given:
         raise InputError(
-            f"reconstruct: modes = {options.modes} with a fixed probe of {given} modes; a fixed probe is used as it is: leave modes out, "
+            f"reconstruct: modes = {options.modes} with a fixed probe of {given} modes; a fixed probe is used as it "
+            f"is: leave modes out, "
             "or let the probe be refined (probe='refine')."
         )
 
@@ -192,7 +208,7 @@ def starting_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[
     InputError
         If there is none.
     """
-    from diptych.ptycho.iterative.estimate import estimate_probe, refocus
+    from diptych.ptycho.engines.starts.estimate import estimate_probe, refocus
 
     if options.probe == "estimate":
         return estimate_probe(scan), "the probe start was estimated from the mean pattern"
@@ -225,11 +241,11 @@ def _solve(
 ) -> tuple[Reconstruction, bool]:
     import torch
 
-    from diptych.ptycho.iterative.meter import full_fit
-    from diptych.ptycho.iterative.modes import orthogonal_modes, start_modes
-    from diptych.ptycho.iterative.problem import prepare, sweep_batch
-    from diptych.ptycho.iterative.run import Run, load_checkpoint, run_engine
-    from diptych.ptycho.iterative.waves import intensity
+    from diptych.ptycho.engines.fit_monitor import full_fit
+    from diptych.ptycho.engines.modes import orthogonal_modes, start_modes
+    from diptych.ptycho.engines.problem import prepare, sweep_batch
+    from diptych.ptycho.engines.run import Run, load_checkpoint, run_engine
+    from diptych.ptycho.engines.waves import intensity
 
     keep_scale = scan.probe_calibrated and options.probe in ("refine", "fixed")
     problem = prepare(
@@ -308,7 +324,11 @@ def _solve(
 
 
 def _identity(
-    scan: Scan, start: NDArray[np.complex64], options: ReconstructionOptions, execution: ExecutionOptions, network: Starter | None
+    scan: Scan,
+    start: NDArray[np.complex64],
+    options: ReconstructionOptions,
+    execution: ExecutionOptions,
+    network: Starter | None,
 ) -> dict[str, Any]:
     """What must agree for a checkpoint to be resumed: options, and the data and the network by their SHA-256."""
     digest = hashlib.sha256()
@@ -316,7 +336,13 @@ def _identity(
         digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
     kept = options.model_dump(mode="json", exclude={"epochs", "stop"})
     kept["model"] = None if network is None else network.digest
-    return {**kept, "patterns": len(scan), "size": scan.size, "precision": execution.precision, "data_sha256": digest.hexdigest()}
+    return {
+        **kept,
+        "patterns": len(scan),
+        "size": scan.size,
+        "precision": execution.precision,
+        "data_sha256": digest.hexdigest(),
+    }
 
 
 def _flags(final: dict[str, float], interrupted: bool, modes: int) -> tuple[str, ...]:
@@ -324,12 +350,20 @@ def _flags(final: dict[str, float], interrupted: bool, modes: int) -> tuple[str,
     worst = np.nanmax([final["fit"], final["held_out_fit"]])
     if not worst <= POOR_FIT:
         flags.append(
-            f"poor fit: {worst:.2f} times the deviance that photon noise explains (limit {POOR_FIT:g}). Run `diptych check` on the scan: "
-            "wrong orientation, position sign or centring is the commonest cause; too few probe modes (--modes 3) the next."
+            f"poor fit: {worst:.2f} times the deviance that photon noise explains (limit {POOR_FIT:g}). Run `diptych "
+            f"check` on the scan: "
+            "wrong orientation, position sign or centring is the commonest cause; too few probe modes (--modes 3) "
+            "the next."
         )
     elif final["fit"] > FAIR_FIT:
-        more = f"More probe modes than {modes} (--modes {modes + 2}) often explain" if modes < 8 else "Positions or background may explain"
-        flags.append(f"not limited by photon noise: the fit is {final['fit']:.2f} times what noise explains. {more} the rest.")
+        more = (
+            f"More probe modes than {modes} (--modes {modes + 2}) often explain"
+            if modes < 8
+            else "Positions or background may explain"
+        )
+        flags.append(
+            f"not limited by photon noise: the fit is {final['fit']:.2f} times what noise explains. {more} the rest."
+        )
     if interrupted:
         flags.append("interrupted: the best state up to then, not a finished result.")
     return tuple(flags)
@@ -364,16 +398,17 @@ def _make_engine(
     *,
     warm: bool,
 ) -> Engine:
-    """The engine with the settings that suit this scan, as far as the options leave them open; ``warm`` where a network was asked.
+    """The engine with the settings that suit this scan, as far as the options leave them open; ``warm`` where a network
+    was asked.
 
     ``probe`` (P, N, N) is what the scan and the options say, for a start from flat after all.
     """
-    from diptych.ptycho.iterative.likelihood import LikelihoodSettings
-    from diptych.ptycho.iterative.pie import Pie, PieSettings
-    from diptych.ptycho.iterative.problem import sweep_batch
-    from diptych.ptycho.iterative.projection import Projections, ProjectionSettings
-    from diptych.ptycho.iterative.staged import StagedLikelihood
-    from diptych.ptycho.iterative.warm import WarmLikelihood
+    from diptych.ptycho.engines.automatic import StagedLikelihood
+    from diptych.ptycho.engines.automatic_warm import WarmLikelihood
+    from diptych.ptycho.engines.maximum_likelihood import LikelihoodSettings
+    from diptych.ptycho.engines.pie import Pie, PieSettings
+    from diptych.ptycho.engines.problem import sweep_batch
+    from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 
     def chosen(value: Any, default: Any) -> Any:
         return default if value is None else value
@@ -386,7 +421,9 @@ def _make_engine(
         beta = 1.0 if name == "dm" else chosen(options.step, 0.9)
         return Projections(problem, image, mode, ProjectionSettings(beta, sweep, refine_probe=refine))
     if name == "epie":
-        settings = PieSettings(1, 1.0, chosen(options.step, 1.0), 0.0, poisson=options.likelihood == "poisson", refine_probe=refine)
+        settings = PieSettings(
+            1, 1.0, chosen(options.step, 1.0), 0.0, poisson=options.likelihood == "poisson", refine_probe=refine
+        )
         return Pie(problem, image, mode, settings, rng)
     settings = PieSettings(
         batch=chosen(options.batch, int(np.clip(len(problem) // BATCH_UPDATES, 1, 64))),

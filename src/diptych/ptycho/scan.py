@@ -1,8 +1,8 @@
 """The nouns of the ptycho panel: Geometry, Canvas, Scan and Reconstruction.
 
-Conventions (all rooms keep them): arrays are (..., y, x); positions are float64 (M, 2) in (y, x) object pixels and say where
-index ``(N // 2, N // 2)`` of the pattern's window lies; a canvas carries the coordinate of its pixel [0, 0]; counts have zero
-frequency at ``[N // 2, N // 2]``; a mask is True where a pixel is valid.
+Conventions (all rooms keep them): arrays are (..., y, x); positions are float64 (M, 2) in (y, x) object pixels and say
+where index ``(N // 2, N // 2)`` of the pattern's window lies; a canvas carries the coordinate of its pixel [0, 0];
+counts have zero frequency at ``[N // 2, N // 2]``; a mask is True where a pixel is valid.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Geometry:
     detector_pixel_m : (float, float), optional
         Detector pixel height and width (y, x) in metres.
     orientation : int
-        How the stored frames were turned from the detector's, 0 to 7: bit 4 transposes, then bit 2 flips y, then bit 1 flips x.
+        How the stored frames were turned from the detector's, 0 to 7: bit 4 transposes, then bit 2 flips y, then bit 1
+        flips x.
 
     Raises
     ------
@@ -72,7 +73,9 @@ class Geometry:
         return None if self.energy_eV is None else PLANCK_TIMES_LIGHT_EV_M / self.energy_eV
 
     def object_pixel_m(self, size: int) -> tuple[float, float] | None:
-        """Object pixel (y, x) in metres for a ``size`` x ``size`` pattern: wavelength * distance / (size * detector pixel)."""
+        """Object pixel (y, x) in metres for a ``size`` x ``size`` pattern: wavelength * distance / (size * detector
+        pixel).
+        """
         if self.wavelength_m is None or self.distance_m is None or self.detector_pixel_m is None:
             return None
         y, x = (self.wavelength_m * self.distance_m / (size * pixel) for pixel in self.detector_pixel_m)
@@ -119,7 +122,10 @@ class Canvas:
         """The part inside a half-open box of coordinates. Raises InputError when the box leaves the canvas."""
         cy0, cy1, cx0, cx1 = self.extent
         if not (cy0 <= y0 < y1 <= cy1 and cx0 <= x0 < x1 <= cx1):
-            raise InputError(f"canvas: the box y {y0}..{y1}, x {x0}..{x1} leaves the canvas, which covers y {cy0}..{cy1}, x {cx0}..{cx1}.")
+            raise InputError(
+                f"canvas: the box y {y0}..{y1}, x {x0}..{x1} leaves the canvas, which covers y {cy0}..{cy1}, x "
+                f"{cx0}..{cx1}."
+            )
         return replace(self, values=self.values[y0 - cy0 : y1 - cy0, x0 - cx0 : x1 - cx0], origin=(y0, x0))
 
 
@@ -155,8 +161,8 @@ class Scan:
     Raises
     ------
     InputError
-        When shapes disagree, valid counts are not finite or negative, positions cannot be object pixels, the probe is zero, every
-        pixel is masked, or a window leaves the true object.
+        When shapes disagree, valid counts are not finite or negative, positions cannot be object pixels, the probe is
+        zero, every pixel is masked, or a window leaves the true object.
     """
 
     counts: NDArray[Any]
@@ -188,7 +194,9 @@ class Scan:
             set_(self, "true_probe", validation.probe_array(self.true_probe, size, "true probe", self.name))
         set_(self, "background", validation.background_array(self.background, size, self.name))
         if self.geometry is not None:
-            validation.instance(self.geometry, Geometry, "the geometry", self.name, "Make one of its numbers: Geometry(energy_eV=...).")
+            validation.instance(
+                self.geometry, Geometry, "the geometry", self.name, "Make one of its numbers: Geometry(energy_eV=...)."
+            )
         if self.truth is not None:
             mend = "Say where the array lies: truth=Canvas(array, origin=(y, x))."
             validation.instance(self.truth, Canvas, "the true object", self.name, mend)
@@ -233,7 +241,8 @@ class Scan:
         pixel = geometry.object_pixel_m(int(counts.shape[-1]))
         if pixel is None:
             raise InputError(
-                "from_metres: the object pixel is not known; give the geometry an energy_eV, a distance_m and a detector_pixel_m, "
+                "from_metres: the object pixel is not known; give the geometry an energy_eV, a distance_m and a "
+                "detector_pixel_m, "
                 "or pass positions in object pixels to Scan(...)."
             )
         if moves not in ("probe", "sample"):
@@ -256,15 +265,15 @@ class Scan:
 
     def summary(self) -> dict[str, Any]:
         """What a person would ask of the scan, as JSON values: sizes, photons, positions, overlap, probe, geometry."""
-        from diptych.ptycho.describe import describe_scan
+        import diptych
 
-        return describe_scan(self)
+        return diptych.describe(self)
 
     def plot(self) -> Figure:
         """Mean pattern, scan positions over the totals, and the probe; a matplotlib Figure."""
-        from diptych.ptycho.evaluate.figures import plot_scan
+        import diptych
 
-        return plot_scan(self)
+        return diptych.plot(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +289,8 @@ class Reconstruction:
     positions : (M, 2) float64
         Positions used, object pixels (y, x).
     history : dict of str to list
-        One list per column, one entry per epoch recorded: ``epoch``, ``seconds``, ``fit``, ``held_out_fit``, ``loss`` ...
+        One list per column, one entry per epoch recorded: ``epoch``, ``seconds``, ``fit``, ``held_out_fit``, ``loss``
+        ...
     error : (H, W) float32, optional
         Standard error of the object's values, where an engine gives one.
     flags : tuple of str
@@ -305,23 +315,33 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        validation.instance(self.object, Canvas, "the object", self.name, "Say where the array lies: Canvas(array, origin=(y, x)).")
+        validation.instance(
+            self.object, Canvas, "the object", self.name, "Say where the array lies: Canvas(array, origin=(y, x))."
+        )
         set_(self, "probe", validation.probe_array(self.probe, None, "probe", self.name))
-        set_(self, "positions", validation.coordinates(self.positions, "(patterns, 2) floats, (y, x) in object pixels", self.name))
+        set_(
+            self,
+            "positions",
+            validation.coordinates(self.positions, "(patterns, 2) floats, (y, x) in object pixels", self.name),
+        )
         if self.error is not None:
-            error = validation.numeric(self.error, f"{self.name}: error", f"standard errors of the object's shape {self.object.shape}")
+            error = validation.numeric(
+                self.error, f"{self.name}: error", f"standard errors of the object's shape {self.object.shape}"
+            )
             if error.shape != self.object.shape:
-                raise InputError(f"{self.name}: error has shape {error.shape}; expected the object's {self.object.shape}.")
+                raise InputError(
+                    f"{self.name}: error has shape {error.shape}; expected the object's {self.object.shape}."
+                )
             set_(self, "error", error)
 
     def save(self, path: str | Path) -> Path:
         """Write the result to ``path`` (.h5 or .npz); see :func:`diptych.save`."""
-        from diptych.ptycho.io import save
+        import diptych
 
-        return save(self, path)
+        return diptych.save(self, path)
 
     def plot(self) -> Figure:
         """Amplitude, phase, complex view, probe and history; a matplotlib Figure."""
-        from diptych.ptycho.evaluate.figures import plot_reconstruction
+        import diptych
 
-        return plot_reconstruction(self)
+        return diptych.plot(self)

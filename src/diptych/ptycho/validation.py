@@ -32,7 +32,8 @@ def numeric(value: Any, what: str, expected: str) -> NDArray[Any]:
     Raises
     ------
     InputError
-        If it is ragged, or holds text, truth values or Python objects; the message begins with ``what`` and ends with ``expected``.
+        If it is ragged, or holds text, truth values or Python objects; the message begins with ``what`` and ends with
+        ``expected``.
     """
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(value)
@@ -93,7 +94,11 @@ def canvas_values(values: Any) -> NDArray[np.complexfloating[Any, Any]]:
 def canvas_origin(origin: Any) -> tuple[int, int]:
     """A canvas's origin as two ints (y, x)."""
     array = numeric(origin, "canvas: origin", "two integers (y, x)")
-    if array.shape != (2,) or np.iscomplexobj(array) or not (np.isfinite(array) & (np.abs(array) <= MAX_COORDINATE)).all():
+    if (
+        array.shape != (2,)
+        or np.iscomplexobj(array)
+        or not (np.isfinite(array) & (np.abs(array) <= MAX_COORDINATE)).all()
+    ):
         raise InputError(f"canvas: origin is {origin}; expected two integers (y, x), at most {MAX_COORDINATE} from 0.")
     if not np.array_equal(array, np.rint(array)):
         raise InputError(f"canvas: origin is {origin}; expected two integers (y, x).")
@@ -101,16 +106,24 @@ def canvas_origin(origin: Any) -> tuple[int, int]:
 
 
 def counts_array(counts: Any, name: str) -> NDArray[Any]:
-    """Counts (M, N, N) of a real type, native byte order, their values unchanged; see :func:`counts_kept` for the final type."""
-    array = numeric(counts, f"{name}: counts", "detector counts, unsigned integers or float32 of shape (patterns, N, N)")
+    """Counts (M, N, N) of a real type, native byte order, their values unchanged; see :func:`counts_kept` for the final
+    type.
+    """
+    array = numeric(
+        counts, f"{name}: counts", "detector counts, unsigned integers or float32 of shape (patterns, N, N)"
+    )
     if np.iscomplexobj(array):
-        raise InputError(f"{name}: counts have type {array.dtype}; expected unsigned integers or float32 (detector counts are real).")
+        raise InputError(
+            f"{name}: counts have type {array.dtype}; expected unsigned integers or float32 (detector counts are real)."
+        )
     if array.ndim != 3:
         raise InputError(f"{name}: counts have shape {array.shape}; expected three axes (patterns, N, N).")
     if array.shape[0] == 0:
         raise InputError(f"{name}: the scan is empty (counts of shape {array.shape}); expected at least one pattern.")
     if array.shape[1] != array.shape[2]:
-        raise InputError(f"{name}: patterns are {array.shape[1]} x {array.shape[2]} pixels; expected square ones. Crop or pad them.")
+        raise InputError(
+            f"{name}: patterns are {array.shape[1]} x {array.shape[2]} pixels; expected square ones. Crop or pad them."
+        )
     if array.shape[1] < 4:
         raise InputError(f"{name}: patterns are {array.shape[1]} pixels wide; expected at least 4.")
     return array
@@ -130,20 +143,28 @@ def mask_array(mask: Any, shape: tuple[int, ...], name: str) -> NDArray[np.bool_
     try:
         array = np.asarray(mask)
     except ValueError as error:
-        raise InputError(f"{name}: the mask cannot be read as an array ({error}); expected {shape[1:]} or {shape}.") from None
+        raise InputError(
+            f"{name}: the mask cannot be read as an array ({error}); expected {shape[1:]} or {shape}."
+        ) from None
     if array.shape not in (shape, shape[1:]):
         raise InputError(f"{name}: the mask has shape {array.shape}; expected {shape[1:]} or {shape}.")
     if array.dtype != bool:
         if not np.isin(array, (0, 1)).all():
-            raise InputError(f"{name}: the mask has values other than 0 and 1; expected True (1) where a pixel is valid.")
+            raise InputError(
+                f"{name}: the mask has values other than 0 and 1; expected True (1) where a pixel is valid."
+            )
         array = array.astype(bool)
     if not array.any():
-        raise InputError(f"{name}: every detector pixel is masked; expected True where a pixel is valid. Is the mask inverted?")
+        raise InputError(
+            f"{name}: every detector pixel is masked; expected True where a pixel is valid. Is the mask inverted?"
+        )
     return array
 
 
 def sentinel(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """True where a value is the largest number of its integer type (16 bits or more): what detectors write for a bad pixel."""
+    """True where a value is the largest number of its integer type (16 bits or more): what detectors write for a bad
+    pixel.
+    """
     if np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize > 1:
         found: NDArray[np.bool_] = values == np.iinfo(values.dtype).max
         return found
@@ -157,13 +178,16 @@ def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: 
     number, first = _occurrences(values, mask, sentinel)
     if number:
         raise InputError(
-            f"{name}: {number} valid counts equal the largest number of {values.dtype} ({first}): a sentinel that detectors write for "
+            f"{name}: {number} valid counts equal the largest number of {values.dtype} ({first}): a sentinel that "
+            f"detectors write for "
             "bad pixels. Mask those pixels, or load the file with mask_invalid=True (--mask-invalid)."
         )
 
 
 def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: str) -> None:
-    """Raise when a valid pixel holds a sentinel, or a count that is negative or not finite, or when none holds any photon."""
+    """Raise when a valid pixel holds a sentinel, or a count that is negative or not finite, or when none holds any
+    photon.
+    """
     refuse_sentinel(counts, mask, name)
     found: list[str] = []
     mends = ["mask those pixels", "load the file with mask_invalid=True (--mask-invalid) to mask every such pixel"]
@@ -177,7 +201,9 @@ def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: st
             mends.append("with clip_negative=True (--clip-negative) to set negative ones to 0")
     if found:
         raise InputError(f"{name}: {' and '.join(found)}; expected counts >= 0. Mend: {', or '.join(mends)}.")
-    if not any(bool(np.any(part > 0 if valid is None else (part > 0) & valid)) for _, part, valid in _parts(counts, mask)):
+    if not any(
+        bool(np.any(part > 0 if valid is None else (part > 0) & valid)) for _, part, valid in _parts(counts, mask)
+    ):
         raise InputError(f"{name}: no valid pixel holds a single photon; there is nothing to reconstruct.")
 
 
@@ -187,7 +213,9 @@ def _not_finite(part: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray(~np.isfinite(part.astype(np.float32, copy=False)))
 
 
-def _parts(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_] | None]]:
+def _parts(
+    values: NDArray[Any], mask: NDArray[np.bool_] | None
+) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_] | None]]:
     """First index, patterns and mask of each chunk of patterns, so that what is made of them stays small."""
     step = max(1, _CHUNK_BYTES // max(1, values[0].nbytes))
     for start in range(0, len(values), step):
@@ -195,7 +223,9 @@ def _parts(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> Iterator[tup
         yield start, values[start : start + step], valid
 
 
-def _occurrences(values: NDArray[Any], mask: NDArray[np.bool_] | None, of: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, str]:
+def _occurrences(
+    values: NDArray[Any], mask: NDArray[np.bool_] | None, of: Callable[[NDArray[Any]], NDArray[np.bool_]]
+) -> tuple[int, str]:
     """How many valid values satisfy ``of``, and where the first one is."""
     total, first = 0, ""
     for start, part, valid in _parts(values, mask):
@@ -212,13 +242,17 @@ def coordinates(positions: Any, expected: str, name: str) -> NDArray[np.float64]
     """Positions as float64 (M, 2), finite; ``expected`` says of what."""
     array = numeric(positions, f"{name}: positions", expected)
     if np.iscomplexobj(array):
-        raise InputError(f"{name}: positions are complex; expected {expected}. Are y and x the real and imaginary parts?")
+        raise InputError(
+            f"{name}: positions are complex; expected {expected}. Are y and x the real and imaginary parts?"
+        )
     if array.ndim != 2 or array.shape[1] != 2:
         raise InputError(f"{name}: positions have shape {array.shape}; expected {expected}.")
     array = array.astype(np.float64, copy=False)
     wrong = ~np.isfinite(array).all(axis=1)
     if wrong.any():
-        raise InputError(f"{name}: {int(wrong.sum())} positions are not finite (first: pattern {int(np.argmax(wrong))}).")
+        raise InputError(
+            f"{name}: {int(wrong.sum())} positions are not finite (first: pattern {int(np.argmax(wrong))})."
+        )
     return array
 
 
@@ -230,8 +264,15 @@ def positions_array(positions: Any, patterns: int, name: str) -> NDArray[np.floa
     span = float(np.ptp(array, axis=0).max())
     if patterns > 1 and span < 1.0:
         metres = 0 < span < 0.01
-        hint = "They look like metres: use Scan.from_metres, or give the file's geometry." if metres else "Are they in other units?"
-        raise InputError(f"{name}: all {patterns} positions lie within {span:.3g} object pixels; expected a span of at least 1. {hint}")
+        hint = (
+            "They look like metres: use Scan.from_metres, or give the file's geometry."
+            if metres
+            else "Are they in other units?"
+        )
+        raise InputError(
+            f"{name}: all {patterns} positions lie within {span:.3g} object pixels; expected a span of at least 1. "
+            f"{hint}"
+        )
     return array
 
 
@@ -240,11 +281,14 @@ def canvas_size(positions: NDArray[np.float64], size: int, name: str) -> None:
     height, width = (float(side) for side in np.ptp(positions / 2, axis=0) * 2 + size + 1)
     if height * width > MAX_CANVAS_PIXELS:
         raise InputError(
-            f"{name}: the positions need an object of {height:.0f} x {width:.0f} pixels (limit {MAX_CANVAS_PIXELS:.0e} in all); "
+            f"{name}: the positions need an object of {height:.0f} x {width:.0f} pixels (limit "
+            f"{MAX_CANVAS_PIXELS:.0e} in all); "
             "expected positions in object pixels. Are they in nanometres, or is one position an outlier?"
         )
     if (furthest := float(np.abs(positions).max())) > MAX_COORDINATE:
-        raise InputError(f"{name}: positions lie up to {furthest:.3g} object pixels from 0; expected at most {MAX_COORDINATE:.3g}.")
+        raise InputError(
+            f"{name}: positions lie up to {furthest:.3g} object pixels from 0; expected at most {MAX_COORDINATE:.3g}."
+        )
 
 
 def probe_array(probe: Any, size: int | None, what: str, name: str) -> NDArray[np.complex64]:
@@ -259,12 +303,18 @@ def probe_array(probe: Any, size: int | None, what: str, name: str) -> NDArray[n
     if not np.isfinite(array).all():
         raise InputError(f"{name}: {int((~np.isfinite(array)).sum())} values of the {what} are not finite.")
     if not np.any(array):
-        raise InputError(f"{name}: the {what} is zero everywhere; give a start, or ask for one with probe='estimate' (--probe estimate).")
+        raise InputError(
+            f"{name}: the {what} is zero everywhere; give a start, or ask for one with probe='estimate' (--probe "
+            f"estimate)."
+        )
     with np.errstate(over="ignore"):
         power = float(np.square(np.abs(array), dtype=np.float64).sum())
     low, high = PROBE_POWER
     if not low <= power <= high:
-        raise InputError(f"{name}: sum |P|^2 of the {what} is {power:.3g}; expected {low:g} to {high:g}, photons per pattern. Rescale it.")
+        raise InputError(
+            f"{name}: sum |P|^2 of the {what} is {power:.3g}; expected {low:g} to {high:g}, photons per pattern. "
+            f"Rescale it."
+        )
     return array.astype(np.complex64, copy=False)
 
 
@@ -300,7 +350,9 @@ def windows_inside(positions: NDArray[np.float64], size: int, canvas: Canvas, wh
     if outside.any():
         i = int(np.argmax(outside))
         raise InputError(
-            f"{name}: {int(outside.sum())} of {len(positions)} windows leave {what}, which covers y {y0}..{y1}, x {x0}..{x1} "
+            f"{name}: {int(outside.sum())} of {len(positions)} windows leave {what}, which covers y {y0}..{y1}, x "
+            f"{x0}..{x1} "
             f"(first: pattern {i} at y {positions[i, 0]:.1f}, x {positions[i, 1]:.1f}, window {size}). "
-            "Expected an object with a margin of half a window around the positions; check its origin and the order (y, x)."
+            "Expected an object with a margin of half a window around the positions; check its origin and the order "
+            "(y, x)."
         )

@@ -42,5 +42,7 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
         return torch.device("cpu"), "auto: no CUDA device found"
     kind, _, index = name.partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise UnavailableError(f"device {name!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu.")
+        raise UnavailableError(
+            f"device {name!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu."
+        )
     return torch.device(name), "as asked"

@@ -69,7 +69,9 @@ def check_output(path: Path, suffixes: tuple[str, ...], *, overwrite: bool = Fal
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: the suffix is {path.suffix!r}; expected {' or '.join(suffixes)}.")
     if not path.parent.is_dir():
-        raise InputError(f"{option} {path}: the folder {path.parent} does not exist; make it first, or name another file.")
+        raise InputError(
+            f"{option} {path}: the folder {path.parent} does not exist; make it first, or name another file."
+        )
     if path.is_dir():
         raise InputError(f"{option} {path}: is a folder; expected the name of a file.")
     if path.exists() and not overwrite:

@@ -11,7 +11,8 @@ from types import FrameType
 
 @contextmanager
 def interrupts_after() -> Iterator[list[int]]:
-    """Let a Ctrl-C wait until the block is done, so that what it writes to is never left half done. A second one is not held back.
+    """Let a Ctrl-C wait until the block is done, so that what it writes to is never left half done. A second one is not
+    held back.
 
     Outside the main thread, which alone may handle signals, nothing changes.
 

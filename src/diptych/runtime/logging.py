@@ -1,7 +1,7 @@
 """Where messages go: a run's ``log.txt``, and warnings to the person at the terminal.
 
-Library code writes to ``logging.getLogger("diptych")`` and configures nothing; these two context managers do, for the time of
-one command, and leave things as they were.
+Library code writes to ``logging.getLogger("diptych")`` and configures nothing; these two context managers do, for the
+time of one command, and leave things as they were.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Work shared out over CPU threads by whole batches of patterns.
 
-A batch costs some thirty short array operations. Splitting each over threads, as torch does by default, spends as much time in waiting
-for the others as in work, and several times that where cores are shared; a thread per batch, with one torch thread each, does not wait.
+A batch costs some thirty short array operations. Splitting each over threads, as torch does by default, spends as much
+time in waiting for the others as in work, and several times that where cores are shared; a thread per batch, with one
+torch thread each, does not wait.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def _set() -> None:
 
 
 def _briefly(work: Callable[[], None]) -> None:
-    """In a thread that ends: to threadpoolctl the first thread that asks is the only one that may, as long as it lives."""
+    """In a thread that ends: to threadpoolctl the first thread that asks is the only one that may, as long as it
+    lives.
+    """
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
@@ -112,8 +115,8 @@ def _briefly(work: Callable[[], None]) -> None:
 def one_blas_thread(wanted: bool = True) -> Iterator[None]:
     """Linear algebra of NumPy and SciPy on one thread, in the whole process, while any thread is inside.
 
-    Products of middling size gain little by a second thread, and lose much where that thread waits, spinning, for a core that another
-    thread of the program is using.
+    Products of middling size gain little by a second thread, and lose much where that thread waits, spinning, for a
+    core that another thread of the program is using.
 
     Parameters
     ----------

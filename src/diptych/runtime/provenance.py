@@ -14,7 +14,18 @@ from diptych.runtime.device import ExecutionOptions, choose_device
 from diptych.runtime.files import sha256
 from diptych.runtime.options import Options
 
-PACKAGES = ("diptych", "numpy", "scipy", "scikit-image", "h5py", "torch", "lightning", "safetensors", "pydantic", "matplotlib")
+PACKAGES = (
+    "diptych",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "h5py",
+    "torch",
+    "lightning",
+    "safetensors",
+    "pydantic",
+    "matplotlib",
+)
 
 
 def utc_now() -> str:
@@ -23,7 +34,9 @@ def utc_now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of those packages that are installed and that the numbers depend on; none of them is imported."""
+    """Versions of Python and of those packages that are installed and that the numbers depend on; none of them is
+    imported.
+    """
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -36,13 +49,15 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """Git commit of the checkout that diptych runs from, ``-dirty`` appended when files differ from it.
 
-    None for an installed wheel: then the package's version says what ran. A folder that merely lies inside somebody else's
-    repository (a virtual environment, say) does not count, so this module must be a tracked file.
+    None for an installed wheel: then the package's version says what ran. A folder that merely lies inside somebody
+    else's repository (a virtual environment, say) does not count, so this module must be a tracked file.
     """
     here = Path(__file__).resolve()
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, timeout=10, check=False)
+        return subprocess.run(
+            ["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
 
     try:
         if git("ls-files", "--error-unmatch", here.name).returncode != 0:
@@ -90,7 +105,9 @@ def seeds(options: Iterable[Options]) -> dict[str, int]:
     }
 
 
-def provenance(command: str, execution: ExecutionOptions, files: Iterable[Path], options: Iterable[Options]) -> dict[str, Any]:
+def provenance(
+    command: str, execution: ExecutionOptions, files: Iterable[Path], options: Iterable[Options]
+) -> dict[str, Any]:
     """The record of a run as JSON values.
 
     Parameters

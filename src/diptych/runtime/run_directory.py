@@ -1,8 +1,9 @@
 """A folder per run: options, provenance, log, metrics, results and figures, safe to kill at any moment.
 
-``provenance.json`` is the mark of a run directory. It is made first, exclusively, so that of two runs asked for the same folder
-one wins and the other is told; and its ``status`` says how the run ended (``running`` when it never came to an end). While a run is
-under way it holds a lock on the folder, which the system takes away with the process, however that ends.
+``provenance.json`` is the mark of a run directory. It is made first, exclusively, so that of two runs asked for the
+same folder one wins and the other is told; and its ``status`` says how the run ended (``running`` when it never came to
+an end). While a run is under way it holds a lock on the folder, which the system takes away with the process, however
+that ends.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ Status = Literal["running", "done", "interrupted", "failed"]
 
 MARK = "provenance.json"
 FILES = (
-    *(MARK, "options.yaml", "log.txt", "metrics.csv", "checkpoint.npz", "result.h5", "summary.json", "result.png", "scan.png", "frc.png"),
+    *(
+        MARK,
+        "options.yaml",
+        "log.txt",
+        "metrics.csv",
+        "checkpoint.npz",
+        "result.h5",
+        "summary.json",
+        "result.png",
+        "scan.png",
+        "frc.png",
+    ),
     *("comparison.csv", "comparison.json", "frc.csv", "aligned.npz", "comparison.png"),
     *("model.safetensors", "subsample_indices.json", "training.png"),
 )
@@ -65,7 +77,8 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If the folder holds an earlier run and ``overwrite`` is off, or a run that is under way, or anything else, or cannot be made.
+            If the folder holds an earlier run and ``overwrite`` is off, or a run that is under way, or anything else,
+            or cannot be made.
         """
         path = Path(path)
         try:
@@ -73,12 +86,15 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             present = {entry.name for entry in path.iterdir()}
         except OSError as error:
-            raise InputError(f"--run {path}: cannot be used as a run directory ({error.strerror}); name another folder.") from None
+            raise InputError(
+                f"--run {path}: cannot be used as a run directory ({error.strerror}); name another folder."
+            ) from None
         if present:
             status = _earlier_status(path)
             if status is None:
                 raise InputError(
-                    f"--run {path}: the folder holds files that are no diptych run ({_few(present)}); name an absent or empty folder."
+                    f"--run {path}: the folder holds files that are no diptych run ({_few(present)}); name an absent "
+                    f"or empty folder."
                 )
             if not overwrite:
                 raise InputError(
@@ -109,7 +125,9 @@ class RunDirectory:
                 n += 1
                 continue
             except OSError as error:
-                raise InputError(f"run directory {path}: cannot be made ({error.strerror}); pass --run with a folder that can.") from None
+                raise InputError(
+                    f"run directory {path}: cannot be made ({error.strerror}); pass --run with a folder that can."
+                ) from None
             return cls._claim(path, record, True, _lock(path))
 
     @classmethod
@@ -119,19 +137,27 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If ``path`` is no run directory, its run is under way, or the first input (the scan) is another file than the run's: its
-            SHA-256 differs.
+            If ``path`` is no run directory, its run is under way, or the first input (the scan) is another file than
+            the run's: its SHA-256 differs.
         """
         path = Path(path)
         if _earlier_status(path) is None:
-            raise InputError(f"--resume: {path} is no run directory (no readable {MARK}); pass --run with the folder of a run.")
+            raise InputError(
+                f"--resume: {path} is no run directory (no readable {MARK}); pass --run with the folder of a run."
+            )
         old = json.loads((path / MARK).read_text(encoding="utf-8") or "{}")
         before, now = ((each.get("inputs") or [{}])[0] for each in (old, record))
         if before.get("sha256") != now.get("sha256"):
             name = before.get("path", "none recorded")
-            raise InputError(f"--resume: the run in {path} was made from other data ({name}); pass the same scan, or another --run.")
+            raise InputError(
+                f"--resume: the run in {path} was made from other data ({name}); pass the same scan, or another --run."
+            )
         earlier = [*old.pop("earlier", []), old]
-        texts = {name: (path / name).read_text(encoding="utf-8") for name in (MARK, "options.yaml") if (path / name).is_file()}
+        texts = {
+            name: (path / name).read_text(encoding="utf-8")
+            for name in (MARK, "options.yaml")
+            if (path / name).is_file()
+        }
         run = cls(path, {**record, "earlier": earlier}, lock=_lock(path), earlier=texts)
         run.set_status("running")
         return run
@@ -190,7 +216,10 @@ class RunDirectory:
     def write_history(self, history: Mapping[str, list[float]]) -> None:
         """Write the columns of a history to ``metrics.csv``; short columns end in empty cells."""
         length = max((len(column) for column in history.values()), default=0)
-        with replacing(self.path / "metrics.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        with (
+            replacing(self.path / "metrics.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as stream,
+        ):
             writer = csv.writer(stream)
             writer.writerow(history)
             for row in range(length):
@@ -219,7 +248,9 @@ class RunDirectory:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: NumPy numbers and arrays as Python's, paths as text, and NaN or infinity as null."""
+    """``value`` as JSON can hold it: NumPy numbers and arrays as Python's, paths as text, and NaN or infinity as
+    null.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str) or value is None or isinstance(value, bool | int):
@@ -252,7 +283,9 @@ def _lock(path: Path) -> int | None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise InputError(f"--run {path}: a run is under way in this folder; wait for its end, or name another folder.") from None
+        raise InputError(
+            f"--run {path}: a run is under way in this folder; wait for its end, or name another folder."
+        ) from None
     except OSError:
         # Some network file systems lock no folders; the mark alone then keeps two runs apart.
         os.close(handle)
@@ -261,7 +294,9 @@ def _lock(path: Path) -> int | None:
 
 
 def _earlier_status(path: Path) -> str | None:
-    """How the run in ``path`` ended, or None when there is none. A mark without text is a run killed while claiming the folder."""
+    """How the run in ``path`` ended, or None when there is none. A mark without text is a run killed while claiming the
+    folder.
+    """
     try:
         text = (path / MARK).read_text(encoding="utf-8")
         record = json.loads(text) if text else {"program": "diptych", "status": "running"}

@@ -33,13 +33,21 @@ def test_it_opens_by_name_with_the_sizes_of_the_checkpoint(tiny):
     decoder = open_decoder("diffusion", model=str(tiny), prompt="a cat", steps=None)
     frame = decoder.frame
     assert (decoder.space, decoder.dimension, decoder.shape) == ("sphere", 1024, (4, 16, 16))
-    assert (frame.width, frame.height, frame.steps, frame.guidance, frame.scheduler) == (128, 128, 20, 7.5, "EulerDiscreteScheduler")
+    assert (frame.width, frame.height, frame.steps, frame.guidance, frame.scheduler) == (
+        128,
+        128,
+        20,
+        7.5,
+        "EulerDiscreteScheduler",
+    )
     assert (frame.device, frame.dtype, frame.threads) == ("cpu", "float32", torch.get_num_threads())
     assert {name for name, _ in frame.versions} == {"diptych", "torch", "diffusers", "transformers"}
     assert Diffusion(model=str(tiny)).frame.steps == 6
 
 
-@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DDIMScheduler", "LCMScheduler"])
+@pytest.mark.parametrize(
+    "scheduler", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DDIMScheduler", "LCMScheduler"]
+)
 def test_the_same_latent_gives_the_same_bytes_whatever_came_between(decoder, scheduler):
     changed = decoder.changed(scheduler=scheduler, steps=3)
     first = changed.decode(noise())
@@ -200,7 +208,9 @@ def test_running_out_of_memory_is_retried_once_in_slices_and_recorded(tiny, monk
 
 def test_images_that_are_black_flat_or_not_finite_are_told(decoder, monkeypatch, caplog):
     for value, flaw in ((0.0, "black"), (0.5, "flat"), (np.nan, "not finite")):
-        monkeypatch.setattr(Pipeline, "_run", lambda self, frame, latent, value=value: np.full((128, 128, 3), value, np.float32))
+        monkeypatch.setattr(
+            Pipeline, "_run", lambda self, frame, latent, value=value: np.full((128, 128, 3), value, np.float32)
+        )
         decoder.decode(noise())
         assert decoder.last.flaw == flaw
         assert f"the image is {flaw}" in caplog.text

@@ -53,7 +53,8 @@ def test_objects_and_entry_points_are_opened_as_names_are(monkeypatch):
 
 def test_what_is_no_decoder_is_refused(monkeypatch):
     with pytest.raises(
-        InputError, match=r"there is no decoder 'nothing'; expected one of synthetic, diffusion, remote, reconstruction, or"
+        InputError,
+        match=r"there is no decoder 'nothing'; expected one of synthetic, diffusion, remote, reconstruction, or",
     ):
         open_decoder("nothing")
     with pytest.raises(InputError, match="dict is no decoder: it has no name, space, dimension, frame, cost, decode"):
@@ -61,7 +62,9 @@ def test_what_is_no_decoder_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"'synthetic' cannot be opened .*'colour'.* takes dimension, prompt"):
         open_decoder("synthetic", colour="red")
     offer(monkeypatch, Broken())
-    with pytest.raises(UnavailableError, match=r"'plain' \(elsewhere:Plain\) cannot be loaded: No module named 'elsewhere'"):
+    with pytest.raises(
+        UnavailableError, match=r"'plain' \(elsewhere:Plain\) cannot be loaded: No module named 'elsewhere'"
+    ):
         open_decoder("plain")
 
 

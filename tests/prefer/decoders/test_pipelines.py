@@ -73,7 +73,9 @@ def test_the_third_failure_and_any_other_are_told(tiny, loads):
 def test_missing_weights_are_told(tiny, tmp_path):
     broken = shutil.copytree(tiny, tmp_path / "broken")
     (broken / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"broken: its weights cannot be loaded .*expected every part that model_index\.json names"):
+    with pytest.raises(
+        InputError, match=r"broken: its weights cannot be loaded .*expected every part that model_index\.json names"
+    ):
         Pipeline(str(broken), "cpu")
 
 
@@ -90,7 +92,9 @@ def test_pickled_weights_are_not_read(tiny, tmp_path):
 
 
 def test_what_is_no_pipeline_is_refused(tiny, tmp_path):
-    with pytest.raises(InputError, match=r"model_index\.json cannot be read .*expected the folder of a diffusers pipeline"):
+    with pytest.raises(
+        InputError, match=r"model_index\.json cannot be read .*expected the folder of a diffusers pipeline"
+    ):
         Pipeline(str(tmp_path), "cpu")
     with pytest.raises(InputError, match="is neither a folder nor an id such as stabilityai/sd-turbo"):
         Pipeline(str(tmp_path / "absent" / "folder"), "cpu")
@@ -100,7 +104,9 @@ def test_what_is_no_pipeline_is_refused(tiny, tmp_path):
     "model", ["black-forest-labs/FLUX.1-schnell", "stabilityai/stable-diffusion-3-medium-diffusers", "someone/sd3.5-x"]
 )
 def test_packed_models_are_refused_by_name(tiny, model):
-    with pytest.raises(InputError, match=rf"{model}: is a packed flow-matching model.*expected Stable Diffusion 1\.x, 2\.x or XL"):
+    with pytest.raises(
+        InputError, match=rf"{model}: is a packed flow-matching model.*expected Stable Diffusion 1\.x, 2\.x or XL"
+    ):
         Pipeline(model, "cpu")
 
 
@@ -123,7 +129,10 @@ def test_a_hub_that_cannot_be_reached_is_told(tiny, monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UnavailableError, match=r"nobody/nothing: cannot be obtained .*give a local folder, or take the decoder synthetic"):
+    with pytest.raises(
+        UnavailableError,
+        match=r"nobody/nothing: cannot be obtained .*give a local folder, or take the decoder synthetic",
+    ):
         Pipeline("nobody/nothing", "cpu")
 
 
@@ -152,7 +161,12 @@ def test_a_larger_family_goes_the_same_way(tiny, tmp_path):
     assert image.shape == (128, 128, 3)
     assert np.array_equal(decoder.decode(z), image)
     embeddings = next(iter(decoder.pipeline._embeddings.values()))
-    assert set(embeddings) == {"prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"}
+    assert set(embeddings) == {
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "pooled_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    }
     assert not np.array_equal(decoder.changed(prompt="a dog").decode(z), image)
 
 

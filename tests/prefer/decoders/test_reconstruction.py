@@ -5,12 +5,12 @@ import pytest
 
 import diptych
 from diptych.errors import InputError
-from diptych.prefer.cube import settled
 from diptych.prefer.decoders import open_decoder
 from diptych.prefer.decoders.reconstruction import SETTINGS, ReconstructionDecoder
 from diptych.prefer.decoders.settings import Choice, Number
-from diptych.prefer.parts import cube_of
-from diptych.ptycho.iterative.options import ReconstructionOptions
+from diptych.prefer.session.factory import cube_of
+from diptych.prefer.spaces.cube import settled
+from diptych.ptycho.engines.options import ReconstructionOptions
 
 FEW = (Choice("likelihood", ("poisson", "amplitude")), Number("epochs", 1, 4, 8, log=True, whole=True))
 
@@ -66,7 +66,9 @@ def test_the_largest_number_chooses_and_the_first_of_equals(decoder):
     assert decoder.values(found) == {"likelihood": "amplitude", "epochs": 8}
     with pytest.raises(InputError, match="the space has no colour; its settings are likelihood, epochs"):
         decoder.latent(colour=1)
-    with pytest.raises(InputError, match="likelihood = 'other' is outside the space of settings; expected one of poisson, amplitude"):
+    with pytest.raises(
+        InputError, match="likelihood = 'other' is outside the space of settings; expected one of poisson, amplitude"
+    ):
         decoder.latent(likelihood="other")
 
 
@@ -82,7 +84,10 @@ def test_the_picture_is_that_of_the_reconstruction_with_those_settings(scan, dec
     # The same settings, from another latent, are the same reconstruction.
     assert decoder.result([0.1, 0.4, decoder.latent(epochs=3)[2]]) is result
     direct = diptych.reconstruct(
-        scan, likelihood="amplitude", epochs=3, execution=diptych.runtime.device.ExecutionOptions(device="cpu", threads=1)
+        scan,
+        likelihood="amplitude",
+        epochs=3,
+        execution=diptych.runtime.device.ExecutionOptions(device="cpu", threads=1),
     )
     assert np.array_equal(direct.object.values, result.object.values)
 
@@ -95,7 +100,8 @@ def test_the_same_latent_gives_the_same_bytes(scan, decoder):
 
 
 def test_phase_and_amplitude_stand_side_by_side():
-    """A sample that only absorbs shows its squares on the left alone; one that only shifts the phase, on the right alone."""
+    """A sample that only absorbs shows its squares on the left alone; one that only shifts the phase, on the right
+    alone."""
     spread = {}
     for kind, ranges in (
         ("absorbs", {"amplitude": (0.5, 1.0), "phase": (0.0, 0.0)}),
@@ -151,7 +157,9 @@ def test_a_scan_along_a_line_has_a_picture():
 
 
 def test_wrong_spaces_and_scans_are_refused(scan, tmp_path):
-    with pytest.raises(InputError, match="settings colour cannot be searched; expected different options of reconstruct"):
+    with pytest.raises(
+        InputError, match="settings colour cannot be searched; expected different options of reconstruct"
+    ):
         ReconstructionDecoder(scan, settings=(Number("colour", 0, 1, 2),))
     with pytest.raises(InputError, match="settings epochs cannot be searched"):
         ReconstructionDecoder(scan, settings=(FEW[1], FEW[1]))
@@ -160,5 +168,7 @@ def test_wrong_spaces_and_scans_are_refused(scan, tmp_path):
     with pytest.raises(InputError, match=r"values from 0 to 1"):
         ReconstructionDecoder(scan, settings=FEW).decode([0, 1, 2])
     diptych.save(scan, tmp_path / "scan.npz")
-    loaded = ReconstructionDecoder(tmp_path / "scan.npz", settings=FEW, options=ReconstructionOptions(engine="rpie"), threads=1)
+    loaded = ReconstructionDecoder(
+        tmp_path / "scan.npz", settings=FEW, options=ReconstructionOptions(engine="rpie"), threads=1
+    )
     assert loaded.result(loaded.latent(epochs=1)).provenance["engine"] == "rpie"

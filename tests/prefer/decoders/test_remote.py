@@ -14,7 +14,6 @@ import pytest
 
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer import Judgement, Session
-from diptych.prefer.cube import Flat
 from diptych.prefer.decoders import open_decoder, wire
 from diptych.prefer.decoders.base import BaseDecoder, Decoded
 from diptych.prefer.decoders.diffusion import Diffusion
@@ -22,7 +21,8 @@ from diptych.prefer.decoders.remote import Remote, Server, health
 from diptych.prefer.decoders.serve import DecoderServer
 from diptych.prefer.decoders.synthetic import Synthetic
 from diptych.prefer.judgement import Frame
-from diptych.prefer.latent import prompt_anchor
+from diptych.prefer.spaces.cube import Flat
+from diptych.prefer.spaces.sphere import prompt_anchor
 
 JSON = {"Content-Type": "application/json"}
 
@@ -75,20 +75,28 @@ def test_a_remote_decoder_is_the_decoder_behind_it(server):
 
 def test_health_and_images_of_prompts(server):
     found = health(server.url)
-    assert (found["status"], found["decoder"], found["dimension"], found["frame"]["prompt"]) == ("ok", "synthetic", 256, "theirs")
+    assert (found["status"], found["decoder"], found["dimension"], found["frame"]["prompt"]) == (
+        "ok",
+        "synthetic",
+        256,
+        "theirs",
+    )
     status, made = send(server, "POST", "/generate", {"prompt": "ours"})
     assert status == 200
     image = wire.read_image(made["image"], Synthetic(256).frame, "test")
     assert np.array_equal(image, Synthetic(256).decode(prompt_anchor("ours", 256)))
     _, drawn = send(server, "POST", "/generate", {"latent_seed": 5})
     assert np.array_equal(
-        wire.read_image(drawn["image"], Synthetic(256).frame, "test"), Synthetic(256).decode(np.random.default_rng(5).standard_normal(256))
+        wire.read_image(drawn["image"], Synthetic(256).frame, "test"),
+        Synthetic(256).decode(np.random.default_rng(5).standard_normal(256)),
     )
     assert send(server, "POST", "/generate", {"latent_seed": -1})[0] == 400
 
 
 def test_nested_latents_with_a_shape_are_taken(server):
-    status, made = send(server, "POST", "/generate_latents", {"latents": [noise().reshape(4, 8, 8).tolist()], "shape": [1, 4, 8, 8]})
+    status, made = send(
+        server, "POST", "/generate_latents", {"latents": [noise().reshape(4, 8, 8).tolist()], "shape": [1, 4, 8, 8]}
+    )
     assert status == 200
     assert np.array_equal(wire.read_image(made["image"], Synthetic(256).frame, "test"), Synthetic(256).decode(noise()))
 
@@ -190,7 +198,9 @@ def test_a_decoder_that_fails_is_told_and_the_server_goes_on(server, monkeypatch
     assert far.decode(noise()).shape == (64, 64, 3)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "http://", "http://a:port", "http://user:word@host", ""])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://localhost", "http://", "http://a:port", "http://user:word@host", ""]
+)
 def test_addresses_that_are_none_are_refused(url):
     with pytest.raises(InputError, match="is no address of a decoder; expected one such as http://localhost:8000"):
         Remote(url)
@@ -208,7 +218,9 @@ def test_a_token_in_clear_text_is_warned_of(caplog):
 def test_no_server_is_told():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        with pytest.raises(UnavailableError, match=r"no decoder answers .*start one with `diptych prefer serve-decoder`"):
+        with pytest.raises(
+            UnavailableError, match=r"no decoder answers .*start one with `diptych prefer serve-decoder`"
+        ):
             Remote(f"http://127.0.0.1:{held.getsockname()[1]}")
 
 
@@ -216,7 +228,7 @@ GOOD = {"space": "sphere", "dimension": 256, "shape": [4, 8, 8], "frame": {"prom
 
 
 def png(side):
-    from diptych.prefer.ledger_files import encode_png
+    from diptych.prefer.ledger.files import encode_png
 
     return base64.b64encode(encode_png(np.zeros((side, side, 3), np.uint8))).decode()
 
@@ -237,7 +249,15 @@ def test_a_server_of_another_kind_is_found_out(monkeypatch, about, text):
         Remote("http://localhost")
 
 
-CUBE = {"space": "cube", "dimension": 4, "shape": None, "frame": GOOD["frame"], "categories": [[1, 3]], "flats": [], "start": None}
+CUBE = {
+    "space": "cube",
+    "dimension": 4,
+    "shape": None,
+    "frame": GOOD["frame"],
+    "categories": [[1, 3]],
+    "flats": [],
+    "start": None,
+}
 
 
 class Settings(BaseDecoder):
@@ -304,7 +324,9 @@ def test_a_cube_that_is_none_is_found_out(monkeypatch, change, text):
 )
 def test_images_that_are_none_or_of_another_size_are_refused(monkeypatch, image, text):
     monkeypatch.setattr(
-        Server, "ask", lambda self, method, path, values, timeout: GOOD if path == "/describe" else {**GOOD, "image": image}
+        Server,
+        "ask",
+        lambda self, method, path, values, timeout: GOOD if path == "/describe" else {**GOOD, "image": image},
     )
     with pytest.raises(InputError, match=text):
         Remote("http://localhost").decode(noise())

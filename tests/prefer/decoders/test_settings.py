@@ -10,7 +10,9 @@ from diptych.prefer.decoders.reconstruction import SETTINGS
 from diptych.prefer.decoders.settings import Number
 
 
-@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if isinstance(setting, Number)], ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    "setting", [setting for setting in SETTINGS if isinstance(setting, Number)], ids=lambda setting: setting.name
+)
 def test_numbers_rise_from_limit_to_limit_and_can_be_turned_round(setting):
     grid = np.linspace(0, 1, 41, dtype=np.float32)
     values = [setting.value(np.array([u])) for u in grid]

@@ -50,7 +50,9 @@ def test_small_angles_make_small_changes_in_proportion():
     changes = {}
     for angle in (0.02, 0.04, 0.3, np.pi / 2):
         pairs = zip(noise(d, 12, 1), noise(d, 12, 2), strict=True)
-        changes[angle] = np.mean([rms(decoder.decode(z), decoder.decode(np.cos(angle) * z + np.sin(angle) * g)) for z, g in pairs])
+        changes[angle] = np.mean(
+            [rms(decoder.decode(z), decoder.decode(np.cos(angle) * z + np.sin(angle) * g)) for z, g in pairs]
+        )
     assert changes[0.04] / changes[0.02] == pytest.approx(2, rel=0.1)
     assert changes[0.02] < 4
     assert changes[0.02] < changes[0.3] < changes[np.pi / 2]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError
-from diptych.prefer.latent import angle_between, on_sphere
 from diptych.prefer.propose import NAMES, OF_CUBES, Proposal, Situation, finished, generator, make, random_key
 from diptych.prefer.propose.line import step_scores
 from diptych.prefer.propose.tempered import LEAST, MOST, SPREAD, angle
-from diptych.prefer.utility.contrastive import Contrastive
+from diptych.prefer.spaces.sphere import angle_between, on_sphere
+from diptych.prefer.utility.linear_gp import Contrastive
 
 OF_SPHERES = [name for name in NAMES if name not in OF_CUBES]
 
@@ -26,7 +26,9 @@ def person(n, d=4096, seed=0):
     rng = np.random.default_rng(seed)
     w = rng.standard_normal(d) / math.sqrt(d)
     z = np.asarray(on_sphere(rng.standard_normal((n, d))), dtype=np.float32)
-    terms = [SimpleNamespace(kind="rate", rows=(i,), value=int(z[i] @ w > 0), weight=1.0, screen=i + 1) for i in range(n)]
+    terms = [
+        SimpleNamespace(kind="rate", rows=(i,), value=int(z[i] @ w > 0), weight=1.0, screen=i + 1) for i in range(n)
+    ]
     model = Contrastive()
     model.fit(SimpleNamespace(latents=z, screen=np.arange(1, n + 1), terms=terms))
     return model.fitted, w
@@ -69,7 +71,9 @@ def test_all_latents_are_typical_at_any_number_of_judgements(name, n):
 def test_the_default_is_typical_at_full_size(n):
     fitted, _ = person(n, 16384)
     here = Situation(16384, fitted)
-    assert all(here.tests.passes(proposed.latent) for proposed in make("tempered").propose(here, 8, np.random.default_rng(0)))
+    assert all(
+        here.tests.passes(proposed.latent) for proposed in make("tempered").propose(here, 8, np.random.default_rng(0))
+    )
     assert here.tests.passes(finished(fitted.direction(), here, "best").latent)
 
 
@@ -119,14 +123,18 @@ def test_pair_is_symmetric_about_the_mean(usual):
 
 
 def test_line_climbs_in_expected_utility(usual):
-    scores = usual.fitted.score(np.stack([proposed.latent for proposed in make("line").propose(usual, 5, np.random.default_rng(0))]))[0]
+    scores = usual.fitted.score(
+        np.stack([proposed.latent for proposed in make("line").propose(usual, 5, np.random.default_rng(0))])
+    )[0]
     assert np.all(np.diff(scores) > 0)
     assert scores[-1] == pytest.approx(usual.fitted.reach, rel=0.02)
 
 
 def test_hill_goes_up_from_the_liked_image(usual):
     before = usual.fitted.score(on_sphere(usual.liked[:1]))[0][0]
-    after = usual.fitted.score(np.stack([proposed.latent for proposed in make("hill").propose(usual, 4, np.random.default_rng(0))]))[0]
+    after = usual.fitted.score(
+        np.stack([proposed.latent for proposed in make("hill").propose(usual, 4, np.random.default_rng(0))])
+    )[0]
     assert after.min() > before
 
 
@@ -136,9 +144,13 @@ def test_around_stays_at_its_angle_from_the_anchor(usual):
 
 
 def test_random_anchor_is_known_by_its_seed(usual):
-    screens = [make("random-anchor", seed=seed, angle=0.3).propose(usual, 2, np.random.default_rng(0)) for seed in (1, 2)]
+    screens = [
+        make("random-anchor", seed=seed, angle=0.3).propose(usual, 2, np.random.default_rng(0)) for seed in (1, 2)
+    ]
     assert [screen[0].provenance["anchor_seed"] for screen in screens] == [1, 2]
-    assert angle_between(screens[0][0].latent, np.random.default_rng(1).standard_normal(4096)) == pytest.approx(0.3, abs=1e-2)
+    assert angle_between(screens[0][0].latent, np.random.default_rng(1).standard_normal(4096)) == pytest.approx(
+        0.3, abs=1e-2
+    )
     assert angle_between(screens[0][0].latent, screens[1][0].latent) > 1.2
 
 
@@ -175,7 +187,12 @@ def test_what_a_test_costs_is_told():
 
 
 def test_keys_of_processes_and_screens_differ():
-    keys = {random_key(0, 3, shared=True) for _ in range(20)} | {random_key(0, 3), random_key(0, 4), random_key(0, 3, 1), random_key(1, 3)}
+    keys = {random_key(0, 3, shared=True) for _ in range(20)} | {
+        random_key(0, 3),
+        random_key(0, 4),
+        random_key(0, 3, 1),
+        random_key(1, 3),
+    }
     assert len(keys) == 24
     first, second = (generator(key).standard_normal(4) for key in (random_key(0, 3), random_key(0, 3, 1)))
     assert not np.allclose(first, second)

@@ -1,4 +1,5 @@
-"""Choices among several: the posterior against weighted draws of the prior, up to scales at which every choice is sure."""
+"""Choices among several: the posterior against weighted draws of the prior, up to scales at which every choice is
+sure."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from diptych.prefer.utility.contrastive import Contrastive
-from diptych.prefer.utility.gram import Gram
-from diptych.prefer.utility.likelihood import predictors
-from diptych.prefer.utility.prior import Contrasted, Prior, Widths
-from diptych.prefer.utility.propagation import match_moments
+from diptych.prefer.utility.gp.covariance import Contrasted, Prior, Widths
+from diptych.prefer.utility.gp.gram import Gram
+from diptych.prefer.utility.inference.ep import match_moments
+from diptych.prefer.utility.inference.observations import predictors
+from diptych.prefer.utility.linear_gp import Contrastive
 
 
 def chosen(people, count, d, per=4, weight=1.0, seed=0):
@@ -47,7 +48,9 @@ def test_fit_has_the_moments_of_the_posterior(people, scale, weight):
     mode = match_moments(prior, prior.given, prior.limits())
     covariance = prior.dense()
     drawn = np.random.default_rng(0).standard_normal((400_000, 9)) @ np.linalg.cholesky(covariance).T
-    logs = -weight * sum(np.logaddexp(0, logsumexp(-drawn[:, prior.given.choice == choice], axis=1)) for choice in range(3))
+    logs = -weight * sum(
+        np.logaddexp(0, logsumexp(-drawn[:, prior.given.choice == choice], axis=1)) for choice in range(3)
+    )
     parts = np.exp(logs - logs.max())
     parts /= parts.sum()
     mean = parts @ drawn
@@ -71,7 +74,8 @@ def test_a_sure_person_is_understood_at_every_scale(people, scale):
 
 
 def test_scale_of_a_sure_person_rises(people):
-    """In few dimensions, where screens repeat one another, certainty shows; the search passes through scales at which choices are sure."""
+    """In few dimensions, where screens repeat one another, certainty shows; the search passes through scales at which
+    choices are sure."""
     seen, w = chosen(people, 64, 24)
     model = Contrastive()
     assert model.fit(seen) == "ok"
@@ -85,7 +89,9 @@ def test_scale_of_a_sure_person_rises(people):
 
 def test_a_choice_of_weight_two_is_said_twice(people):
     once, _ = chosen(people, 5, 256, weight=2.0)
-    twice = people.observations(once.latents, [people.term("best", one.rows) for one in once.terms for _ in range(2)], once.screen)
+    twice = people.observations(
+        once.latents, [people.term("best", one.rows) for one in once.terms for _ in range(2)], once.screen
+    )
     (_, heavy), (_, double) = (fitted_to(seen, 2.0) for seen in (once, twice))
     assert np.linalg.norm(heavy - double) < 0.05 * np.linalg.norm(double)
 

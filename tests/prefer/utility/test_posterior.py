@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from diptych.prefer.utility.gram import Gram
-from diptych.prefer.utility.laplace import Plain, conjugate_gradients, find_mode
-from diptych.prefer.utility.likelihood import predictors
-from diptych.prefer.utility.prior import Contrasted, Prior, Widths
-from diptych.prefer.utility.propagation import Cavity, match_moments
+from diptych.prefer.utility.gp.covariance import Contrasted, Prior, Widths
+from diptych.prefer.utility.gp.gram import Gram
+from diptych.prefer.utility.inference.ep import Cavity, match_moments
+from diptych.prefer.utility.inference.laplace import Plain, conjugate_gradients, find_mode
+from diptych.prefer.utility.inference.observations import predictors
 
 
 def prior_of(seen, widths=None):

@@ -50,7 +50,9 @@ def test_described_result_is_the_result(truth, box, displace):
     moved = displace(truth.values, found.shift)
     y, x = (np.arange(n) + o for n, o in zip(truth.shape, truth.origin, strict=True))
     described = (
-        found.scale * moved * np.exp(1j * (found.ramp[0] * (y - (y0 + y1 - 1) / 2)[:, None] + found.ramp[1] * (x - (x0 + x1 - 1) / 2)))
+        found.scale
+        * moved
+        * np.exp(1j * (found.ramp[0] * (y - (y0 + y1 - 1) / 2)[:, None] + found.ramp[1] * (x - (x0 + x1 - 1) / 2)))
     )
     assert np.abs(described - values)[20:-20, 20:-20].max() < 1e-3
 
@@ -67,7 +69,9 @@ def test_complex_error_does_not_see_the_gauge(truth, box, displace, shift, ramp,
     """A reconstruction with errors of its own keeps its error under any scale, ramp and shift."""
     rng = np.random.default_rng(seed)
     f = np.fft.fftfreq(truth.shape[0])
-    noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)) * (np.hypot(f[:, None], f) < 0.3))
+    noise = np.fft.ifft2(
+        np.fft.fft2(rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)) * (np.hypot(f[:, None], f) < 0.3)
+    )
     flawed = truth.values + 0.1 * noise
     plain = error(align(Canvas(flawed, truth.origin), truth, box))
     moved = error(align(Canvas(displace(flawed, shift, ramp, cmath.rect(modulus, phase)), truth.origin), truth, box))
@@ -171,7 +175,8 @@ def degradations():
 
 @pytest.mark.parametrize("name", degradations())
 def test_error_is_what_the_known_gauge_leaves(truth, box, displace, name):
-    """A scorer that is told the ramp and the shift finds the same error, within 2 %: alignment explains no real error away."""
+    """A scorer that is told the ramp and the shift finds the same error, within 2 %: alignment explains no real error
+    away."""
     shift, ramp = (1.7, -0.4), (0.11, -0.07)
     worse = degradations()[name](truth.values)
     known = Canvas(worse, truth.origin).crop(*box).values

@@ -1,4 +1,5 @@
-"""Several reconstructions judged alike: one area, one reference, the numbers of ``evaluate``, and no arm lost by another."""
+"""Several reconstructions judged alike: one area, one reference, the numbers of ``evaluate``, and no arm lost by
+another."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ from matplotlib.text import Text
 import diptych
 import diptych.ptycho.reconstruct as door
 from diptych.errors import InputError, UnavailableError
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.evaluate.compare import CompareOptions, ComparisonInterrupted
 from diptych.ptycho.evaluate.comparison import COLUMNS, CURVE_COLUMNS
 from diptych.ptycho.evaluate.options import EvaluationOptions
-from diptych.ptycho.iterative.options import ReconstructionOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.ptycho.simulate import simulate
 from diptych.runtime.device import ExecutionOptions
@@ -44,14 +45,17 @@ def noisy(small: Scan) -> Callable[..., Reconstruction]:
         assert truth is not None
         noise = rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)
         image = replace(truth, values=(truth.values + level * noise).astype(np.complex64))
-        return Reconstruction(image, small.probe, small.positions, provenance={"options": {"probe": probe}, **provenance})
+        return Reconstruction(
+            image, small.probe, small.positions, provenance={"options": {"probe": probe}, **provenance}
+        )
 
     return make
 
 
 @dataclass
 class Network:
-    """Stands in for a trained network: works on ``network_batch`` patterns at a time and remembers what it was asked."""
+    """Stands in for a trained network: works on ``network_batch`` patterns at a time and remembers what it was
+    asked."""
 
     result: Reconstruction
     fails: BaseException | None = None
@@ -69,7 +73,9 @@ class Network:
 def same(first: Any, second: Any) -> bool:
     """Whether two rows hold the same numbers, NaN for NaN, apart from times."""
     timed = ("seconds", "patterns_per_second")
-    return str({k: v for k, v in first.items() if k not in timed}) == str({k: v for k, v in second.items() if k not in timed})
+    return str({k: v for k, v in first.items() if k not in timed}) == str(
+        {k: v for k, v in second.items() if k not in timed}
+    )
 
 
 def test_engines_networks_results_and_files_are_compared_in_one_call(small: Scan, noisy: Any, tmp_path: Path) -> None:
@@ -157,7 +163,11 @@ def test_gauges_follow_the_probe_are_said_to_differ_and_can_be_forced(small: Sca
 def test_options_that_evaluate_has_mean_the_same_here() -> None:
     for name in CompareOptions().evaluation.model_fields_set:
         mine, theirs = (model.model_fields[name] for model in (CompareOptions, EvaluationOptions))
-        assert (mine.annotation, mine.default, mine.description) == (theirs.annotation, theirs.default, theirs.description)
+        assert (mine.annotation, mine.default, mine.description) == (
+            theirs.annotation,
+            theirs.default,
+            theirs.description,
+        )
         assert mine.metadata == theirs.metadata
     with pytest.raises(InputError, match="max_shift = -1"):
         CompareOptions().with_changes(max_shift=-1)
@@ -168,11 +178,16 @@ def test_area_reach_and_convention_reach_the_judge(small: Scan, noisy: Any) -> N
     default, everywhere = diptych.compare(small, arms), diptych.compare(small, arms, crop="all")
     assert everywhere.box[0] < default.box[0]
     moved = replace(arms["a"], object=replace(arms["a"].object, origin=tuple(n + 13 for n in arms["a"].object.origin)))
-    found = [diptych.compare(small, {"a": moved}, crop="all", max_shift=reach)["a"]["complex_error"] for reach in (1, 16)]
+    found = [
+        diptych.compare(small, {"a": moved}, crop="all", max_shift=reach)["a"]["complex_error"] for reach in (1, 16)
+    ]
     assert found[0] > 2 * found[1]
     published = diptych.compare(small, arms, convention="ptychopinn")
     assert all(name.endswith("_ptychopinn") for name in published.metrics)
-    assert published["a"]["phase_ssim_ptychopinn"] == diptych.evaluate(arms["a"], small, convention="ptychopinn")["phase_ssim_ptychopinn"]
+    assert (
+        published["a"]["phase_ssim_ptychopinn"]
+        == diptych.evaluate(arms["a"], small, convention="ptychopinn")["phase_ssim_ptychopinn"]
+    )
     assert "phase_ssim_ptychopinn" in str(diptych.compare(small, arms, convention="both").details["a"])
 
 
@@ -193,10 +208,17 @@ def test_without_a_truth_an_arm_is_the_reference(small: Scan, noisy: Any) -> Non
 @pytest.mark.parametrize("kind", ["canvas", "scan", "result", "file"])
 def test_the_truth_may_be_of_several_kinds(small: Scan, noisy: Any, tmp_path: Path, kind: str) -> None:
     diptych.save(small, tmp_path / "small.npz")
-    truths = {"canvas": small.truth, "scan": small, "file": tmp_path / "small.npz", "result": replace(noisy(0), object=small.truth)}
+    truths = {
+        "canvas": small.truth,
+        "scan": small,
+        "file": tmp_path / "small.npz",
+        "result": replace(noisy(0), object=small.truth),
+    }
     measured = replace(small, truth=None)
     table = diptych.compare(measured, {"a": noisy(0.05)}, truth=truths[kind])
-    assert table["a"]["complex_error"] == pytest.approx(diptych.compare(small, {"a": noisy(0.05)})["a"]["complex_error"], rel=1e-6)
+    assert table["a"]["complex_error"] == pytest.approx(
+        diptych.compare(small, {"a": noisy(0.05)})["a"]["complex_error"], rel=1e-6
+    )
 
 
 def test_a_failing_arm_costs_no_other(small: Scan, noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,8 +272,16 @@ def test_the_engine_is_run_with_its_own_defaults(small: Scan, noisy: Any, monkey
 
 def test_a_result_keeps_the_time_that_it_records(small: Scan, noisy: Any) -> None:
     table = diptych.compare(small, {"told": noisy(0.05, seconds=2.0), "silent": noisy(0.05)})
-    assert (table["told"]["seconds"], table["told"]["timed"], table["told"]["patterns_per_second"]) == (2.0, "recorded", 32.0)
-    assert (table["silent"]["seconds"], table["silent"]["timed"], table["silent"]["patterns_per_second"]) == (None, None, None)
+    assert (table["told"]["seconds"], table["told"]["timed"], table["told"]["patterns_per_second"]) == (
+        2.0,
+        "recorded",
+        32.0,
+    )
+    assert (table["silent"]["seconds"], table["silent"]["timed"], table["silent"]["patterns_per_second"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_results_of_other_programs_need_no_positions(small: Scan, noisy: Any, tmp_path: Path) -> None:
@@ -262,12 +292,14 @@ def test_results_of_other_programs_need_no_positions(small: Scan, noisy: Any, tm
     assert table["theirs"]["complex_error"] == pytest.approx(table["ours"]["complex_error"], rel=1e-5)
 
 
-def test_a_bundle_is_loaded_as_a_network(small: Scan, noisy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_is_loaded_as_a_network(
+    small: Scan, noisy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"weights")
     network, loaded = Network(noisy(0.05)), []
     bundle = SimpleNamespace(load_model=lambda path: loaded.append(path) or network)
-    monkeypatch.setitem(sys.modules, "diptych.ptycho.neural.bundle", bundle)
+    monkeypatch.setitem(sys.modules, "diptych.ptycho.neural.model", bundle)
     table = diptych.compare(small, {"net": str(path)})
     assert (loaded, len(network.asked), table["net"]["kind"]) == ([str(path)], 1, "network")
 
@@ -283,7 +315,11 @@ def test_a_bundle_is_loaded_as_a_network(small: Scan, noisy: Any, tmp_path: Path
         ({"a/b": "auto"}, {}, "called 'a/b'"),
         ({"a": "auto"}, {"reference": "b"}, "reference is 'b', which is no arm; expected one of a"),
         ({"a": "auto"}, {"reference": "a"}, "the only arm"),
-        ({"a": "auto", "b": "ml"}, {"reference": "a", "truth": Canvas(np.ones((99, 99), complex))}, "leave one of them out"),
+        (
+            {"a": "auto", "b": "ml"},
+            {"reference": "a", "truth": Canvas(np.ones((99, 99), complex))},
+            "leave one of them out",
+        ),
         ({"a": "auto"}, {"truth": Canvas(np.ones((9, 9), complex), (900, 0))}, "the truth covers y 900..909"),
         ({"a": "auto"}, {"truth": 3}, "the truth is a int"),
         ({"a": "auto"}, {"truth": "absent.npz"}, "absent.npz: there is no such file"),
@@ -327,7 +363,9 @@ def test_the_files_hold_what_the_table_says(small: Scan, noisy: Any, tmp_path: P
     with (tmp_path / "out" / "frc.csv").open(newline="") as stream:
         curve = list(csv.DictReader(stream))
     assert tuple(curve[0]) == CURVE_COLUMNS
-    assert [float(line["correlation"]) for line in curve if line["model"] == "b"] == table.curves["b"].correlation.tolist()
+    assert [float(line["correlation"]) for line in curve if line["model"] == "b"] == table.curves[
+        "b"
+    ].correlation.tolist()
     with np.load(tmp_path / "out" / "aligned.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {"truth", "a", "b", "origin", "pixel_m"}
         np.testing.assert_array_equal(arrays["a"], table.aligned["a"])

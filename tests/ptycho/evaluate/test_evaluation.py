@@ -26,11 +26,15 @@ TEXTBOOK = {
 @pytest.fixture(scope="module")
 def flawed(truth):
     rng = np.random.default_rng(0)
-    return Canvas(truth.values + 0.05 * (rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)), truth.origin)
+    return Canvas(
+        truth.values + 0.05 * (rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)), truth.origin
+    )
 
 
 def test_keys_and_conventions(flawed, truth, as_result):
-    textbook, other, both = (evaluate(as_result(flawed), truth, convention=c) for c in ("textbook", "ptychopinn", "both"))
+    textbook, other, both = (
+        evaluate(as_result(flawed), truth, convention=c) for c in ("textbook", "ptychopinn", "both")
+    )
     assert set(textbook) == TEXTBOOK
     assert all(key.endswith("_ptychopinn") for key in other)
     assert set(both) == set(textbook) | set(other)
@@ -43,7 +47,9 @@ def test_error_of_known_noise(flawed, truth, as_result, box):
     y0, y1, x0, x1 = box
     expected = 0.05 * math.sqrt(2) * math.sqrt((y1 - y0) * (x1 - x0)) / np.linalg.norm(truth.crop(*box).values)
     assert found["complex_error"] == pytest.approx(expected, rel=0.02)
-    assert found["phase_rms_rad"] == pytest.approx(0.05 * np.sqrt(np.mean(1 / np.abs(truth.crop(*box).values) ** 2)), rel=0.1)
+    assert found["phase_rms_rad"] == pytest.approx(
+        0.05 * np.sqrt(np.mean(1 / np.abs(truth.crop(*box).values) ** 2)), rel=0.1
+    )
     assert found["amplitude_psnr"] == pytest.approx(-20 * math.log10(0.05), abs=0.3)
 
 
@@ -71,7 +77,8 @@ def test_gauge_follows_the_probe(truth, as_result, displace, treatment, removed,
 
 def test_gauge_is_said(truth, as_result):
     said = {
-        treatment: evaluate(as_result(truth, treatment), truth).details["complex_error"].gauge for treatment in ("refine", "fixed", None)
+        treatment: evaluate(as_result(truth, treatment), truth).details["complex_error"].gauge
+        for treatment in ("refine", "fixed", None)
     }
     assert "shift removed (the probe was refined)" in said["refine"]
     assert "global phase removed (the probe was held fixed)" in said["fixed"]
@@ -194,9 +201,15 @@ def test_without_truth(scan, as_result):
     found = evaluate_without_truth(scan, reconstruct=reconstruct)
     assert set(found) == {
         "half_difference",
-        *(f"{frc}{suffix}" for frc in ("frc1over7", "frc_half_bit") for suffix in ("", "_half_period_px", "_half_period_m")),
+        *(
+            f"{frc}{suffix}"
+            for frc in ("frc1over7", "frc_half_bit")
+            for suffix in ("", "_half_period_px", "_half_period_m")
+        ),
     }
-    assert found["half_difference"] == pytest.approx(0.05 * 2 / np.sqrt(np.mean(np.abs(scan.truth.values) ** 2)), rel=0.05)
+    assert found["half_difference"] == pytest.approx(
+        0.05 * 2 / np.sqrt(np.mean(np.abs(scan.truth.values) ** 2)), rel=0.05
+    )
     # The object ends at 0.36 of Nyquist: beyond there is only noise, which the halves do not share.
     assert found["frc1over7"] == pytest.approx(0.36, abs=0.06)
     assert "same probe" in found.details["frc1over7"].note
@@ -212,9 +225,7 @@ def test_without_truth_flat_halves(scan, as_result):
 
 
 def test_importing_costs_no_heavy_library():
-    code = (
-        "import sys, diptych.ptycho.evaluate; print(*[m for m in ('torch', 'matplotlib', 'scipy', 'skimage', 'h5py') if m in sys.modules])"
-    )
+    code = "import sys, diptych.ptycho.evaluate; print(*[m for m in ('torch', 'matplotlib', 'scipy', 'skimage', 'h5py') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
@@ -235,7 +246,9 @@ def test_halves_are_reconstructed_as_the_result_was(monkeypatch, scan, truth, pr
         return Reconstruction(truth, probe, half.positions, provenance={"options": {"probe": "fixed"}})
 
     monkeypatch.setattr(diptych.ptycho.reconstruct, "reconstruct", reconstruct)
-    result = Reconstruction(truth, probe, scan.positions, provenance={"options": {"engine": "rpie", "probe": "fixed", "epochs": 7}})
+    result = Reconstruction(
+        truth, probe, scan.positions, provenance={"options": {"engine": "rpie", "probe": "fixed", "epochs": 7}}
+    )
     found = evaluate_without_truth(scan, result, progress=print)
     assert found["half_difference"] == 0
     assert [(options.engine, options.epochs, progress) for options, progress in calls] == [("rpie", 7, print)] * 2

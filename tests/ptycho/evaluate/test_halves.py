@@ -49,7 +49,9 @@ def test_halves_are_balanced_in_number_and_space(name):
     nearest = cKDTree(positions).query(positions, k=2)[1][:, 1]
     assert (colour[nearest] != colour).mean() > 0.75
     # ... and each half covers the area: from anywhere in the scan it is little farther than from the whole.
-    whole, *halves = (cKDTree(part).query(positions, k=2)[0][:, 1] for part in (positions, positions[colour], positions[~colour]))
+    whole, *halves = (
+        cKDTree(part).query(positions, k=2)[0][:, 1] for part in (positions, positions[colour], positions[~colour])
+    )
     for half in halves:
         assert np.median(half) < 2.2 * np.median(whole)
     # Both quarters of any quadrant are alike.
@@ -102,7 +104,9 @@ def test_thinned_poisson_halves_are_independent_poisson(probe):
     rate = 6.0
     counts = np.random.default_rng(1).poisson(rate, (400, 16, 16)).astype(np.float32)
     positions = np.random.default_rng(2).uniform(0, 50, (400, 2))
-    a, b = (half.counts.astype(float).ravel() for half in thin(Scan(counts, positions, probe), np.random.default_rng(3)))
+    a, b = (
+        half.counts.astype(float).ravel() for half in thin(Scan(counts, positions, probe), np.random.default_rng(3))
+    )
     tolerance = 5 * (rate / 2) / np.sqrt(a.size)
     assert abs(np.cov(a, b)[0, 1]) < tolerance
     assert a.var() == pytest.approx(rate / 2, rel=0.03)
@@ -145,7 +149,9 @@ def make_reconstruct(truth, noise, treatment="refine", seen=None):
         part = truth.crop(y0 + len(half) % 3, y1, x0, x1 - 2)
         values = part.values + noise * (rng.normal(size=part.shape) + 1j * rng.normal(size=part.shape))
         values = values * np.exp(1j * rng.uniform(-3, 3))
-        return Reconstruction(Canvas(values, part.origin), half.probe, half.positions, provenance={"options": {"probe": treatment}})
+        return Reconstruction(
+            Canvas(values, part.origin), half.probe, half.positions, provenance={"options": {"probe": treatment}}
+        )
 
     return reconstruct
 

@@ -59,13 +59,17 @@ def test_psnr_of_known_noise(image):
 
 def test_ssim_is_scikit_images(image):
     other = noisy(image, 0.3)
-    assert metrics.ssim(other, image, 2.5) == pytest.approx(structural_similarity(image, other, data_range=2.5), abs=1e-12)
+    assert metrics.ssim(other, image, 2.5) == pytest.approx(
+        structural_similarity(image, other, data_range=2.5), abs=1e-12
+    )
 
 
 def test_ssim_parts_multiply_to_the_gaussian_ssim(image):
     other = noisy(image, 0.3)
     luminance, structure = metrics.ssim_parts(other, image, 2.5)
-    expected = structural_similarity(image, other, data_range=2.5, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    expected = structural_similarity(
+        image, other, data_range=2.5, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
     assert (luminance * structure).mean() == pytest.approx(expected, abs=1e-12)
 
 

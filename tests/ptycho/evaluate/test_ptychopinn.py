@@ -41,7 +41,10 @@ def test_ms_ssim_multiplies_decimated_ssim():
     a = gaussian_filter(rng.normal(size=(40, 40)), 1)
     b = a + 0.05 * rng.normal(size=a.shape)
     # 40 -> 20 -> 10, and 5 is under the window: three scales, exponents as they are.
-    expected = math.prod(metrics.ssim(a[::k, ::k], b[::k, ::k], 1.0) ** w for k, w in zip((1, 2, 4), metrics.MS_SSIM_WEIGHTS, strict=False))
+    expected = math.prod(
+        metrics.ssim(a[::k, ::k], b[::k, ::k], 1.0) ** w
+        for k, w in zip((1, 2, 4), metrics.MS_SSIM_WEIGHTS, strict=False)
+    )
     assert ptychopinn.ms_ssim(a, b, 1.0) == pytest.approx(expected)
 
 

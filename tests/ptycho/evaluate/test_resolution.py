@@ -96,7 +96,9 @@ def test_nothing_resolved_is_undefined():
 
 
 def test_few_samples_do_not_end_the_search():
-    curve = RingCorrelation(np.array([0.25, 0.5, 0.75, 1.0]), np.array([0.4, 0.9, 0.6, 0.4]), np.array([2.0, 9.0, 20.0, 30.0]))
+    curve = RingCorrelation(
+        np.array([0.25, 0.5, 0.75, 1.0]), np.array([0.4, 0.9, 0.6, 0.4]), np.array([2.0, 9.0, 20.0, 30.0])
+    )
     assert curve.crossing(0.5) == pytest.approx(0.875)
 
 

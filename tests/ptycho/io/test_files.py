@@ -31,7 +31,12 @@ def test_kind_by_content(tmp_path: Path) -> None:
         pass
     with h5py.File(tmp_path / "matlab.mat", "w", userblock_size=512):
         pass
-    assert [file_kind(tmp_path / name) for name in ("a.h5", "a.npy", "a.npz", "matlab.mat")] == ["npz", "npy", "hdf5", "hdf5"]
+    assert [file_kind(tmp_path / name) for name in ("a.h5", "a.npy", "a.npz", "matlab.mat")] == [
+        "npz",
+        "npy",
+        "hdf5",
+        "hdf5",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,9 @@ def test_flipped_bytes_give_an_input_error_or_the_same_scan(tmp_path: Path, scan
 
 
 def test_flipped_bytes_in_an_hdf5_file_raise_nothing_but_an_input_error(tmp_path: Path) -> None:
-    result = Reconstruction(Canvas(np.ones((20, 20))), np.ones((1, 8, 8), complex), np.ones((3, 2)), history={"fit": [2.0, 1.0]})
+    result = Reconstruction(
+        Canvas(np.ones((20, 20))), np.ones((1, 8, 8), complex), np.ones((3, 2)), history={"fit": [2.0, 1.0]}
+    )
     whole = save(result, tmp_path / "whole.h5").read_bytes()
     broken = tmp_path / "broken.h5"
     rng = np.random.default_rng(2)
@@ -142,7 +149,12 @@ def test_a_write_that_the_system_refuses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("out.csv", "found .csv"), ("out", "no suffix"), ("nowhere/out.npz", "does not exist"), ("folder.npz", "is a folder")],
+    [
+        ("out.csv", "found .csv"),
+        ("out", "no suffix"),
+        ("nowhere/out.npz", "does not exist"),
+        ("folder.npz", "is a folder"),
+    ],
 )
 def test_where_a_scan_cannot_be_written(tmp_path: Path, scan: Scan, name: str, message: str) -> None:
     (tmp_path / "folder.npz").mkdir()

@@ -1,4 +1,5 @@
-"""Files made to harm: each is one clear refusal, quickly, in bounded memory, and nothing outside the named file is read."""
+"""Files made to harm: each is one clear refusal, quickly, in bounded memory, and nothing outside the named file is
+read."""
 
 from __future__ import annotations
 
@@ -116,7 +117,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     refused(path, "no regular file")
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"format": "diptych scan", "metadata": [1]}', "[]", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, '{"format": "diptych scan", "metadata": [1]}', "[]", "\x00"]
+)
 def test_metadata_made_to_confuse(tmp_path: Path, text: str) -> None:
     path = tmp_path / "scan.npz"
     line = np.linspace(10, 30, 9)
@@ -158,15 +161,27 @@ ODD: dict[str, Any] = {
 @pytest.mark.parametrize("odd", ODD)
 def test_any_key_may_hold_anything(tmp_path: Path, odd: str) -> None:
     """Whatever stands under a key: a scan, a result or one clear error comes of it, never another exception."""
-    scan = simulate(size=8, patterns=9, step=2.0, background=1.0, dead=0.05, energy_eV=8e3, distance_m=1.0, detector_pixel_m=1e-4)
+    scan = simulate(
+        size=8, patterns=9, step=2.0, background=1.0, dead=0.05, energy_eV=8e3, distance_m=1.0, detector_pixel_m=1e-4
+    )
     result = Reconstruction(
-        Canvas(np.ones((30, 30))), np.ones((1, 8, 8)), scan.positions, {"epoch": [1.0], "loss": [2.0]}, error=np.ones((30, 30))
+        Canvas(np.ones((30, 30))),
+        np.ones((1, 8, 8)),
+        scan.positions,
+        {"epoch": [1.0], "loss": [2.0]},
+        error=np.ones((30, 30)),
     )
     tike = {"data": scan.counts[None], "scan": scan.positions[None] - 4, "probe": np.ones((1, 1, 8, 8))}
     path = tmp_path / "file.npz"
     for base in (dict(np.load(save(scan, path))), dict(np.load(save(result, path))), tike):
         for key in base:
             np.savez(path, **{**base, key: ODD[odd]})
-            for read in (load, describe_file, load_object, read_probe, lambda p: load(p, mask_invalid=True, orientation=5, flip_y=True)):
+            for read in (
+                load,
+                describe_file,
+                load_object,
+                read_probe,
+                lambda p: load(p, mask_invalid=True, orientation=5, flip_y=True),
+            ):
                 with suppress(InputError):
                     read(path)

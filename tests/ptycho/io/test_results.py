@@ -1,4 +1,5 @@
-"""Results: our round trips are exact, the product holds what its readers expect, and other programs' results are read."""
+"""Results: our round trips are exact, the product holds what its readers expect, and other programs' results are
+read."""
 
 from __future__ import annotations
 
@@ -63,7 +64,9 @@ def test_round_trip_is_exact(tmp_path: Path, suffix: str, geometry: Geometry | N
 def test_the_product_layout(tmp_path: Path, geometry: Geometry | None) -> None:
     old = result(geometry)
     with h5py.File(save(old, tmp_path / "out.h5")) as file:
-        assert {"name", "comments", "detector_object_distance_m", "probe_energy_eV", "exposure_time_s"} <= set(file.attrs)
+        assert {"name", "comments", "detector_object_distance_m", "probe_energy_eV", "exposure_time_s"} <= set(
+            file.attrs
+        )
         assert "tomography_angle_deg" in file.attrs
         assert file["probe"].shape == (1, 3, N, N)
         assert file["object"].shape == (1, *SHAPE)
@@ -102,11 +105,15 @@ def test_without_our_own_group_the_product_says_the_same(tmp_path: Path, geometr
         assert new.geometry.object_pixel_m(N) == pytest.approx(geometry.object_pixel_m(N))
 
 
-def product(path: Path, probe_shape: tuple[int, ...] = (N, N), image_shape: tuple[int, ...] = (40, 40), **changes: Any) -> Path:
+def product(
+    path: Path, probe_shape: tuple[int, ...] = (N, N), image_shape: tuple[int, ...] = (40, 40), **changes: Any
+) -> Path:
     """A product as another program writes it."""
     rng = np.random.default_rng(1)
     with h5py.File(path, "w") as file:
-        file.attrs.update({"name": "other", "comments": "", "detector_object_distance_m": 2.0, "probe_energy_eV": 8000.0})
+        file.attrs.update(
+            {"name": "other", "comments": "", "detector_object_distance_m": 2.0, "probe_energy_eV": 8000.0}
+        )
         file["probe"] = rng.normal(size=probe_shape).astype(np.complex64)
         file["object"] = rng.normal(size=image_shape).astype(np.complex128)
         attributes = {"center_x_m": 1e-6, "center_y_m": -2e-6, "pixel_width_m": 1e-8, "pixel_height_m": 2e-8}
@@ -176,7 +183,11 @@ def test_the_npz_twin_of_a_product(tmp_path: Path) -> None:
     np.savez(tmp_path / "p.npz", **arrays)
     old, new = load_result(tmp_path / "p.h5"), load_result(tmp_path / "p.npz")
     assert np.array_equal(old.positions, new.positions)
-    assert (old.object.origin, old.object.pixel_m, old.geometry) == (new.object.origin, new.object.pixel_m, new.geometry)
+    assert (old.object.origin, old.object.pixel_m, old.geometry) == (
+        new.object.origin,
+        new.object.pixel_m,
+        new.geometry,
+    )
 
 
 def test_a_bundled_diffraction_is_not_dropped(tmp_path: Path) -> None:
@@ -184,7 +195,11 @@ def test_a_bundled_diffraction_is_not_dropped(tmp_path: Path) -> None:
     counts = np.random.default_rng(2).poisson(30.0, (4, N, N))
     with h5py.File(path, "r+") as file:
         raw = file.create_group("raw_data")
-        raw["diffraction"], raw["xcoords"], raw["ycoords"] = np.sqrt(counts).astype(np.float32), np.arange(4.0), 2 * np.arange(4.0)
+        raw["diffraction"], raw["xcoords"], raw["ycoords"] = (
+            np.sqrt(counts).astype(np.float32),
+            np.arange(4.0),
+            2 * np.arange(4.0),
+        )
         raw["probeGuess"] = file["probe"]
     assert "load_scan" in load_result(path).flags[-1]
     scan = load_scan(path)
@@ -281,7 +296,9 @@ def test_damage_to_our_own_npz_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_positions_of_a_result_that_is_not_ours(tmp_path: Path) -> None:
-    np.savez(tmp_path / "r.npz", object=np.ones((30, 30)), probe=np.ones((N, N)), positions=np.array([[12, 13], [14, 15]]))
+    np.savez(
+        tmp_path / "r.npz", object=np.ones((30, 30)), probe=np.ones((N, N)), positions=np.array([[12, 13], [14, 15]])
+    )
     assert load_result(tmp_path / "r.npz").positions.tolist() == [[12, 13], [14, 15]]
     np.savez(tmp_path / "s.npz", scan=np.ones(3))
     with pytest.raises(InputError, match="holds no object"):

@@ -12,13 +12,19 @@ import diptych
 from diptych.errors import InputError
 from diptych.ptycho.networks import Exposure, NetworkOptions, build_network, network_names, register
 from diptych.ptycho.networks import registry as registry_module
-from diptych.ptycho.neural.beam import Beam
-from diptych.ptycho.neural.patterns import ScanPatterns
+from diptych.ptycho.neural.data.patterns import ScanPatterns
+from diptych.ptycho.neural.probe_model import Beam
 
 
-def exposed(size: int = 32, members: int = 4, *, dose: float = 1e5, **options: object) -> tuple[diptych.Scan, Beam, Exposure]:
-    made = diptych.simulate(object="blocks", size=size, patterns=16, step=size / 8, dose=dose, noise="none", seed=1, **options)
-    chosen = np.argsort(((made.positions[:, None] - made.positions[None]) ** 2).sum(-1), axis=1, kind="stable")[:3, :members]
+def exposed(
+    size: int = 32, members: int = 4, *, dose: float = 1e5, **options: object
+) -> tuple[diptych.Scan, Beam, Exposure]:
+    made = diptych.simulate(
+        object="blocks", size=size, patterns=16, step=size / 8, dose=dose, noise="none", seed=1, **options
+    )
+    chosen = np.argsort(((made.positions[:, None] - made.positions[None]) ** 2).sum(-1), axis=1, kind="stable")[
+        :3, :members
+    ]
     beam = Beam.of(ScanPatterns(made))
     counts = torch.from_numpy(np.fft.ifftshift(made.counts[chosen], (-2, -1)).astype(np.float32))
     return made, beam, beam.expose(counts, made.positions[chosen])

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 import diptych
 from diptych.errors import InputError
-from diptych.ptycho.neural import pictures
+from diptych.ptycho.figures import network as pictures
 from diptych.ptycho.neural.diagnostics import PatchStatistics, collapsed, parity_dump, patch_statistics
 from diptych.ptycho.physics.groups import Layout
 from diptych.ptycho.physics.patches import canvas_box, cut
@@ -26,7 +26,9 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
 
 def scanned(**changes: object) -> tuple[diptych.Scan, np.ndarray]:
     """A scan and the true patches of its patterns."""
-    made = diptych.simulate(**{"object": "natural", "size": N, "patterns": 16, "step": 4.0, "dose": 1e5, "seed": 3, **changes})
+    made = diptych.simulate(
+        **{"object": "natural", "size": N, "patterns": 16, "step": 4.0, "dose": 1e5, "seed": 3, **changes}
+    )
     truth = cut(torch.from_numpy(made.truth.values), made.positions, N, origin=made.truth.origin)
     return made, truth.numpy()
 
@@ -80,7 +82,9 @@ def test_the_limit_holds_per_epoch_and_phase(tmp_path):
     statistics.write(tmp_path)
     records = json.loads((tmp_path / "analysis" / "patch_stats.json").read_text())
     found = [(each["phase"], each["epoch"], each["batch"]) for each in records]
-    assert found == [(phase, epoch, batch) for epoch in range(3) for phase in ("train", "validation") for batch in range(2)]
+    assert found == [
+        (phase, epoch, batch) for epoch in range(3) for phase in ("train", "validation") for batch in range(2)
+    ]
 
 
 def test_the_grid_shows_the_last_patches_and_no_placeholder(tmp_path):
@@ -100,7 +104,11 @@ def test_the_grid_shows_the_last_patches_and_no_placeholder(tmp_path):
 def test_small_batches_share_the_grid(monkeypatch, tmp_path):
     shown = []
     draw = pictures.patch_grid
-    monkeypatch.setattr(pictures, "patch_grid", lambda patches, titles: shown.append((np.stack(patches), titles)) or draw(patches, titles))
+    monkeypatch.setattr(
+        pictures,
+        "patch_grid",
+        lambda patches, titles: shown.append((np.stack(patches), titles)) or draw(patches, titles),
+    )
     statistics = PatchStatistics(100)
     for batch in range(12):
         statistics.add("inference", 0, batch, np.full((1, N, N), batch + 1j))
@@ -205,7 +213,13 @@ def test_the_parity_dump_can_be_put_together_again(tmp_path):
     patches = cut(torch.from_numpy(canvas), positions, N, origin=origin)
     merged = Layout.of(positions[None], N).merge(patches[None], torch.ones(1, 4, N, N))
     written = parity_dump(tmp_path / "parity", patches.requires_grad_(), positions, merged, origin)
-    assert sorted(path.name for path in written) == ["canvas.json", "offsets.json", "parity.npz", "patches.png", "stats.json"]
+    assert sorted(path.name for path in written) == [
+        "canvas.json",
+        "offsets.json",
+        "parity.npz",
+        "patches.png",
+        "stats.json",
+    ]
     assert sorted(path.name for path in (tmp_path / "parity").iterdir()) == sorted(path.name for path in written)
 
     with np.load(tmp_path / "parity" / "parity.npz", allow_pickle=False) as held:
@@ -213,7 +227,9 @@ def test_the_parity_dump_can_be_put_together_again(tmp_path):
     again = cut(torch.from_numpy(arrays["canvas"]), arrays["positions"], N, origin=tuple(arrays["origin"].tolist()))
     np.testing.assert_allclose(again.numpy(), arrays["patches"], rtol=1e-5, atol=1e-6)
 
-    told = {name: json.loads((tmp_path / "parity" / f"{name}.json").read_text()) for name in ("stats", "offsets", "canvas")}
+    told = {
+        name: json.loads((tmp_path / "parity" / f"{name}.json").read_text()) for name in ("stats", "offsets", "canvas")
+    }
     offsets = np.array(told["offsets"]["offsets"])
     np.testing.assert_array_equal(offsets, arrays["offsets"])
     # Our sign and order: the member that lies furthest down has the largest y.
@@ -255,7 +271,9 @@ def test_the_group_picture_compares_in_one_range_with_zero_frequency_in_the_midd
     made, truth = scanned(dead=0.02)
     counts = np.fft.ifftshift(made.counts[:9].astype(np.float32), axes=(-2, -1))
     before = torch.from_numpy(truth[:9] * np.exp(0.1j)).requires_grad_()
-    figure = pictures.group_picture(counts, torch.from_numpy(0.5 * counts), before, truth[:9], np.fft.ifftshift(made.mask))
+    figure = pictures.group_picture(
+        counts, torch.from_numpy(0.5 * counts), before, truth[:9], np.fft.ifftshift(made.mask)
+    )
     measured, predicted, amplitude, phase, apart = (images(figure, row) for row in range(5))
     assert len(measured) == 4
     assert "5 more members" in figure.get_supxlabel()

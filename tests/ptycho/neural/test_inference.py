@@ -1,4 +1,5 @@
-"""From patches to an image: stitching, the free phases of groups, covering, bounded memory, and honesty about what was done."""
+"""From patches to an image: stitching, the free phases of groups, covering, bounded memory, and honesty about what was
+done."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import torch
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.networks import NetworkOptions, build_network
-from diptych.ptycho.neural.grouping import cover_groups
+from diptych.ptycho.neural.data.grouping import cover_groups
 from diptych.ptycho.neural.inference import Mosaic, infer
 from diptych.ptycho.neural.options import TrainingOptions
 from diptych.ptycho.physics.patches import cut
@@ -43,7 +44,9 @@ def stitched(scan, *, batch, turn, phases):
     for start in range(0, len(members), batch):
         part = members[start : start + batch]
         where = scan.positions[part]
-        patches = cut(torch.from_numpy(scan.truth.values), where.reshape(-1, 2), N, origin=scan.truth.origin).reshape(*part.shape, N, N)
+        patches = cut(torch.from_numpy(scan.truth.values), where.reshape(-1, 2), N, origin=scan.truth.origin).reshape(
+            *part.shape, N, N
+        )
         patches = patches * factors[start : start + batch, None, None, None]
         mosaic.add(patches, weight.expand(patches.shape).contiguous(), where, turn=turn)
     image = diptych.Canvas(mosaic.image().numpy(), mosaic.origin)
@@ -77,7 +80,9 @@ def test_a_scan_in_two_islands_is_no_trouble():
 def test_an_image_of_the_whole_scan(gridsize):
     scan = made(modes=2, background=0.1, dead=0.01)
     seen = []
-    result = infer(model(gridsize), scan, device=CPU, batch=20, progress=lambda p: seen.append((p.stage, p.done, p.total)))
+    result = infer(
+        model(gridsize), scan, device=CPU, batch=20, progress=lambda p: seen.append((p.stage, p.done, p.total))
+    )
     (y0, y1, x0, x1), half = result.object.extent, N // 2
     low, high = scan.positions.min(0), scan.positions.max(0)
     assert y0 <= low[0] - half + 1
@@ -148,7 +153,9 @@ print(result.provenance["groups"], resource.getrusage(resource.RUSAGE_SELF).ru_m
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read the Linux way")
 def test_thousands_of_groups_in_the_memory_of_one_batch_and_the_canvas():
     def peak(patterns):
-        out = subprocess.run([sys.executable, "-c", PEAK, str(patterns)], capture_output=True, text=True, check=True, timeout=120)
+        out = subprocess.run(
+            [sys.executable, "-c", PEAK, str(patterns)], capture_output=True, text=True, check=True, timeout=120
+        )
         return [int(word) for word in out.stdout.split()]
 
     few, many = peak(1024), peak(20736)

@@ -1,4 +1,5 @@
-"""From exit wave to counts: unitary, band-limited shifts, modes that add as intensities, and what leaves the counts alone."""
+"""From exit wave to counts: unitary, band-limited shifts, modes that add as intensities, and what leaves the counts
+alone."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def noise(seed: int, *shape: int, dtype: torch.dtype = torch.complex128) -> torc
 
 
 def gaussian(size: int, y: float, x: float, width: float = 2.0) -> torch.Tensor:
-    """exp(-r^2 / (2 width^2)) about (size // 2 + y, size // 2 + x), summed over periodic copies: smooth, and band-limited to rounding."""
+    """exp(-r^2 / (2 width^2)) about (size // 2 + y, size // 2 + x), summed over periodic copies: smooth, and
+    band-limited to rounding."""
     axis = np.arange(size) - size // 2
     copies = np.arange(-3, 4)[:, None] * size
     profile = [np.exp(-((axis - at + copies) ** 2) / (2 * width**2)).sum(0) for at in (y, x)]
@@ -41,7 +43,8 @@ def test_propagation_keeps_the_power_and_is_undone_by_its_adjoint(size: int, dty
 
 @pytest.mark.parametrize("size", SIZES)
 def test_far_field_is_the_centred_orthonormal_transform(size: int) -> None:
-    """Against the defining sum: zero frequency at [N // 2, N // 2], the origin of the wave there too, forward sign -."""
+    """Against the defining sum: zero frequency at [N // 2, N // 2], the origin of the wave there too, forward sign
+    -."""
     wave = noise(2, size, size)
     axis = np.arange(size) - size // 2
     kernel = torch.from_numpy(np.exp(-2j * np.pi * np.outer(axis, axis) / size) / np.sqrt(size))
@@ -50,7 +53,9 @@ def test_far_field_is_the_centred_orthonormal_transform(size: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_flat_wave_focuses_on_zero_frequency(size: int) -> None:
-    pattern = intensities(torch.ones(1, size, size, dtype=torch.complex128), torch.ones(1, size, size, dtype=torch.complex128))
+    pattern = intensities(
+        torch.ones(1, size, size, dtype=torch.complex128), torch.ones(1, size, size, dtype=torch.complex128)
+    )
     expected = torch.zeros_like(pattern)
     expected[0, size // 2, size // 2] = size**2
     torch.testing.assert_close(pattern, expected, rtol=1e-12, atol=1e-9)
@@ -69,7 +74,9 @@ def test_a_phase_ramp_moves_the_pattern_the_way_its_frequency_says(size: int) ->
 def test_a_whole_shift_of_the_probe_is_a_roll(size: int, shift: tuple[float, float]) -> None:
     probe = noise(3, 2, size, size)
     moved = shift_probe(probe, torch.tensor([shift], dtype=torch.float64))
-    torch.testing.assert_close(moved[0], torch.roll(probe, (int(shift[0]), int(shift[1])), (-2, -1)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        moved[0], torch.roll(probe, (int(shift[0]), int(shift[1])), (-2, -1)), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -98,7 +105,8 @@ def test_a_shifted_real_probe_stays_real(size: int) -> None:
 
 
 def test_moving_the_probe_and_the_object_together_leaves_the_counts() -> None:
-    """The positions fix only the distance between probe and object: a pixel more in one and a pixel more in the other is the same."""
+    """The positions fix only the distance between probe and object: a pixel more in one and a pixel more in the other
+    is the same."""
     probe, canvas = gaussian(16, 0, 0, width=0.8)[None], noise(6, 40, 40)
     positions = np.array([[15.0, 16.0], [20.0, 18.0]])
     here = intensities(probe, cut(canvas, positions, 16))
@@ -108,14 +116,17 @@ def test_moving_the_probe_and_the_object_together_leaves_the_counts() -> None:
 
 
 def test_what_the_counts_leave_free() -> None:
-    """Global phase of each factor, scale between them, and a phase ramp on the object against the opposite one on the probe."""
+    """Global phase of each factor, scale between them, and a phase ramp on the object against the opposite one on the
+    probe."""
     probe, canvas = noise(7, 2, 16, 16), noise(8, 30, 30)
     positions = np.array([[10.0, 12.0], [18.0, 9.0], [14.0, 17.0]])
     counts = intensities(probe, cut(canvas, positions, 16))
     y, x = np.mgrid[:30, :30].astype(float)
     ramp = torch.from_numpy(np.exp(1j * (0.21 * y - 0.13 * x)))
     for factor, on_probe in ((np.exp(0.7j), 1.0), (1.0, np.exp(-2.1j)), (4.0, 0.25)):
-        torch.testing.assert_close(intensities(probe * on_probe, cut(canvas * factor, positions, 16)), counts, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(
+            intensities(probe * on_probe, cut(canvas * factor, positions, 16)), counts, rtol=1e-11, atol=1e-11
+        )
     torch.testing.assert_close(
         intensities(probe * ramp[:16, :16].conj(), cut(canvas * ramp, positions, 16)), counts, rtol=1e-11, atol=1e-11
     )

@@ -15,7 +15,9 @@ N = 32
 
 
 def scan(**options: object) -> diptych.Scan:
-    return diptych.simulate(object="dead-leaves", size=N, patterns=36, step=4.0, dose=1e5, noise="none", seed=3, **options)
+    return diptych.simulate(
+        object="dead-leaves", size=N, patterns=36, step=4.0, dose=1e5, noise="none", seed=3, **options
+    )
 
 
 def members(positions: np.ndarray, groups: int = 5, count: int = 4) -> np.ndarray:

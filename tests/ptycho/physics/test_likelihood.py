@@ -1,4 +1,5 @@
-"""Likelihoods and the fit: closed forms, gradients, expectations, and the truth as the best explanation of its own photons."""
+"""Likelihoods and the fit: closed forms, gradients, expectations, and the truth as the best explanation of its own
+photons."""
 
 from __future__ import annotations
 
@@ -76,7 +77,10 @@ def test_gaussian_amplitude_has_the_scale_of_half_the_deviance() -> None:
 @pytest.mark.parametrize("loss", [poisson_nll, gaussian_amplitude, amplitude_mae])
 def test_masked_pixels_enter_no_mean(loss: object) -> None:
     rng = np.random.default_rng(1)
-    counts, expected = torch.from_numpy(rng.poisson(4.0, (3, 6, 6)).astype(float)), torch.from_numpy(rng.uniform(1, 8, (3, 6, 6)))
+    counts, expected = (
+        torch.from_numpy(rng.poisson(4.0, (3, 6, 6)).astype(float)),
+        torch.from_numpy(rng.uniform(1, 8, (3, 6, 6))),
+    )
     mask = torch.from_numpy(rng.random((6, 6)) > 0.3)
     wanted = loss(counts[:, mask], expected[:, mask])  # type: ignore[operator]
     for value in (0.0, 65535.0, float("nan")):
@@ -157,7 +161,8 @@ def test_fit_of_a_wrong_expectation_is_far_above_one(wrong: float) -> None:
 
 @pytest.fixture(scope="module")
 def small_truth() -> tuple[torch.Tensor, torch.Tensor, np.ndarray, torch.Tensor]:
-    """Object, probe, positions and Poisson counts of 36 patterns of 16 x 16 at about 1e4 photons each, in double precision."""
+    """Object, probe, positions and Poisson counts of 36 patterns of 16 x 16 at about 1e4 photons each, in double
+    precision."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[:40, :40]
     image = torch.from_numpy((0.8 + 0.2 * np.sin(0.7 * x)) * np.exp(0.6j * np.cos(0.5 * y + 0.2 * x)))
@@ -185,10 +190,19 @@ def test_likelihood_at_the_truth_beats_likelihood_anywhere_else_tried(
     for trial in range(20):
         noise = rng.normal(size=(2, 40, 40))
         if trial % 2:
-            noise = np.stack([np.outer(np.cos(rng.uniform(0, 1) * np.arange(40)), np.cos(rng.uniform(0, 1) * np.arange(40))) for _ in "ri"])
+            noise = np.stack(
+                [
+                    np.outer(np.cos(rng.uniform(0, 1) * np.arange(40)), np.cos(rng.uniform(0, 1) * np.arange(40)))
+                    for _ in "ri"
+                ]
+            )
         change = torch.from_numpy(noise[0] + 1j * noise[1]).to(dtype)
         on_probe = probe * (1 + scale * change[:16, :16])
-        for other_image, other_probe in ((image + scale * change, probe), (image, on_probe), (image + scale * change, on_probe)):
+        for other_image, other_probe in (
+            (image + scale * change, probe),
+            (image, on_probe),
+            (image + scale * change, on_probe),
+        ):
             assert loss(other_image, other_probe) > at_truth
     flat = torch.ones_like(image)
     for other_image, other_probe in (

@@ -31,7 +31,9 @@ def inner(a: torch.Tensor, b: torch.Tensor) -> complex:
 def scenes(draw: st.DrawFn) -> Scene:
     """Positions of either sign, window sides odd and even, an interpolation and a seed."""
     size = draw(st.integers(1, 13))
-    coordinate = st.one_of(st.integers(-40, 40).map(float), st.floats(-40, 40), st.integers(-40, 40).map(lambda n: n + 0.5))
+    coordinate = st.one_of(
+        st.integers(-40, 40).map(float), st.floats(-40, 40), st.integers(-40, 40).map(lambda n: n + 0.5)
+    )
     positions = draw(st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=12))
     return np.array(positions), size, draw(st.sampled_from(["round", "bilinear"])), draw(st.integers(0, 99))
 
@@ -62,8 +64,12 @@ def test_index_n_half_of_a_window_lies_at_its_position(scene: Scene) -> None:
     windows = cut(y + 1j * x, positions, size, origin=origin, interpolation=interpolation)
     centres = np.floor(positions + 0.5) if interpolation == "round" else positions
     offset = np.arange(size) - size // 2
-    np.testing.assert_allclose(windows.real.numpy(), np.broadcast_to((centres[:, 0, None] + offset)[:, :, None], windows.shape), atol=1e-12)
-    np.testing.assert_allclose(windows.imag.numpy(), np.broadcast_to((centres[:, 1, None] + offset)[:, None, :], windows.shape), atol=1e-12)
+    np.testing.assert_allclose(
+        windows.real.numpy(), np.broadcast_to((centres[:, 0, None] + offset)[:, :, None], windows.shape), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        windows.imag.numpy(), np.broadcast_to((centres[:, 1, None] + offset)[:, None, :], windows.shape), atol=1e-12
+    )
 
 
 def test_split_rounds_half_up_on_both_sides_of_zero() -> None:
@@ -77,7 +83,12 @@ def test_canvas_box_is_the_smallest_that_holds_every_window(size: int) -> None:
     positions = np.array([[-3.2, 10.0], [4.0, 12.7]])
     origin, shape = canvas_box(positions, size)
     cut(torch.zeros(shape), positions, size, origin=origin)
-    for less, at in (((1, 0), origin), ((0, 1), origin), ((1, 0), (origin[0] + 1, origin[1])), ((0, 1), (origin[0], origin[1] + 1))):
+    for less, at in (
+        ((1, 0), origin),
+        ((0, 1), origin),
+        ((1, 0), (origin[0] + 1, origin[1])),
+        ((0, 1), (origin[0], origin[1] + 1)),
+    ):
         with pytest.raises(InputError):
             cut(torch.zeros(shape[0] - less[0], shape[1] - less[1]), positions, size, origin=at)
     assert canvas_box(positions, size, margin=3) == ((origin[0] - 3, origin[1] - 3), (shape[0] + 6, shape[1] + 6))
@@ -85,7 +96,9 @@ def test_canvas_box_is_the_smallest_that_holds_every_window(size: int) -> None:
 
 @pytest.mark.parametrize("position", [(3.0, 8.0), (17.0, 8.0), (8.0, 3.0), (8.0, 17.0), (-8.0, 8.0), (1e9, 8.0)])
 @pytest.mark.parametrize("interpolation", ["round", "bilinear"])
-def test_a_window_that_leaves_the_canvas_is_an_error(position: tuple[float, float], interpolation: Interpolation) -> None:
+def test_a_window_that_leaves_the_canvas_is_an_error(
+    position: tuple[float, float], interpolation: Interpolation
+) -> None:
     positions = np.array([[8.0, 8.0], position])
     canvas = torch.zeros(20, 20, dtype=torch.complex64)
     with pytest.raises(InputError, match=r"1 of 2 windows of 8 pixels leave the canvas of 20 x 20 .first: number 1"):
@@ -146,7 +159,10 @@ def test_merge_does_not_depend_on_the_chunk(interpolation: Interpolation) -> Non
     whole = merge(patches, positions, canvas, weights, interpolation=interpolation)
     for chunk in (1, 7, 30):
         torch.testing.assert_close(
-            merge(patches, positions, canvas, weights, interpolation=interpolation, chunk=chunk), whole, rtol=1e-12, atol=1e-12
+            merge(patches, positions, canvas, weights, interpolation=interpolation, chunk=chunk),
+            whole,
+            rtol=1e-12,
+            atol=1e-12,
         )
     assert not canvas.any(), "merge only reads the canvas"
 

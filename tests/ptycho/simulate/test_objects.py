@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych.ptycho.simulate.objects import KINDS, PHOTOGRAPHS, dead_leaves, gaussian_field, lines, make_object, siemens_star, stretch
+from diptych.ptycho.simulate.objects import (
+    KINDS,
+    PHOTOGRAPHS,
+    dead_leaves,
+    gaussian_field,
+    lines,
+    make_object,
+    siemens_star,
+    stretch,
+)
 from diptych.ptycho.simulate.options import SimulationOptions
 
 
@@ -103,7 +112,10 @@ def _windowed(exponent: float):
 
 def test_gaussian_field_maps_are_independent() -> None:
     # A steep field has few independent values, so correlations are averaged over seeds.
-    found = [np.corrcoef(*(part.ravel() for part in gaussian_field((128, 128), generator(seed), 1.0)))[0, 1] for seed in range(8)]
+    found = [
+        np.corrcoef(*(part.ravel() for part in gaussian_field((128, 128), generator(seed), 1.0)))[0, 1]
+        for seed in range(8)
+    ]
     assert abs(np.mean(found)) < 0.1
 
 
@@ -112,7 +124,10 @@ def test_siemens_star_has_its_spokes_on_every_circle_between_the_rings() -> None
     outer, middle = 0.48 * 400, 199.5
     angle = np.linspace(0, 2 * np.pi, 7200, endpoint=False)
     for radius in (0.4 * outer, 0.6 * outer, 0.9 * outer):
-        y, x = np.rint(middle + radius * np.sin(angle)).astype(int), np.rint(middle + radius * np.cos(angle)).astype(int)
+        y, x = (
+            np.rint(middle + radius * np.sin(angle)).astype(int),
+            np.rint(middle + radius * np.cos(angle)).astype(int),
+        )
         spectrum = np.abs(np.fft.rfft(star[y, x] - star[y, x].mean()))
         assert np.argmax(spectrum) == 36
     ring = np.rint(middle + 0.5 * outer * np.stack([np.sin(angle), np.cos(angle)])).astype(int)

@@ -47,14 +47,17 @@ def test_every_probe_is_normalised_and_centred(kind, size, error) -> None:
 
 
 def test_zone_plate_is_the_standard_problem() -> None:
-    # Pupil radius 13 of 64 px, stop 35 %, 10 rad at the edge: |FFT| at chosen radii follows from the two logistic edges of 0.7 px.
+    # Pupil radius 13 of 64 px, stop 35 %, 10 rad at the edge: |FFT| at chosen radii follows from the two logistic edges
+    # of 0.7 px.
     probe = make_probe("zone-plate", 64)
     pupil = far_field(probe)
     row = pupil[32, 32:]
     profile = np.abs(row) / np.abs(row[9])
     for radius in (0, 3, 5, 9, 12, 13, 15):
         edges = 1 / (1 + np.exp((radius - 13) / 0.7)) / (1 + np.exp((4.55 - radius) / 0.7))
-        assert profile[radius] == pytest.approx(edges / (1 / (1 + np.exp(-4 / 0.7)) / (1 + np.exp(-4.45 / 0.7))), rel=1e-6)
+        assert profile[radius] == pytest.approx(
+            edges / (1 / (1 + np.exp(-4 / 0.7)) / (1 + np.exp(-4.45 / 0.7))), rel=1e-6
+        )
     phase = np.unwrap(np.angle(row[5:14]))
     assert phase[-1] - phase[0] == pytest.approx(10 * (1 - 25 / 169), rel=1e-6)
     assert diameter(probe) == pytest.approx(31.6, abs=0.1)
@@ -163,7 +166,9 @@ def test_a_true_probe_in_a_file_is_preferred_to_a_guess(tmp_path: Path) -> None:
 
 
 def test_files_without_a_probe_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'zoneplate' is neither a kind of probe nor a file; expected zone-plate, gaussian, disk"):
+    with pytest.raises(
+        InputError, match=r"'zoneplate' is neither a kind of probe nor a file; expected zone-plate, gaussian, disk"
+    ):
         simulate(probe="zoneplate")
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     with pytest.raises(InputError, match=r"other.npz: holds no probe; expected one of trueProbe.*found a"):
@@ -186,7 +191,9 @@ def test_arrays_that_are_no_probe_are_refused(probe, message) -> None:
         given_probe(probe, "the probe")
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("zone-plate", {"aperture": 32.0}), ("gaussian", {"radius": 40.0}), ("disk", {"radius": 32})])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("zone-plate", {"aperture": 32.0}), ("gaussian", {"radius": 40.0}), ("disk", {"radius": 32})]
+)
 def test_probes_larger_than_the_window_are_refused(kind, shape) -> None:
     with pytest.raises(InputError, match=r"expected \w+ < 32"):
         make_probe(kind, 64, **shape)

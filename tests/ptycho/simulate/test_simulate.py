@@ -75,7 +75,9 @@ def test_front_door() -> None:
     error=st.sampled_from([0.0, 0.7, 3.0]),
     seed=st.integers(0, 1000),
 )
-def test_any_scan_is_what_its_truth_says(kind, probe, trajectory, size, step, dose, modes, integer, error, seed) -> None:
+def test_any_scan_is_what_its_truth_says(
+    kind, probe, trajectory, size, step, dose, modes, integer, error, seed
+) -> None:
     scan = simulate(
         object=kind, probe=probe, trajectory=trajectory, size=size, step=step, dose=dose, modes=modes, integer=integer,
         position_error=error, seed=seed, patterns=9, noise="none",
@@ -107,7 +109,9 @@ def test_transparent_object_gives_the_pattern_of_the_probe() -> None:
 def test_a_phase_ramp_moves_the_pattern_by_whole_pixels() -> None:
     # An object exp(2 pi i 3 x / N) adds 3 pixels of spatial frequency along +x: the forward FFT is the propagation.
     ramp = np.exp(2j * np.pi * 3 * np.arange(80) / 32) * np.ones((80, 1))
-    flat, tilted = (small(object=values, size=32, noise="none", integer=True).counts for values in (np.ones((80, 80)), ramp))
+    flat, tilted = (
+        small(object=values, size=32, noise="none", integer=True).counts for values in (np.ones((80, 80)), ramp)
+    )
     np.testing.assert_allclose(tilted, np.roll(flat, 3, axis=2), rtol=1e-4, atol=1e-3)
 
 
@@ -258,7 +262,9 @@ def test_options_files_and_overrides(tmp_path: Path) -> None:
     path.write_text("size: 16\npatterns: 4\namplitude: [0.9, 1.0]\n")
     scan = simulate(SimulationOptions.from_yaml(path), dose=10)
     assert scan.counts.shape == (4, 16, 16)
-    assert simulate(SimulationOptions.from_yaml(path)).metadata["simulation"]["mean_signal_photons"] == pytest.approx(1e6)
+    assert simulate(SimulationOptions.from_yaml(path)).metadata["simulation"]["mean_signal_photons"] == pytest.approx(
+        1e6
+    )
     recorded = SimulationOptions.build(scan.metadata["simulation"]["options"])
     assert recorded.dose == 10
     assert recorded.amplitude == (0.9, 1.0)

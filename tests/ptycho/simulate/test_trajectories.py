@@ -29,7 +29,9 @@ def test_as_many_patterns_as_asked_for(kind, step, patterns) -> None:
 @settings(max_examples=40, deadline=None)
 @given(kind=st.sampled_from(KINDS), step=st.floats(2, 10), height=st.floats(1, 200), width=st.floats(1, 200))
 def test_a_field_is_filled_and_not_left(kind, step, height, width) -> None:
-    positions = make_trajectory(kind, step, generator(), field=(height, width), jitter=0.0 if kind == "jittered-raster" else None)
+    positions = make_trajectory(
+        kind, step, generator(), field=(height, width), jitter=0.0 if kind == "jittered-raster" else None
+    )
     assert len(positions) >= 1
     assert (np.abs(positions) <= np.array([height, width]) / 2 + 1e-9).all()
     if min(height, width) > 8 * step:

@@ -1,6 +1,7 @@
 """Decoders: what turns a latent into the image that a person judges.
 
-All meet :class:`Decoder`. A decode is a pure function of the frame and the latent: on one machine, the same give the same bytes.
+All meet :class:`Decoder`. A decode is a pure function of the frame and the latent: on one machine, the same give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Space = Literal["sphere", "cube"]
 """Where latents lie: near the sphere of radius sqrt(d), or in [0, 1]^d."""
 
 GROUP = "diptych.decoders"
-"""Entry points under which packages offer decoders: functions or classes that take options and return a :class:`Decoder`."""
+"""Entry points under which packages offer decoders: functions or classes that take options and return a
+:class:`Decoder`."""
 
 _HOMES = {
     "synthetic": ("synthetic", "Synthetic"),
@@ -39,9 +41,9 @@ class Decoder(Protocol):
     """From latents to images, one at a time.
 
     A decoder may have more: ``shape`` (channels, height, width) of the latent, where it is an image; ``last``, the
-    :class:`~diptych.prefer.decoders.base.DecodeRecord` of the last decode; ``encode(image)``, a latent of about that image;
-    ``changed(**fields)``, a decoder of another frame that shares what is loaded; ``categories``, ``flats``
-    (see :class:`~diptych.prefer.cube.Cube`) and ``start`` of a cube;
+    :class:`~diptych.prefer.decoders.base.DecodeRecord` of the last decode; ``encode(image)``, a latent of about that
+    image; ``changed(**fields)``, a decoder of another frame that shares what is loaded; ``categories``, ``flats``
+    (see :class:`~diptych.prefer.spaces.cube.Cube`) and ``start`` of a cube;
     ``close()``, which gives memory back.
     """
 
@@ -76,8 +78,8 @@ def open_decoder(decoder: str | Decoder, **options: Any) -> Decoder:
     Parameters
     ----------
     decoder : str or Decoder
-        ``synthetic``, ``diffusion``, ``remote``, ``reconstruction``, the name of an entry point of the group ``diptych.decoders``, or
-        an object that meets :class:`Decoder`.
+        ``synthetic``, ``diffusion``, ``remote``, ``reconstruction``, the name of an entry point of the group
+        ``diptych.decoders``, or an object that meets :class:`Decoder`.
     **options
         What the decoder of that name takes, such as ``prompt`` and ``seed``; none beside an object.
 
@@ -90,14 +92,19 @@ def open_decoder(decoder: str | Decoder, **options: Any) -> Decoder:
     """
     if not isinstance(decoder, str):
         if options:
-            raise InputError(f"a decoder object comes ready made, but {', '.join(options)} was given too; set it where the object is made.")
+            raise InputError(
+                f"a decoder object comes ready made, but {', '.join(options)} was given too; set it where the object "
+                f"is made."
+            )
         return _checked(decoder, type(decoder).__name__)
     build = _builder(decoder)
     try:
         inspect.signature(build).bind(**options)
     except TypeError as error:
         known = ", ".join(name for name in inspect.signature(build).parameters)
-        raise InputError(f"the decoder {decoder!r} cannot be opened with these options ({error}); it takes {known}.") from None
+        raise InputError(
+            f"the decoder {decoder!r} cannot be opened with these options ({error}); it takes {known}."
+        ) from None
     return _checked(build(**options), decoder)
 
 
@@ -108,7 +115,9 @@ def _builder(name: str) -> Callable[..., Any]:
     offered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in offered:
         known = ", ".join([*NAMES, *sorted(offered)])
-        raise InputError(f"there is no decoder {name!r}; expected one of {known}, or an object that meets the Decoder protocol.")
+        raise InputError(
+            f"there is no decoder {name!r}; expected one of {known}, or an object that meets the Decoder protocol."
+        )
     try:
         return cast("Callable[..., Any]", offered[name].load())
     except (ImportError, AttributeError) as error:
@@ -117,6 +126,10 @@ def _builder(name: str) -> Callable[..., Any]:
 
 def _checked(found: Any, name: str) -> Decoder:
     if not isinstance(found, Decoder):
-        missing = [part for part in ("name", "space", "dimension", "frame", "cost", "decode") if not hasattr(found, part)]
-        raise InputError(f"{name} is no decoder: it has no {', '.join(missing)}; expected an object that meets the Decoder protocol.")
+        missing = [
+            part for part in ("name", "space", "dimension", "frame", "cost", "decode") if not hasattr(found, part)
+        ]
+        raise InputError(
+            f"{name} is no decoder: it has no {', '.join(missing)}; expected an object that meets the Decoder protocol."
+        )
     return found

@@ -85,7 +85,9 @@ class BaseDecoder(ABC):
         Of the latent, where it is an image.
     """
 
-    def __init__(self, name: str, space: Space, dimension: int, frame: Frame, shape: tuple[int, int, int] | None = None) -> None:
+    def __init__(
+        self, name: str, space: Space, dimension: int, frame: Frame, shape: tuple[int, int, int] | None = None
+    ) -> None:
         self.name, self.space, self.dimension, self.shape = name, space, dimension, shape
         self._frame = frame
         self._lock = threading.Lock()
@@ -123,7 +125,9 @@ class BaseDecoder(ABC):
             self._seconds.append(seconds)
             self._last = self._record(values, decoded, seconds)
         if self._last.flaw:
-            log.warning("[pipe] %s: the image is %s (spread %.1f grey levels)", self.name, self._last.flaw, self._last.image_std)
+            log.warning(
+                "[pipe] %s: the image is %s (spread %.1f grey levels)", self.name, self._last.flaw, self._last.image_std
+            )
         return decoded.image
 
     @abstractmethod
@@ -134,12 +138,21 @@ class BaseDecoder(ABC):
         values = np.ascontiguousarray(latent, dtype=np.float32)
         if values.shape not in {(self.dimension,), self.shape}:
             also = f" or {self.shape}" if self.shape else ""
-            size = f" for images of {self.frame.width} x {self.frame.height} px" if self.shape and self.frame.width else ""
-            raise InputError(f"the latent has shape {values.shape}; the decoder {self.name} expects ({self.dimension},){also}{size}.")
+            size = (
+                f" for images of {self.frame.width} x {self.frame.height} px" if self.shape and self.frame.width else ""
+            )
+            raise InputError(
+                f"the latent has shape {values.shape}; the decoder {self.name} expects ({self.dimension},){also}{size}."
+            )
         if not np.isfinite(values).all():
-            raise InputError(f"the latent has {np.count_nonzero(~np.isfinite(values))} values that are not finite; expected numbers.")
+            raise InputError(
+                f"the latent has {np.count_nonzero(~np.isfinite(values))} values that are not finite; expected numbers."
+            )
         if self.space == "cube" and not (values.min() >= 0 and values.max() <= 1):
-            raise InputError(f"the latent spans {values.min():g} to {values.max():g}; the decoder {self.name} expects values from 0 to 1.")
+            raise InputError(
+                f"the latent spans {values.min():g} to {values.max():g}; the decoder {self.name} expects values from "
+                f"0 to 1."
+            )
         return values.reshape(self.dimension)
 
     def _record(self, latent: NDArray[np.float32], decoded: Decoded, seconds: float) -> DecodeRecord:

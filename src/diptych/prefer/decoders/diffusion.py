@@ -85,10 +85,14 @@ class Diffusion(BaseDecoder):
         width, height = (loaded.usual_side if side is None else side for side in (width, height))
         for name, side in (("width", width), ("height", height)):
             if side < loaded.factor or side % loaded.factor:
-                raise InputError(f"the diffusion decoder has {name} = {side} px; expected a multiple of {loaded.factor}.")
+                raise InputError(
+                    f"the diffusion decoder has {name} = {side} px; expected a multiple of {loaded.factor}."
+                )
         effective = loaded.usual_guidance if guidance is None or loaded.turbo else float(guidance)
         if guidance is not None and guidance != effective:
-            log.info("[pipe] guidance %g asked for, %g in effect: %s is a turbo model", guidance, effective, loaded.model)
+            log.info(
+                "[pipe] guidance %g asked for, %g in effect: %s is a turbo model", guidance, effective, loaded.model
+            )
         frame = Frame(
             prompt,
             negative_prompt,
@@ -108,9 +112,11 @@ class Diffusion(BaseDecoder):
         super().__init__("diffusion", "sphere", shape[0] * shape[1] * shape[2], frame, shape)
 
     def changed(self, **fields: Any) -> Diffusion:
-        """A decoder of another frame: any of prompt, negative_prompt, model, width, height, steps, guidance, scheduler, seed.
+        """A decoder of another frame: any of prompt, negative_prompt, model, width, height, steps, guidance, scheduler,
+        seed.
 
-        It shares the loaded pipeline. With another model, this decoder is closed, and its memory freed, before that one is loaded.
+        It shares the loaded pipeline. With another model, this decoder is closed, and its memory freed, before that one
+        is loaded.
         """
         frame, device = self.frame, str(self.pipeline.device)
         names = ("prompt", "negative_prompt", "model", "width", "height", "steps", "guidance", "scheduler", "seed")
@@ -135,7 +141,9 @@ class Diffusion(BaseDecoder):
         """
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype != np.uint8:
-            raise InputError(f"the image to encode is {image.dtype} of shape {image.shape}; expected uint8 of shape (H, W, 3).")
+            raise InputError(
+                f"the image to encode is {image.dtype} of shape {image.shape}; expected uint8 of shape (H, W, 3)."
+            )
         return self.pipeline.encode(image, self.frame.width, self.frame.height).reshape(self.dimension)
 
     def close(self) -> None:

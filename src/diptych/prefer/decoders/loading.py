@@ -1,4 +1,6 @@
-"""Loading the pipelines of diffusers: what a model is, how its weights get to the device, and what a person is told when they do not."""
+"""Loading the pipelines of diffusers: what a model is, how its weights get to the device, and what a person is told
+when they do not.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def need_diffusers() -> None:
     missing = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
     if missing:
         raise UnavailableError(
-            f"diffusion pipelines need packages that are not installed ({', '.join(missing)}): pip install 'diptych[prefer]'. "
+            f"diffusion pipelines need packages that are not installed ({', '.join(missing)}): pip install "
+            f"'diptych[prefer]'. "
             "The decoder synthetic needs none of them."
         )
 
@@ -87,14 +90,19 @@ def _refusal(model: str, what: str) -> str:
 
 def _unreachable(model: str, error: Exception) -> str:
     return (
-        f"{model}: cannot be obtained ({' '.join(str(error).split())[:200]}); give a local folder, or take the decoder synthetic, "
+        f"{model}: cannot be obtained ({' '.join(str(error).split())[:200]}); give a local folder, or take the "
+        f"decoder synthetic, "
         "which needs no download."
     )
 
 
 def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, index: dict[str, Any]) -> Any:
-    """The pipeline on its device. Some checkpoints cannot be filled on the CPU and moved: then accelerate places them."""
-    more: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
+    """The pipeline on its device. Some checkpoints cannot be filled on the CPU and moved: then accelerate places
+    them.
+    """
+    more: dict[str, Any] = (
+        {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
+    )
     ways: tuple[dict[str, Any], ...] = (
         {"low_cpu_mem_usage": False},
         {"low_cpu_mem_usage": True, "device_map": device.type},
@@ -105,7 +113,9 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, index: d
 
         for number, way in enumerate(ways, 1):
             try:
-                pipe = AutoPipelineForText2Image.from_pretrained(model, dtype=dtype, use_safetensors=True, **more, **way)
+                pipe = AutoPipelineForText2Image.from_pretrained(
+                    model, dtype=dtype, use_safetensors=True, **more, **way
+                )
                 if "device_map" not in way:
                     pipe = pipe.to(device)
                 break
@@ -120,17 +130,22 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, index: d
 
 def _placement(error: Exception) -> bool:
     """Whether loading failed because weights had no place yet."""
-    return isinstance(error, NotImplementedError) or any(word in str(error) for word in ("meta tensor", "meta device", "device_map"))
+    return isinstance(error, NotImplementedError) or any(
+        word in str(error) for word in ("meta tensor", "meta device", "device_map")
+    )
 
 
 def _failure(model: str, error: Exception) -> Exception:
     """The error to raise when a pipeline does not load."""
     text = " ".join(str(error).split())[:300]
     if out_of_memory(error):
-        return UnavailableError(f"{model}: does not fit into memory ({text}); choose another device or a smaller model.")
+        return UnavailableError(
+            f"{model}: does not fit into memory ({text}); choose another device or a smaller model."
+        )
     if Path(model).is_dir():
         return InputError(
-            f"{model}: its weights cannot be loaded ({text}); expected every part that model_index.json names, as safetensors."
+            f"{model}: its weights cannot be loaded ({text}); expected every part that model_index.json names, as "
+            f"safetensors."
         )
     return UnavailableError(_unreachable(model, error))
 

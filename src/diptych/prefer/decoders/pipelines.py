@@ -87,7 +87,11 @@ class Pipeline:
     @property
     def usual_guidance(self) -> float:
         """What the pipeline takes when nothing is said; 0 for a turbo model."""
-        return 0.0 if self.turbo else float(inspect.signature(type(self._opened()).__call__).parameters["guidance_scale"].default)
+        return (
+            0.0
+            if self.turbo
+            else float(inspect.signature(type(self._opened()).__call__).parameters["guidance_scale"].default)
+        )
 
     @property
     def arithmetic(self) -> str:
@@ -105,7 +109,8 @@ class Pipeline:
         return type(self._scheduler).__name__ if wanted is None else self._scheduler_class(wanted).__name__
 
     def __call__(self, frame: Frame, latent: NDArray[np.float32]) -> Pixels:
-        """The image of a latent (4, h, w), which is passed on unscaled: the pipeline itself multiplies by its first noise level.
+        """The image of a latent (4, h, w), which is passed on unscaled: the pipeline itself multiplies by its first
+        noise level.
 
         Raises
         ------
@@ -129,7 +134,8 @@ class Pipeline:
                 if not out_of_memory(error):
                     raise
                 raise UnavailableError(
-                    f"{self.model}: {frame.width} x {frame.height} px do not fit into the memory of {self.device}, even with {SLICED}; "
+                    f"{self.model}: {frame.width} x {frame.height} px do not fit into the memory of {self.device}, "
+                    f"even with {SLICED}; "
                     "choose a smaller width and height."
                 ) from error
 
@@ -171,7 +177,8 @@ class Pipeline:
         import torch
 
         pipe = self._opened()
-        # A scheduler counts its steps, and a noise level may hang on them: a fresh one knows nothing of the decode before.
+        # A scheduler counts its steps, and a noise level may hang on them: a fresh one knows nothing of the decode
+        # before.
         pipe.scheduler = self._scheduler_class(frame.scheduler).from_config(self._scheduler.config)
         made = pipe(
             **self._prompt(frame),
@@ -227,7 +234,9 @@ class Pipeline:
         # Consistency samplers take the same settings, but diffusers does not list them.
         known = {kind.__name__: kind for kind in (type(self._scheduler), *self._scheduler.compatibles, LCMScheduler)}
         if name not in known:
-            raise InputError(f"{self.model}: the scheduler {name!r} does not fit; expected one of {', '.join(sorted(known))}.")
+            raise InputError(
+                f"{self.model}: the scheduler {name!r} does not fit; expected one of {', '.join(sorted(known))}."
+            )
         return known[name]
 
     def _slice(self) -> None:

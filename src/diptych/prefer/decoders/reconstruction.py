@@ -17,7 +17,7 @@ from diptych.prefer.decoders.settings import Choice, Number, Setting
 from diptych.prefer.judgement import Frame
 
 if TYPE_CHECKING:
-    from diptych.ptycho.iterative.options import ReconstructionOptions
+    from diptych.ptycho.engines.options import ReconstructionOptions
     from diptych.ptycho.scan import Reconstruction, Scan
 
 log = logging.getLogger("diptych")
@@ -39,7 +39,8 @@ SETTINGS: tuple[Setting, ...] = (
     Number("step", 0.05, 1.0, 1.0, log=True),
     Number("momentum", 0.0, 0.8, 0.99),
 )
-"""What changes a noisy image: noise model, when to stop, and regularisation, step and momentum of the stochastic start."""
+"""What changes a noisy image: noise model, when to stop, and regularisation, step and momentum of the stochastic
+start."""
 
 
 class ReconstructionDecoder(BaseDecoder):
@@ -83,19 +84,30 @@ class ReconstructionDecoder(BaseDecoder):
     ) -> None:
         import torch
 
-        from diptych.ptycho.iterative.options import ReconstructionOptions
+        from diptych.ptycho.engines.options import ReconstructionOptions
 
         self.scan = _scan(scan)
         self.settings = tuple(settings)
         self.options = options or ReconstructionOptions()
         names = [setting.name for setting in self.settings]
-        wrong = sorted(name for name in set(names) if name not in ReconstructionOptions.model_fields or names.count(name) > 1)
+        wrong = sorted(
+            name for name in set(names) if name not in ReconstructionOptions.model_fields or names.count(name) > 1
+        )
         if wrong or not names:
-            raise InputError(f"settings {', '.join(wrong) or '(none)'} cannot be searched; expected different options of reconstruct.")
+            raise InputError(
+                f"settings {', '.join(wrong) or '(none)'} cannot be searched; expected different options of "
+                f"reconstruct."
+            )
         ends = np.cumsum([setting.width for setting in self.settings]).tolist()
         self._parts = [slice(end - setting.width, end) for end, setting in zip(ends, self.settings, strict=True)]
-        self.categories = tuple(part for part, setting in zip(self._parts, self.settings, strict=True) if isinstance(setting, Choice))
-        flats = [setting.flat(part.start) for part, setting in zip(self._parts, self.settings, strict=True) if isinstance(setting, Number)]
+        self.categories = tuple(
+            part for part, setting in zip(self._parts, self.settings, strict=True) if isinstance(setting, Choice)
+        )
+        flats = [
+            setting.flat(part.start)
+            for part, setting in zip(self._parts, self.settings, strict=True)
+            if isinstance(setting, Number)
+        ]
         self.flats = tuple(flat for flat in flats if flat is not None)
         self._threads = threads or torch.get_num_threads()
         self._results: OrderedDict[bytes, Reconstruction] = OrderedDict()
@@ -125,7 +137,9 @@ class ReconstructionDecoder(BaseDecoder):
             The latent has another shape, or lies outside the cube.
         """
         checked = self._checked(latent)
-        return {setting.name: setting.value(checked[part]) for setting, part in zip(self.settings, self._parts, strict=True)}
+        return {
+            setting.name: setting.value(checked[part]) for setting, part in zip(self.settings, self._parts, strict=True)
+        }
 
     def latent(self, **values: Any) -> NDArray[np.float32]:
         """The latent (d,) of settings by name; those left out have their defaults.
@@ -174,7 +188,8 @@ class ReconstructionDecoder(BaseDecoder):
         try:
             result = self._result(latent)
         except InputError as error:
-            # Defaults that fail are a fault of the scan; other settings may be so unlucky, and an expert is to see that they are.
+            # Defaults that fail are a fault of the scan; other settings may be so unlucky, and an expert is to see that
+            # they are.
             if np.array_equal(latent, self.start):
                 raise
             log.warning("[pipe] these settings reconstruct nothing: %s", error)
@@ -189,8 +204,8 @@ def picture(result: Reconstruction, box: tuple[int, int, int, int], scale: int) 
     """
     from matplotlib import colormaps
 
-    from diptych.ptycho.evaluate.colours import level_phase, phase_display, robust_range
     from diptych.ptycho.evaluate.gauge import resolve_gauge
+    from diptych.ptycho.figures.colours import level_phase, phase_display, robust_range
 
     canvas = result.object.crop(*box)
     finite = bool(np.isfinite(canvas.values).all())
@@ -212,7 +227,9 @@ def _scan(given: Scan | str | Path) -> Scan:
 
     found = load_scan(given) if isinstance(given, str | Path) else given
     if not isinstance(found, Scan):
-        raise InputError(f"the reconstruction decoder got a {type(found).__name__}; expected a Scan, or a file that holds one.")
+        raise InputError(
+            f"the reconstruction decoder got a {type(found).__name__}; expected a Scan, or a file that holds one."
+        )
     return found
 
 

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer.decoders import Space
 from diptych.prefer.decoders.base import BaseDecoder, Decoded
-from diptych.prefer.decoders.wire import FIELDS, LARGEST_ANSWER, PORT, is_loopback, latent_fields, parsed, read_cube, read_image
+from diptych.prefer.decoders.wire import (
+    FIELDS,
+    LARGEST_ANSWER,
+    PORT,
+    is_loopback,
+    latent_fields,
+    parsed,
+    read_cube,
+    read_image,
+)
 from diptych.prefer.judgement import Frame
 
 log = logging.getLogger("diptych")
@@ -51,7 +60,7 @@ class Remote(BaseDecoder):
     Attributes
     ----------
     categories, flats : tuple
-        Of a cube only: see :class:`diptych.prefer.cube.Cube`.
+        Of a cube only: see :class:`diptych.prefer.spaces.cube.Cube`.
     start : (d,) float32
         Of a cube only: the settings that are usual on the server, else the centre.
 
@@ -81,7 +90,11 @@ class Remote(BaseDecoder):
         self._fields = {name: value for name, value in zip(FIELDS, given, strict=True) if value is not None}
         about = self._server.ask("POST", "/describe", self._fields, ANSWER_SECONDS)
         space, dimension, shape = about.get("space"), about.get("dimension"), about.get("shape")
-        if space not in ("sphere", "cube") or not isinstance(dimension, int) or not (shape is None or _is_shape(shape, dimension)):
+        if (
+            space not in ("sphere", "cube")
+            or not isinstance(dimension, int)
+            or not (shape is None or _is_shape(shape, dimension))
+        ):
             raise self._server.nonsense("describes no decoder")
         frame = self._frame_of(about)
         if space == "cube":
@@ -90,18 +103,28 @@ class Remote(BaseDecoder):
             except InputError as error:
                 raise self._server.nonsense(f"describes no cube: {error}") from None
             self.categories, self.flats = cube.categories, cube.flats
-        super().__init__("remote", cast("Space", space), dimension, frame, None if shape is None else cast("Any", tuple(shape)))
+        super().__init__(
+            "remote", cast("Space", space), dimension, frame, None if shape is None else cast("Any", tuple(shape))
+        )
 
     def changed(self, **fields: Any) -> Remote:
-        """The same server's decoder of another frame: any of prompt, negative_prompt, width, height, steps, guidance, scheduler, seed."""
+        """The same server's decoder of another frame: any of prompt, negative_prompt, width, height, steps, guidance,
+        scheduler, seed.
+        """
         return Remote(**{**self._fields, **fields}, url=self._server.url, token=self._server.token)
 
     def _decode(self, latent: NDArray[np.float32]) -> Decoded:
         shaped = latent if self.shape is None else latent.reshape(self.shape)
-        answer = self._server.ask("POST", "/generate_latents", {**self._fields, **latent_fields(shaped)}, DECODE_SECONDS)
+        answer = self._server.ask(
+            "POST", "/generate_latents", {**self._fields, **latent_fields(shaped)}, DECODE_SECONDS
+        )
         self._frame = self._frame_of(answer)
         flaw = answer.get("flaw", "")
-        return Decoded(read_image(answer.get("image"), self._frame, self._server.url), flaw != "not finite", str(answer.get("retried", "")))
+        return Decoded(
+            read_image(answer.get("image"), self._frame, self._server.url),
+            flaw != "not finite",
+            str(answer.get("retried", "")),
+        )
 
     def _frame_of(self, answer: dict[str, Any]) -> Frame:
         try:
@@ -157,7 +180,8 @@ class Server:
             data = answer.read(LARGEST_ANSWER + 1)
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(
-                f"{self.url}: no decoder answers ({error or type(error).__name__}); start one with `diptych prefer serve-decoder`, "
+                f"{self.url}: no decoder answers ({error or type(error).__name__}); start one with `diptych prefer "
+                f"serve-decoder`, "
                 "or give another address."
             ) from error
         finally:
@@ -191,5 +215,8 @@ def health(url: str, token: str | None = None) -> dict[str, Any]:
 
 def _is_shape(shape: Any, dimension: int) -> bool:
     return (
-        isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape) and math.prod(shape) == dimension
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(isinstance(n, int) and n > 0 for n in shape)
+        and math.prod(shape) == dimension
     )

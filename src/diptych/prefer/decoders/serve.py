@@ -17,10 +17,19 @@ from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, InputError
 from diptych.prefer.decoders import Decoder
-from diptych.prefer.decoders.wire import LARGEST_REQUEST, PORT, cube_fields, frame_fields, image_field, is_loopback, parsed, read_latent
-from diptych.prefer.latent import prompt_anchor
-from diptych.prefer.ledger_files import encode_png
-from diptych.prefer.parts import cube_of
+from diptych.prefer.decoders.wire import (
+    LARGEST_REQUEST,
+    PORT,
+    cube_fields,
+    frame_fields,
+    image_field,
+    is_loopback,
+    parsed,
+    read_latent,
+)
+from diptych.prefer.ledger.files import encode_png
+from diptych.prefer.session.factory import cube_of
+from diptych.prefer.spaces.sphere import prompt_anchor
 
 log = logging.getLogger("diptych")
 
@@ -45,8 +54,9 @@ class DecoderServer(ThreadingHTTPServer):
     ``POST /generate_latents``
         The image of ``latents``, nested lists, whose ``shape`` may stand beside them.
 
-    The last three take prompt, negative_prompt, width, height, steps, guidance, scheduler and seed in a JSON object; where a field is
-    missing, the decoder's own holds. Images come as base64 PNG in ``image``, with the frame that was in effect.
+    The last three take prompt, negative_prompt, width, height, steps, guidance, scheduler and seed in a JSON object;
+    where a field is missing, the decoder's own holds. Images come as base64 PNG in ``image``, with the frame that was
+    in effect.
 
     Parameters
     ----------
@@ -144,7 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
             log.info("[pipe] %s did not take the answer (%s)", self.address_string(), error)
 
     def _refusal(self) -> Answer | None:
-        """Why the sender may not ask: the token is wrong or, where there is none, a name of another site leads here (DNS rebinding)."""
+        """Why the sender may not ask: the token is wrong or, where there is none, a name of another site leads here
+        (DNS rebinding).
+        """
         if self.server.token:
             given = self.headers.get("Authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.prefer.cube import Flat
+from diptych.prefer.spaces.cube import Flat
 
 
 class Setting(Protocol):
@@ -72,7 +72,9 @@ class Number:
     def part(self, value: float) -> list[float]:
         """The quantile of a number."""
         if not self.low <= value <= self.high:
-            raise InputError(f"{self.name} = {value:g} is outside the space of settings; expected {self.low:g} to {self.high:g}.")
+            raise InputError(
+                f"{self.name} = {value:g} is outside the space of settings; expected {self.low:g} to {self.high:g}."
+            )
         if value == self.default:
             return [0.5]
         return [self._quantile(value)]
@@ -113,5 +115,7 @@ class Choice:
     def part(self, value: str) -> list[float]:
         """1 for that one, 0 for the others."""
         if value not in self.values:
-            raise InputError(f"{self.name} = {value!r} is outside the space of settings; expected one of {', '.join(self.values)}.")
+            raise InputError(
+                f"{self.name} = {value!r} is outside the space of settings; expected one of {', '.join(self.values)}."
+            )
         return [float(value == each) for each in self.values]

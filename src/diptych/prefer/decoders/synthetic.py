@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes, versions
 from diptych.prefer.judgement import Frame
-from diptych.prefer.latent import CHANNELS, usual_shape
+from diptych.prefer.spaces.sphere import CHANNELS, usual_shape
 
 Floats = NDArray[np.float32]
 
@@ -40,8 +40,8 @@ TINT = 0.5
 class Synthetic(BaseDecoder):
     """Images of 64 px in which layout, details and colours follow the latent smoothly.
 
-    What a place shows depends on the latent near it, at two scales, and on a style to which every number of the latent adds. No
-    arithmetic depends on the number of threads.
+    What a place shows depends on the latent near it, at two scales, and on a style to which every number of the latent
+    adds. No arithmetic depends on the number of threads.
 
     Parameters
     ----------
@@ -61,7 +61,9 @@ class Synthetic(BaseDecoder):
     def __init__(self, dimension: int = 16_384, prompt: str = "", negative_prompt: str = "", seed: int = 0) -> None:
         if not SMALLEST <= dimension <= LARGEST:
             raise InputError(f"the synthetic decoder has dimension {dimension}; expected {SMALLEST} to {LARGEST}.")
-        frame = Frame(prompt, negative_prompt, "synthetic", SIDE, SIDE, seed=seed, versions=versions("diptych", "numpy"))
+        frame = Frame(
+            prompt, negative_prompt, "synthetic", SIDE, SIDE, seed=seed, versions=versions("diptych", "numpy")
+        )
         shape = usual_shape(dimension)
         super().__init__("synthetic", "sphere", dimension, frame, shape if shape[0] == CHANNELS else None)
         # A latent that is no image of four channels is laid out as one, the rest of which is empty.
@@ -87,13 +89,17 @@ class Synthetic(BaseDecoder):
         return Synthetic(self.dimension, **{**kept, **fields})
 
     def _decode(self, latent: Floats) -> Decoded:
-        style = np.add.reduceat((latent * self._signs)[self._order], self._sums) / np.float32(math.sqrt(self.dimension / STYLE))
+        style = np.add.reduceat((latent * self._signs)[self._order], self._sums) / np.float32(
+            math.sqrt(self.dimension / STYLE)
+        )
         laid = np.zeros((CHANNELS, self._side, self._side), np.float32)
         laid.reshape(-1)[: self.dimension] = latent
         broad, fine = (rows @ laid @ rows.T for rows in self._reduce)
         seen = np.concatenate([self._coarse @ broad @ self._coarse.T, fine])
         hidden = np.tanh(_mixed(self._first, seen) + (self._first_style @ style)[:, None, None])
-        colours = _mixed(self._second, self._enlarge @ hidden @ self._enlarge.T) + (self._second_style @ style)[:, None, None]
+        colours = (
+            _mixed(self._second, self._enlarge @ hidden @ self._enlarge.T) + (self._second_style @ style)[:, None, None]
+        )
         return as_bytes(0.5 + 0.5 * np.tanh(colours.transpose(1, 2, 0)))
 
 
@@ -109,7 +115,9 @@ def _mixed(weights: Floats, maps: Floats) -> Floats:
 
 
 def _hats(rows: int, columns: int) -> NDArray[np.float64]:
-    """Smooth bumps (rows, columns): that of each row lies at its place among the columns and is as wide as the coarser grid's spacing."""
+    """Smooth bumps (rows, columns): that of each row lies at its place among the columns and is as wide as the coarser
+    grid's spacing.
+    """
     places = (np.arange(rows) + 0.5) / rows
     centres = (np.arange(columns) + 0.5) / columns
     return np.asarray(np.exp(-0.5 * ((places[:, None] - centres) * min(rows, columns) / 0.6) ** 2))

@@ -1,4 +1,6 @@
-"""A Stable Diffusion pipeline of 5 MB with random weights: the very code path of a real one, for trials and tests without downloads."""
+"""A Stable Diffusion pipeline of 5 MB with random weights: the very code path of a real one, for trials and tests
+without downloads.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ SAMPLES, STEPS = 8, 2
 def make_tiny_pipeline(folder: str | Path, seed: int = 0) -> Path:
     """Write a pipeline of 128 px images (d = 1,024) that loads like any other checkpoint.
 
-    U-Net, autoencoder, text encoder, tokeniser and Euler scheduler are real; the weights are random, and the last layer of the decoder
-    is scaled so that images are not flat. Images look like noise.
+    U-Net, autoencoder, text encoder, tokeniser and Euler scheduler are real; the weights are random, and the last layer
+    of the decoder is scaled so that images are not flat. Images look like noise.
 
     Parameters
     ----------
@@ -143,14 +145,18 @@ def _byte_symbols() -> list[str]:
 
 
 def _set_brightness(pipeline: Any) -> None:
-    """Scale and shift the autoencoder's last layer until each colour has mean 0 and spread :data:`SPREAD` over sample images."""
+    """Scale and shift the autoencoder's last layer until each colour has mean 0 and spread :data:`SPREAD` over sample
+    images.
+    """
     import torch
 
     size = pipeline.unet.config.sample_size
     made: list[torch.Tensor] = []
     for index in range(SAMPLES):
         latents = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(index))
-        code = pipeline(f"sample {index}", latents=latents, num_inference_steps=STEPS, guidance_scale=0.0, output_type="latent").images
+        code = pipeline(
+            f"sample {index}", latents=latents, num_inference_steps=STEPS, guidance_scale=0.0, output_type="latent"
+        ).images
         made.append(pipeline.vae.decode(code / pipeline.vae.config.scaling_factor).sample)
     values = torch.cat(made)
     mean, spread = values.mean((0, 2, 3)), values.std((0, 2, 3))

@@ -1,4 +1,6 @@
-"""What travels between :mod:`~diptych.prefer.decoders.remote` and :mod:`~diptych.prefer.decoders.serve`: JSON, and images as base64 PNG."""
+"""What travels between :mod:`~diptych.prefer.decoders.remote` and :mod:`~diptych.prefer.decoders.serve`: JSON, and
+images as base64 PNG.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.prefer.cube import Cube, Flat
 from diptych.prefer.judgement import Frame
+from diptych.prefer.spaces.cube import Cube, Flat
 
 PORT = 8000
 
@@ -85,7 +87,9 @@ def frame_fields(values: dict[str, Any]) -> dict[str, Any]:
             continue
         value = values[name]
         whole = isinstance(value, int) and not isinstance(value, bool)
-        good = whole if kind is int else (whole or isinstance(value, float)) if kind is float else isinstance(value, str)
+        good = (
+            whole if kind is int else (whole or isinstance(value, float)) if kind is float else isinstance(value, str)
+        )
         if not good:
             raise InputError(f"{name} is {value!r}; expected {kind.__name__}.")
         if kind is str and len(value) > LONGEST_TEXT:
@@ -146,15 +150,22 @@ def read_cube(values: dict[str, Any], dimension: int) -> tuple[Cube, NDArray[np.
     """
     try:
         categories = tuple(slice(int(begin), int(end)) for begin, end in values["categories"])
-        flats = tuple(Flat(int(index), *(tuple(map(float, each)) for each in stretches)) for index, *stretches in values["flats"])
+        flats = tuple(
+            Flat(int(index), *(tuple(map(float, each)) for each in stretches)) for index, *stretches in values["flats"]
+        )
         usual = values["start"]
         start = np.full(dimension, 0.5, np.float32) if usual is None else np.array(usual, dtype=np.float32)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"the cube cannot be read ({type(error).__name__}: {error}); expected categories, flats and start.") from None
+        raise InputError(
+            f"the cube cannot be read ({type(error).__name__}: {error}); expected categories, flats and start."
+        ) from None
     ends = [0, *(end for part in categories for end in (part.start, part.stop)), dimension]
     apart = all(part.stop - part.start > 1 for part in categories) and all(a <= b for a, b in pairwise(ends))
     if not (
-        apart and all(_fits(flat, dimension) for flat in flats) and start.shape == (dimension,) and ((start >= 0) & (start <= 1)).all()
+        apart
+        and all(_fits(flat, dimension) for flat in flats)
+        and start.shape == (dimension,)
+        and ((start >= 0) & (start <= 1)).all()
     ):
         raise InputError(f"the categories, flats or start fit no cube of {dimension} numbers.")
     return Cube(categories, flats), start
@@ -165,7 +176,13 @@ def _fits(flat: Flat, dimension: int) -> bool:
     if not 0 <= flat.index < dimension or not 0 < len(flat.low) == len(flat.high) == len(flat.at):
         return False
     low, at, high = np.array([flat.low, flat.at, flat.high])
-    return bool((low >= 0).all() and (low <= at).all() and (at <= high).all() and (high <= 1).all() and (high[:-1] <= low[1:]).all())
+    return bool(
+        (low >= 0).all()
+        and (low <= at).all()
+        and (at <= high).all()
+        and (high <= 1).all()
+        and (high[:-1] <= low[1:]).all()
+    )
 
 
 def image_field(png: bytes) -> str:
@@ -190,10 +207,13 @@ def read_image(text: Any, frame: Frame, where: str) -> NDArray[np.uint8]:
             expected = (frame.width, frame.height) if frame.width else picture.size
             if picture.size != expected or max(picture.size) > LARGEST_SIDE:
                 raise InputError(
-                    f"{where}: sent an image of {picture.size} px; expected {expected} px, and at most {LARGEST_SIDE} along a side."
+                    f"{where}: sent an image of {picture.size} px; expected {expected} px, and at most "
+                    f"{LARGEST_SIDE} along a side."
                 )
             return np.asarray(picture.convert("RGB"), dtype=np.uint8)
     except InputError:
         raise
     except (TypeError, ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{where}: sent an image that cannot be read ({error}); expected a PNG file in base64.") from None
+        raise InputError(
+            f"{where}: sent an image that cannot be read ({error}); expected a PNG file in base64."
+        ) from None

@@ -1,6 +1,7 @@
 """Proposals: the latents to show next.
 
-All meet :class:`Proposal`, and everything that they propose on a sphere passes the tests of :mod:`diptych.prefer.latent`.
+All meet :class:`Proposal`, and everything that they propose on a sphere passes the tests of
+:mod:`diptych.prefer.spaces.sphere`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.prefer.cube import PLAIN, Cube
-from diptych.prefer.latent import Typicality, typicality, usual_shape
 from diptych.prefer.named import make_named
+from diptych.prefer.spaces.cube import PLAIN, Cube
+from diptych.prefer.spaces.sphere import Typicality, typicality, usual_shape
 from diptych.prefer.utility import Fitted
 
 Array = NDArray[np.float64]
@@ -29,8 +30,8 @@ _HOMES = {
     "hill": ("hill", "Hill"),
     "pair": ("pair", "Pair"),
     "breed": ("breed", "Breed"),
-    "legacy": ("legacy", "Legacy"),
-    "thompson": ("thompson", "Thompson"),
+    "legacy": ("fixed_step", "Legacy"),
+    "thompson": ("nei", "Thompson"),
 }
 
 NAMES = tuple(_HOMES)
@@ -122,7 +123,8 @@ def random_key(seed: int, position: int, slot: int = 0, *, shared: bool = False)
     slot : int
         Number of the screen among those asked for at that place.
     shared : bool
-        Other processes may ask at the same place: the process and the moment enter the key, which is then to be kept to repeat the draw.
+        Other processes may ask at the same place: the process and the moment enter the key, which is then to be kept to
+        repeat the draw.
     """
     return (seed, position, slot, *((os.getpid(), time.time_ns()) if shared else ()))
 
@@ -133,21 +135,24 @@ def generator(key: tuple[int, ...]) -> np.random.Generator:
 
 
 def finished(latent: Array, situation: Situation, name: str, **facts: Any) -> Proposed:
-    """The latent, projected until it passes the tests; what bound, and the utility (sigma) that this cost, are kept with it."""
+    """The latent, projected until it passes the tests; what bound, and the utility (sigma) that this cost, are kept
+    with it.
+    """
     projection = situation.tests.project(latent)
     told: dict[str, Any] = {"proposal": name, **facts}
     if projection.bound:
         told["bound"] = list(projection.bound)
         if situation.fitted is not None:
-            before, after = situation.fitted.score(np.stack([latent * (np.sqrt(len(latent)) / np.linalg.norm(latent)), projection.latent]))[
-                0
-            ]
+            before, after = situation.fitted.score(
+                np.stack([latent * (np.sqrt(len(latent)) / np.linalg.norm(latent)), projection.latent])
+            )[0]
             told["utility_lost"] = float(before - after)
     return Proposed(projection.latent.astype(np.float32), told)
 
 
 def fresh_directions(situation: Situation, count: int, rng: np.random.Generator, across: Array | None) -> Array:
-    """Unit vectors (count, d), as many as possible orthogonal to one another and all to ``across`` (d,): draws from the posterior.
+    """Unit vectors (count, d), as many as possible orthogonal to one another and all to ``across`` (d,): draws from the
+    posterior.
 
     Before anything is learned they are draws from the prior.
     """

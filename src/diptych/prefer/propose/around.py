@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych.prefer.latent import turn
 from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.spaces.sphere import turn
 
 
 class Around:
@@ -24,7 +24,11 @@ class Around:
 
     def propose(self, situation: Situation, count: int, rng: np.random.Generator) -> list[Proposed]:
         """``count`` latents for one screen."""
-        anchor = starting_latent(situation, rng) if situation.anchor is None else np.asarray(situation.anchor, dtype=np.float64)
+        anchor = (
+            starting_latent(situation, rng)
+            if situation.anchor is None
+            else np.asarray(situation.anchor, dtype=np.float64)
+        )
         draws = fresh_directions(situation, count, rng, anchor)
         return [finished(turn(anchor, draw, self.angle), situation, self.name, angle=self.angle) for draw in draws]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.errors import InputError
-from diptych.prefer.latent import combine, turn
 from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions
+from diptych.prefer.spaces.sphere import combine, turn
 
 
 class Breed:
-    """Sums of the liked latents with random weights, put back on the sphere, and turned a little towards a posterior draw.
+    """Sums of the liked latents with random weights, put back on the sphere, and turned a little towards a posterior
+    draw.
 
     Parameters
     ----------

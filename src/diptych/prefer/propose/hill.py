@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from diptych.prefer.latent import turn
 from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.spaces.sphere import turn
 
 
 class Hill:
@@ -33,4 +33,7 @@ class Hill:
             best = situation.fitted.direction()
             uphill = best - start * (start @ best / (start @ start))
             uphill = uphill / max(float(np.linalg.norm(uphill)), 1e-12)
-        return [finished(turn(start, math.sqrt(0.5) * (uphill + draw), self.step), situation, self.name, angle=self.step) for draw in draws]
+        return [
+            finished(turn(start, math.sqrt(0.5) * (uphill + draw), self.step), situation, self.name, angle=self.step)
+            for draw in draws
+        ]

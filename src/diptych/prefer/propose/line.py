@@ -7,13 +7,14 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.prefer.latent import on_sphere
 from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.spaces.sphere import on_sphere
 from diptych.prefer.utility import Fitted
 
 
 class Line:
-    """Latents at even angles on the great circle from the start (best liked latent, anchor or noise) through the direction thought best.
+    """Latents at even angles on the great circle from the start (best liked latent, anchor or noise) through the
+    direction thought best.
 
     Parameters
     ----------
@@ -43,8 +44,12 @@ class Line:
 
 
 def step_scores(fitted: Fitted, start: ArrayLike, count: int, step: float) -> NDArray[np.float64]:
-    """Utility (count,) of a latent (d,) turned by 1, 2 ... ``count`` steps of an angle (rad) towards the direction thought best."""
-    return fitted.score(_arc(np.asarray(start, dtype=np.float64), fitted.direction(), np.linspace(step, step * count, count)))[0]
+    """Utility (count,) of a latent (d,) turned by 1, 2 ... ``count`` steps of an angle (rad) towards the direction
+    thought best.
+    """
+    return fitted.score(
+        _arc(np.asarray(start, dtype=np.float64), fitted.direction(), np.linspace(step, step * count, count))
+    )[0]
 
 
 def _arc(start: NDArray[np.float64], towards: NDArray[np.float64], angles: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from diptych.prefer.propose.tempered import angle
 
 
 class Pair:
-    """sqrt(d) (cos t unit(m) +- sin t unit(g)), with m, g and t as in the default proposal; before anything is learned m is the start.
+    """sqrt(d) (cos t unit(m) +- sin t unit(g)), with m, g and t as in the default proposal; before anything is learned
+    m is the start.
 
     An odd number of latents ends in half a pair.
     """

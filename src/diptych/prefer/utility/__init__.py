@@ -1,7 +1,7 @@
 """Utility models: what a person likes, learned from judgements.
 
-All models meet :class:`Utility`. What a fit yields is a :class:`Fitted`, which never changes: a model that is fitted anew swaps in another,
-so that whoever holds one may go on using it from any thread.
+All models meet :class:`Utility`. What a fit yields is a :class:`Fitted`, which never changes: a model that is fitted
+anew swaps in another, so that whoever holds one may go on using it from any thread.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Array = NDArray[np.float64]
 UNTRAINED, TRAINING, OK = "untrained", "training", "ok"
 
 _HOMES = {
-    "contrastive": ("contrastive", "Contrastive"),
-    "ridge": ("ridge", "Ridge"),
-    "logistic": ("logistic", "Logistic"),
-    "xgboost": ("boosted", "Boosted"),
-    "distance": ("distance", "Distance"),
-    "cosine": ("cosine", "Cosine"),
-    "surface": ("surface", "Surface"),
+    "contrastive": ("linear_gp", "Contrastive"),
+    "ridge": ("baselines.ridge", "Ridge"),
+    "logistic": ("baselines.logistic", "Logistic"),
+    "xgboost": ("baselines.boosted", "Boosted"),
+    "distance": ("baselines.distance", "Distance"),
+    "cosine": ("baselines.cosine", "Cosine"),
+    "surface": ("settings_gp", "Surface"),
 }
 
 NAMES = tuple(_HOMES)
@@ -66,7 +66,9 @@ class Fitted(Protocol):
 
     @property
     def reach(self) -> float:
-        """Expected utility of the best latent of the sphere, sigma; NaN for a model that does not know. 0: nothing was learned."""
+        """Expected utility of the best latent of the sphere, sigma; NaN for a model that does not know. 0: nothing was
+        learned.
+        """
         ...
 
     @property
@@ -79,7 +81,9 @@ class Fitted(Protocol):
         ...
 
     def score(self, latents: ArrayLike) -> tuple[Array, Array]:
-        """Mean and standard deviation (k,) of the utility of latents (k, d); NaN for a deviation that the model does not know."""
+        """Mean and standard deviation (k,) of the utility of latents (k, d); NaN for a deviation that the model does
+        not know.
+        """
         ...
 
     def predict(self, latents: ArrayLike, screen: int | None = None) -> Array:
@@ -87,7 +91,9 @@ class Fitted(Protocol):
         ...
 
     def sample(self, rng: np.random.Generator, count: int = 1) -> Array:
-        """Draws (count, d) of the utility's weights: from the posterior, or about the estimate with the spread of the prior."""
+        """Draws (count, d) of the utility's weights: from the posterior, or about the estimate with the spread of the
+        prior.
+        """
         ...
 
 
@@ -143,4 +149,6 @@ def make(name: str, **options: Any) -> Utility:
 def expected(fitted: Fitted, latents: NDArray[Any]) -> Array:
     """What orders latents (k, d) by mean utility: sooner than :meth:`Fitted.score`, whose deviations take time."""
     mean = getattr(fitted, "expected", None)
-    return np.asarray(latents @ fitted.direction().astype(np.float32) if mean is None else mean(latents), dtype=np.float64)
+    return np.asarray(
+        latents @ fitted.direction().astype(np.float32) if mean is None else mean(latents), dtype=np.float64
+    )

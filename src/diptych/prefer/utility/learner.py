@@ -1,4 +1,6 @@
-"""What all models share: the status, the swap of a finished fit, and the rules for what is shown before there is one."""
+"""What all models share: the status, the swap of a finished fit, and the rules for what is shown before there is
+one.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ class Learner(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Judgements read as marks of latents: +1 good, the winner, the best; -1 bad and the others; stars from -1 to 1; a tie gives none."""
+    """Judgements read as marks of latents: +1 good, the winner, the best; -1 bad and the others; stars from -1 to 1; a
+    tie gives none.
+    """
 
     index: NDArray[np.int64]
     mark: Array

@@ -1,7 +1,7 @@
 """How good a reconstruction is: alignment, metrics, resolution and figures.
 
-Figures live in :mod:`diptych.ptycho.evaluate.figures`, which loads matplotlib and is therefore not imported here; alignment
-by itself in :mod:`diptych.ptycho.evaluate.align`.
+Figures live in :mod:`diptych.ptycho.figures.overview`, which loads matplotlib and is therefore not imported here;
+alignment by itself in :mod:`diptych.ptycho.evaluate.align`.
 """
 
 from diptych.ptycho.evaluate.evaluation import evaluate, evaluate_without_truth

@@ -1,7 +1,8 @@
 """Registration of a reconstruction on a reference: coordinates first, then what the data leave free.
 
-Ptychography with an unknown probe determines the object up to a global complex scale, a linear phase ramp and a shift (the
-probe takes the opposite ramp and shift). Coordinates come from the canvases; these three are then found by least squares.
+Ptychography with an unknown probe determines the object up to a global complex scale, a linear phase ramp and a shift
+(the probe takes the opposite ramp and shift). Coordinates come from the canvases; these three are then found by least
+squares.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _SMALLEST = 8
 class Alignment:
     """An aligned result, the truth on the same box, and what was removed.
 
-    The result was, up to its errors, ``scale * exp(i ramp . (r - centre)) * truth(r - shift)`` with ``centre`` the middle of
-    the box.
+    The result was, up to its errors, ``scale * exp(i ramp . (r - centre)) * truth(r - shift)`` with ``centre`` the
+    middle of the box.
 
     Parameters
     ----------
@@ -65,7 +66,9 @@ class Alignment:
         }
 
 
-def align(result: Canvas, truth: Canvas, box: Box | None = None, gauge: Gauge = "full", max_shift: int = 16) -> Alignment:
+def align(
+    result: Canvas, truth: Canvas, box: Box | None = None, gauge: Gauge = "full", max_shift: int = 16
+) -> Alignment:
     """Bring ``result`` onto ``truth`` inside ``box``, removing no more than ``gauge`` allows.
 
     Parameters
@@ -75,8 +78,8 @@ def align(result: Canvas, truth: Canvas, box: Box | None = None, gauge: Gauge = 
     box : (y0, y1, x0, x1), optional
         Half-open box of coordinates to compare, clipped to where both images are defined. None: all of that.
     gauge : {"full", "scale", "phase", "none"}
-        ``full`` removes the complex scale, ramp and shift that minimise the squared difference; ``scale`` the complex scale;
-        ``phase`` the global phase; ``none`` nothing.
+        ``full`` removes the complex scale, ramp and shift that minimise the squared difference; ``scale`` the complex
+        scale; ``phase`` the global phase; ``none`` nothing.
     max_shift : int
         Largest shift searched, object pixels (``full`` only).
 
@@ -99,7 +102,8 @@ def align(result: Canvas, truth: Canvas, box: Box | None = None, gauge: Gauge = 
     box = common_box(result, truth, box)
     if min(box[1] - box[0], box[3] - box[2]) < _SMALLEST:
         raise InputError(
-            f"evaluate: the compared area is {box[1] - box[0]} x {box[3] - box[2]} px; expected at least {_SMALLEST} on a side. "
+            f"evaluate: the compared area is {box[1] - box[0]} x {box[3] - box[2]} px; expected at least {_SMALLEST} "
+            f"on a side. "
             "For a scan along a line, or of very few positions, pass crop='all' (--crop all)."
         )
     reference = _values(truth, box)
@@ -127,7 +131,8 @@ def common_box(result: Canvas, truth: Canvas, box: Box | None = None) -> Box:
     if y0 >= y1 or x0 >= x1:
         where = "" if box is None else f" inside the box y {c[0]}..{c[1]}, x {c[2]}..{c[3]}"
         raise InputError(
-            f"evaluate: result (y {a[0]}..{a[1]}, x {a[2]}..{a[3]}) and truth (y {b[0]}..{b[1]}, x {b[2]}..{b[3]}) do not overlap{where}; "
+            f"evaluate: result (y {a[0]}..{a[1]}, x {a[2]}..{a[3]}) and truth (y {b[0]}..{b[1]}, x {b[2]}..{b[3]}) "
+            f"do not overlap{where}; "
             "expected images in the same coordinates. Check the origin of each Canvas."
         )
     return y0, y1, x0, x1
@@ -187,7 +192,8 @@ def _coarse_ramp(
     inner = (max(box[0], ry0 - dy + 1), min(box[1], ry1 - dy - 1), max(box[2], rx0 - dx + 1), min(box[3], rx1 - dx - 1))
     image = _values(result, _moved(inner, shift))
     reference = _values(truth, inner)
-    # Twice the size: the peak is then at most a quarter of a cycle over the box away, well inside the reach of the refinement.
+    # Twice the size: the peak is then at most a quarter of a cycle over the box away, well inside the reach of the
+    # refinement.
     shape = [2 * n for n in image.shape]
     surface = np.abs(np.fft.fft2(image * reference.conj(), shape))
     ky, kx = np.unravel_index(int(surface.argmax()), surface.shape)
@@ -266,7 +272,11 @@ def _refine(
 
 
 def _shifted(
-    patch: ComplexImage, y: NDArray[np.float64], x: NDArray[np.float64], parameters: NDArray[np.float64], inside: tuple[slice, slice]
+    patch: ComplexImage,
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+    parameters: NDArray[np.float64],
+    inside: tuple[slice, slice],
 ) -> tuple[ComplexImage, ComplexImage, ComplexImage]:
     """A(r + d) with A = patch exp(-i k r), and its derivatives along y and x; all cut to the box."""
     ky, kx, dy, dx = parameters

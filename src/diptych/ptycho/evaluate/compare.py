@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol, get_args
 from pydantic import Field
 
 from diptych.errors import DiptychError, InputError
+from diptych.ptycho.engines.options import EngineName, ReconstructionOptions
 from diptych.ptycho.evaluate.comparison import TRUTH, Comparison
 from diptych.ptycho.evaluate.judge import Outcome, judge
 from diptych.ptycho.evaluate.options import EvaluationOptions
-from diptych.ptycho.iterative.options import EngineName, ReconstructionOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.options import Options
@@ -46,12 +46,14 @@ class CompareOptions(Options):
     max_shift: int = _as_in_evaluate("max_shift")
     reference: str | None = Field(
         default=None,
-        description="Arm that the others are compared with; without it the truth, and where there is none the arm called engine.",
+        description="Arm that the others are compared with; without it the truth, and where there is none the arm "
+        "called engine.",
     )
     chunk: int | None = Field(
         default=None,
         ge=1,
-        description="Patterns that a network works on at a time: it bounds the memory and changes no number. Without it the network "
+        description="Patterns that a network works on at a time: it bounds the memory and changes no number. "
+        "Without it the network "
         "decides; engines choose their own.",
     )
 
@@ -67,7 +69,9 @@ class Reconstructs(Protocol):
     def reconstruct(
         self, scan: Scan, *, progress: ProgressCallback | None, execution: ExecutionOptions, network_batch: int = ...
     ) -> Reconstruction:
-        """The reconstruction of ``scan``; ``network_batch``, the patterns worked on at a time, is passed only where it is set."""
+        """The reconstruction of ``scan``; ``network_batch``, the patterns worked on at a time, is passed only where it
+        is set.
+        """
 
 
 Arm = Reconstruction | ReconstructionOptions | Reconstructs
@@ -98,9 +102,9 @@ def compare(
     scan : Scan
         What the arms reconstruct.
     arms : mapping of str to arm
-        By name: a Reconstruction; a result file (.h5, .npz), ours or another program's; the name of an engine (``"auto"``,
-        ``"rpie"``, ...) or ReconstructionOptions; a network bundle (.safetensors); or an object with a method ``reconstruct``
-        (:class:`Reconstructs`).
+        By name: a Reconstruction; a result file (.h5, .npz), ours or another program's; the name of an engine
+        (``"auto"``, ``"rpie"``, ...) or ReconstructionOptions; a network bundle (.safetensors); or an object with a
+        method ``reconstruct`` (:class:`Reconstructs`).
     truth : Canvas, Scan, Reconstruction or path, optional
         The true object; without it the scan's. Where there is none, an arm is the reference: the one that the option
         ``reference`` names, or else the one called ``engine``.
@@ -121,8 +125,8 @@ def compare(
     Raises
     ------
     InputError
-        Before any work, if an arm is not known, a file cannot be read or there is nothing to compare with; after it, if the reference
-        or every other arm fails.
+        Before any work, if an arm is not known, a file cannot be read or there is nothing to compare with; after it, if
+        the reference or every other arm fails.
     ComparisonInterrupted
         On Ctrl-C once an arm can be compared; its ``comparison`` holds the finished ones.
     """
@@ -158,9 +162,13 @@ class Plan:
     def of(cls, scan: Scan, arms: Mapping[str, Any], truth: Any, options: CompareOptions) -> Plan:
         """Check names, read files and settle the reference. Raises InputError when something is wrong."""
         if not isinstance(scan, Scan):
-            raise InputError(f"compare: expected a Scan, got {type(scan).__name__}; diptych.load(path) makes one from a file.")
+            raise InputError(
+                f"compare: expected a Scan, got {type(scan).__name__}; diptych.load(path) makes one from a file."
+            )
         if not arms:
-            raise InputError("compare: there are no arms; name at least one, for instance {'engine': 'auto'} (--arm engine=auto).")
+            raise InputError(
+                "compare: there are no arms; name at least one, for instance {'engine': 'auto'} (--arm engine=auto)."
+            )
         _check_names(arms)
         reference, canvas = _choose_reference(scan, list(arms), truth, options)
         return cls(scan, {name: resolve_arm(name, what) for name, what in arms.items()}, reference, canvas, options)
@@ -175,7 +183,9 @@ class Plan:
                 outcomes[name] = self._outcome(name, progress, execution)
         except KeyboardInterrupt as stop:
             stopped = stop
-        if stopped is not None and not any(outcome.result is not None for name, outcome in outcomes.items() if name != self.reference):
+        if stopped is not None and not any(
+            outcome.result is not None for name, outcome in outcomes.items() if name != self.reference
+        ):
             raise stopped
         missing = "interrupted before it was done"
         done = {name: outcomes.get(name, Outcome(kind=_kind(arm), error=missing)) for name, arm in self.arms.items()}
@@ -196,7 +206,9 @@ class Plan:
             result = _reconstruct(arm, self.scan, _named(name, progress), execution, self.options.chunk)
         except DiptychError as error:
             if name == self.reference:
-                raise InputError(f"compare: the reference arm {name!r} failed, so there is nothing to compare with: {error}") from error
+                raise InputError(
+                    f"compare: the reference arm {name!r} failed, so there is nothing to compare with: {error}"
+                ) from error
             log.info("arm %s failed: %s", name, error)
             return Outcome(kind=_kind(arm), error=str(error))
         seconds = time.perf_counter() - began
@@ -205,7 +217,8 @@ class Plan:
 
 
 def resolve_arm(name: str, what: Any) -> Arm:
-    """The arm that ``what`` means: an engine's options, a result read from its file, a network from its bundle, or ``what`` itself.
+    """The arm that ``what`` means: an engine's options, a result read from its file, a network from its bundle, or
+    ``what`` itself.
 
     Raises
     ------
@@ -219,11 +232,12 @@ def resolve_arm(name: str, what: Any) -> Arm:
     if isinstance(what, str | Path):
         if not Path(what).exists():
             raise InputError(
-                f"compare: the arm {name!r} is {str(what)!r}, which is no engine and no file; expected one of {', '.join(ENGINES)}, "
+                f"compare: the arm {name!r} is {str(what)!r}, which is no engine and no file; expected one of "
+                f"{', '.join(ENGINES)}, "
                 f"a result file (.h5, .npz) or a network bundle ({BUNDLE})."
             )
         if Path(what).suffix.lower() == BUNDLE:
-            from diptych.ptycho.neural.bundle import load_model
+            from diptych.ptycho.neural.model import load_model
 
             return load_model(what)
         from diptych.ptycho.io import load_result
@@ -233,7 +247,8 @@ def resolve_arm(name: str, what: Any) -> Arm:
         found: Reconstructs = what
         return found
     raise InputError(
-        f"compare: the arm {name!r} is a {type(what).__name__}; expected a Reconstruction, a file, the name of an engine, "
+        f"compare: the arm {name!r} is a {type(what).__name__}; expected a Reconstruction, a file, the name of an "
+        f"engine, "
         "ReconstructionOptions, or an object with a method reconstruct(scan, progress=..., execution=...)."
     )
 
@@ -258,7 +273,8 @@ def _choose_reference(scan: Scan, names: list[str], truth: Any, options: Compare
         return TRUTH, canvas
     if wanted is None and "engine" not in names:
         raise InputError(
-            f"compare: the scan {scan.name!r} carries no truth; pass truth= (--truth FILE), name an arm as the reference with "
+            f"compare: the scan {scan.name!r} carries no truth; pass truth= (--truth FILE), name an arm as the "
+            f"reference with "
             f"reference= (--reference), or call one 'engine'. The arms are {', '.join(names)}."
         )
     if wanted is not None and wanted not in names:
@@ -275,21 +291,34 @@ def _true_object(truth: Any) -> Canvas:
         return load_object(truth)
     found = truth.object if isinstance(truth, Reconstruction) else truth.truth if isinstance(truth, Scan) else truth
     if not isinstance(found, Canvas):
-        what = f"the scan {truth.name!r}, which carries no true object" if isinstance(truth, Scan) else f"a {type(truth).__name__}"
-        raise InputError(f"compare: the truth is {what}; expected a Canvas, a simulated Scan, a reference Reconstruction or a file.")
+        what = (
+            f"the scan {truth.name!r}, which carries no true object"
+            if isinstance(truth, Scan)
+            else f"a {type(truth).__name__}"
+        )
+        raise InputError(
+            f"compare: the truth is {what}; expected a Canvas, a simulated Scan, a reference Reconstruction or a file."
+        )
     return found
 
 
 def _check_overlap(scan: Scan, truth: Canvas) -> None:
-    (y0, y1, x0, x1), (top, left), (bottom, right) = truth.extent, scan.positions.min(axis=0), scan.positions.max(axis=0)
+    (y0, y1, x0, x1), (top, left), (bottom, right) = (
+        truth.extent,
+        scan.positions.min(axis=0),
+        scan.positions.max(axis=0),
+    )
     if not (y0 <= bottom and top < y1 and x0 <= right and left < x1):
         raise InputError(
-            f"compare: the truth covers y {y0}..{y1}, x {x0}..{x1}, but the scan's positions lie at y {top:g}..{bottom:g}, "
+            f"compare: the truth covers y {y0}..{y1}, x {x0}..{x1}, but the scan's positions lie at y "
+            f"{top:g}..{bottom:g}, "
             f"x {left:g}..{right:g}; expected the same coordinates. Check the origin of the truth."
         )
 
 
-def _reconstruct(arm: Any, scan: Scan, progress: ProgressCallback | None, execution: ExecutionOptions, chunk: int | None) -> Reconstruction:
+def _reconstruct(
+    arm: Any, scan: Scan, progress: ProgressCallback | None, execution: ExecutionOptions, chunk: int | None
+) -> Reconstruction:
     if isinstance(arm, ReconstructionOptions):
         from diptych.ptycho.reconstruct import reconstruct
 

@@ -1,4 +1,6 @@
-"""What ``compare`` returns: one row of numbers per arm, the curves and the aligned images, and the files they are written to."""
+"""What ``compare`` returns: one row of numbers per arm, the curves and the aligned images, and the files they are
+written to.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +52,11 @@ class Comparison:
     box : (y0, y1, x0, x1)
         Half-open box of object pixel coordinates, the same for all arms.
     rows : list of dict
-        One per arm, in the order given: ``arm``, ``kind``, ``seconds``, ``timed`` (``measured`` here or ``recorded`` in the file),
-        ``patterns_per_second``, the registration offset ``shift_y_px`` and ``shift_x_px``, ``gauge``, every metric of
-        :func:`diptych.evaluate`, and ``error``, why an arm has no numbers. What is not known is None; an undefined metric NaN.
+        One per arm, in the order given: ``arm``, ``kind``, ``seconds``, ``timed`` (``measured`` here or ``recorded`` in
+        the file), ``patterns_per_second``, the registration offset ``shift_y_px`` and ``shift_x_px``, ``gauge``, every
+        metric of
+        :func:`diptych.evaluate`, and ``error``, why an arm has no numbers. What is not known is None; an undefined
+        metric NaN.
     details : dict of str to dict of str to Detail
         By arm and metric: unit, convention, gauge, and the reason where a metric is undefined.
     curves : dict of str to RingCorrelation
@@ -101,17 +105,29 @@ class Comparison:
         """The main numbers as text, one arm a line, then reference, area, gauges, notes and errors."""
         shown = [name for name in _SHOWN if name in self.metrics] or self.metrics[: len(_SHOWN)]
         head = ["arm", "seconds", "patterns/s", *shown]
-        lines = [head, *([_cell(row[key]) for key in ("arm", "seconds", "patterns_per_second", *shown)] for row in self.rows)]
+        lines = [
+            head,
+            *([_cell(row[key]) for key in ("arm", "seconds", "patterns_per_second", *shown)] for row in self.rows),
+        ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [f"{line[0]:<{widths[0]}}  " + "  ".join(map(str.rjust, line[1:], widths[1:])) for line in lines]
         y0, y1, x0, x1 = self.box
-        text += [f"reference: {self.reference}", f"area: y {y0}..{y1}, x {x0}..{x1} ({y1 - y0} x {x1 - x0} px), the same for all"]
+        text += [
+            f"reference: {self.reference}",
+            f"area: y {y0}..{y1}, x {x0}..{x1} ({y1 - y0} x {x1 - x0} px), the same for all",
+        ]
         gauges: dict[tuple[str, str], list[str]] = {}
         for arm, details in self.details.items():
             for way in dict.fromkeys((detail.convention, detail.gauge) for detail in details.values()):
                 gauges.setdefault(way, []).append(arm)
         text += [f"gauge, {convention} ({', '.join(arms)}): {gauge}" for (convention, gauge), arms in gauges.items()]
-        return "\n".join([*text, *(f"note: {note}" for note in self.notes), *(f"{arm} failed: {why}" for arm, why in self.errors.items())])
+        return "\n".join(
+            [
+                *text,
+                *(f"note: {note}" for note in self.notes),
+                *(f"{arm} failed: {why}" for arm, why in self.errors.items()),
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the images and curves as JSON values; null where a number is unknown or undefined."""
@@ -140,7 +156,9 @@ class Comparison:
         return _text(path, _csv(COLUMNS, self._long()))
 
     def frc_to_csv(self, path: str | Path) -> Path:
-        """Write the ring correlations: arm, frequency (fraction of Nyquist), correlation, independent samples of the ring."""
+        """Write the ring correlations: arm, frequency (fraction of Nyquist), correlation, independent samples of the
+        ring.
+        """
         lines = (
             (arm, repr(float(f)), repr(float(c)), repr(float(n)))
             for arm, curve in self.curves.items()
@@ -149,7 +167,9 @@ class Comparison:
         return _text(path, _csv(CURVE_COLUMNS, lines))
 
     def to_npz(self, path: str | Path) -> Path:
-        """Write the aligned complex images under the names of the arms, and ``origin`` and ``pixel_m`` (NaN where unknown)."""
+        """Write the aligned complex images under the names of the arms, and ``origin`` and ``pixel_m`` (NaN where
+        unknown).
+        """
         from diptych.ptycho.io.files import writing
         from diptych.ptycho.io.source import write_npz
 
@@ -160,19 +180,20 @@ class Comparison:
 
     def plot(self) -> Figure:
         """Amplitude and phase of the reference and of each arm on common colours, and the ring correlations."""
-        from diptych.ptycho.evaluate.compare_figure import plot_arms
+        from diptych.ptycho.figures.comparison import plot_arms
 
         return plot_arms(self)
 
     def save(self, directory: str | Path) -> Path:
-        """Write ``comparison.csv``, ``comparison.json``, ``frc.csv``, ``aligned.npz`` and ``comparison.png`` into a folder.
+        """Write ``comparison.csv``, ``comparison.json``, ``frc.csv``, ``aligned.npz`` and ``comparison.png`` into a
+        folder.
 
         Raises
         ------
         InputError
             If the folder cannot be made.
         """
-        from diptych.ptycho.evaluate.panels import save_figure
+        from diptych.ptycho.figures.panels import save_figure
 
         folder = Path(directory)
         try:

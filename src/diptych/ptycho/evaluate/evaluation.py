@@ -48,9 +48,10 @@ def evaluate(
     Returns
     -------
     Metrics
-        Under the textbook convention: ``complex_error``, ``phase_rms_rad``, ``amplitude_`` and ``phase_`` ``mae``, ``psnr``
-        (peak 1), ``ssim``, ``ms_ssim``, and ``frc50``, ``frc1over7`` of the complex field (fractions of Nyquist) with their
-        half-period resolutions in px and m. Under ptychopinn's: see :mod:`diptych.ptycho.evaluate.ptychopinn`.
+        Under the textbook convention: ``complex_error``, ``phase_rms_rad``, ``amplitude_`` and ``phase_`` ``mae``,
+        ``psnr`` (peak 1), ``ssim``, ``ms_ssim``, and ``frc50``, ``frc1over7`` of the complex field (fractions of
+        Nyquist) with their half-period resolutions in px and m. Under ptychopinn's: see
+        :mod:`diptych.ptycho.evaluate.ptychopinn`.
 
     Raises
     ------
@@ -127,17 +128,27 @@ def evaluate_without_truth(
     if reconstruct is None:
         reconstruct = _as_before(None if result is None else _loaded(result, "result", Reconstruction), progress)
     halves = half_scan_frc(
-        data, reconstruct, split=options.split, gauge=options.gauge, crop=options.crop, max_shift=options.max_shift, seed=options.seed
+        data,
+        reconstruct,
+        split=options.split,
+        gauge=options.gauge,
+        crop=options.crop,
+        max_shift=options.max_shift,
+        seed=options.seed,
     )
     alignment = halves.alignment
     collector = Collector(Detail("textbook", halves.gauge, alignment.truth.extent))
     collector.add("half_difference", lambda: metrics.complex_error(alignment.result.values, alignment.truth.values))
     curve = _attempt(lambda: halves.curve)
     _add_resolution(collector, curve, {"frc1over7": ONE_SEVENTH, "frc_half_bit": "half-bit"}, halves.note)
-    return Metrics(collector.values, collector.details, alignment, {"halves": curve} if isinstance(curve, RingCorrelation) else {})
+    return Metrics(
+        collector.values, collector.details, alignment, {"halves": curve} if isinstance(curve, RingCorrelation) else {}
+    )
 
 
-def _textbook(alignment: Alignment, gauge: str, pixel_m: tuple[float, float] | None) -> tuple[Collector, dict[str, RingCorrelation]]:
+def _textbook(
+    alignment: Alignment, gauge: str, pixel_m: tuple[float, float] | None
+) -> tuple[Collector, dict[str, RingCorrelation]]:
     image, truth = alignment.result.values, alignment.truth.values
     collector = Collector(Detail("textbook", gauge, alignment.truth.extent))
     difference = metrics.phase_difference(image, truth)
@@ -168,7 +179,10 @@ def _attempt(compute: Callable[[], RingCorrelation]) -> RingCorrelation | Undefi
 
 
 def _add_resolution(
-    collector: Collector, curve: RingCorrelation | UndefinedMetricError, thresholds: dict[str, Threshold], note: str | None = None
+    collector: Collector,
+    curve: RingCorrelation | UndefinedMetricError,
+    thresholds: dict[str, Threshold],
+    note: str | None = None,
 ) -> None:
     """Crossing and half-period resolution at each threshold; the reason when there is no curve."""
 
@@ -180,7 +194,9 @@ def _add_resolution(
     for key, threshold in thresholds.items():
         collector.add(key, partial(read, RingCorrelation.crossing, threshold), unit="of Nyquist", note=note)
         if collector.values[key] == 1.0:
-            collector.remark(key, "the correlation stays above the threshold up to Nyquist: the pixel limits the resolution")
+            collector.remark(
+                key, "the correlation stays above the threshold up to Nyquist: the pixel limits the resolution"
+            )
         collector.add(f"{key}_half_period_px", partial(read, RingCorrelation.half_period_px, threshold), unit="px")
         collector.add(f"{key}_half_period_m", partial(read, RingCorrelation.half_period_m, threshold), unit="m")
 
@@ -191,7 +207,7 @@ def _options(options: EvaluationOptions | None, overrides: dict[str, Any]) -> Ev
 
 def _as_before(result: Reconstruction | None, progress: ProgressCallback | None) -> Callable[[Scan], Reconstruction]:
     """The front door's ``reconstruct`` with the options that made ``result``."""
-    from diptych.ptycho.iterative.options import ReconstructionOptions
+    from diptych.ptycho.engines.options import ReconstructionOptions
     from diptych.ptycho.reconstruct import reconstruct
 
     recorded = {} if result is None else result.provenance.get("options", {})
@@ -226,7 +242,8 @@ def _reference(truth: Any) -> tuple[Canvas, NDArray[np.float64] | None]:
     """The true object and, where known, the scan positions."""
     if truth is None:
         raise InputError(
-            "evaluate: there is no truth to compare with; pass a Canvas, a simulated Scan or a file (--truth FILE), or use "
+            "evaluate: there is no truth to compare with; pass a Canvas, a simulated Scan or a file (--truth FILE), "
+            "or use "
             "evaluate_without_truth(scan) (--scan FILE) for the resolution of measured data."
         )
     origin = f"{truth}: " if isinstance(truth, str | Path) else "evaluate: "
@@ -239,10 +256,14 @@ def _reference(truth: Any) -> tuple[Canvas, NDArray[np.float64] | None]:
     if isinstance(truth, Reconstruction):
         return truth.object, truth.positions
     if not isinstance(truth, Scan):
-        raise InputError(f"{origin}the truth is a {type(truth).__name__}; expected a Canvas, a Scan with its truth or a Reconstruction.")
+        raise InputError(
+            f"{origin}the truth is a {type(truth).__name__}; expected a Canvas, a Scan with its truth or a "
+            f"Reconstruction."
+        )
     if truth.truth is None:
         raise InputError(
-            f"{origin}the scan {truth.name!r} carries no true object; expected a simulated scan, a Canvas or a reference "
+            f"{origin}the scan {truth.name!r} carries no true object; expected a simulated scan, a Canvas or a "
+            f"reference "
             "result. For measured data use evaluate_without_truth(scan) (--scan FILE)."
         )
     return truth.truth, truth.positions
@@ -253,6 +274,7 @@ def _same_pixels(image: Canvas, reference: Canvas) -> None:
         return
     if not np.allclose(image.pixel_m, reference.pixel_m, rtol=_PIXEL_TOLERANCE, atol=0):
         raise InputError(
-            f"evaluate: result pixels are {image.pixel_m[0]:.4g} x {image.pixel_m[1]:.4g} m, the truth's {reference.pixel_m[0]:.4g} x "
+            f"evaluate: result pixels are {image.pixel_m[0]:.4g} x {image.pixel_m[1]:.4g} m, the truth's "
+            f"{reference.pixel_m[0]:.4g} x "
             f"{reference.pixel_m[1]:.4g} m; expected the same. Resample one of them."
         )

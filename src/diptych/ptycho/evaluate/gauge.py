@@ -18,8 +18,8 @@ _REMOVED = {
 def resolve_gauge(gauge: Gauge | Literal["auto"], result: Reconstruction | Canvas) -> tuple[Gauge, str]:
     """The gauge to remove, and a sentence that says what and why.
 
-    ``auto`` removes what the data leave free: with the probe refined its scale, ramp and shift trade against the object's;
-    with the probe fixed only the global phase is free.
+    ``auto`` removes what the data leave free: with the probe refined its scale, ramp and shift trade against the
+    object's; with the probe fixed only the global phase is free.
     """
     if gauge != "auto":
         return gauge, f"{_REMOVED[gauge]} (as asked)"

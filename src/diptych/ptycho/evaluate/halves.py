@@ -54,7 +54,9 @@ class HalfScanResult:
 
     @cached_property
     def curve(self) -> RingCorrelation:
-        """Ring correlation of the two aligned complex objects; read it at 1/7. Raises UndefinedMetricError when they are flat."""
+        """Ring correlation of the two aligned complex objects; read it at 1/7. Raises UndefinedMetricError when they
+        are flat.
+        """
         first, second = self.alignment.truth.values, self.alignment.result.values
         return fourier_ring_correlation(first, second, pixel_m=self.pixel_m, label="half against half")
 
@@ -146,8 +148,8 @@ def two_colours(positions: NDArray[np.float64]) -> NDArray[np.bool_]:
 
     Notes
     -----
-    Greedy descent of an Ising antiferromagnet with coupling exp(-2 (d / a)^2), a the mean spacing: exact on a raster, close to
-    the best on jittered rasters and spirals. Deterministic.
+    Greedy descent of an Ising antiferromagnet with coupling exp(-2 (d / a)^2), a the mean spacing: exact on a raster,
+    close to the best on jittered rasters and spirals. Deterministic.
     """
     from scipy.spatial import cKDTree
 
@@ -193,8 +195,8 @@ def thin(scan: Scan, rng: np.random.Generator) -> tuple[Scan, Scan]:
     Returns
     -------
     (Scan, Scan)
-        Their counts add up to the original's at valid pixels; masked pixels are 0. A known background halves, and a calibrated
-        probe carries half the photons.
+        Their counts add up to the original's at valid pixels; masked pixels are 0. A known background halves, and a
+        calibrated probe carries half the photons.
 
     Raises
     ------
@@ -212,7 +214,8 @@ def thin(scan: Scan, rng: np.random.Generator) -> tuple[Scan, Scan]:
         if not np.array_equal(whole, counts):
             odd = counts[whole != counts]
             raise InputError(
-                f"{scan.name}: {odd.size} counts of patterns {start}..{start + len(counts) - 1} are not whole numbers (first: {odd[0]}); "
+                f"{scan.name}: {odd.size} counts of patterns {start}..{start + len(counts) - 1} are not whole "
+                f"numbers (first: {odd[0]}); "
                 "thinning needs photon counts. Use the split by positions (split='positions', --split positions)."
             )
         photons = whole.astype(np.int64)
@@ -233,4 +236,6 @@ def thin(scan: Scan, rng: np.random.Generator) -> tuple[Scan, Scan]:
 
 def _part(scan: Scan, index: NDArray[np.intp], number: int) -> Scan:
     mask = scan.mask[index] if scan.mask is not None and scan.mask.ndim == 3 else scan.mask
-    return replace(scan, counts=scan.counts[index], positions=scan.positions[index], mask=mask, name=f"{scan.name}, half {number}")
+    return replace(
+        scan, counts=scan.counts[index], positions=scan.positions[index], mask=mask, name=f"{scan.name}, half {number}"
+    )

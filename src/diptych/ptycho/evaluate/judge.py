@@ -20,7 +20,9 @@ from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 _LEAST_COVER = 0.5
 """Share of the scanned area that an arm must cover: less would have all arms judged on a corner."""
 
-_GAUGES_DIFFER = "the gauges differ, so more was removed from some arms than from others; gauge= (--gauge) makes them equal"
+_GAUGES_DIFFER = (
+    "the gauges differ, so more was removed from some arms than from others; gauge= (--gauge) makes them equal"
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class Outcome:
     error: str | None = None
 
 
-def judge(scan: Scan, outcomes: Mapping[str, Outcome], reference: str, truth: Canvas | None, options: EvaluationOptions) -> Comparison:
+def judge(
+    scan: Scan, outcomes: Mapping[str, Outcome], reference: str, truth: Canvas | None, options: EvaluationOptions
+) -> Comparison:
     """Align every result with the reference and measure it, all on one area.
 
     Parameters
@@ -75,13 +79,19 @@ def judge(scan: Scan, outcomes: Mapping[str, Outcome], reference: str, truth: Ca
     results = {name: outcome.result for name, outcome in outcomes.items() if outcome.result is not None}
     errors = {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
     canvas = truth if truth is not None else results[reference].object
-    subjects = {name: replace(result, positions=scan.positions) for name, result in results.items() if name != reference}
+    subjects = {
+        name: replace(result, positions=scan.positions) for name, result in results.items() if name != reference
+    }
     canvas, notes = _covered(canvas, subjects, scan, errors)
     metrics, alignments = _measured(canvas, subjects, options, errors)
     if not alignments:
-        raise InputError("compare: no arm could be compared: " + "; ".join(f"{name}: {why}" for name, why in errors.items()))
+        raise InputError(
+            "compare: no arm could be compared: " + "; ".join(f"{name}: {why}" for name, why in errors.items())
+        )
     if truth is None:
-        notes.append(f"no truth was given: the arm {reference!r} is the reference, and its own errors count against the others")
+        notes.append(
+            f"no truth was given: the arm {reference!r} is the reference, and its own errors count against the others"
+        )
     if len({alignment.gauge for alignment in alignments.values()}) > 1:
         notes.append(_GAUGES_DIFFER)
     empty: dict[str, float | None] = {key: None for each in metrics.values() for key in each}
@@ -104,8 +114,12 @@ def judge(scan: Scan, outcomes: Mapping[str, Outcome], reference: str, truth: Ca
     )
 
 
-def _covered(reference: Canvas, subjects: Mapping[str, Reconstruction], scan: Scan, errors: dict[str, str]) -> tuple[Canvas, list[str]]:
-    """The part of the reference that all arms cover, and who limits it. An arm that covers too little goes to ``errors``."""
+def _covered(
+    reference: Canvas, subjects: Mapping[str, Reconstruction], scan: Scan, errors: dict[str, str]
+) -> tuple[Canvas, list[str]]:
+    """The part of the reference that all arms cover, and who limits it. An arm that covers too little goes to
+    ``errors``.
+    """
     scanned = scanned_box(scan.positions)
     # A scan along a line bounds no area; then the reference does.
     wanted = common_box(reference, reference, scanned if min(_sides(scanned)) > 1 else None)
@@ -115,16 +129,22 @@ def _covered(reference: Canvas, subjects: Mapping[str, Reconstruction], scan: Sc
         if share < _LEAST_COVER:
             y0, y1, x0, x1 = subject.object.extent
             errors[name] = (
-                f"covers {100 * share:.0f} % of the area to compare (y {wanted[0]}..{wanted[1]}, x {wanted[2]}..{wanted[3]}): it lies at "
-                f"y {y0}..{y1}, x {x0}..{x1}; expected at least {100 * _LEAST_COVER:.0f} %. Check the origin of its object."
+                f"covers {100 * share:.0f} % of the area to compare (y {wanted[0]}..{wanted[1]}, x "
+                f"{wanted[2]}..{wanted[3]}): it lies at "
+                f"y {y0}..{y1}, x {x0}..{x1}; expected at least {100 * _LEAST_COVER:.0f} %. Check the origin of its "
+                f"object."
             )
             continue
         if share < 1:
-            notes.append(f"the arm {name!r} covers {100 * share:.0f} % of the scanned area, which limits the area for all")
+            notes.append(
+                f"the arm {name!r} covers {100 * share:.0f} % of the scanned area, which limits the area for all"
+            )
         box = _overlap(box, subject.object.extent)
     # Arms that cover half of the area each may still have no part in common.
     if _area(box) == 0:
-        raise InputError("compare: there is no area that all arms cover; compare fewer of them at a time, or check their origins.")
+        raise InputError(
+            "compare: there is no area that all arms cover; compare fewer of them at a time, or check their origins."
+        )
     return reference.crop(*box), notes
 
 
@@ -133,8 +153,8 @@ def _measured(
 ) -> tuple[dict[str, Metrics], dict[str, Alignment]]:
     """Metrics and alignments by arm, on one box. An arm that cannot be measured goes to ``errors``.
 
-    A shift takes from an arm the edge that it does not reach. The others are then measured again without that edge, until all
-    agree; the area only shrinks, so it ends.
+    A shift takes from an arm the edge that it does not reach. The others are then measured again without that edge,
+    until all agree; the area only shrinks, so it ends.
     """
     # The images are aligned by the textbook convention, whichever metrics are asked for.
     both = options if options.convention != "ptychopinn" else options.with_changes(convention="both")
@@ -162,7 +182,9 @@ def _measured(
 def _asked(metrics: Metrics, options: EvaluationOptions) -> Metrics:
     """The metrics of the conventions that were asked for."""
     kept = [name for name in metrics if options.convention in ("both", metrics.details[name].convention)]
-    return Metrics({name: metrics[name] for name in kept}, {name: metrics.details[name] for name in kept}, curves=metrics.curves)
+    return Metrics(
+        {name: metrics[name] for name in kept}, {name: metrics.details[name] for name in kept}, curves=metrics.curves
+    )
 
 
 def _row(

@@ -36,8 +36,8 @@ def phase_difference(result: Field, truth: Field) -> Image:
 def phases(result: Field, truth: Field) -> tuple[Image, Image]:
     """Phases of result and truth without false jumps, rad.
 
-    The truth's phase is unwrapped only where it wraps; the result's is the truth's plus the wrapped difference, so that a
-    wrap of either alone is no error.
+    The truth's phase is unwrapped only where it wraps; the result's is the truth's plus the wrapped difference, so that
+    a wrap of either alone is no error.
     """
     reference = np.asarray(np.angle(truth))
     if wraps(reference):
@@ -93,15 +93,17 @@ def ssim(image: Image, reference: Image, range_: float) -> float:
 
     _demand_range(range_)
     if min(image.shape) < _SSIM_WINDOW:
-        raise UndefinedMetricError(f"images of {image.shape[0]} x {image.shape[1]} px are smaller than the window of {_SSIM_WINDOW} px")
+        raise UndefinedMetricError(
+            f"images of {image.shape[0]} x {image.shape[1]} px are smaller than the window of {_SSIM_WINDOW} px"
+        )
     return float(structural_similarity(reference, image, data_range=range_))  # type: ignore[no-untyped-call]
 
 
 def ms_ssim(image: Image, reference: Image, range_: float) -> float:
     """Multi-scale structural similarity of Wang, Simoncelli and Bovik (2003).
 
-    Gaussian window of 11 pixels and sigma 1.5; contrast-structure at five scales, luminance at the coarsest; each scale is the
-    last one averaged over 2 x 2 pixels.
+    Gaussian window of 11 pixels and sigma 1.5; contrast-structure at five scales, luminance at the coarsest; each scale
+    is the last one averaged over 2 x 2 pixels.
 
     Parameters
     ----------
@@ -113,12 +115,14 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
     Raises
     ------
     UndefinedMetricError
-        If the range is 0, a side is under 176 pixels, or the images are anticorrelated at some scale (a power of a negative number).
+        If the range is 0, a side is under 176 pixels, or the images are anticorrelated at some scale (a power of a
+        negative number).
     """
     _demand_range(range_)
     if min(image.shape) < MS_SSIM_SMALLEST:
         raise UndefinedMetricError(
-            f"the area of {image.shape[0]} x {image.shape[1]} px is under {MS_SSIM_SMALLEST} px a side, which 5 scales of "
+            f"the area of {image.shape[0]} x {image.shape[1]} px is under {MS_SSIM_SMALLEST} px a side, which 5 "
+            f"scales of "
             "an 11 px window need"
         )
     a: Image = np.asarray(image, np.float64)
@@ -136,7 +140,9 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
 
 
 def ssim_parts(image: Image, reference: Image, range_: float) -> tuple[Image, Image]:
-    """Luminance and contrast-structure maps of SSIM under an 11-pixel Gaussian window of sigma 1.5, where the window fits."""
+    """Luminance and contrast-structure maps of SSIM under an 11-pixel Gaussian window of sigma 1.5, where the window
+    fits.
+    """
     from scipy.ndimage import gaussian_filter
 
     def mean(field: Image) -> Image:

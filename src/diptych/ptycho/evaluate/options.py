@@ -9,7 +9,8 @@ from pydantic import Field
 from diptych.runtime.options import Options
 
 Gauge = Literal["full", "scale", "phase", "none"]
-"""What alignment may remove: full (complex scale, phase ramp, shift), scale (complex scale), phase (global phase), none."""
+"""What alignment may remove: full (complex scale, phase ramp, shift), scale (complex scale), phase (global phase),
+none."""
 
 
 class EvaluationOptions(Options):
@@ -17,24 +18,31 @@ class EvaluationOptions(Options):
 
     gauge: Literal["auto", "full", "scale", "phase", "none"] = Field(
         default="auto",
-        description="What is removed before comparing: full (global complex scale, phase ramp, sub-pixel shift), scale (global "
+        description="What is removed before comparing: full (global complex scale, phase ramp, sub-pixel shift), "
+        "scale (global "
         "complex scale), phase (global phase), none; auto removes what the data leave free: full when the probe was "
         "refined, phase when it was fixed.",
     )
     convention: Literal["textbook", "ptychopinn", "both"] = Field(
         default="textbook",
-        description="Definitions of the metrics: textbook, ptychopinn (those of its published tables; keys end in _ptychopinn), both.",
+        description="Definitions of the metrics: textbook, ptychopinn (those of its published tables; keys end in "
+        "_ptychopinn), both.",
     )
     crop: Literal["scan", "all"] = Field(
         default="scan",
-        description="Area compared: scan (the bounding box of the probe positions) or all (wherever both images are defined).",
+        description="Area compared: scan (the bounding box of the probe positions) or all (wherever both images are "
+        "defined).",
     )
     max_shift: int = Field(
-        default=16, ge=0, le=256, description="Largest shift between result and truth that alignment searches, in object pixels."
+        default=16,
+        ge=0,
+        le=256,
+        description="Largest shift between result and truth that alignment searches, in object pixels.",
     )
     split: Literal["positions", "thinning"] = Field(
         default="positions",
-        description="Without a truth, how the data are halved: positions (a checkerboard of the scan) or thinning (each photon to one "
+        description="Without a truth, how the data are halved: positions (a checkerboard of the scan) or thinning "
+        "(each photon to one "
         "half at random).",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the thinning.")

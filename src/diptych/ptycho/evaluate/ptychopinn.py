@@ -1,8 +1,8 @@
 """Metrics as the published PtychoPINN tables define them, beside which textbook values cannot be put.
 
-They differ from the textbook: magnitudes are registered to 0.02 px; the amplitude is scaled by its mean; a plane is taken off
-either phase, wrapped; PSNR has peak 255 on data of order 1 (48.13 dB above peak 1); MS-SSIM multiplies full SSIM of decimated
-images; FRC counts rings without a window and reports the ring's index.
+They differ from the textbook: magnitudes are registered to 0.02 px; the amplitude is scaled by its mean; a plane is
+taken off either phase, wrapped; PSNR has peak 255 on data of order 1 (48.13 dB above peak 1); MS-SSIM multiplies full
+SSIM of decimated images; FRC counts rings without a window and reports the ring's index.
 """
 
 from __future__ import annotations
@@ -63,8 +63,12 @@ def ptychopinn_metrics(result: Canvas, truth: Canvas, box: Box | None) -> Collec
     return collector
 
 
-def register_magnitudes(result: Canvas, truth: Canvas, box: Box) -> tuple[NDArray[np.complex128], NDArray[np.complex128], Box]:
-    """Result shifted onto truth by phase correlation of the magnitudes (1/50 px), both without the border, and their box."""
+def register_magnitudes(
+    result: Canvas, truth: Canvas, box: Box
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128], Box]:
+    """Result shifted onto truth by phase correlation of the magnitudes (1/50 px), both without the border, and their
+    box.
+    """
     from skimage.registration import phase_cross_correlation
 
     if min(box[1] - box[0], box[3] - box[2]) < _SMALLEST:
@@ -97,7 +101,8 @@ def psnr(image: Image, reference: Image) -> float:
 
 
 def ms_ssim(image: Image, reference: Image, range_: float) -> float:
-    """Product of full SSIM at up to five scales to the textbook exponents; every second pixel is kept from scale to scale.
+    """Product of full SSIM at up to five scales to the textbook exponents; every second pixel is kept from scale to
+    scale.
 
     It ends where the next side is under 7 px, without renormalising the exponents, and a negative SSIM counts as 1e-4.
     """
@@ -111,7 +116,9 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
 
 
 def ring_curve(image: Image, reference: Image) -> Image:
-    """|sum F1 conj F2| / sqrt(sum |F1|^2 sum |F2|^2) over rings of the centre square, corners beyond Nyquist included."""
+    """|sum F1 conj F2| / sqrt(sum |F1|^2 sum |F2|^2) over rings of the centre square, corners beyond Nyquist
+    included.
+    """
     side = min(image.shape)
     top = [(n - side) // 2 for n in image.shape]
     square = (slice(top[0], top[0] + side), slice(top[1], top[1] + side))
@@ -128,7 +135,9 @@ def ring_curve(image: Image, reference: Image) -> Image:
 
 
 def ring_crossing(curve: Image, threshold: float) -> float:
-    """Index of the ring where the curve first falls below the threshold, interpolated; 0 for the first ring, the length if never."""
+    """Index of the ring where the curve first falls below the threshold, interpolated; 0 for the first ring, the length
+    if never.
+    """
     below = np.flatnonzero(curve < threshold)
     if not len(below):
         return float(len(curve))
@@ -137,7 +146,9 @@ def ring_crossing(curve: Image, threshold: float) -> float:
 
 
 def _add(collector: Collector, name: str, image: Image, reference: Image, unit: str) -> None:
-    """The seven metrics of one channel. SSIM sees the phase as (phi + pi) / (2 pi); MS-SSIM sees the amplitude blurred by 1 px."""
+    """The seven metrics of one channel. SSIM sees the phase as (phi + pi) / (2 pi); MS-SSIM sees the amplitude blurred
+    by 1 px.
+    """
     from scipy.ndimage import gaussian_filter
 
     if name == "phase":
@@ -153,7 +164,15 @@ def _add(collector: Collector, name: str, image: Image, reference: Image, unit: 
 
     add("mae", metrics.mean_absolute_error, image, reference, unit=unit)
     add("mse", metrics.mean_square_error, image, reference, unit=f"{unit}^2" if unit else "")
-    add("psnr", psnr, image, reference, unit="dB", data_range=PEAK, note="peak 255 on data of order 1: 48.13 dB above peak 1")
+    add(
+        "psnr",
+        psnr,
+        image,
+        reference,
+        unit="dB",
+        data_range=PEAK,
+        note="peak 255 on data of order 1: 48.13 dB above peak 1",
+    )
     add("ssim", metrics.ssim, *seen, range_, data_range=range_)
     add("ms_ssim", ms_ssim, *smooth, range_, data_range=range_)
     add("frc50", _ring_resolution, image, reference, 0.5, unit="rings")

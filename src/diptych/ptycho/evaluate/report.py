@@ -96,10 +96,14 @@ class Metrics(Mapping[str, float]):
         return "Metrics(" + ", ".join(f"{key}={value:.4g}" for key, value in self.items()) + ")"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: ``metrics`` (null where not finite), ``details`` per metric and, where there is one, ``alignment``."""
+        """JSON values: ``metrics`` (null where not finite), ``details`` per metric and, where there is one,
+        ``alignment``.
+        """
         out: dict[str, Any] = {
             "metrics": {key: value if math.isfinite(value) else None for key, value in self.items()},
-            "details": {key: {k: v for k, v in asdict(detail).items() if v is not None} for key, detail in self.details.items()},
+            "details": {
+                key: {k: v for k, v in asdict(detail).items() if v is not None} for key, detail in self.details.items()
+            },
         }
         if self.alignment is not None:
             out["alignment"] = self.alignment.to_dict()
@@ -146,7 +150,13 @@ class Collector:
         self.details: dict[str, Detail] = {}
 
     def add(
-        self, key: str, compute: Callable[[], float], *, unit: str = "", data_range: float | None = None, note: str | None = None
+        self,
+        key: str,
+        compute: Callable[[], float],
+        *,
+        unit: str = "",
+        data_range: float | None = None,
+        note: str | None = None,
     ) -> None:
         """Compute one metric and record it with its conventions."""
         reason = None

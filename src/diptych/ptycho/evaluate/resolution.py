@@ -32,8 +32,8 @@ class RingCorrelation:
     Parameters
     ----------
     frequency : (R,) float64
-        Middle of each ring as a fraction of the Nyquist frequency (0.5 cycles per pixel), from the first ring beyond zero
-        frequency to Nyquist.
+        Middle of each ring as a fraction of the Nyquist frequency (0.5 cycles per pixel), from the first ring beyond
+        zero frequency to Nyquist.
     correlation : (R,) float64
         Real part of the normalised correlation, -1 to 1.
     samples : (R,) float64
@@ -56,14 +56,17 @@ class RingCorrelation:
             root = np.sqrt(self.samples)
             return (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
         if isinstance(threshold, str) or not 0 < threshold < 1:
-            raise InputError(f"resolution: threshold is {threshold!r}; expected a number between 0 and 1, or 'half-bit'.")
+            raise InputError(
+                f"resolution: threshold is {threshold!r}; expected a number between 0 and 1, or 'half-bit'."
+            )
         return np.full(len(self.frequency), float(threshold))
 
     def crossing(self, threshold: Threshold = ONE_SEVENTH) -> float:
-        """Frequency, as a fraction of Nyquist, where the curve first falls below the threshold (linear interpolation); 1 if never.
+        """Frequency, as a fraction of Nyquist, where the curve first falls below the threshold (linear interpolation);
+        1 if never.
 
-        The innermost rings, of under 8 independent samples, do not end the search when they lie below: there a single sample
-        decides.
+        The innermost rings, of under 8 independent samples, do not end the search when they lie below: there a single
+        sample decides.
 
         Raises
         ------
@@ -73,7 +76,9 @@ class RingCorrelation:
         excess = self.correlation - self.threshold(threshold)
         start = int(np.argmax((excess >= 0) | (self.samples >= _FEWEST)))
         if excess[start] < 0:
-            raise UndefinedMetricError(f"the correlation starts below the threshold ({_name(threshold)}): nothing is resolved")
+            raise UndefinedMetricError(
+                f"the correlation starts below the threshold ({_name(threshold)}): nothing is resolved"
+            )
         below = np.flatnonzero(excess[start:] < 0)
         if not len(below):
             return 1.0
@@ -102,9 +107,9 @@ def fourier_ring_correlation(
 ) -> RingCorrelation:
     """Fourier ring correlation of two registered images.
 
-    Re sum(F1 conj F2) / sqrt(sum |F1|^2 sum |F2|^2) over rings one pixel wide of the shorter side's spectrum (Saxton and
-    Baumeister 1982), after removing the mean and, by default, under a Hann window: without one, the edges that both images
-    share correlate at all frequencies.
+    Re sum(F1 conj F2) / sqrt(sum |F1|^2 sum |F2|^2) over rings one pixel wide of the shorter side's spectrum (Saxton
+    and Baumeister 1982), after removing the mean and, by default, under a Hann window: without one, the edges that both
+    images share correlate at all frequencies.
 
     Parameters
     ----------
@@ -126,9 +131,14 @@ def fourier_ring_correlation(
     """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != 2:
-        raise InputError(f"resolution: the images have shapes {first.shape} and {second.shape}; expected two of the same (height, width).")
+        raise InputError(
+            f"resolution: the images have shapes {first.shape} and {second.shape}; expected two of the same (height, "
+            f"width)."
+        )
     if min(first.shape) < _SMALLEST:
-        raise UndefinedMetricError(f"the area of {first.shape[0]} x {first.shape[1]} px is under {_SMALLEST} px a side: too few rings")
+        raise UndefinedMetricError(
+            f"the area of {first.shape[0]} x {first.shape[1]} px is under {_SMALLEST} px a side: too few rings"
+        )
     weights = [np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in first.shape]
     w = weights[0][:, None] * weights[1]
     spectra = [np.fft.fft2(_fluctuation(image, w) * w) for image in (first, second)]

@@ -9,19 +9,20 @@ from diptych.errors import InputError
 from diptych.ptycho.io.convert import Domain
 from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
 from diptych.ptycho.io.files import file_kind
-from diptych.ptycho.io.npz_result import is_result, read_result, write_result
-from diptych.ptycho.io.npz_scan import is_scan, read_scan, write_scan
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.probe import read_probe
-from diptych.ptycho.io.product import is_product, read_npz_product, read_product, write_product
 from diptych.ptycho.io.raw import finish
+from diptych.ptycho.io.results.npz import is_result, read_result, write_result
+from diptych.ptycho.io.results.product import is_product, read_npz_product, read_product, write_product
+from diptych.ptycho.io.scans.npz import is_scan, read_scan, write_scan
 from diptych.ptycho.io.source import Hdf5Source, listed, open_hdf5, open_npz
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 __all__ = ["LoadOptions", "load", "load_object", "load_result", "load_scan", "read_probe", "save"]
 
 _EXPECTED = (
-    "expected a scan (diff3d or diffraction, xcoords, ycoords, probeGuess), a result (object and probe), or a Ptychodus product "
+    "expected a scan (diff3d or diffraction, xcoords, ycoords, probeGuess), a result (object and probe), or a "
+    "Ptychodus product "
     "(object, probe, probe_position_*)"
 )
 
@@ -32,7 +33,8 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
     Parameters
     ----------
     path : path-like
-        NPZ scan (canonical, legacy, or tike's raw layout), NPZ result, or HDF5 Ptychodus product. Nothing is ever unpickled.
+        NPZ scan (canonical, legacy, or tike's raw layout), NPZ result, or HDF5 Ptychodus product. Nothing is ever
+        unpickled.
     options : LoadOptions, optional
         What the file does not state itself; defaults take the file at its word.
     **overrides
@@ -45,7 +47,8 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
     Raises
     ------
     InputError
-        If the file is missing, damaged, ambiguous or wrong; the message says what was found, what was expected and the mend.
+        If the file is missing, damaged, ambiguous or wrong; the message says what was found, what was expected and the
+        mend.
 
     Examples
     --------
@@ -64,7 +67,9 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
 
 
 def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> Scan:
-    """Like :func:`load`, but only a scan will do; of a product that bundles its patterns (``/raw_data``) the scan is read."""
+    """Like :func:`load`, but only a scan will do; of a product that bundles its patterns (``/raw_data``) the scan is
+    read.
+    """
     path, options = Path(path), _options(options, overrides)
     if _kind(path) == "hdf5":
         with open_hdf5(path) as file:
@@ -78,7 +83,9 @@ def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides:
 
 
 def scan_group(file: Any, path: Path) -> tuple[Hdf5Source, Domain | None]:
-    """Where the scan of an HDF5 file lies, and the domain that this place declares: ``/raw_data`` (of a product), or the file itself."""
+    """Where the scan of an HDF5 file lies, and the domain that this place declares: ``/raw_data`` (of a product), or
+    the file itself.
+    """
     source = Hdf5Source(file, str(path))
     if "raw_data" in source.groups:
         return Hdf5Source(file["raw_data"], f"{path}: raw_data"), "amplitude"
@@ -108,11 +115,14 @@ def load_object(path: str | Path) -> Canvas:
         for key in OBJECT_KEYS:
             if (canvas := canvas_from(source, key)) is not None:
                 return canvas
-        raise InputError(f"{path}: holds no object; expected one of {', '.join(OBJECT_KEYS)}, found {listed(source.headers())}.")
+        raise InputError(
+            f"{path}: holds no object; expected one of {', '.join(OBJECT_KEYS)}, found {listed(source.headers())}."
+        )
 
 
 def save(item: Scan | Reconstruction, path: str | Path) -> Path:
-    """Write a result as ``.h5`` (Ptychodus product) or ``.npz``, or a scan as ``.npz``; :func:`load` reads it back exactly.
+    """Write a result as ``.h5`` (Ptychodus product) or ``.npz``, or a scan as ``.npz``; :func:`load` reads it back
+    exactly.
 
     The file appears in one step: a reader sees the old one or the new one, never a part.
 
@@ -127,11 +137,15 @@ def save(item: Scan | Reconstruction, path: str | Path) -> Path:
     suffix = path.suffix.lower()
     if isinstance(item, Scan):
         if suffix != ".npz":
-            raise InputError(f"{path}: a scan is written as NPZ; expected a name that ends in .npz, found {suffix or 'no suffix'}.")
+            raise InputError(
+                f"{path}: a scan is written as NPZ; expected a name that ends in .npz, found {suffix or 'no suffix'}."
+            )
         write_scan(item, path)
     elif isinstance(item, Reconstruction):
         if suffix not in (".npz", ".h5", ".hdf5"):
-            raise InputError(f"{path}: expected a name that ends in .h5 (Ptychodus product) or .npz, found {suffix or 'no suffix'}.")
+            raise InputError(
+                f"{path}: expected a name that ends in .h5 (Ptychodus product) or .npz, found {suffix or 'no suffix'}."
+            )
         (write_result if suffix == ".npz" else write_product)(item, path)
     else:
         raise InputError(f"save: got a {type(item).__name__}; expected a Scan or a Reconstruction.")
@@ -150,7 +164,9 @@ def _kind(path: Path) -> str:
 
 
 def _refuse_options(path: Path, options: LoadOptions) -> None:
-    """Options say how to read a scan; passed with a result they would be ignored, which nobody should have to notice."""
+    """Options say how to read a scan; passed with a result they would be ignored, which nobody should have to
+    notice.
+    """
     stated = sorted(key for key, value in options if value != LoadOptions.model_fields[key].default)
     if stated:
         raise InputError(f"{path}: holds a result, to which {', '.join(stated)} cannot apply; expected a scan.")
@@ -165,5 +181,7 @@ def _load_hdf5(path: Path, options: LoadOptions) -> Scan | Reconstruction:
         if is_scan(source):
             return finish(read_scan(source, options, path.stem), options)
         if "cxi_version" in file or "entry_1" in file:
-            raise InputError(f"{path}: is a CXI file, which is not read; {_EXPECTED}. Build diptych.Scan from its arrays.")
+            raise InputError(
+                f"{path}: is a CXI file, which is not read; {_EXPECTED}. Build diptych.Scan from its arrays."
+            )
         raise InputError(f"{path}: holds {listed(file)}; {_EXPECTED}.")

@@ -30,7 +30,9 @@ def chunks(array: NDArray[Any]) -> Iterator[slice]:
         yield slice(start, min(start + step, len(array)))
 
 
-def arrange_axes(values: NDArray[Any], patterns: int, axes: str, where: str, key: str) -> tuple[NDArray[Any], list[str]]:
+def arrange_axes(
+    values: NDArray[Any], patterns: int, axes: str, where: str, key: str
+) -> tuple[NDArray[Any], list[str]]:
     """Patterns as (M, N, N).
 
     Parameters
@@ -54,36 +56,51 @@ def arrange_axes(values: NDArray[Any], patterns: int, axes: str, where: str, key
         values = values[..., 0] if stored[-1] == 1 else values[:, 0]
     if values.ndim != 3:
         kind = " (grouped patterns?)" if values.ndim == 4 else ""
-        raise InputError(f"{where}: {key!r} has shape {stored}{kind}; expected three axes, (patterns, N, N) or (N, N, patterns).")
+        raise InputError(
+            f"{where}: {key!r} has shape {stored}{kind}; expected three axes, (patterns, N, N) or (N, N, patterns)."
+        )
     if 0 in values.shape or patterns == 0:
-        raise InputError(f"{where}: the scan is empty ({key!r} has shape {stored}, {patterns} positions); expected at least one pattern.")
+        raise InputError(
+            f"{where}: the scan is empty ({key!r} has shape {stored}, {patterns} positions); expected at least one "
+            f"pattern."
+        )
     first, last = values.shape[0] == patterns, values.shape[2] == patterns
     if not (first or last):
         raise InputError(
-            f"{where}: {key!r} has shape {stored} but there are {patterns} positions (xcoords); expected one axis of length {patterns}."
+            f"{where}: {key!r} has shape {stored} but there are {patterns} positions (xcoords); expected one axis of "
+            f"length {patterns}."
         )
     if axes == "auto":
         first, last = first and values.shape[1] == values.shape[2], last and values.shape[0] == values.shape[1]
         if first and last:
             raise InputError(
-                f"{where}: {key!r} has shape {stored}, as many patterns as pixels, so the file does not tell which axis counts the "
-                "patterns; pass axes='MHW' (--axes MHW) for (pattern, y, x), or axes='HWM' (--axes HWM) for (y, x, pattern)."
+                f"{where}: {key!r} has shape {stored}, as many patterns as pixels, so the file does not tell which "
+                f"axis counts the "
+                "patterns; pass axes='MHW' (--axes MHW) for (pattern, y, x), or axes='HWM' (--axes HWM) for (y, x, "
+                "pattern)."
             )
         axes = "HWM" if last else "MHW"
     if not (first if axes == "MHW" else last):
         named = "(pattern, y, x), patterns square" if axes == "MHW" else "(y, x, pattern), patterns square"
-        raise InputError(f"{where}: {key!r} has shape {stored} with {patterns} positions; expected {named}. Crop or pad the patterns.")
+        raise InputError(
+            f"{where}: {key!r} has shape {stored} with {patterns} positions; expected {named}. Crop or pad the "
+            f"patterns."
+        )
     if axes == "HWM":
-        return np.ascontiguousarray(np.moveaxis(values, 2, 0)), [f"{key} transposed from (y, x, pattern) to (pattern, y, x)"]
+        return np.ascontiguousarray(np.moveaxis(values, 2, 0)), [
+            f"{key} transposed from (y, x, pattern) to (pattern, y, x)"
+        ]
     return values, []
 
 
-def settle_invalid(values: NDArray[Any], mask: Mask | None, options: LoadOptions) -> tuple[NDArray[Any], Mask | None, list[str]]:
+def settle_invalid(
+    values: NDArray[Any], mask: Mask | None, options: LoadOptions
+) -> tuple[NDArray[Any], Mask | None, list[str]]:
     """Mask invalid values and clip negative ones, where the options ask for it.
 
-    Invalid is: not finite, negative (unless clipped), or the largest number of an integer type of 16 bits or more - the sentinel
-    that detectors write for bad pixels. Masked values become 0, so that nothing downstream meets a NaN. Pixels that are invalid in
-    all patterns or in none make an (N, N) mask, others an (M, N, N) one.
+    Invalid is: not finite, negative (unless clipped), or the largest number of an integer type of 16 bits or more - the
+    sentinel that detectors write for bad pixels. Masked values become 0, so that nothing downstream meets a NaN. Pixels
+    that are invalid in all patterns or in none make an (N, N) mask, others an (M, N, N) one.
     """
     if not (options.mask_invalid or options.clip_negative):
         return values, mask, []
@@ -115,8 +132,9 @@ def settle_invalid(values: NDArray[Any], mask: Mask | None, options: LoadOptions
 def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) -> tuple[NDArray[Any], list[str]]:
     """Counts from stored values.
 
-    ``counts = (scale * amplitude)^2``, computed in float64 whatever the stored type, or ``scale * value`` in the counts domain. Where
-    every squared amplitude is a whole number within the rounding of the stored type, the counts are made exactly whole.
+    ``counts = (scale * amplitude)^2``, computed in float64 whatever the stored type, or ``scale * value`` in the counts
+    domain. Where every squared amplitude is a whole number within the rounding of the stored type, the counts are made
+    exactly whole.
 
     Returns
     -------
@@ -137,7 +155,8 @@ def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) 
     for part in chunks(values):
         if (values[part] < 0).any():
             raise InputError(
-                f"{where}: some amplitudes are negative; expected square roots of counts. Pass clip_negative=True (--clip-negative)."
+                f"{where}: some amplitudes are negative; expected square roots of counts. Pass clip_negative=True "
+                f"(--clip-negative)."
             )
         square = (values[part].astype(np.float64) * scale) ** 2
         whole = whole and bool((np.abs(square - np.rint(square)) <= 4 * eps * square).all())
@@ -145,11 +164,16 @@ def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) 
     if whole:
         np.rint(out, out=out)
     formula = "counts = amplitude^2" if scale == 1.0 else f"counts = ({scale:g} * amplitude)^2"
-    return out, [formula + (", rounded: all are whole numbers within the stored precision" if whole else "; they are not whole numbers")]
+    return out, [
+        formula
+        + (", rounded: all are whole numbers within the stored precision" if whole else "; they are not whole numbers")
+    ]
 
 
 def describe_values(values: NDArray[Any]) -> str:
-    """One clause on what stored values look like, from the first patterns, to help a user who must declare the domain."""
+    """One clause on what stored values look like, from the first patterns, to help a user who must declare the
+    domain.
+    """
     sample = values[:16].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
@@ -196,7 +220,9 @@ def compose_turns(first: int, then: int) -> int:
 def pixel_positions(
     y: NDArray[Any], x: NDArray[Any], options: LoadOptions, geometry: Geometry | None, size: int, where: str
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Positions (M, 2) float64, (y, x) in object pixels, from stored coordinates in the unit and axes the options state."""
+    """Positions (M, 2) float64, (y, x) in object pixels, from stored coordinates in the unit and axes the options
+    state.
+    """
     said: list[str] = []
     if options.swap_xy:
         y, x = x, y
@@ -206,15 +232,21 @@ def pixel_positions(
         pixel = geometry.object_pixel_m(size) if geometry is not None else None
         if pixel is None:
             raise InputError(
-                f"{where}: positions in {options.position_unit} need the object pixel, and the geometry is not complete; pass energy_eV, "
+                f"{where}: positions in {options.position_unit} need the object pixel, and the geometry is not "
+                f"complete; pass energy_eV, "
                 "distance_m and detector_pixel_m (--energy-eV, --distance-m, --detector-pixel-m)."
             )
         positions = positions * _LENGTHS[options.position_unit] / np.asarray(pixel)
-        said.append(f"positions converted from {options.position_unit} with an object pixel of {pixel[0]:.4g} x {pixel[1]:.4g} m")
+        said.append(
+            f"positions converted from {options.position_unit} with an object pixel of {pixel[0]:.4g} x "
+            f"{pixel[1]:.4g} m"
+        )
     elif np.isfinite(positions).all() and 0 < (span := float(np.ptp(positions, axis=0).max())) < 0.01:
         raise InputError(
-            f"{where}: all {len(positions)} positions lie within {span:.3g} object pixels, so they look like metres; expected object "
-            "pixels. Pass position_unit='m' (--position-unit m) with the geometry (energy_eV, distance_m, detector_pixel_m)."
+            f"{where}: all {len(positions)} positions lie within {span:.3g} object pixels, so they look like metres; "
+            f"expected object "
+            "pixels. Pass position_unit='m' (--position-unit m) with the geometry (energy_eV, distance_m, "
+            "detector_pixel_m)."
         )
     for flip, axis, name in ((options.flip_y, 0, "y"), (options.flip_x, 1, "x")):
         if flip:

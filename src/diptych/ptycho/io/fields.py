@@ -25,7 +25,8 @@ _GEOMETRY_KEYS = {
 def probe_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]]:
     """A probe as (modes, N, N): (N, N), (N, N, 1), (modes, N, N), and (1, ..., modes, N, N) are known forms.
 
-    Of a stack with several orthogonal (per-pattern) modes, (C, modes, N, N) with C > 1, the first, which is the mean probe, is taken.
+    Of a stack with several orthogonal (per-pattern) modes, (C, modes, N, N) with C > 1, the first, which is the mean
+    probe, is taken.
     """
     array = source.read(key)
     stored = array.shape
@@ -36,7 +37,9 @@ def probe_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.shape[1] != array.shape[2] or array.size == 0:
-        raise InputError(f"{source.where}: the probe {key!r} has shape {stored}; expected (N, N), (modes, N, N) or (N, N, 1).")
+        raise InputError(
+            f"{source.where}: the probe {key!r} has shape {stored}; expected (N, N), (modes, N, N) or (N, N, 1)."
+        )
     if not np.issubdtype(array.dtype, np.number):
         raise InputError(f"{source.where}: the probe {key!r} has type {array.dtype}; expected complex numbers.")
     return array if np.iscomplexobj(array) else array.astype(np.complex64)
@@ -51,14 +54,22 @@ def image_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]
     elif array.ndim == 3 and stored[-1] == 1:
         array = array[..., 0]
     elif array.ndim == 3:
-        raise InputError(f"{source.where}: the object {key!r} has {stored[0]} layers (shape {stored}); multislice objects are not read.")
+        raise InputError(
+            f"{source.where}: the object {key!r} has {stored[0]} layers (shape {stored}); multislice objects are not "
+            f"read."
+        )
     if array.ndim != 2 or array.size == 0 or not np.issubdtype(array.dtype, np.number):
-        raise InputError(f"{source.where}: the object {key!r} has shape {stored} and type {array.dtype}; expected complex numbers (H, W).")
+        raise InputError(
+            f"{source.where}: the object {key!r} has shape {stored} and type {array.dtype}; expected complex numbers "
+            f"(H, W)."
+        )
     return array if np.iscomplexobj(array) else array.astype(np.complex64)
 
 
 def canvas_from(source: Source, key: str, pixel_m: tuple[float, float] | None = None) -> Canvas | None:
-    """The object under ``key`` with its ``objectOrigin`` ((0, 0) unless the file says otherwise), or None when there is none."""
+    """The object under ``key`` with its ``objectOrigin`` ((0, 0) unless the file says otherwise), or None when there is
+    none.
+    """
     headers = source.headers()
     if key not in headers:
         return None
@@ -92,7 +103,9 @@ def scalar_from(source: Source, key: str) -> float:
     """The single number under ``key``."""
     array = source.read(key)
     if array.size != 1 or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-        raise InputError(f"{source.where}: {key!r} has shape {array.shape} and type {array.dtype}; expected one number.")
+        raise InputError(
+            f"{source.where}: {key!r} has shape {array.shape} and type {array.dtype}; expected one number."
+        )
     return float(array.reshape(()))
 
 

@@ -56,7 +56,10 @@ def file_kind(path: Path) -> FileKind:
         return "npy"
     if head == _HDF5:
         return "hdf5"
-    what = next((text for magic, text in _OTHERS.items() if head.startswith(magic)), f"of an unknown kind (it begins with {head!r})")
+    what = next(
+        (text for magic, text in _OTHERS.items() if head.startswith(magic)),
+        f"of an unknown kind (it begins with {head!r})",
+    )
     raise InputError(f"{path}: the file is {what}; {expected}.")
 
 

@@ -14,32 +14,42 @@ class LoadOptions(Options):
 
     domain: Literal["auto", "counts", "amplitude"] = Field(
         default="auto",
-        description="What the stored patterns are: counts (photons), amplitude (their square root), auto (as the file declares).",
+        description="What the stored patterns are: counts (photons), amplitude (their square root), auto (as the "
+        "file declares).",
     )
     scale: float | None = Field(
         default=None,
         gt=0,
-        description="Units of the stored values: counts = (scale * amplitude)^2, scale in photons^0.5 per unit; for the counts domain "
+        description="Units of the stored values: counts = (scale * amplitude)^2, scale in photons^0.5 per unit; for "
+        "the counts domain "
         "counts = scale * value, in photons per unit. Without it 1, or what the file declares.",
     )
     axes: Literal["auto", "MHW", "HWM"] = Field(
         default="auto",
-        description="Axis order of the stored patterns: MHW (pattern, y, x), HWM (y, x, pattern), auto (by the count of positions).",
+        description="Axis order of the stored patterns: MHW (pattern, y, x), HWM (y, x, pattern), auto (by the "
+        "count of positions).",
     )
     corner_centred: bool = Field(
         default=False, description="The patterns are stored with zero frequency at pixel [0, 0]; move it to the centre."
     )
-    move_y: int = Field(default=0, description="Move the patterns down by whole pixels, so that zero frequency lies at [N // 2, N // 2].")
-    move_x: int = Field(default=0, description="Move the patterns right by whole pixels; pixels that enter at an edge are masked.")
+    move_y: int = Field(
+        default=0,
+        description="Move the patterns down by whole pixels, so that zero frequency lies at [N // 2, N // 2].",
+    )
+    move_x: int = Field(
+        default=0, description="Move the patterns right by whole pixels; pixels that enter at an edge are masked."
+    )
     orientation: int = Field(
         default=0,
         ge=0,
         le=7,
-        description="Turn the patterns: 0 to 7; bit 4 transposes, then bit 2 flips y, then bit 1 flips x. The probe stays.",
+        description="Turn the patterns: 0 to 7; bit 4 transposes, then bit 2 flips y, then bit 1 flips x. The probe "
+        "stays.",
     )
     position_unit: Literal["px", "m", "um", "nm"] = Field(
         default="px",
-        description="Unit of the stored positions: px (object pixels), m, um or nm; lengths need energy, distance and detector pixel.",
+        description="Unit of the stored positions: px (object pixels), m, um or nm; lengths need energy, distance "
+        "and detector pixel.",
     )
     nominal_positions: bool = Field(
         default=False, description="Use the nominal positions (xcoords_start, ycoords_start), not the refined ones."
@@ -48,15 +58,25 @@ class LoadOptions(Options):
     flip_y: bool = Field(default=False, description="Mirror the y of the positions about the middle of the scan.")
     flip_x: bool = Field(default=False, description="Mirror the x of the positions about the middle of the scan.")
     mask_means: Literal["auto", "valid", "bad"] = Field(
-        default="auto", description="What True (1) in the stored mask means: valid, bad, auto (as the file declares, else valid)."
+        default="auto",
+        description="What True (1) in the stored mask means: valid, bad, auto (as the file declares, else valid).",
     )
     mask_invalid: bool = Field(
-        default=False, description="Mask every pixel whose value is not finite, negative, or the largest number of its integer type."
+        default=False,
+        description="Mask every pixel whose value is not finite, negative, or the largest number of its integer type.",
     )
     clip_negative: bool = Field(default=False, description="Set negative values to 0.")
-    probe_key: str | None = Field(default=None, description="NPZ key of the solver's start probe; without it probeGuess.")
+    probe_key: str | None = Field(
+        default=None, description="NPZ key of the solver's start probe; without it probeGuess."
+    )
     use_probe: bool = Field(default=True, description="Read the file's probe; off when it cannot be used.")
-    use_truth: bool = Field(default=True, description="Take objectGuess as the true object; off when it is only a guess.")
+    use_truth: bool = Field(
+        default=True, description="Take objectGuess as the true object; off when it is only a guess."
+    )
     energy_eV: float | None = Field(default=None, gt=0, description="Photon energy in eV; wins over the file.")
-    distance_m: float | None = Field(default=None, gt=0, description="Sample to detector distance in m; wins over the file.")
-    detector_pixel_m: float | None = Field(default=None, gt=0, description="Side of a square detector pixel in m; wins over the file.")
+    distance_m: float | None = Field(
+        default=None, gt=0, description="Sample to detector distance in m; wins over the file."
+    )
+    detector_pixel_m: float | None = Field(
+        default=None, gt=0, description="Side of a square detector pixel in m; wins over the file."
+    )

@@ -16,7 +16,8 @@ from diptych.ptycho.io.source import Hdf5Source, NpySource, Source, listed, open
 
 
 def read_probe(path: str | Path, size: int | None = None, keys: Sequence[str] = PROBE_KEYS) -> NDArray[np.complex64]:
-    """The probe (modes, N, N) in a scan, a result, a product, an NPZ that holds little else, or a single-array NPY file.
+    """The probe (modes, N, N) in a scan, a result, a product, an NPZ that holds little else, or a single-array NPY
+    file.
 
     Parameters
     ----------
@@ -43,7 +44,10 @@ def read_probe(path: str | Path, size: int | None = None, keys: Sequence[str] = 
         with open_npz(path) as source:
             probe = _first(source, keys)
     if size is not None and probe.shape[-1] != size:
-        raise InputError(f"{path}: the probe is {probe.shape[1]} x {probe.shape[2]} pixels; expected {size} x {size}, as the patterns are.")
+        raise InputError(
+            f"{path}: the probe is {probe.shape[1]} x {probe.shape[2]} pixels; expected {size} x {size}, as the "
+            f"patterns are."
+        )
     if not np.isfinite(probe).all() or not probe.any():
         raise InputError(f"{path}: the probe is zero everywhere or not finite; expected one to start from.")
     return probe.astype(np.complex64)

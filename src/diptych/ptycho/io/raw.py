@@ -84,7 +84,9 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
 
 
 def to_counts(raw: RawScan, options: LoadOptions) -> RawScan:
-    """The part of :func:`finish` that each pattern goes through by itself: invalid values settled, counts made, frames turned."""
+    """The part of :func:`finish` that each pattern goes through by itself: invalid values settled, counts made, frames
+    turned.
+    """
     values, mask, settled = convert.settle_invalid(raw.values, raw.mask, options)
     validation.refuse_sentinel(values, mask, raw.where)
     counts, counted = convert.counts_from(values, raw.domain, raw.scale, raw.where)
@@ -103,7 +105,9 @@ def naming(raw: RawScan) -> Iterator[None]:
 
 
 def reread(scan: Scan, options: LoadOptions) -> Scan:
-    """The scan that the loader would have made with these ``options`` besides those it was loaded with; the truth is left out."""
+    """The scan that the loader would have made with these ``options`` besides those it was loaded with; the truth is
+    left out.
+    """
     raw = RawScan(
         where=scan.name,
         name=scan.name,
@@ -146,7 +150,9 @@ def _turn_frames(raw: RawScan, options: LoadOptions) -> tuple[RawScan, list[str]
         raw = each(lambda frames: np.roll(frames, (options.move_y, options.move_x), (-2, -1)))
         entered = convert.entered(raw.values.shape[-2:], options.move_y, options.move_x)
         raw = replace(raw, mask=~entered if raw.mask is None else raw.mask & ~entered)
-        said.append(f"patterns moved by {options.move_y}, {options.move_x} px (y, x); what entered at the edges is masked")
+        said.append(
+            f"patterns moved by {options.move_y}, {options.move_x} px (y, x); what entered at the edges is masked"
+        )
     if options.orientation:
         raw = each(lambda frames: convert.turn(frames, options.orientation))
         if raw.geometry is not None:

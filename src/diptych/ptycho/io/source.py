@@ -33,7 +33,10 @@ class Header(NamedTuple):
 def listed(names: Iterable[str]) -> str:
     """Names in alphabetical order for a message, the first dozen of many."""
     ordered = sorted(names)
-    return ", ".join(ordered[:_MOST_NAMES]) + (f", ... ({len(ordered)} in all)" if len(ordered) > _MOST_NAMES else "") or "nothing"
+    return (
+        ", ".join(ordered[:_MOST_NAMES]) + (f", ... ({len(ordered)} in all)" if len(ordered) > _MOST_NAMES else "")
+        or "nothing"
+    )
 
 
 class Source(Protocol):
@@ -56,7 +59,9 @@ class NpzSource:
     def __init__(self, archive: zipfile.ZipFile, where: str) -> None:
         self.where = where
         self._archive = archive
-        self._members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename.endswith(".npy")}
+        self._members = {
+            info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename.endswith(".npy")
+        }
         self._headers: dict[str, Header] | None = None
 
     def headers(self) -> Mapping[str, Header]:
@@ -70,10 +75,14 @@ class NpzSource:
         try:
             with self._archive.open(info) as file:
                 version = np.lib.format.read_magic(file)
-                reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                reader = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
                 shape, _, dtype = reader(file)
         except _ZIP_ERRORS as error:
-            raise InputError(f"{self.where}: the array {key!r} has no readable header ({error}); the file is damaged.") from None
+            raise InputError(
+                f"{self.where}: the array {key!r} has no readable header ({error}); the file is damaged."
+            ) from None
         size = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
         if not dtype.hasobject and info.file_size < size:
             raise InputError(f"{self.where}: the array {key!r} is cut short ({info.file_size} bytes, expected {size}).")
@@ -83,7 +92,8 @@ class NpzSource:
         """The array stored under ``key``."""
         if self.headers()[key].dtype.hasobject:
             raise InputError(
-                f"{self.where}: {key!r} is an array of Python objects, which only a pickle can hold; pickles are never opened. "
+                f"{self.where}: {key!r} is an array of Python objects, which only a pickle can hold; pickles are "
+                f"never opened. "
                 "Save it again as plain numbers (or text)."
             )
         _refuse_what_does_not_fit(self.headers()[key], self.where, key)
@@ -130,7 +140,10 @@ class Hdf5Source:
             outside = isinstance(group.get(key, getlink=True), h5py.ExternalLink)
             item = None if outside else group.get(key)
             if outside or (item is not None and item.file.filename != group.file.filename):
-                raise InputError(f"{where}: {key!r} is a link into another file, which is not followed; copy what it names into this file.")
+                raise InputError(
+                    f"{where}: {key!r} is a link into another file, which is not followed; copy what it names into "
+                    f"this file."
+                )
             if isinstance(item, h5py.Dataset):
                 self._datasets[key] = item
             elif isinstance(item, h5py.Group):
@@ -163,7 +176,10 @@ class Hdf5Source:
         """The dataset ``key``, of which an array of ``shape`` is to be read."""
         item = self._datasets[key]
         if item.is_virtual or item.external:
-            raise InputError(f"{self.where}: the values of {key!r} lie in other files, which are not followed; copy them into this file.")
+            raise InputError(
+                f"{self.where}: the values of {key!r} lie in other files, which are not followed; copy them into "
+                f"this file."
+            )
         _refuse_what_does_not_fit(Header(shape, item.dtype), self.where, key)
         try:
             yield item
@@ -172,13 +188,16 @@ class Hdf5Source:
 
 
 def _refuse_what_does_not_fit(header: Header, where: str, key: str) -> None:
-    """Raise before an array is made that memory cannot hold: a small compressed or sparse file may declare a huge one."""
+    """Raise before an array is made that memory cannot hold: a small compressed or sparse file may declare a huge
+    one.
+    """
     size = int(np.prod(header.shape, dtype=np.float64)) * header.dtype.itemsize
     available = available_memory()
     if available is not None and size > available:
         raise InputError(
             f"{where}: {key!r} declares {header.shape} {header.dtype}, {size / 1e9:.3g} GB; expected no more than the "
-            f"{available / 1e9:.3g} GB of memory that are available. Is the file damaged? Else take a part of it, or a larger machine."
+            f"{available / 1e9:.3g} GB of memory that are available. Is the file damaged? Else take a part of it, or "
+            f"a larger machine."
         )
 
 
@@ -193,7 +212,9 @@ def open_npz(path: Path) -> Iterator[NpzSource]:
     try:
         archive = zipfile.ZipFile(path)
     except _ZIP_ERRORS as error:
-        raise InputError(f"{path}: the NPZ (zip) archive is truncated or damaged ({error}). Copy or write it again.") from None
+        raise InputError(
+            f"{path}: the NPZ (zip) archive is truncated or damaged ({error}). Copy or write it again."
+        ) from None
     with archive:
         yield NpzSource(archive, str(path))
 
@@ -206,19 +227,24 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"{path}: the HDF5 file is truncated, damaged or being written ({error}). Copy or write it again.") from None
+        raise InputError(
+            f"{path}: the HDF5 file is truncated, damaged or being written ({error}). Copy or write it again."
+        ) from None
     with file:
         try:
             yield file
         except InputError:
             raise
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            # The library notices damage late and by many names, some of them when a link or an attribute is merely looked at.
+            # The library notices damage late and by many names, some of them when a link or an attribute is merely
+            # looked at.
             raise InputError(f"{path}: the HDF5 file is damaged ({error}). Copy or write it again.") from error
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as an NPZ archive: deflated lightly (counts shrink fast), no pickle, the same bytes for the same arrays."""
+    """Write arrays as an NPZ archive: deflated lightly (counts shrink fast), no pickle, the same bytes for the same
+    arrays.
+    """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=True, compresslevel=1) as archive:
         for key, array in arrays.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
@@ -245,12 +271,16 @@ def read_json(source: Source, key: str = "_metadata") -> tuple[dict[str, Any], s
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source.where}: {key!r} is not JSON text ({error}).") from None
     if not isinstance(value, dict):
-        raise InputError(f"{source.where}: {key!r} holds a JSON {type(value).__name__}; expected an object of names and values.")
+        raise InputError(
+            f"{source.where}: {key!r} holds a JSON {type(value).__name__}; expected an object of names and values."
+        )
     return value, None
 
 
 def json_text(value: Any, what: str) -> str:
-    """``value`` as JSON text; NumPy numbers, arrays and paths become plain ones. Raises InputError for anything else."""
+    """``value`` as JSON text; NumPy numbers, arrays and paths become plain ones. Raises InputError for anything
+    else.
+    """
 
     def plain(item: Any) -> Any:
         if isinstance(item, np.generic | np.ndarray):
@@ -262,4 +292,6 @@ def json_text(value: Any, what: str) -> str:
     try:
         return json.dumps(value, default=plain)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: cannot be written as JSON (it holds {error}); expected numbers, text, lists and mappings.") from None
+        raise InputError(
+            f"{what}: cannot be written as JSON (it holds {error}); expected numbers, text, lists and mappings."
+        ) from None

@@ -29,7 +29,8 @@ class Residual(nn.Module):
 class Encoder(nn.Module):
     """Blocks of 4 x 4 pixels become channels; then two levels, each of half the side.
 
-    Most of the arithmetic happens on grids of a quarter of the pattern's side and less, which is what makes the network quick.
+    Most of the arithmetic happens on grids of a quarter of the pattern's side and less, which is what makes the network
+    quick.
     """
 
     def __init__(self, inputs: int, width: int) -> None:

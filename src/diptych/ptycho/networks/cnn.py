@@ -1,9 +1,10 @@
 """The default generator: convolutional passes that refine a physical estimate.
 
-A pattern is no picture of the object, and a network that must learn the Fourier transform first learns slowly. So the counts enter
-through the physics: each pass sees the object so far and what one step of phase retrieval would add to it
-(:func:`~diptych.ptycho.physics.groups.lift`), both pictures of the object in the member's window, and adds its correction. Before the
-next pass the members of a group agree on their canvas. The first pass starts from a flat object with the pattern's transmission.
+A pattern is no picture of the object, and a network that must learn the Fourier transform first learns slowly. So the
+counts enter through the physics: each pass sees the object so far and what one step of phase retrieval would add to it
+(:func:`~diptych.ptycho.physics.groups.lift`), both pictures of the object in the member's window, and adds its
+correction. Before the next pass the members of a group agree on their canvas. The first pass starts from a flat object
+with the pattern's transmission.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ class _Pass(nn.Module):
     def __init__(self, width: int, two: bool) -> None:
         super().__init__()
         self.encoder = Encoder(INPUTS, width)
-        self.decoders = nn.ModuleList(Decoder(width, 1) for _ in range(2)) if two else nn.ModuleList([Decoder(width, 2)])
+        self.decoders = (
+            nn.ModuleList(Decoder(width, 1) for _ in range(2)) if two else nn.ModuleList([Decoder(width, 2)])
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.encoder(x)

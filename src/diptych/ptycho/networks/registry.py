@@ -25,18 +25,24 @@ class NetworkOptions(Options):
     """Which generator, and how large."""
 
     network: str = Field("cnn", description="Generator, by its registered name: cnn, or one that you registered.")
-    width: int = Field(32, ge=4, le=512, description="cnn: channels of the first level; deeper levels have twice as many.")
+    width: int = Field(
+        32, ge=4, le=512, description="cnn: channels of the first level; deeper levels have twice as many."
+    )
     passes: int = Field(
         2,
         ge=1,
         le=8,
-        description="cnn: encoder-decoder passes. Between two, a group's members agree on their canvas and face the counts.",
+        description="cnn: encoder-decoder passes. Between two, a group's members agree on their canvas and face the "
+        "counts.",
     )
     output: Literal["real-imag", "amplitude-phase"] = Field(
         "amplitude-phase",
-        description="What a pass changes: amplitude (by a factor) and phase, or real and imaginary part. Neither bounds the object.",
+        description="What a pass changes: amplitude (by a factor) and phase, or real and imaginary part. Neither "
+        "bounds the object.",
     )
-    decoder: Literal["shared", "two"] = Field("shared", description="One decoder for both output channels, or one for each.")
+    decoder: Literal["shared", "two"] = Field(
+        "shared", description="One decoder for both output channels, or one for each."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +88,9 @@ def register(name: str, builder: Builder) -> None:
         If the name is taken.
     """
     if name in _BUILDERS:
-        raise InputError(f"network {name!r} is registered already; choose another name than {', '.join(network_names())}.")
+        raise InputError(
+            f"network {name!r} is registered already; choose another name than {', '.join(network_names())}."
+        )
     _BUILDERS[name] = builder
 
 
@@ -111,7 +119,10 @@ def build_network(size: int, scale: float, options: NetworkOptions) -> nn.Module
     if options.network not in _BUILDERS:
         raise InputError(f"network {options.network!r} is not known; expected one of {', '.join(network_names())}.")
     if size % MULTIPLE:
-        raise InputError(f"network {options.network}: patterns of {size} px; expected a multiple of {MULTIPLE}: crop or pad the patterns.")
+        raise InputError(
+            f"network {options.network}: patterns of {size} px; expected a multiple of {MULTIPLE}: crop or pad the "
+            f"patterns."
+        )
     builder = _BUILDERS[options.network]
     if isinstance(builder, str):
         module, _, name = builder.partition(":")

@@ -1,7 +1,8 @@
 """What the patches of a network look like in numbers: statistics, signs of collapse, and one group written out whole.
 
-Patches are complex (..., N, N); tensors on any device are as welcome as arrays. The global phase of a group is free, so no number here
-depends on it. Pictures are drawn by :mod:`diptych.ptycho.neural.pictures`, which loads matplotlib and is imported when it is needed.
+Patches are complex (..., N, N); tensors on any device are as welcome as arrays. The global phase of a group is free, so
+no number here depends on it. Pictures are drawn by :mod:`diptych.ptycho.figures.network`, which loads matplotlib and is
+imported when it is needed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ _MEND = "try a lower learning_rate, stronger clipping (clip), or more epochs"
 
 def to_array(values: Tensor | NDArray[Any]) -> NDArray[Any]:
     """A tensor of any device, with or without gradient, as an array; an array as it is."""
-    return values.detach().cpu().resolve_conj().resolve_neg().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return (
+        values.detach().cpu().resolve_conj().resolve_neg().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    )
 
 
 def patch_statistics(patches: Tensor | NDArray[Any]) -> dict[str, Any]:
@@ -62,10 +65,10 @@ def patch_statistics(patches: Tensor | NDArray[Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``patches`` (how many); ``amplitude_mean``, ``_std``, ``_min``, ``_max``; ``var_zero_mean``, the mean over all pixels of
-        (amplitude - the patch's mean)^2; ``relative_variance``, that over ``amplitude_mean``^2, which no scale changes (NaN when the
-        mean is 0); ``phase_std_rad``, circular, about each patch's own mean phase; and ``per_patch``, a list of the same with the
-        ``patch``'s number.
+        ``patches`` (how many); ``amplitude_mean``, ``_std``, ``_min``, ``_max``; ``var_zero_mean``, the mean over all
+        pixels of (amplitude - the patch's mean)^2; ``relative_variance``, that over ``amplitude_mean``^2, which no
+        scale changes (NaN when the mean is 0); ``phase_std_rad``, circular, about each patch's own mean phase; and
+        ``per_patch``, a list of the same with the ``patch``'s number.
     """
     flat = _flattened(patches)
     alone = [{"patch": i, **_numbers(patch[None])} for i, patch in enumerate(flat[:PER_PATCH])]
@@ -88,18 +91,23 @@ class PatchStatistics:
         self._tiles: list[tuple[str, NDArray[Any]]] = []
 
     def add(self, phase: Phase, epoch: int, batch: int, patches: Tensor | NDArray[Any]) -> None:
-        """Record a batch of patches (..., N, N), unless ``limit`` batches of this phase and epoch are recorded already."""
+        """Record a batch of patches (..., N, N), unless ``limit`` batches of this phase and epoch are recorded
+        already.
+        """
         if self._seen[phase, epoch] >= self.limit:
             return
         self._seen[phase, epoch] += 1
         flat = _flattened(patches)
         self.records.append({"phase": phase, "epoch": epoch, "batch": batch, **patch_statistics(flat)})
         # Copies, because a caller may go on writing into its patches; batches smaller than the grid share it.
-        new = [(f"{phase}, epoch {epoch}\nbatch {batch}, patch {i}", patch.copy()) for i, patch in enumerate(flat[:TILES])]
+        new = [
+            (f"{phase}, epoch {epoch}\nbatch {batch}, patch {i}", patch.copy()) for i, patch in enumerate(flat[:TILES])
+        ]
         self._tiles = [*self._tiles, *new][-TILES:]
 
     def write(self, folder: str | Path) -> list[Path]:
-        """Write ``analysis/patch_stats.json`` and, when anything was recorded, ``analysis/patch_grid.png`` under ``folder``.
+        """Write ``analysis/patch_stats.json`` and, when anything was recorded, ``analysis/patch_grid.png`` under
+        ``folder``.
 
         Raises
         ------
@@ -109,7 +117,7 @@ class PatchStatistics:
         with _writing(Path(folder) / FOLDER) as inside:
             written = [_write_json(inside / "patch_stats.json", self.records)]
             if self._tiles:
-                from diptych.ptycho.neural.pictures import patch_grid
+                from diptych.ptycho.figures.network import patch_grid
 
                 titles, patches = zip(*self._tiles, strict=True)
                 written.append(_write_figure(inside / "patch_grid.png", patch_grid(patches, titles)))
@@ -119,9 +127,9 @@ class PatchStatistics:
 def collapsed(patches: Tensor | NDArray[Any], counts: Tensor | NDArray[Any] | None = None) -> str | None:
     """What is wrong with patches that show no object, or all the same one; None when they are well.
 
-    Patches have collapsed when they are not finite or dark, when none of them varies (its complex values about their mean, over its rms),
-    or when all of them vary in the same way though their patterns differ. The measures know no scale and no global phase, and a weak
-    object passes: one of 0.02 rad varies by 0.02.
+    Patches have collapsed when they are not finite or dark, when none of them varies (its complex values about their
+    mean, over its rms), or when all of them vary in the same way though their patterns differ. The measures know no
+    scale and no global phase, and a weak object passes: one of 0.02 rad varies by 0.02.
 
     Parameters
     ----------
@@ -151,8 +159,9 @@ def parity_dump(
 ) -> list[Path]:
     """Write one group out whole, for comparison with other programs.
 
-    ``stats.json`` holds statistics of the amplitudes, ``offsets.json`` the offsets r_i - mean(r), (y, x), object pixels, ``canvas.json``
-    the sizes, ``parity.npz`` the arrays (``patches``, ``positions``, ``offsets``, ``canvas``, ``origin``), ``patches.png`` a picture.
+    ``stats.json`` holds statistics of the amplitudes, ``offsets.json`` the offsets r_i - mean(r), (y, x), object
+    pixels, ``canvas.json`` the sizes, ``parity.npz`` the arrays (``patches``, ``positions``, ``offsets``, ``canvas``,
+    ``origin``), ``patches.png`` a picture.
 
     Parameters
     ----------
@@ -180,17 +189,26 @@ def parity_dump(
         )
     offsets = positions - positions.mean(0)
     far = np.abs(offsets).max(0)
-    arrays = {"patches": patches, "positions": positions, "offsets": offsets, "canvas": canvas, "origin": np.asarray(origin, np.int64)}
+    arrays = {
+        "patches": patches,
+        "positions": positions,
+        "offsets": offsets,
+        "canvas": canvas,
+        "origin": np.asarray(origin, np.int64),
+    }
     stats = {"patch_amplitude": _amplitude(np.abs(patches)), "canvas_amplitude": _amplitude(np.abs(canvas)[None])}
     places = {"offsets": offsets, "mean": offsets.mean(0), "std": offsets.std(0)}
     sizes = {"patch_size": patches.shape[-1], "canvas_size": canvas.shape, "origin": origin, "members": len(patches)}
-    from diptych.ptycho.neural.pictures import patch_grid
+    from diptych.ptycho.figures.network import patch_grid
 
     titles = [f"member {i}\n({y:+.2f}, {x:+.2f}) px" for i, (y, x) in enumerate(offsets)]
     with _writing(Path(folder)) as inside:
         return [
             _write_json(inside / "stats.json", stats),
-            _write_json(inside / "offsets.json", {"count": len(offsets), "meaning": "r_i - mean(r), (y, x), object px", **places}),
+            _write_json(
+                inside / "offsets.json",
+                {"count": len(offsets), "meaning": "r_i - mean(r), (y, x), object px", **places},
+            ),
             _write_json(inside / "canvas.json", {**sizes, "max_abs_dy": far[0], "max_abs_dx": far[1]}),
             _write_arrays(inside / "parity.npz", arrays),
             _write_figure(inside / "patches.png", patch_grid(patches, titles)),
@@ -233,12 +251,20 @@ def _broken(patches: NDArray[np.complex128]) -> str | None:
     if not finite.all():
         return f"{(~finite).mean():.3g} of the patches' pixels are not finite"
     largest = float(_rms(patches).max())
-    return f"no patch has an rms amplitude above {largest:.2g}, where a transparent object has 1" if largest < DARK else None
+    return (
+        f"no patch has an rms amplitude above {largest:.2g}, where a transparent object has 1"
+        if largest < DARK
+        else None
+    )
 
 
 def _flat(patches: NDArray[np.complex128]) -> str | None:
     varies = float((_rms(_structure(patches)) / _rms(patches).clip(min=DARK)).max())
-    return f"no patch varies by more than {varies:.2g} of its amplitude, and a weak object by {FLAT:g} or more" if varies < FLAT else None
+    return (
+        f"no patch varies by more than {varies:.2g} of its amplitude, and a weak object by {FLAT:g} or more"
+        if varies < FLAT
+        else None
+    )
 
 
 def _alike(patches: NDArray[np.complex128]) -> str | None:
@@ -248,7 +274,11 @@ def _alike(patches: NDArray[np.complex128]) -> str | None:
     vectors = vectors / np.where(length > 0, length, 1.0)
     pairs = np.abs(vectors @ vectors.conj().T)[np.triu_indices(len(vectors), 1)]
     found = float(pairs.mean()) if len(pairs) else 0.0
-    return f"the patches of different patterns are alike, with a mean correlation of {found:.6f}" if found > ALIKE else None
+    return (
+        f"the patches of different patterns are alike, with a mean correlation of {found:.6f}"
+        if found > ALIKE
+        else None
+    )
 
 
 def _structure(patches: NDArray[np.complex128]) -> NDArray[np.complex128]:
@@ -262,10 +292,11 @@ def _rms(patches: NDArray[np.complex128]) -> NDArray[np.float64]:
 
 
 def _patterns_differ(counts: NDArray[Any]) -> bool:
-    """Whether patterns (n, N, N) are further apart than shot noise explains: each of the first half and its like in the second.
+    """Whether patterns (n, N, N) are further apart than shot noise explains: each of the first half and its like in the
+    second.
 
-    Of the n = k + l photons that two equal patterns have at a pixel, k is binomial with probability 1/2. So (k - l)^2 / n has the mean 1
-    and the variance 2 (1 - 1 / n), exactly, at any dose.
+    Of the n = k + l photons that two equal patterns have at a pixel, k is binomial with probability 1/2. So (k - l)^2 /
+    n has the mean 1 and the variance 2 (1 - 1 / n), exactly, at any dose.
     """
     counts = counts.astype(np.float64)
     half = len(counts) // 2
@@ -284,7 +315,9 @@ def _writing(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
     except OSError as error:
-        raise InputError(f"{folder}: the diagnostics cannot be written ({error.strerror or error}); name another folder.") from None
+        raise InputError(
+            f"{folder}: the diagnostics cannot be written ({error.strerror or error}); name another folder."
+        ) from None
 
 
 def _write_json(path: Path, values: Mapping[str, Any] | list[dict[str, Any]]) -> Path:

@@ -1,8 +1,9 @@
 """From patterns to an image: a trained network, group by group, onto one canvas.
 
-Counts leave the phase of every group free, and a group knows nothing of the others. So each one is turned to agree, where they
-overlap, with those placed before it; groups come in the order of their distance from the middle of the scan, so that there is always
-something to agree with. Without this a stitched image loses its slow phases. Memory holds the canvas and one batch.
+Counts leave the phase of every group free, and a group knows nothing of the others. So each one is turned to agree,
+where they overlap, with those placed before it; groups come in the order of their distance from the middle of the scan,
+so that there is always something to agree with. Without this a stitched image loses its slow phases. Memory holds the
+canvas and one batch.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import InputError
-from diptych.ptycho.neural.beam import Beam
-from diptych.ptycho.neural.grouping import cover_groups
-from diptych.ptycho.neural.patterns import Patterns, ScanPatterns, pieces
+from diptych.ptycho.neural.data.grouping import cover_groups
+from diptych.ptycho.neural.data.patterns import Patterns, ScanPatterns, pieces
+from diptych.ptycho.neural.probe_model import Beam
 from diptych.ptycho.physics.diffraction import AXES
 from diptych.ptycho.physics.groups import Layout, illumination
 from diptych.ptycho.physics.likelihood import fit_sums
@@ -28,8 +29,8 @@ from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
-    from diptych.ptycho.neural.bundle import Model
     from diptych.ptycho.neural.diagnostics import PatchStatistics
+    from diptych.ptycho.neural.model import Model
 
 TURNS = 5
 """Rounds in which some groups settle their phases with each other and with the canvas."""
@@ -64,8 +65,8 @@ class Mosaic:
     def add(self, patches: Tensor, weights: Tensor, positions: NDArray[np.float64], *, turn: bool) -> None:
         """Place groups of patches (B, C, N, N), after turning each group's phase to what is there (``turn``).
 
-        With ``turn`` few groups settle at a time, no more than a thin rim of what lies there already: many at once, with nothing
-        placed before them, would fall into domains that disagree.
+        With ``turn`` few groups settle at a time, no more than a thin rim of what lies there already: many at once,
+        with nothing placed before them, would fall into domains that disagree.
         """
         size = patches.shape[-1]
         start = 0
@@ -74,7 +75,9 @@ class Mosaic:
             corners = split(positions[few].reshape(-1, 2))[0] - np.asarray(self.origin) - size // 2
             weighted = patches[few] * weights[few]
             if turn:
-                weighted = weighted * self._turns(weighted, corners, Layout.of(positions[few], size))[:, None, None, None]
+                weighted = (
+                    weighted * self._turns(weighted, corners, Layout.of(positions[few], size))[:, None, None, None]
+                )
             scatter_add(self.top, corners, weighted.flatten(0, 1))
             scatter_add(self.bottom, corners, weights[few].flatten(0, 1))
             self.groups += len(weighted)
@@ -85,9 +88,12 @@ class Mosaic:
         low, high = corners.min(0), corners.max(0) + layout.size
         inner, shape = corners - low, (int(high[0] - low[0]), int(high[1] - low[1]))
         before = self.top[low[0] : high[0], low[1] : high[1]]
-        # A group always agrees with itself, which would slow the settling down; what is left of that keeps pairs from swapping.
+        # A group always agrees with itself, which would slow the settling down; what is left of that keeps pairs from
+        # swapping.
         alone = spread(weighted.flatten(0, 1), layout.corners, layout.shape)
-        own = DAMPED * (weighted.conj() * gather(alone, layout.corners, layout.size).reshape(weighted.shape)).sum((1, 2, 3))
+        own = DAMPED * (weighted.conj() * gather(alone, layout.corners, layout.size).reshape(weighted.shape)).sum(
+            (1, 2, 3)
+        )
         factor = torch.ones_like(own)
         for _ in range(TURNS):
             local = before + spread((weighted * factor[:, None, None, None]).flatten(0, 1), inner, shape)
@@ -136,7 +142,8 @@ def infer(
     Returns
     -------
     Reconstruction
-        ``provenance`` tells seconds, distinct patterns per second (reading and stitching included), groups, and the fit.
+        ``provenance`` tells seconds, distinct patterns per second (reading and stitching included), groups, and the
+        fit.
 
     Raises
     ------
@@ -145,11 +152,16 @@ def infer(
     """
     patterns = ScanPatterns(scan) if isinstance(scan, Scan) else scan
     if patterns.probe is None:
-        raise InputError(f"{patterns.name}: holds no probe, which the network's physics needs; give one with probe='FILE' (--probe FILE).")
+        raise InputError(
+            f"{patterns.name}: holds no probe, which the network's physics needs; give one with probe='FILE' "
+            f"(--probe FILE)."
+        )
     began = time.perf_counter()
     beam = Beam.of(patterns).to(device)
     network = model.network.to(device).eval()
-    members = _from_the_middle(cover_groups(patterns.positions, gridsize=model.options.gridsize).members, patterns.positions)
+    members = _from_the_middle(
+        cover_groups(patterns.positions, gridsize=model.options.gridsize).members, patterns.positions
+    )
     mosaic = Mosaic.around(patterns.positions, patterns.size, device)
     step = max(1, batch // members.shape[1])
     for start in range(0, len(members), step):
@@ -181,14 +193,19 @@ def infer(
         object=Canvas(image.cpu().numpy(), mosaic.origin, pixel),
         probe=(beam.modes() * beam.power**0.5).cpu().numpy(),
         positions=patterns.positions,
-        flags=(f"the image of a network alone, its fit {fit:.3g}: an engine that starts from it (model=...) explains the counts better.",),
+        flags=(
+            f"the image of a network alone, its fit {fit:.3g}: an engine that starts from it (model=...) explains "
+            f"the counts better.",
+        ),
         provenance=told,
         name=patterns.name,
         geometry=patterns.geometry,
     )
 
 
-def predict(network: torch.nn.Module, beam: Beam, patterns: Patterns, members: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def predict(
+    network: torch.nn.Module, beam: Beam, patterns: Patterns, members: NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
     """Patches (B, C, N, N) of groups (B, C), and the illumination (B or 1, C or 1, N, N) of their members."""
     counts, valid = read_groups(patterns, members, beam.probe.device)
     exposure = beam.expose(counts, patterns.positions[members], valid)
@@ -201,7 +218,9 @@ def read_groups(patterns: Patterns, members: NDArray[np.int64], device: torch.de
     counts, valid = patterns.read(members.reshape(-1))
     shape = (*members.shape, patterns.size, patterns.size)
     cornered = torch.from_numpy(np.fft.ifftshift(counts, AXES).reshape(shape)).to(device)
-    return cornered, None if valid is None else torch.from_numpy(np.fft.ifftshift(valid, AXES).reshape(shape)).to(device)
+    return cornered, None if valid is None else torch.from_numpy(np.fft.ifftshift(valid, AXES).reshape(shape)).to(
+        device
+    )
 
 
 def _from_the_middle(members: NDArray[np.int64], positions: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -13,65 +13,105 @@ LossName = Literal["poisson", "mae", "gaussian"]
 
 
 class TrainingOptions(NetworkOptions):
-    """What to train and how. Nothing needs to be set: the defaults train a physics-informed network on groups of four patterns."""
+    """What to train and how. Nothing needs to be set: the defaults train a physics-informed network on groups of four
+    patterns.
+    """
 
     supervision: Literal["physics", "labels"] = Field(
         "physics",
-        description="physics: from counts alone, by the forward model; labels: on the true object (the PtychoNN-like baseline).",
+        description="physics: from counts alone, by the forward model; labels: on the true object (the "
+        "PtychoNN-like baseline).",
     )
-    gridsize: int = Field(2, ge=1, le=3, description="g: groups of g x g neighbouring patterns must agree on one object.")
+    gridsize: int = Field(
+        2, ge=1, le=3, description="g: groups of g x g neighbouring patterns must agree on one object."
+    )
     n_groups: int | None = Field(None, ge=1, description="Groups per scan; without it as many as patterns.")
-    n_subsample: int | None = Field(None, ge=1, description="Use only this many patterns of each scan, chosen at random.")
+    n_subsample: int | None = Field(
+        None, ge=1, description="Use only this many patterns of each scan, chosen at random."
+    )
     neighbours: int | None = Field(None, ge=1, description="Nearest neighbours from which a group's members are drawn.")
-    pool: int | None = Field(None, ge=1, description="oversample: nearest neighbours that enter combinations; without it as neighbours.")
-    oversample: bool = Field(False, description="Allow more groups than patterns, by several combinations of neighbours around a pattern.")
-    sequential: bool = Field(False, description="Take the first n_groups patterns and their nearest neighbours, in place of random ones.")
+    pool: int | None = Field(
+        None, ge=1, description="oversample: nearest neighbours that enter combinations; without it as neighbours."
+    )
+    oversample: bool = Field(
+        False, description="Allow more groups than patterns, by several combinations of neighbours around a pattern."
+    )
+    sequential: bool = Field(
+        False, description="Take the first n_groups patterns and their nearest neighbours, in place of random ones."
+    )
 
     loss: LossName = Field(
-        "poisson", description="poisson (likelihood of the counts), mae (of amplitudes) or gaussian (least squares on amplitudes)."
+        "poisson",
+        description="poisson (likelihood of the counts), mae (of amplitudes) or gaussian (least squares on "
+        "amplitudes).",
     )
     withheld: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Share of each pattern's photons that the network does not see in training and is judged by, so that it cannot "
+        description="Share of each pattern's photons that the network does not see in training and is judged by, so "
+        "that it cannot "
         "learn to fit noise; drawn anew each epoch. 0, or counts that are no whole numbers: judged by what it sees.",
     )
     tv: float = Field(0.0, ge=0, description="Weight of the total variation of the group's object, per pixel.")
-    consistency: float = Field(0.0, ge=0, description="Weight of the disagreement of a group's patches before they are merged.")
-    placement: Literal["probe", "uniform"] = Field("probe", description="Weights with which patches are merged: |probe|^2, or uniform.")
-    probe: Literal["fixed", "refine"] = Field("fixed", description="Use each scan's probe as it is, or learn it with the network.")
-    jitter: float = Field(0.0, ge=0, le=10, description="Standard deviation of random displacements of the positions in training, px.")
+    consistency: float = Field(
+        0.0, ge=0, description="Weight of the disagreement of a group's patches before they are merged."
+    )
+    placement: Literal["probe", "uniform"] = Field(
+        "probe", description="Weights with which patches are merged: |probe|^2, or uniform."
+    )
+    probe: Literal["fixed", "refine"] = Field(
+        "fixed", description="Use each scan's probe as it is, or learn it with the network."
+    )
+    jitter: float = Field(
+        0.0, ge=0, le=10, description="Standard deviation of random displacements of the positions in training, px."
+    )
 
     epochs: int = Field(30, ge=1, description="Passes over the groups.")
     batch: int = Field(32, ge=1, description="Patterns per update; a group of C counts as C.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     schedule: Literal["cosine", "constant", "exponential", "plateau"] = Field(
         "cosine",
-        description="Learning rate after the warm-up: cosine (down to 1 %), constant, exponential (0.95 per epoch), plateau (halved).",
+        description="Learning rate after the warm-up: cosine (down to 1 %), constant, exponential (0.95 per epoch), "
+        "plateau (halved).",
     )
     warmup: int = Field(50, ge=0, description="Updates over which the learning rate rises from 0.")
-    clip: float = Field(1.0, ge=0, description="Gradient clipping: largest norm, value, or ratio to the weights (agc); 0 turns it off.")
-    clip_mode: Literal["norm", "value", "agc"] = Field("norm", description="Clip the gradient's norm, its values, or adaptively (agc).")
+    clip: float = Field(
+        1.0, ge=0, description="Gradient clipping: largest norm, value, or ratio to the weights (agc); 0 turns it off."
+    )
+    clip_mode: Literal["norm", "value", "agc"] = Field(
+        "norm", description="Clip the gradient's norm, its values, or adaptively (agc)."
+    )
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up before an update.")
     validation: float = Field(
         0.1,
         ge=0,
         lt=0.5,
-        description="Fraction of each scan's patterns kept for validation, in a block a probe's width away from the others.",
+        description="Fraction of each scan's patterns kept for validation, in a block a probe's width away from the "
+        "others.",
     )
-    patience: int | None = Field(None, ge=1, description="Stop after this many epochs without a lower validation loss; without it never.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many epochs without a lower validation loss; without it never."
+    )
     seed: int = Field(0, ge=0, description="Seed of weights, groups, split, order and jitter.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.supervision == "labels":
             defaults = type(self).model_fields
-            physics = [name for name in ("loss", "withheld", "tv", "consistency", "probe") if getattr(self, name) != defaults[name].default]
+            physics = [
+                name
+                for name in ("loss", "withheld", "tv", "consistency", "probe")
+                if getattr(self, name) != defaults[name].default
+            ]
             if physics:
-                raise ValueError(f"{', '.join(physics)} act on physics alone, and supervision is labels; leave them out")
+                raise ValueError(
+                    f"{', '.join(physics)} act on physics alone, and supervision is labels; leave them out"
+                )
         if self.patience is not None and self.validation == 0:
-            raise ValueError("patience watches the validation loss, and validation = 0 keeps no patterns for it; give it a fraction")
+            raise ValueError(
+                "patience watches the validation loss, and validation = 0 keeps no patterns for it; give it a fraction"
+            )
         if self.pool is not None and not self.oversample:
             raise ValueError("pool has a meaning with oversample only; add oversample, or leave pool out")
         return self
@@ -95,16 +135,22 @@ class TrainerOptions(Options):
     devices: int = Field(1, ge=1, description="GPUs (or CPU processes) to train on; more than one needs strategy ddp.")
     strategy: Literal["auto", "ddp"] = Field("auto", description="ddp: one process per device, gradients averaged.")
     precision: Literal["32", "bf16-mixed", "16-mixed"] = Field(
-        "32", description="Arithmetic of the convolutions: 32 bits, or mixed; the physics is always computed in 32 bits."
+        "32",
+        description="Arithmetic of the convolutions: 32 bits, or mixed; the physics is always computed in 32 bits.",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; without it torch decides.")
     workers: int = Field(0, ge=0, description="Processes that read batches ahead; 0 reads them in the main process.")
     deterministic: bool = Field(False, description="Refuse operations whose result varies from run to run.")
     streaming: Literal["auto", "on", "off"] = Field(
-        "auto", description="Read patterns from the file when a batch is asked for (HDF5); auto does so above 10,000 groups."
+        "auto",
+        description="Read patterns from the file when a batch is asked for (HDF5); auto does so above 10,000 groups.",
     )
-    logger: Literal["csv", "tensorboard", "mlflow", "none"] = Field("csv", description="Where Lightning logs losses, in the run directory.")
+    logger: Literal["csv", "tensorboard", "mlflow", "none"] = Field(
+        "csv", description="Where Lightning logs losses, in the run directory."
+    )
     log_patch_stats: bool = Field(False, description="Write statistics and a picture grid of predicted patches.")
     patch_stats_limit: int = Field(4, ge=1, description="log_patch_stats: batches written per epoch.")
-    parity_dump: bool = Field(False, description="Write patches, offsets and canvas of one group, for comparison with other programs.")
+    parity_dump: bool = Field(
+        False, description="Write patches, offsets and canvas of one group, for comparison with other programs."
+    )
     pictures: bool = Field(True, description="Write a picture of a validation group after each epoch.")

@@ -23,7 +23,9 @@ def back_propagate(field: Tensor) -> Tensor:
 
 
 def shift_ramps(fractions: Tensor, size: int) -> Tensor:
-    """One-dimensional phase ramps (B, 2, N), corner-centred: an FFT times these is that of the image moved by ``fractions`` (B, 2)."""
+    """One-dimensional phase ramps (B, 2, N), corner-centred: an FFT times these is that of the image moved by
+    ``fractions`` (B, 2).
+    """
     frequency = torch.fft.fftfreq(size, device=fractions.device, dtype=fractions.dtype)
     angle = -2 * math.pi * frequency * fractions[:, :, None]
     ramps = torch.polar(torch.ones_like(angle), angle)
@@ -34,7 +36,9 @@ def shift_ramps(fractions: Tensor, size: int) -> Tensor:
 
 
 def shift_probe(probe: Tensor, fractions: Tensor) -> Tensor:
-    """Probe modes (P, N, N) moved by sub-pixel ``fractions`` (B, 2) pixels (y, x): (B, P, N, N), band-limited and periodic."""
+    """Probe modes (P, N, N) moved by sub-pixel ``fractions`` (B, 2) pixels (y, x): (B, P, N, N), band-limited and
+    periodic.
+    """
     one = shift_ramps(fractions.to(probe.real.dtype), probe.shape[-1])
     ramps = one[:, 0, :, None] * one[:, 1, None, :]
     shifted: Tensor = torch.fft.ifft2(torch.fft.fft2(probe)[None] * ramps[:, None])
@@ -42,12 +46,16 @@ def shift_probe(probe: Tensor, fractions: Tensor) -> Tensor:
 
 
 def exit_waves(probe: Tensor, patches: Tensor, fractions: Tensor | None = None) -> Tensor:
-    """Exit waves (B, P, N, N) = probe modes (P, N, N), moved by ``fractions`` (B, 2) where given, times object patches (B, N, N)."""
+    """Exit waves (B, P, N, N) = probe modes (P, N, N), moved by ``fractions`` (B, 2) where given, times object patches
+    (B, N, N).
+    """
     modes = probe[None] if fractions is None else shift_probe(probe, fractions)
     return modes * patches[:, None]
 
 
-def intensities(probe: Tensor, patches: Tensor, fractions: Tensor | None = None, background: Tensor | None = None) -> Tensor:
+def intensities(
+    probe: Tensor, patches: Tensor, fractions: Tensor | None = None, background: Tensor | None = None
+) -> Tensor:
     """Expected counts of each pattern.
 
     Parameters

@@ -1,6 +1,7 @@
 """Groups of neighbouring patterns: their patches on one canvas, made to agree, and what the counts say of them.
 
-Arrays are (B, C, ..., N, N): B groups of C members. Everything is differentiable. Counts are corner-centred (zero frequency at [0, 0]).
+Arrays are (B, C, ..., N, N): B groups of C members. Everything is differentiable. Counts are corner-centred (zero
+frequency at [0, 0]).
 """
 
 from __future__ import annotations
@@ -61,14 +62,18 @@ class Layout:
         return top / bottom.clamp(min=torch.finfo(bottom.dtype).tiny)
 
     def agree(self, patches: Tensor, weights: Tensor) -> Tensor:
-        """The overlap constraint: patches (B, C, N, N) merged with ``weights`` on their group's canvas, and cut from it again."""
+        """The overlap constraint: patches (B, C, N, N) merged with ``weights`` on their group's canvas, and cut from it
+        again.
+        """
         if self.members == 1:
             return patches
         return gather(self.merge(patches, weights), self.corners, self.size).reshape(patches.shape)
 
 
 def beams(probe: Tensor, positions: NDArray[np.float64]) -> Tensor:
-    """Probe modes (P, N, N) moved by the sub-pixel remainder of each position (B, C, 2): (B, C, P, N, N), or (1, 1, P, N, N)."""
+    """Probe modes (P, N, N) moved by the sub-pixel remainder of each position (B, C, 2): (B, C, P, N, N), or (1, 1, P,
+    N, N).
+    """
     _, fraction = split(positions)
     if not fraction.any():
         return probe[None, None]
@@ -77,7 +82,9 @@ def beams(probe: Tensor, positions: NDArray[np.float64]) -> Tensor:
 
 
 def expected(patches: Tensor, modes: Tensor, background: Tensor | None = None) -> Tensor:
-    """Expected counts (B, C, N, N) of patches (B, C, N, N) under ``modes`` (B, C, P, N, N), with corner-centred background (N, N)."""
+    """Expected counts (B, C, N, N) of patches (B, C, N, N) under ``modes`` (B, C, P, N, N), with corner-centred
+    background (N, N).
+    """
     total = _power(_field(patches, modes)).sum(-3)
     return total if background is None else total + background
 
@@ -88,12 +95,19 @@ def illumination(modes: Tensor) -> Tensor:
 
 
 def lift(
-    patches: Tensor, modes: Tensor, counts: Tensor, background: Tensor | None = None, valid: Tensor | None = None, *, alpha: float = ALPHA
+    patches: Tensor,
+    modes: Tensor,
+    counts: Tensor,
+    background: Tensor | None = None,
+    valid: Tensor | None = None,
+    *,
+    alpha: float = ALPHA,
 ) -> Tensor:
     """What the counts add to the patches: one step of phase retrieval, seen from the object's side.
 
-    The exit waves take the measured moduli and keep their phases; the correction is conj(P) (psi' - psi) / (|P|^2 + alpha max |P|^2),
-    the object update of ptychographic engines (Maiden, Johnson and Li, Optica 4, 736, 2017) with all modes together.
+    The exit waves take the measured moduli and keep their phases; the correction is conj(P) (psi' - psi) / (|P|^2 +
+    alpha max |P|^2), the object update of ptychographic engines (Maiden, Johnson and Li, Optica 4, 736, 2017) with all
+    modes together.
 
     Parameters
     ----------

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 LEAST_EXPECTED = 1e-8
-"""Expected counts are taken to be at least this, so that a photon where none is expected costs much, not infinitely much."""
+"""Expected counts are taken to be at least this, so that a photon where none is expected costs much, not infinitely
+much."""
 
 
 def poisson_nll(counts: Tensor, expected: Tensor, mask: Tensor | None = None, *, constant: bool = False) -> Tensor:
-    """Poisson negative log-likelihood, mean per valid pixel: lambda - k log max(lambda, 1e-8), with + log k! when ``constant``."""
+    """Poisson negative log-likelihood, mean per valid pixel: lambda - k log max(lambda, 1e-8), with + log k! when
+    ``constant``.
+    """
     terms = expected - torch.xlogy(counts, expected.clamp(min=LEAST_EXPECTED))
     if constant:
         terms = terms + torch.lgamma(counts + 1)
@@ -25,7 +28,9 @@ def poisson_nll(counts: Tensor, expected: Tensor, mask: Tensor | None = None, *,
 
 
 def gaussian_amplitude(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Least squares on amplitudes, mean per valid pixel: 2 (sqrt k - sqrt lambda)^2, whose scale is that of the Poisson deviance / 2."""
+    """Least squares on amplitudes, mean per valid pixel: 2 (sqrt k - sqrt lambda)^2, whose scale is that of the Poisson
+    deviance / 2.
+    """
     return _mean(2 * (counts.clamp(min=0).sqrt() - expected.sqrt()).square(), mask)
 
 
@@ -35,9 +40,11 @@ def amplitude_mae(counts: Tensor, expected: Tensor, mask: Tensor | None = None) 
 
 
 def deviance(counts: Tensor, expected: Tensor) -> Tensor:
-    """Poisson deviance 2 (k log(k / lambda) - k + lambda) of each pixel; 0 where k = lambda. Differentiable in ``expected``.
+    """Poisson deviance 2 (k log(k / lambda) - k + lambda) of each pixel; 0 where k = lambda. Differentiable in
+    ``expected``.
 
-    Near the answer its terms cancel to a part in k; by x = lambda / k - 1 it is 2 k (x - log(1 + x)), which loses nothing.
+    Near the answer its terms cancel to a part in k; by x = lambda / k - 1 it is 2 k (x - log(1 + x)), which loses
+    nothing.
     """
     expected = expected.clamp(min=LEAST_EXPECTED)
     some = counts > 0
@@ -48,9 +55,11 @@ def deviance(counts: Tensor, expected: Tensor) -> Tensor:
 
 
 def expected_deviance(expected: Tensor) -> Tensor:
-    """E[D(k, lambda)] for k ~ Poisson(lambda), of each pixel: 0.014 at lambda 0.001, 0.47 at 0.1, 1.15 at 1, 1 for large lambda.
+    """E[D(k, lambda)] for k ~ Poisson(lambda), of each pixel: 0.014 at lambda 0.001, 0.47 at 0.1, 1.15 at 1, 1 for
+    large lambda.
 
-    Interpolated from exact sums on a logarithmic grid; relative error below 1e-4. Above 1e3 by the series 1 + 1/(6 lambda).
+    Interpolated from exact sums on a logarithmic grid; relative error below 1e-4. Above 1e3 by the series 1 + 1/(6
+    lambda).
     """
     low, high, values = _deviance_table()
     table = torch.as_tensor(values, dtype=expected.dtype, device=expected.device)
@@ -58,13 +67,15 @@ def expected_deviance(expected: Tensor) -> Tensor:
     left = place.floor().clamp(max=len(values) - 2)
     index = left.nan_to_num().long()
     inner = torch.lerp(table[index], table[index + 1], place - left)
-    # Interpolated is the ratio to a form with the right limits, which varies slowly; below the table's range the form is exact enough.
+    # Interpolated is the ratio to a form with the right limits, which varies slowly; below the table's range the form
+    # is exact enough.
     result = inner * _deviance_form(expected.clamp(min=LEAST_EXPECTED))
     return torch.where(expected > 10**high, 1 + 1 / (6 * expected.clamp(min=1)), result)
 
 
 def fit(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> float:
-    """Sum of deviances over sum of their expectations, over valid pixels: 1 means limited by shot noise alone, at any dose.
+    """Sum of deviances over sum of their expectations, over valid pixels: 1 means limited by shot noise alone, at any
+    dose.
 
     Parameters
     ----------

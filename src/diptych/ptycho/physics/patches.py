@@ -1,7 +1,8 @@
 """Cut windows out of a canvas, and place them back: exact adjoints of each other.
 
-A position r is where index ``(N // 2, N // 2)`` of a window lies, in the coordinates of a canvas whose pixel [0, 0] has the
-coordinate ``origin``. Positions are rounded to the nearest pixel (half up), or the canvas is interpolated bilinearly between pixels.
+A position r is where index ``(N // 2, N // 2)`` of a window lies, in the coordinates of a canvas whose pixel [0, 0] has
+the coordinate ``origin``. Positions are rounded to the nearest pixel (half up), or the canvas is interpolated
+bilinearly between pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def split(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def canvas_box(positions: NDArray[np.float64], size: int, margin: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Origin and shape (each y, x) of the smallest canvas that holds every window, with ``margin`` pixels on each side."""
+    """Origin and shape (each y, x) of the smallest canvas that holds every window, with ``margin`` pixels on each
+    side.
+    """
     whole, _ = split(positions)
     low = whole.min(0) - size // 2 - margin
     high = whole.max(0) - size // 2 + size + margin
@@ -33,7 +36,12 @@ def canvas_box(positions: NDArray[np.float64], size: int, margin: int = 0) -> tu
 
 
 def cut(
-    canvas: Tensor, positions: NDArray[np.float64], size: int, *, origin: tuple[int, int] = (0, 0), interpolation: Interpolation = "round"
+    canvas: Tensor,
+    positions: NDArray[np.float64],
+    size: int,
+    *,
+    origin: tuple[int, int] = (0, 0),
+    interpolation: Interpolation = "round",
 ) -> Tensor:
     """Windows of a canvas around positions.
 
@@ -134,7 +142,9 @@ def merge(
         w = weights if weights.ndim == 2 else weights[some]
         part = patches[some]
         place(part * w, positions[some], top, origin=origin, interpolation=interpolation)
-        place(w.expand(part.shape).to(bottom.dtype), positions[some], bottom, origin=origin, interpolation=interpolation)
+        place(
+            w.expand(part.shape).to(bottom.dtype), positions[some], bottom, origin=origin, interpolation=interpolation
+        )
     seen = bottom > eps * bottom.max()
     return torch.where(seen, top / torch.where(seen, bottom, torch.ones_like(bottom)), torch.ones_like(top))
 
@@ -156,7 +166,8 @@ def scatter_add(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> 
     """Add windows (B, N, N) to ``canvas`` at array indices ``corners`` (B, 2), in place. No bounds are checked."""
     size = patches.shape[-1]
     if canvas.device.type == "cpu":
-        # Slice by slice in one call: several times faster than any indexed add on a CPU, and Python's lock is free meanwhile.
+        # Slice by slice in one call: several times faster than any indexed add on a CPU, and Python's lock is free
+        # meanwhile.
         torch._foreach_add_(windows(canvas, corners, size), list(patches.unbind()))
         return
     width = canvas.shape[1]
@@ -167,7 +178,9 @@ def scatter_add(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> 
 
 
 def spread(patches: Tensor, corners: NDArray[np.int64], shape: tuple[int, int]) -> Tensor:
-    """A new canvas of ``shape`` with windows (B, N, N) added at ``corners`` (B, 2): the differentiable adjoint of :func:`gather`."""
+    """A new canvas of ``shape`` with windows (B, N, N) added at ``corners`` (B, 2): the differentiable adjoint of
+    :func:`gather`.
+    """
     canvas: Tensor = _Spread.apply(patches, corners, shape)  # type: ignore[no-untyped-call]
     return canvas
 
@@ -197,7 +210,9 @@ class _Spread(torch.autograd.Function):
 
 
 def windows(canvas: Tensor, corners: NDArray[np.int64], size: int) -> list[Tensor]:
-    """Views (size, size) of ``canvas`` at array indices ``corners`` (B, 2), to be written to one after the other. No bounds are checked."""
+    """Views (size, size) of ``canvas`` at array indices ``corners`` (B, 2), to be written to one after the other. No
+    bounds are checked.
+    """
     starts = canvas.storage_offset() + corners @ np.asarray(canvas.stride())
     return [canvas.as_strided((size, size), canvas.stride(), start) for start in starts.tolist()]
 
@@ -230,6 +245,8 @@ def _check_inside(corners: NDArray[np.int64], size: int, shape: tuple[int, ...])
     if outside.any():
         i = int(np.argmax(outside))
         raise InputError(
-            f"{int(outside.sum())} of {len(corners)} windows of {size} pixels leave the canvas of {shape[0]} x {shape[1]} "
-            f"(first: number {i}, corner y {corners[i, 0]}, x {corners[i, 1]}); expected a canvas that holds every window."
+            f"{int(outside.sum())} of {len(corners)} windows of {size} pixels leave the canvas of {shape[0]} x "
+            f"{shape[1]} "
+            f"(first: number {i}, corner y {corners[i, 0]}, x {corners[i, 1]}); expected a canvas that holds every "
+            f"window."
         )

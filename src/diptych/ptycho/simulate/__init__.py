@@ -38,10 +38,10 @@ def simulate(
 ) -> Scan:
     """Simulate a ptychographic scan.
 
-    The counts follow the forward model of the package: the sum over probe modes of the squared modulus of the orthonormal FFT
-    of probe times object patch, in double precision, plus background; Poisson noise unless ``noise="none"``. Sub-pixel
-    positions shift the probe (band-limited). Everything random is drawn from separate streams of one seed, so that changing
-    the dose, say, leaves object and positions as they were.
+    The counts follow the forward model of the package: the sum over probe modes of the squared modulus of the
+    orthonormal FFT of probe times object patch, in double precision, plus background; Poisson noise unless
+    ``noise="none"``. Sub-pixel positions shift the probe (band-limited). Everything random is drawn from separate
+    streams of one seed, so that changing the dose, say, leaves object and positions as they were.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ def simulate(
     progress : callable, optional
         Gets a :class:`~diptych.runtime.progress.Progress` after each chunk of patterns.
     object : str, Canvas or (H, W) complex, optional
-        A kind of object (see :class:`SimulationOptions`), or your own; an array has its pixel [0, 0] at coordinate (0, 0).
+        A kind of object (see :class:`SimulationOptions`), or your own; an array has its pixel [0, 0] at coordinate (0,
+        0).
     probe : str, (N, N) or (P, N, N) complex, optional
         A kind of probe, a file, or your own modes; only their shape counts, the dose sets their scale.
     positions : (M, 2) float, optional
@@ -61,13 +62,15 @@ def simulate(
     Returns
     -------
     Scan
-        With ``truth``, ``true_probe`` (photons: sum |P|^2 is those through a transparent object), ``probe`` (the solver's
-        start) and ``metadata["simulation"]``: the options, the photons, and the true positions where the scan's are wrong.
+        With ``truth``, ``true_probe`` (photons: sum |P|^2 is those through a transparent object), ``probe`` (the
+        solver's start) and ``metadata["simulation"]``: the options, the photons, and the true positions where the
+        scan's are wrong.
 
     Raises
     ------
     InputError
-        If options are out of range or contradict each other, a file holds no probe, or the scan does not fit on the object.
+        If options are out of range or contradict each other, a file holds no probe, or the scan does not fit on the
+        object.
 
     Examples
     --------
@@ -133,7 +136,8 @@ def simulate(
 
 def _own_object(value: Canvas | ArrayLike) -> Canvas:
     canvas = value if isinstance(value, Canvas) else Canvas(np.asarray(value))
-    # Stored as the rest of the package keeps it, and simulated from what is stored: the truth explains the data exactly.
+    # Stored as the rest of the package keeps it, and simulated from what is stored: the truth explains the data
+    # exactly.
     return Canvas(canvas.values.astype(np.complex64), canvas.origin, canvas.pixel_m)
 
 
@@ -141,12 +145,15 @@ def _refuse(overrides: dict[str, Any], names: Iterable[str], argument: str, valu
     contradicting = [name for name in names if overrides.get(name) is not None]
     if value is not None and contradicting:
         raise InputError(
-            f"simulate: {', '.join(contradicting)} given together with an array for {argument}, which leaves nothing to choose; "
+            f"simulate: {', '.join(contradicting)} given together with an array for {argument}, which leaves nothing "
+            f"to choose; "
             "leave one of them out."
         )
 
 
-def _probes(options: SimulationOptions, own: ArrayLike | None) -> tuple[NDArray[np.complex128], NDArray[np.complex128] | None]:
+def _probes(
+    options: SimulationOptions, own: ArrayLike | None
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128] | None]:
     """The probe (P, N, N) of power 1, and the solver's start where that is another one."""
     from diptych.ptycho.simulate import probes
 
@@ -160,7 +167,10 @@ def _probes(options: SimulationOptions, own: ArrayLike | None) -> tuple[NDArray[
     what = "the probe" if own is not None else f"the probe in {options.probe}"
     modes = probes.given_probe(_probe_in_file(options.probe) if own is None else own, what)
     if options.size not in (None, modes.shape[-1]):
-        raise InputError(f"simulate: {what} is {modes.shape[-1]} px wide and size = {options.size}; leave size out, or give another probe.")
+        raise InputError(
+            f"simulate: {what} is {modes.shape[-1]} px wide and size = {options.size}; leave size out, or give "
+            f"another probe."
+        )
     if len(modes) == 1:
         modes = probes.add_modes(modes[0], powers)
     elif options.modes not in (1, len(modes)) or options.mode_powers is not None:
@@ -173,14 +183,19 @@ def _probe_in_file(name: str) -> NDArray[np.complex64]:
     from diptych.ptycho.io.fields import PROBE_KEYS
 
     if not Path(name).exists():
-        raise InputError(f"simulate: probe {name!r} is neither a kind of probe nor a file; expected {', '.join(PROBE_KINDS)}, or a file.")
+        raise InputError(
+            f"simulate: probe {name!r} is neither a kind of probe nor a file; expected {', '.join(PROBE_KINDS)}, or "
+            f"a file."
+        )
     return read_probe(name, keys=("trueProbe", *PROBE_KEYS))
 
 
 def _true_positions(
     options: SimulationOptions, size: int, own: ArrayLike | None, canvas: Canvas | None, rng: Generator
 ) -> NDArray[np.float64]:
-    """Where the patterns are taken: as given; else in the middle of the object given; else so that the object starts at (0, 0)."""
+    """Where the patterns are taken: as given; else in the middle of the object given; else so that the object starts at
+    (0, 0).
+    """
     from diptych.ptycho.simulate.trajectories import make_trajectory
 
     if own is not None:
@@ -189,7 +204,9 @@ def _true_positions(
         return _placed(options, positions)
     step = options.step or size / 8
     count = options.patterns or 256
-    positions = make_trajectory(options.trajectory, step, rng, patterns=count, field=options.field, jitter=options.jitter)
+    positions = make_trajectory(
+        options.trajectory, step, rng, patterns=count, field=options.field, jitter=options.jitter
+    )
     _affordable(positions, size)
     if canvas is not None:
         y0, y1, x0, x1 = canvas.extent
@@ -207,7 +224,8 @@ def _placed(options: SimulationOptions, positions: NDArray[np.float64]) -> NDArr
 def _affordable(positions: NDArray[np.float64], size: int) -> None:
     if len(positions) * size**2 > MAX_COUNTS:
         raise InputError(
-            f"simulate: {len(positions)} patterns of {size} x {size} pixels are too many (limit {MAX_COUNTS:.0e} pixels in all); "
+            f"simulate: {len(positions)} patterns of {size} x {size} pixels are too many (limit {MAX_COUNTS:.0e} "
+            f"pixels in all); "
             "expected fewer patterns, a larger step, or a smaller size."
         )
     validation.canvas_size(positions, size, "simulate")
@@ -245,7 +263,9 @@ def _scaled(
 
     through = float(signal_totals(truth, shape, positions).mean())
     if through <= 0:
-        raise InputError("simulate: the object lets no photon through where it is scanned; expected a positive modulus.")
+        raise InputError(
+            "simulate: the object lets no photon through where it is scanned; expected a positive modulus."
+        )
     photons = options.probe_photons or (options.dose or 1e6) / through
     return (np.sqrt(photons) * shape).astype(np.complex64), photons * through
 

@@ -19,7 +19,8 @@ _CHUNK_BYTES = 32 * 2**20
 
 
 def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Expected signal photons (M,) of each pattern: sum |P O|^2, which Parseval's theorem makes the sum over the detector.
+    """Expected signal photons (M,) of each pattern: sum |P O|^2, which Parseval's theorem makes the sum over the
+    detector.
 
     Parameters
     ----------
@@ -33,11 +34,15 @@ def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.floa
     from diptych.ptycho.physics.diffraction import exit_waves
 
     # Summed by NumPy, whose order of additions does not depend on the number of threads.
-    totals = [(np.abs(exit_waves(*inputs).numpy()) ** 2).sum((1, 2, 3)) for _, inputs in _chunks(truth, probe, positions)]
+    totals = [
+        (np.abs(exit_waves(*inputs).numpy()) ** 2).sum((1, 2, 3)) for _, inputs in _chunks(truth, probe, positions)
+    ]
     return np.concatenate(totals)
 
 
-def expected_intensities(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+def expected_intensities(
+    truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Noise-free signal of a few patterns at a time, in double precision.
 
     Parameters
@@ -57,7 +62,8 @@ def expected_intensities(truth: Canvas, probe: NDArray[Any], positions: NDArray[
 
 
 def dead_pixels(size: int, fraction: float, beam_stop: float, rng: np.random.Generator) -> NDArray[np.bool_] | None:
-    """Mask (N, N), True = valid: round(fraction N^2) random pixels and the disc of radius ``beam_stop`` px are not. None: all are.
+    """Mask (N, N), True = valid: round(fraction N^2) random pixels and the disc of radius ``beam_stop`` px are not.
+    None: all are.
 
     Raises
     ------
@@ -137,7 +143,9 @@ def expose(
         return counts, mask
     valid = ~full if mask is None else mask & ~full
     if not valid.any():
-        raise InputError(f"simulate: saturation = {saturation:g} counts masks every pixel of every pattern; expected a higher level.")
+        raise InputError(
+            f"simulate: saturation = {saturation:g} counts masks every pixel of every pattern; expected a higher level."
+        )
     return counts, valid
 
 
@@ -161,6 +169,8 @@ def _chunks(
 
 
 def _widened(counts: NDArray[Any], largest: int) -> NDArray[Any]:
-    """``counts`` in the first unsigned type whose top value, which detectors use to mark bad pixels, is above ``largest``."""
+    """``counts`` in the first unsigned type whose top value, which detectors use to mark bad pixels, is above
+    ``largest``.
+    """
     fitting = (dtype for dtype in (np.uint16, np.uint32) if largest < np.iinfo(dtype).max)
     return counts.astype(np.promote_types(counts.dtype, next(fitting, np.uint64)), copy=False)

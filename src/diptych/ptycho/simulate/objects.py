@@ -14,8 +14,20 @@ from numpy.typing import NDArray
 Map = NDArray[np.float64]
 Shape = tuple[int, int]
 
-PHOTOGRAPHS = ("brick", "coins", "gravel", "chelsea", "coffee", "grass", "astronaut", "camera", "rocket", "immunohistochemistry")
-"""Sample images that are part of the scikit-image package itself; the others of ``skimage.data`` would be downloaded."""
+PHOTOGRAPHS = (
+    "brick",
+    "coins",
+    "gravel",
+    "chelsea",
+    "coffee",
+    "grass",
+    "astronaut",
+    "camera",
+    "rocket",
+    "immunohistochemistry",
+)
+"""Sample images that are part of the scikit-image package itself; the others of ``skimage.data`` would be
+downloaded."""
 
 
 def make_object(
@@ -57,10 +69,11 @@ def natural(shape: Shape, rng: np.random.Generator) -> tuple[Map, Map]:
 
 
 def lines(shape: Shape, rng: np.random.Generator, count: int = 400) -> tuple[Map, Map]:
-    """Random straight lines, 1 px wide, blurred: sigma 1 + 2 x (sigma 5) + 5 x (sigma 10), as in the PtychoPINN grid-lines study.
+    """Random straight lines, 1 px wide, blurred: sigma 1 + 2 x (sigma 5) + 5 x (sigma 10), as in the PtychoPINN
+    grid-lines study.
 
-    Drawn on twice the canvas, of which the centre is kept; both maps are the same. ``count`` lines serve canvases of up to
-    392 px, and more are drawn on larger ones, so that the lines stay as dense.
+    Drawn on twice the canvas, of which the centre is kept; both maps are the same. ``count`` lines serve canvases of up
+    to 392 px, and more are drawn on larger ones, so that the lines stay as dense.
     """
     from scipy.ndimage import gaussian_filter
     from skimage import draw
@@ -79,7 +92,8 @@ def lines(shape: Shape, rng: np.random.Generator, count: int = 400) -> tuple[Map
 
 
 def gaussian_field(shape: Shape, rng: np.random.Generator, exponent: float = 3.0) -> tuple[Map, Map]:
-    """Two independent Gaussian random fields whose power spectrum falls as frequency^-``exponent``; cut off at 3 standard deviations.
+    """Two independent Gaussian random fields whose power spectrum falls as frequency^-``exponent``; cut off at 3
+    standard deviations.
 
     The field is periodic on a canvas a quarter larger, so that what is kept is not.
     """
@@ -98,9 +112,11 @@ def gaussian_field(shape: Shape, rng: np.random.Generator, exponent: float = 3.0
 
 
 def siemens_star(shape: Shape, rng: np.random.Generator, spokes: int = 36, rings: int = 4) -> tuple[Map, Map]:
-    """A Siemens test pattern: spokes from the centre to 0.48 of the shorter side, cut by rings, turned by a random angle.
+    """A Siemens test pattern: spokes from the centre to 0.48 of the shorter side, cut by rings, turned by a random
+    angle.
 
-    Edges are anti-aliased over one pixel; the spokes absorb and delay (map 0), the rest is transparent (1); both maps are the same.
+    Edges are anti-aliased over one pixel; the spokes absorb and delay (map 0), the rest is transparent (1); both maps
+    are the same.
     """
     y, x = np.meshgrid(*(np.arange(side) - (side - 1) / 2 for side in shape), indexing="ij")
     distance, angle = np.hypot(y, x), np.arctan2(y, x) + rng.uniform(0, 2 * np.pi)
@@ -115,7 +131,8 @@ def siemens_star(shape: Shape, rng: np.random.Generator, spokes: int = 36, rings
 
 
 def dead_leaves(shape: Shape, rng: np.random.Generator) -> tuple[Map, Map]:
-    """Discs that hide each other, radii by a power law r^-3: edges at all scales, as in natural images (Lee, Mumford, Huang 2001).
+    """Discs that hide each other, radii by a power law r^-3: edges at all scales, as in natural images (Lee, Mumford,
+    Huang 2001).
 
     Both maps show the same discs, with independent grey values.
     """
@@ -177,7 +194,8 @@ def _photograph(name: str, shape: Shape, rng: np.random.Generator) -> Map:
     # Never upside down: a reader who sees that must be able to trust that an axis is wrong.
     if rng.integers(2):
         image = image[:, ::-1]
-    # A canvas larger than the photograph shows it mirrored at its edges, never enlarged: blur would make an easy object.
+    # A canvas larger than the photograph shows it mirrored at its edges, never enlarged: blur would make an easy
+    # object.
     lack = [max(0, want - have) for want, have in zip(shape, image.shape, strict=True)]
     image = np.pad(image, [(n // 2, n - n // 2) for n in lack], mode="symmetric")
     largest = min(have / want for want, have in zip(shape, image.shape, strict=True))

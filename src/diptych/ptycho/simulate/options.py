@@ -14,31 +14,52 @@ Trajectory = Literal["raster", "jittered-raster", "fermat-spiral", "random"]
 
 PROBE_KINDS = ("zone-plate", "gaussian", "disk")
 
-_SHAPING = {"aperture": ("zone-plate",), "central_stop": ("zone-plate",), "radius": ("gaussian", "disk"), "defocus": PROBE_KINDS}
+_SHAPING = {
+    "aperture": ("zone-plate",),
+    "central_stop": ("zone-plate",),
+    "radius": ("gaussian", "disk"),
+    "defocus": PROBE_KINDS,
+}
 
 
 class SimulationOptions(Options):
-    """What to simulate. Nothing needs to be set: the defaults make 256 patterns of 64 x 64 pixels at 1e6 photons each."""
+    """What to simulate. Nothing needs to be set: the defaults make 256 patterns of 64 x 64 pixels at 1e6 photons
+    each.
+    """
 
     object: ObjectKind = Field(
         "natural",
-        description="Object: natural (photographs, one as amplitude and one as phase), lines, gaussian-field (power-law spectrum), "
+        description="Object: natural (photographs, one as amplitude and one as phase), lines, gaussian-field "
+        "(power-law spectrum), "
         "siemens-star, dead-leaves (occluding discs) or blocks.",
     )
-    amplitude: tuple[float, float] = Field((0.55, 1.0), description="Least and largest modulus of the object (1 is transparent).")
-    phase: tuple[FiniteFloat, FiniteFloat] = Field((-0.8, 0.8), description="Least and largest phase of the object, rad.")
+    amplitude: tuple[float, float] = Field(
+        (0.55, 1.0), description="Least and largest modulus of the object (1 is transparent)."
+    )
+    phase: tuple[FiniteFloat, FiniteFloat] = Field(
+        (-0.8, 0.8), description="Least and largest phase of the object, rad."
+    )
     margin: int = Field(16, ge=0, le=4096, description="Object around the outermost windows, px.")
 
-    size: int | None = Field(None, ge=8, le=4096, description="Side N of the patterns, px; without it 64, or that of the probe given.")
-    probe: str = Field("zone-plate", description="Probe: zone-plate, gaussian, disk, or a FILE (.npy, .npz, .h5) that holds one.")
+    size: int | None = Field(
+        None, ge=8, le=4096, description="Side N of the patterns, px; without it 64, or that of the probe given."
+    )
+    probe: str = Field(
+        "zone-plate", description="Probe: zone-plate, gaussian, disk, or a FILE (.npy, .npz, .h5) that holds one."
+    )
     aperture: PositiveFloat | None = Field(
-        None, description="zone-plate: radius of the pupil on the detector, px; without it 13 at N = 64, in proportion to N."
+        None,
+        description="zone-plate: radius of the pupil on the detector, px; without it 13 at N = 64, in proportion to N.",
     )
     central_stop: float | None = Field(
-        None, ge=0, lt=1, description="zone-plate: radius of the central stop as a fraction of the aperture; without it 0.35."
+        None,
+        ge=0,
+        lt=1,
+        description="zone-plate: radius of the central stop as a fraction of the aperture; without it 0.35.",
     )
     radius: PositiveFloat | None = Field(
-        None, description="gaussian: 1/e^2 radius of the intensity; disk: radius; object px. Without it N / 6 and N / 5."
+        None,
+        description="gaussian: 1/e^2 radius of the intensity; disk: radius; object px. Without it N / 6 and N / 5.",
     )
     defocus: FiniteFloat | None = Field(
         None,
@@ -53,44 +74,72 @@ class SimulationOptions(Options):
         0.0,
         ge=0,
         le=1,
-        description="How wrong the start given to the solver is: 0 the true probe, 1 blind (no central stop, 40 % less defocus, "
+        description="How wrong the start given to the solver is: 0 the true probe, 1 blind (no central stop, 40 % "
+        "less defocus, "
         "10 % smaller, scale unknown).",
     )
 
-    trajectory: Trajectory = Field("jittered-raster", description="Scan: raster, jittered-raster, fermat-spiral or random.")
-    patterns: int | None = Field(None, ge=1, le=10_000_000, description="Number of patterns; without it 256, or what fills the field.")
+    trajectory: Trajectory = Field(
+        "jittered-raster", description="Scan: raster, jittered-raster, fermat-spiral or random."
+    )
+    patterns: int | None = Field(
+        None, ge=1, le=10_000_000, description="Number of patterns; without it 256, or what fills the field."
+    )
     field: tuple[PositiveFloat, PositiveFloat] | None = Field(
-        None, description="Height and width scanned by the window's centre, object px; instead of the number of patterns."
+        None,
+        description="Height and width scanned by the window's centre, object px; instead of the number of patterns.",
     )
     step: PositiveFloat | None = Field(
-        None, description="Distance of neighbours, object px (fermat-spiral and random: one pattern per step^2). Without it N / 8."
+        None,
+        description="Distance of neighbours, object px (fermat-spiral and random: one pattern per step^2). Without "
+        "it N / 8.",
     )
     jitter: float | None = Field(
         None, ge=0, description="jittered-raster: largest displacement along each axis, object px; without it step / 4."
     )
     integer: bool = Field(False, description="Round the true positions to whole pixels.")
     position_error: float = Field(
-        0.0, ge=0, le=1000, description="Standard deviation, along each axis, of the positions given to the solver from the true ones, px."
+        0.0,
+        ge=0,
+        le=1000,
+        description="Standard deviation, along each axis, of the positions given to the solver from the true ones, px.",
     )
 
     dose: float | None = Field(
         None, gt=0, le=1e15, description="Mean detected signal photons per pattern, through the object; without it 1e6."
     )
     probe_photons: float | None = Field(
-        None, gt=0, le=1e15, description="Instead of the dose: photons per pattern through a transparent object, sum |probe|^2."
+        None,
+        gt=0,
+        le=1e15,
+        description="Instead of the dose: photons per pattern through a transparent object, sum |probe|^2.",
     )
-    noise: Literal["poisson", "none"] = Field("poisson", description="poisson (integer counts) or none (expected counts, float32).")
-    background: float = Field(0.0, ge=0, le=1e9, description="Expected background, counts per pixel; known to the solver.")
-    dead: float = Field(0.0, ge=0, lt=1, description="Fraction of detector pixels that are dead: they read 0 and are masked.")
-    beam_stop: float = Field(0.0, ge=0, description="Radius of a beam stop around zero frequency, px: what it covers is masked.")
+    noise: Literal["poisson", "none"] = Field(
+        "poisson", description="poisson (integer counts) or none (expected counts, float32)."
+    )
+    background: float = Field(
+        0.0, ge=0, le=1e9, description="Expected background, counts per pixel; known to the solver."
+    )
+    dead: float = Field(
+        0.0, ge=0, lt=1, description="Fraction of detector pixels that are dead: they read 0 and are masked."
+    )
+    beam_stop: float = Field(
+        0.0, ge=0, description="Radius of a beam stop around zero frequency, px: what it covers is masked."
+    )
     saturation: float | None = Field(
         None, ge=1, description="Counts at which a pixel saturates: it reads that, and is masked in that pattern."
     )
 
     energy_eV: PositiveFloat | None = Field(None, description="Photon energy, eV; recorded with the scan.")
-    distance_m: PositiveFloat | None = Field(None, description="Sample to detector distance, m; recorded with the scan.")
-    detector_pixel_m: PositiveFloat | None = Field(None, description="Side of a detector pixel, m; recorded with the scan.")
-    seed: int = Field(0, ge=0, description="Seed of everything random: object, trajectory, noise, dead pixels, position errors.")
+    distance_m: PositiveFloat | None = Field(
+        None, description="Sample to detector distance, m; recorded with the scan."
+    )
+    detector_pixel_m: PositiveFloat | None = Field(
+        None, description="Side of a detector pixel, m; recorded with the scan."
+    )
+    seed: int = Field(
+        0, ge=0, description="Seed of everything random: object, trajectory, noise, dead pixels, position errors."
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -104,14 +153,20 @@ class SimulationOptions(Options):
         for name, kinds in _SHAPING.items():
             if getattr(self, name) is not None and self.probe not in kinds:
                 raise ValueError(
-                    f"{name} shapes a probe of kind {' or '.join(kinds)}, and the probe is {self.probe!r}; leave one of them out"
+                    f"{name} shapes a probe of kind {' or '.join(kinds)}, and the probe is {self.probe!r}; leave one "
+                    f"of them out"
                 )
         if self.mode_powers is not None and len(self.mode_powers) != self.modes:
-            raise ValueError(f"mode_powers has {len(self.mode_powers)} numbers for {self.modes} modes; expected one per mode")
+            raise ValueError(
+                f"mode_powers has {len(self.mode_powers)} numbers for {self.modes} modes; expected one per mode"
+            )
         if self.patterns is not None and self.field is not None:
             raise ValueError("patterns and field both say how large the scan is; give one of them, and the step")
         if self.jitter is not None and self.trajectory != "jittered-raster":
-            raise ValueError(f"jitter belongs to the trajectory jittered-raster, and it is {self.trajectory!r}; leave one of them out")
+            raise ValueError(
+                f"jitter belongs to the trajectory jittered-raster, and it is {self.trajectory!r}; leave one of them "
+                f"out"
+            )
         if self.dose is not None and self.probe_photons is not None:
             raise ValueError("dose and probe_photons both set the number of photons; give one of them")
         return self

@@ -43,8 +43,8 @@ def make_probe(
     size : int
         Side N of the window, px.
     aperture, central_stop, radius, defocus : float, optional
-        As for the kind's function. The defaults are in proportion to the window: a zone plate's aperture is 13 N / 64 and
-        its defocus 10 N / 64 rad, so that the probe fills the same part of every window.
+        As for the kind's function. The defaults are in proportion to the window: a zone plate's aperture is 13 N / 64
+        and its defocus 10 N / 64 rad, so that the probe fills the same part of every window.
     error : float
         0 gives the probe; 1 the same without central stop, with 40 % less curvature, and 10 % smaller; linear between.
 
@@ -77,7 +77,9 @@ def make_probe(
     raise InputError(f"simulate: probe kind {kind!r} is not known; expected zone-plate, gaussian, disk or a file.")
 
 
-def zone_plate(size: int, aperture: float, central_stop: float, defocus: float, *, reference: float | None = None) -> Probe:
+def zone_plate(
+    size: int, aperture: float, central_stop: float, defocus: float, *, reference: float | None = None
+) -> Probe:
     """Near the focus of a zone plate with a central stop.
 
     Parameters
@@ -89,8 +91,8 @@ def zone_plate(size: int, aperture: float, central_stop: float, defocus: float, 
     central_stop : float
         Radius of the stop as a fraction of the aperture; 0 is none.
     defocus : float
-        Quadratic phase over the pupil, rad at radius ``reference`` (the aperture when it is None). The geometric radius of
-        the beam is then N * defocus / (pi * aperture) object px.
+        Quadratic phase over the pupil, rad at radius ``reference`` (the aperture when it is None). The geometric radius
+        of the beam is then N * defocus / (pi * aperture) object px.
 
     Returns
     -------
@@ -106,23 +108,29 @@ def zone_plate(size: int, aperture: float, central_stop: float, defocus: float, 
 
 
 def gaussian(size: int, radius: float, defocus: float = 0.0, *, reference: float | None = None) -> Probe:
-    """A Gaussian beam: 1/e^2 radius of the intensity ``radius`` px, spherical wavefront of ``defocus`` rad at ``reference`` px."""
+    """A Gaussian beam: 1/e^2 radius of the intensity ``radius`` px, spherical wavefront of ``defocus`` rad at
+    ``reference`` px.
+    """
     distance = _distance(size)
     return _normalised(np.exp(-((distance / radius) ** 2) + 1j * defocus * (distance / (reference or radius)) ** 2))
 
 
 def disk(size: int, radius: float, defocus: float = 0.0, *, reference: float | None = None) -> Probe:
-    """A uniform disk of ``radius`` px with a soft edge, wavefront of ``defocus`` rad at ``reference`` px: a pinhole close by."""
+    """A uniform disk of ``radius`` px with a soft edge, wavefront of ``defocus`` rad at ``reference`` px: a pinhole
+    close by.
+    """
     from scipy.special import expit
 
     distance = _distance(size)
-    return _normalised(expit((radius - distance) / _EDGE) * np.exp(1j * defocus * (distance / (reference or radius)) ** 2))
+    return _normalised(
+        expit((radius - distance) / _EDGE) * np.exp(1j * defocus * (distance / (reference or radius)) ** 2)
+    )
 
 
 def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
     """Orthogonal incoherent modes made from one probe.
 
-    The first is the probe itself, the others are :func:`~diptych.ptycho.physics.modes.extra_modes` of it.
+    The first is the probe itself, the others are :func:`~diptych.ptycho.physics.probe.extra_modes` of it.
 
     Parameters
     ----------
@@ -136,7 +144,7 @@ def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
     (P, N, N) complex128
         sum |P|^2 over all modes = 1.
     """
-    from diptych.ptycho.physics.modes import extra_modes
+    from diptych.ptycho.physics.probe import extra_modes
 
     first = _normalised(probe)[None]
     basis = np.concatenate([first, extra_modes(first, len(powers) - 1)])
@@ -145,7 +153,9 @@ def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
 
 
 def misjudged(probe: Probe, error: float) -> Probe:
-    """A given probe (P, N, N) with 4 ``error`` rad of defocus missed, at the radius that holds 95 % of its power in Fourier space."""
+    """A given probe (P, N, N) with 4 ``error`` rad of defocus missed, at the radius that holds 95 % of its power in
+    Fourier space.
+    """
     spectrum = _to_detector(probe)
     distance = _distance(probe.shape[-1])
     order = np.argsort(distance, axis=None)
@@ -171,7 +181,10 @@ def given_probe(probe: Any, what: str) -> Probe:
     if array.ndim != 3 or array.shape[-1] != array.shape[-2] or len(array) == 0 or array.shape[-1] < 4:
         raise InputError(f"simulate: {what} has shape {given}; expected (N, N) or (modes, N, N), N >= 4.")
     if not np.isfinite(array).all():
-        raise InputError(f"simulate: {what} holds {int((~np.isfinite(array)).sum())} values that are not finite; expected finite ones.")
+        raise InputError(
+            f"simulate: {what} holds {int((~np.isfinite(array)).sum())} values that are not finite; expected finite "
+            f"ones."
+        )
     if not np.any(array):
         raise InputError(f"simulate: {what} is zero everywhere; expected one that carries photons.")
     return _normalised(array.astype(np.complex128))
@@ -197,4 +210,6 @@ def _normalised(probe: NDArray[Any]) -> Probe:
 
 def _fits(name: str, value: float, size: int) -> None:
     if value >= size / 2:
-        raise InputError(f"simulate: {name} is {value:g} px, and the window is {size} px wide; expected {name} < {size / 2:g}.")
+        raise InputError(
+            f"simulate: {name} is {value:g} px, and the window is {size} px wide; expected {name} < {size / 2:g}."
+        )

@@ -69,10 +69,11 @@ def raster(step: float, patterns: int, field: tuple[float, float] | None = None)
 
 
 def fermat_spiral(step: float, patterns: int, field: tuple[float, float] | None = None) -> Positions:
-    """A Fermat spiral r = c sqrt(n + 1/2), theta = n x golden angle: even density, no lattice (Huang et al., Opt. Express 22, 12634, 2014).
+    """A Fermat spiral r = c sqrt(n + 1/2), theta = n x golden angle: even density, no lattice (Huang et al., Opt.
+    Express 22, 12634, 2014).
 
-    pi c^2 = step^2, so that each pattern has an area of step^2. With ``field``, the points inside that rectangle (one in its
-    middle, if it is too small for any).
+    pi c^2 = step^2, so that each pattern has an area of step^2. With ``field``, the points inside that rectangle (one
+    in its middle, if it is too small for any).
     """
     scale = step / math.sqrt(math.pi)
     count = patterns if field is None else math.ceil((math.hypot(*field) / 2 / scale) ** 2) + 1
@@ -87,7 +88,9 @@ def fermat_spiral(step: float, patterns: int, field: tuple[float, float] | None 
 
 
 def random(step: float, rng: np.random.Generator, patterns: int, field: tuple[float, float] | None = None) -> Positions:
-    """Independent points, uniform over ``field``, or over the square that gives each of ``patterns`` an area of step^2."""
+    """Independent points, uniform over ``field``, or over the square that gives each of ``patterns`` an area of
+    step^2.
+    """
     if field is None:
         height = width = step * math.sqrt(patterns)
     else:

@@ -1,0 +1,109 @@
+"""``prefer``: the preference panel. Its verbs are in modules of their own, loaded when they are called."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from diptych.cli.generate import Choices
+from diptych.cli.output import Report
+from diptych.errors import InputError
+from diptych.prefer.options import SessionOptions
+from diptych.runtime.logging import LOGGER
+
+if TYPE_CHECKING:
+    from diptych.prefer.ledger.ledger import Ledger
+    from diptych.prefer.session.session import Session
+
+LEVEL = "IPO_LOG_LEVEL"
+"""Environment variable: the least level of the tagged log lines on standard error."""
+
+Folder = Annotated[
+    Path | None, Parameter(help="The session; without it the folder of the prompt below $IPO_DATA_ROOT, or data.")
+]
+
+VERBS = {
+    "label": ("label:label", "Judge images at the terminal: g, b, 1 to 9, s, u, q."),
+    "best": ("session:best", "Make the best image, and print what makes it again."),
+    "score": ("session:score", "Tell how well the model foresees the judgements, or score saved images."),
+    "rows": ("session:rows", "Count the judgements, once a second."),
+    "sessions": ("session:sessions", "List the sessions of a folder."),
+    "train": ("train:train", "Train a utility model on what is on the disk, and save it."),
+    "export": ("files:export", "Write judgements as row folders, a state file, or CSV and PNG."),
+    "import": ("files:import_", "Take in row folders or a state file."),
+    "simulate": ("train:simulate", "Let a simulated person judge."),
+    "sanity": ("decoder:sanity", "Decode once, and fail when the image is flat."),
+    "serve-decoder": ("decoder:serve_decoder", "Decode for others over HTTP."),
+    "make-tiny-pipeline": (
+        "decoder:make_tiny_pipeline",
+        "Write a tiny Stable Diffusion pipeline with random weights.",
+    ),
+}
+
+app = App(name="prefer", help="Learn what a person likes from the first dozen labels, and propose better images.")
+for _name, (_home, _summary) in VERBS.items():
+    app.command(f"diptych.cli.prefer.{_home}", name=_name, help=_summary)
+
+
+def logged(function: Callable[..., Report]) -> Callable[..., Report]:
+    """Show the log lines that ``$IPO_LOG_LEVEL`` asks for while the function runs."""
+
+    @wraps(function)
+    def with_log(*positional: Any, **named: Any) -> Report:
+        with tagged_log():
+            return function(*positional, **named)
+
+    return with_log
+
+
+@contextmanager
+def tagged_log() -> Iterator[None]:
+    """Log lines below warnings, which are shown anyway, on standard error."""
+    level = logging.getLevelName(os.environ.get(LEVEL, "WARNING").upper())
+    if not isinstance(level, int):
+        raise InputError(f"{LEVEL}={os.environ[LEVEL]}: expected DEBUG, INFO, WARNING or ERROR.")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    handler.addFilter(lambda record: record.levelno < logging.WARNING)
+    before = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(min(level, before or level))
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(before)
+
+
+def home_of(folder: Path | None, choices: Choices) -> Path:
+    """The folder of the session that is meant."""
+    from diptych.prefer.session.folder import default_folder
+
+    return folder if folder is not None else default_folder(choices[SessionOptions].prompt)
+
+
+def open_session(folder: Path | None, choices: Choices, *, create: bool, synchronous: bool = False) -> Session:
+    """Open the session, with the options given on the command line over those it was last opened with."""
+    from diptych.prefer.session.session import Session
+
+    home = home_of(folder, choices)
+    if not create:
+        open_ledger(home).close()
+    given = choices[SessionOptions].model_dump(exclude_unset=True)
+    parts = {name: given.pop(name, None) for name in ("utility", "proposal")}
+    return Session.open(home, given.pop("decoder", None), synchronous=synchronous, **parts, **given)
+
+
+def open_ledger(home: Path) -> Ledger:
+    """The ledger of a session that exists."""
+    from diptych.prefer.ledger.ledger import Ledger
+
+    return Ledger.open(home, create=False)

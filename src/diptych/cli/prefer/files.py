@@ -1,0 +1,98 @@
+"""``prefer export`` and ``import``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from diptych.cli.generate import Choices, verb
+from diptych.cli.output import Report, table
+from diptych.cli.prefer import Folder, home_of, logged, open_ledger
+from diptych.errors import InputError
+from diptych.prefer.options import SessionOptions
+
+if TYPE_CHECKING:
+    from diptych.prefer.exchange.predecessor import Moved
+    from diptych.prefer.ledger.ledger import Ledger
+
+
+@verb(SessionOptions)
+@logged
+def export(
+    folder: Folder = None,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Folder to write to.")],
+    layout: Annotated[
+        Literal["rows", "state", "csv"], Parameter(help="Row folders, one state file, or CSV beside PNG files.")
+    ] = "rows",
+    choices: Choices,
+) -> Report:
+    """Write the judgements of a session for other programs."""
+    from diptych.prefer.exchange.row_folders import export_rows
+    from diptych.prefer.exchange.tables import to_csv
+    from diptych.prefer.session.folder import merged, read_settings
+
+    home = home_of(folder, choices)
+    options = merged(read_settings(home), choices[SessionOptions].model_dump(exclude_unset=True))
+    with open_ledger(home) as ledger:
+        if layout == "csv":
+            return Report({"file": str(to_csv(ledger, out))}, [f"wrote {out}"])
+        moved = export_rows(ledger, out, options.prompt) if layout == "rows" else _state(ledger, out, options.prompt)
+    return _report(out, moved)
+
+
+@verb(SessionOptions)
+@logged
+def import_(
+    folder: Folder = None,
+    /,
+    *,
+    source: Annotated[
+        Path, Parameter(name="--from", help="Data root, folder of a prompt, or a latent_state_*.npz file.")
+    ],
+    anchor: Annotated[
+        Literal["prompt"] | None, Parameter(help="What rows that are no latents are differences from.")
+    ] = None,
+    choices: Choices,
+) -> Report:
+    """Take rows of another program into a session, which is made where there is none; fits use them with
+    --use-legacy.
+    """
+    from diptych.prefer.exchange.row_folders import import_rows
+    from diptych.prefer.exchange.state_file import import_state
+    from diptych.prefer.ledger.ledger import Ledger
+    from diptych.prefer.session.folder import merged, read_settings, write_settings
+
+    options = choices[SessionOptions]
+    if "prompt" not in options.model_fields_set:
+        raise InputError("import: pass --prompt with the prompt of the rows; its hash names their folder.")
+    if not source.exists():
+        raise InputError(f"--from {source}: does not exist; expected a folder or a state file.")
+    home = home_of(folder, choices)
+    settings = merged(read_settings(home), options.model_dump(exclude_unset=True))
+    with Ledger.open(home) as ledger:
+        take = import_state if source.is_file() else import_rows
+        moved = take(ledger, source, options.prompt, anchor=anchor)
+    write_settings(home, settings)
+    return _report(ledger.folder, moved)
+
+
+def _state(ledger: Ledger, out: Path, prompt: str) -> Moved:
+    """The state file of the dimension and frame that were judged last."""
+    from diptych.prefer.exchange.state_file import export_state
+
+    for said in reversed(ledger.judgements()):
+        candidate = ledger.candidate(said.judgement.ids[0], image=False)
+        if candidate.frame.prompt == prompt:
+            out.mkdir(parents=True, exist_ok=True)
+            return export_state(ledger, out, candidate.frame, candidate.dimension)[1]
+    raise InputError(f"{ledger.folder}: holds no judgements of {prompt!r}; give the prompt of those it holds.")
+
+
+def _report(where: Path, moved: Moved) -> Report:
+    data: dict[str, Any] = {"folder": str(where), **dataclasses.asdict(moved)}
+    return Report(data, [table({"folder": str(where), "moved": str(moved)})])

@@ -1,0 +1,170 @@
+"""``prefer train`` and ``simulate``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from cyclopts import Parameter
+
+from diptych.cli.generate import Choices, verb
+from diptych.cli.output import Report, table
+from diptych.cli.prefer import Folder, home_of, logged, open_ledger, open_session
+from diptych.errors import InputError, UnavailableError
+from diptych.prefer.options import SessionOptions
+from diptych.runtime.logging import LOGGER
+
+if TYPE_CHECKING:
+    from diptych.prefer.judgement import Frame, Observations
+    from diptych.prefer.ledger.ledger import Ledger
+    from diptych.prefer.utility import Utility
+
+ValueModel = Literal["contrastive", "ridge", "logistic", "xgboost", "distance", "cosine"]
+
+
+@verb(SessionOptions)
+@logged
+def train(
+    folder: Folder = None,
+    /,
+    *,
+    value_model: Annotated[ValueModel, Parameter(help="The model.")] = "xgboost",
+    n_estimators: Annotated[int, Parameter(help="Trees of xgboost.")] = 50,
+    max_depth: Annotated[int, Parameter(help="Depth of a tree of xgboost.")] = 3,
+    anchor: Annotated[
+        Literal["prompt"] | None, Parameter(help="What rows of row folders are differences from.")
+    ] = None,
+    save: Annotated[bool, Parameter(help="Write the model.", negative="--no-save")] = True,
+    model_dir: Annotated[Path, Parameter(help="Folder to write it to.")] = Path(),
+    choices: Choices,
+) -> Report:
+    """Train on the judgements of a session, or on the row folders of a prompt where there is no session."""
+    from diptych.prefer.exchange.predecessor import prompt_hash
+    from diptych.prefer.exchange.utility_files import save_model
+
+    if n_estimators < 1 or max_depth < 1:
+        raise InputError(f"--n-estimators {n_estimators} --max-depth {max_depth}: expected 1 or more of both.")
+    if value_model == "xgboost" and find_spec("xgboost") is None:
+        raise UnavailableError(
+            "train: xgboost is not installed; run `pip install 'diptych[prefer]'`, or choose another --value-model."
+        )
+    home = home_of(folder, choices)
+    with _stored(home, choices, anchor) as (ledger, prompt, use_legacy):
+        observations = _largest(ledger, prompt, use_legacy, home)
+        model, status, seconds = _fit(value_model, n_estimators, max_depth, observations)
+        fitted = model.fitted
+        if fitted is None:
+            raise InputError(f"{home}: {value_model} cannot be trained ({status}); judge more images.")
+        count = len(observations.terms)
+        LOGGER.info(
+            "[train-summary] %s rows=%d n_estimators=%d ms=%.0f", value_model, count, n_estimators, 1000 * seconds
+        )
+        name = f"{'xgb' if value_model == 'xgboost' else value_model}_model_{prompt_hash(prompt)}"
+        about = {"model": value_model, "prompt": prompt, "rows": str(count)}
+        files = save_model(fitted, model_dir, name, about) if save else []
+        train_score = fitted.train
+    data = {
+        "model": value_model,
+        "rows": count,
+        "dimension": fitted.dimension,
+        "train": [train_score.hits, train_score.total],
+    }
+    shown = {
+        **data,
+        "train": f"{train_score.hits} of {train_score.total}",
+        "judgements": str(observations.report),
+        "seconds": seconds,
+    }
+    return Report(
+        {**data, "seconds": seconds, "files": files}, [table({**shown, "files": [str(file) for file in files]})]
+    )
+
+
+@verb(SessionOptions)
+@logged
+def simulate(
+    folder: Folder = None,
+    /,
+    *,
+    labels: Annotated[int, Parameter(help="Images to be judged.")] = 100,
+    person: Annotated[int, Parameter(help="Seed of the person.")] = 0,
+    choices: Choices,
+) -> Report:
+    """Let a simulated person, who likes one random direction of all, judge good or bad; report her true utility."""
+    from diptych.prefer.judgement import Judgement
+    from diptych.prefer.person import LinearPerson
+    from diptych.prefer.session.factory import evenly
+
+    if labels < 1:
+        raise InputError(f"--labels {labels}: expected 1 or more.")
+    with open_session(folder, choices, create=True, synchronous=True) as session:
+        usual = evenly(session.decoder) if session.decoder.space == "cube" else None
+        someone, shown, said = LinearPerson(session.dimension, person, usual), [], 0
+        while said < labels:
+            for candidate in session.ask(min(session.options.batch, labels - said)):
+                shown.append(someone.utility(candidate))
+                session.tell(Judgement.rate(candidate, good=someone.rate(candidate)))
+                said += 1
+        known = session.fitted is not None
+        recommended = someone.utility(session.best()) if known else float("nan")
+        data = {
+            "session": str(session.ledger.folder),
+            "rows": session.rows,
+            "dimension": session.dimension,
+            "status": session.state.status,
+        }
+        found = {"recommended_sigma": recommended, "shown_sigma": float(np.mean(shown[-20:]))}
+        return Report({**data, **found}, [table({**data, **found}), str(session.scores())])
+
+
+@contextmanager
+def _stored(home: Path, choices: Choices, anchor: Literal["prompt"] | None) -> Iterator[tuple[Ledger, str, bool]]:
+    """The ledger of a session, or one that holds its row folders for the time being; the prompt; whether imported rows
+    are used.
+    """
+    from diptych.prefer.exchange.row_folders import import_rows
+    from diptych.prefer.ledger.ledger import Ledger
+    from diptych.prefer.ledger.store import NAME
+    from diptych.prefer.session.folder import merged, read_settings
+
+    options = merged(read_settings(home), choices[SessionOptions].model_dump(exclude_unset=True))
+    if (home / NAME).is_file():
+        with open_ledger(home) as ledger:
+            yield ledger, options.prompt, options.use_legacy
+        return
+    with tempfile.TemporaryDirectory() as scratch, Ledger.open(scratch) as ledger:
+        import_rows(ledger, home, options.prompt, anchor=anchor)
+        yield ledger, options.prompt, True
+
+
+def _largest(ledger: Ledger, prompt: str, use_legacy: bool, home: Path) -> Observations:
+    """The judgements of a prompt, of that frame and dimension which has most."""
+    frames: dict[tuple[Frame, int], None] = {}
+    for said in ledger.judgements():
+        candidate = ledger.candidate(said.judgement.ids[0], image=False)
+        if candidate.frame.prompt == prompt:
+            frames[candidate.frame, candidate.dimension] = None
+    found = [ledger.observations(frame, dimension, use_legacy=use_legacy) for frame, dimension in frames]
+    best = max(found, key=lambda one: len(one.terms), default=None)
+    if best is None or not best.terms:
+        why = f" ({best.report})" if best is not None else ""
+        raise InputError(
+            f"{home}: holds no judgements of {prompt!r} to train on{why}; judge some, or give the prompt of those it "
+            f"holds."
+        )
+    return best
+
+
+def _fit(name: str, trees: int, depth: int, observations: Observations) -> tuple[Utility, str, float]:
+    from diptych.prefer import utility
+
+    model = utility.make(name, **({"trees": trees, "depth": depth} if name == "xgboost" else {}))
+    began = time.perf_counter()
+    status = model.fit(observations)
+    return model, status, time.perf_counter() - began

@@ -1,0 +1,1 @@
+"""Files of other programs: row folders, state files, tables, pictures with latents."""

@@ -1,0 +1,220 @@
+"""Folders ``<prompt hash>/<000001>/{sample.npz, image.png}``: one row each, X (1, d) and y (1,), as the older program
+keeps them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from diptych.errors import InputError
+from diptych.prefer.exchange.predecessor import (
+    Anchor,
+    Moved,
+    candidate_of,
+    check_anchor,
+    label_of,
+    prompt_hash,
+    read_arrays,
+    store,
+)
+from diptych.prefer.judgement import Candidate, Frame, Judgement
+from diptych.prefer.ledger.files import storing, sync_folder
+from diptych.prefer.ledger.ledger import Ledger
+from diptych.prefer.ledger.reading import LEGACY, Said
+from diptych.runtime.files import replacing
+from diptych.runtime.logging import LOGGER
+
+SAMPLE, IMAGE = "sample.npz", "image.png"
+
+
+def import_rows(ledger: Ledger, folder: str | Path, prompt: str, *, anchor: Anchor = None) -> Moved:
+    """Take the rows of a prompt into a ledger; those that it has are passed over.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    folder : path
+        The data root, or the prompt's folder in it.
+    prompt : str
+        Whose hash names the prompt's folder.
+    anchor : "prompt" or None
+        What rows are differences from, when their norm is not within 5 % of sqrt(d). With None they are kept, but enter
+        no fit.
+
+    Raises
+    ------
+    InputError
+        The folder belongs to another prompt, or is absent.
+    """
+    check_anchor(anchor)
+    home = _prompt_folder(Path(folder), prompt)
+    moved = Moved()
+    store(ledger, _entries(ledger, home, prompt, anchor, moved), moved)
+    LOGGER.info("[data] imported %s: %s", home, moved)
+    return moved
+
+
+def export_rows(ledger: Ledger, folder: str | Path, prompt: str) -> Moved:
+    """Write the judgements of a prompt that count as row folders below ``folder/<prompt hash>``.
+
+    Imported rows come out byte for byte, under their own numbers where these are free. Good and bad become y = 1 and -1
+    times the weight; of a choice or a pair the best gets 1 and each other -1. Ratings by stars, ties and skips have no
+    place in this layout and are counted.
+
+    Raises
+    ------
+    UnavailableError
+        The folder cannot be written or the disk is full.
+    """
+    home = Path(folder) / prompt_hash(prompt)
+    moved = Moved()
+    with storing(home):
+        home.mkdir(parents=True, exist_ok=True)
+        there = Counter(_hash(path.read_bytes()) for path in home.glob(f"*/{SAMPLE}"))
+        # Imported rows first, so that no other takes their numbers.
+        for said in sorted(ledger.judgements(), key=lambda said: said.source != LEGACY):
+            for sample, image, number in _rows(ledger, said, prompt, moved):
+                if there[_hash(sample)] > 0:
+                    there[_hash(sample)] -= 1
+                    moved.already += 1
+                else:
+                    _write_row(home, number, sample, image)
+                    moved.rows += 1
+    LOGGER.info("[data] wrote %s: %s", home, moved)
+    return moved
+
+
+def _prompt_folder(folder: Path, prompt: str) -> Path:
+    expected = prompt_hash(prompt)
+    named = folder.resolve().name
+    home = folder if named == expected else folder / expected
+    if home.is_dir():
+        return home
+    if re.fullmatch(r"[0-9a-f]{10}", named):
+        raise InputError(
+            f"{folder}: belongs to another prompt, for the hash of {prompt!r} is {expected}; give the prompt of this "
+            f"folder."
+        )
+    raise InputError(
+        f"{folder}: has no folder {expected}, the hash of {prompt!r}; give the data root and the very prompt."
+    )
+
+
+def _entries(
+    ledger: Ledger, home: Path, prompt: str, anchor: Anchor, moved: Moved
+) -> Iterator[tuple[Sequence[Candidate], Judgement]]:
+    rows = sorted(
+        (path for path in home.iterdir() if re.fullmatch(r"\d{6,}", path.name)), key=lambda path: int(path.name)
+    )
+    for row in rows:
+        try:
+            yield _entry(ledger, row, prompt, anchor, moved)
+        except _LeftOut as reason:
+            moved.skipped[str(reason)] += 1
+
+
+class _LeftOut(Exception):
+    """Why a row is not imported."""
+
+
+def _entry(
+    ledger: Ledger, row: Path, prompt: str, anchor: Anchor, moved: Moved
+) -> tuple[Sequence[Candidate], Judgement]:
+    path = row / SAMPLE
+    if row.is_symlink() or path.is_symlink():
+        raise _LeftOut("symbolic link")
+    if not path.is_file():
+        raise _LeftOut(f"without {SAMPLE}")
+    try:
+        arrays = read_arrays(path, ("X", "y"))
+    except InputError:
+        raise _LeftOut(f"unreadable {SAMPLE}") from None
+    x, y = arrays["X"], arrays["y"]
+    plain = all(
+        np.issubdtype(array.dtype, np.number) and np.all(np.isfinite(array)) and np.isrealobj(array) for array in (x, y)
+    )
+    if not plain or x.ndim != 2 or len(x) != 1 or x.size == 0 or y.shape != (1,) or y[0] == 0:
+        raise _LeftOut("X is not (1, d) or y not (1,) finite and nonzero")
+    data = path.read_bytes()
+    name = f"{LEGACY}-{prompt_hash(prompt)}-{row.name}-{_hash(data)[:8]}"
+    with storing(ledger.folder):
+        provenance = {"row": row.name, "sample": ledger.files.put(data, ".npz")}
+    candidate = candidate_of(x[0], Frame(prompt), name, anchor, provenance)
+    candidate = _with_image(ledger, candidate, row / IMAGE, moved)
+    time = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (candidate,), label_of(candidate, y[0], time)
+
+
+def _with_image(ledger: Ledger, candidate: Candidate, path: Path, moved: Moved) -> Candidate:
+    """The candidate with its image where there is a readable one: the older program wrote images at best effort."""
+    if path.is_symlink() or not path.is_file():
+        return candidate
+    try:
+        image = ledger.adopt_image(path.read_bytes(), str(path))
+    except InputError:
+        moved.skipped[f"{IMAGE} unreadable, the row kept without it"] += 1
+        return candidate
+    return Candidate(candidate.latent, candidate.frame, image, candidate.id, provenance=candidate.provenance)
+
+
+def _rows(ledger: Ledger, said: Said, prompt: str, moved: Moved) -> Iterator[tuple[bytes, bytes | None, str]]:
+    """Each row of a judgement: sample, image, and the number it should have."""
+    judgement = said.judgement
+    signs = {"rate": [2 * judgement.value - 1], "best": [1, *[-1] * (len(judgement.ids) - 1)], "pair": [1, -1]}.get(
+        judgement.kind
+    )
+    candidates = [ledger.candidate(name, image=False) for name in judgement.ids]
+    if candidates[0].frame.prompt != prompt:
+        moved.skipped["other prompt"] += 1
+        return
+    if signs is None:
+        moved.skipped[f"{judgement.kind} has no place in this layout"] += 1
+        return
+    for candidate, sign in zip(candidates, signs, strict=True):
+        imported = candidate.provenance.get("sample") if said.source == LEGACY else None
+        sample = ledger.files.get(imported) if imported else _sample(candidate, sign * judgement.weight)
+        path = ledger.image_file(candidate.id)
+        image = ledger.files.get(path.name) if path else None
+        yield sample, image, str(candidate.provenance.get("row", "")) if imported else ""
+
+
+def _sample(candidate: Candidate, label: float) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, X=np.asarray(candidate.latent)[None], y=np.array([label]))
+    return buffer.getvalue()
+
+
+def _write_row(home: Path, wanted: str, sample: bytes, image: bytes | None) -> None:
+    """Claim a number by making its folder; the sample comes last, because readers pass over a folder without one."""
+    row = _claim(home, wanted)
+    for name, data in ((IMAGE, image), (SAMPLE, sample)):
+        if data is not None:
+            with replacing(row / name) as temporary:
+                temporary.write_bytes(data)
+    sync_folder(row)
+    sync_folder(home)
+
+
+def _claim(home: Path, wanted: str) -> Path:
+    taken = [int(path.name) for path in home.iterdir() if path.name.isdecimal()]
+    number = max(taken, default=0) + 1
+    name = wanted if re.fullmatch(r"\d{6,}", wanted) else f"{number:06d}"
+    while True:
+        try:
+            (home / name).mkdir()
+        except FileExistsError:
+            name, number = f"{number:06d}", number + 1
+            continue
+        return home / name
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

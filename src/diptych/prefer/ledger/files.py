@@ -1,0 +1,223 @@
+"""The files beside the database of a ledger: blocks of latents, and images and other files named by their own hash."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError, UnavailableError
+from diptych.runtime.files import replacing
+
+FLOAT = np.dtype("<f4")
+
+_NAME = re.compile(r"[0-9a-f]{64}\.(png|npz)")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Tell of a full disk and of other failures to write below ``path`` in words.
+
+    Raises
+    ------
+    UnavailableError
+        In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UnavailableError(
+                f"{path}: the disk is full; nothing was stored. Free some space and repeat the last step."
+            ) from error
+        raise UnavailableError(f"{path}: cannot be written ({error.strerror or error}); nothing was stored.") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a crash of the machine; Windows does that by itself."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Blocks:
+    """Latents of each dimension d in one file ``latents-<d>.f32``: rows of d little-endian float32 and nothing else.
+
+    The database gives out the rows while it holds its write lock, so a row that it does not name is free: what a killed
+    process left there is written over.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._checked: dict[int, NDArray[np.bool_]] = {}
+
+    def path(self, dimension: int) -> Path:
+        """The file of that dimension."""
+        return self._folder / f"latents-{dimension}.f32"
+
+    def write(self, dimension: int, first: int, latents: Sequence[NDArray[np.float32]]) -> None:
+        """Put latents (d,) into the rows from ``first`` on; they are on the disk when this returns."""
+        path = self.path(dimension)
+        new = not path.exists()
+        with path.open("r+b" if not new else "x+b", buffering=0) as file:
+            file.seek(first * dimension * FLOAT.itemsize)
+            write_all(file, b"".join(latent.astype(FLOAT, copy=False).tobytes() for latent in latents))
+            os.fsync(file.fileno())
+        if new:
+            sync_folder(self._folder)
+
+    def view(self, dimension: int) -> NDArray[np.float32]:
+        """The whole rows of a block, (rows, d), mapped and read-only."""
+        path = self.path(dimension)
+        rows = path.stat().st_size // (dimension * FLOAT.itemsize) if path.exists() else 0
+        if rows == 0:
+            return np.zeros((0, dimension), dtype=np.float32)
+        return np.memmap(path, dtype=FLOAT, mode="r", shape=(rows, dimension))
+
+    def damaged(self, dimension: int, rows: Sequence[int], checksums: Sequence[int]) -> list[int]:
+        """Those of ``rows`` that are absent or whose checksum is not the given one.
+
+        Rows never change, so those found sound are not read again by this process.
+        """
+        view = self.view(dimension)
+        before = self._checked.get(dimension, np.zeros(0, dtype=bool))
+        sound = np.zeros(max(len(view), len(before)), dtype=bool)
+        sound[: len(before)] = before
+        bad = []
+        for row, expected in zip(rows, checksums, strict=True):
+            if row < len(view) and (sound[row] or checksum(view[row]) == expected):
+                sound[row] = True
+            else:
+                bad.append(row)
+        self._checked[dimension] = sound
+        return bad
+
+
+class Gathered:
+    """Latents copied out of a block, kept so that the next fit copies the rows that are new and no others."""
+
+    def __init__(self) -> None:
+        self._rows: list[int] = []
+        self._values = np.zeros((0, 0), dtype=np.float32)
+
+    def take(self, view: NDArray[np.float32], rows: list[int]) -> NDArray[np.float32]:
+        """Rows of ``view`` (m, d), in the order of the list, as (n, d)."""
+        known = len(self._rows)
+        if self._values.shape[1] != view.shape[1] or rows[:known] != self._rows:
+            known, self._values = 0, np.zeros((0, view.shape[1]), dtype=np.float32)
+        if len(rows) > len(self._values):
+            # Arrays given out earlier keep the old memory. The margin makes growing cheap on average.
+            values = np.empty((len(rows) + max(64, len(rows) // 8), view.shape[1]), dtype=np.float32)
+            values[:known] = self._values[:known]
+            self._values = values
+        if len(rows) > known:
+            # The mode keeps NumPy from copying twice; the rows have been checked.
+            np.take(view, rows[known:], axis=0, out=self._values[known : len(rows)], mode="clip")
+        self._rows = list(rows)
+        given = self._values[: len(rows)]
+        given.setflags(write=False)
+        return given
+
+
+class Files:
+    """Files whose names are their SHA-256: stored once, checked when read.
+
+    Parameters
+    ----------
+    folder : Path
+        Must exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, data: bytes, suffix: str) -> str:
+        """Keep bytes; they are on the disk, whole, when their name is returned."""
+        name = hashlib.sha256(data).hexdigest() + suffix
+        path = self._folder / name
+        if not path.exists() or path.stat().st_size != len(data):
+            with replacing(path) as temporary, temporary.open("wb", buffering=0) as file:
+                write_all(file, data)
+        sync_folder(self._folder)
+        return name
+
+    def path(self, name: str) -> Path:
+        """Where the file of that name is; a name that is not a hash (a way out of the folder) is an InputError."""
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{self._folder}: {name!r} is no name of a stored file; the ledger was tampered with.")
+        return self._folder / name
+
+    def get(self, name: str) -> bytes:
+        """The bytes of that name.
+
+        Raises
+        ------
+        InputError
+            The name is none of ours, or the file is absent or not what was stored.
+        """
+        path = self.path(name)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); restore it from a copy of the ledger."
+            ) from None
+        if hashlib.sha256(data).hexdigest() != path.stem:
+            raise InputError(f"{path}: is not what was stored; restore it from a copy of the ledger.")
+        return data
+
+
+def write_all(file: io.RawIOBase | io.FileIO, data: bytes) -> None:
+    """Write every byte: one call may write fewer when the disk is filling up."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
+def checksum(latent: NDArray[np.float32]) -> int:
+    """CRC-32 of a latent (d,)."""
+    return zlib.crc32(np.ascontiguousarray(latent, dtype=FLOAT).data)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """An image (H, W, 3) as PNG; lightly compressed, because a person waits."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decode_png(data: bytes, where: str) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) of a PNG file.
+
+    Raises
+    ------
+    InputError
+        The bytes are no PNG, are damaged, or claim an absurd size.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{where}: is no readable PNG image ({error}).") from None

@@ -1,0 +1,240 @@
+"""Reading a ledger: its events in order, and the judgements that count as the arrays of a fit."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.prefer.judgement import FLAGGED, Frame, Judgement, Observations, Report, Term
+from diptych.prefer.ledger.files import Blocks, Gathered
+from diptych.prefer.ledger.store import Store
+
+LEGACY = "legacy"
+"""Source of what was imported from another program's files."""
+
+LIVE = "e.kind = 'judgement' AND e.position <= ? AND NOT EXISTS (SELECT 1 FROM events u WHERE u.target = e.position AND u.position <= ?)"
+"""Which events ``e`` are judgements that count, as things stood at a position (given twice)."""
+
+FOREVER = 2**62
+"""A position after all others."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of the ledger.
+
+    Attributes
+    ----------
+    position : int
+        From 1, without gaps, in the order of commits.
+    kind : "screen", "judgement" or "undo"
+    time : str
+        ISO 8601, UTC.
+    source : str
+        Empty, or ``"legacy"`` for what was imported.
+    screen : int or None
+        The screen shown, or the one that the judgement is about.
+    candidates : tuple of str
+        Shown, or judged.
+    judgement : Judgement or None
+    target : int or None
+        Position of the judgement that an undo takes back.
+    """
+
+    position: int
+    kind: Literal["screen", "judgement", "undo"]
+    time: str
+    source: str = ""
+    screen: int | None = None
+    candidates: tuple[str, ...] = ()
+    judgement: Judgement | None = None
+    target: int | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """A judgement that counts, and where and when it was made."""
+
+    position: int
+    screen: int
+    source: str
+    judgement: Judgement
+
+
+def events(store: Store, after: int) -> Iterator[Event]:
+    """Everything that happened after a position, in order."""
+    shown: dict[int, list[str]] = {}
+    query = "SELECT s.screen, s.candidate FROM shown s JOIN events e ON e.kind = 'screen' AND e.screen = s.screen WHERE e.position > ?"
+    for screen, candidate in store.read(query + " ORDER BY s.screen, s.slot", (after,)):
+        shown.setdefault(screen, []).append(candidate)
+    query = "SELECT position, kind, time, source, screen, target, body FROM events WHERE position > ? ORDER BY position"
+    for position, kind, time, source, screen, target, body in store.read(query, (after,)):
+        judgement = Judgement.from_json(body) if kind == "judgement" else None
+        candidates = judgement.ids if judgement else tuple(shown.get(screen, ()))
+        yield Event(position, kind, time, source, screen, candidates, judgement, target)
+
+
+def judgements(store: Store, after: int = 0, until: int = FOREVER) -> list[Said]:
+    """The judgements after a position that counted when the event at ``until`` was the last, in order."""
+    query = f"SELECT position, screen, source, body FROM events e WHERE {LIVE} AND e.position > ? ORDER BY position"
+    found = store.read(query, (until, until, after))
+    return [Said(position, screen, source, Judgement.from_json(body)) for position, screen, source, body in found]
+
+
+class Observer:
+    """Makes Observations of what a store holds.
+
+    What is stored never changes, so what was read, checked and copied for one fit is kept, and the next one takes what
+    is new. (Reading it all again holds Python's lock long enough to be felt by the person who judges.) Only an undo
+    makes it start anew.
+    """
+
+    def __init__(self, store: Store, blocks: Blocks) -> None:
+        self._store = store
+        self._blocks = blocks
+        self._known: dict[str, _Known] = {}
+        self._frames: dict[str, Frame] = {}
+        self._screen = 0
+        self._views: dict[tuple[str, int, bool], _View] = {}
+        self._lock = threading.Lock()
+
+    def observe(self, frame: Frame, dimension: int, use_legacy: bool, until: int | None) -> Observations:
+        """See :meth:`diptych.prefer.ledger.ledger.Ledger.observations`."""
+        with self._lock:
+            last = (
+                int(self._store.read("SELECT coalesce(max(position), 0) FROM events")[0][0]) if until is None else until
+            )
+            key = (frame.key, dimension, use_legacy)
+            view = self._views.get(key)
+            if view is None or until is not None or self._undone(view.position, last):
+                view = _View(frame, dimension, use_legacy)
+            if until is None:
+                self._views[key] = view
+            said = judgements(self._store, view.position, last)
+            self._learn_candidates()
+            self._add(view, said)
+            view.position = last
+            report = Report(len(view.terms), dict(view.unused), dict(view.flagged), tuple(sorted(view.damaged)))
+            latents = self._latents(view)
+            return Observations(
+                latents, np.array(view.screens, dtype=np.int64), list(view.terms), tuple(view.rows), report, last
+            )
+
+    def _undone(self, position: int, last: int) -> bool:
+        """Whether a judgement up to a position was taken back after it."""
+        query = "SELECT 1 FROM events WHERE kind = 'undo' AND position > ? AND position <= ? AND target <= ? LIMIT 1"
+        return bool(self._store.read(query, (position, last, position)))
+
+    def _learn_candidates(self) -> None:
+        """Read the candidates that are new; what a judgement names was shown before it, so the judgements are read
+        first.
+        """
+        for name, screen, *about in self._store.read(_KNOWN, (self._screen,)):
+            known = self._known.setdefault(name, _Known(name, screen, *about))
+            self._screen = max(self._screen, screen)
+            if known.frame not in self._frames:
+                body = self._store.read("SELECT body FROM frames WHERE key = ?", (known.frame,))[0][0]
+                self._frames[known.frame] = Frame.from_json(body)
+
+    def _add(self, view: _View, said: list[Said]) -> None:
+        """Let judgements into a view, or count why not."""
+        fitting: list[tuple[Said, list[_Known]]] = []
+        for entry in said:
+            judged = [self._known[name] for name in entry.judgement.ids]
+            why = next(filter(None, (view.refuses(row, self._frames[row.frame]) for row in judged)), "")
+            if why:
+                view.unused[why] += 1
+            else:
+                fitting.append((entry, judged))
+        rows = {row.row: row for _, judged in fitting for row in judged}
+        bad = set(self._blocks.damaged(view.dimension, list(rows), [row.checksum for row in rows.values()]))
+        view.damaged |= {rows[row].id for row in bad}
+        for entry, judged in fitting:
+            if bad.intersection(row.row for row in judged):
+                view.unused["damaged latent"] += 1
+            else:
+                view.flagged.update({name for row in judged for name in view.flags(row, self._frames[row.frame])})
+                view.add(entry, judged)
+
+    def _latents(self, view: _View) -> NDArray[np.float32]:
+        """A piece of the mapped file where the rows lie together and in order, else a copy."""
+        block, rows = self._blocks.view(view.dimension), view.stored
+        if not rows:
+            return block[:0]
+        if rows == list(range(rows[0], rows[0] + len(rows))):
+            return block[rows[0] : rows[0] + len(rows)]
+        return view.gathered.take(block, rows)
+
+
+@dataclass(frozen=True)
+class _Known:
+    id: str
+    screen: int
+    dimension: int
+    row: int
+    checksum: int
+    frame: str
+    source: str
+    offset: bool
+
+
+_KNOWN = """
+SELECT c.id, s.screen, c.dimension, c.row, c.checksum, c.frame, c.source, c.offset
+FROM shown s JOIN candidates c ON c.id = s.candidate WHERE s.screen > ? ORDER BY s.screen, s.slot
+"""
+
+
+class _View:
+    """The judgements that enter fits of one kind, by the rule of
+    :meth:`diptych.prefer.ledger.ledger.Ledger.observations`, up to a position.
+    """
+
+    def __init__(self, frame: Frame, dimension: int, use_legacy: bool) -> None:
+        self.dimension = dimension
+        self._frame = frame
+        self._use_legacy = use_legacy
+        self.position = 0
+        self.rows: dict[str, int] = {}
+        self.stored: list[int] = []
+        self.screens: list[int] = []
+        self.terms: list[Term] = []
+        self.unused, self.flagged = Counter[str](), Counter[str]()
+        self.damaged: set[str] = set()
+        self.gathered = Gathered()
+
+    def refuses(self, row: _Known, frame: Frame) -> str:
+        """Why a candidate stays out, or the empty string."""
+        if row.dimension != self.dimension:
+            return "other dimension"
+        if row.source == LEGACY:
+            if not self._use_legacy:
+                return "legacy"
+            if row.offset:
+                return "offset from an unknown anchor"
+            # Of the frame of an imported row the prompt alone is known.
+            return "other prompt" if frame.prompt != self._frame.prompt else ""
+        different = frame.differences(self._frame)
+        if not different:
+            return ""
+        return "other size" if different[0] in ("width", "height") else f"other {different[0].replace('_', ' ')}"
+
+    def flags(self, row: _Known, frame: Frame) -> tuple[str, ...]:
+        """Settings in which a candidate that is used differs."""
+        return () if row.source == LEGACY else frame.differences(self._frame, FLAGGED)
+
+    def add(self, entry: Said, judged: list[_Known]) -> None:
+        """Append a judgement, and rows for those of its candidates that are new."""
+        for row in sorted(judged, key=lambda row: row.row):
+            if row.id not in self.rows:
+                self.rows[row.id] = len(self.rows)
+                self.stored.append(row.row)
+                self.screens.append(row.screen)
+        said = entry.judgement
+        places = tuple(self.rows[name] for name in said.ids)
+        self.terms.append(Term(said.kind, places, said.value, said.weight, entry.screen, entry.position))

@@ -1,0 +1,287 @@
+"""The database of a ledger: one SQLite file, many processes, every commit on the disk before it returns."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import DiptychError, InputError, UnavailableError
+from diptych.prefer.ledger.files import storing
+from diptych.runtime.logging import LOGGER
+
+NAME = "ledger.sqlite"
+APPLICATION = 0x44495054  # "DIPT", so that no other database is taken for a ledger
+VERSION = 1
+PATIENCE = 30.0
+"""Seconds that a writer waits for others."""
+
+NETWORK = frozenset(
+    {
+        *(
+            "nfs",
+            "nfs4",
+            "cifs",
+            "smb2",
+            "smb3",
+            "smbfs",
+            "afs",
+            "ceph",
+            "glusterfs",
+            "lustre",
+            "beegfs",
+            "gpfs",
+            "pvfs2",
+            "panfs",
+        ),
+        *(
+            "9p",
+            "virtiofs",
+            "davfs",
+            "fuse.sshfs",
+            "fuse.glusterfs",
+            "fuse.ceph",
+            "fuse.rclone",
+            "fuse.davfs2",
+            "fuse.s3fs",
+        ),
+    }
+)
+"""File systems that other machines may share: WAL keeps its index in memory that these do not see."""
+
+SCHEMA = """
+CREATE TABLE frames (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE candidates (
+    id TEXT PRIMARY KEY, dimension INTEGER NOT NULL, row INTEGER NOT NULL, checksum INTEGER NOT NULL, pixels TEXT, image TEXT,
+    frame TEXT NOT NULL, source TEXT NOT NULL, offset INTEGER NOT NULL, provenance TEXT NOT NULL, UNIQUE (dimension, row)
+) WITHOUT ROWID;
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, time TEXT NOT NULL, source TEXT NOT NULL,
+    screen INTEGER, target INTEGER UNIQUE, body TEXT
+);
+CREATE INDEX of_kind ON events (kind, position);
+CREATE TABLE shown (screen INTEGER, slot INTEGER, candidate TEXT NOT NULL, PRIMARY KEY (screen, slot)) WITHOUT ROWID;
+CREATE INDEX screens_of ON shown (candidate, screen);
+"""
+
+
+class Store:
+    """A connection to write and one to read, so that a long reading keeps no judgement waiting.
+
+    Attributes
+    ----------
+    journal : str
+        "wal", or "delete" where WAL does not work: then writers also lock ``ledger.lock``.
+
+    Raises
+    ------
+    InputError
+        The file is no ledger, or one of a later version.
+    UnavailableError
+        The folder cannot be written, or other processes keep it locked.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._lock_path = folder / "ledger.lock"
+        self._process = os.getpid()
+        self._writing, self._reading = threading.RLock(), threading.Lock()
+        network = file_system(folder) in NETWORK
+        with storing(folder), self._words():
+            self._writer = self._connect()
+            self.journal = self._choose_journal(wanted="delete" if network else "wal")
+            self._writer.execute(f"PRAGMA synchronous={'FULL' if self.journal == 'wal' else 'EXTRA'}")
+        if self.journal != "wal":
+            why = f"{file_system(folder)} is a network file system" if network else "the file system refuses it"
+            LOGGER.warning(
+                "%s: no write-ahead log (%s); a rollback journal and a lock file keep processes apart, which is "
+                "slower.",
+                self.path,
+                why,
+            )
+        self._prepare()
+        self._reader = self._connect()
+        self._reader.execute("PRAGMA query_only=ON")
+
+    def close(self) -> None:
+        """Close both connections."""
+        with self._writing, self._reading:
+            self._writer.close()
+            self._reader.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that holds the write lock of all processes; on the disk when the block ends well, without trace
+        else.
+
+        Raises
+        ------
+        UnavailableError
+            The disk is full or fails, or another process holds the lock for :data:`PATIENCE` seconds.
+        """
+        with self._writing, storing(self.path.parent), self._words(), self._locked():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            finally:
+                # A failed COMMIT may or may not have rolled back.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query."""
+        with self._reading, self._words():
+            return self._reader.execute(query, values).fetchall()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA trusted_schema=OFF")
+        return connection
+
+    def _choose_journal(self, wanted: str) -> str:
+        """Ask for a journal mode until the processes that open the file at the same moment are done; the mode that it
+        comes to.
+        """
+        limit = time.monotonic() + PATIENCE
+        while True:
+            try:
+                mode = str(self._writer.execute(f"PRAGMA journal_mode={wanted}").fetchone()[0]).lower()
+            except sqlite3.OperationalError as error:
+                busy = "locked" in str(error)
+                if busy and time.monotonic() < limit:
+                    time.sleep(0.01)
+                elif not busy and wanted == "wal":
+                    wanted = "delete"
+                else:
+                    raise
+            else:
+                return mode
+
+    def _prepare(self) -> None:
+        with self.writing() as database:
+            application, version, tables = (
+                database.execute(query).fetchone()[0]
+                for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_schema")
+            )
+            if (application, version, tables) == (0, 0, 0):
+                for statement in SCHEMA.split(";\n"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id={APPLICATION}")
+                database.execute(f"PRAGMA user_version={VERSION}")
+            elif application != APPLICATION:
+                raise InputError(f"{self.path}: is a database of another program; name another folder.")
+            elif version != VERSION:
+                raise InputError(
+                    f"{self.path}: is a ledger of version {version}; this diptych reads version {VERSION}. Update "
+                    f"diptych."
+                )
+
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        if os.getpid() != self._process:
+            raise InputError(
+                f"{self.path}: was opened before this process was forked; open the ledger again in the new process."
+            )
+        try:
+            yield
+        except DiptychError:
+            raise
+        except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                raise UnavailableError(
+                    f"{self.path}: the disk is full; nothing was stored. Free some space and repeat."
+                ) from error
+            if "locked" in str(error):
+                raise UnavailableError(
+                    f"{self.path}: another process has kept the ledger locked for {PATIENCE:.0f} s; repeat."
+                ) from error
+            raise UnavailableError(f"{self.path}: {error}; nothing was stored.") from error
+        except sqlite3.ProgrammingError as error:
+            if "closed" in str(error):
+                raise InputError(f"{self.path}: the ledger is closed; open it again.") from error
+            raise
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{self.path}: is no ledger, or a damaged one ({error}); restore it from a copy."
+            ) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold ``ledger.lock``: writers come in turn, where SQLite lets them try again at random and some wait for
+        seconds.
+
+        Without WAL it also guards against network file systems that honour locks on whole files better than SQLite's on
+        bytes.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows: SQLite's own locks
+            yield
+            return
+        # Closing the file gives the lock back, as the end of the process does.
+        with _Turn(self._lock_path, fcntl.flock, fcntl.LOCK_EX, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+
+
+class _Turn:
+    """A lock on a file, waited for no longer than :data:`PATIENCE`: the process that holds it may have been stopped."""
+
+    def __init__(self, path: Path, flock: Callable[[int, int], None], wait: int, now: int) -> None:
+        self._path, self._flock, self._wait, self._now = path, flock, wait, now
+
+    def __enter__(self) -> None:
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._flock(self._handle, self._now)
+        except BlockingIOError:
+            self._queue()
+        except OSError:
+            os.close(self._handle)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+    def _queue(self) -> None:
+        """Wait in a thread: nothing else can end a wait for a file lock."""
+        guard, taken, handle, late = threading.Lock(), threading.Event(), self._handle, False
+
+        def wait() -> None:
+            self._flock(handle, self._wait)
+            with guard:
+                if late:
+                    os.close(handle)
+                else:
+                    taken.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        try:
+            if not taken.wait(PATIENCE):
+                raise sqlite3.OperationalError("database is locked")
+        except BaseException:
+            with guard:
+                late = True
+                if taken.is_set():
+                    os.close(handle)
+            raise
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """Type of the file system that holds a folder, as Linux names it; empty where that is not known."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    target, best, kind = folder.resolve(), -1, ""
+    for line in lines:
+        _, mount, name, *_ = line.split(" ")
+        point = Path(mount.replace("\\040", " "))
+        if target.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), name
+    return kind

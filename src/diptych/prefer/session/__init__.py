@@ -1,0 +1,1 @@
+"""A session: images are proposed, judged, and proposed better."""

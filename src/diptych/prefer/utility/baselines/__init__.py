@@ -1,0 +1,1 @@
+"""Baseline utility models for comparison."""

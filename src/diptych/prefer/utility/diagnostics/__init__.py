@@ -1,0 +1,1 @@
+"""Agreement and cross-validation of utility models."""

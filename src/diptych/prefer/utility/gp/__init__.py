@@ -1,0 +1,1 @@
+"""Gaussian-process priors over utilities: covariances, hyperparameters, calibration."""

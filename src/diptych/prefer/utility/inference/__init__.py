@@ -1,0 +1,1 @@
+"""Approximate inference: Laplace, expectation propagation, and what they need."""

@@ -1,0 +1,212 @@
+"""Maximum likelihood by preconditioned L-BFGS: object and probe together, all patterns in every step.
+
+The loss is the Poisson (or Gaussian-amplitude) negative log-likelihood, up to a constant. L-BFGS: Nocedal and Wright,
+Numerical Optimization, algorithm 7.5, with the preconditioner of :mod:`diptych.ptycho.engines.preconditioner`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diptych.ptycho.engines.fit_monitor import FitMeter
+from diptych.ptycho.engines.lbfgs import Curvature, dot
+from diptych.ptycho.engines.preconditioner import Preconditioner
+from diptych.ptycho.engines.problem import Problem, in_order, share_out
+from diptych.ptycho.engines.waves import add_object_part, detect, illuminate, probe_part, silence, undetect
+
+NEGLIGIBLE_GAIN = 2.5e-5
+"""Nats per unknown and step, averaged over ten steps: photon noise itself costs half a nat per unknown."""
+
+
+@dataclass(frozen=True)
+class LikelihoodSettings:
+    """Settings of the maximum-likelihood engine."""
+
+    batch: int = 64
+    history: int = 5
+    dark: float = 0.01
+    damping: float = 0.02
+    poisson: bool = True
+    refine_probe: bool = True
+
+
+class MaximumLikelihood:
+    """L-BFGS on the likelihood of all patterns.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve.
+    image : (H, W) complex tensor
+        Start of the object.
+    probe : (P, N, N) complex tensor
+        Start of the probe modes.
+    settings : LikelihoodSettings
+        ``dark`` counts are added to the expected ones, as of a faint background: they bound the weight of stray
+        photons.
+    """
+
+    patience: int | None = None
+    most_epochs = 200
+
+    def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
+        self.problem, self.settings = problem, settings
+        self._shapes = image.shape, probe.shape
+        # No step writes to it: each makes a new one.
+        self._point = _joined([image, probe])
+        self._curvature = Curvature(settings.history, self._point)
+        self._precondition = self._preconditioner()
+        self.loss, self._gradient, self._fit = self._evaluate(self._point)
+        self._gains: deque[float] = deque(maxlen=10)
+        self._failures = 0
+
+    @property
+    def image(self) -> Tensor:
+        """The object as it stands, (H, W)."""
+        return self._parts(self._point)[0]
+
+    @property
+    def probe(self) -> Tensor:
+        """The probe modes as they stand, (P, N, N)."""
+        return self._parts(self._point)[1]
+
+    @property
+    def settled(self) -> str:
+        """Why nothing more is to be gained, or an empty string."""
+        if self._failures > 1:
+            return "no step lowers the loss any more (rounding)"
+        unknowns = 2 * (self.image.numel() + self.settings.refine_probe * self.probe.numel())
+        limit = NEGLIGIBLE_GAIN * unknowns * max(self._fit["fit"], 1.0)
+        if len(self._gains) == self._gains.maxlen and sum(self._gains) / len(self._gains) < limit:
+            return f"ten steps gained less than {limit:.2g} nats each for {unknowns} unknowns"
+        return ""
+
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Object and probe as they stand; no later epoch writes to these tensors."""
+        return self.image, self.probe
+
+    def epoch(self) -> dict[str, float]:
+        """One L-BFGS step, shortened until it lowers the loss; every try is a pass over the scan."""
+        direction = self._direction()
+        slope = dot(direction, self._gradient)
+        if slope >= 0:
+            self._curvature.clear()
+            direction = self._direction()
+            slope = dot(direction, self._gradient)
+        step = 1.0
+        for _ in range(8):
+            there = self._point.add(direction, alpha=step)
+            loss, gradient, fit = self._evaluate(there)
+            if loss <= self.loss + 1e-4 * step * slope:
+                break
+            step *= 0.3
+        else:
+            self._failures += 1
+            self._curvature.clear()
+            self._precondition = self._preconditioner()
+            return self._report()
+        self._curvature.add(direction.mul_(step), self._gradient.neg_().add_(gradient))
+        self._failures = 0
+        self._gains.append(self.loss - loss)
+        self._point = there
+        self.loss, self._gradient, self._fit = loss, gradient, fit
+        return self._report()
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to go on exactly."""
+        return {
+            "image": self.image,
+            "probe": self.probe,
+            "gains": torch.tensor(list(self._gains), dtype=torch.float64),
+            "failures": torch.tensor(self._failures),
+            **self._precondition.state(),
+            **self._curvature.state(),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from an earlier :meth:`state`."""
+        self._point = _joined([state["image"], state["probe"]])
+        self._precondition.restore(state)
+        self._curvature.restore(state)
+        self._gains.extend(state["gains"].tolist())
+        self._failures = int(state["failures"])
+        self.loss, self._gradient, self._fit = self._evaluate(self._point)
+
+    def _report(self) -> dict[str, float]:
+        return {**self._fit, "loss": self.loss / self.problem.counts.numel()}
+
+    def _direction(self) -> Tensor:
+        """The step of L-BFGS, (n,)."""
+
+        def precondition(gradient: Tensor) -> Tensor:
+            return _joined(self._precondition(self.image, self._parts(gradient)))
+
+        # At first half the Gauss-Newton step: the preconditioner neglects how object and probe act together.
+        return self._curvature.descent(self._gradient, precondition, first=0.25)
+
+    def _parts(self, vector: Tensor) -> list[Tensor]:
+        """Object (H, W) and probe (P, N, N) in a flat vector (n,), sharing its memory."""
+        parts = torch.split(vector, [2 * shape.numel() for shape in self._shapes])
+        return [torch.view_as_complex(part.view(*shape, 2)) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _preconditioner(self) -> Preconditioner:
+        return Preconditioner(self.problem, self.image, self.probe, self.settings.damping)
+
+    def _evaluate(self, point: Tensor) -> tuple[float, Tensor, dict[str, float]]:
+        """Loss in nats, its gradient, and the fit, at a point; points and gradients are flat, (n,) real."""
+        meter = FitMeter(self.problem)
+        batches = in_order(len(self.problem), self.settings.batch)
+        parts = share_out(self.problem, lambda some: self._contribution(self._parts(point), some, meter), batches)
+        loss, gradient = parts[0]
+        for more, other in parts[1:]:
+            loss += more
+            gradient.add_(other)
+        return loss, gradient, meter.values()
+
+    def _contribution(
+        self, point: list[Tensor], batches: Sequence[NDArray[np.int64]], meter: FitMeter
+    ) -> tuple[float, Tensor]:
+        """Loss and gradient (n,) of some batches."""
+        problem, (image, probe) = self.problem, point
+        loss = 0.0
+        gradient = torch.zeros_like(self._point)
+        in_object, in_probe = self._parts(gradient)
+        for batch in batches:
+            beams = illuminate(problem, image, probe, batch)
+            field, expected = detect(problem, beams.exit_waves())
+            meter.add(batch, expected)
+            terms, weights = self._terms(expected, problem.counts[beams.rows])
+            silence(problem, batch, terms)
+            loss += float(terms.sum(-1).sum(dtype=torch.float64))
+            change = undetect(problem, batch, field, weights)
+            add_object_part(problem, beams, change, in_object)
+            if self.settings.refine_probe:
+                in_probe += probe_part(beams, change)
+        return loss, gradient
+
+    def _terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of each pixel (half its deviance, so that nothing large cancels), and 1 - k / lambda or its amplitude
+        counterpart.
+
+        Overwrites ``expected``.
+        """
+        if not self.settings.poisson:
+            amplitude, measured = expected.clamp(min=1e-12).sqrt(), counts.sqrt()
+            difference = amplitude - measured
+            return 2 * difference.square(), 2 * difference / amplitude
+        foreseen, known = expected.add_(self.settings.dark), counts.clamp(min=1e-6)
+        weights = counts.div(foreseen).neg_().add_(1)
+        excess = foreseen.sub_(known).div_(known)
+        return excess.sub_(torch.log1p(excess)).mul_(known), weights
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Complex tensors as one flat real vector (n,)."""
+    return torch.cat([torch.view_as_real(part).flatten() for part in parts])

@@ -1,0 +1,194 @@
+"""rPIE with momentum, in batches of well-separated patterns; ePIE is its case of one pattern at a time and alpha = 1.
+
+rPIE: Maiden, Johnson and Li, Optica 4, 736 (2017). ePIE: Maiden and Rodenburg, Ultramicroscopy 109, 1256 (2009).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diptych.ptycho.engines.fit_monitor import FitMeter
+from diptych.ptycho.engines.problem import Problem, sweep_batch
+from diptych.ptycho.engines.waves import add_object_part, detect, illuminate, intensity, probe_part, scale, undetect
+from diptych.ptycho.physics.patches import scatter_add
+
+DARK_COUNTS = 0.1
+"""Counts added to both sides of the Poisson ratio k / lambda, so that one photon where almost none is expected is no
+outlier."""
+
+LARGEST_RATIO = 2.0
+"""The Poisson ratio minus 1 is cut off here: a pattern may at most double its amplitude in one update."""
+
+
+LEAST_ALPHA = 1e-4
+"""The denominators keep at least this share of their maximum: outside a batch's windows there is no light at all."""
+
+
+@dataclass(frozen=True)
+class PieSettings:
+    """Settings of the PIE family: see :class:`diptych.ptycho.engines.options.ReconstructionOptions`."""
+
+    batch: int = 64
+    alpha: float = 0.3
+    step: float = 1.0
+    momentum: float = 0.8
+    momentum_every: int = 16
+    poisson: bool = True
+    refine_probe: bool = True
+
+
+class Pie:
+    """The PIE engine: object and probe, updated batch by batch.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve.
+    image : (H, W) complex tensor
+        Start of the object; the engine works on its own copy.
+    probe : (P, N, N) complex tensor
+        Start of the probe modes.
+    settings : PieSettings
+        Batch, steps, momentum.
+    rng : numpy Generator
+        Draws the batches.
+    """
+
+    patience: int | None = 8
+    most_epochs = 200
+
+    def __init__(
+        self, problem: Problem, image: Tensor, probe: Tensor, settings: PieSettings, rng: np.random.Generator
+    ) -> None:
+        self.problem, self.settings, self.rng = problem, settings, rng
+        self.image, self.probe = image.clone(), probe.clone()
+        self._order = spatial_order(problem.corners, settings.batch)
+        self._updates = 0
+        # Memory for the sums of each worker, kept: fresh memory of this size costs more than the sums themselves.
+        self._canvases = [
+            (torch.empty_like(self.image), torch.empty_like(self.image.real)) for _ in range(problem.workers.count)
+        ]
+        self._marks = [self.image.clone(), self.probe.clone()]
+        self._speeds = [torch.zeros_like(self.image), torch.zeros_like(self.probe)]
+
+    @property
+    def settled(self) -> str:
+        """Always empty: the held-out fit decides."""
+        return ""
+
+    def snapshot(self) -> tuple[Tensor, Tensor]:
+        """Object and probe as they stand; no later epoch writes to these tensors."""
+        return self.image.clone(), self.probe.clone()
+
+    def epoch(self) -> dict[str, float]:
+        """One pass over the scan; the fit as it was before each update."""
+        meter = FitMeter(self.problem)
+        for batch in spread_batches(self._order, self.settings.batch, self.rng):
+            self._update(batch, meter)
+            self._updates += 1
+            if self.settings.momentum and self._updates % self.settings.momentum_every == 0:
+                self._push()
+        return meter.values()
+
+    def _update(self, batch: NDArray[np.int64], meter: FitMeter) -> None:
+        alpha = max(self.settings.alpha, LEAST_ALPHA)
+        light = intensity(self.probe)
+        stretches = list(
+            zip(self._canvases, np.array_split(batch, min(self.problem.workers.count, len(batch))), strict=False)
+        )
+        parts = self.problem.workers.map(lambda job: self._contribution(*job, light, meter), stretches)
+        sums = parts[0]
+        for part in parts[1:]:
+            for total, more in zip(sums, part, strict=True):
+                total.add_(more)
+        rise, lit = sums[:2]
+        self.image.add_(scale(rise, lit.mul_(1 - self.settings.alpha).add_(alpha * light.max()).reciprocal_()))
+        if self.settings.refine_probe:
+            turn, seen = sums[2:]
+            self.probe.add_(turn.div_(seen * (1 - self.settings.alpha) + alpha * seen.max()))
+
+    def _contribution(
+        self, canvases: tuple[Tensor, Tensor], batch: NDArray[np.int64], light: Tensor, meter: FitMeter
+    ) -> tuple[Tensor, ...]:
+        """What some patterns ask of object and probe.
+
+        Sums of conj(P) change and |P|^2 on the canvas, in ``canvases``, and (when the probe is refined) of conj(O)
+        change and |O|^2.
+        """
+        problem = self.problem
+        rise, lit = canvases[0].zero_(), canvases[1].zero_()
+        turn, seen = torch.zeros_like(self.probe), torch.zeros_like(light)
+        scatter_add(lit, problem.corners[batch], light.expand(len(batch), -1, -1))
+        for some in np.array_split(batch, -(-len(batch) // sweep_batch(problem))):
+            beams = illuminate(problem, self.image, self.probe, some)
+            field, expected = detect(problem, beams.exit_waves())
+            meter.add(some, expected)
+            change = undetect(problem, some, field, self._weights(expected, some))
+            add_object_part(problem, beams, change, rise)
+            if self.settings.refine_probe:
+                turn += probe_part(beams, change)
+                seen += torch.view_as_real(beams.patches).square().sum(0).sum(-1)
+        return (rise, lit, turn, seen) if self.settings.refine_probe else (rise, lit)
+
+    def _weights(self, expected: Tensor, batch: NDArray[np.int64]) -> Tensor:
+        """Relative change asked of each amplitude: that of the Poisson likelihood by Fisher scoring, or the amplitude
+        projection.
+
+        Overwrites ``expected``.
+        """
+        counts = self.problem.counts.index_select(0, torch.from_numpy(batch).to(self.problem.device))
+        if self.settings.poisson:
+            ratio = counts.add_(DARK_COUNTS).div_(expected.add_(DARK_COUNTS)).sub_(1).clamp_(max=LARGEST_RATIO)
+            return ratio.mul_(0.5 * self.settings.step)
+        return counts.div_(expected.clamp_(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
+
+    def _push(self) -> None:
+        """Momentum: go on along the way covered since the last push, as mPIE does."""
+        for value, mark, speed in zip((self.image, self.probe), self._marks, self._speeds, strict=True):
+            speed.mul_(self.settings.momentum).add_(value - mark)
+            value.add_(speed, alpha=self.settings.momentum)
+            mark.copy_(value)
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to go on exactly."""
+        names = ("mark_image", "mark_probe", "speed_image", "speed_probe")
+        tensors = dict(zip(names, [*self._marks, *self._speeds], strict=True))
+        return {"image": self.image, "probe": self.probe, "updates": torch.tensor(self._updates), **tensors}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from an earlier :meth:`state`."""
+        self.image, self.probe = state["image"].clone(), state["probe"].clone()
+        self._marks = [state["mark_image"].clone(), state["mark_probe"].clone()]
+        self._speeds = [state["speed_image"].clone(), state["speed_probe"].clone()]
+        self._updates = int(state["updates"])
+
+
+def spatial_order(corners: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+    """Patterns ordered so that neighbours in the list are neighbours on the object: strips in y, along x there and
+    back.
+    """
+    patterns = len(corners)
+    height, width = np.ptp(corners, axis=0) + 1
+    strips = int(np.clip(round(np.sqrt(min(batch, patterns) * height / width)), 1, patterns))
+    by_y = np.argsort(corners[:, 0], kind="stable")
+    parts = []
+    for i, strip in enumerate(np.array_split(by_y, strips)):
+        along = strip[np.argsort(corners[strip, 1], kind="stable")]
+        parts.append(along[::-1] if i % 2 else along)
+    return np.concatenate(parts)
+
+
+def spread_batches(order: NDArray[np.int64], batch: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """All patterns in batches of at most ``batch``, each with one pattern from every stretch of the spatial order."""
+    count = -(-len(order) // batch)
+    batches: list[list[int]] = [[] for _ in range(count)]
+    for start in range(0, len(order), count):
+        stretch = order[start : start + count]
+        for where, pattern in zip(rng.permutation(count), stretch, strict=False):
+            batches[where].append(int(pattern))
+    return [np.asarray(b, np.int64) for b in (batches[i] for i in rng.permutation(count)) if b]

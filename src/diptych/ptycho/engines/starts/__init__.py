@@ -1,0 +1,1 @@
+"""Starts of an engine: an estimated probe, short trials, a trained network."""

@@ -1,0 +1,54 @@
+"""Short trials on a part of a scan: what a probe start or an orientation is worth, by the fit a few epochs reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.pie import Pie, PieSettings
+from diptych.ptycho.engines.problem import prepare
+from diptych.ptycho.engines.waves import intensity
+from diptych.ptycho.scan import Scan
+
+SEED = 0
+
+
+def central_part(scan: Scan, patterns: int) -> Scan:
+    """The ``patterns`` patterns nearest to the middle of the scan: they overlap as the whole does."""
+    if len(scan) <= patterns:
+        return replace(scan, truth=None)
+    distance = np.square(scan.positions - np.median(scan.positions, axis=0)).sum(1)
+    chosen = np.sort(np.argsort(distance, kind="stable")[:patterns])
+    mask = scan.mask[chosen] if scan.mask is not None and scan.mask.ndim == 3 else scan.mask
+    return replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen], mask=mask, truth=None)
+
+
+class Trial(NamedTuple):
+    """Fit and excess (deviance above that of shot noise, per photon) that a trial reached; infinite where it
+    diverged.
+    """
+
+    fit: float
+    excess: float
+
+
+def try_out(scan: Scan, probe: NDArray[np.complex64], epochs: int) -> Trial:
+    """Some epochs of rPIE from a flat object and this probe start (P, N, N)."""
+    with torch.no_grad():
+        problem = prepare(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=SEED)
+        start = torch.from_numpy(probe.copy())
+        start = start * (problem.power / intensity(start).sum()).sqrt()
+        image = torch.ones(problem.shape, dtype=problem.complex_dtype)
+        settings = PieSettings(batch=int(np.clip(len(scan) // 16, 1, 64)))
+        engine = Pie(problem, image, start, settings, np.random.default_rng(SEED))
+        for _ in range(epochs):
+            engine.epoch()
+        found = full_fit(problem, engine.image, engine.probe)
+    if not np.isfinite(found["fit"]):
+        return Trial(float("inf"), float("inf"))
+    return Trial(found["fit"], found["excess"])

@@ -1,0 +1,1 @@
+"""Every picture of the ptycho panel. Plain matplotlib Figures: no window opens and no global state changes."""

@@ -1,0 +1,109 @@
+"""The figure of a comparison: what each arm sees, in one range of colours, and how fine its details are."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from diptych.ptycho.evaluate import metrics
+from diptych.ptycho.evaluate.comparison import TRUTH, Comparison
+from diptych.ptycho.evaluate.report import UndefinedMetricError
+from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation
+from diptych.ptycho.figures.colours import level_phase, robust_range
+from diptych.ptycho.figures.panels import length_text, show_image
+
+_COLUMN = 3.1
+_LEAST_WIDTH = 8.0
+_CURVES = 3.6
+
+
+def plot_arms(comparison: Comparison) -> Figure:
+    """Reference and arms side by side, amplitude above phase, each row in the reference's range; below, the ring
+    correlations.
+
+    Where the reference is an arm, whose mean phase ramp the data may not determine, that ramp is taken off all images
+    alike.
+    """
+    images = _levelled(comparison)
+    height, width = images[comparison.reference].shape
+    row = float(np.clip(_COLUMN * height / width, 1.2, 2 * _COLUMN)) + 0.35
+    size = (max(_COLUMN * len(images) + 1.2, _LEAST_WIDTH), 2 * row + _CURVES + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2 * row, _CURVES))
+    figure.suptitle(textwrap.fill(f"{comparison.scan}: compared with {_article(comparison.reference)}", 90))
+    axes = parts[0].subplots(2, len(images), squeeze=False)
+    _show_images(axes, images, comparison)
+    _show_curves(parts[1].subplots(), comparison.curves)
+    return figure
+
+
+def _levelled(comparison: Comparison) -> dict[str, NDArray[Any]]:
+    """The aligned images, the reference first."""
+    reference = comparison.aligned[comparison.reference]
+    images = {comparison.reference: reference, **comparison.aligned}
+    if comparison.reference == TRUTH:
+        return images
+    turn = np.exp(1j * np.angle(level_phase(reference, ramp=True) * reference.conj()))
+    return {name: image * turn for name, image in images.items()}
+
+
+def _show_images(axes: NDArray[Any], images: dict[str, NDArray[Any]], comparison: Comparison) -> None:
+    reference = images[comparison.reference]
+    for column, (name, image) in enumerate(images.items()):
+        phase, true_phase = metrics.phases(image, reference)
+        first, last = column == 0, column == len(images) - 1
+        rms = float(np.sqrt(np.mean((phase - true_phase) ** 2)))
+        titles = (
+            name if first else f"{name}: error {metrics.complex_error(image, reference):.3g}",
+            "" if first else f"phase rms {rms:.3g} rad",
+        )
+        shown = (("amplitude", np.abs(image), np.abs(reference)), ("phase (rad)", phase, true_phase))
+        for ax, title, (label, ours, theirs) in zip(axes[:, column], titles, shown, strict=True):
+            show_image(
+                ax,
+                ours,
+                title,
+                limits=robust_range(theirs),
+                label=label if last else None,
+                pixel_m=comparison.pixel_m,
+                bar=first,
+            )
+            ax.title.set_fontsize(10)
+            if first:
+                ax.set_ylabel(label.removesuffix(" (rad)"))
+
+
+def _show_curves(ax: Axes, curves: dict[str, RingCorrelation]) -> None:
+    """Ring correlation of every arm with the reference; the legend gives the half period at 0.5."""
+    for name, curve in curves.items():
+        ax.plot(curve.frequency, curve.correlation, lw=1.6, label=f"{name}: {_half_period(curve)}")
+    for threshold, style, text in ((0.5, "--", "0.5"), (ONE_SEVENTH, ":", "1/7")):
+        ax.axhline(threshold, color="black", lw=0.9, ls=style)
+        ax.text(0.995, threshold, text, ha="right", va="bottom", fontsize=8)
+    ax.set(xlim=(0, 1), ylim=(-0.2, 1.05), xlabel="spatial frequency / Nyquist", ylabel="Fourier ring correlation")
+    ax.grid(alpha=0.3)
+    if curves:
+        # Beside the curves: wherever it lay among them, some arm would be hidden.
+        ax.legend(
+            fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), title="half period at 0.5", title_fontsize=8
+        )
+    else:
+        ax.text(0.5, 0.5, "no curve is defined on this area", ha="center", va="center", transform=ax.transAxes)
+
+
+def _half_period(curve: RingCorrelation) -> str:
+    try:
+        at = curve.crossing(0.5)
+    except UndefinedMetricError:
+        return "nothing resolved"
+    text = f"{1 / at:.3g} px" if curve.pixel_m is None else length_text(curve.pixel_m / at)
+    return f"{text} (the pixel)" if at == 1 else text
+
+
+def _article(reference: str) -> str:
+    return "the truth" if reference == TRUTH else f"the arm {reference}"

@@ -1,0 +1,319 @@
+"""Figures of scans, reconstructions and comparisons. Plain matplotlib Figures: no window opens and no global state
+changes.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.evaluate import metrics
+from diptych.ptycho.evaluate.align import Alignment, align, common_box
+from diptych.ptycho.evaluate.gauge import resolve_gauge
+from diptych.ptycho.evaluate.halves import scanned_box
+from diptych.ptycho.evaluate.report import Metrics, UndefinedMetricError
+from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation
+from diptych.ptycho.figures.colours import level_phase, phase_display, robust_range
+from diptych.ptycho.figures.panels import (
+    PixelSize,
+    length_text,
+    save_figure,
+    show_complex,
+    show_history,
+    show_image,
+    show_wheel,
+)
+from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+
+__all__ = ["plot", "plot_comparison", "plot_frc", "plot_reconstruction", "plot_scan", "save_figure"]
+
+_CHUNK_BYTES = 64 * 2**20
+_MOST_MODES = 4
+_LINE = 140
+_FOOT = -0.25
+_PLATE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+
+
+def plot(item: Scan | Reconstruction) -> Figure:
+    """A matplotlib Figure of a scan (:func:`plot_scan`) or a result (:func:`plot_reconstruction`).
+
+    Raises
+    ------
+    InputError
+        If ``item`` is neither.
+    """
+    if isinstance(item, Scan):
+        return plot_scan(item)
+    if isinstance(item, Reconstruction):
+        return plot_reconstruction(item)
+    raise InputError("plot", f"got a {type(item).__name__}", "a Scan or a Reconstruction")
+
+
+def plot_reconstruction(result: Reconstruction) -> Figure:
+    """Amplitude, phase, complex view, probe modes and history of a reconstruction, cropped to the scanned area.
+
+    The phase is shown with mean 0; its mean ramp is taken off, and the title says so, when the probe was refined (the
+    data do not determine the ramp then). Display ranges are the 0.5th to 99.5th percentiles.
+    """
+    canvas = _scanned(result.object, result.positions)
+    gauge, _ = resolve_gauge("auto", result)
+    values = level_phase(canvas.values, ramp=gauge == "full")
+    figure = Figure(figsize=(15, 9.2), layout="constrained")
+    rows: Any = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    figure.suptitle(_headline(result))
+    axes = rows[0].subplots(1, 3)
+    pixel_m = canvas.pixel_m or (result.geometry.object_pixel_m(result.probe.shape[-1]) if result.geometry else None)
+    show_image(
+        axes[0], np.abs(values), "Amplitude", limits=robust_range(np.abs(values)), label="amplitude", pixel_m=pixel_m
+    )
+    cmap, limits = phase_display(np.angle(values))
+    title = "Phase, ramp removed" if gauge == "full" else "Phase"
+    show_image(axes[1], np.angle(values), title, limits=limits, cmap=cmap, label="phase (rad)", pixel_m=pixel_m)
+    show_complex(axes[2], values, "Object: hue = phase, brightness = amplitude", pixel_m=pixel_m)
+    show_wheel(axes[2])
+    left, right = rows[1].subfigures(1, 2, width_ratios=(1.6, 1))
+    _show_modes(left, result.probe, pixel_m)
+    show_history(right.subplots(), result.history)
+    return figure
+
+
+def plot_scan(scan: Scan) -> Figure:
+    """Mean pattern (log scale), positions coloured by the patterns' totals, and the start probe."""
+    mean, totals = _mean_and_totals(scan)
+    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    figure.suptitle(
+        f"{scan.name}: {len(scan)} patterns of {scan.size} x {scan.size} px, {_count(float(totals.mean()))} photons "
+        f"per pattern"
+    )
+    axes = figure.subplots(1, 3)
+    _show_pattern(axes[0], mean)
+    low, high = robust_range(totals, (0, 100))
+    dots = axes[1].scatter(
+        scan.positions[:, 1], scan.positions[:, 0], c=totals, s=_dot_area(len(scan)), vmin=low, vmax=high
+    )
+    axes[1].set_title("Positions")
+    axes[1].set_xlabel("x (object px)")
+    axes[1].set_ylabel("y (object px)")
+    axes[1].set_aspect("equal", adjustable="box")
+    axes[1].invert_yaxis()
+    figure.colorbar(dots, cax=axes[1].inset_axes((1.02, 0.0, 0.04, 1.0)), label="photons per pattern")
+    if scan.probe is None:
+        axes[2].set_title("Start probe")
+        axes[2].text(0.5, 0.5, "none given", ha="center", va="center", transform=axes[2].transAxes)
+        axes[2].set_axis_off()
+    else:
+        extra = "" if len(scan.probe) == 1 else f", mode 1 of {len(scan.probe)}"
+        show_complex(axes[2], scan.probe[0], f"Start probe{extra}", pixel_m=scan.pixel_m)
+        show_wheel(axes[2])
+    return figure
+
+
+def plot_frc(
+    curve: RingCorrelation | Sequence[RingCorrelation] | Metrics, thresholds: Sequence[float | str] = (0.5, ONE_SEVENTH)
+) -> Figure:
+    """Ring correlation against spatial frequency, with the thresholds and where the curves cross them.
+
+    Parameters
+    ----------
+    curve : RingCorrelation, several, or Metrics
+        What to draw.
+    thresholds : sequence of float or "half-bit"
+        Thresholds to draw and to read.
+    """
+    curves = (
+        [curve]
+        if isinstance(curve, RingCorrelation)
+        else list(curve.curves.values())
+        if isinstance(curve, Metrics)
+        else list(curve)
+    )
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    ax = figure.subplots()
+    for each in curves:
+        line = ax.plot(each.frequency, each.correlation, lw=1.8, label=each.label)[0]
+        for threshold in thresholds:
+            _mark_crossing(ax, each, threshold, line.get_color())
+    for threshold, style in zip(thresholds, ("--", ":", "-."), strict=False):
+        name = threshold if isinstance(threshold, str) else "1/7" if threshold == ONE_SEVENTH else f"{threshold:g}"
+        if curves:
+            ax.plot(
+                curves[0].frequency,
+                curves[0].threshold(threshold),
+                color="black",
+                lw=0.9,
+                ls=style,
+                label=f"threshold {name}",
+            )
+    ax.axhline(0, color="black", lw=0.5)
+    ax.set(
+        xlim=(0, 1), ylim=(_FOOT - 0.02, 1.05), xlabel="spatial frequency / Nyquist", ylabel="Fourier ring correlation"
+    )
+    ax.set_title("Resolution")
+    pixel_m = next((each.pixel_m for each in curves if each.pixel_m is not None), None)
+    above = ax.secondary_xaxis("top", functions=(_same, _same))
+    above.set_xticks(ticks := [0.1, 0.2, 1 / 3, 0.5, 0.75, 1.0])
+    above.set_xticklabels(
+        [f"{1 / f:.3g} px" if pixel_m is None else length_text(pixel_m / f) for f in ticks], fontsize=8
+    )
+    above.set_xlabel("half period")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, loc="best")
+    return figure
+
+
+def plot_comparison(result: Reconstruction | Canvas | Alignment, truth: Canvas | None = None) -> Figure:
+    """Truth, aligned result and their difference, in amplitude and phase.
+
+    Parameters
+    ----------
+    result : Reconstruction, Canvas or Alignment
+        The alignment of an evaluation, or what to align here with the gauge that the data leave free.
+    truth : Canvas, optional
+        Needed unless ``result`` is an Alignment.
+
+    Raises
+    ------
+    InputError
+        If there is no truth, or the images do not overlap.
+    """
+    alignment, gauge = _aligned(result, truth)
+    image, reference = alignment.result.values, alignment.truth.values
+    phase, true_phase = metrics.phases(image, reference)
+    pixel_m = alignment.result.pixel_m or alignment.truth.pixel_m
+    figure = Figure(figsize=(14, 8.6), layout="constrained")
+    axes = figure.subplots(2, 3)
+    figure.suptitle(f"Relative complex error {metrics.complex_error(image, reference):.4f}; {gauge}")
+    rows: tuple[tuple[str, NDArray[Any], NDArray[Any], str], ...] = (
+        ("amplitude", np.abs(image), np.abs(reference), "amplitude"),
+        ("phase", phase, true_phase, "phase (rad)"),
+    )
+    for row, (name, ours, theirs, label) in zip(axes, rows, strict=True):
+        limits = robust_range(theirs)
+        error = ours - theirs
+        most = max(robust_range(np.abs(error), (0, 99.5))[1], 1e-6)
+        show_image(row[0], theirs, f"True {name}", limits=limits, label=label, pixel_m=pixel_m)
+        show_image(row[1], ours, f"Reconstructed {name}", limits=limits, label=label, pixel_m=pixel_m)
+        rms = float(np.sqrt(np.mean(error**2)))
+        title = f"Difference, rms {rms:.3g}" + (" rad" if name == "phase" else "")
+        show_image(
+            row[2], error, title, limits=(-most, most), cmap="RdBu_r", label=f"{label}, result − truth", pixel_m=pixel_m
+        )
+    return figure
+
+
+def _aligned(result: Reconstruction | Canvas | Alignment, truth: Canvas | None) -> tuple[Alignment, str]:
+    if isinstance(result, Alignment):
+        return result, resolve_gauge(result.gauge, result.result)[1].removesuffix(" (as asked)")
+    if truth is None:
+        from diptych.errors import InputError
+
+        raise InputError("plot_comparison: there is no truth; pass a Canvas, or the alignment of an evaluation.")
+    gauge, said = resolve_gauge("auto", result)
+    if isinstance(result, Canvas):
+        return align(result, truth, None, gauge), said
+    return align(result.object, truth, scanned_box(result.positions), gauge), said
+
+
+def _scanned(canvas: Canvas, positions: NDArray[np.float64]) -> Canvas:
+    """The part of the canvas between the outermost positions; all of it for a scan along a line or of one point."""
+    y0, y1, x0, x1 = scanned_box(positions)
+    if y1 - y0 < 2 or x1 - x0 < 2:
+        return canvas
+    return canvas.crop(*common_box(canvas, canvas, (y0, y1, x0, x1)))
+
+
+def _headline(result: Reconstruction) -> str:
+    parts = [result.name, *(f"{len(result.positions)} patterns",)]
+    for key, text in (("fit", "fit"), ("held_out_fit", "held-out fit")):
+        # The provenance holds the fit over all pixels; the history follows a sample of them.
+        values = [
+            value
+            for value in (*result.history.get(key, []), result.provenance.get(key))
+            if value is not None and np.isfinite(value)
+        ]
+        if values:
+            parts.append(f"{text} {values[-1]:.3g}")
+    return "\n".join(["   ".join(parts), *(textwrap.fill(flag, _LINE) for flag in result.flags)])
+
+
+def _show_modes(figure: Any, probe: NDArray[Any], pixel_m: PixelSize) -> None:
+    """The strongest probe modes, each with its share of the power."""
+    power = (np.abs(probe) ** 2).sum(axis=(1, 2))
+    shown = min(len(probe), _MOST_MODES)
+    axes = figure.subplots(1, shown, squeeze=False)[0]
+    for i, ax in enumerate(axes):
+        share = 100 * float(power[i] / power.sum())
+        title = "Probe" if len(probe) == 1 else f"Probe mode {i + 1}: {share:.3g} %"
+        show_complex(ax, probe[i], title, pixel_m=pixel_m)
+    show_wheel(axes[-1])
+    if len(probe) > shown:
+        figure.supxlabel(
+            f"{len(probe) - shown} weaker modes not shown: {100 * float(power[shown:].sum() / power.sum()):.2g} % of "
+            f"the power",
+            fontsize=8,
+        )
+
+
+def _show_pattern(ax: Any, mean: NDArray[np.float64]) -> None:
+    positive = mean[np.isfinite(mean) & (mean > 0)]
+    high = float(positive.max())
+    low = min(max(float(np.percentile(positive, 1)), high * 1e-6), high / 10)
+    filled = np.where(np.isfinite(mean), np.maximum(mean, low), np.nan)
+    cmap = colormaps["viridis"].with_extremes(bad="lightgray")
+    show_image(ax, filled, "Mean pattern", norm=LogNorm(low, high), cmap=cmap, label="photons per pixel", bar=False)
+    if np.isnan(mean).any():
+        ax.set_xlabel("gray: masked in every pattern", fontsize=8)
+
+
+def _mean_and_totals(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean count per valid pixel (NaN where never valid) and valid total per pattern, in bounded memory."""
+    total = np.zeros((scan.size, scan.size))
+    seen = np.zeros((scan.size, scan.size))
+    totals = np.empty(len(scan))
+    step = max(1, _CHUNK_BYTES // (8 * scan.size**2))
+    for start in range(0, len(scan), step):
+        part = slice(start, start + step)
+        counts = scan.counts[part].astype(np.float64)
+        if scan.mask is None:
+            seen += len(counts)
+        else:
+            valid = np.broadcast_to(scan.mask if scan.mask.ndim == 2 else scan.mask[part], counts.shape)
+            counts = np.where(valid, counts, 0.0)
+            seen += valid.sum(axis=0)
+        total += counts.sum(axis=0)
+        totals[part] = counts.sum(axis=(1, 2))
+    return np.divide(total, seen, out=np.full_like(total, np.nan), where=seen > 0), totals
+
+
+def _mark_crossing(ax: Any, curve: RingCorrelation, threshold: float | str, colour: Any) -> None:
+    try:
+        at = curve.crossing(threshold)
+    except UndefinedMetricError:
+        return
+    if at < 1:
+        text = f"{1 / at:.3g} px" if curve.pixel_m is None else length_text(curve.pixel_m / at)
+        height = float(np.interp(at, curve.frequency, curve.threshold(threshold)))
+        ax.plot([at], [height], "o", color=colour, ms=5)
+        # Down to below the curves, where the label hides none of them.
+        ax.plot([at, at], [_FOOT, height], color=colour, lw=0.8)
+        ax.text(at, _FOOT, text, rotation=90, ha="center", va="bottom", fontsize=8, bbox=_PLATE)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _dot_area(count: int) -> float:
+    return float(np.clip(6000 / count, 1.0, 60.0))
+
+
+def _count(value: float) -> str:
+    return f"{value:.3g}" if value < 1e4 else f"{value:.2e}"

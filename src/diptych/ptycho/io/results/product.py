@@ -1,0 +1,272 @@
+"""Results as Ptychodus products (HDF5, and its NPZ twin for reading), with a ``diptych`` group that makes our own round
+trip exact.
+
+A product holds metres: position = centre + pixel * (object index - size / 2), x = column, y = row. An object index here
+is where index [N // 2, N // 2] of a pattern's window lies, as in all of diptych; for even N that is also what readers
+mean which put the centre of a window at (N - 1) / 2 and the centre of the object at (size - 1) / 2. A scan of unknown
+geometry is written with a pixel of 1.0, and the file's attribute ``units`` then says "pixel".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io.fields import column_from, image_from, probe_from, real_from, scalar_from
+from diptych.ptycho.io.files import writing
+from diptych.ptycho.io.results.npz import record, restore
+from diptych.ptycho.io.source import Hdf5Source, Source, json_text, listed
+from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
+
+OWN_GROUP = "diptych"
+_ARRAYS = {"object", "probe", "probe_position_x_m", "probe_position_y_m"}
+_IN_PIXELS = "The geometry of the scan is not known: every length in this file is in object pixels, not in metres."
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A product's fields, whatever the container. Pairs are (y, x)."""
+
+    where: str
+    name: str
+    image: NDArray[np.complexfloating[Any, Any]]
+    pixel: tuple[float, float]
+    centre: tuple[float, float]
+    probe: NDArray[np.complexfloating[Any, Any]]
+    positions: NDArray[np.float64]
+    energy_eV: float
+    distance_m: float
+    in_pixels: bool
+    epochs: list[float]
+    losses: list[float]
+    dropped_modes: int
+
+
+def is_product(source: Source) -> bool:
+    """Whether the arrays are those of a Ptychodus product."""
+    return source.headers().keys() >= _ARRAYS
+
+
+def write_product(result: Reconstruction, path: Path) -> None:
+    """Write ``result`` as an HDF5 product that Ptychodus opens, and that :func:`read_product` reads back exactly."""
+    import h5py
+
+    size = result.probe.shape[-1]
+    pixel = result.object.pixel_m or (result.geometry.object_pixel_m(size) if result.geometry is not None else None)
+    (py, px), (oy, ox), (h, w) = pixel or (1.0, 1.0), result.object.origin, result.object.shape
+    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(_root_attributes(result, in_pixels=pixel is None))
+        # Written specifications call this an index into probe entries (all 0 for one probe), but Ptychodus reads it as
+        # the number of the pattern taken there and averages positions of equal number, so zeros would collapse the scan
+        # to one point.
+        file["probe_position_indexes"] = np.arange(len(result.positions), dtype=np.int64)
+        file["probe_position_y_m"] = result.positions[:, 0] * py
+        file["probe_position_x_m"] = result.positions[:, 1] * px
+        probe = file.create_dataset("probe", data=result.probe[None])
+        image = file.create_dataset("object", data=result.object.values[None])
+        for item in (probe, image):
+            item.attrs["pixel_height_m"], item.attrs["pixel_width_m"] = py, px
+        image.attrs["center_y_m"], image.attrs["center_x_m"] = (oy + h / 2) * py, (ox + w / 2) * px
+        file["object_layer_spacing_m"] = np.empty(0)
+        column = next((name for name in ("loss", "fit") if name in result.history), None)
+        losses = np.asarray(result.history[column] if column else [], np.float64)
+        epochs = np.asarray(result.history.get("epoch", []), np.float64)
+        if epochs.shape != losses.shape or not np.isfinite(epochs).all():
+            epochs = np.arange(1.0, len(losses) + 1)
+        file["loss_values"], file["loss_epochs"] = losses, np.rint(epochs).astype(np.int64)
+        _write_own(file.create_group(OWN_GROUP), result)
+
+
+def _root_attributes(result: Reconstruction, in_pixels: bool) -> dict[str, Any]:
+    geometry = result.geometry or Geometry()
+    comments = [*result.flags, *([_IN_PIXELS] if in_pixels else [])]
+    return {
+        "name": result.name,
+        "comments": " ".join(comments),
+        "detector_object_distance_m": geometry.distance_m or 0.0,
+        "probe_energy_eV": geometry.energy_eV or 0.0,
+        "probe_photon_count": float(np.sum(np.abs(result.probe.astype(np.complex128)) ** 2)),
+        "exposure_time_s": 0.0,
+        "mass_attenuation_m2_kg": 0.0,
+        "tomography_angle_deg": 0.0,
+        "format_id": "ptychodus.product.hdf5",
+        "format_version": "1.0",
+        "units": "pixel" if in_pixels else "metre",
+    }
+
+
+def _write_own(group: Any, result: Reconstruction) -> None:
+    """What the product has no place for. Positions are kept in pixels too: metres would make whole numbers
+    fractional."""
+    group.attrs["origin"] = np.asarray(result.object.origin, np.int64)
+    group["record"] = json_text(record(result), f"{result.name}: provenance")
+    group["positions"] = result.positions
+    history = group.create_group("history")
+    for name, column in result.history.items():
+        history[name] = np.asarray(column, np.float64)
+    if result.error is not None:
+        group["error"] = result.error
+
+
+def read_product(file: Any, path: Path) -> Reconstruction:
+    """The result in an open HDF5 product: exact where we wrote it, else by the product's own formula.
+
+    Raises
+    ------
+    InputError
+        If something required is missing, or the object has several layers.
+    """
+    source = Hdf5Source(file, str(path))
+    missing = sorted((_ARRAYS | {"probe_position_indexes"}) - source.headers().keys())
+    if missing:
+        raise InputError(f"{path}: is not a complete Ptychodus product: {', '.join(missing)} missing; it holds {listed(file)}.")
+    if OWN_GROUP in source.groups:
+        return _read_own(file[OWN_GROUP], source)
+    epochs, losses = _losses(source)
+    return _assemble(
+        _Product(
+            where=str(path),
+            name=_text(file.attrs.get("name", path.stem)),
+            image=image_from(source, "object"),
+            pixel=_pair(file["object"], "pixel_height_m", "pixel_width_m", path),
+            centre=_pair(file["object"], "center_y_m", "center_x_m", path),
+            probe=probe_from(source, "probe"),
+            positions=_metres(source),
+            energy_eV=float(file.attrs.get("probe_energy_eV", file.attrs.get("photon_energy_eV", 0.0))),
+            distance_m=float(file.attrs.get("detector_object_distance_m", 0.0)),
+            in_pixels=_text(file.attrs.get("units", "")) == "pixel",
+            epochs=epochs,
+            losses=losses,
+            dropped_modes=_dropped(source),
+        ),
+        raw_data="raw_data" in file,
+    )
+
+
+def read_npz_product(source: Source, name: str) -> Reconstruction:
+    """The result in a product that Ptychodus wrote as NPZ, where attributes are scalars with prefixed names."""
+    keys = ("object_pixel_height_m", "object_pixel_width_m", "object_center_y_m", "object_center_x_m")
+    missing = sorted(set(keys) - source.headers().keys())
+    if missing:
+        raise InputError(f"{source.where}: is not a complete Ptychodus product: {', '.join(missing)} missing.")
+    height, width, y, x = (scalar_from(source, key) for key in keys)
+    optional = {key: scalar_from(source, key) for key in source.headers() if key.endswith(("_energy_eV", "object_distance_m"))}
+    epochs, losses = _losses(source)
+    return _assemble(
+        _Product(
+            where=source.where,
+            name=str(source.read("name")) if "name" in source.headers() else name,
+            image=image_from(source, "object"),
+            pixel=(height, width),
+            centre=(y, x),
+            probe=probe_from(source, "probe"),
+            positions=_metres(source),
+            energy_eV=optional.get("photon_energy_eV", optional.get("probe_energy_eV", 0.0)),
+            distance_m=optional.get("detector_object_distance_m", 0.0),
+            in_pixels=False,
+            epochs=epochs,
+            losses=losses,
+            dropped_modes=_dropped(source),
+        )
+    )
+
+
+def _assemble(product: _Product, raw_data: bool = False) -> Reconstruction:
+    """The result, in object pixels: the origin is the whole pixel nearest to the product's, positions carry the
+    rest."""
+    pixel, shape = np.asarray(product.pixel), np.asarray(product.image.shape)
+    if not (np.isfinite(pixel).all() and (pixel > 0).all() and np.isfinite(product.centre).all()):
+        raise InputError(f"{product.where}: the object pixel is {product.pixel} m; expected positive numbers.")
+    flags: list[str] = []
+    indices = (product.positions - np.asarray(product.centre)) / pixel + shape / 2
+    origin = np.rint(np.asarray(product.centre) / pixel - shape / 2)
+    half = product.probe.shape[-1] // 2
+    corner = product.positions / pixel
+    if product.centre == (0.0, 0.0) and not _inside(indices, shape, half) and _inside(corner, shape, half):
+        indices, origin = corner, np.zeros(2)
+        flags.append("the object's centre was left at 0: positions were taken from the object's first pixel, where they fit")
+    if product.dropped_modes:
+        flags.append(f"{product.dropped_modes} probes that vary from pattern to pattern (OPR modes) were left out")
+    if raw_data:
+        flags.append("the file also holds its diffraction patterns: diptych.load_scan reads them")
+    geometry = None
+    if product.energy_eV > 0 and product.distance_m > 0 and not product.in_pixels:
+        geometry = Geometry(energy_eV=product.energy_eV, distance_m=product.distance_m)
+        extent = pixel * product.probe.shape[-1]
+        detector = float(geometry.wavelength_m or 0.0) * product.distance_m / extent
+        geometry = Geometry(product.energy_eV, product.distance_m, (float(detector[0]), float(detector[1])))
+    try:
+        return Reconstruction(
+            object=Canvas(
+                product.image.astype(np.complex64), (int(origin[0]), int(origin[1])), None if product.in_pixels else product.pixel
+            ),
+            probe=product.probe.astype(np.complex64),
+            positions=indices + origin,
+            history={"epoch": product.epochs, "loss": product.losses} if product.losses else {},
+            flags=tuple(flags),
+            provenance={"layout": "Ptychodus product", "file": Path(product.where).name},
+            name=product.name,
+            geometry=geometry,
+        )
+    except InputError as error:
+        raise InputError(f"{product.where}: {error}") from None
+
+
+def _read_own(group: Any, source: Source) -> Reconstruction:
+    """The exact result from our own group and the product's object and probe."""
+    try:
+        origin = [int(v) for v in group.attrs["origin"]]
+        own = Hdf5Source(group, source.where)
+        said = json.loads(str(own.read("record")[()]))
+        columns = Hdf5Source(group["history"], source.where)
+        history = {name: column_from(columns, name) for name in columns.headers()}
+        error = own.read("error") if "error" in own.headers() else None
+        image, probe = source.read("object")[0], source.read("probe")[0]
+        return restore(said, image, (origin[0], origin[1]), probe, own.read("positions"), history, error)
+    except InputError as error:
+        raise InputError(f"{source.where}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, OSError, AttributeError, RecursionError) as error:
+        raise InputError(f"{source.where}: the group '{OWN_GROUP}' is damaged ({error}).") from None
+
+
+def _metres(source: Source) -> NDArray[np.float64]:
+    y, x = (np.ravel(real_from(source, f"probe_position_{axis}_m", "one per pattern")).astype(np.float64) for axis in "yx")
+    if len(y) != len(x):
+        raise InputError(f"{source.where}: {len(y)} y positions but {len(x)} x positions; expected one of each per pattern.")
+    return np.stack([y, x], axis=1)
+
+
+def _losses(source: Source) -> tuple[list[float], list[float]]:
+    """(epochs, losses); older files call the losses ``costs``."""
+    key = next((key for key in ("loss_values", "costs") if key in source.headers()), None)
+    losses = column_from(source, key) if key else []
+    epochs = column_from(source, "loss_epochs") if "loss_epochs" in source.headers() else []
+    return (epochs if len(epochs) == len(losses) else [float(i) for i in range(len(losses))]), losses
+
+
+def _dropped(source: Source) -> int:
+    shape = source.headers()["probe"].shape
+    return shape[0] - 1 if len(shape) == 4 else 0
+
+
+def _inside(indices: NDArray[np.float64], shape: NDArray[Any], half: int) -> bool:
+    return bool(len(indices) and (indices - half > -1).all() and (indices + half < shape + 1).all())
+
+
+def _pair(item: Any, first: str, second: str, path: Path) -> tuple[float, float]:
+    try:
+        return float(item.attrs[first]), float(item.attrs[second])
+    except KeyError as error:
+        raise InputError(
+            f"{path}: the object has no attribute {error.args[0]!r}; expected {first} and {second}, as a product has."
+        ) from None
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

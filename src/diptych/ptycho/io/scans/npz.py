@@ -1,0 +1,337 @@
+"""Scans as NPZ: the canonical layout, its legacy forms, and the raw layout of tike's test data.
+
+Canonical keys are ``diff3d`` (M, N, N), ``xcoords`` and ``ycoords`` (M,) in object pixels, ``probeGuess``,
+``objectGuess`` with ``objectOrigin`` (y, x), ``mask`` (True = valid), ``background``, ``trueProbe``, the geometry as
+scalars, and ``_metadata``, JSON text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io import convert
+from diptych.ptycho.io.fields import canvas_from, geometry_from, probe_from, real_from
+from diptych.ptycho.io.files import writing
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.raw import RawScan
+from diptych.ptycho.io.source import Source, json_text, listed, read_json, write_npz
+from diptych.ptycho.scan import Scan
+
+SCAN_FORMAT = "diptych scan"
+FORMAT_VERSION = 1
+PATTERN_KEYS = ("diff3d", "diffraction")
+
+_KNOWN = {
+    *PATTERN_KEYS,
+    *(
+        "xcoords",
+        "ycoords",
+        "xcoords_start",
+        "ycoords_start",
+        "probeGuess",
+        "objectGuess",
+        "objectOrigin",
+        "mask",
+        "background",
+    ),
+    *("trueProbe", "_metadata", "energy_eV", "distance_m", "detector_pixel_m", "orientation"),
+    *("photon_energy_eV", "probe_energy_ev", "detector_distance_m", "detector_pixel_size_m"),
+}
+_DOMAINS: dict[str, convert.Domain] = {
+    "counts": "counts",
+    "count_intensity": "counts",
+    "amplitude": "amplitude",
+    "normalized_amplitude": "amplitude",
+}
+
+
+def is_scan(source: Source) -> bool:
+    """Whether the arrays are those of a scan: patterns under a canonical or legacy key, or tike's three."""
+    return any(key in source.headers() for key in PATTERN_KEYS) or _is_tike(source)
+
+
+def read_scan(source: Source, options: LoadOptions, name: str, declared: convert.Domain | None = None) -> RawScan:
+    """The scan in ``source``, as stored.
+
+    Parameters
+    ----------
+    source : Source
+        The arrays.
+    options : LoadOptions
+        What the user states about the file.
+    name : str
+        What to call the scan where the file does not say.
+    declared : {"counts", "amplitude"}, optional
+        The domain that the layout itself declares.
+
+    Raises
+    ------
+    InputError
+        With one message that names the file, what was found, what was expected and the mend.
+    """
+    if _is_tike(source) and not any(key in source.headers() for key in PATTERN_KEYS):
+        return _read_tike(source, options, name)
+    about = declaration(source, name, declared)
+    key, values = _patterns(source)
+    y, x, said = coordinates(source, options, about.own)
+    axes = about.axes if options.axes == "auto" else options.axes
+    values, arranged = convert.arrange_axes(values, len(y), axes, source.where, key)
+    mask, masked = _mask(source, values.shape, about, options)
+    domain, scale = _domain(values, about, options, source.where)
+    headers = source.headers()
+    unused = sorted(headers.keys() - _KNOWN - {options.probe_key})
+    if unused:
+        said.append(f"keys not used: {', '.join(unused)}")
+    if about.passed_over:
+        said.append(about.passed_over)
+    return RawScan(
+        where=source.where,
+        name=about.name,
+        values=values,
+        y=y,
+        x=x,
+        domain=domain,
+        scale=scale,
+        probe=_probe(source, options),
+        mask=mask,
+        background=source.read("background") if "background" in headers else None,
+        geometry=geometry_from(source, options),
+        truth=canvas_from(source, "objectGuess", about.truth_pixel_m) if options.use_truth else None,
+        true_probe=probe_from(source, "trueProbe") if "trueProbe" in headers else None,
+        calibrated=about.calibrated,
+        metadata=about.metadata
+        if about.own
+        else {"layout": f"NPZ with {key}", "stored_domain": domain, **about.metadata},
+        said=[*arranged, *masked, *said],
+    )
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a file's ``_metadata`` says of its arrays."""
+
+    own: bool
+    name: str
+    domain: str | None
+    axes: str
+    mask_means: str
+    calibrated: bool
+    truth_pixel_m: tuple[float, float] | None
+    metadata: dict[str, Any]
+    passed_over: str | None
+
+
+def declaration(source: Source, name: str, declared: convert.Domain | None) -> Declaration:
+    """What the file says of itself; ``name`` and ``declared`` stand where it says nothing."""
+    said, passed_over = read_json(source)
+    own = said.get("format") == SCAN_FORMAT
+    axes, pixel = said.get("axes"), said.get("truth_pixel_m")
+    try:
+        if own and int(said["format_version"]) > FORMAT_VERSION:
+            raise InputError(
+                f"{source.where}: was written by a newer diptych (format version {said['format_version']}); update "
+                f"diptych."
+            )
+        return Declaration(
+            own=own,
+            name=str(said["name"]) if own else name,
+            domain=said.get("domain", said.get("measurement_domain", declared)),
+            axes=axes if axes in ("MHW", "HWM") else "auto",
+            mask_means="bad" if said.get("mask") == "bad" else "valid",
+            calibrated=own and bool(said.get("probe_calibrated")),
+            truth_pixel_m=None if not own or pixel is None else (float(pixel[0]), float(pixel[1])),
+            metadata=dict(said["metadata"]) if own else ({"file_metadata": said} if said else {}),
+            passed_over=passed_over,
+        )
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{source.where}: '_metadata' is damaged ({error}); expected what diptych.save writes."
+        ) from None
+
+
+def _patterns(source: Source) -> tuple[str, NDArray[Any]]:
+    """The stored patterns and their key; both keys may be there when they agree."""
+    found = [key for key in PATTERN_KEYS if key in source.headers()]
+    values, *others = (real_from(source, key) for key in found)
+    if others and not np.array_equal(values, others[0], equal_nan=True):
+        raise InputError(
+            f"{source.where}: 'diff3d' and 'diffraction' are both there and differ; expected one of them, or two "
+            f"equal ones. Remove one."
+        )
+    return found[0], values
+
+
+def coordinates(source: Source, options: LoadOptions, own: bool) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+    """Stored y and x, (M,) each, and what was said about the nominal ones."""
+    headers = source.headers()
+    suffix = "_start" if options.nominal_positions else ""
+    missing = [key for key in (f"xcoords{suffix}", f"ycoords{suffix}") if key not in headers]
+    if missing:
+        raise InputError(
+            f"{source.where}: {' and '.join(missing)} missing; expected the scan positions in object pixels, x "
+            f"(column) and y (row), one "
+            f"per pattern. The file holds {listed(headers)}."
+        )
+    y, x = (np.atleast_1d(np.squeeze(real_from(source, f"{axis}coords{suffix}", "one per pattern"))) for axis in "yx")
+    for key, line in ((f"ycoords{suffix}", y), (f"xcoords{suffix}", x)):
+        if line.ndim != 1:
+            raise InputError(
+                f"{source.where}: {key!r} has shape {line.shape} and type {line.dtype}; expected real numbers "
+                f"(patterns,)."
+            )
+    if len(y) != len(x):
+        raise InputError(f"{source.where}: {len(x)} xcoords but {len(y)} ycoords; expected one of each per pattern.")
+    if own or suffix or not headers.keys() >= {"xcoords_start", "ycoords_start"}:
+        return y, x, []
+    y0, x0 = (real_from(source, f"{axis}coords_start", "one per pattern") for axis in "yx")
+    if y0.shape != y.shape or x0.shape != x.shape or (np.array_equal(y0, y) and np.array_equal(x0, x)):
+        return y, x, []
+    moved = float(np.hypot(y - y0, x - x0).max())
+    return (
+        y,
+        x,
+        [
+            f"refined positions used; the nominal ones (*coords_start) differ by up to {moved:.3g}, see "
+            f"nominal_positions"
+        ],
+    )
+
+
+def _probe(source: Source, options: LoadOptions) -> NDArray[Any] | None:
+    key = options.probe_key or "probeGuess"
+    if not options.use_probe:
+        return None
+    if key in source.headers():
+        return probe_from(source, key)
+    if options.probe_key:
+        raise InputError(f"{source.where}: there is no probe {key!r}; the file holds {listed(source.headers())}.")
+    return None
+
+
+def _mask(
+    source: Source, shape: tuple[int, ...], about: Declaration, options: LoadOptions
+) -> tuple[NDArray[np.bool_] | None, list[str]]:
+    """The stored mask, True = valid, and what was done to it."""
+    if "mask" not in source.headers():
+        return None, []
+    stored = source.read("mask")
+    if stored.shape not in (shape, shape[1:]):
+        raise InputError(f"{source.where}: the mask has shape {stored.shape}; expected {shape[1:]} or {shape}.")
+    if stored.dtype != bool and not np.isin(stored, (0, 1)).all():
+        raise InputError(
+            f"{source.where}: the mask has values other than 0 and 1; expected True (1) where a pixel is valid."
+        )
+    means = about.mask_means if options.mask_means == "auto" else options.mask_means
+    if means == "bad":
+        return stored == 0, ["mask inverted: True meant bad in the file"]
+    return stored.astype(bool, copy=False), []
+
+
+def _domain(values: NDArray[Any], about: Declaration, options: LoadOptions, where: str) -> tuple[convert.Domain, float]:
+    """What the stored values are and their scale: as the user says, else as the file declares; never a guess."""
+    domain = _DOMAINS.get(str(about.domain)) if options.domain == "auto" else options.domain
+    if domain is None:
+        note = f" ({about.passed_over})" if about.passed_over else ""
+        raise InputError(
+            f"{where}: the file does not declare whether its patterns are counts or amplitudes{note}; "
+            f"{convert.describe_values(values)}. "
+            "Pass domain='counts' (--domain counts) or domain='amplitude' (--domain amplitude)."
+        )
+    if about.domain == "normalized_amplitude" and domain == "amplitude" and options.scale is None:
+        raise InputError(
+            f"{where}: the file declares normalised amplitudes; pass scale=... (--scale), so that counts = (scale * "
+            f"amplitude)^2, or 1 for "
+            "counts in arbitrary units."
+        )
+    return domain, options.scale if options.scale is not None else 1.0
+
+
+def _is_tike(source: Source) -> bool:
+    headers = source.headers()
+    return (
+        headers.keys() >= {"data", "scan", "probe"}
+        and headers["scan"].shape[-1:] == (2,)
+        and len(headers["data"].shape) >= 3
+    )
+
+
+def _read_tike(source: Source, options: LoadOptions, name: str) -> RawScan:
+    """Tike's raw layout: ``data`` (1, M, N, N) counts with zero frequency at the corner; ``scan`` (1, M, 2), window
+    corners (y, x).
+    """
+    data, scan = real_from(source, "data"), real_from(source, "scan", "window corners")
+    if 0 in data.shape:
+        raise InputError(
+            f"{source.where}: the scan is empty ('data' has shape {data.shape}); expected at least one pattern."
+        )
+    data = data[(0,) * (data.ndim - 3)]
+    scan = scan[(0,) * (scan.ndim - 2)]
+    if scan.ndim != 2 or len(scan) != len(data) or data.shape[1] != data.shape[2]:
+        raise InputError(
+            f"{source.where}: 'data' has shape {data.shape} and 'scan' {scan.shape}; expected (patterns, N, N) and "
+            f"(patterns, 2)."
+        )
+    half = data.shape[-1] // 2
+    # In float64 first: adding N // 2 in float32 would round away what the file resolves.
+    corners = scan.astype(np.float64) + half
+    return RawScan(
+        where=source.where,
+        name=name,
+        values=np.fft.fftshift(data, (-2, -1)),
+        y=corners[:, 0],
+        x=corners[:, 1],
+        domain="counts" if options.domain == "auto" else options.domain,
+        scale=1.0 if options.scale is None else options.scale,
+        probe=probe_from(source, "probe") if options.use_probe else None,
+        geometry=geometry_from(source, options),
+        metadata={"layout": "tike", "stored_domain": "counts"},
+        said=[
+            "zero frequency moved from pixel [0, 0] to the centre",
+            f"window corners moved by {half} px to the window's index [{half}, {half}]",
+        ],
+    )
+
+
+def write_scan(scan: Scan, path: Path) -> None:
+    """Write ``scan`` as a canonical NPZ that declares itself; every array and the metadata come back exactly."""
+    arrays: dict[str, Any] = {"diff3d": scan.counts}
+    for axis, line in zip("yx", scan.positions.T, strict=True):
+        # Some readers of this layout want the nominal positions too.
+        arrays[f"{axis}coords"] = arrays[f"{axis}coords_start"] = line
+    for key, value in (
+        ("probeGuess", scan.probe),
+        ("trueProbe", scan.true_probe),
+        ("mask", scan.mask),
+        ("background", scan.background),
+    ):
+        if value is not None:
+            arrays[key] = value
+    if scan.truth is not None:
+        arrays |= {"objectGuess": scan.truth.values, "objectOrigin": np.asarray(scan.truth.origin, np.int64)}
+    if scan.geometry is not None:
+        stated = {key: getattr(scan.geometry, key) for key in ("energy_eV", "distance_m", "detector_pixel_m")}
+        arrays |= {key: np.asarray(value, np.float64) for key, value in stated.items() if value is not None}
+        arrays["orientation"] = np.asarray(scan.geometry.orientation, np.int64)
+    declaration = {
+        "format": SCAN_FORMAT,
+        "format_version": FORMAT_VERSION,
+        "domain": "counts",
+        "axes": "MHW",
+        "mask": "valid",
+        "positions": "object pixels; where index [N // 2, N // 2] of the window lies",
+        "name": scan.name,
+        "probe_calibrated": scan.probe_calibrated,
+        "truth_pixel_m": None if scan.truth is None else scan.truth.pixel_m,
+        "metadata": scan.metadata,
+    }
+    arrays["_metadata"] = np.asarray(json_text(declaration, f"{scan.name}: metadata"))
+    with writing(path) as temporary:
+        write_npz(temporary, arrays)

@@ -1,0 +1,1 @@
+"""Training data: groups of neighbouring patterns, split, batches, streaming from HDF5."""

@@ -1,0 +1,151 @@
+"""The PIE family: the textbook update, well-separated batches, and what must not matter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.pie import Pie, PieSettings, spatial_order, spread_batches
+
+
+def test_epie_is_the_update_of_the_paper(make_case: Any) -> None:
+    """Maiden and Rodenburg (2009), equations 3 and 4, written out for one pattern after the other in double
+    precision."""
+    case = make_case(held_out=0.0)
+    problem, n = case.problem, case.problem.size
+    engine = Pie(
+        problem,
+        torch.ones_like(case.image),
+        case.probe,
+        PieSettings(1, 1.0, 1.0, 0.0, poisson=False),
+        np.random.default_rng(0),
+    )
+    engine.epoch()
+    order = [int(b[0]) for b in spread_batches(spatial_order(problem.corners, 1), 1, np.random.default_rng(0))]
+    image, probe = np.ones(problem.shape, complex), case.probe[0].numpy().copy()
+    for i in order:
+        y, x = problem.corners[i]
+        patch = image[y : y + n, x : x + n].copy()
+        field = np.fft.fft2(probe * patch, norm="ortho")
+        measured = np.sqrt(np.fft.ifftshift(problem.counts[i].numpy()))
+        change = np.fft.ifft2(measured * np.exp(1j * np.angle(field)), norm="ortho") - probe * patch
+        image[y : y + n, x : x + n] += probe.conj() * change / (np.abs(probe) ** 2).max()
+        probe = probe + patch.conj() * change / (np.abs(patch) ** 2).max()
+    np.testing.assert_allclose(engine.image.numpy(), image, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(engine.probe[0].numpy(), probe, rtol=0, atol=1e-8 * np.abs(probe).max())
+
+
+@given(patterns=st.integers(1, 90), batch=st.integers(1, 70), seed=st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_batches_hold_every_pattern_once(patterns: int, batch: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(0, 50, (patterns, 2))
+    order = spatial_order(corners, batch)
+    assert sorted(order.tolist()) == list(range(patterns))
+    batches = spread_batches(order, batch, rng)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(patterns))
+    assert max(len(b) for b in batches) <= batch
+
+
+@pytest.mark.parametrize("batch", [4, 8, 16])
+def test_patterns_of_a_batch_lie_farther_apart_than_chance(batch: int) -> None:
+    rng = np.random.default_rng(1)
+    grid = np.stack(np.meshgrid(np.arange(16), np.arange(16), indexing="ij"), -1).reshape(-1, 2)
+    corners = 5 * grid + rng.integers(-1, 2, grid.shape)
+
+    def nearest(members: np.ndarray) -> float:
+        distance = np.linalg.norm(corners[members, None] - corners[None, members], axis=-1)
+        np.fill_diagonal(distance, np.inf)
+        return float(distance.min(1).mean())
+
+    spread = np.mean([nearest(b) for b in spread_batches(spatial_order(corners, batch), batch, rng)])
+    chance = np.mean([nearest(b) for b in np.array_split(rng.permutation(256), 256 // batch)])
+    assert spread > 1.15 * chance
+
+
+def test_batches_differ_from_epoch_to_epoch_and_repeat_with_the_seed() -> None:
+    order = np.arange(40)
+
+    def draw(rng: np.random.Generator) -> list[list[int]]:
+        return [b.tolist() for b in spread_batches(order, 8, rng)]
+
+    rng = np.random.default_rng(2)
+    first, second = draw(rng), draw(rng)
+    assert first != second
+    assert draw(np.random.default_rng(2)) == first
+
+
+@pytest.mark.parametrize("kind", [{}, {"modes": 2}, {"subpixel": True, "background": 3.0}, {"masked": 0.15}])
+@pytest.mark.parametrize("poisson", [True, False], ids=["poisson", "amplitude"])
+def test_rpie_comes_down_to_the_noise(make_case: Any, kind: dict[str, Any], poisson: bool) -> None:
+    case = make_case(double=False, **kind)
+    engine = Pie(
+        case.problem,
+        torch.ones_like(case.image),
+        case.probe,
+        PieSettings(batch=4, poisson=poisson),
+        np.random.default_rng(0),
+    )
+    before = full_fit(case.problem, engine.image, engine.probe)["fit"]
+    for _ in range(40):
+        engine.epoch()
+    after = full_fit(case.problem, engine.image, engine.probe)["fit"]
+    assert before > 30
+    assert after < 3
+
+
+@pytest.mark.parametrize("poisson", [True, False], ids=["poisson", "amplitude"])
+def test_masked_and_held_out_counts_never_reach_object_or_probe(make_case: Any, poisson: bool) -> None:
+    case = make_case(masked=0.1)
+    problem = case.problem
+    spoiled = problem.counts.clone()
+    spoiled.view(25, -1).scatter_(1, problem.held, 1e7)
+    spoiled.masked_fill_(problem.invalid, 12345.0)
+    results = []
+    for counts in (problem.counts, spoiled):
+        engine = Pie(
+            replace(problem, counts=counts),
+            torch.ones_like(case.image),
+            case.probe,
+            PieSettings(4, poisson=poisson),
+            np.random.default_rng(0),
+        )
+        for _ in range(4):
+            engine.epoch()
+        results.append((engine.image, engine.probe))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-3, 1.0])
+def test_every_allowed_regularisation_gives_numbers(make_case: Any, alpha: float) -> None:
+    case = make_case(double=False)
+    engine = Pie(
+        case.problem,
+        torch.ones_like(case.image),
+        case.probe,
+        PieSettings(4, alpha, momentum=0.0),
+        np.random.default_rng(0),
+    )
+    for _ in range(3):
+        engine.epoch()
+    assert bool(torch.isfinite(engine.image.abs()).all())
+    assert bool(torch.isfinite(engine.probe.abs()).all())
+
+
+def test_a_fixed_probe_stays_and_the_start_is_not_written_to(make_case: Any) -> None:
+    case = make_case(double=False)
+    image, probe = torch.ones_like(case.image), case.probe.clone()
+    engine = Pie(case.problem, image, probe, PieSettings(4, refine_probe=False), np.random.default_rng(0))
+    for _ in range(20):
+        engine.epoch()
+    assert torch.equal(engine.probe, case.probe)
+    assert torch.equal(image, torch.ones_like(image))
+    assert not torch.equal(engine.image, image)

@@ -1,0 +1,77 @@
+"""The stop rule on courses of the held-out fit made up for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from diptych.ptycho.engines.stopping import StopRule
+
+
+def follow(rule: StopRule, values: Iterable[float]) -> tuple[int, str, int]:
+    """Epochs until the rule speaks, what it says, and the last epoch it would keep."""
+    kept = epoch = 0
+    for epoch, value in enumerate(values, 1):
+        if rule.keeps(value, value):
+            kept = epoch
+        if rule.reason():
+            return epoch, rule.reason(), kept
+    return epoch, "", kept
+
+
+def test_goes_on_while_the_fit_gains() -> None:
+    course = 1 + 50 * np.exp(-np.arange(200) / 60)
+    assert follow(StopRule(8), course) == (200, "", 200)
+
+
+def test_stops_when_noise_is_being_fitted_and_keeps_the_best() -> None:
+    down, up = 1 + 3 * np.exp(-np.arange(30) / 6), 1.03 + 0.01 * np.arange(1, 50)
+    epoch, reason, kept = follow(StopRule(8), np.concatenate([down, up]))
+    assert "fit noise" in reason
+    assert epoch == 38
+    assert kept == 30
+
+
+def test_sits_through_a_bump_shorter_than_its_patience() -> None:
+    course = np.geomspace(10, 1, 60)
+    course[20:27] = 8.0
+    assert follow(StopRule(8), course)[:2] == (60, "")
+    course[20:28] = 8.0
+    assert follow(StopRule(8), course)[0] == 28
+
+
+def test_stops_on_a_plateau() -> None:
+    course = np.concatenate([np.geomspace(100, 5, 30), np.full(100, 5.0)])
+    epoch, reason, _ = follow(StopRule(8), course)
+    assert "dropped by less than 0.2%" in reason
+    assert 45 <= epoch <= 60
+
+
+def test_chance_ups_and_downs_on_the_way_down_do_not_stop_it() -> None:
+    rng = np.random.default_rng(0)
+    course = np.geomspace(30, 1.5, 150) * (1 + 0.01 * rng.standard_normal(150))
+    assert follow(StopRule(8), course)[:2] == (150, "")
+
+
+def test_an_engine_that_tells_by_itself_is_only_stopped_by_a_misfit_plateau() -> None:
+    assert follow(StopRule(None), np.concatenate([np.geomspace(100, 1.1, 20), np.linspace(1.1, 1.25, 100)]))[:2] == (
+        120,
+        "",
+    )
+    epoch, reason, _ = follow(StopRule(None), np.concatenate([np.geomspace(100, 20, 20), np.full(60, 20.0)]))
+    assert epoch < 60
+    assert reason
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_diverged_state_is_never_kept(value: float) -> None:
+    rule = StopRule(8)
+    assert rule.keeps(3.0, 3.0)
+    assert not rule.keeps(value, value)
+    assert not StopRule(None).keeps(value, value)
+    epoch, reason, kept = follow(StopRule(8), [5.0, 4.0, *([value] * 40)])
+    assert (epoch, kept) == (10, 2)
+    assert reason

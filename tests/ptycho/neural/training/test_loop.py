@@ -1,0 +1,571 @@
+"""Training: it learns, it is decided by its seed, and it can be stopped, killed and resumed without a trace."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import diptych
+from diptych.errors import InputError, UnavailableError
+from diptych.ptycho.networks.registry import build_network
+from diptych.ptycho.neural.data.patterns import ScanPatterns
+from diptych.ptycho.neural.data.preparation import _stream, input_scale, prepare
+from diptych.ptycho.neural.model import Model, load_model
+from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
+from diptych.ptycho.neural.probe_model import Beam
+from diptych.ptycho.neural.training import callbacks, schedules
+from diptych.ptycho.neural.training import loop as training
+from diptych.ptycho.neural.training.loop import Interrupted, train
+from diptych.runtime.progress import Progress
+
+PLAIN = TrainerOptions(device="cpu", threads=1, pictures=False, logger="none", deterministic=True)
+SMALL: dict[str, Any] = {"width": 4, "passes": 1, "epochs": 4, "warmup": 3, "n_groups": 24, "jitter": 0.2}
+
+
+@pytest.fixture(scope="module")
+def scan() -> diptych.Scan:
+    """100 patterns of 32 x 32."""
+    return diptych.simulate(object="dead-leaves", size=32, patterns=100, step=4.0, dose=1e5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def whole(scan: diptych.Scan) -> Model:
+    """What the small options come to when nothing interferes."""
+    return train(scan, trainer=PLAIN, **SMALL)
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    return {**model.network.state_dict(), "probe": torch.from_numpy(model.probe)}
+
+
+def same(first: Model, second: Model) -> bool:
+    a, b = weights(first), weights(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def history(run: Path) -> dict[str, list[float]]:
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def test_training_explains_patterns_that_it_has_not_seen(scan: diptych.Scan, tmp_path: Path) -> None:
+    model = train(scan, None, tmp_path / "run", trainer=PLAIN, width=8, passes=1, epochs=8, batch=16, warmup=3)
+    told = history(tmp_path / "run")
+    assert told["epoch"] == list(range(1, 9))
+    assert told["validation_loss"][-1] < 0.9 * told["validation_loss"][0]
+    assert told["loss"][-1] < told["loss"][0]
+    torch.manual_seed(0)
+    fresh = Model(build_network(32, model.scale, model.options), model.options, 32, model.scale, {}, model.probe)
+    other = diptych.simulate(object="dead-leaves", size=32, patterns=100, step=4.0, dose=1e5, seed=2)
+    errors = [diptych.evaluate(each.reconstruct(other), truth=other.truth)["complex_error"] for each in (model, fresh)]
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_a_run_leaves_model_history_indices_and_figure(scan: diptych.Scan, tmp_path: Path) -> None:
+    run = tmp_path / "deep" / "run"
+    model = train(scan, TrainingOptions(**SMALL), run, trainer=PLAIN, n_subsample=30, epochs=3)
+    assert {path.name for path in run.iterdir()} == {
+        *("model.safetensors", "metrics.csv", "subsample_indices.json", "training.png", "checkpoints"),
+    }
+    loaded = load_model(run / "model.safetensors")
+    assert same(loaded, model)
+    # Not only the same numbers: in the same order in memory, so that every sum is rounded alike.
+    images = [each.reconstruct(scan).object.values for each in (model, loaded)]
+    np.testing.assert_array_equal(*images)
+    assert set(history(run)) == {"epoch", "seconds", "loss", "validation_loss", "learning_rate", "grad_norm"}
+    assert model.statistics["validation_loss"] == pytest.approx(min(history(run)["validation_loss"]))
+    drawn = json.loads((run / "subsample_indices.json").read_text())["scans"][0]
+    assert len(drawn["subsample"]) == 30
+    assert set(drawn["subsample"]) <= set(drawn["train"])
+    assert not set(drawn["train"]) & set(drawn["validation"])
+    # Whoever trained on one side of the gap has seen nothing of the other.
+    between = np.linalg.norm(
+        scan.positions[drawn["train"]][:, None] - scan.positions[drawn["validation"]][None], axis=-1
+    )
+    assert between.min() >= 10
+    with pytest.raises(
+        InputError, match="holds an earlier training; name another folder, or go on with it by resume=True"
+    ):
+        train(scan, None, run, trainer=PLAIN, **SMALL)
+
+
+def test_the_seed_decides_everything_and_nothing_else_does(scan: diptych.Scan, whole: Model) -> None:
+    torch.manual_seed(987)
+    assert same(train(scan, trainer=PLAIN, **SMALL), whole)
+    assert not same(train(scan, trainer=PLAIN, seed=1, **SMALL), whole)
+    assert same(train(scan, trainer=PLAIN.with_changes(workers=1), **SMALL), whole)
+
+
+def test_nothing_of_the_caller_is_changed(scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+    def state() -> tuple[Any, ...]:
+        return (
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),  # noqa: NPY002 (the global one is what matters here)
+            (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), torch.is_grad_enabled()),
+            (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)),
+            [logging.getLogger(name).level for name in callbacks.QUIET],
+            os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+            sorted(tmp_path.iterdir()),
+        )
+
+    with torch.no_grad():
+        before = state()
+        train(scan, trainer=PLAIN.with_changes(threads=2), **{**SMALL, "epochs": 1, "n_groups": 8})
+        assert state() == before
+
+
+def stopper(after: int) -> Any:
+    """A progress callback that stops the training after some updates."""
+
+    def tell(progress: Progress) -> None:
+        if progress.done >= after:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"schedule": "plateau", "probe": "refine", "learning_rate": 0.03, "epochs": 6},
+        {"patience": 1, "learning_rate": 0.1, "epochs": 6},
+    ],
+)
+def test_an_interrupted_run_goes_on_as_though_nothing_had_happened(
+    changes: dict[str, Any], scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that there are plateaus in a few epochs.
+    monkeypatch.setattr(schedules, "PLATEAU_PATIENCE", 0)
+    options = TrainingOptions(**{**SMALL, **changes})
+    full = train(scan, options, tmp_path / "full", trainer=PLAIN)
+    rates = history(tmp_path / "full")["learning_rate"]
+    if options.schedule == "plateau":
+        assert rates[-2] < rates[0]
+    updates = 3 * (len(rates) - 1) + 1
+    with pytest.raises(Interrupted) as caught:
+        train(scan, options, tmp_path / "parts", stopper(updates), trainer=PLAIN)
+    best = caught.value.model
+    assert best.provenance["stop_reason"] == "interrupted"
+    assert same(load_model(tmp_path / "parts" / "model.safetensors"), best)
+    again = train(scan, options, tmp_path / "parts", trainer=PLAIN.with_changes(workers=1), resume=True)
+    assert same(again, full)
+    for name in ("loss", "validation_loss", "learning_rate", "grad_norm"):
+        assert history(tmp_path / "parts")[name] == history(tmp_path / "full")[name]
+    # What is done is done: to resume it once more trains no further.
+    assert same(train(scan, options, tmp_path / "parts", trainer=PLAIN, resume=True), full)
+
+
+def test_patience_stops_early_and_the_best_weights_are_kept(scan: diptych.Scan, tmp_path: Path) -> None:
+    # A rate this high throws the network about.
+    model = train(
+        scan,
+        None,
+        tmp_path / "run",
+        trainer=PLAIN,
+        **{**SMALL, "learning_rate": 0.1, "patience": 1, "epochs": 8, "warmup": 0},
+    )
+    losses = history(tmp_path / "run")["validation_loss"]
+    assert len(losses) < 8
+    assert losses[-1] >= losses[-2]
+    assert model.provenance["best_epoch"] == int(np.argmin(losses)) + 1
+    assert model.provenance["stop_reason"] == f"no lower validation loss since epoch {np.argmin(losses) + 1}"
+
+
+KILLED = """
+import sys, diptych
+from diptych.ptycho.neural.options import TrainerOptions
+from diptych.ptycho.neural.training.loop import train
+if __name__ == "__main__":
+    scan = diptych.simulate(object="dead-leaves", size=32, patterns=100, step=4.0, dose=1e5, seed=1)
+    plain = TrainerOptions(device="cpu", threads=1, pictures=False, logger="none", deterministic=True)
+    train(scan, None, sys.argv[1], trainer=plain, width=4, passes=1, epochs=400, warmup=3, n_groups=24, jitter=0.2)
+"""
+
+
+def test_a_killed_run_leaves_a_whole_checkpoint_and_goes_on(scan: diptych.Scan, tmp_path: Path) -> None:
+    """Killed at a random moment, the state on disk is that of an uninterrupted run at the same epoch, bit for bit."""
+    run = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(run)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        deadline = time.monotonic() + 60
+        while not ((run / "metrics.csv").exists() and len(history(run)["epoch"]) >= 2):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(float(np.random.default_rng().uniform(0, 0.5)))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    options = TrainingOptions(**{**SMALL, "epochs": 400})
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    done = len(saved["callbacks"]["Keeper"]["history"]["epoch"])
+    assert done >= 2
+
+    def until(folder: Path, epochs: int, **more: Any) -> dict[str, Any]:
+        with pytest.raises(Interrupted):
+            train(scan, options, folder, stopper(3 * epochs + 1), trainer=PLAIN, **more)
+        return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+    resumed, whole = until(run, done + 2, resume=True), until(tmp_path / "whole", done + 2)
+    assert history(run)["loss"] == history(tmp_path / "whole")["loss"]
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_run_is_resumed_with_its_own_options_and_scans_only(scan: diptych.Scan, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = {**SMALL, "epochs": 1}
+    train(scan, None, run, trainer=PLAIN, **options)
+    with pytest.raises(
+        InputError,
+        match=r"last.ckpt: was written with tv = 0.0, now 0.5; epochs = 1, now 5; resume with the same options",
+    ):
+        train(scan, None, run, trainer=PLAIN, resume=True, **{**options, "epochs": 5, "tv": 0.5})
+    other = replace(scan, counts=scan.counts + 1)
+    with pytest.raises(InputError, match=r"last.ckpt: was written with other scans"):
+        train(other, None, run, trainer=PLAIN, resume=True, **options)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    data = checkpoint.read_bytes()
+    checkpoint.write_bytes(data[: len(data) // 2])
+    with pytest.raises(
+        InputError, match=r"last.ckpt: is not a checkpoint that can be resumed .*start again without resuming"
+    ):
+        train(scan, None, run, trainer=PLAIN, resume=True, **options)
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("sprung"),)
+
+
+def test_a_checkpoint_runs_no_code(scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    for write in (
+        lambda: torch.save({"callbacks": Trap()}, checkpoint),
+        lambda: checkpoint.write_bytes(pickle.dumps(Trap())),
+    ):
+        write()
+        with pytest.raises(InputError, match="is not a checkpoint that can be resumed"):
+            train(scan, None, tmp_path / "run", trainer=PLAIN, resume=True, **SMALL)
+    assert not Path("sprung").exists()
+
+
+def test_ctrl_c_ends_after_the_batch_and_a_second_one_at_once(scan: diptych.Scan) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    updates = []
+
+    def once(progress: Progress) -> None:
+        updates.append(progress.done)
+        if progress.done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted) as caught:
+        train(scan, progress=once, trainer=PLAIN, **SMALL)
+    assert updates == [1, 2]
+    assert caught.value.model.provenance["epochs"] == 0
+    assert signal.getsignal(signal.SIGINT) is before
+
+    def twice(progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    # Never SystemExit, which would end the program of whoever called.
+    with pytest.raises(KeyboardInterrupt):
+        train(scan, progress=twice, trainer=PLAIN, **SMALL)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_progress_counts_updates(scan: diptych.Scan) -> None:
+    told: list[Progress] = []
+    train(scan, progress=told.append, trainer=PLAIN, **{**SMALL, "epochs": 2, "accumulate": 2})
+    # 24 groups of 4 in batches of 32 patterns are 3 batches, of which the first two make an update and the last
+    # another.
+    assert [(each.stage, each.done, each.total) for each in told] == [("train", done, 4) for done in (1, 2, 3, 4)]
+    assert "loss" in told[0].values
+    assert "validation_loss" in told[-1].values
+
+
+def module_on(scan: diptych.Scan, options: TrainingOptions) -> tuple[Any, Any]:
+    """A module, and the datamodule of its batches."""
+    from diptych.ptycho.neural.training.lightning_module import Lessons
+
+    lessons = prepare([scan], options, PLAIN, None)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return training._module(lessons, options, torch.device("cpu")), Lessons(lessons, options, 0)
+
+
+def fitted(scan: diptych.Scan, batches: list[list[int]], accumulate: int) -> dict[str, torch.Tensor]:
+    import lightning
+    from torch.utils.data import DataLoader
+
+    options = TrainingOptions(
+        **{**SMALL, "jitter": 0.0, "clip": 0.01, "epochs": 1, "warmup": 0, "schedule": "constant"}
+    )
+    module, data = module_on(scan, options)
+    loader = DataLoader(data.fit, batch_size=None, sampler=[(0, np.array(rows), 0) for rows in batches])
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        accumulate_grad_batches=accumulate,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader)
+    assert trainer.global_step == 2
+    return {name: value.clone() for name, value in module.state_dict().items()} | {
+        "norm": trainer.callback_metrics["grad_norm"]
+    }
+
+
+def test_accumulated_batches_are_one_larger_batch(scan: diptych.Scan) -> None:
+    # Equal halves, because a batch is weighed by its own mean count.
+    parts = fitted(scan, [[0, 1, 2, 3], [3, 2, 1, 0], [4, 5, 6, 7], [7, 6, 5, 4]], 2)
+    whole = fitted(scan, [[0, 1, 2, 3, 0, 1, 2, 3], [4, 5, 6, 7, 4, 5, 6, 7]], 1)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_mixed_precision_leaves_the_physics_in_32_bits(
+    scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.ptycho.networks import cnn
+    from diptych.ptycho.neural.training import loss as objective
+
+    seen: dict[str, set[torch.dtype]] = {}
+
+    def watched(name: str, function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            tensors = [each for each in (*args, result) if isinstance(each, torch.Tensor) and each.dtype != torch.bool]
+            seen.setdefault(name, set()).update(each.dtype for each in tensors)
+            return result
+
+        return call
+
+    monkeypatch.setattr(cnn, "lift", watched("lift", cnn.lift))
+    monkeypatch.setattr(objective, "data_loss", watched("loss", objective.data_loss))
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", watched("convolution", torch.nn.Conv2d.forward))
+    train(
+        scan,
+        None,
+        tmp_path / "run",
+        trainer=PLAIN.with_changes(precision="bf16-mixed", deterministic=False),
+        **{**SMALL, "passes": 2},
+    )
+    told = history(tmp_path / "run")
+    assert np.isfinite(told["loss"]).all()
+    assert told["loss"][-1] < told["loss"][0]
+    assert seen["lift"] <= {torch.float32, torch.complex64}
+    assert seen["loss"] <= {torch.float32}
+    assert torch.bfloat16 in seen["convolution"]
+
+
+def test_labels_train_the_baseline_and_need_a_truth(scan: diptych.Scan, tmp_path: Path) -> None:
+    options = {**SMALL, "supervision": "labels", "gridsize": 1}
+    train(scan, None, tmp_path / "run", trainer=PLAIN, **options)
+    told = history(tmp_path / "run")
+    assert told["validation_loss"][-1] < told["validation_loss"][0]
+    with pytest.raises(InputError, match="supervision by labels needs the true object"):
+        train(replace(scan, truth=None), trainer=PLAIN, **options)
+
+
+def test_several_scans_are_learned_together_each_with_its_own_beam(scan: diptych.Scan, tmp_path: Path) -> None:
+    # Ten times the photons, and no background in the first.
+    other = diptych.simulate(object="blocks", size=32, patterns=100, step=4.0, dose=1e6, seed=4)
+    path = diptych.save(other, tmp_path / "other.npz")
+    model = train([scan, path], trainer=PLAIN, **SMALL)
+    assert [each["groups"] for each in model.statistics["scans"]] == [24, 24]
+    np.testing.assert_allclose((np.abs(model.probe) ** 2).sum(), Beam.of(ScanPatterns(scan)).power, rtol=1e-4)
+
+
+def test_the_input_scale_is_one_over_the_rms_of_the_scaled_amplitudes(scan: diptych.Scan) -> None:
+    flat = replace(scan, counts=np.full(scan.counts.shape, 7, np.uint16))
+    options = TrainingOptions(**SMALL)
+    lessons = prepare([flat], options, PLAIN, None)
+    beam = Beam.of(lessons[0].patterns)
+    assert input_scale(lessons, [beam], 0) == pytest.approx((beam.power / 7) ** 0.5, rel=1e-6)
+    mask = np.ones((32, 32), bool)
+    mask[:16] = False
+    lessons = prepare([replace(flat, mask=mask)], options, PLAIN, None)
+    assert input_scale(lessons, [beam], 0) == pytest.approx((beam.power / 7) ** 0.5, rel=1e-6)
+
+
+def hdf5(scan: diptych.Scan, path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["diff3d"], file["probeGuess"] = scan.counts, scan.probe[0]
+        file["ycoords"], file["xcoords"] = scan.positions.T
+        file.attrs["domain"] = "counts"
+    return path
+
+
+def test_a_streamed_scan_trains_the_same_network(scan: diptych.Scan, tmp_path: Path) -> None:
+    path = hdf5(scan, tmp_path / "scan.h5")
+    load = diptych.ptycho.io.LoadOptions(domain="counts")
+    held, streamed = (
+        train(path, trainer=PLAIN.with_changes(streaming=how), load=load, **SMALL) for how in ("off", "on")
+    )
+    assert same(held, streamed)
+
+
+def test_scans_are_streamed_above_ten_thousand_groups(
+    scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = hdf5(scan, tmp_path / "scan.h5")
+    at, above = TrainingOptions(n_groups=10_000), TrainingOptions(n_groups=10_001)
+    assert [_stream(path, each, PLAIN) for each in (at, above)] == [False, True]
+    assert [_stream(path, at, PLAIN.with_changes(streaming=how)) for how in ("on", "off")] == [True, False]
+    assert not _stream(scan, above, PLAIN)
+    assert not _stream(diptych.save(scan, tmp_path / "scan.npz"), above, PLAIN)
+    # Without n_groups, the patterns count.
+    monkeypatch.setattr("diptych.ptycho.neural.data.preparation.STREAM_ABOVE", len(scan))
+    assert not _stream(path, TrainingOptions(), PLAIN)
+    monkeypatch.setattr("diptych.ptycho.neural.data.preparation.STREAM_ABOVE", len(scan) - 1)
+    assert _stream(path, TrainingOptions(), PLAIN)
+
+
+def test_what_cannot_be_trained_on_is_refused(scan: diptych.Scan) -> None:
+    larger = diptych.simulate(size=48, patterns=16, seed=0)
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        ([], {}, "no scan to train on"),
+        ([3], {}, r"expected scans or their files, got int; diptych.load\(path\) makes a Scan"),
+        ([scan, larger], {}, "has patterns of 32 px and .* of 48 px; expected one size"),
+        (replace(scan, probe=None), {}, r"holds no probe, which the network's physics needs; .*probe='estimate'"),
+        (
+            scan,
+            {"n_subsample": 90},
+            r"n_subsample is 90, but of 100 patterns \d+ are left for training .*expected at most \d+",
+        ),
+        (scan, {"network": "fno"}, "network 'fno' is not known"),
+        (replace(scan, counts=scan.counts[:3], positions=scan.positions[:3]), {}, "3 patterns make no group of 4"),
+    ]
+    for scans, options, text in cases:
+        with pytest.raises(InputError, match=text):
+            train(scans, trainer=PLAIN, **options)
+
+
+def test_what_the_machine_cannot_do_is_refused(
+    scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"devices = 2 needs one process per device; expected strategy='ddp'"):
+        train(scan, trainer=TrainerOptions(device="cpu", devices=2))
+    with pytest.raises(InputError, match="16-mixed needs a GPU"):
+        train(scan, trainer=TrainerOptions(device="cpu", precision="16-mixed"))
+    if find_spec("mlflow") is None:
+        with pytest.raises(UnavailableError, match="logger mlflow: its package is not installed: pip install mlflow"):
+            train(scan, None, tmp_path / "run", trainer=PLAIN.with_changes(logger="mlflow"), **SMALL)
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    with pytest.raises(UnavailableError, match=r"pip install 'diptych\[train\]'"):
+        train(scan, trainer=PLAIN)
+
+
+def test_the_device_and_its_reason_are_logged(scan: diptych.Scan, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "diptych")
+    train(scan, trainer=PLAIN, **{**SMALL, "epochs": 1})
+    assert "device cpu (as asked)" in caplog.text
+    assert "epoch 1/1: seconds=" in caplog.text
+
+
+def test_training_that_diverges_is_an_error_that_says_what_to_change(
+    scan: diptych.Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.ptycho.neural.training import lightning_module as module
+
+    judge = module.judge
+
+    def broken(*args: Any) -> Any:
+        judged = judge(*args)
+        return replace(judged, loss=judged.loss * float("nan"))
+
+    monkeypatch.setattr(module, "judge", broken)
+    with pytest.raises(
+        InputError, match="training diverged: the loss is nan in epoch 1: a lower learning_rate or clip may help"
+    ):
+        train(scan, trainer=PLAIN, **SMALL)
+
+
+def test_a_collapse_is_warned_of_once(
+    scan: diptych.Scan, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def flat(patches: torch.Tensor, counts: torch.Tensor) -> str:
+        looked.append((patches.shape, counts.shape))
+        return "The network has collapsed: so it was told."
+
+    monkeypatch.setattr(callbacks, "collapsed", flat)
+    train(scan, trainer=PLAIN, **{**SMALL, "warmup": 4})
+    assert looked == [((8, 4, 32, 32), (8, 4, 32, 32))]
+    assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
+        "epoch 2: The network has collapsed: so it was told."
+    ]
+
+
+def test_diagnostics_lie_in_the_run(scan: diptych.Scan, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer = PLAIN.with_changes(
+        pictures=True, log_patch_stats=True, patch_stats_limit=1, parity_dump=True, logger="csv"
+    )
+    train(scan, None, run, trainer=trainer, **{**SMALL, "epochs": 2})
+    assert sorted(path.name for path in (run / "pictures").iterdir()) == ["epoch-0001.png", "epoch-0002.png"]
+    records = json.loads((run / "analysis" / "patch_stats.json").read_text())
+    assert [(each["phase"], each["epoch"]) for each in records] == [
+        ("train", 1),
+        ("validation", 1),
+        ("train", 2),
+        ("validation", 2),
+    ]
+    assert (run / "logs" / "version_0" / "metrics.csv").exists()
+    with np.load(run / "analysis" / "parity" / "parity.npz", allow_pickle=False) as dump:
+        patches, canvas, origin, positions = (dump[name] for name in ("patches", "canvas", "origin", "positions"))
+    # A canvas of patches that were merged holds each where its position says.
+    assert patches.shape == (4, 32, 32)
+    corner = np.floor(positions + 0.5).astype(int) - 16 - origin
+    assert (corner.min(0) == 0).all()
+    assert canvas.shape == tuple([32 + corner.max()] * 2)
+    weak = np.abs(canvas[corner[0, 0] + 16, corner[0, 1] + 16] - patches[0, 16, 16])
+    assert weak < 0.5
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(scan: diptych.Scan, tmp_path: Path) -> None:
+    program = (
+        KILLED.replace("threads=1", "threads=1, devices=2, strategy='ddp'")
+        .replace("epochs=400", "epochs=3")
+        .replace("deterministic=True", "log_patch_stats=True")
+    )
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "run"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    told = history(tmp_path / "run")
+    assert told["loss"][-1] < told["loss"][0]
+    assert load_model(tmp_path / "run" / "model.safetensors").provenance["epochs"] == 3
