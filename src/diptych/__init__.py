@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from diptych.ptycho.figures.overview import plot
     from diptych.ptycho.io import load, save
     from diptych.ptycho.neural.model import Model, load_model
-    from diptych.ptycho.neural.training.loop import train
     from diptych.ptycho.reconstruct import reconstruct
     from diptych.ptycho.scan import Canvas, Geometry, Reconstruction, Scan
     from diptych.ptycho.simulate import simulate
+    from diptych.ptycho.train import train
 
 __version__ = "0.1.0"
 
@@ -54,7 +54,7 @@ _MODULES = {
     "reconstruct": "diptych.ptycho.reconstruct",
     "save": "diptych.ptycho.io",
     "simulate": "diptych.ptycho.simulate",
-    "train": "diptych.ptycho.neural.training.loop",
+    "train": "diptych.ptycho.train",
 }
 
 __all__ = [

@@ -65,7 +65,7 @@ def train(
 
 def fit(directory: RunDirectory, files: list[Path], choices: Choices, *, resume: bool) -> tuple[Model, bool, float]:
     """Train with a log and progress bars; return the model, whether a Ctrl-C ended it, and the seconds it took."""
-    from diptych.ptycho.neural.training import loop as training
+    from diptych.ptycho import train as training
 
     began, interrupted = time.perf_counter(), False
     options, machine = choices[TrainingOptions], choices[TrainerOptions]
@@ -81,7 +81,7 @@ def fit(directory: RunDirectory, files: list[Path], choices: Choices, *, resume:
                 model = training.train(
                     files, options, directory.path, bars, trainer=machine, load=choices[LoadOptions], resume=resume
                 )
-            except training.Interrupted as stop:
+            except training.TrainingInterrupted as stop:
                 model, interrupted = stop.model, True
             seconds = time.perf_counter() - began
             log.info("%s after %.1f s", "interrupted" if interrupted else "done", seconds)

@@ -171,11 +171,11 @@ def sentinel(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.zeros(values.shape, bool)
 
 
-def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: str) -> None:
+def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: str, number: int = 0) -> None:
     """Raise when a valid pixel holds the largest number of its integer type; as float32 it would pass for a count."""
     if not np.issubdtype(values.dtype, np.integer):
         return
-    number, first = _occurrences(values, mask, sentinel)
+    number, first = _occurrences(values, mask, sentinel, number)
     if number:
         raise InputError(
             f"{name}: {number} valid counts equal the largest number of {values.dtype} ({first}): a sentinel that "
@@ -184,20 +184,20 @@ def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: 
         )
 
 
-def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: str) -> None:
+def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: str, number: int = 0) -> None:
     """Raise when a valid pixel holds a sentinel, or a count that is negative or not finite, or when none holds any
     photon.
     """
-    refuse_sentinel(counts, mask, name)
+    refuse_sentinel(counts, mask, name, number)
     found: list[str] = []
     mends = ["mask those pixels", "load the file with mask_invalid=True (--mask-invalid) to mask every such pixel"]
     if not np.issubdtype(counts.dtype, np.unsignedinteger):
-        number, first = _occurrences(counts, mask, _not_finite)
-        if number:
-            found.append(f"{number} valid counts are not finite ({first})")
-        number, first = _occurrences(counts, mask, lambda part: part < 0)
-        if number:
-            found.append(f"{number} valid counts are negative ({first})")
+        total, first = _occurrences(counts, mask, _not_finite, number)
+        if total:
+            found.append(f"{total} valid counts are not finite ({first})")
+        total, first = _occurrences(counts, mask, lambda part: part < 0, number)
+        if total:
+            found.append(f"{total} valid counts are negative ({first})")
             mends.append("with clip_negative=True (--clip-negative) to set negative ones to 0")
     if found:
         raise InputError(f"{name}: {' and '.join(found)}; expected counts >= 0. Mend: {', or '.join(mends)}.")
@@ -224,7 +224,10 @@ def _parts(
 
 
 def _occurrences(
-    values: NDArray[Any], mask: NDArray[np.bool_] | None, of: Callable[[NDArray[Any]], NDArray[np.bool_]]
+    values: NDArray[Any],
+    mask: NDArray[np.bool_] | None,
+    of: Callable[[NDArray[Any]], NDArray[np.bool_]],
+    offset: int,
 ) -> tuple[int, str]:
     """How many valid values satisfy ``of``, and where the first one is."""
     total, first = 0, ""
@@ -233,7 +236,7 @@ def _occurrences(
         number = int(np.count_nonzero(found))
         if number and not total:
             i, y, x = (int(v) for v in np.unravel_index(int(np.argmax(found)), found.shape))
-            first = f"first at pattern {i + start}, pixel (y {y}, x {x}), value {part[i, y, x]}"
+            first = f"first at pattern {i + start + offset}, pixel (y {y}, x {x}), value {part[i, y, x]}"
         total += number
     return total, first
 

@@ -13,21 +13,21 @@ from diptych.errors import InputError
 from diptych.ptycho.networks import Exposure, NetworkOptions, build_network, network_names, register
 from diptych.ptycho.networks import registry as registry_module
 from diptych.ptycho.neural.data.patterns import ScanPatterns
-from diptych.ptycho.neural.probe_model import Beam
+from diptych.ptycho.neural.probe_model import ProbeModel
 
 
 def exposed(
     size: int = 32, members: int = 4, *, dose: float = 1e5, **options: object
-) -> tuple[diptych.Scan, Beam, Exposure]:
+) -> tuple[diptych.Scan, ProbeModel, Exposure]:
     made = diptych.simulate(
         object="blocks", size=size, patterns=16, step=size / 8, dose=dose, noise="none", seed=1, **options
     )
     chosen = np.argsort(((made.positions[:, None] - made.positions[None]) ** 2).sum(-1), axis=1, kind="stable")[
         :3, :members
     ]
-    beam = Beam.of(ScanPatterns(made))
+    probe_model = ProbeModel.of(ScanPatterns(made))
     counts = torch.from_numpy(np.fft.ifftshift(made.counts[chosen], (-2, -1)).astype(np.float32))
-    return made, beam, beam.expose(counts, made.positions[chosen])
+    return made, probe_model, probe_model.expose(counts, made.positions[chosen])
 
 
 def network(size: int = 32, **options: object) -> torch.nn.Module:
@@ -92,21 +92,21 @@ def test_members_inform_each_other_through_their_canvas_only() -> None:
     _, _, exposure = exposed()
     changed = replace(exposure, counts=exposure.counts.clone())
     changed.counts[0, 3] *= 1.5
-    for passes, told in ((1, False), (2, True)):
+    for passes, info in ((1, False), (2, True)):
         made = network(passes=passes)
         with torch.no_grad():
             before, after = made(exposure), made(changed)
-        assert torch.allclose(before[0, 0], after[0, 0], atol=1e-6) is not told
+        assert torch.allclose(before[0, 0], after[0, 0], atol=1e-6) is not info
         torch.testing.assert_close(before[1:], after[1:])
 
 
 def test_counts_and_probe_scaled_together_change_nothing() -> None:
-    made, beam, exposure = exposed()
+    made, probe_model, exposure = exposed()
     assert made.true_probe is not None
-    brighter = Beam(made.true_probe * 7, beam.power * 49)
-    again = brighter.expose(exposure.counts * beam.power * 49, made.positions[np.zeros((3, 4), int)])
+    brighter = ProbeModel(made.true_probe * 7, probe_model.power * 49)
+    again = brighter.expose(exposure.counts * probe_model.power * 49, made.positions[np.zeros((3, 4), int)])
     again = replace(again, modes=exposure.modes, layout=exposure.layout)
-    torch.testing.assert_close(brighter.modes(), beam.modes())
+    torch.testing.assert_close(brighter.modes(), probe_model.modes())
     with torch.no_grad():
         torch.testing.assert_close(network()(again), network()(exposure), rtol=1e-4, atol=1e-4)
 
@@ -124,11 +124,11 @@ def test_an_untrained_network_starts_from_a_flat_object_of_the_right_transmissio
 
 def test_gradients_reach_every_weight_and_are_finite_at_low_dose() -> None:
     made = diptych.simulate(object="blocks", size=32, patterns=16, step=4.0, dose=50.0, seed=1)
-    beam = Beam.of(ScanPatterns(made))
+    probe_model = ProbeModel.of(ScanPatterns(made))
     chosen = np.arange(16).reshape(4, 4)
     counts = torch.from_numpy(np.fft.ifftshift(made.counts[chosen], (-2, -1)).astype(np.float32))
     generator = network(decoder="two")
-    generator(beam.expose(counts, made.positions[chosen])).abs().square().sum().backward()
+    generator(probe_model.expose(counts, made.positions[chosen])).abs().square().sum().backward()
     for name, parameter in generator.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

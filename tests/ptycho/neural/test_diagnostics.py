@@ -40,18 +40,18 @@ def test_statistics_of_known_patches():
     """Two flat halves a +- d have the variance d^2 about their mean; phases of +- f the circular deviation of cos f."""
     half = np.where(np.arange(N) < N // 2, 1.0, -1.0)[:, None] * np.ones(N)
     patches = np.stack([(2 + 0.5 * half) * np.exp(0.3j * half), (4 + 0.5 * half) * np.exp(0.3j * half + 2j)])
-    told = patch_statistics(patches)
-    assert told["patches"] == 2
-    assert told["amplitude_mean"] == pytest.approx(3)
-    assert (told["amplitude_min"], told["amplitude_max"]) == pytest.approx((1.5, 4.5))
-    assert told["amplitude_std"] == pytest.approx(np.sqrt(1 + 0.25))
-    assert told["var_zero_mean"] == pytest.approx(0.25)
-    assert told["relative_variance"] == pytest.approx(0.25 / 9)
+    info = patch_statistics(patches)
+    assert info["patches"] == 2
+    assert info["amplitude_mean"] == pytest.approx(3)
+    assert (info["amplitude_min"], info["amplitude_max"]) == pytest.approx((1.5, 4.5))
+    assert info["amplitude_std"] == pytest.approx(np.sqrt(1 + 0.25))
+    assert info["var_zero_mean"] == pytest.approx(0.25)
+    assert info["relative_variance"] == pytest.approx(0.25 / 9)
     # The second patch's phase of 2 rad is free, and widens nothing.
-    assert told["phase_std_rad"] == pytest.approx(np.sqrt(-2 * np.log(np.cos(0.3))))
-    assert [each["patch"] for each in told["per_patch"]] == [0, 1]
-    assert told["per_patch"][1]["relative_variance"] == pytest.approx(0.25 / 16)
-    assert told["per_patch"][1]["amplitude_mean"] == pytest.approx(4)
+    assert info["phase_std_rad"] == pytest.approx(np.sqrt(-2 * np.log(np.cos(0.3))))
+    assert [each["patch"] for each in info["per_patch"]] == [0, 1]
+    assert info["per_patch"][1]["relative_variance"] == pytest.approx(0.25 / 16)
+    assert info["per_patch"][1]["amplitude_mean"] == pytest.approx(4)
 
 
 def test_scale_and_global_phase_change_no_relative_measure():
@@ -64,10 +64,10 @@ def test_scale_and_global_phase_change_no_relative_measure():
 
 def test_tensors_with_gradients_and_groups_are_welcome():
     patches = torch.from_numpy(noise(6).astype(np.complex64)).reshape(2, 3, N, N).requires_grad_()
-    told = patch_statistics(patches.conj())
-    assert told["patches"] == 6
-    assert len(told["per_patch"]) == 4
-    assert told["amplitude_mean"] == pytest.approx(patch_statistics(noise(6))["amplitude_mean"], rel=1e-5)
+    info = patch_statistics(patches.conj())
+    assert info["patches"] == 6
+    assert len(info["per_patch"]) == 4
+    assert info["amplitude_mean"] == pytest.approx(patch_statistics(noise(6))["amplitude_mean"], rel=1e-5)
 
 
 # --- records
@@ -227,19 +227,19 @@ def test_the_parity_dump_can_be_put_together_again(tmp_path):
     again = cut(torch.from_numpy(arrays["canvas"]), arrays["positions"], N, origin=tuple(arrays["origin"].tolist()))
     np.testing.assert_allclose(again.numpy(), arrays["patches"], rtol=1e-5, atol=1e-6)
 
-    told = {
+    info = {
         name: json.loads((tmp_path / "parity" / f"{name}.json").read_text()) for name in ("stats", "offsets", "canvas")
     }
-    offsets = np.array(told["offsets"]["offsets"])
+    offsets = np.array(info["offsets"]["offsets"])
     np.testing.assert_array_equal(offsets, arrays["offsets"])
     # Our sign and order: the member that lies furthest down has the largest y.
     assert offsets[:, 0].argmax() == 1
     assert offsets[:, 1].argmax() == 2
     np.testing.assert_allclose(offsets - offsets[0], positions - positions[0])
-    assert told["offsets"]["count"] == 4
-    assert told["offsets"]["mean"] == pytest.approx([0, 0], abs=1e-12)
-    assert told["offsets"]["std"] == pytest.approx(positions.std(0))
-    assert told["canvas"] == {
+    assert info["offsets"]["count"] == 4
+    assert info["offsets"]["mean"] == pytest.approx([0, 0], abs=1e-12)
+    assert info["offsets"]["std"] == pytest.approx(positions.std(0))
+    assert info["canvas"] == {
         "patch_size": N,
         "canvas_size": list(merged.shape),
         "origin": list(origin),
@@ -248,9 +248,9 @@ def test_the_parity_dump_can_be_put_together_again(tmp_path):
         "max_abs_dx": pytest.approx(np.abs(offsets[:, 1]).max()),
     }
     amplitude = np.abs(patches.detach().numpy())
-    assert told["stats"]["patch_amplitude"]["mean"] == pytest.approx(amplitude.mean(), rel=1e-5)
-    assert told["stats"]["patch_amplitude"]["max"] == pytest.approx(amplitude.max(), rel=1e-5)
-    assert told["stats"]["canvas_amplitude"]["std"] == pytest.approx(np.abs(arrays["canvas"]).std(), rel=1e-5)
+    assert info["stats"]["patch_amplitude"]["mean"] == pytest.approx(amplitude.mean(), rel=1e-5)
+    assert info["stats"]["patch_amplitude"]["max"] == pytest.approx(amplitude.max(), rel=1e-5)
+    assert info["stats"]["canvas_amplitude"]["std"] == pytest.approx(np.abs(arrays["canvas"]).std(), rel=1e-5)
 
 
 def test_a_batch_of_groups_is_no_group(tmp_path):

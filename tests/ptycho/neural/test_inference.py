@@ -14,8 +14,8 @@ import torch
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.networks import NetworkOptions, build_network
-from diptych.ptycho.neural.data.grouping import cover_groups
-from diptych.ptycho.neural.inference import Mosaic, infer
+from diptych.ptycho.neural.data.covering import cover_groups
+from diptych.ptycho.neural.inference import Stitcher, infer
 from diptych.ptycho.neural.options import TrainingOptions
 from diptych.ptycho.physics.patches import cut
 
@@ -40,7 +40,7 @@ def stitched(scan, *, batch, turn, phases):
     members = _from_the_middle(cover_groups(scan.positions, gridsize=2).members, scan.positions)
     factors = torch.exp(1j * torch.from_numpy(phases(len(members)))).to(torch.complex64)
     weight = torch.from_numpy((np.abs(scan.true_probe) ** 2).sum(0))
-    mosaic = Mosaic.around(scan.positions, N, CPU)
+    stitcher = Stitcher.around(scan.positions, N, CPU)
     for start in range(0, len(members), batch):
         part = members[start : start + batch]
         where = scan.positions[part]
@@ -48,8 +48,8 @@ def stitched(scan, *, batch, turn, phases):
             *part.shape, N, N
         )
         patches = patches * factors[start : start + batch, None, None, None]
-        mosaic.add(patches, weight.expand(patches.shape).contiguous(), where, turn=turn)
-    image = diptych.Canvas(mosaic.image().numpy(), mosaic.origin)
+        stitcher.add(patches, weight.expand(patches.shape).contiguous(), where, turn=turn)
+    image = diptych.Canvas(stitcher.image().numpy(), stitcher.origin)
     result = diptych.Reconstruction(image, scan.true_probe, scan.positions)
     return diptych.evaluate(result, scan.truth, gauge="phase")["complex_error"]
 

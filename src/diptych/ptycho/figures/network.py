@@ -1,20 +1,21 @@
-"""Pictures of network patches. Plain matplotlib Figures: no window opens and no global state changes."""
+"""Figures of networks: patches, groups, loss curves. Plain matplotlib Figures; no window, no global state."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.figures.colours import level_phase, phase_display, robust_range
 from diptych.ptycho.figures.panels import show_image
-from diptych.ptycho.neural.diagnostics import to_array
+from diptych.ptycho.neural.diagnostics import PatchStatistics, to_array
 
 MEMBERS = 4
 """Members of a group that are drawn."""
@@ -24,9 +25,17 @@ _MARGIN = 1.1
 
 
 def patch_grid(patches: Sequence[NDArray[Any]] | NDArray[Any], titles: Sequence[str]) -> Figure:
-    """Amplitudes above phases of patches (n of (N, N) complex), each row in one range of colours.
+    """Amplitudes (first row) and phases (second row) of patches, with one colour range per row.
 
-    The phase of every patch is turned to mean 0, for it is free. Ranges are the 0.5th to 99.5th percentiles.
+    The mean phase of each patch, which the data do not determine, is removed. Ranges are the 0.5th to 99.5th
+    percentiles.
+
+    Parameters
+    ----------
+    patches : n of (N, N) complex
+        The patches.
+    titles : sequence of str
+        One for each.
     """
     amplitude = np.stack([np.abs(patch) for patch in patches])
     phase = np.stack([np.angle(level_phase(patch, ramp=False)) for patch in patches])
@@ -39,38 +48,43 @@ def patch_grid(patches: Sequence[NDArray[Any]] | NDArray[Any], titles: Sequence[
     return figure
 
 
-def group_picture(
+def plot_patch_statistics(statistics: PatchStatistics) -> Figure:
+    """The latest patches that were recorded."""
+    titles, patches = zip(*statistics.tiles, strict=True)
+    return patch_grid(patches, titles)
+
+
+def plot_group(
     counts: Tensor | NDArray[Any],
-    foreseen: Tensor | NDArray[Any],
-    before: Tensor | NDArray[Any],
-    agreed: Tensor | NDArray[Any],
+    predicted: Tensor | NDArray[Any],
+    patches: Tensor | NDArray[Any],
+    merged: Tensor | NDArray[Any],
     valid: Tensor | NDArray[np.bool_] | None = None,
 ) -> Figure:
-    """One group, a column per member (:data:`MEMBERS` at most): patterns measured and predicted, the object, and where
-    members disagree.
+    """One group, a column per member (:data:`MEMBERS` at most): measured and predicted patterns, object, difference.
 
     Parameters
     ----------
-    counts, foreseen : (C, N, N)
-        Measured and predicted counts, corner-centred; drawn with zero frequency in the middle and in one range of
-        colours.
-    before, agreed : (C, N, N) complex
-        Patches before and after they agreed on the group's canvas.
+    counts, predicted : (C, N, N)
+        Measured and predicted counts, corner-centred; drawn with zero frequency in the centre and with one colour
+        range.
+    patches, merged : (C, N, N) complex
+        Patches before and after overlapping patches were averaged.
     valid : bool, broadcast against ``counts``, optional
-        True at valid pixels; the others are gray among the measured ones.
+        True at valid pixels; the others are gray in the measured patterns.
     """
     shown = slice(MEMBERS)
     measured, predicted = (
-        np.fft.fftshift(to_array(each).astype(np.float64), axes=(-2, -1)) for each in (counts, foreseen)
+        np.fft.fftshift(to_array(each).astype(np.float64), axes=(-2, -1)) for each in (counts, predicted)
     )
     if valid is not None:
         measured = np.where(
             np.fft.fftshift(np.broadcast_to(to_array(valid), measured.shape), axes=(-2, -1)), measured, np.nan
         )
-    split, whole = to_array(before), to_array(agreed)
-    # The members share one canvas, hence one phase.
-    turned = level_phase(whole.reshape(-1, whole.shape[-1]), ramp=False).reshape(whole.shape)
-    phase, apart = np.angle(turned), np.abs(split - whole)
+    split, whole = to_array(patches), to_array(merged)
+    # The members share one canvas and so one global phase.
+    levelled = level_phase(whole.reshape(-1, whole.shape[-1]), ramp=False).reshape(whole.shape)
+    phase, difference = np.angle(levelled), np.abs(split - whole)
     columns = min(len(measured), MEMBERS)
     axes, figure = _rows(5, columns, 0.3)
     norm = _log_norm(measured)
@@ -81,8 +95,8 @@ def group_picture(
     _show_row(axes[2], np.abs(whole)[shown], "Amplitude", limits=robust_range(np.abs(whole)), label="amplitude")
     cyclic, limits = phase_display(phase)
     _show_row(axes[3], phase[shown], "Phase, mean 0", limits=limits, cmap=cyclic, label="phase (rad)")
-    most = max(robust_range(apart, (0, 99.5))[1], 1e-6)
-    _show_row(axes[4], apart[shown], "Disagreement", limits=(0.0, most), cmap="magma", label="|before − agreed|")
+    most = max(robust_range(difference, (0, 99.5))[1], 1e-6)
+    _show_row(axes[4], difference[shown], "Difference", limits=(0.0, most), cmap="magma", label="|patch − merged|")
     for i, ax in enumerate(axes[0]):
         ax.set_title(f"Member {i}", fontsize=10)
     notes = [f"{len(measured) - columns} more members not shown"] if len(measured) > columns else []
@@ -90,6 +104,38 @@ def group_picture(
         notes.append("gray: masked")
     figure.supxlabel("; ".join(notes), fontsize=9)
     return figure
+
+
+def plot_losses(history: Mapping[str, Sequence[float]], best_epoch: int) -> Figure:
+    """Training and validation loss of each epoch, the epoch whose weights were kept, and the learning rate.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of float
+        Columns ``epoch``, ``loss``, ``validation_loss`` (NaN without validation) and ``learning_rate``.
+    best_epoch : int
+        The epoch whose weights were kept.
+    """
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for name, label in (("loss", "training"), ("validation_loss", "validation")):
+        if np.isfinite(history[name]).any():
+            top.plot(history["epoch"], history[name], marker=".", label=label)
+    top.axvline(best_epoch, color="gray", linewidth=1, linestyle="--", label=f"kept: epoch {best_epoch}")
+    top.set(ylabel="loss", yscale="log", title="Training")
+    top.legend()
+    bottom.plot(history["epoch"], history["learning_rate"], color="black")
+    bottom.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+class Figures:
+    """The figures of this module as :class:`~diptych.ptycho.neural.protocols.NetworkFigures`, for training."""
+
+    patches = staticmethod(patch_grid)
+    group = staticmethod(plot_group)
+    losses = staticmethod(plot_losses)
 
 
 def _rows(rows: int, columns: int, head: float) -> tuple[Any, Figure]:
@@ -100,16 +146,14 @@ def _rows(rows: int, columns: int, head: float) -> tuple[Any, Figure]:
 def _show_row(
     axes: NDArray[Any], images: NDArray[Any], name: str, *, label: str, bar: bool = True, **colours: Any
 ) -> None:
-    """Images in one range of colours: named at the left, the colour bar at the right, the scale bar in the first."""
+    """Images with one colour range: the name at the left, the colour bar at the right, the scale bar in the first."""
     for i, (ax, image) in enumerate(zip(axes, images, strict=True)):
         show_image(ax, image, "", label=label if i == len(axes) - 1 else None, bar=bar and i == 0, **colours)
     axes[0].set_ylabel(name)
 
 
 def _log_norm(measured: NDArray[np.float64]) -> LogNorm:
-    """From the faintest counts that were measured to the brightest; of the faintest of them no more than six decades
-    below.
-    """
+    """From the smallest positive count to the largest, six decades at most."""
     positive = measured[np.isfinite(measured) & (measured > 0)]
     high = float(positive.max(initial=1.0))
     low = float(positive.min(initial=high))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -33,6 +33,9 @@ from diptych.ptycho.figures.panels import (
 )
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
+if TYPE_CHECKING:
+    from diptych.ptycho.neural.diagnostics import PatchStatistics
+
 __all__ = ["plot", "plot_comparison", "plot_frc", "plot_reconstruction", "plot_scan", "save_figure"]
 
 _CHUNK_BYTES = 64 * 2**20
@@ -42,18 +45,22 @@ _FOOT = -0.25
 _PLATE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 
 
-def plot(item: Scan | Reconstruction) -> Figure:
-    """A matplotlib Figure of a scan (:func:`plot_scan`) or a result (:func:`plot_reconstruction`).
+def plot(item: Scan | Reconstruction | PatchStatistics) -> Figure:
+    """A matplotlib Figure of a scan (:func:`plot_scan`), a result (:func:`plot_reconstruction`) or patch statistics.
 
     Raises
     ------
     InputError
-        If ``item`` is neither.
+        If ``item`` is none of them.
     """
     if isinstance(item, Scan):
         return plot_scan(item)
     if isinstance(item, Reconstruction):
         return plot_reconstruction(item)
+    from diptych.ptycho.figures.network import PatchStatistics, plot_patch_statistics
+
+    if isinstance(item, PatchStatistics):
+        return plot_patch_statistics(item)
     raise InputError("plot", f"got a {type(item).__name__}", "a Scan or a Reconstruction")
 
 

@@ -83,12 +83,12 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
         )
 
 
-def to_counts(raw: RawScan, options: LoadOptions) -> RawScan:
+def to_counts(raw: RawScan, options: LoadOptions, number: int = 0) -> RawScan:
     """The part of :func:`finish` that each pattern goes through by itself: invalid values settled, counts made, frames
     turned.
     """
     values, mask, settled = convert.settle_invalid(raw.values, raw.mask, options)
-    validation.refuse_sentinel(values, mask, raw.where)
+    validation.refuse_sentinel(values, mask, raw.where, number)
     counts, counted = convert.counts_from(values, raw.domain, raw.scale, raw.where)
     frames, turned = _turn_frames(replace(raw, values=counts, mask=mask), options)
     return replace(frames, said=[*raw.said, *settled, *counted, *turned])

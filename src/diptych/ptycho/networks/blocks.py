@@ -7,12 +7,12 @@ from torch.nn import functional
 
 
 def convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    """3 x 3, same size."""
+    """3 x 3 convolution that keeps the size of the image."""
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 class Residual(nn.Module):
-    """x + conv(gelu(conv(gelu(x)))); the last convolution starts at zero, so that a fresh block is the identity."""
+    """x + conv(gelu(conv(gelu(x)))); the last convolution starts at zero, so that a new block is the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,10 +27,16 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Blocks of 4 x 4 pixels become channels; then two levels, each of half the side.
+    """Pixel unshuffle by 4, then two levels, each with half the side.
 
-    Most of the arithmetic happens on grids of a quarter of the pattern's side and less, which is what makes the network
-    quick.
+    The convolutions run on grids of N/4 pixels and less, which keeps the network fast.
+
+    Parameters
+    ----------
+    inputs : int
+        Input channels.
+    width : int
+        Channels of the first level; the others have twice as many.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -49,7 +55,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The way back up, with additive skips; the output starts near zero."""
+    """Upsampling path with additive skip connections; a new one returns values near zero.
+
+    Parameters
+    ----------
+    width : int
+        As of the :class:`Encoder`.
+    outputs : int
+        Output channels.
+    """
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()

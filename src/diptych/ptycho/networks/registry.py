@@ -1,130 +1,101 @@
-"""The registry of generators, what every generator is given, and the options that choose one."""
+"""The registry of generators and the options that select one. Importing it does not import torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 from diptych.errors import InputError
-from diptych.runtime.options import Options
+from diptych.runtime.registry import Extension, Registry, SelectingOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from diptych.ptycho.physics.groups import Layout
-
-MULTIPLE = 16
-"""Patterns must be a multiple of this many pixels wide."""
+    from torch import nn
 
 
-class NetworkOptions(Options):
-    """Which generator, and how large."""
-
-    network: str = Field("cnn", description="Generator, by its registered name: cnn, or one that you registered.")
-    width: int = Field(
-        32, ge=4, le=512, description="cnn: channels of the first level; deeper levels have twice as many."
-    )
-    passes: int = Field(
-        2,
-        ge=1,
-        le=8,
-        description="cnn: encoder-decoder passes. Between two, a group's members agree on their canvas and face the "
-        "counts.",
-    )
-    output: Literal["real-imag", "amplitude-phase"] = Field(
-        "amplitude-phase",
-        description="What a pass changes: amplitude (by a factor) and phase, or real and imaginary part. Neither "
-        "bounds the object.",
-    )
-    decoder: Literal["shared", "two"] = Field(
-        "shared", description="One decoder for both output channels, or one for each."
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Exposure:
-    """What a generator may know of a batch of B groups of C members.
+@dataclass(frozen=True)
+class Network(Extension):
+    """A generator that can be built by name.
 
     Parameters
     ----------
-    counts : (B, C, N, N) tensor
-        Measured counts over sum |P|^2, corner-centred: the same for a scan and one with twice the photons.
-    modes : (B or 1, C or 1, P, N, N) complex tensor
-        Probe modes at each member over sqrt(sum |P|^2), moved by the sub-pixel remainder of its position.
-    background : (N, N) tensor, optional
-        Expected background counts over sum |P|^2.
-    valid : bool tensor, broadcast against ``counts``, optional
-        True at valid detector pixels.
-    layout : Layout
-        Where the members lie on their group's canvas.
-    offsets : (B, C, 2) tensor
-        r_i - mean(r) of each group's members, (y, x), object pixels.
+    name, help, options
+        See :class:`~diptych.runtime.registry.Extension`.
+    build : callable
+        ``build(size, scale, options)`` returns a new module with random weights: ``size`` is N, the side of the
+        patterns in pixels; ``scale`` is c of the network input c sqrt(k / sum |P|^2); ``options`` is an instance of
+        the network's own options. Import torch inside this function.
+    multiple : int
+        The side of the patterns must be a multiple of this many pixels.
     """
 
-    counts: Tensor
-    modes: Tensor
-    background: Tensor | None
-    valid: Tensor | None
-    layout: Layout
-    offsets: Tensor
+    build: Callable[[int, float, Any], nn.Module]
+    multiple: int = 1
 
 
-Builder = Callable[[int, float, NetworkOptions], "nn.Module"]
-"""From the pattern's side N, the input scale c and the options to a generator."""
+NETWORKS: Registry[Network] = Registry(
+    "network", "diptych.networks", Network, {"cnn": "diptych.ptycho.networks.cnn:CNN"}
+)
 
-_BUILDERS: dict[str, Builder | str] = {"cnn": "diptych.ptycho.networks.cnn:build"}
+
+class NetworkOptions(SelectingOptions):
+    """Selects a generator; its own options are given beside its name."""
+
+    registries: ClassVar = {"network": NETWORKS}
+
+    network: str = Field("cnn", description="Generator, by its registered name.")
+
+    @model_serializer(mode="wrap")
+    def _with_defaults_of_the_network(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """All options in effect, so that a file keeps its meaning when a default of the network changes."""
+        values: dict[str, Any] = handler(self)
+        if info.exclude_unset or info.exclude_defaults:
+            return values
+        return {**values, **self.own("network").model_dump(mode=info.mode)}
 
 
-def register(name: str, builder: Builder) -> None:
-    """Make a generator known as ``name``; the builder is called with (N, input scale c, options).
+def check_size(network: str, size: int, where: str) -> None:
+    """Raise InputError if the generator ``network`` does not accept patterns of ``size`` pixels.
 
-    Raises
-    ------
-    InputError
-        If the name is taken.
+    Parameters
+    ----------
+    network : str
+        Registered name.
+    size : int
+        N, pixels.
+    where : str
+        What has this size, for the message.
     """
-    if name in _BUILDERS:
+    multiple = NETWORKS[network].multiple
+    if size % multiple:
         raise InputError(
-            f"network {name!r} is registered already; choose another name than {', '.join(network_names())}."
+            where,
+            f"patterns of {size} px",
+            f"a multiple of {multiple} px for the network {network}",
+            "Crop or pad the patterns.",
         )
-    _BUILDERS[name] = builder
-
-
-def network_names() -> tuple[str, ...]:
-    """The names of all registered generators."""
-    return tuple(_BUILDERS)
 
 
 def build_network(size: int, scale: float, options: NetworkOptions) -> nn.Module:
-    """A fresh generator for patterns of ``size`` pixels.
+    """Build a generator with random weights.
 
     Parameters
     ----------
     size : int
-        N, a multiple of 16.
+        N, the side of the patterns, pixels.
     scale : float
-        c of the network's input c sqrt(k / sum |P|^2).
+        c of the network input c sqrt(k / sum |P|^2).
     options : NetworkOptions
-        Which, and how large.
+        Which generator, and its own options.
 
     Raises
     ------
     InputError
-        If no generator has that name, or it cannot take patterns of that size.
+        If no generator has that name, or it does not accept patterns of that size.
     """
-    if options.network not in _BUILDERS:
-        raise InputError(f"network {options.network!r} is not known; expected one of {', '.join(network_names())}.")
-    if size % MULTIPLE:
-        raise InputError(
-            f"network {options.network}: patterns of {size} px; expected a multiple of {MULTIPLE}: crop or pad the "
-            f"patterns."
-        )
-    builder = _BUILDERS[options.network]
-    if isinstance(builder, str):
-        module, _, name = builder.partition(":")
-        builder = getattr(import_module(module), name)
-    return builder(size, scale, options)
+    check_size(options.network, size, f"network {options.network}")
+    return NETWORKS[options.network].build(size, scale, options.own("network"))

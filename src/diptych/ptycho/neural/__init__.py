@@ -1,1 +1,1 @@
-"""Neural reconstruction: groups of neighbouring patterns in, patches of the object out."""
+"""Training of generators and inference with them: from groups of neighbouring patterns to patches of the object."""

@@ -1,9 +1,9 @@
-"""From patterns to an image: a trained network, group by group, onto one canvas.
+"""Inference: patches predicted group by group, aligned in phase, and stitched on one canvas.
 
-Counts leave the phase of every group free, and a group knows nothing of the others. So each one is turned to agree,
-where they overlap, with those placed before it; groups come in the order of their distance from the middle of the scan,
-so that there is always something to agree with. Without this a stitched image loses its slow phases. Memory holds the
-canvas and one batch.
+The counts do not determine the global phase of a group. Each group is therefore multiplied by the phase factor that
+aligns it, where they overlap, with the groups placed before it; groups are placed in order of their distance from the
+centre of the scan, so that each overlaps earlier ones. Without this, slow phase variations of the stitched object are
+lost. Memory holds the canvas and one batch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import InputError
-from diptych.ptycho.neural.data.grouping import cover_groups
+from diptych.ptycho.neural.data.covering import cover_groups
 from diptych.ptycho.neural.data.patterns import Patterns, ScanPatterns, pieces
-from diptych.ptycho.neural.probe_model import Beam
+from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.physics.diffraction import AXES
 from diptych.ptycho.physics.groups import Layout, illumination
 from diptych.ptycho.physics.likelihood import fit_sums
@@ -32,70 +32,92 @@ if TYPE_CHECKING:
     from diptych.ptycho.neural.diagnostics import PatchStatistics
     from diptych.ptycho.neural.model import Model
 
-TURNS = 5
-"""Rounds in which some groups settle their phases with each other and with the canvas."""
+ITERATIONS = 5
+"""Iterations of the phase alignment of a few groups with each other and with the canvas."""
 
-RIM = 16
-"""Groups settle their phases together when they are no more than this part of those that are placed."""
+BATCH_SHARE = 16
+"""Groups are aligned together if they are at most 1 / this number of the groups already placed."""
 
-DAMPED = 0.95
-"""Share of a group's agreement with itself that is left out of the settling."""
+SELF_OVERLAP = 0.95
+"""Fraction of a group's overlap with itself that is subtracted in the alignment."""
 
-UNSEEN = 1e-6
-"""Canvas pixels with less than this fraction of the largest weight count as not seen, and are 1."""
+MIN_WEIGHT = 1e-6
+"""Canvas pixels with less than this fraction of the largest weight are set to 1."""
 
 Weights = Literal["probe", "uniform"]
 
 
 @dataclass(eq=False)
-class Mosaic:
-    """The canvas that patches are placed on: weighted sum, sum of weights, and how many groups lie there."""
+class Stitcher:
+    """The canvas that patches are placed on.
 
-    top: Tensor
-    bottom: Tensor
+    Parameters
+    ----------
+    weighted_sum : (H, W) complex tensor
+        Sum of the patches times their weights.
+    weight_sum : (H, W) tensor
+        Sum of the weights.
+    origin : (int, int)
+        Coordinate of pixel [0, 0].
+    groups : int
+        Number of groups placed so far.
+    """
+
+    weighted_sum: Tensor
+    weight_sum: Tensor
     origin: tuple[int, int]
     groups: int = 0
 
     @classmethod
-    def around(cls, positions: NDArray[np.float64], size: int, device: torch.device) -> Mosaic:
-        """An empty one that holds every window."""
+    def around(cls, positions: NDArray[np.float64], size: int, device: torch.device) -> Stitcher:
+        """An empty canvas that holds the windows of all positions."""
         origin, shape = canvas_box(positions, size)
         return cls(torch.zeros(shape, dtype=torch.complex64, device=device), torch.zeros(shape, device=device), origin)
 
-    def add(self, patches: Tensor, weights: Tensor, positions: NDArray[np.float64], *, turn: bool) -> None:
-        """Place groups of patches (B, C, N, N), after turning each group's phase to what is there (``turn``).
+    def add(self, patches: Tensor, weights: Tensor, positions: NDArray[np.float64], *, align_phase: bool) -> None:
+        """Place groups of patches on the canvas.
 
-        With ``turn`` few groups settle at a time, no more than a thin rim of what lies there already: many at once,
-        with nothing placed before them, would fall into domains that disagree.
+        Parameters
+        ----------
+        patches : (B, C, N, N) complex tensor
+            B groups of C patches.
+        weights : (B, C, N, N) tensor
+            Weights of their pixels in the average.
+        positions : (B, C, 2) float64
+            (y, x), object pixels.
+        align_phase : bool
+            Align the phase of each group with the patches already placed. Only a small fraction of their number is
+            aligned at a time: many groups at once could form domains with different phases.
         """
         size = patches.shape[-1]
         start = 0
         while start < len(patches):
-            few = slice(start, start + max(1, self.groups // RIM) if turn else len(patches))
+            few = slice(start, start + max(1, self.groups // BATCH_SHARE) if align_phase else len(patches))
             corners = split(positions[few].reshape(-1, 2))[0] - np.asarray(self.origin) - size // 2
             weighted = patches[few] * weights[few]
-            if turn:
+            if align_phase:
                 weighted = (
-                    weighted * self._turns(weighted, corners, Layout.of(positions[few], size))[:, None, None, None]
+                    weighted
+                    * self._phase_factors(weighted, corners, Layout.of(positions[few], size))[:, None, None, None]
                 )
-            scatter_add(self.top, corners, weighted.flatten(0, 1))
-            scatter_add(self.bottom, corners, weights[few].flatten(0, 1))
+            scatter_add(self.weighted_sum, corners, weighted.flatten(0, 1))
+            scatter_add(self.weight_sum, corners, weights[few].flatten(0, 1))
             self.groups += len(weighted)
             start = few.stop
 
-    def _turns(self, weighted: Tensor, corners: NDArray[np.int64], layout: Layout) -> Tensor:
-        """Unit factors (B,) that put the groups in phase, where they overlap, with the canvas and with each other."""
+    def _phase_factors(self, weighted: Tensor, corners: NDArray[np.int64], layout: Layout) -> Tensor:
+        """Phase factors (B,) that align the groups, where they overlap, with the canvas and with each other."""
         low, high = corners.min(0), corners.max(0) + layout.size
         inner, shape = corners - low, (int(high[0] - low[0]), int(high[1] - low[1]))
-        before = self.top[low[0] : high[0], low[1] : high[1]]
-        # A group always agrees with itself, which would slow the settling down; what is left of that keeps pairs from
-        # swapping.
+        before = self.weighted_sum[low[0] : high[0], low[1] : high[1]]
+        # The overlap of a group with itself slows convergence and is subtracted, except for a small part that prevents
+        # oscillation of pairs.
         alone = spread(weighted.flatten(0, 1), layout.corners, layout.shape)
-        own = DAMPED * (weighted.conj() * gather(alone, layout.corners, layout.size).reshape(weighted.shape)).sum(
+        own = SELF_OVERLAP * (weighted.conj() * gather(alone, layout.corners, layout.size).reshape(weighted.shape)).sum(
             (1, 2, 3)
         )
         factor = torch.ones_like(own)
-        for _ in range(TURNS):
+        for _ in range(ITERATIONS):
             local = before + spread((weighted * factor[:, None, None, None]).flatten(0, 1), inner, shape)
             there = gather(local, inner, layout.size).reshape(weighted.shape)
             product = (weighted.conj() * there).sum((1, 2, 3)) - own * factor
@@ -104,9 +126,9 @@ class Mosaic:
         return factor
 
     def image(self) -> Tensor:
-        """The weighted mean; 1 where nothing was seen."""
-        seen = self.bottom > UNSEEN * self.bottom.max()
-        return torch.where(seen, self.top / torch.where(seen, self.bottom, 1.0), 1.0)
+        """The weighted mean of all patches; 1 where there are none."""
+        seen = self.weight_sum > MIN_WEIGHT * self.weight_sum.max()
+        return torch.where(seen, self.weighted_sum / torch.where(seen, self.weight_sum, 1.0), 1.0)
 
 
 @torch.no_grad()
@@ -120,63 +142,64 @@ def infer(
     progress: ProgressCallback | None = None,
     statistics: PatchStatistics | None = None,
 ) -> Reconstruction:
-    """The network's image of a scan.
+    """Predict the object of a scan with a trained network.
 
     Parameters
     ----------
     model : Model
         A trained network.
     scan : Scan or Patterns
-        Any length; N a multiple of 16. Patterns of a file are read batch by batch.
+        Any number of patterns. Patterns of a file are read batch by batch.
     device : torch.device
         Where to compute.
     batch : int
-        Patterns per step; the result does not depend on it beyond rounding and the order in which phases settle.
+        Patterns per step. It affects the result only by rounding and by the order of the phase alignment.
     weights : {"probe", "uniform"}
-        Weight of a patch's pixels on the canvas: the illumination, or 1.
+        Weights of the pixels of a patch on the canvas: the illumination, or 1.
     progress : callable, optional
-        Told after each step.
+        Called after each step.
     statistics : PatchStatistics, optional
-        Gets the patches of the first steps.
+        Records the patches of the first steps.
 
     Returns
     -------
     Reconstruction
-        ``provenance`` tells seconds, distinct patterns per second (reading and stitching included), groups, and the
-        fit.
+        ``provenance`` has the seconds, patterns per second (reading and stitching included), groups, and fit.
 
     Raises
     ------
     InputError
-        If the scan has no probe, or fewer patterns than a group.
+        If the scan has no probe, or fewer patterns than a group has members.
     """
     patterns = ScanPatterns(scan) if isinstance(scan, Scan) else scan
     if patterns.probe is None:
         raise InputError(
-            f"{patterns.name}: holds no probe, which the network's physics needs; give one with probe='FILE' "
-            f"(--probe FILE)."
+            patterns.name,
+            "has no probe",
+            "a probe, for the forward model of the network",
+            "Pass one with probe='FILE' (--probe FILE).",
         )
     began = time.perf_counter()
-    beam = Beam.of(patterns).to(device)
+    probe_model = ProbeModel.of(patterns).to(device)
     network = model.network.to(device).eval()
-    members = _from_the_middle(
+    members = _from_the_centre(
         cover_groups(patterns.positions, gridsize=model.options.gridsize).members, patterns.positions
     )
-    mosaic = Mosaic.around(patterns.positions, patterns.size, device)
+    stitcher = Stitcher.around(patterns.positions, patterns.size, device)
     step = max(1, batch // members.shape[1])
     for start in range(0, len(members), step):
         part = members[start : start + step]
-        patches, light = predict(network, beam, patterns, part)
+        patches, light = predict(network, probe_model, patterns, part)
         if statistics is not None:
             statistics.add("inference", 0, start // step, patches)
         placed = light if weights == "probe" else torch.ones_like(light)
-        mosaic.add(patches, placed.expand(patches.shape), patterns.positions[part], turn=True)
+        stitcher.add(patches, placed.expand(patches.shape), patterns.positions[part], align_phase=True)
         if progress is not None:
             progress(Progress("network", min(start + step, len(members)), len(members)))
-    image = mosaic.image()
+    image = stitcher.image()
     seconds = time.perf_counter() - began
-    fit = _fit(beam, patterns, image, mosaic.origin)
-    told: dict[str, Any] = {
+    fit = _fit(probe_model, patterns, image, stitcher.origin)
+    provenance: dict[str, Any] = {
         "engine": "network",
         "network": model.options.network,
         "seconds": seconds,
@@ -190,31 +213,31 @@ def infer(
     }
     pixel = patterns.geometry.object_pixel_m(patterns.size) if patterns.geometry is not None else None
     return Reconstruction(
-        object=Canvas(image.cpu().numpy(), mosaic.origin, pixel),
-        probe=(beam.modes() * beam.power**0.5).cpu().numpy(),
+        object=Canvas(image.cpu().numpy(), stitcher.origin, pixel),
+        probe=(probe_model.modes() * probe_model.power**0.5).cpu().numpy(),
         positions=patterns.positions,
         flags=(
-            f"the image of a network alone, its fit {fit:.3g}: an engine that starts from it (model=...) explains "
-            f"the counts better.",
+            f"predicted by a network only, with fit {fit:.3g}; an engine that starts from it (model=...) reaches a "
+            f"better fit",
         ),
-        provenance=told,
+        provenance=provenance,
         name=patterns.name,
         geometry=patterns.geometry,
     )
 
 
 def predict(
-    network: torch.nn.Module, beam: Beam, patterns: Patterns, members: NDArray[np.int64]
+    network: torch.nn.Module, probe_model: ProbeModel, patterns: Patterns, members: NDArray[np.int64]
 ) -> tuple[Tensor, Tensor]:
-    """Patches (B, C, N, N) of groups (B, C), and the illumination (B or 1, C or 1, N, N) of their members."""
-    counts, valid = read_groups(patterns, members, beam.probe.device)
-    exposure = beam.expose(counts, patterns.positions[members], valid)
+    """Predict patches (B, C, N, N) of groups (B, C); also return the illumination (B or 1, C or 1, N, N)."""
+    counts, valid = read_groups(patterns, members, probe_model.probe.device)
+    exposure = probe_model.expose(counts, patterns.positions[members], valid)
     patches: Tensor = network(exposure)
     return patches, illumination(exposure.modes)
 
 
 def read_groups(patterns: Patterns, members: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Corner-centred counts (B, C, N, N) of groups, and their masks where these vary from pattern to pattern."""
+    """Corner-centred counts (B, C, N, N) of groups, and their masks if these differ between patterns."""
     counts, valid = patterns.read(members.reshape(-1))
     shape = (*members.shape, patterns.size, patterns.size)
     cornered = torch.from_numpy(np.fft.ifftshift(counts, AXES).reshape(shape)).to(device)
@@ -223,22 +246,22 @@ def read_groups(patterns: Patterns, members: NDArray[np.int64], device: torch.de
     )
 
 
-def _from_the_middle(members: NDArray[np.int64], positions: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Groups in the order of their distance from the middle of the scan."""
+def _from_the_centre(members: NDArray[np.int64], positions: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Groups in order of their distance from the centre of the scan."""
     centres = positions[members].mean(1)
     distance = ((centres - np.median(positions, axis=0)) ** 2).sum(1)
     return members[np.argsort(distance, kind="stable")]
 
 
-def _fit(beam: Beam, patterns: Patterns, image: Tensor, origin: tuple[int, int]) -> float:
-    """Fit of the stitched image to all counts: 1 is limited by shot noise."""
-    top = bottom = 0.0
+def _fit(probe_model: ProbeModel, patterns: Patterns, image: Tensor, origin: tuple[int, int]) -> float:
+    """Fit of the stitched object to all counts: 1 is the limit of shot noise."""
+    deviance = expected_deviance = 0.0
     for part in pieces(len(patterns)):
         members = part[:, None]
         counts, valid = read_groups(patterns, members, image.device)
-        exposure = beam.expose(counts, patterns.positions[members], valid)
+        exposure = probe_model.expose(counts, patterns.positions[members], valid)
         corners = split(patterns.positions[part])[0] - np.asarray(origin) - patterns.size // 2
-        foreseen = beam.foresee(gather(image, corners, patterns.size)[:, None], exposure)
-        found, expected = fit_sums(counts, foreseen, exposure.valid)
-        top, bottom = top + found, bottom + expected
-    return top / max(bottom, 1e-30)
+        predicted = probe_model.predicted_counts(gather(image, corners, patterns.size)[:, None], exposure)
+        found, expected = fit_sums(counts, predicted, exposure.valid)
+        deviance, expected_deviance = deviance + found, expected_deviance + expected
+    return deviance / max(expected_deviance, 1e-30)

@@ -1,4 +1,4 @@
-"""A trained network as an object and as one file: safetensors, that is tensors and text, never code.
+"""A trained network, and its model file: safetensors, which holds tensors and text and no code.
 
 The file's tensors are ``network.<name>`` for each of the network's and ``probe``, (P, N, N, 2) real and imaginary
 parts. Its metadata hold one key, ``diptych``, with JSON: kind, schema, N, c, options, statistics and provenance.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.io.files import writing
-from diptych.ptycho.networks.registry import MULTIPLE, build_network, network_names
+from diptych.ptycho.networks import NETWORKS, build_network, check_size
 from diptych.ptycho.neural.data.patterns import Patterns
 from diptych.ptycho.neural.options import InferenceOptions, TrainingOptions
 from diptych.ptycho.scan import Reconstruction, Scan
@@ -39,25 +39,28 @@ SCHEMA = 1
 SUFFIX = ".safetensors"
 PREFIX = "network."
 
+MODEL_FILE = "a trained model (.safetensors), as `diptych train` writes it"
+DAMAGED = "The file is damaged; use another copy, or train again."
+
 
 @dataclass(eq=False)
 class Model:
-    """A trained network and what it needs to know of its training.
+    """A trained network with its options and the provenance of its training.
 
     Parameters
     ----------
     network : nn.Module
-        The generator; put in evaluation mode.
+        The generator; it is set to evaluation mode.
     options : TrainingOptions
-        How it was trained, and what it is.
+        The network and its training.
     size : int
         N of the patterns it was trained on.
     scale : float
-        c of its input c sqrt(k / sum |P|^2).
+        c of the network input c sqrt(k / sum |P|^2).
     statistics : dict
         Of the training data (JSON values).
     probe : (P, N, N) complex64
-        Start of the probe of the first scan it was trained on.
+        Probe of the first training scan.
     provenance : dict
         Versions, seeds, hashes (JSON values).
     """
@@ -72,7 +75,7 @@ class Model:
 
     def __post_init__(self) -> None:
         self.network.eval()
-        # As a file gives them back, whatever numbers they came as.
+        # The types that reading a model file returns.
         self.size, self.scale, self.probe = (
             int(self.size),
             float(self.scale),
@@ -89,44 +92,39 @@ class Model:
         folder: str | Path | None = None,
         **overrides: Any,
     ) -> Reconstruction:
-        """The network's image of a scan, in one pass over its patterns; ``diptych.reconstruct(scan, model)`` goes on
-        from there.
+        """Predict the object of a scan; ``diptych.reconstruct(scan, model)`` refines this prediction iteratively.
 
         Parameters
         ----------
         scan : Scan or Patterns
-            Of any length; N a multiple of 16.
+            Any number of patterns; N as the network accepts it.
         progress : callable, optional
-            Told after each batch.
+            Called after each batch.
         execution : ExecutionOptions, optional
-            Device and threads; the arithmetic is single precision.
+            Device and threads; computations are in single precision.
         options : InferenceOptions, optional
             Batch, weights, statistics.
         folder : path, optional
-            Where ``log_patch_stats`` writes.
+            Where the output of ``log_patch_stats`` is written.
         **overrides
-            Single options by name, over those in ``options``.
+            Single options by name; they take precedence over ``options``.
 
         Raises
         ------
         InputError
-            If an option is wrong, statistics have no folder, or the scan has no probe, fewer patterns than a group, or
-            an N that the network cannot take.
+            If an option is wrong, ``log_patch_stats`` is set without ``folder``, or the scan has no probe, fewer
+            patterns than a group, or an N that the network does not accept.
         """
         from diptych.ptycho.neural.diagnostics import PatchStatistics
         from diptych.ptycho.neural.inference import infer
 
         options = (options or InferenceOptions()).with_changes(**overrides)
         if options.log_patch_stats and folder is None:
-            raise InputError("log_patch_stats: needs a folder to write to; pass folder=PATH.")
-        if scan.size % MULTIPLE:
-            raise InputError(
-                f"{scan.name}: patterns of {scan.size} px; expected a multiple of {MULTIPLE} px for the network "
-                f"{self.options.network}: crop or pad the patterns."
-            )
+            raise InputError("log_patch_stats", "there is no folder to write to", remedy="Pass folder=PATH.")
+        check_size(self.options.network, scan.size, scan.name)
         if scan.size != self.size:
             log.warning(
-                "%s has patterns of %d px, and the network was trained on %d px: look twice",
+                "%s has patterns of %d px, but the network was trained on %d px; check the result",
                 scan.name,
                 scan.size,
                 self.size,
@@ -135,7 +133,7 @@ class Model:
         device, why = choose_device(execution.device)
         log.info("network %s on %s (%s)", self.options.network, device, why)
         with shared_out(False, execution.threads):
-            seen = PatchStatistics(options.patch_stats_limit) if options.log_patch_stats else None
+            statistics = PatchStatistics(options.patch_stats_limit) if options.log_patch_stats else None
             result = infer(
                 self,
                 scan,
@@ -143,38 +141,36 @@ class Model:
                 batch=options.network_batch,
                 weights=options.network_weights,
                 progress=progress,
-                statistics=seen,
+                statistics=statistics,
             )
-        if seen is not None and folder is not None:
-            seen.write(Path(folder))
+        if statistics is not None and folder is not None:
+            statistics.write(Path(folder))
         return result
 
     def save(self, path: str | Path) -> Path:
-        """Write the model to one file, in a single step; :func:`load_model` reads it back exactly.
+        """Write a model file in one step; :func:`load_model` reads it back exactly.
 
         Raises
         ------
         InputError
-            If the suffix is not .safetensors, or the folder is not there.
+            If the suffix is not .safetensors, or the folder does not exist.
         UnavailableError
-            If the file system refuses.
+            If the file cannot be written.
         """
         path = Path(path)
         if path.suffix.lower() != SUFFIX:
-            raise InputError(
-                f"{path}: a trained model is written as safetensors; expected a name that ends in {SUFFIX}."
-            )
+            raise InputError(path, f"the suffix is {path.suffix!r}", f"a model file with the suffix {SUFFIX}")
         with writing(path) as temporary:
             temporary.write_bytes(self._bytes())
         return path
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file that :meth:`save` writes, hexadecimal: weights, options and all."""
+        """SHA-256 of the file that :meth:`save` writes, hexadecimal."""
         return hashlib.sha256(self._bytes()).hexdigest()
 
     def about(self) -> dict[str, Any]:
-        """What a person would ask of the model, as JSON values."""
+        """Network, size, options, statistics and provenance, as JSON values."""
         return {
             "network": self.options.network,
             "parameters": sum(weights.numel() for weights in self.network.parameters()),
@@ -203,7 +199,7 @@ class Model:
     def _tensors(self) -> dict[str, Tensor]:
         import torch
 
-        # Each in memory of its own, as the format asks.
+        # The format does not allow tensors that share memory.
         tensors = {
             PREFIX + name: value.detach().cpu().clone().contiguous()
             for name, value in self.network.state_dict().items()
@@ -213,7 +209,12 @@ class Model:
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a trained model that :meth:`Model.save` wrote.
+    """Read a model file that :meth:`Model.save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        A .safetensors file.
 
     Raises
     ------
@@ -223,21 +224,20 @@ def load_model(path: str | Path) -> Model:
     """
     path = Path(path)
     tensors, header = _read(path)
-    options = TrainingOptions.build(header["options"], origin=f"{path}: options")
-    if options.network not in network_names():
-        known = ", ".join(network_names())
+    name = header["options"].get("network")
+    if name not in NETWORKS:
         raise InputError(
-            f"{path}: needs the network {options.network!r}, which is not registered (known: {known}); call "
-            "diptych.ptycho.networks.register first."
+            path,
+            f"needs the network {name!r}, which is not registered",
+            f"one of {', '.join(NETWORKS.names())}",
+            "Install the package that offers it, or call diptych.ptycho.networks.NETWORKS.register first.",
         )
+    options = TrainingOptions.build(header["options"], origin=f"{path}: options")
     probe = tensors.pop("probe", None)
     size = header["size"]
     if probe is None or probe.ndim != 4 or tuple(probe.shape[1:]) != (size, size, 2):
-        found = "none" if probe is None else f"shape {tuple(probe.shape)}"
-        raise InputError(
-            f"{path}: expected the probe as (modes, {size}, {size}, 2) numbers, found {found}; the file is damaged, "
-            f"train anew."
-        )
+        found = "there is none" if probe is None else f"has shape {tuple(probe.shape)}"
+        raise InputError(f"{path}: probe", found, f"(modes, {size}, {size}, 2) numbers", DAMAGED)
     network = _network(path, size, header["scale"], options, tensors)
     values = np.ascontiguousarray(probe.float().numpy()).view(np.complex64)[..., 0]
     return Model(network, options, size, header["scale"], header["statistics"], values, header["provenance"])
@@ -247,51 +247,45 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the checked header of a file."""
     from safetensors import SafetensorError, safe_open
 
-    expected = "expected a trained model (.safetensors), as `diptych train` writes it"
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; {expected}.")
+        raise InputError(path, "is a folder", MODEL_FILE)
     if not path.exists():
-        raise InputError(f"{path}: there is no such file; the model must be a file, {expected}.")
+        raise InputError(path, "does not exist", MODEL_FILE)
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get(KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if text is not None else {}  # noqa: SIM118 (no mapping)
+            names = list(file.keys()) if text is not None else []
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise InputError(f"{path}: is no safetensors file, or a damaged one ({error}); {expected}.") from None
+        raise InputError(path, f"is not a safetensors file, or is damaged ({error})", MODEL_FILE) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {expected}.") from None
+        raise InputError(path, f"cannot be read ({error.strerror or error})", MODEL_FILE) from None
     if text is None:
-        raise InputError(
-            f"{path}: is a safetensors file of another program (no {KEY!r} among its metadata); {expected}."
-        )
+        raise InputError(path, f"is a safetensors file of another program ({KEY!r} is not in its metadata)", MODEL_FILE)
     return tensors, _header(path, text)
 
 
 def _header(path: Path, text: str) -> dict[str, Any]:
-    damaged = "the file is damaged, train anew or take another copy"
+    where = f"{path}: header"
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: its header is not valid JSON ({error}); {damaged}.") from None
+        raise InputError(where, f"is not valid JSON ({error})", remedy=DAMAGED) from None
     if not isinstance(header, dict) or header.get("kind") != KIND:
         kind = header.get("kind") if isinstance(header, dict) else type(header).__name__
-        raise InputError(f"{path}: holds {kind!r}; expected a {KIND!r}, as `diptych train` writes it.")
+        raise InputError(path, f"holds {kind!r}", f"{KIND!r}, as `diptych train` writes it")
     schema = header.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise InputError(
-            f"{path}: was written by a newer diptych (schema {schema}, this one knows {SCHEMA}); update diptych."
+            path, f"was written by a newer diptych (schema {schema})", f"schema {SCHEMA} or older", "Update diptych."
         )
     wanted = {"schema": int, "size": int, "scale": float, "options": dict, "statistics": dict, "provenance": dict}
     for key, kind in wanted.items():
         if type(header.get(key)) is not kind:
-            raise InputError(
-                f"{path}: {key} in its header is {header.get(key)!r:.60}; expected {kind.__name__}; {damaged}."
-            )
+            raise InputError(where, f"{key} is {header.get(key)!r:.60}", kind.__name__, DAMAGED)
     if not (math.isfinite(header["scale"]) and header["scale"] > 0 and header["size"] > 0):
-        raise InputError(
-            f"{path}: size = {header['size']}, scale = {header['scale']} in its header; expected positive numbers; "
-            f"{damaged}."
-        )
+        found = f"size = {header['size']}, scale = {header['scale']}"
+        raise InputError(where, found, "positive numbers", DAMAGED)
     return header
 
 
@@ -299,23 +293,21 @@ def _network(path: Path, size: int, scale: float, options: TrainingOptions, tens
     """The network with its weights, after a comparison of names, shapes and types."""
     import torch
 
-    # A fresh network draws weights: nobody else's random numbers should change by that.
+    # Building a network draws random weights; the caller's random state is kept.
     with torch.random.fork_rng(devices=[]):
         network = build_network(size, scale, options)
     wanted = {PREFIX + name: value for name, value in network.state_dict().items()}
-    damaged = (
-        f"the weights do not belong to the network {options.network} of its header; train anew or take another copy"
-    )
+    expected = f"the weights of the network {options.network} with the options in the header"
     if missing := sorted(wanted.keys() - tensors.keys()):
-        raise InputError(f"{path}: lacks {_few(missing)}; {damaged}.")
+        raise InputError(path, f"lacks {_few(missing)}", expected, DAMAGED)
     if extra := sorted(tensors.keys() - wanted.keys()):
-        raise InputError(f"{path}: holds {_few(extra)}, unknown to the network; {damaged}.")
+        raise InputError(path, f"also holds {_few(extra)}", expected, DAMAGED)
     for name, value in tensors.items():
-        found, expected = (f"{tuple(t.shape)} {t.dtype}".replace("torch.", "") for t in (value, wanted[name]))
-        if found != expected:
-            raise InputError(f"{path}: {name} is {found}; expected {expected}; {damaged}.")
+        found, right = (f"{tuple(t.shape)} {t.dtype}".replace("torch.", "") for t in (value, wanted[name]))
+        if found != right:
+            raise InputError(f"{path}: {name}", f"is {found}", right, DAMAGED)
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise InputError(f"{path}: {name} holds values that are not finite; its training diverged: train anew.")
+            raise InputError(f"{path}: {name}", "has values that are not finite", remedy="Train again.")
     network.load_state_dict({name.removeprefix(PREFIX): value for name, value in tensors.items()})
     return network
 

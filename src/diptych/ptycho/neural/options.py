@@ -1,4 +1,4 @@
-"""Options of ``train``: what to learn and how (the science), and where and with what bookkeeping (the execution)."""
+"""Options of training (the science), of the trainer (the execution), and of inference with a trained network."""
 
 from __future__ import annotations
 
@@ -13,31 +13,27 @@ LossName = Literal["poisson", "mae", "gaussian"]
 
 
 class TrainingOptions(NetworkOptions):
-    """What to train and how. Nothing needs to be set: the defaults train a physics-informed network on groups of four
-    patterns.
-    """
+    """Network, data, loss and optimisation. The defaults train a physics-informed network on groups of four patterns."""
 
     supervision: Literal["physics", "labels"] = Field(
         "physics",
-        description="physics: from counts alone, by the forward model; labels: on the true object (the "
-        "PtychoNN-like baseline).",
+        description="physics: from counts alone, through the forward model; labels: on the true object (the baseline of "
+        "PtychoNN).",
     )
-    gridsize: int = Field(
-        2, ge=1, le=3, description="g: groups of g x g neighbouring patterns must agree on one object."
-    )
-    n_groups: int | None = Field(None, ge=1, description="Groups per scan; without it as many as patterns.")
+    gridsize: int = Field(2, ge=1, le=3, description="g: groups of g x g neighbouring patterns share one object.")
+    n_groups: int | None = Field(None, ge=1, description="Groups per scan; by default as many as patterns.")
     n_subsample: int | None = Field(
         None, ge=1, description="Use only this many patterns of each scan, chosen at random."
     )
     neighbours: int | None = Field(None, ge=1, description="Nearest neighbours from which a group's members are drawn.")
     pool: int | None = Field(
-        None, ge=1, description="oversample: nearest neighbours that enter combinations; without it as neighbours."
+        None, ge=1, description="oversample: nearest neighbours that enter combinations; by default as neighbours."
     )
     oversample: bool = Field(
         False, description="Allow more groups than patterns, by several combinations of neighbours around a pattern."
     )
     sequential: bool = Field(
-        False, description="Take the first n_groups patterns and their nearest neighbours, in place of random ones."
+        False, description="Use the first n_groups patterns and their nearest neighbours instead of random ones."
     )
 
     loss: LossName = Field(
@@ -49,22 +45,22 @@ class TrainingOptions(NetworkOptions):
         0.2,
         ge=0,
         lt=1,
-        description="Share of each pattern's photons that the network does not see in training and is judged by, so "
-        "that it cannot "
-        "learn to fit noise; drawn anew each epoch. 0, or counts that are no whole numbers: judged by what it sees.",
+        description="Share of each pattern's photons that is held out from the input and used only in the loss, so that "
+        "the network does not learn to fit noise; drawn anew each epoch. With 0, or counts that are not whole numbers, "
+        "input and loss use the same counts.",
     )
     tv: float = Field(0.0, ge=0, description="Weight of the total variation of the group's object, per pixel.")
     consistency: float = Field(
-        0.0, ge=0, description="Weight of the disagreement of a group's patches before they are merged."
+        0.0, ge=0, description="Weight of the difference between the patches of a group and their average."
     )
     placement: Literal["probe", "uniform"] = Field(
-        "probe", description="Weights with which patches are merged: |probe|^2, or uniform."
+        "probe", description="Weights of the average of overlapping patches: |probe|^2, or uniform."
     )
     probe: Literal["fixed", "refine"] = Field(
-        "fixed", description="Use each scan's probe as it is, or learn it with the network."
+        "fixed", description="Keep each scan's probe, or optimise it together with the network."
     )
     jitter: float = Field(
-        0.0, ge=0, le=10, description="Standard deviation of random displacements of the positions in training, px."
+        0.0, ge=0, le=10, description="Standard deviation of random position errors added in training, px."
     )
 
     epochs: int = Field(30, ge=1, description="Passes over the groups.")
@@ -77,26 +73,30 @@ class TrainingOptions(NetworkOptions):
     )
     warmup: int = Field(50, ge=0, description="Updates over which the learning rate rises from 0.")
     clip: float = Field(
-        1.0, ge=0, description="Gradient clipping: largest norm, value, or ratio to the weights (agc); 0 turns it off."
+        1.0,
+        ge=0,
+        description="Gradient clipping threshold: norm, value, or ratio to the weights (agc); 0 turns it off.",
     )
     clip_mode: Literal["norm", "value", "agc"] = Field(
-        "norm", description="Clip the gradient's norm, its values, or adaptively (agc)."
+        "norm", description="Clip the norm of the gradient, its values, or adaptively (agc)."
     )
-    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up before an update.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged for one update.")
     validation: float = Field(
         0.1,
         ge=0,
         lt=0.5,
-        description="Fraction of each scan's patterns kept for validation, in a block a probe's width away from the "
-        "others.",
+        description="Fraction of each scan's patterns used for validation: a block at least one probe diameter away from "
+        "the training patterns.",
     )
     patience: int | None = Field(
-        None, ge=1, description="Stop after this many epochs without a lower validation loss; without it never."
+        None,
+        ge=1,
+        description="Epochs without improvement of the validation loss before stopping; by default no early stopping.",
     )
-    seed: int = Field(0, ge=0, description="Seed of weights, groups, split, order and jitter.")
+    seed: int = Field(0, ge=0, description="Seed of weights, groups, split, batch order and jitter.")
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _consistent(self) -> Self:
         if self.supervision == "labels":
             defaults = type(self).model_fields
             physics = [
@@ -105,31 +105,29 @@ class TrainingOptions(NetworkOptions):
                 if getattr(self, name) != defaults[name].default
             ]
             if physics:
-                raise ValueError(
-                    f"{', '.join(physics)} act on physics alone, and supervision is labels; leave them out"
-                )
+                raise ValueError(f"{', '.join(physics)}: used with supervision=physics only; leave them out for labels")
         if self.patience is not None and self.validation == 0:
             raise ValueError(
-                "patience watches the validation loss, and validation = 0 keeps no patterns for it; give it a fraction"
+                "patience needs a validation loss, and validation = 0 leaves no patterns for it; set validation above 0"
             )
         if self.pool is not None and not self.oversample:
-            raise ValueError("pool has a meaning with oversample only; add oversample, or leave pool out")
+            raise ValueError("pool is used with oversample only; set oversample, or leave pool out")
         return self
 
 
 class InferenceOptions(Options):
-    """How a trained network is run on a scan."""
+    """How a trained network is applied to a scan."""
 
-    network_batch: int = Field(64, ge=1, description="Patterns that the network sees at a time.")
+    network_batch: int = Field(64, ge=1, description="Patterns per batch of the network.")
     network_weights: Literal["probe", "uniform"] = Field(
-        "probe", description="Weights with which the network's patches are merged: |probe|^2, or uniform."
+        "probe", description="Weights of the average of the network's patches: |probe|^2, or uniform."
     )
-    log_patch_stats: bool = Field(False, description="Write statistics and a picture grid of the network's patches.")
+    log_patch_stats: bool = Field(False, description="Write statistics and a figure of the network's patches.")
     patch_stats_limit: int = Field(4, ge=1, description="log_patch_stats: batches written.")
 
 
 class TrainerOptions(Options):
-    """Where to train, how precisely, and what to write down; never what is learned, beyond rounding."""
+    """Devices, precision and output of training. They change the result by rounding errors only."""
 
     device: str = Field("auto", description="auto (a CUDA GPU when there is one, else the CPU), cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="GPUs (or CPU processes) to train on; more than one needs strategy ddp.")
@@ -138,19 +136,19 @@ class TrainerOptions(Options):
         "32",
         description="Arithmetic of the convolutions: 32 bits, or mixed; the physics is always computed in 32 bits.",
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads; without it torch decides.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; by default as torch decides.")
     workers: int = Field(0, ge=0, description="Processes that read batches ahead; 0 reads them in the main process.")
-    deterministic: bool = Field(False, description="Refuse operations whose result varies from run to run.")
+    deterministic: bool = Field(False, description="Refuse operations whose result differs from run to run.")
     streaming: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Read patterns from the file when a batch is asked for (HDF5); auto does so above 10,000 groups.",
+        description="Read patterns from the HDF5 file batch by batch; auto does so above 10,000 groups.",
     )
     logger: Literal["csv", "tensorboard", "mlflow", "none"] = Field(
         "csv", description="Where Lightning logs losses, in the run directory."
     )
-    log_patch_stats: bool = Field(False, description="Write statistics and a picture grid of predicted patches.")
+    log_patch_stats: bool = Field(False, description="Write statistics and a figure of predicted patches.")
     patch_stats_limit: int = Field(4, ge=1, description="log_patch_stats: batches written per epoch.")
     parity_dump: bool = Field(
         False, description="Write patches, offsets and canvas of one group, for comparison with other programs."
     )
-    pictures: bool = Field(True, description="Write a picture of a validation group after each epoch.")
+    pictures: bool = Field(True, description="Write a figure of a validation group after each epoch.")

@@ -1,4 +1,4 @@
-"""What the physics knows of one scan besides its patterns: probe, gauge, mask and background."""
+"""The probe, mask and background of a scan as a torch module: from object patches to predicted counts."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from diptych.ptycho.networks.registry import Exposure
+from diptych.ptycho.networks.exposure import Exposure
 from diptych.ptycho.neural.data.patterns import Patterns, pieces
 from diptych.ptycho.physics.diffraction import AXES
 from diptych.ptycho.physics.groups import Layout, beams, expected
 
 
-class Beam(nn.Module):
-    """Probe, valid pixels and background of a scan, on the device of the model.
+class ProbeModel(nn.Module):
+    """Probe, valid pixels and background of a scan.
 
     Parameters
     ----------
     probe : (P, N, N) complex
-        Incoherent modes, in any units: sum |P|^2 becomes ``power``.
+        Incoherent modes, in any units: they are scaled so that sum |P|^2 is ``power``.
     power : float
         Photons per pattern through a transparent object.
     valid : (N, N) bool, optional
-        True at valid detector pixels, zero frequency centred. Masks that vary from pattern to pattern come with the
+        True at valid detector pixels, zero frequency centred. Masks that differ between patterns are passed with each
         batch.
     background : (N, N), optional
         Expected background counts, zero frequency centred.
     refine : bool
-        Learn the probe: its modes are then parameters, of which only the shape counts, never the scale.
+        Optimise the probe: its modes become parameters, normalised so that their scale has no effect.
     """
 
     probe: Tensor
@@ -49,7 +49,7 @@ class Beam(nn.Module):
         super().__init__()
         self.power = float(power)
         start = torch.from_numpy(np.ascontiguousarray(probe, np.complex64))
-        # As two real numbers: optimisers and files that know no complex numbers can then hold it.
+        # Stored as real and imaginary part, because optimisers and safetensors do not support complex numbers.
         stored = torch.view_as_real(start / start.abs().square().sum().sqrt()).clone()
         if refine:
             self.probe = nn.Parameter(stored)
@@ -60,10 +60,8 @@ class Beam(nn.Module):
         self.register_buffer("background", None if corner is None else corner / self.power)
 
     @classmethod
-    def of(cls, patterns: Patterns, *, refine: bool = False) -> Beam:
-        """The beam of a scan that has a probe, in the gauge that every solver of the package keeps
-        (:func:`power_of`).
-        """
+    def of(cls, patterns: Patterns, *, refine: bool = False) -> ProbeModel:
+        """Make the probe model of a scan that has a probe, scaled by :func:`power_of` as in every engine."""
         assert patterns.probe is not None
         return cls(patterns.probe, power_of(patterns), patterns.mask, patterns.background, refine=refine)
 
@@ -78,9 +76,16 @@ class Beam(nn.Module):
         return probe / probe.abs().square().sum().sqrt()
 
     def expose(self, counts: Tensor, positions: NDArray[np.float64], valid: Tensor | None = None) -> Exposure:
-        """What a generator sees of groups: ``counts`` (B, C, N, N), corner-centred, and ``positions`` (B, C, 2).
+        """Make the input of a generator.
 
-        ``valid`` (B, C, N, N) is given where the mask varies from pattern to pattern.
+        Parameters
+        ----------
+        counts : (B, C, N, N) tensor
+            Measured counts of B groups of C patterns, corner-centred.
+        positions : (B, C, 2) float64
+            (y, x), object pixels.
+        valid : (B, C, N, N) bool tensor, optional
+            Masks of the patterns, where they differ.
         """
         offsets = torch.from_numpy(positions - positions.mean(1, keepdims=True)).to(counts.device, counts.dtype)
         return Exposure(
@@ -92,15 +97,15 @@ class Beam(nn.Module):
             offsets,
         )
 
-    def foresee(self, patches: Tensor, exposure: Exposure) -> Tensor:
-        """Counts (B, C, N, N) that the patches predict."""
+    def predicted_counts(self, patches: Tensor, exposure: Exposure) -> Tensor:
+        """Predicted counts (B, C, N, N) of object patches (B, C, N, N): the forward model with the modes of ``exposure``."""
         return self.power * expected(patches, exposure.modes, self.background)
 
 
 def power_of(patterns: Patterns) -> float:
     """Photons per pattern through a transparent object.
 
-    That of a calibrated probe; else the 99th percentile of the patterns' valid totals, less the background.
+    sum |P|^2 of a calibrated probe; otherwise the 99th percentile of the patterns' valid totals above background.
     """
     if patterns.probe_calibrated and patterns.probe is not None:
         return float((np.abs(patterns.probe.astype(np.complex128)) ** 2).sum())

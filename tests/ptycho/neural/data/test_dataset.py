@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from diptych.errors import InputError
 from diptych.ptycho.neural.data.dataset import FURTHEST, GroupBatch, GroupDataset, GroupSampler, Key, make_loader
-from diptych.ptycho.neural.data.grouping import Groups
 from diptych.ptycho.neural.data.hdf5 import open_patterns
+from diptych.ptycho.neural.data.neighbours import Groups
 from diptych.ptycho.neural.data.patterns import ScanPatterns
-from diptych.ptycho.neural.probe_model import Beam
+from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.scan import Canvas, Scan
 
 N = 15
@@ -87,10 +87,10 @@ def test_labels_are_the_true_patches_that_explain_the_counts() -> None:
     for place, patch in zip(batch.positions.reshape(-1, 2), batch.labels.flatten(0, 1), strict=True):
         y, x = np.floor(place + 0.5).astype(int) - N // 2 - scan.truth.origin
         assert np.array_equal(patch.numpy(), scan.truth.values[y : y + N, x : x + N])
-    beam = Beam(np.ones((1, N, N), np.complex64), 100.0)
-    foreseen = beam.foresee(batch.labels, beam.expose(batch.counts, batch.positions))
+    probe_model = ProbeModel(np.ones((1, N, N), np.complex64), 100.0)
+    predicted = probe_model.predicted_counts(batch.labels, probe_model.expose(batch.counts, batch.positions))
     wave = np.fft.fft2(batch.labels.numpy(), norm="ortho") * 10 / N
-    assert np.allclose(foreseen.numpy(), np.abs(wave) ** 2, rtol=1e-4, atol=1e-4)
+    assert np.allclose(predicted.numpy(), np.abs(wave) ** 2, rtol=1e-4, atol=1e-4)
 
 
 def test_labels_need_a_truth() -> None:
@@ -146,14 +146,14 @@ def test_withheld_photons_are_each_pattern_s_own_and_tell_nothing_of_the_rest() 
     whole, parted = (make_dataset(scan, withheld=share)[0, rows, 0] for share in (0.0, 0.2))
     assert whole.target is None
     assert parted.target is not None
-    seen, judged = parted.counts * 0.8, parted.target * 0.2
-    torch.testing.assert_close(seen + judged, whole.counts)
-    assert torch.equal(judged.round(), judged.round().clamp(min=0))
-    assert float(judged.mean()) == pytest.approx(0.2 * 5, rel=0.02)
+    seen, result = parted.counts * 0.8, parted.target * 0.2
+    torch.testing.assert_close(seen + result, whole.counts)
+    assert torch.equal(result.round(), result.round().clamp(min=0))
+    assert float(result.mean()) == pytest.approx(0.2 * 5, rel=0.02)
     # The parts of Poisson counts are independent, with the variance of Poisson counts.
-    correlation = np.corrcoef(seen.flatten(), judged.flatten())[0, 1]
+    correlation = np.corrcoef(seen.flatten(), result.flatten())[0, 1]
     assert abs(correlation) < 4 / np.sqrt(seen.numel())
-    assert float(judged.var()) == pytest.approx(float(judged.mean()), rel=0.03)
+    assert float(result.var()) == pytest.approx(float(result.mean()), rel=0.03)
 
 
 def test_withheld_photons_are_decided_by_seed_epoch_scan_and_group() -> None:
@@ -272,7 +272,7 @@ import sys
 import numpy as np
 import torch
 from diptych.ptycho.neural.data.dataset import GroupDataset, GroupSampler, make_loader
-from diptych.ptycho.neural.data.grouping import Groups
+from diptych.ptycho.neural.data.neighbours import Groups
 from diptych.ptycho.neural.data.hdf5 import open_patterns
 
 torch.set_num_threads(1)

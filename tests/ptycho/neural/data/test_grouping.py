@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.ptycho.neural.data.grouping import Groups, cover_groups, make_groups
+from diptych.ptycho.neural.data.grouping import make_groups
 
 
 def raster(rows: int, columns: int, step: float = 5.0, jitter: float = 0.0) -> np.ndarray[Any, Any]:

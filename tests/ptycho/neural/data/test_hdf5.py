@@ -149,7 +149,7 @@ def test_patterns_under_both_keys(tmp_path: Path, arrays: dict[str, Any]) -> Non
 
 
 def test_as_many_patterns_as_pixels(tmp_path: Path, arrays: dict[str, Any]) -> None:
-    """The file does not tell the axis; once it is told, parts that hold yet other numbers of patterns keep to it."""
+    """The file does not tell the axis; once it is info, parts that hold yet other numbers of patterns keep to it."""
     counts = np.random.default_rng(4).poisson(2.0, (N, N, N)).astype(np.uint8)
     arrays = {
         "diff3d": counts,

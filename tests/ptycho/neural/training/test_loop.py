@@ -28,10 +28,10 @@ from diptych.ptycho.neural.data.patterns import ScanPatterns
 from diptych.ptycho.neural.data.preparation import _stream, input_scale, prepare
 from diptych.ptycho.neural.model import Model, load_model
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
-from diptych.ptycho.neural.probe_model import Beam
+from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.neural.training import callbacks, schedules
 from diptych.ptycho.neural.training import loop as training
-from diptych.ptycho.neural.training.loop import Interrupted, train
+from diptych.ptycho.neural.training.loop import TrainingInterrupted, train
 from diptych.runtime.progress import Progress
 
 PLAIN = TrainerOptions(device="cpu", threads=1, pictures=False, logger="none", deterministic=True)
@@ -66,10 +66,10 @@ def history(run: Path) -> dict[str, list[float]]:
 
 def test_training_explains_patterns_that_it_has_not_seen(scan: diptych.Scan, tmp_path: Path) -> None:
     model = train(scan, None, tmp_path / "run", trainer=PLAIN, width=8, passes=1, epochs=8, batch=16, warmup=3)
-    told = history(tmp_path / "run")
-    assert told["epoch"] == list(range(1, 9))
-    assert told["validation_loss"][-1] < 0.9 * told["validation_loss"][0]
-    assert told["loss"][-1] < told["loss"][0]
+    info = history(tmp_path / "run")
+    assert info["epoch"] == list(range(1, 9))
+    assert info["validation_loss"][-1] < 0.9 * info["validation_loss"][0]
+    assert info["loss"][-1] < info["loss"][0]
     torch.manual_seed(0)
     fresh = Model(build_network(32, model.scale, model.options), model.options, 32, model.scale, {}, model.probe)
     other = diptych.simulate(object="dead-leaves", size=32, patterns=100, step=4.0, dose=1e5, seed=2)
@@ -124,7 +124,7 @@ def test_nothing_of_the_caller_is_changed(scan: diptych.Scan, tmp_path: Path, mo
             np.random.get_state()[1].tolist(),  # noqa: NPY002 (the global one is what matters here)
             (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), torch.is_grad_enabled()),
             (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)),
-            [logging.getLogger(name).level for name in callbacks.QUIET],
+            [logging.getLogger(name).level for name in callbacks.SILENCED_LOGGERS],
             os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
             sorted(tmp_path.iterdir()),
         )
@@ -164,7 +164,7 @@ def test_an_interrupted_run_goes_on_as_though_nothing_had_happened(
     if options.schedule == "plateau":
         assert rates[-2] < rates[0]
     updates = 3 * (len(rates) - 1) + 1
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(TrainingInterrupted) as caught:
         train(scan, options, tmp_path / "parts", stopper(updates), trainer=PLAIN)
     best = caught.value.model
     assert best.provenance["stop_reason"] == "interrupted"
@@ -220,11 +220,11 @@ def test_a_killed_run_leaves_a_whole_checkpoint_and_goes_on(scan: diptych.Scan, 
         process.wait()
     options = TrainingOptions(**{**SMALL, "epochs": 400})
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    done = len(saved["callbacks"]["Keeper"]["history"]["epoch"])
+    done = len(saved["callbacks"]["CheckpointCallback"]["history"]["epoch"])
     assert done >= 2
 
     def until(folder: Path, epochs: int, **more: Any) -> dict[str, Any]:
-        with pytest.raises(Interrupted):
+        with pytest.raises(TrainingInterrupted):
             train(scan, options, folder, stopper(3 * epochs + 1), trainer=PLAIN, **more)
         return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
@@ -282,7 +282,7 @@ def test_ctrl_c_ends_after_the_batch_and_a_second_one_at_once(scan: diptych.Scan
         if progress.done == 2:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(TrainingInterrupted) as caught:
         train(scan, progress=once, trainer=PLAIN, **SMALL)
     assert updates == [1, 2]
     assert caught.value.model.provenance["epochs"] == 0
@@ -299,23 +299,23 @@ def test_ctrl_c_ends_after_the_batch_and_a_second_one_at_once(scan: diptych.Scan
 
 
 def test_progress_counts_updates(scan: diptych.Scan) -> None:
-    told: list[Progress] = []
-    train(scan, progress=told.append, trainer=PLAIN, **{**SMALL, "epochs": 2, "accumulate": 2})
+    info: list[Progress] = []
+    train(scan, progress=info.append, trainer=PLAIN, **{**SMALL, "epochs": 2, "accumulate": 2})
     # 24 groups of 4 in batches of 32 patterns are 3 batches, of which the first two make an update and the last
     # another.
-    assert [(each.stage, each.done, each.total) for each in told] == [("train", done, 4) for done in (1, 2, 3, 4)]
-    assert "loss" in told[0].values
-    assert "validation_loss" in told[-1].values
+    assert [(each.stage, each.done, each.total) for each in info] == [("train", done, 4) for done in (1, 2, 3, 4)]
+    assert "loss" in info[0].values
+    assert "validation_loss" in info[-1].values
 
 
 def module_on(scan: diptych.Scan, options: TrainingOptions) -> tuple[Any, Any]:
     """A module, and the datamodule of its batches."""
-    from diptych.ptycho.neural.training.lightning_module import Lessons
+    from diptych.ptycho.neural.training.lightning_module import GroupDataModule
 
-    lessons = prepare([scan], options, PLAIN, None)
+    prepared = prepare([scan], options, PLAIN, None)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return training._module(lessons, options, torch.device("cpu")), Lessons(lessons, options, 0)
+        return training._module(prepared, options, torch.device("cpu")), GroupDataModule(prepared, options, 0)
 
 
 def fitted(scan: diptych.Scan, batches: list[list[int]], accumulate: int) -> dict[str, torch.Tensor]:
@@ -378,9 +378,9 @@ def test_mixed_precision_leaves_the_physics_in_32_bits(
         trainer=PLAIN.with_changes(precision="bf16-mixed", deterministic=False),
         **{**SMALL, "passes": 2},
     )
-    told = history(tmp_path / "run")
-    assert np.isfinite(told["loss"]).all()
-    assert told["loss"][-1] < told["loss"][0]
+    info = history(tmp_path / "run")
+    assert np.isfinite(info["loss"]).all()
+    assert info["loss"][-1] < info["loss"][0]
     assert seen["lift"] <= {torch.float32, torch.complex64}
     assert seen["loss"] <= {torch.float32}
     assert torch.bfloat16 in seen["convolution"]
@@ -389,8 +389,8 @@ def test_mixed_precision_leaves_the_physics_in_32_bits(
 def test_labels_train_the_baseline_and_need_a_truth(scan: diptych.Scan, tmp_path: Path) -> None:
     options = {**SMALL, "supervision": "labels", "gridsize": 1}
     train(scan, None, tmp_path / "run", trainer=PLAIN, **options)
-    told = history(tmp_path / "run")
-    assert told["validation_loss"][-1] < told["validation_loss"][0]
+    info = history(tmp_path / "run")
+    assert info["validation_loss"][-1] < info["validation_loss"][0]
     with pytest.raises(InputError, match="supervision by labels needs the true object"):
         train(replace(scan, truth=None), trainer=PLAIN, **options)
 
@@ -401,19 +401,19 @@ def test_several_scans_are_learned_together_each_with_its_own_beam(scan: diptych
     path = diptych.save(other, tmp_path / "other.npz")
     model = train([scan, path], trainer=PLAIN, **SMALL)
     assert [each["groups"] for each in model.statistics["scans"]] == [24, 24]
-    np.testing.assert_allclose((np.abs(model.probe) ** 2).sum(), Beam.of(ScanPatterns(scan)).power, rtol=1e-4)
+    np.testing.assert_allclose((np.abs(model.probe) ** 2).sum(), ProbeModel.of(ScanPatterns(scan)).power, rtol=1e-4)
 
 
 def test_the_input_scale_is_one_over_the_rms_of_the_scaled_amplitudes(scan: diptych.Scan) -> None:
     flat = replace(scan, counts=np.full(scan.counts.shape, 7, np.uint16))
     options = TrainingOptions(**SMALL)
-    lessons = prepare([flat], options, PLAIN, None)
-    beam = Beam.of(lessons[0].patterns)
-    assert input_scale(lessons, [beam], 0) == pytest.approx((beam.power / 7) ** 0.5, rel=1e-6)
+    prepared = prepare([flat], options, PLAIN, None)
+    probe_model = ProbeModel.of(prepared[0].patterns)
+    assert input_scale(prepared, [probe_model], 0) == pytest.approx((probe_model.power / 7) ** 0.5, rel=1e-6)
     mask = np.ones((32, 32), bool)
     mask[:16] = False
-    lessons = prepare([replace(flat, mask=mask)], options, PLAIN, None)
-    assert input_scale(lessons, [beam], 0) == pytest.approx((beam.power / 7) ** 0.5, rel=1e-6)
+    prepared = prepare([replace(flat, mask=mask)], options, PLAIN, None)
+    assert input_scale(prepared, [probe_model], 0) == pytest.approx((probe_model.power / 7) ** 0.5, rel=1e-6)
 
 
 def hdf5(scan: diptych.Scan, path: Path) -> Path:
@@ -496,13 +496,13 @@ def test_training_that_diverges_is_an_error_that_says_what_to_change(
 ) -> None:
     from diptych.ptycho.neural.training import lightning_module as module
 
-    judge = module.judge
+    batch_loss = module.judge
 
     def broken(*args: Any) -> Any:
-        judged = judge(*args)
-        return replace(judged, loss=judged.loss * float("nan"))
+        result = batch_loss(*args)
+        return replace(result, loss=result.loss * float("nan"))
 
-    monkeypatch.setattr(module, "judge", broken)
+    monkeypatch.setattr(module, "batch_loss", broken)
     with pytest.raises(
         InputError, match="training diverged: the loss is nan in epoch 1: a lower learning_rate or clip may help"
     ):
@@ -516,13 +516,13 @@ def test_a_collapse_is_warned_of_once(
 
     def flat(patches: torch.Tensor, counts: torch.Tensor) -> str:
         looked.append((patches.shape, counts.shape))
-        return "The network has collapsed: so it was told."
+        return "The network has collapsed: so it was info."
 
     monkeypatch.setattr(callbacks, "collapsed", flat)
     train(scan, trainer=PLAIN, **{**SMALL, "warmup": 4})
     assert looked == [((8, 4, 32, 32), (8, 4, 32, 32))]
     assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
-        "epoch 2: The network has collapsed: so it was told."
+        "epoch 2: The network has collapsed: so it was info."
     ]
 
 
@@ -566,6 +566,6 @@ def test_two_processes_train_one_network(scan: diptych.Scan, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
-    told = history(tmp_path / "run")
-    assert told["loss"][-1] < told["loss"][0]
+    info = history(tmp_path / "run")
+    assert info["loss"][-1] < info["loss"][0]
     assert load_model(tmp_path / "run" / "model.safetensors").provenance["epochs"] == 3

@@ -10,8 +10,8 @@ import diptych
 from diptych.ptycho.engines.problem import photons_through
 from diptych.ptycho.neural.data.patterns import ScanPatterns
 from diptych.ptycho.neural.options import TrainingOptions
-from diptych.ptycho.neural.probe_model import Beam, power_of
-from diptych.ptycho.neural.training.loss import data_loss, judge, label_loss
+from diptych.ptycho.neural.probe_model import ProbeModel, power_of
+from diptych.ptycho.neural.training.loss import batch_loss, data_loss, label_loss
 from diptych.ptycho.physics.groups import illumination
 from diptych.ptycho.physics.patches import cut
 
@@ -24,26 +24,26 @@ def exposed(made: diptych.Scan, members: int = 4):
         :6, :members
     ]
     patterns = ScanPatterns(made)
-    beam = Beam.of(patterns)
+    probe_model = ProbeModel.of(patterns)
     counts, valid = patterns.read(chosen.reshape(-1))
     shape = (*chosen.shape, N, N)
     counts = torch.from_numpy(np.fft.ifftshift(counts, (-2, -1)).reshape(shape))
-    exposure = beam.expose(counts, made.positions[chosen], valid)
+    exposure = probe_model.expose(counts, made.positions[chosen], valid)
     truth = cut(
         torch.from_numpy(made.truth.values), made.positions[chosen.reshape(-1)], N, origin=made.truth.origin
     ).reshape(shape)
-    return beam, exposure, counts, truth
+    return probe_model, exposure, counts, truth
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dose", [1e4, 1e9])
 def test_the_truth_beats_whatever_else_is_tried(loss, dose):
     made = diptych.simulate(object="dead-leaves", size=N, patterns=36, step=4.0, dose=dose, seed=5)
-    beam, exposure, counts, truth = exposed(made)
+    probe_model, exposure, counts, truth = exposed(made)
     options = TrainingOptions(loss=loss)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(truth.shape, dtype=truth.dtype, generator=generator)
-    best = float(judge(options, beam, exposure, counts, truth, None).loss)
+    best = float(batch_loss(options, probe_model, exposure, counts, truth, None).loss)
     for other in (
         torch.ones_like(truth),
         truth.conj(),
@@ -51,9 +51,9 @@ def test_the_truth_beats_whatever_else_is_tried(loss, dose):
         1.05 * truth,
         truth * torch.exp(0.3j * noise.real),
     ):
-        assert float(judge(options, beam, exposure, counts, other, None).loss) > best
+        assert float(batch_loss(options, probe_model, exposure, counts, other, None).loss) > best
     # A global phase is free.
-    turned = float(judge(options, beam, exposure, counts, truth * np.exp(0.7j), None).loss)
+    turned = float(batch_loss(options, probe_model, exposure, counts, truth * np.exp(0.7j), None).loss)
     assert turned == pytest.approx(best, rel=1e-3)
 
 
@@ -88,22 +88,27 @@ def test_gradients_are_finite_where_nothing_is_expected_or_counted(loss):
 
 def test_terms_for_smoothness_and_consistency():
     made = diptych.simulate(object="dead-leaves", size=N, patterns=36, step=4.0, seed=5)
-    beam, exposure, counts, truth = exposed(made)
+    probe_model, exposure, counts, truth = exposed(made)
     plain_options, smooth_options, firm_options = (
         TrainingOptions(),
         TrainingOptions(tv=1.0),
         TrainingOptions(consistency=1.0),
     )
     plain, smooth, firm = (
-        judge(o, beam, exposure, counts, truth, None).loss for o in (plain_options, smooth_options, firm_options)
+        batch_loss(o, probe_model, exposure, counts, truth, None).loss
+        for o in (plain_options, smooth_options, firm_options)
     )
     assert smooth > plain
     assert float(firm) == pytest.approx(float(plain), abs=1e-4)
     different = truth * torch.exp(1j * torch.linspace(0, 1, 4)[None, :, None, None])
-    before, after = (judge(o, beam, exposure, counts, different, None).loss for o in (plain_options, firm_options))
+    before, after = (
+        batch_loss(o, probe_model, exposure, counts, different, None).loss for o in (plain_options, firm_options)
+    )
     assert after > before + 0.1
     flat = torch.ones_like(truth)
-    free, constant = (judge(o, beam, exposure, counts, flat, None).loss for o in (plain_options, smooth_options))
+    free, constant = (
+        batch_loss(o, probe_model, exposure, counts, flat, None).loss for o in (plain_options, smooth_options)
+    )
     assert constant == free
 
 
@@ -132,10 +137,10 @@ def test_labels_are_reached_at_zero_loss_only_by_the_truth():
 
 def test_a_refined_probe_learns_its_shape_and_keeps_its_scale():
     made = diptych.simulate(object="dead-leaves", size=N, patterns=36, step=4.0, seed=5)
-    beam = Beam.of(ScanPatterns(made), refine=True)
-    assert [name for name, _ in beam.named_parameters()] == ["probe"]
-    before = beam.modes().detach().clone()
+    probe_model = ProbeModel.of(ScanPatterns(made), refine=True)
+    assert [name for name, _ in probe_model.named_parameters()] == ["probe"]
+    before = probe_model.modes().detach().clone()
     with torch.no_grad():
-        beam.probe.mul_(3)
-    torch.testing.assert_close(beam.modes().detach(), before)
-    assert not list(Beam.of(ScanPatterns(made)).parameters())
+        probe_model.probe.mul_(3)
+    torch.testing.assert_close(probe_model.modes().detach(), before)
+    assert not list(ProbeModel.of(ScanPatterns(made)).parameters())

@@ -1,1 +1,1 @@
-"""Training data: groups of neighbouring patterns, split, batches, streaming from HDF5."""
+"""Data for training and inference: groups of neighbouring patterns, split, batches, streaming from HDF5."""

@@ -1,4 +1,4 @@
-"""Batches of groups: one item of the dataset is a batch, and its key says all that decides it."""
+"""Batches of groups. An item of the dataset is a batch, and its key determines everything random about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diptych.errors import InputError
-from diptych.ptycho.neural.data.grouping import Groups
+from diptych.ptycho.neural.data.neighbours import Groups
 from diptych.ptycho.neural.data.patterns import Patterns
 from diptych.ptycho.physics.diffraction import AXES
 from diptych.ptycho.physics.patches import cut
@@ -20,12 +20,11 @@ from diptych.ptycho.physics.patches import cut
 Key = tuple[int, NDArray[np.int64], int]
 """Index of the scan, rows of its groups, and epoch."""
 
-FURTHEST = 3.0
-"""Random displacements go no further than this many standard deviations along an axis."""
+MAX_DEVIATIONS = 3.0
+"""Random displacements are clipped to this many standard deviations along each axis."""
 
-BRIGHT = 1e4
-"""At more counts per pixel than this, on average, noise is far below what a network gets wrong, and no photons are
-withheld."""
+NOISELESS_COUNTS = 1e4
+"""With more mean counts per pixel than this no photons are withheld: noise is far below the error of a network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +38,15 @@ class GroupBatch:
     counts : (B, C, N, N) float32 tensor
         Corner-centred, 0 at masked pixels.
     valid : (B, C, N, N) bool tensor or None
-        The mask of each pattern, where it varies from pattern to pattern.
+        The mask of each pattern, if masks differ between patterns.
     positions : (B, C, 2) float64
-        (y, x) in object pixels, displaced where the dataset jitters.
+        (y, x) in object pixels, displaced by ``jitter``.
     members : (B, C) int64
         Indices of the patterns in their scan.
     labels : (B, C, N, N) complex64 tensor or None
-        True patches, in the window at floor(r + 0.5) of the positions that are not displaced.
+        True patches, in the windows at floor(r + 0.5) of the undisplaced positions.
     target : (B, C, N, N) float32 tensor or None
-        Counts by which a prediction is judged, where they are others than ``counts``; as many as those on average.
+        Counts for the loss, if other than ``counts``; their mean is the same.
     """
 
     scan: int
@@ -59,7 +58,7 @@ class GroupBatch:
     target: Tensor | None = None
 
     def to(self, device: torch.device | str) -> GroupBatch:
-        """The same batch with its tensors on ``device``."""
+        """A copy with its tensors on ``device``."""
         valid, labels, target = (
             None if each is None else each.to(device) for each in (self.valid, self.labels, self.target)
         )
@@ -67,7 +66,7 @@ class GroupBatch:
 
 
 class GroupDataset(Dataset[GroupBatch]):
-    """Groups of several scans. Nothing is read before a batch is asked for: ``dataset[scan, rows, epoch]``.
+    """Groups of several scans. Patterns are read when a batch is requested: ``dataset[scan, rows, epoch]``.
 
     Parameters
     ----------
@@ -76,20 +75,21 @@ class GroupDataset(Dataset[GroupBatch]):
     groups : sequence of Groups
         Of each scan.
     labels : bool
-        Give the true patches with each batch.
+        Add the true patches to each batch.
     jitter : float
-        Standard deviation of Gaussian displacements of the positions, object pixels, cut at :data:`FURTHEST` of it. A
-        member is displaced by itself, and anew in each epoch.
+        Standard deviation of Gaussian displacements of the positions, object pixels, clipped at
+        :data:`MAX_DEVIATIONS` of it. Members are displaced independently, and anew in each epoch.
     seed : int
-        With scan, group and epoch, decides the displacements and the photons that are withheld.
+        Determines, with scan, group and epoch, the displacements and the withheld photons.
     withheld : float
-        Share of the photons that a prediction is judged by and made without: each photon is drawn by itself, so the two
-        parts of Poisson counts are independent, and a network that fits the noise of what it sees gains nothing.
+        Share of the photons that is held out from the input and used only in the loss. Each photon is drawn
+        independently, so the two parts of Poisson counts are independent, and fitting the noise of the input does not
+        lower the loss.
 
     Raises
     ------
     InputError
-        If labels are asked for and a scan has no true object.
+        If ``labels`` is set and a scan has no true object.
     """
 
     def __init__(
@@ -105,16 +105,16 @@ class GroupDataset(Dataset[GroupBatch]):
         for scan in patterns:
             if labels and scan.truth is None:
                 raise InputError(
-                    f"{scan.name}: supervision by labels needs the true object, and the scan has none; expected a "
-                    f"simulated scan, or an "
-                    "objectGuess that is the truth (use_truth). From counts alone: supervision='physics' "
-                    "(--supervision physics)."
+                    scan.name,
+                    "has no true object, which supervision by labels needs",
+                    "a simulated scan, or an objectGuess that is the truth (use_truth)",
+                    "Pass such a scan, or train from counts alone with supervision='physics' (--supervision physics).",
                 )
         self.patterns, self.groups = tuple(patterns), tuple(groups)
         self._labels, self._jitter, self._seed, self._withheld = labels, jitter, seed, withheld
 
     def __getitem__(self, key: Key) -> GroupBatch:
-        """The groups ``rows`` of a scan, as they are in ``epoch``."""
+        """The groups ``rows`` of a scan in an epoch."""
         scan, rows, epoch = key
         patterns, members = self.patterns[scan], self.groups[scan].members[rows]
         counts, valid = (
@@ -127,13 +127,15 @@ class GroupDataset(Dataset[GroupBatch]):
             positions = positions + self._displacements(scan, rows, epoch, members.shape[1])
         target = None
         if self._withheld and not self._labels:
-            counts, target = self._parted(counts, scan, rows, epoch)
+            counts, target = self._split_counts(counts, scan, rows, epoch)
         return GroupBatch(scan, counts, valid, positions, members, labels, target)
 
-    def _parted(self, counts: Tensor, scan: int, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Counts to see and counts to be judged by, each scaled up to as many as there were."""
+    def _split_counts(
+        self, counts: Tensor, scan: int, rows: NDArray[np.int64], epoch: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Counts for the input and counts for the loss, each scaled to the mean of all."""
         whole = counts.numpy().astype(np.int64)
-        if counts.mean() > BRIGHT or (whole != counts.numpy()).any():
+        if counts.mean() > NOISELESS_COUNTS or (whole != counts.numpy()).any():
             return counts, None
         rngs = (np.random.default_rng([self._seed, epoch, scan, int(row), 1]) for row in rows)
         drawn = [rng.binomial(group, self._withheld) for rng, group in zip(rngs, whole, strict=True)]
@@ -141,14 +143,14 @@ class GroupDataset(Dataset[GroupBatch]):
         return (counts - target) / (1 - self._withheld), target / self._withheld
 
     def _displacements(self, scan: int, rows: NDArray[np.int64], epoch: int, members: int) -> NDArray[np.float64]:
-        """(B, C, 2) object pixels: those of a group are the same in whatever batch it comes."""
+        """(B, C, 2), object pixels. Those of a group do not depend on the batch it is in."""
         seeds = ([self._seed, epoch, scan, int(row)] for row in rows)
         normal = np.stack([np.random.default_rng(seed).standard_normal((members, 2)) for seed in seeds])
-        return self._jitter * normal.clip(-FURTHEST, FURTHEST)
+        return self._jitter * normal.clip(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
 
 class GroupSampler(Sampler[Key]):
-    """Keys of batches: each group of each scan once per epoch, never two scans in a batch.
+    """Keys of batches: each group of each scan once per epoch; a batch holds groups of one scan.
 
     Parameters
     ----------
@@ -157,12 +159,12 @@ class GroupSampler(Sampler[Key]):
     groups_per_batch : int
         B; the last batch of a scan may be smaller.
     shuffle : bool
-        Draw the groups of a scan, and the batches of all scans, in an order that seed and epoch alone decide.
+        Shuffle the groups of each scan and the batches of all scans, depending on seed and epoch only.
     seed : int
-        Of the order.
+        Seed of the order.
     rank, world : int
-        This process and how many there are. All get the same number of batches; where they do not come out even, the
-        first ones are given out again.
+        Number of this process and number of processes. All get the same number of batches; if the total is not a
+        multiple of ``world``, the first ones are used twice.
     """
 
     def __init__(
@@ -180,7 +182,7 @@ class GroupSampler(Sampler[Key]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next iteration goes through."""
+        """Set the epoch of the next iteration."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -201,7 +203,7 @@ class GroupSampler(Sampler[Key]):
 
 
 def make_loader(dataset: GroupDataset, sampler: GroupSampler, workers: int) -> DataLoader[GroupBatch]:
-    """Batches in the sampler's order, read ahead by ``workers`` processes (0: by this one)."""
+    """Batches in the sampler's order, read ahead by ``workers`` processes (0: read by this one)."""
     return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
 
 
@@ -211,7 +213,7 @@ def _corner(frames: NDArray[np.generic], members: NDArray[np.int64]) -> Tensor:
 
 
 def _true_patches(patterns: Patterns, positions: NDArray[np.float64]) -> Tensor:
-    """Windows (B, C, N, N) of the true object at positions (B, C, 2), to the nearest whole pixel."""
+    """Windows (B, C, N, N) of the true object at positions (B, C, 2), rounded to whole pixels."""
     truth = patterns.truth
     assert truth is not None
     patches = cut(torch.from_numpy(truth.values), positions.reshape(-1, 2), patterns.size, origin=truth.origin)

@@ -1,14 +1,11 @@
-"""Patterns that stay in an HDF5 file and are read when they are asked for, by the road that :func:`diptych.load`
-takes.
-"""
+"""Patterns that stay in an HDF5 file and are read on request, with the conversions of :func:`diptych.load`."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,25 +29,25 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _FIRST = 16
-"""How many patterns a message about what the file holds is made from."""
+"""Number of patterns that messages about the content of the file are based on."""
 
 
 def open_patterns(source: Scan | str | Path, load: LoadOptions | None = None, *, stream: bool) -> Patterns:
-    """The patterns of a scan in memory, or of a file.
+    """Open the patterns of a scan in memory, or of a file.
 
     Parameters
     ----------
     source : Scan or path-like
         A scan, or the file of one.
     load : LoadOptions, optional
-        What the file does not state itself; a scan in memory has no use for it.
+        What the file does not declare; not used for a scan in memory.
     stream : bool
-        Leave the patterns in the file, which takes HDF5; others are loaded, and the log says so.
+        Leave the patterns in the file, if it is HDF5. Other files are loaded into memory, and this is logged.
 
     Raises
     ------
     InputError
-        As :func:`diptych.load` does. A file that is streamed is gone through once, so that bad values are found now.
+        As from :func:`diptych.load`. A streamed file is read once on opening, so that wrong values are found here.
     """
     if isinstance(source, Scan):
         return ScanPatterns(source)
@@ -58,22 +55,22 @@ def open_patterns(source: Scan | str | Path, load: LoadOptions | None = None, *,
     if stream and file_kind(path) == "hdf5" and _has_patterns(path):
         return Hdf5Patterns(path, load)
     if stream:
-        log.info("%s: loaded into memory; only the patterns of a scan in HDF5 can be read in parts.", path)
+        log.info("%s: loaded into memory; only HDF5 scans can be streamed.", path)
     return ScanPatterns(load_scan(path, load))
 
 
 class Hdf5Patterns:
-    """A scan whose patterns stay in an HDF5 file; all else is what :func:`diptych.load` makes of it.
+    """A scan whose patterns stay in an HDF5 file; everything else is as :func:`diptych.load` reads it.
 
-    Opening goes through the file once and refuses what loading would refuse. Copies that are sent to other processes,
-    and processes that are forked, open the file for themselves.
+    Opening reads the file once and raises the errors that loading would raise. Copies sent to other processes and
+    forked processes open the file again.
 
     Parameters
     ----------
     path : path-like
         HDF5 with the keys of an NPZ scan, or a product that bundles them (``/raw_data``).
     load : LoadOptions, optional
-        What the file does not state itself.
+        What the file does not declare.
 
     Raises
     ------
@@ -99,11 +96,11 @@ class Hdf5Patterns:
             self._lines = {f"ycoords{suffix}": y, f"xcoords{suffix}": x}
             self._kept = {"_metadata": source.read("_metadata")} if "_metadata" in source.headers() else {}
             self._keep_mask(source, len(y))
-            self._settle(source, load, y, x)
+            self._read_metadata(source, load, y, x)
             self._options = load.with_changes(use_probe=False, probe_key=None, use_truth=False)
             self._whole = True
             self._sweep(source)
-            # Both keys hold the same patterns, as is known by now.
+            # The sweep has verified that all keys hold the same patterns.
             for key in found[1:]:
                 del self._cut[key]
 
@@ -119,12 +116,12 @@ class Hdf5Patterns:
         return {**self.__dict__, "_opened": None}
 
     def read(self, indices: Indices) -> tuple[NDArray[np.float32], Mask | None]:
-        """Counts (n, N, N), zero frequency centred, 0 at masked pixels; and their masks where these vary.
+        """Counts and masks of some patterns; see :meth:`Patterns.read`.
 
         Raises
         ------
         InputError
-            If the file cannot be read any more.
+            If the file can no longer be read.
         """
         wanted, back = np.unique(indices, return_inverse=True)
         if wanted[0] < 0 or wanted[-1] >= len(self):
@@ -140,32 +137,33 @@ class Hdf5Patterns:
         return counts[back], None if varies is None else varies[back]
 
     def _source(self) -> Hdf5Source:
-        """The file, opened by this process: what a parent opened is not for its children to read through."""
+        """The file, opened by this process: HDF5 handles must not be used after a fork."""
         if self._opened is None or self._opened[0] != os.getpid():
             stack = ExitStack()
             file = stack.enter_context(open_hdf5(self.path))
             self._opened = (os.getpid(), scan_group(file, self.path)[0], stack)
         return self._opened[1]
 
-    def _frames(self, source: Hdf5Source, indices: Indices) -> RawScan:
-        """Some patterns as counts, and their masks."""
+    def _frames(self, source: Hdf5Source, indices: Indices, *, sweep: bool = False) -> RawScan:
+        """Some patterns as counts, and their masks; in the sweep, error messages say which patterns they are."""
         part = self._part(source, indices, alone=True)
         raw = read_scan(part, self._options, self.name, self._declared)
         if raw.domain == "amplitude" and not self._whole:
-            # Squares are made whole where all are, within the stored precision: a few patterns must not pass for whole
-            # by themselves.
+            # Squared amplitudes are rounded only if those of the whole scan are integers within the stored precision;
+            # in double precision, a few patterns that happen to be integers are not rounded.
             raw = replace(raw, values=raw.values.astype(np.float64))
-        return to_counts(raw, self._options)
+        if not sweep:
+            return to_counts(raw, self._options)
+        first, last = int(indices[0]), int(indices[-1])
+        return to_counts(replace(raw, where=f"{raw.where}: patterns {first} to {last}"), self._options, first)
 
     def _part(self, source: Hdf5Source, indices: Indices, *, alone: bool) -> _PartSource:
-        """The file with some of its patterns, and what is known of it; ``alone`` hides the rest, which a pattern has no
-        use for.
-        """
+        """The file with some of its patterns; ``alone`` hides all arrays that are not needed for patterns."""
         lines = {key: line[indices] for key, line in self._lines.items()}
         return _PartSource(source, indices, self._cut, {**lines, **self._kept}, alone=alone)
 
     def _keep_mask(self, source: Hdf5Source, patterns: int) -> None:
-        """A stored mask of each pattern is cut with the patterns, another is kept."""
+        """Read a mask of all patterns now; select from masks of each pattern as from the patterns."""
         header = source.headers().get("mask")
         self._varies = header is not None and len(header.shape) == 3
         if header is None:
@@ -176,22 +174,20 @@ class Hdf5Patterns:
             self._cut["mask"] = 0
         else:
             side = header.shape[1:]
-            raise InputError(
-                f"{source.where}: the mask has shape {header.shape}; expected {side} or {(patterns, *side)}."
-            )
+            raise InputError(f"{source.where}: mask", f"has shape {header.shape}", f"{side} or {(patterns, *side)}")
 
-    def _settle(self, source: Hdf5Source, load: LoadOptions, y: NDArray[Any], x: NDArray[Any]) -> None:
-        """All that is no pattern, checked as a :class:`Scan` checks it."""
+    def _read_metadata(self, source: Hdf5Source, load: LoadOptions, y: NDArray[Any], x: NDArray[Any]) -> None:
+        """Read and validate everything but the patterns, as a :class:`Scan` does."""
         first = np.arange(min(len(y), _FIRST))
         raw = read_scan(self._part(source, first, alone=False), load, self.path.stem, self._declared)
         frames = to_counts(raw, load)
         self._size = int(frames.values.shape[-1])
-        # Mirroring is about the middle of the whole scan.
+        # Mirroring refers to the centre of the whole scan.
         positions, _ = convert.pixel_positions(y, x, load, frames.geometry, self._size, raw.where)
         with naming(raw):
             self.positions = validation.positions_array(positions, len(y), raw.name)
             validation.canvas_size(self.positions, self._size, raw.name)
-            # A bright pattern stands for those in the file, which are checked one after the other.
+            # A valid placeholder: the patterns of the file are checked in the sweep.
             rest = Scan(
                 counts=np.ones((1, self._size, self._size), np.uint8),
                 positions=self.positions[:1],
@@ -207,23 +203,22 @@ class Hdf5Patterns:
         self.background, self.geometry, self.truth = rest.background, rest.geometry, raw.truth
 
     def _sweep(self, source: Hdf5Source) -> None:
-        """Go through all patterns once: check their values, and find the one mask of all, or that it varies."""
+        """Read all patterns once: check their values, and determine whether one mask holds for all."""
         shape = (self._size, self._size)
         always, ever, masked, lit, whole = np.ones(shape, bool), np.zeros(shape, bool), False, False, True
         for indices in pieces(len(self)):
-            with _true_numbers(source.where, indices):
-                frames = self._frames(source, indices)
-                shown = np.broadcast_to(True if frames.mask is None else frames.mask, frames.values.shape)
-                if (frames.values != 0)[shown].any():
-                    # Patterns without a photon have nothing to check, and are wrong only where there are no others.
-                    validation.counts_values(frames.values, frames.mask, source.where)
-                    lit = True
+            frames = self._frames(source, indices, sweep=True)
+            shown = np.broadcast_to(True if frames.mask is None else frames.mask, frames.values.shape)
+            if (frames.values != 0)[shown].any():
+                # A piece without photons is valid as long as other pieces have some.
+                validation.counts_values(frames.values, frames.mask, frames.where, int(indices[0]))
+                lit = True
             if frames.domain == "amplitude":
                 whole = whole and np.array_equal(frames.values, np.rint(frames.values))
             masked = masked or frames.mask is not None
             always &= shown.all(0)
             ever |= shown.any(0)
-        with naming(frames):
+        with naming(replace(frames, where=source.where)):
             validation.mask_array(ever, (len(self), *shape), self.name)
             if not lit:
                 validation.counts_values(frames.values, frames.mask, self.name)
@@ -233,10 +228,20 @@ class Hdf5Patterns:
 
 
 class _PartSource:
-    """The arrays of a file, those in ``cut`` (key: axis of the patterns) cut down to some patterns, those in ``kept``
-    from memory.
+    """The arrays of a file with some of its patterns.
 
-    ``alone`` hides all others.
+    Parameters
+    ----------
+    source : Hdf5Source
+        The file.
+    indices : int64 array
+        The patterns.
+    cut : mapping of str to int
+        Keys of arrays with one entry per pattern, and the axis of the patterns.
+    kept : mapping of str to array
+        Arrays in memory, which replace those of the file.
+    alone : bool
+        Hide all other arrays.
     """
 
     def __init__(
@@ -258,18 +263,18 @@ class _PartSource:
         self._headers |= {key: Header(array.shape, array.dtype) for key, array in kept.items()}
 
     def headers(self) -> Mapping[str, Header]:
-        """Shape and type of every array that is shown."""
+        """Shape and type of every visible array."""
         return self._headers
 
     def read(self, key: str) -> NDArray[Any]:
-        """The array under ``key``, of the chosen patterns only."""
+        """The array under ``key``, of the selected patterns only."""
         if key in self._cut:
             return self._source.read_part(key, self._indices, self._cut[key])
         return self._kept[key] if key in self._kept else self._source.read(key)
 
 
 def _has_patterns(path: Path) -> bool:
-    """Whether :func:`diptych.load_scan` would find patterns under their keys in the HDF5 file."""
+    """Whether the HDF5 file is a scan with patterns under one of the usual keys."""
     with open_hdf5(path) as file:
         source, declared = scan_group(file, path)
         result = declared is None and ("object" in file or "probe" in file)
@@ -277,31 +282,14 @@ def _has_patterns(path: Path) -> bool:
 
 
 def _order(shape: tuple[int, ...], patterns: int, axes: str, where: str, key: str) -> str:
-    """MHW or HWM: the judgement of :func:`convert.arrange_axes` on the smallest array whose axes are equal where the
-    file's are.
-    """
+    """MHW or HWM: the result of :func:`convert.arrange_axes` for the smallest array with the same equalities of axes."""
     small = {0: 0, 1: 1} | {length: 2 + i for i, length in enumerate(sorted({*shape, patterns} - {0, 1}))}
     try:
         _, said = convert.arrange_axes(
             np.empty([small[length] for length in shape], bool), small[patterns], axes, where, key
         )
     except InputError:
-        # What is refused is refused before anything is copied: once more, for a message with the true numbers.
+        # Once more with the true shape, for a message with the true numbers; it fails before anything is copied.
         convert.arrange_axes(np.broadcast_to(np.False_, shape), patterns, axes, where, key)
         raise
     return "HWM" if said else "MHW"
-
-
-@contextmanager
-def _true_numbers(where: str, indices: Indices) -> Iterator[None]:
-    """Say of a wrong value in the patterns ``indices``, which follow one another, where in the whole scan it is."""
-    try:
-        yield
-    except InputError as error:
-        start = int(indices[0])
-        text = re.sub(
-            r"(?<=first at pattern )\d+",
-            lambda found: str(start + int(found[0])),
-            str(error).removeprefix(f"{where}: "),
-        )
-        raise InputError(f"{where}: in patterns {start} to {int(indices[-1])}, {text}") from None

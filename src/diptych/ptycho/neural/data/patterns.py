@@ -1,4 +1,4 @@
-"""Where training and inference read patterns: a scan in memory, or a file that is read piece by piece."""
+"""The interface through which training and inference read patterns, and its implementation for scans in memory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from diptych.ptycho.scan import Canvas, Geometry, Scan
 
 PIECE = 256
-"""Patterns per piece where a whole scan is gone through."""
+"""Patterns per piece when a whole scan is read."""
 
 
 class Patterns(Protocol):
-    """A scan whose patterns are read when they are asked for.
+    """A scan whose patterns are read on request.
 
     ``positions``, ``probe``, ``probe_calibrated``, ``background``, ``geometry`` and ``truth`` as in
-    :class:`~diptych.ptycho.scan.Scan`; ``mask`` is (N, N), or None where there is none or it varies from pattern to
-    pattern and comes with them.
+    :class:`~diptych.ptycho.scan.Scan`; ``mask`` is (N, N), or None if there is none or masks differ between
+    patterns and are returned with them.
     """
 
     name: str
@@ -39,15 +39,25 @@ class Patterns(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Counts (n, N, N) of the patterns ``indices``, in that order, zero frequency centred, 0 at masked pixels.
+        """Read patterns.
 
-        With them their masks (n, N, N), where the mask varies from pattern to pattern, else None.
+        Parameters
+        ----------
+        indices : (n,) int64 array
+            Which, in any order.
+
+        Returns
+        -------
+        counts : (n, N, N) float32 array
+            Zero frequency centred, 0 at masked pixels.
+        masks : (n, N, N) bool array or None
+            True at valid pixels, if masks differ between patterns.
         """
         ...
 
 
 class ScanPatterns:
-    """A :class:`Scan` in memory, in its own number type until a batch is read."""
+    """A :class:`Scan` in memory; counts keep their data type until a batch is read."""
 
     def __init__(self, scan: Scan) -> None:
         self.scan = scan
@@ -65,7 +75,7 @@ class ScanPatterns:
         return len(self.scan)
 
     def read(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Counts (n, N, N), zero frequency centred, 0 at masked pixels; and their masks where these vary."""
+        """Counts and masks of some patterns; see :meth:`Patterns.read`."""
         counts = self.scan.counts[indices].astype(np.float32)
         varies = self.scan.mask is not None and self.scan.mask.ndim == 3
         valid = self.scan.mask[indices] if varies and self.scan.mask is not None else None
@@ -76,6 +86,6 @@ class ScanPatterns:
 
 
 def pieces(count: int) -> Iterator[NDArray[np.int64]]:
-    """0 .. count - 1 in pieces of :data:`PIECE`."""
+    """The indices 0 to count - 1 in pieces of :data:`PIECE`."""
     for start in range(0, count, PIECE):
         yield np.arange(start, min(start + PIECE, count))

@@ -1,4 +1,4 @@
-"""From scans to what training needs: patterns, a split, groups, and the scale of the network's input."""
+"""Preparation of scans for training: patterns, training and validation split, groups, scale of the network input."""
 
 from __future__ import annotations
 
@@ -13,51 +13,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.ptycho.describe import probe_diameter
 from diptych.ptycho.io import LoadOptions, scan_group
 from diptych.ptycho.io.files import file_kind
 from diptych.ptycho.io.scans.npz import PATTERN_KEYS
 from diptych.ptycho.io.source import open_hdf5
-from diptych.ptycho.neural.data.grouping import Groups, make_groups
+from diptych.ptycho.neural.data.grouping import make_groups
 from diptych.ptycho.neural.data.hdf5 import open_patterns
+from diptych.ptycho.neural.data.neighbours import Groups
 from diptych.ptycho.neural.data.patterns import PIECE, Patterns
-from diptych.ptycho.neural.data.split import energy_diameter, split_by_blocks
+from diptych.ptycho.neural.data.split import split_by_blocks
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
-from diptych.ptycho.neural.probe_model import Beam
+from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.scan import Scan
 
 log = logging.getLogger("diptych")
 
 STREAM_ABOVE = 10_000
-"""Scans with more groups than this are read from their file, where that is possible."""
+"""Scans with more groups than this are read from their file batch by batch, if it is HDF5."""
 
 SCALED_FROM = 512
-"""Training patterns that the input scale is measured on."""
+"""Training patterns of each scan that the input scale is computed from."""
 
 Source = Scan | str | Path
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """One scan, and what of it is used for what.
+class PreparedScan:
+    """A scan with its split and its groups.
 
     Parameters
     ----------
     patterns : Patterns
         The scan.
     train, validation : int64 arrays
-        Patterns on either side of the split, sorted.
-    groups, trials : Groups
-        To train on and to validate with, members counted in the whole scan. ``trials`` may be empty.
+        Sorted indices of the patterns of each set.
+    groups, validation_groups : Groups
+        Members are indices into the whole scan. ``validation_groups`` may be empty.
     """
 
     patterns: Patterns
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     groups: Groups
-    trials: Groups
+    validation_groups: Groups
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers of patterns and groups, as JSON values."""
+        return {
+            "scan": self.patterns.name,
+            "patterns": len(self.patterns),
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "groups": len(self.groups.members),
+            "validation_groups": len(self.validation_groups.members),
+        }
 
     def indices(self) -> dict[str, Any]:
-        """Which patterns were drawn, as JSON values."""
+        """Indices of the patterns of each set, as JSON values."""
         return {
             "scan": self.patterns.name,
             "patterns": len(self.patterns),
@@ -67,9 +80,7 @@ class Lesson:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What tells this scan from another one: its size, and the SHA-256 of its positions, probe and first
-        patterns.
-        """
+        """Size, and SHA-256 of positions, probe and first patterns, by which a resumed run recognises the scan."""
         digest = hashlib.sha256()
         counts, _ = self.patterns.read(np.arange(min(PIECE, len(self.patterns))))
         for array in (self.patterns.positions, self.patterns.probe, counts):
@@ -77,57 +88,76 @@ class Lesson:
         return {"patterns": len(self.patterns), "size": self.patterns.size, "sha256": digest.hexdigest()}
 
 
-def prepare(
+def prepare_scans(
     sources: Sequence[Source], options: TrainingOptions, trainer: TrainerOptions, load: LoadOptions | None
-) -> tuple[Lesson, ...]:
-    """Open, split and group scans.
+) -> tuple[PreparedScan, ...]:
+    """Open scans, split their patterns and form groups.
+
+    Parameters
+    ----------
+    sources : sequence of Scan or path
+        The scans.
+    options : TrainingOptions
+        Split, groups and seed.
+    trainer : TrainerOptions
+        ``streaming``.
+    load : LoadOptions, optional
+        What the files do not declare.
 
     Raises
     ------
     InputError
-        If there are none, one has no probe, their patterns differ in size, or the groups asked for cannot be made.
+        If there is no scan, one has no probe, their patterns differ in size, or the groups cannot be formed.
     """
     if not sources:
-        raise InputError("train: no scan to train on; give one or several scans or their files.")
+        raise InputError("train", "no scan to train on", "one or several scans or their files")
     for source in sources:
         if not isinstance(source, Scan | str | Path):
             raise InputError(
-                f"train: expected scans or their files, got {type(source).__name__}; diptych.load(path) makes a Scan."
+                "train", f"got {type(source).__name__}", "scans or their files", "diptych.load(path) makes a Scan."
             )
     patterns = [open_patterns(source, load, stream=_stream(source, options, trainer)) for source in sources]
     for each in patterns:
         if each.size != patterns[0].size:
             raise InputError(
-                f"train: {patterns[0].name} has patterns of {patterns[0].size} px and {each.name} of {each.size} px; "
-                f"expected one size: "
-                "crop or pad them to it, or train on one at a time."
+                "train",
+                f"{patterns[0].name} has patterns of {patterns[0].size} px and {each.name} of {each.size} px",
+                "one size",
+                "Crop or pad the patterns to one size, or train on one scan at a time.",
             )
         if each.probe is None:
             raise InputError(
-                f"{each.name}: holds no probe, which the network's physics needs; reconstruct the scan with "
-                f"probe='estimate' "
-                "(--probe estimate), and save it with the probe of the result."
+                each.name,
+                "has no probe",
+                "a probe, for the forward model of the network",
+                "Reconstruct the scan with probe='estimate' (--probe estimate) and save it with the resulting probe.",
             )
-    return tuple(_lesson(each, options) for each in patterns)
+    return tuple(_prepare_scan(each, options) for each in patterns)
 
 
-def input_scale(lessons: Sequence[Lesson], beams: Sequence[Beam], seed: int) -> float:
-    """The c of the network's input: 1 / rms of sqrt(k / sum |P|^2), over the valid pixels of some training patterns of
-    each scan.
+def input_scale(scans: Sequence[PreparedScan], probe_models: Sequence[ProbeModel], seed: int) -> float:
+    """Compute c of the network input: 1 / rms of sqrt(k / sum |P|^2) over valid pixels of some training patterns.
+
+    Parameters
+    ----------
+    scans : sequence of PreparedScan
+        The scans; :data:`SCALED_FROM` patterns of each are read.
+    probe_models : sequence of ProbeModel
+        One per scan.
+    seed : int
+        Selects the patterns.
     """
     total = pixels = 0.0
-    for lesson, beam in zip(lessons, beams, strict=True):
+    for scan, probe_model in zip(scans, probe_models, strict=True):
         rng = np.random.default_rng(seed)
-        chosen = np.sort(rng.permutation(lesson.groups.sample)[:SCALED_FROM])
-        counts, valid = lesson.patterns.read(chosen)
-        seen = lesson.patterns.mask if valid is None else valid
-        total += float(counts.sum(dtype=np.float64)) / beam.power
+        chosen = np.sort(rng.permutation(scan.groups.sample)[:SCALED_FROM])
+        counts, valid = scan.patterns.read(chosen)
+        seen = scan.patterns.mask if valid is None else valid
+        total += float(counts.sum(dtype=np.float64)) / probe_model.power
         pixels += counts.size if seen is None else float(np.broadcast_to(seen, counts.shape).sum())
     if total == 0:
-        raise InputError(
-            f"train: the patterns of {', '.join(each.patterns.name for each in lessons)} hold no photon; nothing can "
-            f"be learned."
-        )
+        names = ", ".join(each.patterns.name for each in scans)
+        raise InputError("train", f"the patterns of {names} contain no photons", "patterns with counts")
     return float((pixels / total) ** 0.5)
 
 
@@ -141,7 +171,7 @@ def _stream(source: Source, options: TrainingOptions, trainer: TrainerOptions) -
 
 
 def _patterns_in(path: Path) -> int:
-    """Patterns in an HDF5 scan, without reading them; 0 where there are none under their usual keys."""
+    """Number of patterns in an HDF5 scan, without reading them; 0 if it has none under the usual keys."""
     with open_hdf5(path) as file:
         headers = scan_group(file, path)[0].headers()
         if "xcoords" not in headers or not any(key in headers for key in PATTERN_KEYS):
@@ -149,17 +179,17 @@ def _patterns_in(path: Path) -> int:
         return int(headers["xcoords"].shape[0])
 
 
-def _lesson(patterns: Patterns, options: TrainingOptions) -> Lesson:
+def _prepare_scan(patterns: Patterns, options: TrainingOptions) -> PreparedScan:
     assert patterns.probe is not None
-    gap = energy_diameter(patterns.probe, 0.9)
+    gap = probe_diameter(patterns.probe, 0.9)
     train, validation = split_by_blocks(patterns.positions, fraction=options.validation, gap=gap, seed=options.seed)
     if options.n_subsample is not None and len(train) < options.n_subsample <= len(patterns):
         raise InputError(
-            f"{patterns.name}: n_subsample is {options.n_subsample:,}, but of {len(patterns):,} patterns "
-            f"{len(train):,} are left for "
-            f"training beside {len(validation):,} for validation and those next to them; expected at most "
-            f"{len(train):,} "
-            "(--n-subsample), or a smaller fraction for validation (--validation)."
+            patterns.name,
+            f"n_subsample is {options.n_subsample:,}, but of {len(patterns):,} patterns {len(train):,} are left for "
+            f"training after {len(validation):,} for validation and those close to them",
+            f"at most {len(train):,} (--n-subsample)",
+            "Lower n_subsample, or the fraction for validation (--validation).",
         )
     groups = make_groups(
         patterns.positions[train],
@@ -172,27 +202,28 @@ def _lesson(patterns: Patterns, options: TrainingOptions) -> Lesson:
         sequential=options.sequential,
         seed=options.seed,
     )
-    return Lesson(patterns, train, validation, _within(groups, train), _trials(patterns, validation, options))
+    validation_groups = _validation_groups(patterns, validation, options)
+    return PreparedScan(patterns, train, validation, _within(groups, train), validation_groups)
 
 
-def _trials(patterns: Patterns, validation: NDArray[np.int64], options: TrainingOptions) -> Groups:
-    """One validation group per validation pattern; none where these are fewer than a group has members."""
+def _validation_groups(patterns: Patterns, validation: NDArray[np.int64], options: TrainingOptions) -> Groups:
+    """One group per validation pattern; none if there are fewer patterns than members of a group."""
     members = options.gridsize**2
     if len(validation) < members:
         if len(validation):
             log.warning(
-                "%s: no validation: its %d validation patterns make no group of %d",
+                "%s: no validation, because its %d validation patterns are too few for a group of %d",
                 patterns.name,
                 len(validation),
                 members,
             )
         return Groups(np.empty((0, members), np.int64), np.empty(0, np.int64))
-    trials = make_groups(
+    groups = make_groups(
         patterns.positions[validation], gridsize=options.gridsize, neighbours=options.neighbours, seed=options.seed
     )
-    return _within(trials, validation)
+    return _within(groups, validation)
 
 
 def _within(groups: Groups, part: NDArray[np.int64]) -> Groups:
-    """Groups of some patterns, with members counted in the whole scan."""
+    """Groups of a part of the patterns, with members as indices into the whole scan."""
     return Groups(part[groups.members], part[groups.sample])

@@ -1,6 +1,4 @@
-"""What happens beside the training: the record that a run resumes from, progress and Ctrl-C, and pictures of what the
-network does.
-"""
+"""Lightning callbacks: checkpoints, early stopping and history; progress and interruption; diagnostics."""
 
 from __future__ import annotations
 
@@ -16,9 +14,10 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from diptych.ptycho.neural.diagnostics import PatchStatistics, collapsed, parity_dump
+from diptych.ptycho.neural.diagnostics import PatchStatistics, Phase, collapsed, parity_dump, write_figure
 from diptych.ptycho.neural.options import TrainerOptions
-from diptych.ptycho.neural.training.lightning_module import PtychoModule, Seen
+from diptych.ptycho.neural.protocols import CancelToken, NetworkFigures
+from diptych.ptycho.neural.training.lightning_module import Prediction, PtychoModule
 from diptych.ptycho.physics.groups import Layout, illumination
 from diptych.ptycho.physics.patches import split
 from diptych.runtime.files import replacing
@@ -27,25 +26,25 @@ from diptych.runtime.run_directory import RunDirectory
 
 log = logging.getLogger("diptych")
 
-QUIET = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-"""Loggers that tell a person nothing about the training."""
+SILENCED_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+"""Loggers of Lightning whose messages do not concern the training itself."""
 
 
-class Stopped(Exception):
-    """Ctrl-C came, and the batch it came in is done. (Lightning ends the whole process on a KeyboardInterrupt.)"""
+class StopTraining(Exception):
+    """Training was interrupted and the current batch is done. (Lightning ends the process on a KeyboardInterrupt.)"""
 
 
-class Keeper(Callback):
-    """History, best weights, and a checkpoint with both at the end of every epoch; also says when to stop.
+class CheckpointCallback(Callback):
+    """History, best weights, early stopping, and a checkpoint of all three at the end of each epoch.
 
     Parameters
     ----------
     folder : Path
-        The checkpoint is ``checkpoints/last.ckpt`` in it, and the history ``metrics.csv``.
+        The checkpoint is ``checkpoints/last.ckpt`` in it, the history ``metrics.csv``.
     identity : dict
-        What must agree for the checkpoint to be resumed (JSON values).
+        JSON values that must be the same for the checkpoint to be resumed.
     patience : int, optional
-        Stop after this many epochs without a better one.
+        Epochs without improvement before stopping.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any], patience: int | None) -> None:
@@ -53,52 +52,57 @@ class Keeper(Callback):
         self.history: dict[str, list[float]] = {}
         self.best: dict[str, torch.Tensor] = {}
         self.best_epoch = 0
-        self._before = 0.0
+        self._seconds_before = 0.0
         self._began = time.perf_counter()
 
     @property
     def checkpoint(self) -> Path:
-        """Where the checkpoint lies."""
+        """Path of the checkpoint."""
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
     def epochs(self) -> int:
-        """Epochs done."""
+        """Finished epochs."""
         return len(self.history.get("epoch", []))
 
     @property
-    def reason(self) -> str:
-        """Why there is nothing to be gained from another epoch, or an empty string."""
+    def stop_reason(self) -> str:
+        """Why training stops before the last epoch (divergence or patience), or an empty string."""
         if self.epochs and not math.isfinite(self.history["loss"][-1]):
-            return (
-                f"the loss is {self.history['loss'][-1]} in epoch {self.epochs}: a lower learning_rate or clip may help"
-            )
+            loss = self.history["loss"][-1]
+            return f"the loss is {loss} in epoch {self.epochs}: a lower learning_rate or clip may help"
         if self.patience is not None and self.epochs - self.best_epoch >= self.patience:
             return f"no lower validation loss since epoch {self.best_epoch}"
         return ""
 
+    @property
+    def monitored(self) -> list[float]:
+        """Validation loss of each epoch, or the training loss where there is no validation."""
+        validation, training = self.history.get("validation_loss", []), self.history.get("loss", [])
+        return [b if math.isnan(a) else a for a, b in zip(validation, training, strict=True)]
+
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python alone."""
+        """State for the checkpoint: tensors and plain Python objects only."""
         return {"identity": self.identity, "history": self.history, "best": self.best, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from an earlier run."""
+        """Restore the state of an earlier run."""
         self.history, self.best, self.best_epoch = state_dict["history"], state_dict["best"], state_dict["best_epoch"]
-        self._before = self.history["seconds"][-1]
+        self._seconds_before = self.history["seconds"][-1]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock, and remind the module of the losses so far."""
+        """Start the clock, and pass the losses of a resumed run to the module."""
         self._began = time.perf_counter()
         assert isinstance(pl_module, PtychoModule)
-        pl_module.losses = list(self._judged())
+        pl_module.losses = self.monitored
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Add a row to the history, keep the weights if they are the best, and write all of it down."""
+        """Add a row to the history, keep the weights if they are the best so far, and write the checkpoint."""
         assert isinstance(pl_module, PtychoModule)
         metrics = trainer.callback_metrics
         row = {
             "epoch": float(self.epochs + 1),
-            "seconds": self._before + time.perf_counter() - self._began,
+            "seconds": self._seconds_before + time.perf_counter() - self._began,
             "loss": float(metrics["loss"]),
             "validation_loss": float(metrics.get("validation_loss", math.nan)),
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
@@ -106,30 +110,18 @@ class Keeper(Callback):
         }
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
-        pl_module.losses = losses = self._judged()
-        # Without validation there is nothing to choose by: a low training loss is no reason to prefer an earlier epoch.
+        pl_module.losses = losses = self.monitored
+        # Without validation the latest epoch is kept: the training loss does not tell which epoch generalises best.
         better = math.isnan(row["validation_loss"]) or losses[-1] < min(losses[:-1], default=math.inf)
         if better and math.isfinite(row["loss"]):
             self.best = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
             self.best_epoch = self.epochs
         self._write(trainer)
-        log.info(
-            "epoch %d/%s: %s",
-            self.epochs,
-            trainer.max_epochs,
-            " ".join(f"{k}={v:.6g}" for k, v in row.items() if k != "epoch"),
-        )
-        if self.reason:
-            log.info("stop: %s", self.reason)
+        values = " ".join(f"{name}={value:.6g}" for name, value in row.items() if name != "epoch")
+        log.info("epoch %d/%s: %s", self.epochs, trainer.max_epochs, values)
+        if self.stop_reason:
+            log.info("stop: %s", self.stop_reason)
             trainer.should_stop = True
-
-    def _judged(self) -> list[float]:
-        """By epoch, the validation loss, or else the loss."""
-        validation = self.history.get("validation_loss", [])
-        return [
-            other if math.isnan(value) else value
-            for value, other in zip(validation, self.history.get("loss", []), strict=True)
-        ]
 
     def _write(self, trainer: lightning.Trainer) -> None:
         path = self.checkpoint
@@ -143,86 +135,90 @@ class Keeper(Callback):
             trainer.save_checkpoint(path, weights_only=False)
 
 
-class Reporter(Callback):
-    """Tells a callback how far training has come, and ends it between two batches once a Ctrl-C has been noted.
+class ProgressReporter(Callback):
+    """Reports progress, and ends training after a batch once a signal or the cancel token asks for it.
 
     Parameters
     ----------
     progress : callable, optional
-        Told after each update. It stays in the process that made it.
-    asked : list
-        Not empty once somebody wants the training to end.
+        Called after each update, in this process only.
+    signals : list
+        Not empty once a signal to stop has been received.
+    cancel : CancelToken, optional
+        Read after each batch, in this process only.
     """
 
-    def __init__(self, progress: ProgressCallback | None, asked: list[int]) -> None:
-        self.progress, self.asked = progress, asked
-        self._told = 0
+    def __init__(
+        self, progress: ProgressCallback | None, signals: list[int], cancel: CancelToken | None = None
+    ) -> None:
+        self.progress, self.signals, self.cancel = progress, signals, cancel
+        self._reported = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "progress": None, "asked": []}
+        return {**self.__dict__, "progress": None, "signals": [], "cancel": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # This is a new process, where nobody has quietened Lightning yet.
+        # Called in a new process, in which Lightning's loggers and warnings are not silenced yet.
         self.__dict__.update(state)
-        for name in QUIET:
+        for name in SILENCED_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=r"lightning\.")
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """A resumed run has updates behind it."""
-        self._told = trainer.global_step
+        """Do not report the updates of an earlier run again."""
+        self._reported = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report, if there was an update."""
-        if self.progress is not None and trainer.global_step != self._told:
-            self._told = trainer.global_step
+        """Report an update, and stop if asked to."""
+        if self.progress is not None and trainer.global_step != self._reported:
+            self._reported = trainer.global_step
             known = trainer.callback_metrics
-            values: dict[str, float] = {
-                name: float(known[name]) for name in ("loss", "validation_loss") if name in known
-            }
-            if isinstance(pl_module, PtychoModule) and pl_module.seen is not None:
-                values["loss"] = float(pl_module.seen.judged.loss)
+            values = {name: float(known[name]) for name in ("loss", "validation_loss") if name in known}
+            if isinstance(pl_module, PtychoModule) and pl_module.latest is not None:
+                values["loss"] = float(pl_module.latest.result.loss)
             try:
                 self.progress(Progress("train", trainer.global_step, int(trainer.estimated_stepping_batches), values))
             except KeyboardInterrupt:
-                self.asked.append(0)
-        self._leave()
+                self.signals.append(0)
+        self._stop_if_asked()
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """End here too."""
-        self._leave()
+        """Stop if asked to."""
+        self._stop_if_asked()
 
-    def _leave(self) -> None:
-        if self.asked:
-            raise Stopped
+    def _stop_if_asked(self) -> None:
+        if self.signals or (self.cancel is not None and self.cancel.requested):
+            raise StopTraining
 
 
-class Observer(Callback):
-    """Pictures, statistics, a parity dump, and a warning when the network gives the same patch for everything.
+class DiagnosticsCallback(Callback):
+    """Figures, patch statistics, a parity dump, and a warning if the network has collapsed.
 
     Parameters
     ----------
     folder : Path, optional
-        Where to write; None writes nothing.
-    trainer : TrainerOptions
+        Where to write; without it nothing is written.
+    options : TrainerOptions
         What to write.
+    figures : NetworkFigures, optional
+        Draws the figures; without it there are none.
     """
 
-    def __init__(self, folder: Path | None, trainer: TrainerOptions) -> None:
-        self.folder, self.options = folder, trainer
+    def __init__(self, folder: Path | None, options: TrainerOptions, figures: NetworkFigures | None = None) -> None:
+        self.folder, self.options, self.figures = folder, options, figures
         self._statistics = (
-            PatchStatistics(trainer.patch_stats_limit) if folder is not None and trainer.log_patch_stats else None
+            PatchStatistics(options.patch_stats_limit) if folder is not None and options.log_patch_stats else None
         )
-        self._shown: Seen | None = None
+        self._shown: Prediction | None = None
         self._warned = False
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the patches."""
-        self._look("train", trainer, pl_module, batch_idx)
+        """Record the patches."""
+        self._record("train", trainer, pl_module, batch_idx)
 
     def on_validation_batch_end(
         self,
@@ -233,37 +229,22 @@ class Observer(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Look at the patches, and keep the first batch for the picture."""
-        self._look("validation", trainer, pl_module, batch_idx)
+        """Record the patches, and keep the first batch for the figure."""
+        self._record("validation", trainer, pl_module, batch_idx)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Warn of a collapse, and draw a group."""
-        seen = self._shown
-        if seen is None or not trainer.is_global_zero:
+        """Warn if the network has collapsed, and draw a group."""
+        shown = self._shown
+        if shown is None or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, PtychoModule)
-        if (
-            not self._warned
-            and trainer.global_step > pl_module.options.warmup
-            and (said := collapsed(seen.judged.patches, seen.batch.counts))
-        ):
-            log.warning("epoch %d: %s", trainer.current_epoch + 1, said)
-            self._warned = True
-        if self.folder is not None and self.options.pictures and seen.judged.foreseen is not None:
-            from diptych.ptycho.figures.network import group_picture
-            from diptych.ptycho.figures.panels import save_figure
-
-            judged, batch = seen.judged, seen.batch
-            assert judged.foreseen is not None
-            path = self.folder / "pictures" / f"epoch-{trainer.current_epoch + 1:04d}.png"
-            path.parent.mkdir(exist_ok=True)
-            valid = None if batch.valid is None else batch.valid[0]
-            # Coarser than other figures: there is one per epoch, and drawing takes as long as several batches.
-            save_figure(
-                group_picture(batch.counts[0], judged.foreseen[0], judged.patches[0], judged.agreed[0], valid),
-                path,
-                dpi=100,
-            )
+        if not self._warned and trainer.global_step > pl_module.options.warmup:
+            problem = collapsed(shown.result.patches, shown.batch.counts)
+            if problem is not None:
+                log.warning("epoch %d: %s", trainer.current_epoch + 1, problem)
+                self._warned = True
+        if self.folder is not None and self.options.pictures:
+            self._draw_group(self.folder / "pictures" / f"epoch-{trainer.current_epoch + 1:04d}.png", shown)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the statistics and the parity dump."""
@@ -273,25 +254,36 @@ class Observer(Callback):
             self._statistics.write(self.folder)
         if self.options.parity_dump and self._shown is not None:
             assert isinstance(pl_module, PtychoModule)
-            _dump(self.folder / "analysis" / "parity", pl_module, self._shown)
+            self._dump_group(self.folder / "analysis" / "parity", pl_module, self._shown)
 
-    def _look(self, phase: Any, trainer: lightning.Trainer, module: lightning.LightningModule, batch_idx: int) -> None:
+    def _record(
+        self, phase: Phase, trainer: lightning.Trainer, module: lightning.LightningModule, batch_idx: int
+    ) -> None:
         assert isinstance(module, PtychoModule)
-        if module.seen is None or not trainer.is_global_zero:
+        if module.latest is None or not trainer.is_global_zero:
             return
         if self._statistics is not None:
-            self._statistics.add(phase, trainer.current_epoch + 1, batch_idx, module.seen.judged.patches)
+            self._statistics.add(phase, trainer.current_epoch + 1, batch_idx, module.latest.result.patches)
         if phase == "train" or batch_idx == 0:
-            self._shown = module.seen
+            self._shown = module.latest
 
+    def _draw_group(self, path: Path, shown: Prediction) -> None:
+        result, batch = shown.result, shown.batch
+        if self.figures is None or result.predicted is None:
+            return
+        valid = None if batch.valid is None else batch.valid[0]
+        figure = self.figures.group(batch.counts[0], result.predicted[0], result.patches[0], result.merged[0], valid)
+        # At a lower resolution than other figures: there is one per epoch, and drawing takes as long as several batches.
+        write_figure(path, figure, dpi=100)
 
-def _dump(folder: Path, module: PtychoModule, seen: Seen) -> None:
-    """Write the first group of a batch: its patches and the canvas they are merged to."""
-    batch, patches = seen.batch, seen.judged.patches[:1]
-    beam: Any = module.beams[batch.scan]
-    with torch.no_grad():
-        light = illumination(beam.expose(batch.counts[:1], batch.positions[:1]).modes)
-        weights = light if module.options.placement == "probe" else torch.ones_like(light)
-        canvas = Layout.of(batch.positions[:1], beam.size).merge(patches, weights.expand(patches.shape))
-    low = split(batch.positions[0])[0].min(0) - beam.size // 2
-    parity_dump(folder, patches[0], np.asarray(batch.positions[0]), canvas, (int(low[0]), int(low[1])))
+    def _dump_group(self, folder: Path, module: PtychoModule, shown: Prediction) -> None:
+        """Write the first group of a batch: its patches and their average on the canvas of the group."""
+        batch, patches = shown.batch, shown.result.patches[:1]
+        probe_model: Any = module.probe_models[batch.scan]
+        with torch.no_grad():
+            light = illumination(probe_model.expose(batch.counts[:1], batch.positions[:1]).modes)
+            weights = light if module.options.placement == "probe" else torch.ones_like(light)
+            canvas = Layout.of(batch.positions[:1], probe_model.size).merge(patches, weights.expand(patches.shape))
+        low = split(batch.positions[0])[0].min(0) - probe_model.size // 2
+        origin = (int(low[0]), int(low[1]))
+        parity_dump(folder, patches[0], np.asarray(batch.positions[0]), canvas, origin, self.figures)

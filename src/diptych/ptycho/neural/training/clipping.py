@@ -11,7 +11,7 @@ from torch import Tensor, nn
 ClipMode = Literal["norm", "value", "agc"]
 
 SMALL = 1e-3
-"""Weights count as at least this large in adaptive clipping, so that those that start at zero may leave it."""
+"""Lower limit of the norm of weights in adaptive clipping, so that weights initialised to 0 can change."""
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, mode: ClipMode) -> Tensor:
@@ -23,16 +23,16 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, mode: ClipM
     Parameters
     ----------
     parameters : iterable of nn.Parameter
-        Those without a gradient are left alone.
+        Those without a gradient are ignored.
     limit : float
-        Largest norm of all gradients together, largest value, or largest ratio of norms; 0 clips nothing.
+        Largest norm of all gradients together, largest value, or largest ratio of norms; 0 disables clipping.
     mode : {"norm", "value", "agc"}
-        Which of these.
+        Which of the three.
 
     Returns
     -------
     Tensor
-        The norm of all gradients before they were clipped.
+        The norm of all gradients before clipping.
     """
     weights = [weight for weight in parameters if weight.grad is not None]
     gradients = [weight.grad for weight in weights if weight.grad is not None]

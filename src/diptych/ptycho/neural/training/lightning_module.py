@@ -1,4 +1,4 @@
-"""What Lightning trains: a generator, the beams of the scans, and one objective over both."""
+"""The Lightning module (generator, probe models, loss, optimiser) and data module (batches of groups) of training."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from diptych.ptycho.neural.data.dataset import GroupBatch, GroupDataset, GroupSampler, make_loader
-from diptych.ptycho.neural.data.preparation import Lesson
+from diptych.ptycho.neural.data.preparation import PreparedScan
 from diptych.ptycho.neural.options import TrainingOptions
-from diptych.ptycho.neural.probe_model import Beam
+from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.neural.training.clipping import clip_gradients
-from diptych.ptycho.neural.training.loss import Judged, judge
+from diptych.ptycho.neural.training.loss import BatchResult, batch_loss
 from diptych.ptycho.neural.training.schedules import factor
 
 WEIGHT_DECAY = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """A batch and what the network made of it, without gradients."""
+class Prediction:
+    """A batch and the network's result on it, without gradients."""
 
     batch: GroupBatch
-    judged: Judged
+    result: BatchResult
 
 
 class PtychoModule(lightning.LightningModule):
@@ -36,65 +36,67 @@ class PtychoModule(lightning.LightningModule):
     Parameters
     ----------
     network : nn.Module
-        From an :class:`~diptych.ptycho.networks.registry.Exposure` to patches (B, C, N, N).
+        From an :class:`~diptych.ptycho.networks.exposure.Exposure` to patches (B, C, N, N).
     scale : float
-        c of its input.
-    beams : sequence of Beam
-        One per scan, in the order of the batches' ``scan``.
+        c of the network input c sqrt(k / sum |P|^2).
+    probe_models : sequence of ProbeModel
+        One per scan, indexed by the batches' ``scan``.
     options : TrainingOptions
         Loss, optimiser, schedule and clipping.
     """
 
-    def __init__(self, network: nn.Module, scale: float, beams: Sequence[Beam], options: TrainingOptions) -> None:
+    def __init__(
+        self, network: nn.Module, scale: float, probe_models: Sequence[ProbeModel], options: TrainingOptions
+    ) -> None:
         super().__init__()
         self.network, self.scale = network, scale
-        self.beams = nn.ModuleList(beams)
+        self.probe_models = nn.ModuleList(probe_models)
         self.options = options
         self.losses: list[float] = []
-        """What a plateau shows in, by epoch: the validation loss, or else the loss. Whoever keeps the history writes
-        here."""
-        self.seen: Seen | None = None
-        """The latest batch."""
+        """Monitored loss of each epoch so far (validation, or training without validation), for the schedule
+        ``plateau``. The checkpoint callback keeps it up to date."""
+        self.latest: Prediction | None = None
+        """The latest batch and its result."""
 
-    def judged(self, batch: GroupBatch) -> Judged:
-        """Predict a batch and judge it. Convolutions run in the trainer's precision, all physics in 32 bits."""
-        beam = self.beams[batch.scan]
-        assert isinstance(beam, Beam)
+    def evaluate_batch(self, batch: GroupBatch) -> BatchResult:
+        """Predictions and loss of a batch. The network runs in the trainer's precision, the physics in 32 bits."""
+        probe_model = self.probe_models[batch.scan]
+        assert isinstance(probe_model, ProbeModel)
         with torch.autocast(self.device.type, enabled=False):
-            exposure = beam.expose(batch.counts, batch.positions, batch.valid)
+            exposure = probe_model.expose(batch.counts, batch.positions, batch.valid)
         patches = self.network(exposure)
         with torch.autocast(self.device.type, enabled=False):
             target = batch.counts if batch.target is None else batch.target
-            return judge(self.options, beam, exposure, target, patches, batch.labels)
+            return batch_loss(self.options, probe_model, exposure, target, patches, batch.labels)
 
     def training_step(self, batch: GroupBatch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        judged = self._judged_and_kept(batch)
-        self._note("loss", judged.loss.detach(), len(batch.counts))
-        return judged.loss
+        result = self._evaluate_and_keep(batch)
+        self._log_mean("loss", result.loss.detach(), len(batch.counts))
+        return result.loss
 
     def validation_step(self, batch: GroupBatch, batch_idx: int) -> None:
         """Log the loss of a validation batch."""
-        self._note("validation_loss", self._judged_and_kept(batch).loss, len(batch.counts))
+        self._log_mean("validation_loss", self._evaluate_and_keep(batch).loss, len(batch.counts))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW. A learned probe moves in steps of its own size, 1/N, and does not decay."""
+        """AdamW. A refined probe has a learning rate 1/N times that of the network, and no weight decay."""
         groups: list[dict[str, Any]] = [
             {"params": list(self.network.parameters()), "weight_decay": WEIGHT_DECAY, "peak": 1.0}
         ]
-        if probes := list(self.beams.parameters()):
+        if probes := list(self.probe_models.parameters()):
             groups.append({"params": probes, "weight_decay": 0.0, "peak": 1 / probes[0].shape[-2]})
         return torch.optim.AdamW(groups, lr=self.options.learning_rate)
 
     def on_train_epoch_start(self) -> None:
-        """A network that draws random numbers draws the same ones in a run that was resumed."""
+        """Seed the random numbers of the epoch, so that a resumed run draws the same ones."""
         torch.manual_seed((self.options.seed * 100_003 + self.current_epoch) * 1_009 + self.global_rank)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate.
 
-        Not by Lightning's schedulers: these step after the checkpoint of an epoch is written, so that a plateau would
-        be forgotten.
+        Lightning's schedulers step after the checkpoint of an epoch is written, so that a resumed run would miss a
+        plateau; this one depends only on the number of the update and on the losses so far.
         """
         total = int(self.trainer.estimated_stepping_batches)
         options = self.options
@@ -115,49 +117,50 @@ class PtychoModule(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the options say, and log the norm before."""
+        """Clip the gradients as the options say, and log their norm before clipping."""
         norm = clip_gradients(self.parameters(), self.options.clip, self.options.clip_mode)
-        self._note("grad_norm", norm, 1)
+        self._log_mean("grad_norm", norm, 1)
 
-    def _judged_and_kept(self, batch: GroupBatch) -> Judged:
-        judged = self.judged(batch)
-        foreseen = None if judged.foreseen is None else judged.foreseen.detach()
-        self.seen = Seen(batch, Judged(judged.loss.detach(), judged.patches.detach(), judged.agreed.detach(), foreseen))
-        return judged
+    def _evaluate_and_keep(self, batch: GroupBatch) -> BatchResult:
+        result = self.evaluate_batch(batch)
+        predicted = None if result.predicted is None else result.predicted.detach()
+        kept = BatchResult(result.loss.detach(), result.patches.detach(), result.merged.detach(), predicted)
+        self.latest = Prediction(batch, kept)
+        return result
 
-    def _note(self, name: str, value: Tensor, weight: int) -> None:
-        """Log the mean over an epoch, and over all processes."""
+    def _log_mean(self, name: str, value: Tensor, weight: int) -> None:
+        """Log the mean over an epoch and over all processes."""
         self.log(name, value, on_step=False, on_epoch=True, batch_size=weight, sync_dist=self.trainer.world_size > 1)
 
 
-class Lessons(lightning.LightningDataModule):
-    """The batches of training and validation, on each process its own.
+class GroupDataModule(lightning.LightningDataModule):
+    """The batches of training and validation; each process gets its own.
 
     Parameters
     ----------
-    lessons : sequence of Lesson
-        One per scan.
+    scans : sequence of PreparedScan
+        The scans to train on.
     options : TrainingOptions
         Batch size, supervision, jitter and seed.
     workers : int
-        Processes that read ahead.
+        Processes that read batches ahead.
     """
 
-    def __init__(self, lessons: Sequence[Lesson], options: TrainingOptions, workers: int) -> None:
+    def __init__(self, scans: Sequence[PreparedScan], options: TrainingOptions, workers: int) -> None:
         super().__init__()
-        patterns, labels = [each.patterns for each in lessons], options.supervision == "labels"
+        patterns, labels = [each.patterns for each in scans], options.supervision == "labels"
         self.options, self.workers = options, workers
-        self.fit = GroupDataset(
+        self.training_set = GroupDataset(
             patterns,
-            [each.groups for each in lessons],
+            [each.groups for each in scans],
             labels=labels,
             jitter=options.jitter,
             seed=options.seed,
             withheld=options.withheld,
         )
-        self.trials = GroupDataset(
+        self.validation_set = GroupDataset(
             patterns,
-            [each.trials for each in lessons],
+            [each.validation_groups for each in scans],
             labels=labels,
             jitter=0.0,
             seed=options.seed,
@@ -165,17 +168,18 @@ class Lessons(lightning.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[GroupBatch]:
-        """All groups, in an order that seed and epoch decide."""
-        sampler = self._sampler(GroupSampler, self.fit, shuffle=True)
+        """All training groups, in an order that depends on seed and epoch."""
+        sampler = self._sampler(GroupSampler, self.training_set, shuffle=True)
         assert self.trainer is not None
-        # Processes that read ahead begin before Lightning tells the sampler in which epoch a resumed run is.
+        # Worker processes start before Lightning tells the sampler the epoch of a resumed run.
         done: Any = self.trainer.fit_loop.epoch_progress.current
         sampler.set_epoch(done.processed)
-        return make_loader(self.fit, sampler, self.workers)
+        return make_loader(self.training_set, sampler, self.workers)
 
     def val_dataloader(self) -> DataLoader[GroupBatch]:
         """All validation groups."""
-        return make_loader(self.trials, self._sampler(_Still, self.trials, shuffle=False), self.workers)
+        sampler = self._sampler(ValidationSampler, self.validation_set, shuffle=False)
+        return make_loader(self.validation_set, sampler, self.workers)
 
     def _sampler(self, kind: type[GroupSampler], dataset: GroupDataset, *, shuffle: bool) -> GroupSampler:
         assert self.trainer is not None
@@ -189,8 +193,8 @@ class Lessons(lightning.LightningDataModule):
         )
 
 
-class _Still(GroupSampler):
-    """Stays in the first epoch: the losses of two epochs compare where the same photons are withheld in both."""
+class ValidationSampler(GroupSampler):
+    """Always draws as in epoch 0, so that the same photons are withheld and losses of all epochs are comparable."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing changes."""
+        """Ignore the epoch."""

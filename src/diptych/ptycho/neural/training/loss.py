@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""The training loss: likelihood or distance of predicted counts, regularisation, or distance from labels."""
 
 from __future__ import annotations
 
@@ -7,78 +7,118 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diptych.ptycho.networks.registry import Exposure
+from diptych.ptycho.networks.exposure import Exposure
 from diptych.ptycho.neural.options import LossName, TrainingOptions
-from diptych.ptycho.neural.probe_model import Beam
+from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.physics.groups import illumination
 from diptych.ptycho.physics.likelihood import amplitude_mae, deviance, gaussian_amplitude
 
-LEAST = 1e-2
-"""Dark counts added to what is expected, so that no gradient is unbounded where the model expects nothing."""
+DARK_COUNTS = 1e-2
+"""Counts added to each predicted value, so that gradients stay bounded where the prediction is 0."""
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """A loss, the predicted patches before and after they agreed, and the counts they predict."""
+class BatchResult:
+    """Loss and predictions of a batch of B groups of C members.
+
+    Parameters
+    ----------
+    loss : scalar tensor
+        The training loss.
+    patches, merged : (B, C, N, N) complex tensors
+        Predicted patches before and after overlapping patches were averaged.
+    predicted : (B, C, N, N) tensor or None
+        Predicted counts; None with supervision by labels.
+    """
 
     loss: Tensor
     patches: Tensor
-    agreed: Tensor
-    foreseen: Tensor | None
+    merged: Tensor
+    predicted: Tensor | None
 
 
-def data_loss(name: LossName, counts: Tensor, foreseen: Tensor, valid: Tensor | None = None) -> Tensor:
-    """How badly expected counts explain measured ones, mean per valid pixel, over the root of the mean count.
+def data_loss(name: LossName, counts: Tensor, predicted: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Distance of predicted counts from measured ones, mean per valid pixel, over the root of the mean count.
 
-    ``poisson`` is the negative log-likelihood less that of a perfect prediction (half the deviance), so it is 0 at
-    best. Over the root of the mean count all three have gradients of one size near the answer, from 1e4 to 1e9 photons
-    per pattern.
+    ``poisson`` is the negative log-likelihood minus that of a perfect prediction (half the deviance), so its minimum is
+    0. Divided by the root of the mean count, gradients near the solution have a similar magnitude for all three losses
+    and for 1e4 to 1e9 photons per pattern.
+
+    Parameters
+    ----------
+    name : {"poisson", "mae", "gaussian"}
+        Which distance.
+    counts, predicted : tensors of one shape
+        Measured and predicted counts.
+    valid : bool tensor, broadcast against ``counts``, optional
+        True at valid pixels; the others are ignored.
     """
     if valid is not None:
         counts = torch.where(valid, counts, 0.0)
     pixels = counts.numel() if valid is None else valid.expand(counts.shape).sum()
     dose = (counts.sum() / pixels).clamp(min=1e-3).sqrt()
     if name == "poisson":
-        terms = deviance(counts, foreseen + LEAST) / 2
+        terms = deviance(counts, predicted + DARK_COUNTS) / 2
         return (terms if valid is None else torch.where(valid, terms, 0.0)).sum() / pixels / dose
     measure = amplitude_mae if name == "mae" else gaussian_amplitude
-    return measure(counts, foreseen + LEAST, valid) / dose
+    return measure(counts, predicted + DARK_COUNTS, valid) / dose
 
 
-def judge(
-    options: TrainingOptions, beam: Beam, exposure: Exposure, counts: Tensor, patches: Tensor, labels: Tensor | None
-) -> Judged:
-    """The loss of predicted patches (B, C, N, N), by physics or by labels.
+def batch_loss(
+    options: TrainingOptions,
+    probe_model: ProbeModel,
+    exposure: Exposure,
+    counts: Tensor,
+    patches: Tensor,
+    labels: Tensor | None,
+) -> BatchResult:
+    """The loss of predicted patches, by physics or by labels.
 
     Parameters
     ----------
-    counts : (B, C, N, N)
-        Measured, corner-centred.
-    labels : (B, C, N, N) complex or None
+    options : TrainingOptions
+        Loss, weights of the average, regularisation.
+    probe_model : ProbeModel
+        Of the scan.
+    exposure : Exposure
+        What the network received.
+    counts : (B, C, N, N) tensor
+        Counts that the prediction is compared with, corner-centred.
+    patches : (B, C, N, N) complex tensor
+        Predicted patches.
+    labels : (B, C, N, N) complex tensor or None
         True patches, for ``supervision="labels"``.
     """
     light = illumination(exposure.modes).detach()
     if labels is not None:
-        return Judged(label_loss(patches, labels, light), patches, patches, None)
+        return BatchResult(label_loss(patches, labels, light), patches, patches, None)
     weights = (light if options.placement == "probe" else torch.ones_like(light)).expand(counts.shape)
-    agreed = exposure.layout.agree(patches, weights)
-    foreseen = beam.foresee(agreed, exposure)
-    loss = data_loss(options.loss, counts, foreseen, exposure.valid)
+    merged = exposure.layout.agree(patches, weights)
+    predicted = probe_model.predicted_counts(merged, exposure)
+    loss = data_loss(options.loss, counts, predicted, exposure.valid)
     share = light / light.sum((-1, -2), keepdim=True)
     if options.consistency:
-        loss = loss + options.consistency * ((patches - agreed).abs() * share).sum((-1, -2)).mean()
+        loss = loss + options.consistency * ((patches - merged).abs() * share).sum((-1, -2)).mean()
     if options.tv:
-        loss = loss + options.tv * _variation(agreed, share)
-    return Judged(loss, patches, agreed, foreseen)
+        loss = loss + options.tv * _total_variation(merged, share)
+    return BatchResult(loss, patches, merged, predicted)
 
 
 def label_loss(patches: Tensor, labels: Tensor, light: Tensor) -> Tensor:
-    """Mean distance from the true patches in the complex plane, where there is light (weights |P|)."""
+    """Mean distance of patches from true ones (B, C, N, N) in the complex plane, with weights |P|.
+
+    Parameters
+    ----------
+    patches, labels : (B, C, N, N) complex tensors
+        Predicted and true.
+    light : tensor, broadcast against them
+        The illumination |P|^2.
+    """
     weights = (light / light.amax((-1, -2), keepdim=True)).sqrt().expand(labels.shape)
     return (weights * (patches - labels).abs()).sum() / weights.sum()
 
 
-def _variation(patches: Tensor, share: Tensor) -> Tensor:
-    """Total variation of complex patches, weighted with the light (which sums to 1)."""
+def _total_variation(patches: Tensor, share: Tensor) -> Tensor:
+    """Total variation of complex patches, weighted with the illumination ``share``, which sums to 1."""
     down, right = (torch.diff(patches, dim=axis).abs() for axis in (-2, -1))
     return (down * share[..., 1:, :]).sum((-1, -2)).mean() + (right * share[..., :, 1:]).sum((-1, -2)).mean()

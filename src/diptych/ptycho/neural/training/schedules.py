@@ -1,4 +1,4 @@
-"""The learning rate as a function of how far training has come; it has no state of its own that could be lost."""
+"""Learning rate schedules as pure functions of the update and the losses, without state that a resumed run could lose."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_END = 0.5, 2, 1 / 20
 def factor(
     name: ScheduleName, update: int, *, total: int, per_epoch: int, warmup: int, losses: Sequence[float] = ()
 ) -> float:
-    """By what the peak learning rate is multiplied at an update.
+    """The factor on the peak learning rate at an update.
 
     Parameters
     ----------
     name : {"cosine", "constant", "exponential", "plateau"}
-        Cosine falls to 1 % at the last update; exponential by 5 % after each epoch; plateau by half after each three
-        epochs without a lower loss, to no less than 1/20.
+        Cosine decays to 1 % at the last update; exponential by 5 % per epoch; plateau by half after three epochs
+        without a lower loss, down to 1/20.
     update : int
-        Number of the update, from 0.
+        Number of the update, starting at 0.
     total, per_epoch : int
-        Updates in all, and in an epoch.
+        Updates of the whole training and of an epoch.
     warmup : int
-        Updates of the linear rise at the start.
+        Updates of the linear increase at the start.
     losses : sequence of float
-        Of the epochs so far, for plateau.
+        Monitored losses of the epochs so far, for plateau.
     """
     rise = min(1.0, (update + 1) / warmup) if warmup else 1.0
     if name == "cosine":
-        way = min(1.0, max(0, update - warmup) / max(1, total - 1 - warmup))
-        return rise * (COSINE_END + (1 - COSINE_END) * 0.5 * (1 + math.cos(math.pi * way)))
+        share = min(1.0, max(0, update - warmup) / max(1, total - 1 - warmup))
+        return rise * (COSINE_END + (1 - COSINE_END) * 0.5 * (1 + math.cos(math.pi * share)))
     if name == "exponential":
         return rise * EXPONENTIAL ** (update // per_epoch)
     if name == "plateau":
@@ -44,7 +44,7 @@ def factor(
 
 
 def plateaus(losses: Sequence[float]) -> int:
-    """How often a loss has failed to fall for more than two epochs in a row."""
+    """Number of times that the loss has not decreased for more than two epochs in a row."""
     best, waited, found = math.inf, 0, 0
     for loss in losses:
         waited = 0 if loss < best else waited + 1

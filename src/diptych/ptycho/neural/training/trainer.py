@@ -1,4 +1,4 @@
-"""Lightning's trainer, made silent, and torch's settings, put back when it is done."""
+"""Lightning's trainer without its own output, and torch's global settings, restored after training."""
 
 from __future__ import annotations
 
@@ -18,37 +18,48 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
-from diptych.ptycho.neural.training.callbacks import QUIET
+from diptych.ptycho.neural.training.callbacks import SILENCED_LOGGERS
 from diptych.runtime.parallel import shared_out
 
 
 def check_trainer(trainer: TrainerOptions, device: torch.device) -> None:
-    """Raise where the devices or the precision cannot be had on ``device``.
+    """Check that the devices and the precision are available.
+
+    Parameters
+    ----------
+    trainer : TrainerOptions
+        Devices, strategy and precision.
+    device : torch.device
+        The first device.
 
     Raises
     ------
     InputError
         If the options contradict each other.
     UnavailableError
-        If there are fewer GPUs than asked for.
+        If there are fewer GPUs than requested.
     """
     if trainer.devices > 1 and trainer.strategy != "ddp":
         raise InputError(
-            f"devices = {trainer.devices} needs one process per device; expected strategy='ddp' (--strategy ddp), or "
-            f"one device."
+            f"devices = {trainer.devices}",
+            f"strategy is {trainer.strategy!r}",
+            "strategy 'ddp', one process per device",
+            "Set strategy='ddp' (--strategy ddp), or use one device.",
         )
     if device.type == "cpu" and trainer.precision == "16-mixed":
-        raise InputError("precision 16-mixed needs a GPU; on the CPU use bf16-mixed or 32 (--precision 32).")
+        raise InputError(
+            "precision 16-mixed", "the device is the CPU", "bf16-mixed or 32", "Pass --precision 32, or use a GPU."
+        )
     if device.type == "cuda" and trainer.devices > torch.cuda.device_count():
         raise UnavailableError(
-            f"devices = {trainer.devices} asked for, but torch sees {torch.cuda.device_count()} CUDA devices."
+            f"devices = {trainer.devices}: torch finds {torch.cuda.device_count()} CUDA devices. Lower devices."
         )
 
 
 @contextmanager
 def settings_kept(device: torch.device, trainer: TrainerOptions, seed: int) -> Iterator[None]:
-    """Seeded random numbers, and afterwards all of torch's settings as they were."""
-    sources = [logging.getLogger(name) for name in QUIET]
+    """Seed torch, silence Lightning, and restore all of torch's settings afterwards."""
+    sources = [logging.getLogger(name) for name in SILENCED_LOGGERS]
     levels = [each.level for each in sources]
     strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
@@ -62,7 +73,7 @@ def settings_kept(device: torch.device, trainer: TrainerOptions, seed: int) -> I
             torch.enable_grad(),
             shared_out(False, trainer.threads),
         ):
-            # What Lightning warns of (few workers, folders that exist) is settled here.
+            # Lightning warns of few workers and of existing folders, both of which are intended.
             warnings.filterwarnings("ignore", module=r"lightning\.")
             torch.manual_seed(seed)
             yield
@@ -85,16 +96,24 @@ def make_trainer(
     validated: bool,
     scans: int,
 ) -> lightning.Trainer:
-    """Lightning's trainer, silent, and with nothing of its own on disk but a logger's files.
+    """Make a Lightning trainer that prints nothing and writes nothing but the files of its logger.
 
     Parameters
     ----------
+    options : TrainingOptions
+        Epochs and accumulation of gradients.
+    trainer : TrainerOptions
+        Devices, strategy, precision and logger.
+    device : torch.device
+        The first device.
     folder : Path, optional
-        Where the logger writes; None logs nothing.
+        Where the logger writes; without it nothing is logged.
+    callbacks : list of Callback
+        Lightning callbacks.
     validated : bool
-        Whether there is anything to validate with.
+        Whether there is a validation set.
     scans : int
-        How many scans are trained on.
+        Number of training scans.
 
     Raises
     ------
@@ -102,22 +121,21 @@ def make_trainer(
         If the logger's package is not installed.
     """
     single: Any = [device.index or 0] if device.type == "cuda" else 1
-    # Processes are spawned, not started as copies of the command line: a script would run as often as there are
-    # devices.
-    apart: Any = DDPStrategy(start_method="spawn", find_unused_parameters=options.probe == "refine" and scans > 1)
+    # Spawn processes: the default strategy would run the user's script once per device.
+    ddp: Any = DDPStrategy(start_method="spawn", find_unused_parameters=options.probe == "refine" and scans > 1)
     return lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=trainer.devices if trainer.devices > 1 else single,
-        strategy=apart if trainer.devices > 1 else "auto",
+        strategy=ddp if trainer.devices > 1 else "auto",
         precision="32-true" if trainer.precision == "32" else trainer.precision,
         max_epochs=options.epochs,
         accumulate_grad_batches=options.accumulate,
-        # False would turn off what the caller has turned on.
+        # None keeps the setting of the caller, which False would turn off.
         deterministic=trainer.deterministic or None,
         limit_val_batches=1.0 if validated else 0,
         logger=_logger(trainer.logger, folder),
         callbacks=callbacks,
-        # A cluster's own variables describe its job, not this one.
+        # Do not read the environment variables of a cluster, which describe another job.
         plugins=[LightningEnvironment()],
         default_root_dir=folder,
         use_distributed_sampler=False,
@@ -140,5 +158,5 @@ def _logger(name: str, folder: Path | None) -> Any:
         return loggers.MLFlowLogger(experiment_name="diptych", tracking_uri=f"file:{folder / 'logs'}")
     except ModuleNotFoundError:
         raise UnavailableError(
-            f"logger {name}: its package is not installed: pip install {name}, or take csv (--logger csv)."
+            f"logger {name}: the package {name} is not installed. Run: pip install {name}, or use --logger csv."
         ) from None
