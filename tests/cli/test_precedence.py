@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 import diptych.ptycho.describe
 import diptych.ptycho.evaluate
 import diptych.ptycho.io
-import diptych.ptycho.neural.training.loop
+import diptych.ptycho.train
 import diptych.ptycho.reconstruct
 import diptych.ptycho.simulate
 import diptych.runtime.provenance
@@ -75,9 +75,9 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
         ("reconstruct", "ReconstructionOptions"): (diptych.ptycho.reconstruct, "reconstruct", 2),
         ("reconstruct", "ExecutionOptions"): (diptych.ptycho.reconstruct, "reconstruct", "execution"),
         ("reconstruct", "InferenceOptions"): (diptych.ptycho.reconstruct, "reconstruct", "inference"),
-        ("train", "LoadOptions"): (diptych.ptycho.neural.training.loop, "train", "load"),
-        ("train", "TrainingOptions"): (diptych.ptycho.neural.training.loop, "train", 1),
-        ("train", "TrainerOptions"): (diptych.ptycho.neural.training.loop, "train", "trainer"),
+        ("train", "LoadOptions"): (diptych.ptycho.train, "train", "load"),
+        ("train", "TrainingOptions"): (diptych.ptycho.train, "train", 1),
+        ("train", "TrainerOptions"): (diptych.ptycho.train, "train", "trainer"),
         ("compare", "CompareOptions"): (compare.Plan, "of", 3),
         ("compare", "LoadOptions"): (diptych.ptycho.io, "load_scan", 1),
         ("compare", "ExecutionOptions"): (compare.Plan, "carry_out", 2),

@@ -19,7 +19,7 @@ import yaml
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io import save
 from diptych.ptycho.neural.model import load_model
-from diptych.ptycho.neural.training import loop as training
+from diptych.ptycho import train as training
 from diptych.ptycho.simulate import simulate
 
 Cli = Callable[..., Any]

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 import diptych
 from diptych.errors import InputError
-from diptych.ptycho.figures import network as pictures
+from diptych.ptycho.figures import network as figures
 from diptych.ptycho.neural.diagnostics import PatchStatistics, collapsed, parity_dump, patch_statistics
 from diptych.ptycho.physics.groups import Layout
 from diptych.ptycho.physics.patches import canvas_box, cut
@@ -103,9 +103,9 @@ def test_the_grid_shows_the_last_patches_and_no_placeholder(tmp_path):
 
 def test_small_batches_share_the_grid(monkeypatch, tmp_path):
     shown = []
-    draw = pictures.patch_grid
+    draw = figures.patch_grid
     monkeypatch.setattr(
-        pictures,
+        figures,
         "patch_grid",
         lambda patches, titles: shown.append((np.stack(patches), titles)) or draw(patches, titles),
     )
@@ -136,7 +136,7 @@ def test_nothing_recorded_is_an_empty_list_and_no_picture(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "analysis").write_text("")
-    with pytest.raises(InputError, match=r"analysis: the diagnostics cannot be written .*another folder"):
+    with pytest.raises(InputError, match=r"analysis: diagnostics cannot be written .*another folder"):
         PatchStatistics(1).write(tmp_path)
 
 
@@ -212,7 +212,7 @@ def test_the_parity_dump_can_be_put_together_again(tmp_path):
     canvas = noise(4).ravel()[: shape[0] * shape[1]].reshape(shape).astype(np.complex64)
     patches = cut(torch.from_numpy(canvas), positions, N, origin=origin)
     merged = Layout.of(positions[None], N).merge(patches[None], torch.ones(1, 4, N, N))
-    written = parity_dump(tmp_path / "parity", patches.requires_grad_(), positions, merged, origin)
+    written = parity_dump(tmp_path / "parity", patches.requires_grad_(), positions, merged, origin, figures.Figures())
     assert sorted(path.name for path in written) == [
         "canvas.json",
         "offsets.json",
@@ -271,9 +271,7 @@ def test_the_group_picture_compares_in_one_range_with_zero_frequency_in_the_midd
     made, truth = scanned(dead=0.02)
     counts = np.fft.ifftshift(made.counts[:9].astype(np.float32), axes=(-2, -1))
     before = torch.from_numpy(truth[:9] * np.exp(0.1j)).requires_grad_()
-    figure = pictures.group_picture(
-        counts, torch.from_numpy(0.5 * counts), before, truth[:9], np.fft.ifftshift(made.mask)
-    )
+    figure = figures.plot_group(counts, torch.from_numpy(0.5 * counts), before, truth[:9], np.fft.ifftshift(made.mask))
     measured, predicted, amplitude, phase, apart = (images(figure, row) for row in range(5))
     assert len(measured) == 4
     assert "5 more members" in figure.get_supxlabel()
@@ -295,12 +293,12 @@ def test_the_group_picture_compares_in_one_range_with_zero_frequency_in_the_midd
 def test_pictures_of_nothing_are_drawn_all_the_same(tmp_path):
     """No photon, no agreement to reach, no finite number: training goes on, and so does its picture."""
     dark, flat = np.zeros((1, N, N)), np.ones((1, N, N), complex)
-    pictures.group_picture(dark, dark, flat, flat).savefig(tmp_path / "dark.png")
-    pictures.group_picture(dark, np.full_like(dark, np.nan), flat * np.nan, flat * np.nan).savefig(tmp_path / "nan.png")
+    figures.plot_group(dark, dark, flat, flat).savefig(tmp_path / "dark.png")
+    figures.plot_group(dark, np.full_like(dark, np.nan), flat * np.nan, flat * np.nan).savefig(tmp_path / "nan.png")
 
 
 def test_the_grid_has_one_range_per_row():
-    figure = pictures.patch_grid(noise(5) * np.arange(1, 6)[:, None, None], [str(i) for i in range(5)])
+    figure = figures.patch_grid(noise(5) * np.arange(1, 6)[:, None, None], [str(i) for i in range(5)])
     for row in range(2):
         shown = images(figure, row)
         assert len(shown) == 5

@@ -33,11 +33,11 @@ def made(patterns=64, **options):
     return diptych.simulate(object="dead-leaves", size=N, patterns=patterns, step=4.0, dose=1e6, seed=2, **options)
 
 
-def stitched(scan, *, batch, turn, phases):
+def stitched(scan, *, batch, align_phase, phases):
     """True patches, every group turned by its own phase, put on a canvas in batches."""
-    from diptych.ptycho.neural.inference import _from_the_middle
+    from diptych.ptycho.neural.inference import _from_the_centre
 
-    members = _from_the_middle(cover_groups(scan.positions, gridsize=2).members, scan.positions)
+    members = _from_the_centre(cover_groups(scan.positions, gridsize=2).members, scan.positions)
     factors = torch.exp(1j * torch.from_numpy(phases(len(members)))).to(torch.complex64)
     weight = torch.from_numpy((np.abs(scan.true_probe) ** 2).sum(0))
     stitcher = Stitcher.around(scan.positions, N, CPU)
@@ -48,22 +48,22 @@ def stitched(scan, *, batch, turn, phases):
             *part.shape, N, N
         )
         patches = patches * factors[start : start + batch, None, None, None]
-        stitcher.add(patches, weight.expand(patches.shape).contiguous(), where, turn=turn)
+        stitcher.add(patches, weight.expand(patches.shape).contiguous(), where, align_phase=align_phase)
     image = diptych.Canvas(stitcher.image().numpy(), stitcher.origin)
     result = diptych.Reconstruction(image, scan.true_probe, scan.positions)
     return diptych.evaluate(result, scan.truth, gauge="phase")["complex_error"]
 
 
 def test_true_patches_make_the_object():
-    assert stitched(made(), batch=16, turn=False, phases=np.zeros) < 1e-5
+    assert stitched(made(), batch=16, align_phase=False, phases=np.zeros) < 1e-5
 
 
 @pytest.mark.parametrize("batch", [1, 5, 16, 1000])
 def test_the_free_phases_of_groups_are_settled(batch):
     scan = made(196)
     rng = np.random.default_rng(0)
-    assert stitched(scan, batch=batch, turn=False, phases=lambda n: rng.uniform(-3, 3, n)) > 0.5
-    assert stitched(scan, batch=batch, turn=True, phases=lambda n: rng.uniform(-3, 3, n)) < 0.02
+    assert stitched(scan, batch=batch, align_phase=False, phases=lambda n: rng.uniform(-3, 3, n)) > 0.5
+    assert stitched(scan, batch=batch, align_phase=True, phases=lambda n: rng.uniform(-3, 3, n)) < 0.02
 
 
 def test_a_scan_in_two_islands_is_no_trouble():
@@ -138,13 +138,14 @@ side = int(M ** 0.5)
 positions = 4.0 * np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), -1).reshape(-1, 2)
 counts = np.broadcast_to(np.random.default_rng(0).poisson(3, (32, 32)).astype(np.uint16), (len(positions), 32, 32))
 patterns = SimpleNamespace(
-    name="made", positions=positions, probe=np.ones((1, 32, 32), np.complex64), probe_calibrated=False, mask=None, background=None,
-    geometry=None, truth=None, size=32, read=lambda i: (counts[i].astype(np.float32), None),
+    name="made", positions=positions, probe=np.ones((1, 32, 32), np.complex64), probe_calibrated=False, mask=None,
+    background=None, geometry=None, truth=None, size=32, read=lambda i: (counts[i].astype(np.float32), None),
 )
 class P(SimpleNamespace):
     def __len__(self): return len(positions)
 patterns = P(**vars(patterns))
-model = SimpleNamespace(network=build_network(32, 1.0, NetworkOptions(width=4, passes=1)), options=TrainingOptions(width=4, passes=1))
+options = TrainingOptions(width=4, passes=1)
+model = SimpleNamespace(network=build_network(32, 1.0, options), options=options)
 result = infer(model, patterns, device=torch.device("cpu"), batch=256)
 print(result.provenance["groups"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, result.object.values.nbytes)
 """

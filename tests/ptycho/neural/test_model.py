@@ -28,6 +28,8 @@ from diptych.runtime.device import ExecutionOptions
 
 ONE = ExecutionOptions(device="cpu", threads=1)
 OPTIONS = TrainingOptions(width=4, passes=1, seed=3)
+EARLIER = Path(__file__).parent / "files" / "model_schema_1.safetensors"
+PREDICTED = 0.78165 - 0.00131j
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,28 @@ print(hashlib.sha256(result.object.values.tobytes()).hexdigest())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hashlib.sha256(here.object.values.tobytes()).hexdigest()
-    assert np.ptp(np.abs(here.object.values)) > 0.01, "the network has something to say"
+    assert np.ptp(np.abs(here.object.values)) > 0.01, "the prediction is not constant"
+
+
+def test_a_model_file_of_an_earlier_version_is_read() -> None:
+    """Written when all options of the network were options of training; predictions must not change."""
+    model = load_model(EARLIER)
+    own = model.options.own("network")
+    assert (own.width, own.passes, own.output, own.decoder) == (4, 1, "real-imag", "shared")
+    assert model.options.epochs == 2
+    assert model.digest == hashlib.sha256(EARLIER.read_bytes()).hexdigest()
+    scan = diptych.simulate(object="blocks", size=16, patterns=49, step=2.0, dose=1e5, seed=1)
+    assert model.reconstruct(scan, execution=ONE).object.values[14, 14] == pytest.approx(PREDICTED, abs=1e-2)
+
+
+def test_a_model_file_keeps_the_defaults_of_its_network(tmp_path: Path) -> None:
+    """A default that changes later must not change the meaning of the file."""
+    options = TrainingOptions(width=4)
+    scan = diptych.simulate(size=16, patterns=9, step=2.0, dose=1e5, seed=0)
+    assert scan.probe is not None
+    path = Model(build_network(16, 1.0, options), options, 16, 1.0, {}, scan.probe).save(tmp_path / "m.safetensors")
+    loaded = load_model(path)
+    assert loaded.options.model_extra == {"width": 4, "passes": 2, "output": "amplitude-phase", "decoder": "shared"}
 
 
 def test_another_size_of_pattern_is_used_with_a_warning(
@@ -132,7 +155,7 @@ def test_threads_are_left_as_they_were(model: Model, scan: Scan) -> None:
     assert torch.get_num_threads() == before
 
 
-def test_info_explains_a_bundle(model: Model, file: Path) -> None:
+def test_info_describes_a_model_file(model: Model, file: Path) -> None:
     about = describe_file(file)
     assert (about["kind"], about["network"], about["size"], about["problem"]) == ("network", "cnn", 32, None)
     assert about["options"]["width"] == 4
@@ -141,7 +164,7 @@ def test_info_explains_a_bundle(model: Model, file: Path) -> None:
     json.dumps(about)
 
 
-# Files that are no bundle, or not one for this diptych.
+# Files that are not model files, or not for this version of diptych.
 
 
 def test_a_name_or_folder_that_will_not_do(model: Model, tmp_path: Path) -> None:
@@ -149,7 +172,7 @@ def test_a_name_or_folder_that_will_not_do(model: Model, tmp_path: Path) -> None
         model.save(tmp_path / "model.pt")
     with pytest.raises(InputError, match="does not exist"):
         model.save(tmp_path / "nowhere" / "model.safetensors")
-    with pytest.raises(InputError, match=r"none\.safetensors: there is no such file"):
+    with pytest.raises(InputError, match=r"none\.safetensors: does not exist"):
         load_model(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="is a folder"):
         load_model(tmp_path)
@@ -158,7 +181,7 @@ def test_a_name_or_folder_that_will_not_do(model: Model, tmp_path: Path) -> None
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"PK\x03\x04", b"\xff" * 64])
 def test_a_file_of_another_kind(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.safetensors: is no safetensors file, or a damaged one"):
+    with pytest.raises(InputError, match=r"x\.safetensors: is not a safetensors file, or is damaged"):
         load_model(tmp_path / "x.safetensors")
 
 
@@ -185,16 +208,16 @@ def test_a_header_that_is_no_header(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("schema", 2, r"newer diptych \(schema 2, this one knows 1\); update diptych"),
-        ("schema", "1", "schema in its header"),
-        ("size", 32.0, "size in its header"),
+        ("schema", 2, r"newer diptych \(schema 2\); expected schema 1 or older. Update diptych"),
+        ("schema", "1", "header: schema is"),
+        ("size", 32.0, "header: size is"),
         ("size", -16, "expected positive numbers"),
-        ("scale", None, "scale in its header"),
+        ("scale", None, "header: scale is"),
         ("scale", float("nan"), "expected positive numbers"),
-        ("statistics", [], "statistics in its header"),
-        ("options", {"width": 1}, "options: width"),
+        ("statistics", [], "header: statistics is"),
+        ("options", {"width": 1}, "width = 1"),
         ("options", {"sorcery": 1}, "options: unknown option 'sorcery'"),
-        ("options", {"network": "transformer"}, r"needs the network 'transformer'.*known: .*cnn.*register"),
+        ("options", {"network": "transformer"}, r"needs the network 'transformer'.*one of cnn.*register"),
         ("options", {"width": 8, "passes": 1}, "expected"),
         ("options", {"width": 4, "passes": 2}, "lacks network"),
     ],
@@ -234,11 +257,11 @@ def _small_probe(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> No
     ("change", "says"),
     [
         (_without_bias, "lacks network"),
-        (_with_more, r"holds network\.more, unknown"),
+        (_with_more, r"also holds network\.more"),
         (_other_type, "float64; expected .* float32"),
         (_not_finite, "not finite"),
-        (_no_probe, "found none"),
-        (_small_probe, r"found shape \(1, 8, 32, 2\)"),
+        (_no_probe, "probe: there is none"),
+        (_small_probe, r"has shape \(1, 8, 32, 2\)"),
     ],
 )
 def test_tensors_that_do_not_fit(change: Callable[..., None], says: str, file: Path) -> None:

@@ -224,7 +224,7 @@ def load_model(path: str | Path) -> Model:
     """
     path = Path(path)
     tensors, header = _read(path)
-    name = header["options"].get("network")
+    name = header["options"].get("network", TrainingOptions().network)
     if name not in NETWORKS:
         raise InputError(
             path,

@@ -13,12 +13,11 @@ LossName = Literal["poisson", "mae", "gaussian"]
 
 
 class TrainingOptions(NetworkOptions):
-    """Network, data, loss and optimisation. The defaults train a physics-informed network on groups of four patterns."""
+    """Network, data, loss and optimisation. The defaults train a physics-informed network on groups of 4 patterns."""
 
     supervision: Literal["physics", "labels"] = Field(
         "physics",
-        description="physics: from counts alone, through the forward model; labels: on the true object (the baseline of "
-        "PtychoNN).",
+        description="physics: from counts alone, through the forward model; labels: on the true object (PtychoNN).",
     )
     gridsize: int = Field(2, ge=1, le=3, description="g: groups of g x g neighbouring patterns share one object.")
     n_groups: int | None = Field(None, ge=1, description="Groups per scan; by default as many as patterns.")
@@ -45,9 +44,9 @@ class TrainingOptions(NetworkOptions):
         0.2,
         ge=0,
         lt=1,
-        description="Share of each pattern's photons that is held out from the input and used only in the loss, so that "
-        "the network does not learn to fit noise; drawn anew each epoch. With 0, or counts that are not whole numbers, "
-        "input and loss use the same counts.",
+        description="Share of each pattern's photons that is held out from the input and used only in the loss, so "
+        "that the network does not learn to fit noise; drawn anew each epoch. With 0, or counts that are not "
+        "integers, input and loss use the same counts.",
     )
     tv: float = Field(0.0, ge=0, description="Weight of the total variation of the group's object, per pixel.")
     consistency: float = Field(
@@ -75,7 +74,7 @@ class TrainingOptions(NetworkOptions):
     clip: float = Field(
         1.0,
         ge=0,
-        description="Gradient clipping threshold: norm, value, or ratio to the weights (agc); 0 turns it off.",
+        description="Gradient clipping threshold: norm, value, or ratio to the weights (agc); 0 disables.",
     )
     clip_mode: Literal["norm", "value", "agc"] = Field(
         "norm", description="Clip the norm of the gradient, its values, or adaptively (agc)."
@@ -85,8 +84,8 @@ class TrainingOptions(NetworkOptions):
         0.1,
         ge=0,
         lt=0.5,
-        description="Fraction of each scan's patterns used for validation: a block at least one probe diameter away from "
-        "the training patterns.",
+        description="Fraction of each scan's patterns used for validation: a block at least one probe diameter away "
+        "from the training patterns.",
     )
     patience: int | None = Field(
         None,

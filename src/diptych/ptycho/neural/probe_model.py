@@ -98,7 +98,7 @@ class ProbeModel(nn.Module):
         )
 
     def predicted_counts(self, patches: Tensor, exposure: Exposure) -> Tensor:
-        """Predicted counts (B, C, N, N) of object patches (B, C, N, N): the forward model with the modes of ``exposure``."""
+        """The forward model: predicted counts (B, C, N, N) of object patches (B, C, N, N)."""
         return self.power * expected(patches, exposure.modes, self.background)
 
 

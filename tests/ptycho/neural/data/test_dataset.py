@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
-from diptych.ptycho.neural.data.dataset import FURTHEST, GroupBatch, GroupDataset, GroupSampler, Key, make_loader
+from diptych.ptycho.neural.data.dataset import MAX_DEVIATIONS, GroupBatch, GroupDataset, GroupSampler, Key, make_loader
 from diptych.ptycho.neural.data.hdf5 import open_patterns
 from diptych.ptycho.neural.data.neighbours import Groups
 from diptych.ptycho.neural.data.patterns import ScanPatterns
@@ -136,7 +136,7 @@ def test_jitter_is_gaussian_and_cut() -> None:
     moves = batch.positions - scan.positions[batch.members]
     assert moves.std() == pytest.approx(0.5, rel=0.03)
     assert abs(moves.mean()) < 0.02
-    assert np.abs(moves).max() == pytest.approx(0.5 * FURTHEST)
+    assert np.abs(moves).max() == pytest.approx(0.5 * MAX_DEVIATIONS)
     assert abs(np.corrcoef(moves[:, 0, 0], moves[:, 1, 0])[0, 1]) < 0.1
 
 

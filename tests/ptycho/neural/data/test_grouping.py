@@ -1,9 +1,8 @@
-"""Groups of neighbouring patterns: who is in them, how many there are, and that a seed decides everything."""
+"""Groups of neighbouring patterns: members, numbers, coverage, and reproducibility by the seed."""
 
 from __future__ import annotations
 
 import logging
-import time
 from math import comb
 from typing import Any
 
@@ -13,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import InputError
+from diptych.ptycho.neural.data.covering import cover_groups
 from diptych.ptycho.neural.data.grouping import make_groups
+from diptych.ptycho.neural.data.neighbours import Groups
 
 
 def raster(rows: int, columns: int, step: float = 5.0, jitter: float = 0.0) -> np.ndarray[Any, Any]:
-    places = np.stack(np.mgrid[:rows, :columns], -1).reshape(-1, 2) * step
-    return places + np.random.default_rng(7).normal(size=places.shape) * jitter
+    grid = np.stack(np.mgrid[:rows, :columns], -1).reshape(-1, 2) * step
+    return grid + np.random.default_rng(7).normal(size=grid.shape) * jitter
 
 
 def spiral(count: int) -> np.ndarray[Any, Any]:
@@ -218,7 +219,7 @@ def test_the_pool_is_for_oversampling_alone() -> None:
     [
         ({"gridsize": 4}, "gridsize is 4; expected 1, 2 or 3"),
         ({"gridsize": 1.5}, "gridsize is 1.5"),
-        ({"neighbours": 2}, r"neighbours is 2, too few for groups of 4 .* at least 3 \(--neighbours\)"),
+        ({"neighbours": 2}, r"neighbours: is 2, too few for groups of 4 .* at least 3 \(--neighbours\)"),
         ({"gridsize": 3, "neighbours": 7}, "neighbours is 7"),
         ({"n_groups": 0}, "n_groups is 0"),
         ({"n_subsample": 0}, "n_subsample is 0"),
@@ -252,7 +253,7 @@ def test_what_cannot_be_grouped_is_said(changes: dict[str, Any], message: str) -
 
 
 def test_a_pool_with_more_groups_than_numbers_is_refused() -> None:
-    with pytest.raises(InputError, match="more groups than can be numbered"):
+    with pytest.raises(InputError, match=r"more than 2\^63 combinations"):
         make_groups(raster(40, 40), gridsize=3, n_groups=2000, pool=1500, oversample=True)
 
 
@@ -317,38 +318,35 @@ def test_as_many_groups_as_there_are_can_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gridsize": 0}, "gridsize is 0"),
-        ({"neighbours": 2}, "neighbours is 2"),
-        ({"redundancy": 0}, "redundancy is 0"),
+        ({"gridsize": 0}, "gridsize: is 0"),
+        ({"neighbours": 2}, "neighbours: is 2"),
+        ({"redundancy": 0}, "redundancy: is 0"),
         ({"redundancy": 2, "gridsize": 1}, "at most 1"),
-        ({"redundancy": 5, "neighbours": 4}, r"redundancy is 5, .* at most 4 \(--redundancy\)"),
+        ({"redundancy": 5, "neighbours": 4}, r"redundancy: is 5, .* at most 4 \(--redundancy\)"),
     ],
 )
-def test_what_cannot_be_covered_is_said(changes: dict[str, Any], message: str) -> None:
+def test_impossible_covers_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         cover_groups(raster(5, 5), **{"gridsize": 2, **changes})
 
 
 @pytest.mark.parametrize("find", [make_groups, cover_groups])
 def test_fewer_patterns_than_members_are_refused(find: Any) -> None:
-    with pytest.raises(InputError, match="3 patterns make no group of 4; expected at least 4"):
+    with pytest.raises(InputError, match="3 patterns are too few for groups of 4; expected at least 4"):
         find(raster(1, 3), gridsize=2)
 
 
 @pytest.mark.parametrize("find", [make_groups, cover_groups])
 def test_patterns_far_away_leave_the_others_in_compact_groups(find: Any) -> None:
-    """Two islands of 50: no group reaches over the sea."""
+    """Two islands of 50 patterns: no group has members of both."""
     positions = np.concatenate([spiral(50), spiral(50) + 1e5])
     for gridsize in (2, 3):
         groups = find(positions, gridsize=gridsize)
         assert np.abs(groups.offsets(positions)).max() < 100
 
 
-def test_a_cover_of_a_large_scan_is_fast() -> None:
+def test_a_cover_of_a_large_scan_is_small() -> None:
     positions = raster(100, 100, jitter=1.0)
-    times = []
-    for _ in range(2):
-        times.append(-time.process_time())
-        cover_groups(positions, gridsize=2)
-        times[-1] += time.process_time()
-    assert min(times) < 1.0
+    groups = cover_groups(positions, gridsize=2)
+    assert len(groups.covered) == len(positions)
+    assert len(groups.members) < 1.15 * len(positions) / 4

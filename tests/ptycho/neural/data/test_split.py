@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from diptych.errors import InputError
-from diptych.ptycho.neural.data.split import energy_diameter, split_by_blocks
+from diptych.ptycho.describe import probe_diameter
+from diptych.ptycho.neural.data.split import split_by_blocks
 
 
 def raster(rows: int, columns: int, step: float = 4.0, jitter: float = 0.0) -> np.ndarray[Any, Any]:
@@ -141,7 +142,7 @@ def test_the_diameter_of_a_gaussian_is_the_closed_form() -> None:
     y, x = np.mgrid[:96, :96]
     for sigma, fraction in ((6.0, 0.9), (9.0, 0.9), (9.0, 0.5)):
         probe = np.exp(-((y - 45.3) ** 2 + (x - 51.6) ** 2) / (4 * sigma**2) + 0.2j * x)[None]
-        assert energy_diameter(probe, fraction) == pytest.approx(
+        assert probe_diameter(probe, fraction) == pytest.approx(
             2 * sigma * np.sqrt(-2 * np.log(1 - fraction)), rel=0.02
         )
 
@@ -149,6 +150,6 @@ def test_the_diameter_of_a_gaussian_is_the_closed_form() -> None:
 def test_the_diameter_of_a_disc_goes_as_the_root_of_the_energy() -> None:
     y, x = np.mgrid[:96, :96] - 47.5
     disc = (np.hypot(y, x) < 30).astype(complex)
-    assert energy_diameter(disc[None]) == pytest.approx(60 * np.sqrt(0.9), rel=0.01)
+    assert probe_diameter(disc[None]) == pytest.approx(60 * np.sqrt(0.9), rel=0.01)
     # All modes count by their energy: another one of the same shape changes nothing.
-    assert energy_diameter(np.stack([disc, 0.3j * disc])) == pytest.approx(energy_diameter(disc[None]), rel=1e-9)
+    assert probe_diameter(np.stack([disc, 0.3j * disc])) == pytest.approx(probe_diameter(disc[None]), rel=1e-9)

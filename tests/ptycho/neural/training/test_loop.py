@@ -1,4 +1,4 @@
-"""Training: it learns, it is decided by its seed, and it can be stopped, killed and resumed without a trace."""
+"""Training: it learns, it is reproducible, and an interrupted or killed run resumes to the same result."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ import torch
 
 import diptych
 from diptych.errors import InputError, UnavailableError
-from diptych.ptycho.networks.registry import build_network
+from diptych.ptycho.networks import build_network
 from diptych.ptycho.neural.data.patterns import ScanPatterns
-from diptych.ptycho.neural.data.preparation import _stream, input_scale, prepare
+from diptych.ptycho.neural.data.preparation import _stream, input_scale, prepare_scans
 from diptych.ptycho.neural.model import Model, load_model
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.neural.training import callbacks, schedules
 from diptych.ptycho.neural.training import loop as training
-from diptych.ptycho.neural.training.loop import TrainingInterrupted, train
+from diptych.ptycho.train import TrainingInterrupted, train
 from diptych.runtime.progress import Progress
 
 PLAIN = TrainerOptions(device="cpu", threads=1, pictures=False, logger="none", deterministic=True)
@@ -46,7 +46,7 @@ def scan() -> diptych.Scan:
 
 @pytest.fixture(scope="module")
 def whole(scan: diptych.Scan) -> Model:
-    """What the small options come to when nothing interferes."""
+    """The model of an uninterrupted run with the small options."""
     return train(scan, trainer=PLAIN, **SMALL)
 
 
@@ -100,7 +100,7 @@ def test_a_run_leaves_model_history_indices_and_figure(scan: diptych.Scan, tmp_p
     )
     assert between.min() >= 10
     with pytest.raises(
-        InputError, match="holds an earlier training; name another folder, or go on with it by resume=True"
+        InputError, match=r"holds an earlier training run.*another folder, or continue the run with resume=True"
     ):
         train(scan, None, run, trainer=PLAIN, **SMALL)
 
@@ -196,7 +196,7 @@ def test_patience_stops_early_and_the_best_weights_are_kept(scan: diptych.Scan, 
 KILLED = """
 import sys, diptych
 from diptych.ptycho.neural.options import TrainerOptions
-from diptych.ptycho.neural.training.loop import train
+from diptych.ptycho.train import train
 if __name__ == "__main__":
     scan = diptych.simulate(object="dead-leaves", size=32, patterns=100, step=4.0, dose=1e5, seed=1)
     plain = TrainerOptions(device="cpu", threads=1, pictures=False, logger="none", deterministic=True)
@@ -239,7 +239,7 @@ def test_a_run_is_resumed_with_its_own_options_and_scans_only(scan: diptych.Scan
     train(scan, None, run, trainer=PLAIN, **options)
     with pytest.raises(
         InputError,
-        match=r"last.ckpt: was written with tv = 0.0, now 0.5; epochs = 1, now 5; resume with the same options",
+        match=r"last.ckpt: was written with tv = 0.0, now 0.5; epochs = 1, now 5; expected the same options",
     ):
         train(scan, None, run, trainer=PLAIN, resume=True, **{**options, "epochs": 5, "tv": 0.5})
     other = replace(scan, counts=scan.counts + 1)
@@ -248,9 +248,7 @@ def test_a_run_is_resumed_with_its_own_options_and_scans_only(scan: diptych.Scan
     checkpoint = run / "checkpoints" / "last.ckpt"
     data = checkpoint.read_bytes()
     checkpoint.write_bytes(data[: len(data) // 2])
-    with pytest.raises(
-        InputError, match=r"last.ckpt: is not a checkpoint that can be resumed .*start again without resuming"
-    ):
+    with pytest.raises(InputError, match=r"last.ckpt: cannot be resumed .*Train again without resuming"):
         train(scan, None, run, trainer=PLAIN, resume=True, **options)
 
 
@@ -268,7 +266,7 @@ def test_a_checkpoint_runs_no_code(scan: diptych.Scan, tmp_path: Path, monkeypat
         lambda: checkpoint.write_bytes(pickle.dumps(Trap())),
     ):
         write()
-        with pytest.raises(InputError, match="is not a checkpoint that can be resumed"):
+        with pytest.raises(InputError, match="cannot be resumed"):
             train(scan, None, tmp_path / "run", trainer=PLAIN, resume=True, **SMALL)
     assert not Path("sprung").exists()
 
@@ -298,6 +296,31 @@ def test_ctrl_c_ends_after_the_batch_and_a_second_one_at_once(scan: diptych.Scan
     assert signal.getsignal(signal.SIGINT) is before
 
 
+class Cancel:
+    """A cancel token that is set after some updates."""
+
+    requested = False
+
+
+def test_a_cancel_token_ends_training_after_the_batch(scan: diptych.Scan, tmp_path: Path) -> None:
+    cancel, updates = Cancel(), []
+
+    def note(progress: Progress) -> None:
+        updates.append(progress.done)
+        # 24 groups of 4 in batches of 32 patterns: the second update of the second epoch.
+        cancel.requested = progress.done == 5
+
+    run = tmp_path / "run"
+    with pytest.raises(TrainingInterrupted) as caught:
+        train(scan, None, run, note, trainer=PLAIN, cancel=cancel, **SMALL)
+    assert updates == [1, 2, 3, 4, 5]
+    assert caught.value.model.provenance["stop_reason"] == "interrupted"
+    assert caught.value.model.provenance["epochs"] == 1
+    assert same(load_model(run / "model.safetensors"), caught.value.model)
+    whole = train(scan, trainer=PLAIN, **SMALL)
+    assert same(train(scan, None, run, trainer=PLAIN, resume=True, cancel=Cancel(), **SMALL), whole)
+
+
 def test_progress_counts_updates(scan: diptych.Scan) -> None:
     info: list[Progress] = []
     train(scan, progress=info.append, trainer=PLAIN, **{**SMALL, "epochs": 2, "accumulate": 2})
@@ -312,10 +335,10 @@ def module_on(scan: diptych.Scan, options: TrainingOptions) -> tuple[Any, Any]:
     """A module, and the datamodule of its batches."""
     from diptych.ptycho.neural.training.lightning_module import GroupDataModule
 
-    prepared = prepare([scan], options, PLAIN, None)
+    prepared = prepare_scans([scan], options, PLAIN, None)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return training._module(prepared, options, torch.device("cpu")), GroupDataModule(prepared, options, 0)
+        return training._make_module(prepared, options, torch.device("cpu")), GroupDataModule(prepared, options, 0)
 
 
 def fitted(scan: diptych.Scan, batches: list[list[int]], accumulate: int) -> dict[str, torch.Tensor]:
@@ -326,7 +349,7 @@ def fitted(scan: diptych.Scan, batches: list[list[int]], accumulate: int) -> dic
         **{**SMALL, "jitter": 0.0, "clip": 0.01, "epochs": 1, "warmup": 0, "schedule": "constant"}
     )
     module, data = module_on(scan, options)
-    loader = DataLoader(data.fit, batch_size=None, sampler=[(0, np.array(rows), 0) for rows in batches])
+    loader = DataLoader(data.training_set, batch_size=None, sampler=[(0, np.array(rows), 0) for rows in batches])
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -354,8 +377,8 @@ def test_accumulated_batches_are_one_larger_batch(scan: diptych.Scan) -> None:
 def test_mixed_precision_leaves_the_physics_in_32_bits(
     scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diptych.ptycho.networks import cnn
-    from diptych.ptycho.neural.training import loss as objective
+    from diptych.ptycho.networks import passes
+    from diptych.ptycho.neural.training import loss
 
     seen: dict[str, set[torch.dtype]] = {}
 
@@ -368,8 +391,8 @@ def test_mixed_precision_leaves_the_physics_in_32_bits(
 
         return call
 
-    monkeypatch.setattr(cnn, "lift", watched("lift", cnn.lift))
-    monkeypatch.setattr(objective, "data_loss", watched("loss", objective.data_loss))
+    monkeypatch.setattr(passes, "lift", watched("lift", passes.lift))
+    monkeypatch.setattr(loss, "data_loss", watched("loss", loss.data_loss))
     monkeypatch.setattr(torch.nn.Conv2d, "forward", watched("convolution", torch.nn.Conv2d.forward))
     train(
         scan,
@@ -391,11 +414,11 @@ def test_labels_train_the_baseline_and_need_a_truth(scan: diptych.Scan, tmp_path
     train(scan, None, tmp_path / "run", trainer=PLAIN, **options)
     info = history(tmp_path / "run")
     assert info["validation_loss"][-1] < info["validation_loss"][0]
-    with pytest.raises(InputError, match="supervision by labels needs the true object"):
+    with pytest.raises(InputError, match="has no true object, which supervision by labels needs"):
         train(replace(scan, truth=None), trainer=PLAIN, **options)
 
 
-def test_several_scans_are_learned_together_each_with_its_own_beam(scan: diptych.Scan, tmp_path: Path) -> None:
+def test_several_scans_are_learned_together_each_with_its_own_probe(scan: diptych.Scan, tmp_path: Path) -> None:
     # Ten times the photons, and no background in the first.
     other = diptych.simulate(object="blocks", size=32, patterns=100, step=4.0, dose=1e6, seed=4)
     path = diptych.save(other, tmp_path / "other.npz")
@@ -407,12 +430,12 @@ def test_several_scans_are_learned_together_each_with_its_own_beam(scan: diptych
 def test_the_input_scale_is_one_over_the_rms_of_the_scaled_amplitudes(scan: diptych.Scan) -> None:
     flat = replace(scan, counts=np.full(scan.counts.shape, 7, np.uint16))
     options = TrainingOptions(**SMALL)
-    prepared = prepare([flat], options, PLAIN, None)
+    prepared = prepare_scans([flat], options, PLAIN, None)
     probe_model = ProbeModel.of(prepared[0].patterns)
     assert input_scale(prepared, [probe_model], 0) == pytest.approx((probe_model.power / 7) ** 0.5, rel=1e-6)
     mask = np.ones((32, 32), bool)
     mask[:16] = False
-    prepared = prepare([replace(flat, mask=mask)], options, PLAIN, None)
+    prepared = prepare_scans([replace(flat, mask=mask)], options, PLAIN, None)
     assert input_scale(prepared, [probe_model], 0) == pytest.approx((probe_model.power / 7) ** 0.5, rel=1e-6)
 
 
@@ -453,16 +476,20 @@ def test_what_cannot_be_trained_on_is_refused(scan: diptych.Scan) -> None:
     larger = diptych.simulate(size=48, patterns=16, seed=0)
     cases: list[tuple[Any, dict[str, Any], str]] = [
         ([], {}, "no scan to train on"),
-        ([3], {}, r"expected scans or their files, got int; diptych.load\(path\) makes a Scan"),
+        ([3], {}, r"got int; expected scans or their files. diptych.load\(path\) makes a Scan"),
         ([scan, larger], {}, "has patterns of 32 px and .* of 48 px; expected one size"),
-        (replace(scan, probe=None), {}, r"holds no probe, which the network's physics needs; .*probe='estimate'"),
+        (replace(scan, probe=None), {}, r"has no probe; .*probe='estimate'"),
         (
             scan,
             {"n_subsample": 90},
             r"n_subsample is 90, but of 100 patterns \d+ are left for training .*expected at most \d+",
         ),
-        (scan, {"network": "fno"}, "network 'fno' is not known"),
-        (replace(scan, counts=scan.counts[:3], positions=scan.positions[:3]), {}, "3 patterns make no group of 4"),
+        (scan, {"network": "fno"}, "network 'fno': is not known"),
+        (
+            replace(scan, counts=scan.counts[:3], positions=scan.positions[:3]),
+            {},
+            "3 patterns are too few for groups of 4",
+        ),
     ]
     for scans, options, text in cases:
         with pytest.raises(InputError, match=text):
@@ -472,12 +499,14 @@ def test_what_cannot_be_trained_on_is_refused(scan: diptych.Scan) -> None:
 def test_what_the_machine_cannot_do_is_refused(
     scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match=r"devices = 2 needs one process per device; expected strategy='ddp'"):
+    with pytest.raises(InputError, match=r"devices = 2: strategy is 'auto'; expected strategy 'ddp'"):
         train(scan, trainer=TrainerOptions(device="cpu", devices=2))
-    with pytest.raises(InputError, match="16-mixed needs a GPU"):
+    with pytest.raises(InputError, match="16-mixed: the device is the CPU"):
         train(scan, trainer=TrainerOptions(device="cpu", precision="16-mixed"))
     if find_spec("mlflow") is None:
-        with pytest.raises(UnavailableError, match="logger mlflow: its package is not installed: pip install mlflow"):
+        with pytest.raises(
+            UnavailableError, match="logger mlflow: the package mlflow is not installed. Run: pip install mlflow"
+        ):
             train(scan, None, tmp_path / "run", trainer=PLAIN.with_changes(logger="mlflow"), **SMALL)
     monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(UnavailableError, match=r"pip install 'diptych\[train\]'"):
@@ -496,7 +525,7 @@ def test_training_that_diverges_is_an_error_that_says_what_to_change(
 ) -> None:
     from diptych.ptycho.neural.training import lightning_module as module
 
-    batch_loss = module.judge
+    batch_loss = module.batch_loss
 
     def broken(*args: Any) -> Any:
         result = batch_loss(*args)
@@ -516,13 +545,13 @@ def test_a_collapse_is_warned_of_once(
 
     def flat(patches: torch.Tensor, counts: torch.Tensor) -> str:
         looked.append((patches.shape, counts.shape))
-        return "The network has collapsed: so it was info."
+        return "The network has collapsed: no reason."
 
     monkeypatch.setattr(callbacks, "collapsed", flat)
     train(scan, trainer=PLAIN, **{**SMALL, "warmup": 4})
     assert looked == [((8, 4, 32, 32), (8, 4, 32, 32))]
     assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [
-        "epoch 2: The network has collapsed: so it was info."
+        "epoch 2: The network has collapsed: no reason."
     ]
 
 

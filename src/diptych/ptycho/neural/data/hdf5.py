@@ -282,7 +282,7 @@ def _has_patterns(path: Path) -> bool:
 
 
 def _order(shape: tuple[int, ...], patterns: int, axes: str, where: str, key: str) -> str:
-    """MHW or HWM: the result of :func:`convert.arrange_axes` for the smallest array with the same equalities of axes."""
+    """MHW or HWM: result of :func:`convert.arrange_axes` for the smallest array with the same equalities of axes."""
     small = {0: 0, 1: 1} | {length: 2 + i for i, length in enumerate(sorted({*shape, patterns} - {0, 1}))}
     try:
         _, said = convert.arrange_axes(

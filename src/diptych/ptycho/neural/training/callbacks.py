@@ -273,7 +273,7 @@ class DiagnosticsCallback(Callback):
             return
         valid = None if batch.valid is None else batch.valid[0]
         figure = self.figures.group(batch.counts[0], result.predicted[0], result.patches[0], result.merged[0], valid)
-        # At a lower resolution than other figures: there is one per epoch, and drawing takes as long as several batches.
+        # A lower resolution than other figures: there is one per epoch, and drawing takes as long as several batches.
         write_figure(path, figure, dpi=100)
 
     def _dump_group(self, folder: Path, module: PtychoModule, shown: Prediction) -> None:

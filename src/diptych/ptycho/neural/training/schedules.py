@@ -1,4 +1,4 @@
-"""Learning rate schedules as pure functions of the update and the losses, without state that a resumed run could lose."""
+"""Learning rate schedules as pure functions of the update and the losses, without state that a resume could lose."""
 
 from __future__ import annotations
 
