@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -31,11 +30,11 @@ def linear(size: int, scale: float, options: LinearOptions) -> torch.nn.Module:
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+def registered(monkeypatch: pytest.MonkeyPatch) -> Network:
     monkeypatch.setattr(NETWORKS, "_registered", {})
     network = Network("linear", "One convolution.", LinearOptions, linear, multiple=2)
     NETWORKS.register(network)
-    yield network
+    return network
 
 
 def test_a_registered_generator_is_built_with_its_own_options(registered: Network) -> None:

@@ -259,7 +259,7 @@ def test_a_batch_of_groups_is_no_group(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# --- pictures
+# --- figures
 
 
 def images(figure, row: int) -> list:
@@ -267,7 +267,7 @@ def images(figure, row: int) -> list:
     return [ax.images[0] for ax in figure.axes if ax.get_subplotspec()][row * columns : (row + 1) * columns]
 
 
-def test_the_group_picture_compares_in_one_range_with_zero_frequency_in_the_middle():
+def test_the_group_figure_compares_in_one_range_with_zero_frequency_in_the_middle():
     made, truth = scanned(dead=0.02)
     counts = np.fft.ifftshift(made.counts[:9].astype(np.float32), axes=(-2, -1))
     before = torch.from_numpy(truth[:9] * np.exp(0.1j)).requires_grad_()
@@ -290,8 +290,8 @@ def test_the_group_picture_compares_in_one_range_with_zero_frequency_in_the_midd
         assert len({image.get_clim() for image in row}) == 1
 
 
-def test_pictures_of_nothing_are_drawn_all_the_same(tmp_path):
-    """No photon, no agreement to reach, no finite number: training goes on, and so does its picture."""
+def test_figures_of_empty_or_non_finite_data(tmp_path):
+    """Patterns without photons and values that are not finite do not stop training, nor its figures."""
     dark, flat = np.zeros((1, N, N)), np.ones((1, N, N), complex)
     figures.plot_group(dark, dark, flat, flat).savefig(tmp_path / "dark.png")
     figures.plot_group(dark, np.full_like(dark, np.nan), flat * np.nan, flat * np.nan).savefig(tmp_path / "nan.png")

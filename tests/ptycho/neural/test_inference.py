@@ -116,7 +116,7 @@ def test_uniform_weights_differ_from_the_probes():
 
 def test_without_a_probe_there_is_no_physics():
     scan = made()
-    with pytest.raises(InputError, match="holds no probe"):
+    with pytest.raises(InputError, match="has no probe"):
         infer(model(), diptych.Scan(scan.counts, scan.positions), device=CPU)
 
 

@@ -70,7 +70,8 @@ def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tens
 
 def test_what_is_saved_comes_back(model: Model, file: Path) -> None:
     again = load_model(file)
-    assert (again.options, again.size, again.scale) == (model.options, 32, 0.7)
+    assert (again.size, again.scale) == (32, 0.7)
+    assert again.options.model_dump() == model.options.model_dump()
     assert (again.statistics, again.provenance) == (model.statistics, model.provenance)
     np.testing.assert_array_equal(again.probe, model.probe)
     assert not again.network.training
@@ -201,7 +202,7 @@ def test_tensors_of_another_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "null", "[1]", '{"kind": "diptych something"}'])
 def test_a_header_that_is_no_header(text: str, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "x.safetensors", {"diptych": text})
-    with pytest.raises(InputError, match=r"not valid JSON|expected a 'diptych network'"):
+    with pytest.raises(InputError, match=r"not valid JSON|expected 'diptych network'"):
         load_model(tmp_path / "x.safetensors")
 
 

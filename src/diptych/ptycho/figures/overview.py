@@ -57,7 +57,8 @@ def plot(item: Scan | Reconstruction | PatchStatistics) -> Figure:
         return plot_scan(item)
     if isinstance(item, Reconstruction):
         return plot_reconstruction(item)
-    from diptych.ptycho.figures.network import PatchStatistics, plot_patch_statistics
+    from diptych.ptycho.figures.network import plot_patch_statistics
+    from diptych.ptycho.neural.diagnostics import PatchStatistics
 
     if isinstance(item, PatchStatistics):
         return plot_patch_statistics(item)

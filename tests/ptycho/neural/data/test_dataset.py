@@ -98,7 +98,7 @@ def test_labels_need_a_truth() -> None:
     make_dataset(make_scan(), blind)
     with pytest.raises(
         InputError,
-        match=r"^blind: supervision by labels needs the true object.*supervision='physics' \(--supervision physics\)",
+        match=r"^blind: has no true object.*supervision='physics' \(--supervision physics\)",
     ):
         make_dataset(make_scan(), blind, labels=True)
 

@@ -217,37 +217,37 @@ def test_the_pool_is_for_oversampling_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gridsize": 4}, "gridsize is 4; expected 1, 2 or 3"),
+        ({"gridsize": 4}, "gridsize: is 4; expected 1, 2 or 3"),
         ({"gridsize": 1.5}, "gridsize is 1.5"),
         ({"neighbours": 2}, r"neighbours: is 2, too few for groups of 4 .* at least 3 \(--neighbours\)"),
-        ({"gridsize": 3, "neighbours": 7}, "neighbours is 7"),
-        ({"n_groups": 0}, "n_groups is 0"),
-        ({"n_subsample": 0}, "n_subsample is 0"),
-        ({"n_subsample": 26}, "n_subsample is 26, but the scan has 25 patterns"),
-        ({"n_subsample": 3}, "3 patterns make no group of 4"),
+        ({"gridsize": 3, "neighbours": 7}, "neighbours: is 7"),
+        ({"n_groups": 0}, "n_groups: is 0"),
+        ({"n_subsample": 0}, "n_subsample: is 0"),
+        ({"n_subsample": 26}, "n_subsample: is 26, but the scan has 25 patterns"),
+        ({"n_subsample": 3}, "3 patterns are too few for groups of 4"),
         (
             {"n_groups": 26},
-            r"n_groups is 26, but there are 25 patterns; expected at most 25 .*oversample=True \(--oversample\)",
+            r"n_groups: is 26, but there are 25 patterns; expected at most 25 .*oversample=True \(--oversample\)",
         ),
-        ({"n_groups": 11, "n_subsample": 10}, "n_groups is 11, but there are 10 patterns"),
+        ({"n_groups": 11, "n_subsample": 10}, "n_groups: is 11, but there are 10 patterns"),
         (
             {"gridsize": 1, "n_groups": 26, "oversample": True},
-            "groups of one pattern differ in their seed alone; expected at most 25",
+            "groups of one pattern differ in their seed only; expected at most 25",
         ),
-        ({"n_groups": 26, "oversample": True, "sequential": True}, "sequential groups differ in their seed alone"),
+        ({"n_groups": 26, "oversample": True, "sequential": True}, "sequential groups differ in their seed only"),
         (
             {"n_groups": 26, "oversample": True, "neighbours": 3},
-            r"pool of 3 neighbours is too small .* at least 4 neighbours \(--pool\)",
+            r"pool: is 3, too small .* at least 4 neighbours \(--pool\)",
         ),
         (
             {"n_groups": 26, "oversample": True, "pool": 3},
-            r"pool of 3 neighbours is too small .* at least 4 neighbours \(--pool\)",
+            r"pool: is 3, too small .* at least 4 neighbours \(--pool\)",
         ),
-        ({"n_groups": 101, "oversample": True, "pool": 4}, "n_groups is 101, .* only 100 different groups of 4"),
-        ({"n_groups": 5, "n_subsample": 4, "oversample": True, "pool": 7}, "only 4 different groups of 4"),
+        ({"n_groups": 101, "oversample": True, "pool": 4}, "n_groups: is 101, .* have 100 different groups of 4"),
+        ({"n_groups": 5, "n_subsample": 4, "oversample": True, "pool": 7}, "have 4 different groups of 4"),
     ],
 )
-def test_what_cannot_be_grouped_is_said(changes: dict[str, Any], message: str) -> None:
+def test_impossible_groups_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_groups(raster(5, 5), **{"gridsize": 2, **changes})
 

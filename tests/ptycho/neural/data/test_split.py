@@ -124,13 +124,13 @@ def test_a_scan_that_is_too_small_has_no_validation_and_says_why(caplog: pytest.
 
 @pytest.mark.parametrize("fraction", [-0.1, 0.6, np.nan])
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
-    with pytest.raises(InputError, match=r"validation fraction is .*expected 0 to 0.5 \(--validation\)"):
+    with pytest.raises(InputError, match=r"validation fraction: is .*expected 0 to 0.5 \(--validation\)"):
         split_by_blocks(raster(5, 5), fraction=fraction, gap=0.0, seed=0)
 
 
 @pytest.mark.parametrize("gap", [-1.0, np.inf, np.nan])
 def test_a_gap_out_of_range_is_refused(gap: float) -> None:
-    with pytest.raises(InputError, match="gap between training and validation patterns is"):
+    with pytest.raises(InputError, match="gap between training and validation patterns: is"):
         split_by_blocks(raster(5, 5), fraction=0.1, gap=gap, seed=0)
 
 

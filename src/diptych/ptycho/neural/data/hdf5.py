@@ -173,8 +173,9 @@ class Hdf5Patterns:
         elif header.shape[0] == patterns:
             self._cut["mask"] = 0
         else:
-            side = header.shape[1:]
-            raise InputError(f"{source.where}: mask", f"has shape {header.shape}", f"{side} or {(patterns, *side)}")
+            # Raises the error that loading raises, without reading the mask.
+            shape = (patterns, *header.shape[1:])
+            validation.mask_array(np.broadcast_to(np.True_, header.shape), shape, source.where)
 
     def _read_metadata(self, source: Hdf5Source, load: LoadOptions, y: NDArray[Any], x: NDArray[Any]) -> None:
         """Read and validate everything but the patterns, as a :class:`Scan` does."""

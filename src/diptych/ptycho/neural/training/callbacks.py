@@ -175,7 +175,9 @@ class ProgressReporter(Callback):
         if self.progress is not None and trainer.global_step != self._reported:
             self._reported = trainer.global_step
             known = trainer.callback_metrics
-            values = {name: float(known[name]) for name in ("loss", "validation_loss") if name in known}
+            values: dict[str, float] = {
+                name: float(known[name]) for name in ("loss", "validation_loss") if name in known
+            }
             if isinstance(pl_module, PtychoModule) and pl_module.latest is not None:
                 values["loss"] = float(pl_module.latest.result.loss)
             try:
