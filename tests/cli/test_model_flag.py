@@ -73,7 +73,7 @@ def test_a_file_that_is_no_network_leaves_no_run_directory(cli: Cli, scan_file: 
     assert "none.safetensors: there is no such file" in done.err
     done = cli("reconstruct", scan_file, "--model", scan_file, "--run", "run")
     assert done.code == 2
-    assert "small.npz: is no safetensors file" in done.err
+    assert "small.npz: is not a safetensors file" in done.err
     assert not (tmp_path / "run").exists()
 
 

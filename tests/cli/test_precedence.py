@@ -14,14 +14,16 @@ from pydantic.fields import FieldInfo
 import diptych.ptycho.describe
 import diptych.ptycho.evaluate
 import diptych.ptycho.io
-import diptych.ptycho.train
 import diptych.ptycho.reconstruct
 import diptych.ptycho.simulate
+import diptych.ptycho.train
 import diptych.runtime.provenance
 from diptych.cli.generate import flag, verb
 from diptych.cli.output import Report
 from diptych.ptycho.evaluate import compare
+from diptych.ptycho.networks import NETWORKS, Network
 from diptych.runtime.options import Options
+from diptych.runtime.registry import NoOptions
 
 EXAMPLES: dict[str, tuple[Any, Any]] = {
     "amplitude": ([0.25, 0.5], [0.5, 0.75]),
@@ -46,6 +48,13 @@ NEEDS: dict[str, dict[str, Any]] = {
     "pool": {"oversample": True},
 }
 """What else must be set for a field to mean anything."""
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two more generators, to choose between."""
+    made = {name: Network(name, "For these tests.", NoOptions, lambda *_: None) for name in EXAMPLES["network"]}
+    monkeypatch.setattr(NETWORKS, "_registered", made)
 
 
 class Reached(BaseException):

@@ -17,9 +17,9 @@ import torch
 import yaml
 
 from diptych.errors import InputError, UnavailableError
+from diptych.ptycho import train as training
 from diptych.ptycho.io import save
 from diptych.ptycho.neural.model import load_model
-from diptych.ptycho import train as training
 from diptych.ptycho.simulate import simulate
 
 Cli = Callable[..., Any]
@@ -129,8 +129,8 @@ def test_what_is_refused_leaves_no_folder(cli: Cli, larger: Path, scan_file: Pat
         ((larger, "--epochs", 0), "command line: epochs = 0"),
         ((larger, "--resume"), "--resume: pass --run DIR"),
         ((larger, "--out", "model.h5"), "the suffix is '.h5'; expected .safetensors"),
-        ((larger, "--devices", 2), "expected strategy='ddp'"),
-        ((larger, "--supervision", "labels", "--loss", "mae"), "loss act on physics alone"),
+        ((larger, "--devices", 2), "expected strategy 'ddp'"),
+        ((larger, "--supervision", "labels", "--loss", "mae"), "loss: used with supervision=physics only"),
     ):
         done = cli("train", *arguments, *(() if "--resume" in arguments else ("--run", "run")))
         assert (done.code, text in done.err) == (2, True), done.err

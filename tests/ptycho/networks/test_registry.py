@@ -57,7 +57,7 @@ def test_options_belong_to_their_generator(registered: Network) -> None:
 
 def test_files_get_all_options_in_effect() -> None:
     options = TrainingOptions(width=8)
-    saved = options.model_dump(mode="json")
+    saved = options.resolved()
     assert saved["width"] == 8
     assert (saved["passes"], saved["output"], saved["decoder"]) == (2, "amplitude-phase", "shared")
     assert TrainingOptions.build(saved).own("network") == options.own("network")

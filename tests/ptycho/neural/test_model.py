@@ -71,7 +71,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tens
 def test_what_is_saved_comes_back(model: Model, file: Path) -> None:
     again = load_model(file)
     assert (again.size, again.scale) == (32, 0.7)
-    assert again.options.model_dump() == model.options.model_dump()
+    assert again.options.resolved() == model.options.resolved()
     assert (again.statistics, again.provenance) == (model.statistics, model.provenance)
     np.testing.assert_array_equal(again.probe, model.probe)
     assert not again.network.training

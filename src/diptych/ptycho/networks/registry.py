@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from diptych.errors import InputError
 from diptych.runtime.registry import Extension, Registry, SelectingOptions
@@ -47,15 +47,12 @@ class NetworkOptions(SelectingOptions):
 
     network: str = Field("cnn", description="Generator, by its registered name.")
 
-    @model_serializer(mode="wrap")
-    def _with_defaults_of_the_network(
-        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
-    ) -> dict[str, Any]:
-        """All options in effect, so that a file keeps its meaning when a default of the network changes."""
-        values: dict[str, Any] = handler(self)
-        if info.exclude_unset or info.exclude_defaults:
-            return values
-        return {**values, **self.own("network").model_dump(mode=info.mode)}
+    def resolved(self) -> dict[str, Any]:
+        """Every option as JSON values, with the defaults of the network.
+
+        Files hold these, so that they keep their meaning when a default of the network changes.
+        """
+        return {**self.model_dump(mode="json"), **self.own("network").model_dump(mode="json")}
 
 
 def check_size(network: str, size: int, where: str) -> None:

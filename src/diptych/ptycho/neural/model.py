@@ -177,7 +177,7 @@ class Model:
             "size": self.size,
             "scale": self.scale,
             "probe_modes": len(self.probe),
-            "options": self.options.model_dump(mode="json"),
+            "options": self.options.resolved(),
             "statistics": plain(self.statistics),
             "provenance": plain(self.provenance),
         }
@@ -190,7 +190,7 @@ class Model:
             "schema": SCHEMA,
             "size": self.size,
             "scale": self.scale,
-            "options": self.options.model_dump(mode="json"),
+            "options": self.options.resolved(),
             "statistics": plain(self.statistics),
             "provenance": plain(self.provenance),
         }

@@ -98,7 +98,7 @@ def run_training(
             else _open_folder(run, resume)
         )
         stack.enter_context(settings_kept(device, trainer, options.seed))
-        identity = plain({"options": options.model_dump(mode="json"), "scans": [each.identity() for each in prepared]})
+        identity = plain({"options": options.resolved(), "scans": [each.identity() for each in prepared]})
         checkpoints = CheckpointCallback(folder, identity, options.patience)
         resumed = resume and _restore(checkpoints)
         RunDirectory(folder).write_json(INDICES, {"scans": [each.indices() for each in prepared]})
