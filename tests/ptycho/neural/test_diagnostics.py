@@ -1,4 +1,4 @@
-"""Diagnostics of patches: what the numbers mean, when the alarm sounds and when not, and what is written."""
+"""Diagnostics of patches: statistics, detection of collapse, and the files written."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_statistics_of_known_patches():
     assert info["amplitude_std"] == pytest.approx(np.sqrt(1 + 0.25))
     assert info["var_zero_mean"] == pytest.approx(0.25)
     assert info["relative_variance"] == pytest.approx(0.25 / 9)
-    # The second patch's phase of 2 rad is free, and widens nothing.
+    # The global phase of the second patch, 2 rad, does not change the spread.
     assert info["phase_std_rad"] == pytest.approx(np.sqrt(-2 * np.log(np.cos(0.3))))
     assert [each["patch"] for each in info["per_patch"]] == [0, 1]
     assert info["per_patch"][1]["relative_variance"] == pytest.approx(0.25 / 16)
@@ -62,7 +62,7 @@ def test_scale_and_global_phase_change_no_relative_measure():
     assert scaled["var_zero_mean"] == pytest.approx(1e12 * plain["var_zero_mean"])
 
 
-def test_tensors_with_gradients_and_groups_are_welcome():
+def test_tensors_with_gradients_and_groups_are_accepted():
     patches = torch.from_numpy(noise(6).astype(np.complex64)).reshape(2, 3, N, N).requires_grad_()
     info = patch_statistics(patches.conj())
     assert info["patches"] == 6
@@ -144,15 +144,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("dose", [1e3, 1e6])
-def test_true_patches_are_well(dose):
+def test_true_patches_have_not_collapsed(dose):
     made, truth = scanned(dose=dose)
     assert collapsed(truth, made.counts) is None
     assert collapsed(truth) is None
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_a_weak_phase_object_is_well_at_any_scale(scale):
-    """0.02 rad rms: a contrast that the guard must not take for none."""
+def test_a_weak_phase_object_has_not_collapsed_at_any_scale(scale):
+    """0.02 rad rms is a contrast, not a collapse."""
     _, truth = scanned()
     weak = np.angle(truth)
     weak = 0.02 * (weak - weak.mean()) / weak.std()
@@ -172,7 +172,7 @@ def test_flat_patches_have_collapsed_though_each_has_its_own_transmission(scale)
     assert "epochs" in said
 
 
-def test_one_picture_for_all_patterns_has_collapsed_whatever_its_global_phase():
+def test_identical_patches_of_different_patterns_have_collapsed_whatever_its_global_phase():
     made, truth = scanned()
     same = truth[:1] * np.exp(1j * np.arange(16))[:, None, None]
     said = collapsed(same, made.counts)
@@ -182,7 +182,7 @@ def test_one_picture_for_all_patterns_has_collapsed_whatever_its_global_phase():
 
 
 @pytest.mark.parametrize("dose", [1.0, 1e3, 1e7])
-def test_one_picture_is_right_where_the_patterns_differ_by_shot_noise_alone(dose):
+def test_identical_patches_are_right_where_the_patterns_differ_by_shot_noise_alone(dose):
     made, truth = scanned(dose=1e6)
     mean = made.counts[0] * (dose / made.counts[0].sum(dtype=float))
     repeats = np.random.default_rng(0).poisson(mean, (16, N, N))
@@ -206,7 +206,7 @@ def test_dark_and_broken_patches_have_collapsed():
 
 
 def test_the_parity_dump_can_be_put_together_again(tmp_path):
-    """The canvas holds every member where offsets, sizes and origin say it lies."""
+    """Members can be placed on the canvas from offsets, sizes and origin."""
     positions = np.array([[10.25, 20.5], [14.0, 18.75], [12.5, 25.0], [9.0, 22.0]])
     origin, shape = canvas_box(positions, N)
     canvas = noise(4).ravel()[: shape[0] * shape[1]].reshape(shape).astype(np.complex64)

@@ -1,5 +1,4 @@
-"""From patches to an image: stitching, the free phases of groups, covering, bounded memory, and honesty about what was
-done."""
+"""Inference: stitching, phase alignment of groups, coverage, bounded memory, and provenance."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def made(patterns=64, **options):
 
 
 def stitched(scan, *, batch, align_phase, phases):
-    """True patches, every group turned by its own phase, put on a canvas in batches."""
+    """Error of true patches stitched in batches, each group with a phase of its own."""
     from diptych.ptycho.neural.inference import _from_the_centre
 
     members = _from_the_centre(cover_groups(scan.positions, gridsize=2).members, scan.positions)
@@ -59,14 +58,14 @@ def test_true_patches_make_the_object():
 
 
 @pytest.mark.parametrize("batch", [1, 5, 16, 1000])
-def test_the_free_phases_of_groups_are_settled(batch):
+def test_the_phases_of_groups_are_aligned(batch):
     scan = made(196)
     rng = np.random.default_rng(0)
     assert stitched(scan, batch=batch, align_phase=False, phases=lambda n: rng.uniform(-3, 3, n)) > 0.5
     assert stitched(scan, batch=batch, align_phase=True, phases=lambda n: rng.uniform(-3, 3, n)) < 0.02
 
 
-def test_a_scan_in_two_islands_is_no_trouble():
+def test_a_scan_in_two_islands_is_stitched():
     scan = made()
     islands = scan.positions.copy()
     far = islands[:, 1] > np.median(islands[:, 1])
@@ -95,7 +94,7 @@ def test_an_image_of_the_whole_scan(gridsize):
     assert np.sum(np.abs(result.probe) ** 2) == pytest.approx(np.sum(np.abs(scan.true_probe) ** 2), rel=1e-4)
 
 
-def test_batches_matter_to_rounding_only():
+def test_the_batch_size_changes_rounding_only():
     scan = made()
     one, other = (infer(model(), scan, device=CPU, batch=b).object.values for b in (8, 256))
     ratio = np.vdot(other, one) / np.vdot(other, other)
@@ -114,7 +113,7 @@ def test_uniform_weights_differ_from_the_probes():
     assert not np.allclose(probe, uniform)
 
 
-def test_without_a_probe_there_is_no_physics():
+def test_a_scan_without_probe_is_refused():
     scan = made()
     with pytest.raises(InputError, match="has no probe"):
         infer(model(), diptych.Scan(scan.counts, scan.positions), device=CPU)

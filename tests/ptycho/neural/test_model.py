@@ -1,5 +1,4 @@
-"""A trained network as a file: the same bytes out as in, the same image in another process, and a clear word on every
-other file."""
+"""Model files: exact round trip, the same prediction in another process, and errors for other files."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def scan() -> Scan:
 
 @pytest.fixture(scope="module")
 def model(scan: Scan) -> Model:
-    """A network that was never trained, but whose weights all matter."""
+    """An untrained network in which all weights affect the output."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_network(32, 0.7, OPTIONS)
@@ -89,7 +88,7 @@ def test_the_file_is_decided_by_the_model_and_its_digest_is_the_files(model: Mod
     assert other.digest != model.digest
 
 
-def test_loading_leaves_other_peoples_random_numbers_alone(file: Path) -> None:
+def test_loading_does_not_change_the_random_state(file: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -168,7 +167,7 @@ def test_info_describes_a_model_file(model: Model, file: Path) -> None:
 # Files that are not model files, or not for this version of diptych.
 
 
-def test_a_name_or_folder_that_will_not_do(model: Model, tmp_path: Path) -> None:
+def test_wrong_names_and_folders_are_refused(model: Model, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.pt.*\.safetensors"):
         model.save(tmp_path / "model.pt")
     with pytest.raises(InputError, match="does not exist"):

@@ -390,7 +390,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     scan = simulated()
     with pytest.raises(InputError, match="choose one of them"):
         solve(scan, noisy(0.1), start="first.h5")
-    with pytest.raises(InputError, match=r"none\.safetensors: there is no such file"):
+    with pytest.raises(InputError, match=r"none\.safetensors: does not exist"):
         reconstruct(scan, tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="model is a int; expected a trained Model"):
         reconstruct(scan, 3)  # type: ignore[arg-type]

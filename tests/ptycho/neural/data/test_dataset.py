@@ -1,4 +1,4 @@
-"""Batches of groups: what is in them, what decides it, and what they cost."""
+"""Batches of groups: content, reproducibility, and memory."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_jitter_is_gaussian_and_cut() -> None:
     assert abs(np.corrcoef(moves[:, 0, 0], moves[:, 1, 0])[0, 1]) < 0.1
 
 
-def test_withheld_photons_are_each_pattern_s_own_and_tell_nothing_of_the_rest() -> None:
+def test_withheld_photons_are_independent_of_the_rest() -> None:
     scan = make_scan(400)
     rows = np.arange(100)
     whole, parted = (make_dataset(scan, withheld=share)[0, rows, 0] for share in (0.0, 0.2))
@@ -169,8 +169,8 @@ def test_withheld_photons_are_decided_by_seed_epoch_scan_and_group() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.37, 1e5])
-def test_nothing_is_withheld_where_it_has_no_meaning(scale: float) -> None:
-    """Values that are no numbers of photons, and counts so high that noise does not matter."""
+def test_nothing_is_withheld_from_non_integer_or_high_counts(scale: float) -> None:
+    """Values that are not photon counts, and counts so high that noise does not matter."""
     scan = make_scan()
     other = replace(scan, counts=(scan.counts * scale).astype(np.float32))
     assert make_dataset(other, withheld=0.2)[0, ROWS, 0].target is None

@@ -118,7 +118,7 @@ def test_one_pattern_is_a_group_when_gridsize_is_one() -> None:
     assert len(make_groups(np.zeros((1, 2)), gridsize=1).members) == 1
 
 
-def test_sequential_groups_leave_nothing_to_chance() -> None:
+def test_sequential_groups_are_deterministic() -> None:
     positions = spiral(50)
     groups = make_groups(positions, gridsize=2, n_groups=20, sequential=True, seed=1)
     np.testing.assert_array_equal(groups.members, distances(positions).argsort(axis=1)[:20, :4])
@@ -185,7 +185,7 @@ def test_oversampled_groups_are_different_and_even_over_seeds(
     assert_near(groups, positions, pool)
 
 
-def test_all_combinations_can_be_had() -> None:
+def test_all_combinations_occur() -> None:
     positions = spiral(30)
     groups = make_groups(positions, gridsize=2, n_groups=30 * comb(5, 3), pool=5, oversample=True)
     assert len({(row[0], frozenset(row)) for row in groups.members.tolist()}) == 300

@@ -94,7 +94,7 @@ def test_a_run_leaves_model_history_indices_and_figure(scan: diptych.Scan, tmp_p
     assert len(drawn["subsample"]) == 30
     assert set(drawn["subsample"]) <= set(drawn["train"])
     assert not set(drawn["train"]) & set(drawn["validation"])
-    # Whoever trained on one side of the gap has seen nothing of the other.
+    # Training patterns do not illuminate the validation region.
     between = np.linalg.norm(
         scan.positions[drawn["train"]][:, None] - scan.positions[drawn["validation"]][None], axis=-1
     )
@@ -153,7 +153,7 @@ def stopper(after: int) -> Any:
         {"patience": 1, "learning_rate": 0.1, "epochs": 6},
     ],
 )
-def test_an_interrupted_run_goes_on_as_though_nothing_had_happened(
+def test_an_interrupted_run_resumes_to_the_same_result(
     changes: dict[str, Any], scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that there are plateaus in a few epochs.
@@ -173,12 +173,12 @@ def test_an_interrupted_run_goes_on_as_though_nothing_had_happened(
     assert same(again, full)
     for name in ("loss", "validation_loss", "learning_rate", "grad_norm"):
         assert history(tmp_path / "parts")[name] == history(tmp_path / "full")[name]
-    # What is done is done: to resume it once more trains no further.
+    # Resuming a finished run does not train further.
     assert same(train(scan, options, tmp_path / "parts", trainer=PLAIN, resume=True), full)
 
 
 def test_patience_stops_early_and_the_best_weights_are_kept(scan: diptych.Scan, tmp_path: Path) -> None:
-    # A rate this high throws the network about.
+    # With a rate this high the loss fluctuates.
     model = train(
         scan,
         None,

@@ -1,4 +1,4 @@
-"""Losses: the truth is best, masks count, and the gauge of probe and dose is that of every solver."""
+"""Losses: the truth has the lowest loss, masks are respected, probe and dose are scaled as in the engines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def exposed(made: diptych.Scan, members: int = 4):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dose", [1e4, 1e9])
-def test_the_truth_beats_whatever_else_is_tried(loss, dose):
+def test_the_truth_has_a_lower_loss_than_other_objects(loss, dose):
     made = diptych.simulate(object="dead-leaves", size=N, patterns=36, step=4.0, dose=dose, seed=5)
     probe_model, exposure, counts, truth = exposed(made)
     options = TrainingOptions(loss=loss)
@@ -52,12 +52,12 @@ def test_the_truth_beats_whatever_else_is_tried(loss, dose):
         truth * torch.exp(0.3j * noise.real),
     ):
         assert float(batch_loss(options, probe_model, exposure, counts, other, None).loss) > best
-    # A global phase is free.
+    # A global phase does not change the loss.
     turned = float(batch_loss(options, probe_model, exposure, counts, truth * np.exp(0.7j), None).loss)
     assert turned == pytest.approx(best, rel=1e-3)
 
 
-def test_a_perfect_prediction_costs_what_noise_costs():
+def test_the_loss_of_a_perfect_prediction_is_that_of_noise():
     """Half the deviance is 1/2 per pixel at high counts; over the root of the mean count."""
     rng = np.random.default_rng(0)
     expected = torch.full((64, 64), 1e4)
