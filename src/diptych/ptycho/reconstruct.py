@@ -242,10 +242,10 @@ def _solve(
     import torch
 
     from diptych.ptycho.engines.fit_monitor import full_fit
-    from diptych.ptycho.engines.modes import orthogonal_modes, start_modes
     from diptych.ptycho.engines.problem import prepare, sweep_batch
     from diptych.ptycho.engines.run import Run, load_checkpoint, run_engine
-    from diptych.ptycho.engines.waves import intensity
+    from diptych.ptycho.physics.forward import intensity
+    from diptych.ptycho.physics.modes import orthogonal_modes, start_modes
 
     keep_scale = scan.probe_calibrated and options.probe in ("refine", "fixed")
     problem = prepare(

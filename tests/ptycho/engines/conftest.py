@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from diptych.ptycho.engines.problem import Problem, prepare
-from diptych.ptycho.physics.diffraction import intensities
 from diptych.ptycho.physics.patches import canvas_box, cut, split
 from diptych.ptycho.scan import Canvas, Scan
+from forward_reference import intensities
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""The problem that engines solve: the same physics as the rest of the house, exact adjoints, and pixels that no engine
-may see."""
+"""The problem that engines solve: the forward model of the package, exact adjoints, and held-out pixels."""
 
 from __future__ import annotations
 
@@ -11,21 +10,11 @@ import pytest
 import torch
 
 from diptych.ptycho.engines.fit_monitor import FitMeter, full_fit
-from diptych.ptycho.engines.problem import in_order, prepare
-from diptych.ptycho.engines.waves import (
-    add_object_part,
-    detect,
-    illuminate,
-    illumination,
-    intensity,
-    probe_part,
-    silence,
-    transparency,
-    undetect,
-)
-from diptych.ptycho.physics.diffraction import intensities
-from diptych.ptycho.physics.likelihood import fit
+from diptych.ptycho.engines.problem import exit_wave_change, in_order, prepare, zero_masked
+from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.likelihood import fit_sums
 from diptych.ptycho.physics.patches import cut, split
+from forward_reference import intensities
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -46,11 +35,11 @@ def inner(a: torch.Tensor, b: torch.Tensor) -> complex:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_engines_expect_what_the_physics_says(make_case: Any, kind: dict[str, Any]) -> None:
-    """Tilted probes and all, `detect(illuminate)` is :func:`intensities`."""
+    """The forward model of a problem against the centred FFTs written out."""
     case = make_case(**kind)
     scan, problem = case.scan, case.problem
     batch = np.array([0, 3, 4, 17])
-    _, found = detect(problem, illuminate(problem, case.image, case.probe, batch).exit_waves())
+    _, found = problem.forward.detect(problem.forward.views(case.image, case.probe, batch).exit_waves())
     canvas = torch.from_numpy(scan.truth.values).to(torch.complex128)
     patches = cut(canvas, scan.positions[batch], scan.size, origin=scan.truth.origin)
     fractions = torch.from_numpy(split(scan.positions)[1][batch]) if kind.get("subpixel") else None
@@ -67,34 +56,34 @@ def test_object_and_probe_parts_are_adjoints_of_illumination(make_case: Any, kin
     for batch in (np.array([7]), np.array([2, 5, 11, 24])):
         waves = noise((len(batch), len(case.probe), problem.size, problem.size), 1)
         image, probe = noise(problem.shape, 2), noise(tuple(case.probe.shape), 3)
-        of_image = illuminate(problem, image, case.probe, batch)
+        of_image = problem.forward.views(image, case.probe, batch)
         back = torch.zeros(problem.shape, dtype=torch.complex128)
-        add_object_part(problem, of_image, waves, back)
+        problem.forward.add_object_adjoint(of_image, waves, back)
         forward = of_image.exit_waves()
         assert abs(inner(waves, forward) - inner(back, image)) < 1e-12 * float(waves.norm() * forward.norm())
-        of_probe = illuminate(problem, case.image, probe, batch)
+        of_probe = problem.forward.views(case.image, probe, batch)
         forward = of_probe.exit_waves()
-        assert abs(inner(waves, forward) - inner(probe_part(of_probe, waves), probe)) < 1e-12 * float(
-            waves.norm() * forward.norm()
-        )
+        assert abs(
+            inner(waves, forward) - inner(problem.forward.probe_adjoint(of_probe, waves), probe)
+        ) < 1e-12 * float(waves.norm() * forward.norm())
 
 
-def test_undetect_is_the_adjoint_of_detection_with_weights(make_case: Any) -> None:
+def test_exit_wave_change_is_the_adjoint_of_detection_with_weights(make_case: Any) -> None:
     problem = make_case(held_out=0.0).problem
     batch = np.array([1, 2])
     waves, other = noise((2, 1, problem.size, problem.size), 4), noise((2, 1, problem.size, problem.size), 5)
     weights = torch.from_numpy(np.random.default_rng(6).normal(size=(2, problem.size, problem.size)))
-    field, expected = detect(problem, waves)
+    field, expected = problem.forward.detect(waves)
     torch.testing.assert_close(expected.sum(), waves.abs().square().sum(), rtol=1e-12, atol=0)
-    wanted = inner(detect(problem, other)[0], field * weights[:, None])
-    assert abs(inner(other, undetect(problem, batch, field, weights)) - wanted) < 1e-10 * abs(wanted) + 1e-9
+    wanted = inner(problem.forward.detect(other)[0], field * weights[:, None])
+    assert abs(inner(other, exit_wave_change(problem, batch, field, weights)) - wanted) < 1e-10 * abs(wanted) + 1e-9
 
 
-def test_silence_falls_on_masked_and_held_out_pixels_alone(make_case: Any) -> None:
+def test_zero_masked_acts_on_masked_and_held_out_pixels_alone(make_case: Any) -> None:
     case = make_case(masked=0.2)
     problem, batch = case.problem, np.array([3, 9])
     weights = torch.ones(2, problem.size, problem.size, dtype=torch.float64)
-    silence(problem, batch, weights)
+    zero_masked(problem, batch, weights)
     wanted = torch.from_numpy(case.scan.mask.astype(float)).repeat(2, 1, 1)
     for row, i in enumerate(batch):
         wanted[row].view(-1)[problem.held[i]] = 0
@@ -109,7 +98,7 @@ def test_masks_of_each_pattern_are_kept_apart(make_case: Any) -> None:
         replace(case.scan, mask=mask), device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=0
     )
     weights = torch.ones(2, problem.size, problem.size)
-    silence(problem, np.array([3, 4]), weights)
+    zero_masked(problem, np.array([3, 4]), weights)
     assert float(weights[0, 2, 5]) == 0
     assert float(weights.sum()) == 2 * problem.size**2 - 1
 
@@ -176,21 +165,20 @@ def test_fit_over_all_pixels_is_that_of_the_physics(make_case: Any) -> None:
     case = make_case(masked=0.2, held_out=0.0, background=2.0)
     flat = torch.ones_like(case.image)
     problem = case.problem
-    _, expected = detect(problem, illuminate(problem, flat, case.probe, np.arange(25)).exit_waves())
-    wanted = fit(problem.counts, expected, ~problem.invalid)
+    _, expected = problem.forward.detect(problem.forward.views(flat, case.probe, np.arange(25)).exit_waves())
+    found, predicted = fit_sums(problem.counts, expected, ~problem.invalid)
+    wanted = found / predicted
     assert full_fit(problem, flat, case.probe, batch=4)["fit"] == pytest.approx(wanted, rel=1e-10)
     assert np.isnan(full_fit(problem, flat, case.probe)["held_out_fit"])
 
 
 def test_the_meter_adds_up_whatever_the_batches(make_case: Any) -> None:
     case = make_case(masked=0.1)
-    results = []
+    results, forward = [], case.problem.forward
     for size in (1, 6, 25):
         meter = FitMeter(case.problem)
         for batch in in_order(25, size):
-            meter.add(
-                batch, detect(case.problem, illuminate(case.problem, case.image, case.probe, batch).exit_waves())[1]
-            )
+            meter.add(batch, forward.detect(forward.views(case.image, case.probe, batch).exit_waves())[1])
         results.append(meter.values())
     for values in results[1:]:
         assert values == pytest.approx(results[0], rel=1e-12)
@@ -200,20 +188,20 @@ def test_illumination_and_transparency_are_sums_over_windows(make_case: Any) -> 
     case = make_case(modes=2)
     problem, n = case.problem, case.problem.size
     light, through = torch.zeros(problem.shape, dtype=torch.float64), torch.zeros(n, n, dtype=torch.float64)
-    for y, x in problem.corners.tolist():
+    for y, x in problem.forward.corners.tolist():
         light[y : y + n, x : x + n] += case.probe.abs().square().sum(0)
         through += case.image[y : y + n, x : x + n].abs().square()
-    torch.testing.assert_close(illumination(problem, case.probe), light, rtol=1e-12, atol=1e-9)
-    torch.testing.assert_close(transparency(problem, case.image), through, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(problem.forward.illumination(case.probe), light, rtol=1e-12, atol=1e-9)
+    torch.testing.assert_close(problem.forward.transparency(case.image), through, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(intensity(case.probe), case.probe.abs().square().sum(0))
 
 
 def test_rounding_the_positions_drops_the_sub_pixel_part(make_case: Any) -> None:
     scan = make_case(subpixel=True).scan
     make: dict[str, Any] = {"device": torch.device("cpu"), "double": False, "held_out": 0.0, "seed": 0}
-    assert prepare(scan, subpixel=False, **make).ramps is None
-    ramps = prepare(scan, subpixel=True, **make).ramps
+    assert prepare(scan, subpixel=False, **make).forward.ramps is None
+    ramps = prepare(scan, subpixel=True, **make).forward.ramps
     assert ramps is not None
     assert ramps.shape == (25, 2, scan.size)
     whole = replace(scan, positions=np.floor(scan.positions + 0.5), truth=None)
-    assert prepare(whole, subpixel=True, **make).ramps is None, "whole positions pay nothing"
+    assert prepare(whole, subpixel=True, **make).forward.ramps is None, "whole positions pay nothing"

@@ -2,7 +2,7 @@
 
 A pattern is no picture of the object, and a network that must learn the Fourier transform first learns slowly. So the
 counts enter through the physics: each pass sees the object so far and what one step of phase retrieval would add to it
-(:func:`~diptych.ptycho.physics.groups.lift`), both pictures of the object in the member's window, and adds its
+(:func:`~diptych.ptycho.physics.groups.modulus_correction`), both pictures of the object in the member's window, and adds its
 correction. Before the next pass the members of a group agree on their canvas. The first pass starts from a flat object
 with the pattern's transmission.
 """
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from diptych.ptycho.networks.blocks import Decoder, Encoder
 from diptych.ptycho.networks.registry import Exposure, NetworkOptions
-from diptych.ptycho.physics.groups import illumination, lift
+from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.groups import modulus_correction
 
 INPUTS = 6
 """Object so far (re, im), what the counts add (re, im), illumination, and the scaled amplitudes of the pattern."""
@@ -50,7 +51,7 @@ class Cnn(nn.Module):
     def forward(self, exposure: Exposure) -> Tensor:
         """Complex patches (B, C, N, N) of the object in each member's window."""
         counts, modes = exposure.counts, exposure.modes
-        light = illumination(modes)
+        light = intensity(modes)
         weights = light.expand(counts.shape)
         amplitudes = self.scale * counts.clamp(min=0).sqrt()
         through = _signal(exposure).sum((-1, -2), keepdim=True) / light.sum((-1, -2), keepdim=True)
@@ -58,8 +59,8 @@ class Cnn(nn.Module):
         bright = (light / light.amax((-1, -2), keepdim=True)).sqrt().expand(counts.shape)
         for number, network in enumerate(self.passes):
             if number:
-                patches = exposure.layout.agree(patches, weights)
-            added = lift(patches, modes, counts, exposure.background, exposure.valid)
+                patches = exposure.layout.average_overlaps(patches, weights)
+            added = modulus_correction(patches, modes, counts, exposure.background, exposure.valid)
             inputs = torch.stack([patches.real - 1, patches.imag, added.real, added.imag, bright, amplitudes], 2)
             first, second = network(inputs.flatten(0, 1)).unflatten(0, counts.shape[:2]).float().unbind(2)
             if self.polar:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from diptych.ptycho.networks.registry import Exposure
 from diptych.ptycho.neural.data.patterns import Patterns, pieces
-from diptych.ptycho.physics.diffraction import AXES
-from diptych.ptycho.physics.groups import Layout, beams, expected
+from diptych.ptycho.physics.forward import AXES, expected_counts, shifted_modes
+from diptych.ptycho.physics.groups import Layout
+from diptych.ptycho.physics.probe import gauge_power, power
 
 
 class Beam(nn.Module):
@@ -85,7 +86,7 @@ class Beam(nn.Module):
         offsets = torch.from_numpy(positions - positions.mean(1, keepdims=True)).to(counts.device, counts.dtype)
         return Exposure(
             counts / self.power,
-            beams(self.modes(), positions),
+            shifted_modes(self.modes(), positions),
             self.background,
             self.valid if valid is None else valid,
             Layout.of(positions, self.size),
@@ -94,7 +95,7 @@ class Beam(nn.Module):
 
     def foresee(self, patches: Tensor, exposure: Exposure) -> Tensor:
         """Counts (B, C, N, N) that the patches predict."""
-        return self.power * expected(patches, exposure.modes, self.background)
+        return self.power * expected_counts(exposure.modes, patches, self.background)
 
 
 def power_of(patterns: Patterns) -> float:
@@ -103,7 +104,7 @@ def power_of(patterns: Patterns) -> float:
     That of a calibrated probe; else the 99th percentile of the patterns' valid totals, less the background.
     """
     if patterns.probe_calibrated and patterns.probe is not None:
-        return float((np.abs(patterns.probe.astype(np.complex128)) ** 2).sum())
+        return power(patterns.probe)
     totals = []
     for part in pieces(len(patterns)):
         counts, valid = patterns.read(part)
@@ -113,4 +114,4 @@ def power_of(patterns: Patterns) -> float:
             shown = patterns.background if seen is None else patterns.background * seen
             total -= shown.sum((-1, -2), dtype=np.float64)
         totals.append(total)
-    return max(float(np.quantile(np.concatenate(totals), 0.99)), 1e-6)
+    return gauge_power(np.concatenate(totals))

@@ -305,18 +305,17 @@ def _mean_fields(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor
     """
     import torch
 
-    from diptych.ptycho.engines.problem import in_order, sweep_batch
-    from diptych.ptycho.engines.waves import detect, illuminate, silence
+    from diptych.ptycho.engines.problem import in_order, sweep_batch, zero_masked
 
     measured = torch.zeros((problem.size, problem.size), dtype=torch.float64, device=problem.device)
     foreseen = torch.zeros_like(measured)
     for batch in in_order(len(problem), sweep_batch(problem)):
-        beams = illuminate(problem, image, probe, batch)
-        _, expected = detect(problem, beams.exit_waves())
+        views = problem.forward.views(image, probe, batch)
+        _, expected = problem.forward.detect(views.exit_waves())
         shown = torch.ones_like(expected)
-        silence(problem, batch, shown)
-        dark = 0.0 if problem.background is None else problem.background
-        measured += ((problem.counts[beams.rows] - dark) * shown).sum(0)
+        zero_masked(problem, batch, shown)
+        dark = 0.0 if problem.forward.background is None else problem.forward.background
+        measured += ((problem.counts[views.rows] - dark) * shown).sum(0)
         foreseen += ((expected - dark) * shown).sum(0)
     return measured, foreseen
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.describe import probe_diameter as energy_diameter
+from diptych.ptycho.physics.probe import probe_diameter as energy_diameter
 
 __all__ = ["energy_diameter", "split_by_blocks"]
 

@@ -19,7 +19,8 @@ from lightning.pytorch.callbacks import Callback
 from diptych.ptycho.neural.diagnostics import PatchStatistics, collapsed, parity_dump
 from diptych.ptycho.neural.options import TrainerOptions
 from diptych.ptycho.neural.training.lightning_module import PtychoModule, Seen
-from diptych.ptycho.physics.groups import Layout, illumination
+from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.groups import Layout
 from diptych.ptycho.physics.patches import split
 from diptych.runtime.files import replacing
 from diptych.runtime.progress import Progress, ProgressCallback
@@ -290,7 +291,7 @@ def _dump(folder: Path, module: PtychoModule, seen: Seen) -> None:
     batch, patches = seen.batch, seen.judged.patches[:1]
     beam: Any = module.beams[batch.scan]
     with torch.no_grad():
-        light = illumination(beam.expose(batch.counts[:1], batch.positions[:1]).modes)
+        light = intensity(beam.expose(batch.counts[:1], batch.positions[:1]).modes)
         weights = light if module.options.placement == "probe" else torch.ones_like(light)
         canvas = Layout.of(batch.positions[:1], beam.size).merge(patches, weights.expand(patches.shape))
     low = split(batch.positions[0])[0].min(0) - beam.size // 2

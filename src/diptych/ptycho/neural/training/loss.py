@@ -10,7 +10,7 @@ from torch import Tensor
 from diptych.ptycho.networks.registry import Exposure
 from diptych.ptycho.neural.options import LossName, TrainingOptions
 from diptych.ptycho.neural.probe_model import Beam
-from diptych.ptycho.physics.groups import illumination
+from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.likelihood import amplitude_mae, deviance, gaussian_amplitude
 
 LEAST = 1e-2
@@ -57,11 +57,11 @@ def judge(
     labels : (B, C, N, N) complex or None
         True patches, for ``supervision="labels"``.
     """
-    light = illumination(exposure.modes).detach()
+    light = intensity(exposure.modes).detach()
     if labels is not None:
         return Judged(label_loss(patches, labels, light), patches, patches, None)
     weights = (light if options.placement == "probe" else torch.ones_like(light)).expand(counts.shape)
-    agreed = exposure.layout.agree(patches, weights)
+    agreed = exposure.layout.average_overlaps(patches, weights)
     foreseen = beam.foresee(agreed, exposure)
     loss = data_loss(options.loss, counts, foreseen, exposure.valid)
     share = light / light.sum((-1, -2), keepdim=True)
