@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diptych.ptycho.engines.fit_monitor import FitMeter, full_fit
-from diptych.ptycho.engines.problem import exit_wave_change, in_order, prepare, zero_masked
+from diptych.ptycho.engines.problem import exit_wave_change, in_order, make_problem, zero_masked
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.likelihood import fit_sums
 from diptych.ptycho.physics.patches import cut, split
@@ -94,7 +94,7 @@ def test_masks_of_each_pattern_are_kept_apart(make_case: Any) -> None:
     case = make_case(held_out=0.0)
     mask = np.ones(case.scan.counts.shape, bool)
     mask[3, 2, 5] = False
-    problem = prepare(
+    problem = make_problem(
         replace(case.scan, mask=mask), device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=0
     )
     weights = torch.ones(2, problem.size, problem.size)
@@ -106,26 +106,26 @@ def test_masks_of_each_pattern_are_kept_apart(make_case: Any) -> None:
 def test_held_out_and_watched_pixels_are_distinct_and_drawn_by_the_seed(make_case: Any) -> None:
     scan = make_case(size=16).scan
     make: dict[str, Any] = {"device": torch.device("cpu"), "double": False, "subpixel": True}
-    problem = prepare(scan, held_out=0.1, seed=4, **make)
+    problem = make_problem(scan, held_out=0.1, seed=4, **make)
     assert problem.held.shape == (25, round(0.1 * 256))
     both = torch.cat([problem.held, problem.watched], 1)
     assert all(len(set(row.tolist())) == len(row) for row in both)
     assert int(both.min()) >= 0
     assert int(both.max()) < 256
     assert len({tuple(sorted(row.tolist())) for row in problem.held}) > 12, "patterns hold out different pixels"
-    assert torch.equal(prepare(scan, held_out=0.1, seed=4, **make).held, problem.held)
-    assert not torch.equal(prepare(scan, held_out=0.1, seed=5, **make).held, problem.held)
-    assert prepare(scan, held_out=0.0, seed=4, **make).held.shape == (25, 0)
+    assert torch.equal(make_problem(scan, held_out=0.1, seed=4, **make).held, problem.held)
+    assert not torch.equal(make_problem(scan, held_out=0.1, seed=5, **make).held, problem.held)
+    assert make_problem(scan, held_out=0.0, seed=4, **make).held.shape == (25, 0)
 
 
 def test_gauge_of_an_uncalibrated_probe_is_the_99th_percentile_of_the_valid_signal(make_case: Any) -> None:
     make: dict[str, Any] = {"device": torch.device("cpu"), "double": True, "subpixel": True, "held_out": 0.0, "seed": 0}
     scan = make_case(photons=1e4).scan
     totals = scan.counts.sum((1, 2), dtype=float)
-    assert prepare(scan, **make).power == pytest.approx(np.quantile(totals, 0.99), rel=1e-9)
+    assert make_problem(scan, **make).power == pytest.approx(np.quantile(totals, 0.99), rel=1e-9)
     scan = make_case(photons=1e4, background=20.0, masked=0.4).scan
     valid = (scan.counts.astype(float) - scan.background)[:, scan.mask].sum(1)
-    assert prepare(scan, **make).power == pytest.approx(np.quantile(valid, 0.99), rel=1e-9)
+    assert make_problem(scan, **make).power == pytest.approx(np.quantile(valid, 0.99), rel=1e-9)
 
 
 def test_masked_counts_may_hold_anything(make_case: Any) -> None:
@@ -138,19 +138,19 @@ def test_masked_counts_may_hold_anything(make_case: Any) -> None:
         "held_out": 0.01,
         "seed": 0,
     }
-    assert torch.equal(prepare(spoiled, **make).counts, prepare(scan, **make).counts)
+    assert torch.equal(make_problem(spoiled, **make).counts, make_problem(scan, **make).counts)
 
 
 def test_counts_are_the_scans_own_where_nothing_is_to_be_changed(make_case: Any) -> None:
     scan = make_case().scan
     make: dict[str, Any] = {"device": torch.device("cpu"), "subpixel": True, "held_out": 0.01, "seed": 0}
-    assert prepare(scan, double=False, **make).counts.data_ptr() == scan.counts.ctypes.data
+    assert make_problem(scan, double=False, **make).counts.data_ptr() == scan.counts.ctypes.data
     for other, double in (
         (scan, True),
         (replace(scan, mask=scan.counts[0] > 3), False),
         (replace(scan, counts=scan.counts.astype(np.uint16)), False),
     ):
-        assert prepare(other, double=double, **make).counts.data_ptr() != other.counts.ctypes.data
+        assert make_problem(other, double=double, **make).counts.data_ptr() != other.counts.ctypes.data
 
 
 @pytest.mark.parametrize("kind", [{}, {"masked": 0.15, "background": 3.0}, {"subpixel": True, "modes": 2}])
@@ -199,9 +199,9 @@ def test_illumination_and_transparency_are_sums_over_windows(make_case: Any) -> 
 def test_rounding_the_positions_drops_the_sub_pixel_part(make_case: Any) -> None:
     scan = make_case(subpixel=True).scan
     make: dict[str, Any] = {"device": torch.device("cpu"), "double": False, "held_out": 0.0, "seed": 0}
-    assert prepare(scan, subpixel=False, **make).forward.ramps is None
-    ramps = prepare(scan, subpixel=True, **make).forward.ramps
+    assert make_problem(scan, subpixel=False, **make).forward.ramps is None
+    ramps = make_problem(scan, subpixel=True, **make).forward.ramps
     assert ramps is not None
     assert ramps.shape == (25, 2, scan.size)
     whole = replace(scan, positions=np.floor(scan.positions + 0.5), truth=None)
-    assert prepare(whole, subpixel=True, **make).forward.ramps is None, "whole positions pay nothing"
+    assert make_problem(whole, subpixel=True, **make).forward.ramps is None, "whole positions pay nothing"

@@ -94,7 +94,7 @@ class Problem:
         return len(self.counts)
 
 
-def prepare(
+def make_problem(
     scan: Scan,
     *,
     device: torch.device,

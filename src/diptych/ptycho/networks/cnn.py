@@ -2,8 +2,8 @@
 
 A pattern is no picture of the object, and a network that must learn the Fourier transform first learns slowly. So the
 counts enter through the physics: each pass sees the object so far and what one step of phase retrieval would add to it
-(:func:`~diptych.ptycho.physics.groups.modulus_correction`), both pictures of the object in the member's window, and adds its
-correction. Before the next pass the members of a group agree on their canvas. The first pass starts from a flat object
+(:func:`~diptych.ptycho.physics.groups.modulus_correction`), both pictures of the object in the member's window, and adds
+its correction. Before the next pass the members of a group agree on their canvas. The first pass starts from a flat object
 with the pattern's transmission.
 """
 

@@ -63,7 +63,8 @@ def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.comple
         other = estimate_probe(scan)
         found = try_out(part, other, EPOCHS)
         if found.fit < CLEARLY_BETTER * min(trial.fit, given.fit):
-            note = f"the initial probe fitted poorly (trial fit {given.fit:.2f}): estimated from the mean pattern instead ({found.fit:.2f})"
+            fits = f"trial fit {given.fit:.2f} before, {found.fit:.2f} after"
+            note = f"the initial probe fitted poorly: estimated from the mean pattern instead ({fits})"
             return other, note
     if trial.fit > CLEARLY_BETTER * given.fit:
         return probe, ""
@@ -99,7 +100,7 @@ def _best_focus(
 
 
 def mean_pupil(scan: Scan) -> tuple[NDArray[np.float64], float]:
-    """Root of the mean valid pattern less background, (N, N), and the radius in pixels that holds 95 % of its photons."""
+    """Root of the mean valid pattern less background, (N, N), and the radius in pixels that holds 95 % of it."""
     total, seen = np.zeros((scan.size, scan.size)), np.zeros((scan.size, scan.size))
     for i, pattern in enumerate(scan.counts):
         valid = np.ones_like(seen, bool) if scan.mask is None else (scan.mask if scan.mask.ndim == 2 else scan.mask[i])

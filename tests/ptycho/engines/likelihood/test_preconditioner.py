@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.ptycho.engines.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
-from diptych.ptycho.engines.preconditioner import Preconditioner
-from diptych.ptycho.engines.problem import prepare
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
+from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
+from diptych.ptycho.engines.problem import make_problem
 from diptych.ptycho.physics.patches import canvas_box, cut
 from diptych.ptycho.scan import Scan
 from forward_reference import intensities
@@ -61,7 +61,7 @@ def wide() -> tuple[Any, torch.Tensor, torch.Tensor]:
     image = torch.ones(shape, dtype=torch.complex128)
     counts = intensities(probe, cut(image, positions, size, origin=origin), None).numpy()
     scan = Scan(counts.astype(np.float64), positions, probe.numpy().astype(np.complex64))
-    problem = prepare(scan, device=torch.device("cpu"), double=True, subpixel=False, held_out=0.0, seed=0)
+    problem = make_problem(scan, device=torch.device("cpu"), double=True, subpixel=False, held_out=0.0, seed=0)
     return problem, image, probe
 
 

@@ -1,7 +1,8 @@
 """Maximum likelihood by preconditioned L-BFGS: object and probe together, all patterns in every step.
 
 The loss is the Poisson (or Gaussian-amplitude) negative log-likelihood, up to a constant. L-BFGS: Nocedal and Wright,
-Numerical Optimization, algorithm 7.5, with the preconditioner of :mod:`diptych.ptycho.engines.preconditioner`.
+Numerical Optimization, algorithm 7.5, with the preconditioner of
+:mod:`diptych.ptycho.engines.likelihood.preconditioner`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.lbfgs import Curvature, dot
-from diptych.ptycho.engines.preconditioner import Preconditioner
+from diptych.ptycho.engines.likelihood.lbfgs import Curvature, dot
+from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
 from diptych.ptycho.engines.problem import Problem, exit_wave_change, in_order, share_out, zero_masked
 
 NEGLIGIBLE_GAIN = 2.5e-5
-"""Converged when ten steps gain less than this on average, nats per unknown and step. (Photon noise alone accounts for half
-a nat per unknown.)"""
+"""Converged when ten steps gain less than this on average, nats per unknown and step. (Photon noise alone accounts for
+half a nat per unknown.)"""
 
 
 @dataclass(frozen=True)

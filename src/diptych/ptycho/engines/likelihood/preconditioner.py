@@ -3,9 +3,9 @@
 The sum of two parts. The diagonal: the illumination for the object, the transparency for the probe (Thibault and
 Guizar-Sicairos, New J. Phys. 14, 063004, 2012). And low spatial frequencies of the object's phase, for which the
 diagonal is wrong by orders of magnitude: a phase phi(r) that varies little within the probe only shifts each pattern,
-by its gradient. Its curvature in the loss is that of a ramp, ``light |O|^2 s^2 |grad phi|^2`` with s the probe's spread,
-and vanishes with the square of the spatial frequency. Its inverse is an inverse Laplacian, applied by FFT. Without it
-the slow phases of a large object converge last, over hundreds of steps.
+by its gradient. Its curvature in the loss is that of a ramp, ``light |O|^2 s^2 |grad phi|^2`` with s the probe's
+spread, and vanishes with the square of the spatial frequency. Its inverse is an inverse Laplacian, applied by FFT.
+Without it the slow phases of a large object converge last, over hundreds of steps.
 """
 
 from __future__ import annotations

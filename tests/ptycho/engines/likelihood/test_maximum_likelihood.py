@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
 from diptych.ptycho.physics.likelihood import deviance
 
 KINDS: list[dict[str, Any]] = [

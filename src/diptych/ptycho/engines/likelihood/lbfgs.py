@@ -97,8 +97,8 @@ class Curvature:
 def dot(a: Tensor, b: Tensor) -> float:
     """Inner product of two real vectors (n,), in double precision.
 
-    Products of float32 numbers are exact in float64, and the order of additions does not depend on where the vectors lie
-    in memory or on the number of threads: the result decides line searches, and must be the same in a resumed run.
+    Products of float32 numbers are exact in float64, and the order of additions depends neither on memory alignment nor
+    on the number of threads: the result decides line searches, and must be the same in a resumed run.
     """
     pieces = zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)
     return float(torch.stack([x.double().mul(y).sum() for x, y in pieces]).sum())
