@@ -200,7 +200,7 @@ def test_likelihood_at_the_truth_beats_likelihood_anywhere_else_tried(
             assert loss(other_image, other_probe) > at_truth
     flat = torch.ones_like(image)
     for other_image, other_probe in (
-        (flat, probe), (image.conj(), probe), (image.T.contiguous(), probe), (image, probe.conj()), (image, probe * (1 + scale)),
-        (torch.roll(image, 1, 0), probe), (image, torch.roll(probe, 1, 2)),
+        (flat, probe), (image.conj(), probe), (image.T.contiguous(), probe), (image, probe.conj()),
+        (image, probe * (1 + scale)), (torch.roll(image, 1, 0), probe), (image, torch.roll(probe, 1, 2)),
     ):  # fmt: skip
         assert loss(other_image, other_probe) > at_truth

@@ -234,10 +234,7 @@ class Automatic:
 
     def _initial_image(self) -> Tensor:
         """The object of the initial guess: the one given, or a flat one after a failed refinement."""
-        if self._start is not None:
-            return self._start
-        problem = self.problem
-        return torch.ones(problem.shape, dtype=problem.complex_dtype, device=problem.device)
+        return self.problem.flat_object() if self._start is None else self._start
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""

@@ -90,6 +90,10 @@ class Problem:
         """complex64, or complex128 in double precision."""
         return torch.complex128 if self.counts.dtype == torch.float64 else torch.complex64
 
+    def flat_object(self) -> Tensor:
+        """A new transparent object (H, W)."""
+        return torch.ones(self.shape, dtype=self.complex_dtype, device=self.device)
+
     def __len__(self) -> int:
         return len(self.counts)
 

@@ -79,16 +79,9 @@ def probe_modes(problem: Problem, probe: NDArray[np.complex64], modes: int | Non
     return scaled_to(given if modes is None else start_modes(given, modes), problem.power)
 
 
-def flat_object(problem: Problem) -> Tensor:
-    """A transparent object (H, W)."""
-    import torch
-
-    return torch.ones(problem.shape, dtype=problem.complex_dtype, device=problem.device)
-
-
 def initial_object(problem: Problem, scan: Scan, options: ReconstructionOptions) -> Tensor:
     """A transparent object (H, W), or that of the result file ``options.start``, aligned by coordinates."""
-    flat = flat_object(problem)
+    flat = problem.flat_object()
     if options.start == "flat":
         return flat
     from diptych.ptycho.io import load

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
-from diptych.ptycho.engines.starts.initial import InitialGuess, copy_overlap, flat_object, probe_modes
+from diptych.ptycho.engines.starts.initial import InitialGuess, copy_overlap, probe_modes
 from diptych.ptycho.scan import Scan
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def network_guess(request: Request, start: NDArray[np.complex64], problem: Probl
     The network is given the scan under its own probe and, where the probe is refined anyway, under the one of the
     training scans: a probe recovered earlier on the same instrument is often the better guess. Each image is rated
     under its probe, in that probe's gauge (:func:`~diptych.ptycho.engines.starts.gauge.in_gauge`). The better one must
-    fit better than a flat object on the held-out pixels, which the network does not see, and either fit nearly to the noise
-    or do clearly better in a short trial: under a wrong probe the fit of an initial guess says little, a few epochs of
-    the engine say more.
+    fit better than a flat object on the held-out pixels, which the network does not see, and either fit nearly to the
+    noise or do clearly better in a short trial: under a wrong probe a few epochs of the engine are a better criterion
+    than the fit of the initial guess.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def network_guess(request: Request, start: NDArray[np.complex64], problem: Probl
     network, options = request.network, request.options
     assert network is not None
     candidates = _Candidates(request, network, problem, hide_held_out(request.scan, problem))
-    flat, probe = flat_object(problem), probe_modes(problem, start, options.modes)
+    flat, probe = problem.flat_object(), probe_modes(problem, start, options.modes)
     record: dict[str, Any] = {
         "object": "flat",
         "model": network.digest,
@@ -152,7 +152,7 @@ class _Candidates:
         threads = problem.workers.count if problem.device.type == "cpu" else request.execution.threads
         execution = request.execution.with_changes(device=str(problem.device), threads=threads)
         found = self.network.reconstruct(hidden, request.progress, execution=execution, **request.inference).object
-        image = in_gauge(problem, copy_overlap(found, flat_object(problem), problem.origin), modes)
+        image = in_gauge(problem, copy_overlap(found, problem.flat_object(), problem.origin), modes)
         fit = math.nan if image is None else self.held_out(image, modes)
         return (fit if math.isfinite(fit) else math.inf), image
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
-from diptych.ptycho.engines.starts.initial import flat_object
 from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.scan import Scan
 
@@ -45,7 +44,7 @@ def try_out(scan: Scan, probe: NDArray[np.complex64], epochs: int) -> Trial:
     with torch.no_grad():
         problem = make_problem(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=SEED)
         return run_trial(
-            problem, flat_object(problem), scaled_to(torch.from_numpy(probe.copy()), problem.power), epochs
+            problem, problem.flat_object(), scaled_to(torch.from_numpy(probe.copy()), problem.power), epochs
         )
 
 
