@@ -19,7 +19,7 @@ from recording import Recorder, forget_peak, marked, memory_mb
 
 import diptych
 from diptych.ptycho.engines import run as runner
-from diptych.ptycho.engines.run import Engine
+from diptych.ptycho.engines.base import Engine
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import Progress
 

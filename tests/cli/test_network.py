@@ -66,7 +66,7 @@ def test_a_network_alone_needs_a_network(folder: Path) -> None:
     scan = diptych.load(folder / "new.npz")
     with pytest.raises(diptych.InputError, match="needs a trained network"):
         diptych.reconstruct(scan, engine="network")
-    with pytest.raises(diptych.InputError, match="alpha has no meaning for the engine network"):
+    with pytest.raises(diptych.InputError, match="alpha is not an option of engine network"):
         diptych.reconstruct(scan, engine="network", alpha=0.5)
 
 

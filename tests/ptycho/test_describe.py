@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError
-from diptych.ptycho.describe import describe_file, describe_result, describe_scan, probe_diameter
+from diptych.ptycho.describe import describe_file, describe_result, describe_scan
 from diptych.ptycho.io import save
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction, Scan
 
@@ -124,14 +124,6 @@ def test_everything_said_is_json(tmp_path: Path) -> None:
     assert describe_scan(single)["step_px"] is None
     about = describe_file(save(full, tmp_path / "scan.npz"))
     assert json.loads(json.dumps(about, allow_nan=False))["kind"] == "scan"
-
-
-def test_probe_diameter_follows_the_probe_wherever_it_lies() -> None:
-    y, x = np.indices((64, 64))
-    gaussian = np.exp(-((y - 30) ** 2 + (x - 35) ** 2) / (2 * 5.0**2))
-    # |P|^2 has variance sigma^2 / 2 per axis: a circle of radius r holds 1 - exp(-r^2 / sigma^2).
-    assert probe_diameter(gaussian[None]) == pytest.approx(2 * 5 * np.sqrt(np.log(10)), abs=0.7)
-    assert probe_diameter(np.stack([gaussian, np.roll(gaussian, 20, axis=0)])) > 30
 
 
 def test_results_are_described(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError
-from diptych.ptycho.engines import pie, projection, waves
+from diptych.ptycho.physics.forward import ForwardModel
 from diptych.ptycho.reconstruct import Interrupted
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress
@@ -36,16 +36,17 @@ def test_ctrl_c_inside_an_epoch_gives_the_last_whole_one(engine: str, monkeypatc
     calls = 0
     count_to = {"rpie": 70, "dm": 5, "ml": 70}[engine]
 
-    def illuminate(*arguments: Any) -> Any:
+    original = ForwardModel.views
+
+    def views(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == count_to:
             raise KeyboardInterrupt
-        return waves.illuminate(*arguments)
+        return original(*arguments)
 
     scan = simulated()
-    for module in (pie, projection):
-        monkeypatch.setattr(module, "illuminate", illuminate)
+    monkeypatch.setattr(ForwardModel, "views", views)
     with pytest.raises(KeyboardInterrupt) as caught:
         solve(scan, engine=engine)
     monkeypatch.undo()

@@ -1,7 +1,6 @@
-"""Is the scan read the right way round? Orientation, position signs and centring, each tried for a few epochs and
-ranked by fit.
+"""Checks the conventions of a scan: orientation, position signs and centring, each tried for a few epochs and ranked.
 
-A wrong convention is the commonest failure at a beamline: the engine runs, the fit stays poor, nothing says why.
+A wrong convention is the most common failure at a beamline: the engine runs and the fit stays poor, without an error.
 """
 
 from __future__ import annotations
@@ -18,25 +17,32 @@ from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress, ProgressCallback
 
 PATTERNS = 200
-"""Patterns of the scan's middle that the trials use."""
+"""Patterns at the centre of the scan that the trials use."""
 
 EPOCHS = 10
 """Epochs of each trial."""
 
 CLEARLY_BETTER = 0.85
-"""A reading must fit this much better than the scan as given before a change is advised."""
+"""A change is recommended when its trial fit is below this fraction of that of the scan as given."""
 
 POOR = 3.0
-"""A trial fit above this says that something is wrong, whichever reading is best."""
+"""A trial fit above this indicates an error, whichever reading is best."""
 
 AS_GOOD = 1.3
-"""Readings within this factor of the best one are not told apart."""
+"""Readings within this factor of the best fit are reported as indistinguishable."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """The ranking: ``rows`` best first, each with ``reading``, ``change``, ``fit``, ``relative`` (to the scan as
-    given); and ``advice``.
+    """The ranking of all readings, and a recommendation.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Best first, each with ``reading``, ``change`` (flags for the command line), ``fit``, and ``relative``: the fit
+        relative to that of the scan as given.
+    advice : str
+        What to do.
     """
 
     rows: list[dict[str, Any]]
@@ -49,16 +55,26 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
     Parameters
     ----------
     scan : Scan
-        As loaded. Without a probe, the start is estimated anew for each reading.
+        As loaded. Without a probe, an initial one is estimated for each reading.
     progress : callable, optional
         Called after each trial.
 
     Returns
     -------
     Check
-        Turning the patterns by 180 degrees gives the complex conjugate of object and probe, and so does mirroring y and
-        x of the positions, with the image turned as well. Both fit as well when the probe is free: they differ only
-        through the start of the probe, and no ranking can decide between them.
+        Rotating the patterns by 180 degrees gives the complex conjugate of object and probe, and so does mirroring y
+        and x of the positions, with the image rotated as well. Both fit equally well where the probe is refined: they
+        differ only in the initial probe, and no ranking can decide between them.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> import diptych
+    >>> scan = diptych.simulate(object="dead-leaves", size=16, patterns=64, step=2.0, dose=1e6, seed=0)
+    >>> wrong = replace(scan, positions=scan.positions[:, ::-1], truth=None)
+    >>> found = diptych.check(wrong)
+    >>> found.rows[0]["relative"] < 1
+    True
     """
     from diptych.ptycho.engines.starts.trial import central_part, try_out
 
@@ -110,7 +126,7 @@ def _readings(scan: Scan) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _flags(changes: dict[str, Any]) -> str:
-    """What to pass on the command line."""
+    """Flags for the command line."""
     return (
         " ".join(
             f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in changes.items()
@@ -120,7 +136,7 @@ def _flags(changes: dict[str, Any]) -> str:
 
 
 def _off_centre(scan: Scan) -> tuple[int, int]:
-    """How far the mean pattern's centre of mass lies from [N // 2, N // 2], in whole pixels (y, x)."""
+    """Distance (y, x) of the mean pattern's centre of mass from [N // 2, N // 2], in whole pixels."""
     counts = scan.counts if scan.mask is None else np.where(scan.mask, scan.counts, 0)
     mean = counts.mean(0, dtype=np.float64)
     axis = np.arange(scan.size) - scan.size // 2
@@ -135,8 +151,8 @@ def _advice(ranked: list[dict[str, Any]], changes: dict[str, Any], given: float)
             return f"The scan fits best as it is given (fit {given:.2f}).{_twins(ranked, 'as given', given)}"
         return (
             f"No other reading fits clearly better than the scan as given (fit {given:.2f} after {EPOCHS} epochs). "
-            f"If a full run stays "
-            "poor, look at the probe start (--probe estimate), the probe modes (--modes 3), the units of the "
+            "If the fit of a full run stays poor, check "
+            "the initial probe (--probe estimate), the probe modes (--modes 3), the units of the "
             "positions and the mask."
         )
     times = f"{given / best['fit']:.1f} times better than" if np.isfinite(given) else "well, and diverged"
@@ -149,7 +165,7 @@ def _advice(ranked: list[dict[str, Any]], changes: dict[str, Any], given: float)
 
 
 def _twins(ranked: list[dict[str, Any]], reading: str, fit: float) -> str:
-    """What fits as well as ``reading``, and what no scan can decide."""
+    """Readings that fit as well as ``reading``, and the conjugate that no scan can exclude."""
     ties = [
         f"'{row['reading']}' ({row['change']})"
         for row in ranked
@@ -158,12 +174,10 @@ def _twins(ranked: list[dict[str, Any]], reading: str, fit: float) -> str:
     text = ""
     if ties:
         text = (
-            f" About as good, and not told apart by the data: {', '.join(ties)}. Patterns and positions turned alike "
-            f"mirror the image; "
-            "choose what your beamline's convention names."
+            f" About as good, and indistinguishable by the data: {', '.join(ties)}. The same rotation of patterns and "
+            "positions mirrors the image; choose your beamline's convention."
         )
     return text + (
-        " Patterns turned by 180 degrees more give the complex conjugate of object and probe, the phase with the "
-        "other sign: that twin "
-        "explains the data as well, and only the start of the probe decides between the two."
+        " Patterns rotated by another 180 degrees give the complex conjugate of object and probe (the phase changes "
+        "sign), which fits as well: only the initial probe decides between the two."
     )

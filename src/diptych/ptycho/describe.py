@@ -13,6 +13,7 @@ from diptych.ptycho.io import LoadOptions, load
 from diptych.ptycho.io.convert import chunks
 from diptych.ptycho.io.files import file_kind
 from diptych.ptycho.io.source import open_hdf5, open_npz
+from diptych.ptycho.physics.probe import probe_diameter
 from diptych.ptycho.scan import Geometry, Reconstruction, Scan
 
 
@@ -160,19 +161,6 @@ def describe_result(result: Reconstruction) -> dict[str, Any]:
         "geometry": _geometry(result.geometry),
         "flags": list(result.flags),
     }
-
-
-def probe_diameter(probe: NDArray[Any], fraction: float = 0.9) -> float:
-    """Diameter, in pixels, of the circle around the centre of mass that holds ``fraction`` of the energy of all modes
-    (P, N, N).
-    """
-    energy = np.sum(np.abs(probe) ** 2, axis=0, dtype=np.float64)
-    y, x = np.indices(energy.shape)
-    total = energy.sum()
-    radius = np.hypot(y - (energy * y).sum() / total, x - (energy * x).sum() / total).ravel()
-    order = np.argsort(radius)
-    within = np.cumsum(energy.ravel()[order])
-    return float(2 * radius[order][np.searchsorted(within, fraction * within[-1])])
 
 
 def _arrays(path: Path, kind: str) -> list[dict[str, Any]]:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from diptych.ptycho.engines.problem import Problem, prepare
-from diptych.ptycho.physics.diffraction import intensities
+from diptych.ptycho.engines.problem import Problem, make_problem
 from diptych.ptycho.physics.patches import canvas_box, cut, split
 from diptych.ptycho.scan import Canvas, Scan
+from forward_reference import intensities
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def make_case() -> MakeCase:
             probe_calibrated=True,
         )
         power = float(np.sum(np.abs(probe) ** 2))
-        problem = prepare(
+        problem = make_problem(
             scan, device=torch.device("cpu"), double=double, subpixel=True, held_out=held_out, seed=3, power=power
         )
         y0, x0 = problem.origin[0] - origin[0], problem.origin[1] - origin[1]

@@ -1,4 +1,4 @@
-"""The staged engine: when it changes stage, that the better start goes on, and that a checkpoint holds in every
+"""The automatic engine: when it changes stage, that the better guess goes on, and that a checkpoint holds in every
 stage."""
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import pytest
 import torch
 
 from diptych.ptycho.engines import automatic as staged
-from diptych.ptycho.engines.automatic import StagedLikelihood
-from diptych.ptycho.engines.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.engines.automatic import Automatic
+from diptych.ptycho.engines.base import EngineInput
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.projection import Projections
 
 
-def make(case: Any, seed: int = 0) -> StagedLikelihood:
-    start = torch.ones_like(case.image)
-    return StagedLikelihood(
-        case.problem, start, case.probe, PieSettings(batch=4), LikelihoodSettings(), np.random.default_rng(seed)
-    )
+def make(case: Any, seed: int = 0) -> Automatic:
+    given = EngineInput(case.problem, torch.ones_like(case.image), case.probe, True, np.random.default_rng(seed))
+    return Automatic(given, PieSettings(batch=4), LikelihoodSettings())
 
 
-def stages_of(engine: StagedLikelihood, epochs: int) -> list[float]:
+def stages_of(engine: Automatic, epochs: int) -> list[float]:
     return [engine.epoch()["stage"] for _ in range(epochs)]
 
 
@@ -46,7 +45,7 @@ def mismatched(case: Any) -> Any:
     )
 
 
-def test_a_trapped_start_is_followed_by_the_rescue_once(make_case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stagnated_guess_is_followed_by_the_rescue_once(make_case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staged, "RESCUE", 5)
     engine = make(mismatched(make_case(double=False)))
     stages = stages_of(engine, 100)
@@ -63,12 +62,9 @@ def test_the_better_of_two_starts_goes_on(make_case: Any, monkeypatch: pytest.Mo
         engine = make(case)
         stages_of(engine, 5)
         mark = torch.full_like(case.image, 0.5), case.probe * 0.9
-        engine._enter(
-            "second start",
-            Pie(case.problem, engine.image, engine.probe, PieSettings(batch=4), np.random.default_rng(1)),
-        )
-        engine._trapped = (*mark, first_fit)
-        while engine._stage == 2:
+        engine._enter("second guess", engine.image, engine.probe)
+        engine._first = (*mark, first_fit)
+        while engine.stage == "second guess":
             engine.epoch()
             assert torch.equal(engine.image, mark[0]) is takes_first
         assert torch.equal(engine.image, mark[0]) is takes_first

@@ -28,10 +28,10 @@ def test_epie_is_the_update_of_the_paper(make_case: Any) -> None:
         np.random.default_rng(0),
     )
     engine.epoch()
-    order = [int(b[0]) for b in spread_batches(spatial_order(problem.corners, 1), 1, np.random.default_rng(0))]
+    order = [int(b[0]) for b in spread_batches(spatial_order(problem.forward.corners, 1), 1, np.random.default_rng(0))]
     image, probe = np.ones(problem.shape, complex), case.probe[0].numpy().copy()
     for i in order:
-        y, x = problem.corners[i]
+        y, x = problem.forward.corners[i]
         patch = image[y : y + n, x : x + n].copy()
         field = np.fft.fft2(probe * patch, norm="ortho")
         measured = np.sqrt(np.fft.ifftshift(problem.counts[i].numpy()))

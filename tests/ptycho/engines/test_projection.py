@@ -10,7 +10,6 @@ import torch
 
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
-from diptych.ptycho.engines.waves import illumination
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.8], ids=["dm", "raar"])
@@ -20,7 +19,7 @@ def test_the_truth_of_noise_free_counts_is_a_fixed_point(make_case: Any, kind: d
     engine = Projections(case.problem, case.image, case.probe, ProjectionSettings(beta, probe_from=0))
     for _ in range(4):
         engine.epoch()
-    bright = illumination(case.problem, case.probe)
+    bright = case.problem.forward.illumination(case.probe)
     seen = bright > 0.05 * bright.max()
     # The probe carries the free scale, fixed here by its true power.
     assert float((engine.image - case.image)[seen].abs().max()) < 1e-2

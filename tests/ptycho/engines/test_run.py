@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from diptych.errors import InputError
-from diptych.ptycho.engines.run import Run, load_checkpoint, run_engine, save_checkpoint
+from diptych.ptycho.engines.checkpoint import Run, load_checkpoint, save_checkpoint
+from diptych.ptycho.engines.run import run_engine
 from diptych.runtime.progress import Progress
 
 CPU = torch.device("cpu")
@@ -137,6 +138,42 @@ def test_ctrl_c_inside_an_epoch_leaves_whole_rows() -> None:
     assert {len(column) for column in run.history.values()} == {2}
 
 
+def test_a_cancel_token_ends_the_run_as_ctrl_c_does(tmp_path: Path) -> None:
+    class Token:
+        requested = False
+
+    def cancel_at_3(report: Progress) -> None:
+        token.requested = report.done == 3
+
+    rng, token = np.random.default_rng(0), Token()
+    run = run_engine(
+        Walk([5.0, 2.0, 4.0, 4.0, 1.0], rng),
+        Run(),
+        epochs=5,
+        stop=True,
+        rng=rng,
+        stage="walk",
+        progress=cancel_at_3,
+        checkpoint=tmp_path / "c.npz",
+        cancel=token,
+    )
+    assert (run.interrupted, run.epochs, run.best_epoch) == (True, 3, 2)
+    assert load_checkpoint(tmp_path / "c.npz", Walk([], rng), rng, {}, CPU).epochs == 3
+
+
+def test_previews_are_small_images_of_the_current_state() -> None:
+    rng, seen = np.random.default_rng(0), []
+
+    def show(report: Progress) -> None:
+        assert report.preview is not None
+        seen.append(report.preview())
+
+    run_engine(Walk([2.0, 1.0], rng), Run(), epochs=2, stop=False, rng=rng, stage="walk", progress=show)
+    assert [float(each.amplitude[0, 0]) for each in seen] == [1.0, 2.0]
+    assert {each.phase.shape for each in seen} == {(3, 4)}
+    assert {each.probe.shape for each in seen} == {(2, 2)}
+
+
 def test_ctrl_c_before_the_first_epoch_ends_gives_the_start() -> None:
     rng = np.random.default_rng(0)
     walk = Walk([], rng)
@@ -196,7 +233,7 @@ def written(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("identity", [{"engine": "dm"}, {"engine": "walk", "size": 64}])
 def test_a_checkpoint_of_another_run_is_refused(written: Path, identity: dict[str, object]) -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(InputError, match=r"c\.npz: was written with"):
+    with pytest.raises(InputError, match=r"c\.npz: was written with .*; expected"):
         load_checkpoint(written, Walk([], rng), rng, identity, CPU)
 
 

@@ -1,4 +1,4 @@
-"""Groups of patterns: the overlap constraint, the forward model in groups, and what counts add to patches."""
+"""Groups of patterns: the overlap constraint and the modulus correction."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import diptych
-from diptych.ptycho.physics.diffraction import intensities
-from diptych.ptycho.physics.groups import Layout, beams, expected, illumination, lift
-from diptych.ptycho.physics.patches import cut, gather, split, spread
+from diptych.ptycho.physics.forward import expected_counts, intensity, shifted_modes
+from diptych.ptycho.physics.groups import Layout, modulus_correction
+from diptych.ptycho.physics.patches import cut, gather, spread
 
 N = 32
 
@@ -44,43 +44,29 @@ def test_spread_and_gather_are_adjoint_and_differentiable() -> None:
 
 
 @pytest.mark.parametrize("integer", [True, False])
-def test_true_patches_agree_already_and_predict_the_counts(integer: bool) -> None:
+def test_averaging_true_patches_changes_nothing_and_they_predict_the_counts(integer: bool) -> None:
     made = scan(integer=integer)
     chosen = members(made.positions)
     assert made.true_probe is not None
     probe = torch.from_numpy(made.true_probe)
-    modes = beams(probe, made.positions[chosen])
+    modes = shifted_modes(probe, made.positions[chosen])
     patches = true_patches(made, chosen)
-    weights = illumination(modes).expand(patches.shape)
-    agreed = Layout.of(made.positions[chosen], N).agree(patches, weights)
-    # Where no light falls the merged canvas is not defined; it does not matter there.
+    weights = intensity(modes).expand(patches.shape)
+    averaged = Layout.of(made.positions[chosen], N).average_overlaps(patches, weights)
+    # Without illumination the average is not defined.
     lit = weights > 1e-6 * weights.max()
-    torch.testing.assert_close(agreed[lit], patches[lit], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(averaged[lit], patches[lit], rtol=1e-4, atol=1e-5)
     counts = torch.from_numpy(np.fft.ifftshift(made.counts[chosen], (-2, -1)).copy())
-    torch.testing.assert_close(expected(agreed, modes), counts, rtol=1e-3, atol=1e-3 * float(counts.mean()))
+    torch.testing.assert_close(expected_counts(modes, averaged), counts, rtol=1e-3, atol=1e-3 * float(counts.mean()))
 
 
-def test_one_forward_model() -> None:
-    """The model in groups is that of the solvers, to rounding."""
-    made = scan(modes=2)
-    chosen = members(made.positions)
-    assert made.true_probe is not None
-    probe = torch.from_numpy(made.true_probe)
-    patches = true_patches(made, chosen)
-    background = torch.rand(N, N)
-    ours = expected(patches, beams(probe, made.positions[chosen]), torch.fft.ifftshift(background))
-    _, fraction = split(made.positions[chosen.reshape(-1)])
-    theirs = intensities(probe, patches.reshape(-1, N, N), torch.from_numpy(fraction), background)
-    torch.testing.assert_close(torch.fft.fftshift(ours, dim=(-2, -1)).reshape(-1, N, N), theirs, rtol=1e-4, atol=1e-3)
-
-
-def test_a_flat_object_merges_to_itself_and_a_lonely_pattern_stays() -> None:
+def test_a_constant_object_is_preserved_and_a_single_pattern_unchanged() -> None:
     positions = np.array([[[10.0, 10.0], [10.0, 14.0], [14.0, 10.0], [15.0, 15.0]]])
     weights = torch.rand(1, 4, N, N) + 0.1
     flat = torch.full((1, 4, N, N), 0.4 + 0.3j)
-    torch.testing.assert_close(Layout.of(positions, N).agree(flat, weights), flat)
+    torch.testing.assert_close(Layout.of(positions, N).average_overlaps(flat, weights), flat)
     alone = torch.randn(3, 1, N, N, dtype=torch.complex64)
-    assert torch.equal(Layout.of(np.zeros((3, 1, 2)), N).agree(alone, torch.rand(3, 1, N, N)), alone)
+    assert torch.equal(Layout.of(np.zeros((3, 1, 2)), N).average_overlaps(alone, torch.rand(3, 1, N, N)), alone)
 
 
 def test_groups_do_not_mix_and_members_may_be_permuted() -> None:
@@ -89,37 +75,40 @@ def test_groups_do_not_mix_and_members_may_be_permuted() -> None:
     generator = torch.Generator().manual_seed(1)
     patches = torch.randn(*chosen.shape, N, N, dtype=torch.complex64, generator=generator)
     weights = torch.rand(patches.shape, generator=generator)
-    agreed = Layout.of(made.positions[chosen], N).agree(patches, weights)
-    alone = Layout.of(made.positions[chosen[2:3]], N).agree(patches[2:3], weights[2:3])
-    torch.testing.assert_close(agreed[2:3], alone)
+    averaged = Layout.of(made.positions[chosen], N).average_overlaps(patches, weights)
+    alone = Layout.of(made.positions[chosen[2:3]], N).average_overlaps(patches[2:3], weights[2:3])
+    torch.testing.assert_close(averaged[2:3], alone)
     order = [2, 0, 3, 1]
-    permuted = Layout.of(made.positions[chosen[:, order]], N).agree(patches[:, order], weights[:, order])
-    torch.testing.assert_close(permuted, agreed[:, order], rtol=1e-4, atol=1e-5)
+    permuted = Layout.of(made.positions[chosen[:, order]], N).average_overlaps(patches[:, order], weights[:, order])
+    torch.testing.assert_close(permuted, averaged[:, order], rtol=1e-4, atol=1e-5)
 
 
-def test_the_truth_needs_no_lift_and_a_wrong_object_gets_one() -> None:
+def test_the_modulus_correction_vanishes_at_the_truth_and_improves_a_wrong_object() -> None:
     made = scan()
     chosen = members(made.positions)
     assert made.true_probe is not None
-    modes = beams(torch.from_numpy(made.true_probe), made.positions[chosen])
+    modes = shifted_modes(torch.from_numpy(made.true_probe), made.positions[chosen])
     patches = true_patches(made, chosen)
     counts = torch.from_numpy(np.fft.ifftshift(made.counts[chosen], (-2, -1)).copy())
-    weights = illumination(modes)
-    assert float((weights * lift(patches, modes, counts).abs()).sum() / (weights * patches.abs()).sum()) < 1e-3
+    weights = intensity(modes)
+    assert (
+        float((weights * modulus_correction(patches, modes, counts).abs()).sum() / (weights * patches.abs()).sum())
+        < 1e-3
+    )
     flat = torch.ones_like(patches)
-    step = lift(flat, modes, counts)
+    step = modulus_correction(flat, modes, counts)
 
     def misfit(image: torch.Tensor) -> float:
-        return float((expected(image, modes).sqrt() - counts.sqrt()).square().sum())
+        return float((expected_counts(modes, image).sqrt() - counts.sqrt()).square().sum())
 
     assert misfit(flat + step) < 0.5 * misfit(flat)
 
 
-def test_masked_pixels_lift_nothing_and_empty_pixels_have_a_gradient() -> None:
+def test_masked_pixels_correct_nothing_and_empty_pixels_have_a_gradient() -> None:
     modes = torch.randn(1, 1, 1, N, N, dtype=torch.complex64)
     patches = torch.ones(2, 1, N, N, dtype=torch.complex64, requires_grad=True)
     counts = torch.zeros(2, 1, N, N)
-    nothing = lift(patches, modes, counts, valid=torch.zeros(N, N, dtype=torch.bool))
+    nothing = modulus_correction(patches, modes, counts, valid=torch.zeros(N, N, dtype=torch.bool))
     assert float(nothing.detach().abs().max()) == 0
-    (gradient,) = torch.autograd.grad(lift(patches, modes, counts).abs().sum(), patches)
+    (gradient,) = torch.autograd.grad(modulus_correction(patches, modes, counts).abs().sum(), patches)
     assert torch.isfinite(torch.view_as_real(gradient)).all()

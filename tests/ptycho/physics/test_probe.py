@@ -1,43 +1,41 @@
-"""Modes made from given ones: orthonormal to all, and the Hermite-Gauss modes of a Gaussian beam."""
+"""Gauge, size and defocus of probes, against closed forms."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from diptych.errors import InputError
-from diptych.ptycho.physics.probe import extra_modes
+from diptych.ptycho.physics.probe import defocused, from_pupil, gauge_power, power, probe_diameter, to_pupil
 
 
-def beam(size: int = 32, radius: float = 6.0, y: float = 1.5, x: float = -2.0) -> np.ndarray:
-    rows, columns = np.mgrid[:size, :size] - size // 2
-    return np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / radius**2 + 0.05j * rows * columns)
+def test_the_gauge_is_the_99th_percentile_of_the_totals_and_positive() -> None:
+    assert gauge_power(np.arange(101.0)) == pytest.approx(99.0)
+    assert gauge_power(np.zeros(5)) > 0
 
 
-@pytest.mark.parametrize("given", [1, 2, 3])
-@pytest.mark.parametrize("count", [0, 1, 7])
-def test_extra_modes_are_orthonormal_and_orthogonal_to_the_given_ones(given: int, count: int) -> None:
+@pytest.mark.parametrize("size", [16, 17])
+def test_the_pupil_holds_the_power_and_gives_the_probe_back(size: int) -> None:
     rng = np.random.default_rng(0)
-    # Given modes that are neither orthogonal nor normalised.
-    probe = 5 * beam() * (1 + rng.normal(size=(given, 1, 1)) * np.linspace(-1, 1, 32))
-    new = extra_modes(probe, count)
-    assert new.shape == (count, 32, 32)
-    gram = np.einsum("ayx,byx->ab", new, new.conj())
-    np.testing.assert_allclose(gram, np.eye(count), atol=1e-12)
-    np.testing.assert_allclose(np.einsum("ayx,byx->ab", new, probe.conj()), 0, atol=1e-10)
+    probe = rng.normal(size=(2, size, size)) + 1j * rng.normal(size=(2, size, size))
+    pupil = to_pupil(probe)
+    assert power(pupil) == pytest.approx(power(probe), rel=1e-12)
+    np.testing.assert_allclose(from_pupil(pupil), probe, atol=1e-12)
+    np.testing.assert_allclose(to_pupil(np.ones((1, size, size)))[0, size // 2, size // 2], size)
 
 
-def test_a_mode_that_is_there_already_is_not_made_again() -> None:
-    x = np.arange(32) - 16
-    envelope = np.exp(-(x**2) / 36.0)
-    ground, along_x = np.outer(envelope, envelope), np.outer(envelope, x * envelope)
-    (along_y,) = extra_modes(np.stack([ground, along_x]), 1)
-    expected = along_x.T / np.linalg.norm(along_x)
-    assert abs(np.vdot(along_y, expected)) == pytest.approx(1, abs=1e-9)
+def test_defocus_keeps_the_power_and_widens_a_focused_beam() -> None:
+    y, x = np.mgrid[:64, :64] - 32
+    pupil = (np.hypot(y, x) < 10).astype(complex)[None]
+    focused, blurred = defocused(pupil, 10.0, 0.0), defocused(pupil, 10.0, 12.0)
+    assert power(blurred) == pytest.approx(power(focused), rel=1e-6)
+    np.testing.assert_allclose(focused, from_pupil(pupil), atol=1e-6)
+    # Geometrical optics: the ray at the edge lies N phase / (pi edge) pixels off axis.
+    assert probe_diameter(blurred, 0.9) == pytest.approx(2 * np.sqrt(0.9) * 64 * 12 / (np.pi * 10), rel=0.15)
 
 
-def test_a_probe_of_one_pixel_has_no_more_modes() -> None:
-    probe = np.zeros((1, 8, 8), complex)
-    probe[0, 4, 4] = 1
-    with pytest.raises(InputError, match="too small to make 2 more modes"):
-        extra_modes(probe, 2)
+def test_probe_diameter_follows_the_probe_and_matches_the_closed_form() -> None:
+    y, x = np.indices((64, 64))
+    gaussian = np.exp(-((y - 30) ** 2 + (x - 35) ** 2) / (2 * 5.0**2))
+    # |P|^2 has variance sigma^2 / 2 along each axis: a circle of radius r holds 1 - exp(-r^2 / sigma^2).
+    assert probe_diameter(gaussian[None]) == pytest.approx(2 * 5 * np.sqrt(np.log(10)), abs=0.7)
+    assert probe_diameter(np.stack([gaussian, np.roll(gaussian, 20, axis=0)])) > 30

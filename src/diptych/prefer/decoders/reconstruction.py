@@ -84,15 +84,17 @@ class ReconstructionDecoder(BaseDecoder):
     ) -> None:
         import torch
 
+        from diptych.ptycho.engines.base import ENGINES
         from diptych.ptycho.engines.options import ReconstructionOptions
+        from diptych.runtime.options import Options
 
         self.scan = _scan(scan)
         self.settings = tuple(settings)
         self.options = options or ReconstructionOptions()
         names = [setting.name for setting in self.settings]
-        wrong = sorted(
-            name for name in set(names) if name not in ReconstructionOptions.model_fields or names.count(name) > 1
-        )
+        models: list[type[Options]] = [ReconstructionOptions, *ENGINES.option_models().values()]
+        known = {name for model in models for name in model.model_fields}
+        wrong = sorted(name for name in set(names) if name not in known or names.count(name) > 1)
         if wrong or not names:
             raise InputError(
                 f"settings {', '.join(wrong) or '(none)'} cannot be searched; expected different options of "

@@ -1,1 +1,1 @@
-"""Iterative engines: PIE, projections and maximum likelihood, over one problem and one forward model."""
+"""Iterative engines: one module per algorithm, the registry in ``base``, initial guesses in ``starts``."""

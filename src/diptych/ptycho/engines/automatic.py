@@ -1,186 +1,278 @@
-"""The engine that the automatic choice takes: a stochastic start (PIE), a rescue where that failed, then maximum
-likelihood.
+"""The automatic engine: stages from an initial guess to maximum likelihood.
+
+::
+
+    flat object, or a result file ──> initial guess ──> likelihood
+                                       │ stagnated                ▲
+                                       └──> rescue ──> second guess
+    image of a trained network ────> refinement ──> likelihood, or back to a flat object where it stagnates
+
+=============  =====================================================================================================
+initial guess  PIE. Mini-batches find the basin from a poor start several times sooner than full-batch steps, but
+               cannot converge in it, because each batch fits its own noise.
+rescue         The difference map, which can leave a local minimum, from the initial object and PIE's probe. Only
+               where PIE stagnated, as it does with strongly scattering objects.
+second guess   PIE from the rescued object. The better of the two guesses goes on.
+refinement     PIE from a network's image that fits poorly, as long as it gains quickly. It corrects image and probe.
+               Skipped where the image fits well: PIE's batch noise would only move it away from the solution.
+likelihood     L-BFGS on the likelihood of all patterns, until convergence.
+=============  =====================================================================================================
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from diptych.ptycho.engines.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 
 log = logging.getLogger("diptych")
 
 LEAST_START = 12
-"""Epochs of PIE before its progress is judged."""
+"""Epochs of PIE before its progress is assessed."""
 
 LONGEST_START = 40
-"""Epochs of PIE at most."""
+"""Most epochs of PIE."""
 
 SLOW = 0.02
-"""PIE has done its part when the held-out fit drops by less than this share in five epochs."""
+"""PIE is finished when the held-out fit drops by less than this share in five epochs."""
 
-TRAPPED_FIT = 3.0
-"""PIE that ends above this fit, and above the excess below, is taken to be trapped (strongly scattering objects do
-that)."""
+STAGNATED_FIT = 3.0
+"""PIE has stagnated when it ends above this fit and above the excess below."""
 
-TRAPPED_EXCESS = 2e-3
-"""Deviance above that of shot noise, per photon: some 1e-4 where PIE is merely on its way, 7e-3 and more where it is
-trapped."""
+STAGNATED_EXCESS = 2e-3
+"""Deviance above that of shot noise, per photon: about 1e-4 where PIE still converges, 7e-3 and more where it
+stagnated."""
 
 RESCUE = 60
 """Epochs of the difference map."""
 
-STAGES = ("start", "rescue", "second start", "likelihood")
+REFINEMENT_TRIAL = 2
+"""Epochs of refinement after which a network's image that still fits better than PIE's result is returned to."""
+
+REFINEMENT_LEAST = 4
+"""Epochs of refinement before it can count as slow."""
+
+REFINEMENT_QUICK = 0.5
+"""Below :data:`STAGNATED_FIT`, refinement goes on only while an epoch brings the held-out fit below this share of the
+one before."""
+
+REFINEMENT_SLOW = 0.9
+"""Refinement is finished when two epochs do not bring the held-out fit below this share."""
+
+Report = dict[str, float]
 
 
-class StagedLikelihood:
-    """PIE while it gains quickly, then L-BFGS on the likelihood.
-
-    Mini-batches find the basin from a poor start several times sooner than full-batch steps; they cannot settle in it,
-    because each batch pulls towards its own noise. Where PIE is trapped, the difference map, which can leave a false
-    minimum, makes a second start; the better of the two goes on.
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
 
     Parameters
     ----------
-    problem : Problem
-        What to solve.
-    image, probe : tensors
-        Starts, (H, W) and (P, N, N).
-    first : PieSettings
-        Of the stochastic start.
-    then : LikelihoodSettings
+    number : float
+        Its value in the history column ``stage``.
+    make : callable
+        From object (H, W) and probe (P, N, N) to the engine that runs.
+    after : callable
+        Called with the report of each epoch; may enter another stage.
+    """
+
+    number: float
+    make: Callable[[Automatic, Tensor, Tensor], Engine]
+    after: Callable[[Automatic, Report], None]
+
+
+class Automatic:
+    """Runs the stages of :data:`STAGES`, each an engine of its own.
+
+    Parameters
+    ----------
+    given : EngineInput
+        Problem and start. ``given.fit`` tells that the object is a network's image.
+    pie : PieSettings
+        Of the PIE stages.
+    likelihood : LikelihoodSettings
         Of the final stage.
-    rng : numpy Generator
-        Draws the batches.
     """
 
     patience: int | None = None
 
-    def __init__(
-        self,
-        problem: Problem,
-        image: Tensor,
-        probe: Tensor,
-        first: PieSettings,
-        then: LikelihoodSettings,
-        rng: np.random.Generator,
-    ) -> None:
-        self._problem, self._first, self._then, self._rng = problem, first, then, rng
-        self._start = image
-        self._trapped: tuple[Tensor, Tensor, float] | None = None
-        self._engine: Pie | Projections | MaximumLikelihood = Pie(problem, image, probe, first, rng)
-        self._stage = 0
-        self._rescued = 0
+    def __init__(self, given: EngineInput, pie: PieSettings, likelihood: LikelihoodSettings) -> None:
+        self.problem, self._rng = given.problem, given.rng
+        self._pie, self._likelihood = pie, likelihood
+        self._flat_probe = given.probe if given.flat_probe is None else given.flat_probe
+        self._start: Tensor | None = given.image
+        self._first: tuple[Tensor, Tensor, float] | None = None
+        self._network: tuple[Tensor, Tensor] | None = None
+        self._network_fit = math.inf if given.fit is None else given.fit
+        self._extra = 0
         self._fits: list[float] = []
+        if given.fit is None:
+            self._enter("initial guess", given.image, given.probe)
+        elif given.fit <= STAGNATED_FIT:
+            self._enter("likelihood", given.image, given.probe)
+        else:
+            self._network = given.image.clone(), given.probe.clone()
+            self._enter("refinement", given.image, given.probe)
 
     @property
     def most_epochs(self) -> int:
-        """Epochs after which to stop in any case; those of a rescue come on top."""
-        return MaximumLikelihood.most_epochs + self._rescued
+        """Epochs after which to stop; those of a rescue and of a failed refinement are added."""
+        return MaximumLikelihood.most_epochs + self._extra
 
     @property
     def image(self) -> Tensor:
-        """The object as it stands, (H, W): that of the first start until a second one beats it."""
+        """The current object, (H, W): that of the first guess until the second one fits better."""
         return self._engine.image if self._waiting is None else self._waiting[0]
 
     @property
     def probe(self) -> Tensor:
-        """The probe modes as they stand, (P, N, N)."""
+        """The current probe modes, (P, N, N)."""
         return self._engine.probe if self._waiting is None else self._waiting[1]
 
     @property
     def _waiting(self) -> tuple[Tensor, Tensor] | None:
-        """The first start, trapped, as long as the second one has yet to beat it."""
-        if self._trapped is None or (self._fits and self._fits[-1] < self._trapped[2]):
+        """The first guess, as long as no second one fits better."""
+        if self._first is None or (self._fits and self._fits[-1] < self._first[2]):
             return None
-        return self._trapped[:2]
+        return self._first[:2]
 
     @property
     def settled(self) -> str:
-        """Why nothing more is to be gained, or an empty string."""
+        """Why the engine has converged, or an empty string."""
         return self._engine.settled
 
     def snapshot(self) -> tuple[Tensor, Tensor]:
-        """Object and probe as they stand; no later epoch writes to these tensors."""
+        """Current object and probe; no later epoch writes to these tensors."""
         return self._engine.snapshot() if self._waiting is None else self._waiting
 
-    def epoch(self) -> dict[str, float]:
-        """One pass over the scan; ``stage`` counts from 0 for the start to 3 for maximum likelihood."""
-        report = {**self._engine.epoch(), "stage": float(self._stage)}
-        if self._stage == len(STAGES) - 1:
-            return report
+    def epoch(self) -> Report:
+        """One pass over the scan; ``stage`` counts from 0 (PIE) to 3 (maximum likelihood)."""
+        stage = STAGES[self.stage]
+        report = {**self._engine.epoch(), "stage": stage.number}
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
-        self._rescued += self._stage > 0
-        if self._stage == STAGES.index("rescue"):
-            if len(self._fits) >= RESCUE:
-                self._enter(
-                    "second start", Pie(self._problem, self._engine.image, self._engine.probe, self._first, self._rng)
-                )
-        elif self._start_is_done():
-            self._after_start(trapped=not (report["fit"] <= TRAPPED_FIT or report["excess"] <= TRAPPED_EXCESS))
+        stage.after(self, report)
         return report
 
-    def _start_is_done(self) -> bool:
+    def _enter(self, stage: str, image: Tensor, probe: Tensor) -> None:
+        # Memory of the stages before is freed before the next engine allocates its own.
+        self.__dict__.pop("_engine", None)
+        if stage == "likelihood":
+            self._start = self._first = self._network = None
+        self.stage, self._fits = stage, []
+        self._engine = STAGES[stage].make(self, image, probe)
+
+    def _make_pie(self, image: Tensor, probe: Tensor) -> Engine:
+        return Pie(self.problem, image, probe, self._pie, self._rng)
+
+    def _make_projections(self, image: Tensor, probe: Tensor) -> Engine:
+        settings = ProjectionSettings(batch=self._likelihood.batch, refine_probe=self._likelihood.refine_probe)
+        return Projections(self.problem, image, probe, settings)
+
+    def _make_likelihood(self, image: Tensor, probe: Tensor) -> Engine:
+        return MaximumLikelihood(self.problem, image, probe, self._likelihood)
+
+    def _after_initial_guess(self, report: Report) -> None:
+        if not self._pie_is_done():
+            return
+        if not _stagnated(report):
+            self._enter("likelihood", self.image, self.probe)
+            return
+        image, probe, fit = self._engine.image, self._engine.probe.clone(), self._fits[-1]
+        log.info("PIE stagnated at a fit of %.2f: trying the difference map", fit)
+        self._first = (image, probe, fit)
+        # From the initial object, but with PIE's probe: PIE improves the probe even where it stagnates.
+        self._enter("rescue", self._initial_image(), probe)
+
+    def _after_rescue(self, report: Report) -> None:
+        self._extra += 1
+        if len(self._fits) >= RESCUE:
+            self._enter("second guess", self._engine.image, self._engine.probe)
+
+    def _after_second_guess(self, report: Report) -> None:
+        self._extra += 1
+        if self._pie_is_done():
+            self._enter("likelihood", self.image, self.probe)
+
+    def _after_refinement(self, report: Report) -> None:
+        done, fits = len(self._fits), self._fits
+        if done == REFINEMENT_TRIAL and self._network is not None:
+            network, self._network = self._network, None
+            if not min(fits) < self._network_fit:
+                message = "PIE does not improve the network's image (fit %.3g, then %.3g): continuing from the image"
+                log.info(message, self._network_fit, min(fits))
+                self._enter("likelihood", *network)
+                return
+        near = report["fit"] <= STAGNATED_FIT
+        quick = not near or done < 2 or fits[-1] < REFINEMENT_QUICK * fits[-2]
+        slow = done >= LONGEST_START or (done >= REFINEMENT_LEAST and not fits[-1] < REFINEMENT_SLOW * fits[-3])
+        if quick and not slow:
+            return
+        if not _stagnated(report):
+            self._enter("likelihood", self._engine.image, self._engine.probe)
+            return
+        log.info("PIE stagnated from the network's image at a fit of %.2f: restarting from a flat object", fits[-1])
+        self._extra, self._start = done, None
+        self._enter("initial guess", self._initial_image(), self._flat_probe)
+
+    def _after_likelihood(self, report: Report) -> None:
+        """The last stage: the runner stops it."""
+
+    def _pie_is_done(self) -> bool:
         done = len(self._fits)
         slow = done >= LEAST_START and self._fits[-1] > (1 - SLOW) * self._fits[-6]
         return slow or done >= LONGEST_START
 
-    def _after_start(self, trapped: bool) -> None:
-        if trapped and STAGES[self._stage] == "start":
-            probe, fit = self._engine.probe.clone(), self._fits[-1]
-            self._trapped = (self._engine.image, probe, fit)
-            log.info("the stochastic start is trapped at a fit of %.2f: trying the difference map", fit)
-            # From the first object again, but with the probe as PIE has refined it: even a trapped PIE mends the probe.
-            self._enter("rescue", Projections(self._problem, self._start, probe, self._projection_settings()))
-        else:
-            self._finish(self.image, self.probe)
-
-    def _projection_settings(self) -> ProjectionSettings:
-        return ProjectionSettings(batch=self._then.batch, refine_probe=self._then.refine_probe)
-
-    def _finish(self, image: Tensor, probe: Tensor) -> None:
-        # What the stages before have kept goes before the last engine takes its own.
-        del self._engine, self._start
-        self._trapped = None
-        self._enter("likelihood", MaximumLikelihood(self._problem, image, probe, self._then))
-
-    def _enter(self, stage: str, engine: Pie | Projections | MaximumLikelihood) -> None:
-        self._engine, self._stage, self._fits = engine, STAGES.index(stage), []
+    def _initial_image(self) -> Tensor:
+        """The object of the initial guess: the one given, or a flat one after a failed refinement."""
+        return self.problem.flat_object() if self._start is None else self._start
 
     def state(self) -> dict[str, Tensor]:
-        """What :meth:`restore` needs to go on exactly."""
-        mine = {"stage": torch.tensor(self._stage), "fits": torch.tensor(self._fits, dtype=torch.float64)}
-        mine["rescued"] = torch.tensor(self._rescued)
-        if self._trapped is not None:
-            image, probe, fit = self._trapped
-            mine |= {
-                "trapped_image": image,
-                "trapped_probe": probe,
-                "trapped_fit": torch.tensor(fit, dtype=torch.float64),
-            }
+        """What :meth:`restore` needs to continue with the same numbers."""
+        mine = {
+            "stage": torch.tensor(list(STAGES).index(self.stage)),
+            "fits": torch.tensor(self._fits, dtype=torch.float64),
+            "extra": torch.tensor(self._extra),
+            "network_fit": torch.tensor(self._network_fit, dtype=torch.float64),
+        }
+        if self._first is not None:
+            mine["first_image"], mine["first_probe"] = self._first[:2]
+            mine["first_fit"] = torch.tensor(self._first[2], dtype=torch.float64)
+        if self._network is not None:
+            mine["network_image"], mine["network_probe"] = self._network
         return {**self._engine.state(), **mine}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from an earlier :meth:`state`."""
-        image, probe = state["image"], state["probe"]
-        stage = STAGES[int(state["stage"])]
-        if stage == "likelihood":
-            self._finish(image, probe)
-        elif stage == "rescue":
-            self._enter(stage, Projections(self._problem, image, probe, self._projection_settings()))
-        else:
-            self._enter(stage, Pie(self._problem, image, probe, self._first, self._rng))
-        if STAGES[int(state["stage"])] in ("rescue", "second start"):
-            self._trapped = (state["trapped_image"], state["trapped_probe"], float(state["trapped_fit"]))
-        self._rescued = int(state["rescued"])
-        self._fits = state["fits"].tolist()
+        """Continue from an earlier :meth:`state`."""
+        self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
+        self._first = self._network = None
+        if "first_image" in state:
+            self._first = (state["first_image"], state["first_probe"], float(state["first_fit"]))
+        if "network_image" in state:
+            self._network = (state["network_image"], state["network_probe"])
+        self._fits, self._extra = state["fits"].tolist(), int(state["extra"])
+        self._network_fit = float(state["network_fit"])
         self._engine.restore(state)
+
+
+def _stagnated(report: Report) -> bool:
+    return not (report["fit"] <= STAGNATED_FIT or report["excess"] <= STAGNATED_EXCESS)
+
+
+STAGES = {
+    "initial guess": Stage(0.0, Automatic._make_pie, Automatic._after_initial_guess),
+    "rescue": Stage(1.0, Automatic._make_projections, Automatic._after_rescue),
+    "second guess": Stage(2.0, Automatic._make_pie, Automatic._after_second_guess),
+    "refinement": Stage(0.0, Automatic._make_pie, Automatic._after_refinement),
+    "likelihood": Stage(FINAL_STAGE, Automatic._make_likelihood, Automatic._after_likelihood),
+}
+"""The stages by name: what runs, and where it leads."""

@@ -1,4 +1,4 @@
-"""How well the counts are met: followed batch by batch while an engine works, or over all patterns."""
+"""The fit: monitored batch by batch while an engine runs, or computed over all patterns."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.engines.problem import Problem, in_order, share_out
-from diptych.ptycho.engines.waves import detect, illuminate, silence
+from diptych.ptycho.engines.problem import Problem, in_order, share_out, zero_masked
 from diptych.ptycho.physics.likelihood import fit_sums
 
 
 class FitMeter:
-    """Follows the fit over the held-out and the watched pixels of the batches it is shown; reckoned up once, when it is
-    asked for.
+    """Collects expected counts at the held-out and the monitored pixels, batch by batch; computes the fit from them.
 
-    Several threads may show it different patterns at the same time.
+    Several threads may add different patterns at the same time.
     """
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        # In one piece: many small results kept between large passing ones would break up the heap.
+        # Allocated once: small results kept between large temporary ones would fragment the heap.
         self._watched = torch.zeros(problem.watched.shape, dtype=problem.counts.dtype, device=problem.device)
         self._held = torch.zeros(problem.held.shape, dtype=problem.counts.dtype, device=problem.device)
         self._seen = torch.zeros(len(problem), dtype=torch.bool, device=problem.device)
 
     def add(self, batch: NDArray[np.int64], expected: Tensor) -> None:
-        """Take in the expected counts (B, N, N) of a batch."""
+        """Add the expected counts (B, N, N) of a batch."""
         index = torch.from_numpy(batch).to(self._problem.device)
         flat = expected.flatten(1)
         self._watched[index] = flat.gather(1, self._problem.watched[index])
@@ -43,13 +41,13 @@ class FitMeter:
         The excess does not depend on the dose where the fit does: at 1e9 photons an excellent object still fits badly.
         """
         index = self._seen.nonzero()[:, 0]
-        found, foreseen, photons = self._sums(index, self._watched[index], self._problem.watched[index])
+        found, predicted, photons = self._sums(index, self._watched[index], self._problem.watched[index])
         top, bottom, _ = self._sums(index, self._held[index], self._problem.held[index])
         nan = float("nan")
         return {
-            "fit": found / foreseen if foreseen > 0 else nan,
+            "fit": found / predicted if predicted > 0 else nan,
             "held_out_fit": top / bottom if bottom > 0 else nan,
-            "excess": (found - foreseen) / max(photons, 1.0),
+            "excess": (found - predicted) / max(photons, 1.0),
         }
 
     def _sums(self, index: Tensor, expected: Tensor, pixels: Tensor) -> tuple[float, float, float]:
@@ -73,14 +71,14 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
     def part(some_batches: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
         sums = np.zeros(3)
         for some in some_batches:
-            beams = illuminate(problem, image, probe, some)
-            _, expected = detect(problem, beams.exit_waves())
+            views = problem.forward.views(image, probe, some)
+            _, expected = problem.forward.detect(views.exit_waves())
             meter.add(some, expected)
             fitted = torch.ones_like(expected)
-            silence(problem, some, fitted)
-            counts = problem.counts[beams.rows]
+            zero_masked(problem, some, fitted)
+            counts = problem.counts[views.rows]
             sums += (*fit_sums(counts, expected, fitted > 0), float((counts * fitted).sum(dtype=torch.float64)))
         return sums
 
-    found, foreseen, photons = sum(share_out(problem, part, in_order(len(problem), batch)), np.zeros(3)).tolist()
-    return {**meter.values(), "fit": found / max(foreseen, 1e-30), "excess": (found - foreseen) / max(photons, 1.0)}
+    found, predicted, photons = sum(share_out(problem, part, in_order(len(problem), batch)), np.zeros(3)).tolist()
+    return {**meter.values(), "fit": found / max(predicted, 1e-30), "excess": (found - predicted) / max(photons, 1.0)}

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from diptych.runtime.options import Options
+from diptych.ptycho.engines.base import ENGINES
+from diptych.runtime.registry import SelectingOptions
 
-EngineName = Literal["auto", "ml", "rpie", "epie", "dm", "raar", "network"]
 
+class ReconstructionOptions(SelectingOptions):
+    """How to reconstruct. The defaults suit scans from 1e4 to 1e9 photons per pattern; nothing needs to be set.
 
-class ReconstructionOptions(Options):
-    """How to reconstruct. The defaults suit scans from 1e4 to 1e9 photons per pattern; nothing needs to be set."""
+    The options of the chosen engine stand beside these, for instance ``ReconstructionOptions(engine="rpie",
+    alpha=0.1)``; ``options.own("engine")`` holds them.
+    """
 
-    engine: EngineName = Field(
+    registries: ClassVar = {"engine": ENGINES}
+
+    engine: str = Field(
         "auto",
-        description="Algorithm: ml (maximum likelihood), rpie (rPIE with momentum), epie, dm (difference map), "
-        "raar, or network (the "
-        "image of the trained model alone); auto chooses.",
+        description="Algorithm: ml (maximum likelihood), rpie (rPIE with momentum), epie, dm (difference map), raar, "
+        "or network (the image of the trained model alone); auto chooses.",
     )
     epochs: int | None = Field(None, ge=1, description="Most passes over the scan; without it the engine decides.")
     stop: bool = Field(
         True,
-        description="Stop by itself when nothing more is gained. Off: run all epochs (the best state is still kept).",
+        description="Stop on convergence. Off: run all epochs (the best state is still kept).",
     )
-    likelihood: Literal["auto", "poisson", "amplitude"] = Field(
-        "auto", description="Noise model of the data step: poisson counts, or least squares on amplitudes."
-    )
-    start: str = Field(
-        "flat", description="Object to start from: flat (a transparent one) or a result FILE (.h5, .npz)."
-    )
+    start: str = Field("flat", description="Initial object: flat (a transparent one) or a result FILE (.h5, .npz).")
     probe: str = Field(
         "refine",
-        description="refine (start from the scan's probe), fixed (use it as it is), estimate (make a start from the "
-        "mean pattern), "
-        "or a FILE with a probe to start from.",
+        description="refine (start from the scan's probe), fixed (use it unchanged), estimate (make an initial guess "
+        "from the mean pattern), or a FILE with an initial probe.",
     )
     modes: int | None = Field(
         None, ge=1, le=32, description="Incoherent probe modes; extra ones start orthogonal with 5 % of the power."
@@ -44,21 +42,32 @@ class ReconstructionOptions(Options):
         "fourier",
         description="Sub-pixel positions: fourier (shift the probe where there are any) or round (to whole pixels).",
     )
-    batch: int | None = Field(None, ge=1, description="Patterns per update; without it the engine decides.")
-    alpha: float | None = Field(
-        None, ge=0, le=1, description="Regularisation of the PIE denominators (0 least, 1 that of ePIE)."
-    )
-    step: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Step size as a fraction of the engine's own step (PIE), or the relaxation beta (raar).",
-    )
-    momentum: float | None = Field(None, ge=0, lt=1, description="Momentum of the PIE updates; 0 turns it off.")
     held_out: float = Field(
         0.01,
         ge=0,
         le=0.2,
-        description="Fraction of the detector pixels kept from the engine and used to notice over-fitting.",
+        description="Fraction of the detector pixels held out from the engine, used to detect over-fitting.",
     )
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_defaults_of_other_engines(cls, values: Any) -> Any:
+        """Records of results list the options of all engines; those left at their default say nothing."""
+        if not isinstance(values, dict) or not (extra := [key for key in values if key not in cls.model_fields]):
+            return values
+        chosen = values.get("engine", "auto")
+        known = set(ENGINES[chosen].options.model_fields) if chosen in ENGINES else set()
+        others = [key for key in extra if key not in known]
+        models = ENGINES.option_models().values() if others else ()
+        unset = {
+            key
+            for key in others
+            for model in models
+            if key in model.model_fields and values[key] == model.model_fields[key].default
+        }
+        return {key: value for key, value in values.items() if key not in unset}
+
+    def record(self) -> dict[str, Any]:
+        """All options as JSON values, with those of the engine filled in: for provenance and checkpoints."""
+        return {**self.model_dump(mode="json"), **self.own("engine").model_dump(mode="json")}

@@ -13,25 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.problem import Problem, sweep_batch
-from diptych.ptycho.engines.waves import add_object_part, detect, illuminate, intensity, probe_part, scale, undetect
+from diptych.ptycho.engines.problem import Problem, exit_wave_change, sweep_batch
+from diptych.ptycho.physics.forward import intensity, multiply
 from diptych.ptycho.physics.patches import scatter_add
 
 DARK_COUNTS = 0.1
-"""Counts added to both sides of the Poisson ratio k / lambda, so that one photon where almost none is expected is no
-outlier."""
+"""Counts added to both sides of the Poisson ratio k / lambda: bounds the weight of single photons where almost none is
+expected."""
 
 LARGEST_RATIO = 2.0
-"""The Poisson ratio minus 1 is cut off here: a pattern may at most double its amplitude in one update."""
-
+"""Upper bound of the Poisson ratio minus 1: a pattern may at most double its amplitude in one update."""
 
 LEAST_ALPHA = 1e-4
-"""The denominators keep at least this share of their maximum: outside a batch's windows there is no light at all."""
+"""Least regularisation of the denominators, which are 0 outside a batch's windows."""
 
 
 @dataclass(frozen=True)
 class PieSettings:
-    """Settings of the PIE family: see :class:`diptych.ptycho.engines.options.ReconstructionOptions`."""
+    """Settings of the PIE family; see :class:`diptych.ptycho.engines.options.PieOptions`."""
 
     batch: int = 64
     alpha: float = 0.3
@@ -67,18 +66,18 @@ class Pie:
     ) -> None:
         self.problem, self.settings, self.rng = problem, settings, rng
         self.image, self.probe = image.clone(), probe.clone()
-        self._order = spatial_order(problem.corners, settings.batch)
+        self._order = spatial_order(problem.forward.corners, settings.batch)
         self._updates = 0
-        # Memory for the sums of each worker, kept: fresh memory of this size costs more than the sums themselves.
+        # Buffers for the sums of each worker: allocating them at each update would cost more than the sums.
         self._canvases = [
             (torch.empty_like(self.image), torch.empty_like(self.image.real)) for _ in range(problem.workers.count)
         ]
         self._marks = [self.image.clone(), self.probe.clone()]
-        self._speeds = [torch.zeros_like(self.image), torch.zeros_like(self.probe)]
+        self._velocities = [torch.zeros_like(self.image), torch.zeros_like(self.probe)]
 
     @property
     def settled(self) -> str:
-        """Always empty: the held-out fit decides."""
+        """Always empty: the held-out fit decides when to stop."""
         return ""
 
     def snapshot(self) -> tuple[Tensor, Tensor]:
@@ -92,7 +91,7 @@ class Pie:
             self._update(batch, meter)
             self._updates += 1
             if self.settings.momentum and self._updates % self.settings.momentum_every == 0:
-                self._push()
+                self._apply_momentum()
         return meter.values()
 
     def _update(self, batch: NDArray[np.int64], meter: FitMeter) -> None:
@@ -106,37 +105,37 @@ class Pie:
         for part in parts[1:]:
             for total, more in zip(sums, part, strict=True):
                 total.add_(more)
-        rise, lit = sums[:2]
-        self.image.add_(scale(rise, lit.mul_(1 - self.settings.alpha).add_(alpha * light.max()).reciprocal_()))
+        in_object, lit = sums[:2]
+        self.image.add_(multiply(in_object, lit.mul_(1 - self.settings.alpha).add_(alpha * light.max()).reciprocal_()))
         if self.settings.refine_probe:
-            turn, seen = sums[2:]
-            self.probe.add_(turn.div_(seen * (1 - self.settings.alpha) + alpha * seen.max()))
+            in_probe, seen = sums[2:]
+            self.probe.add_(in_probe.div_(seen * (1 - self.settings.alpha) + alpha * seen.max()))
 
     def _contribution(
         self, canvases: tuple[Tensor, Tensor], batch: NDArray[np.int64], light: Tensor, meter: FitMeter
     ) -> tuple[Tensor, ...]:
-        """What some patterns ask of object and probe.
+        """Numerators and denominators of the updates, summed over some patterns.
 
         Sums of conj(P) change and |P|^2 on the canvas, in ``canvases``, and (when the probe is refined) of conj(O)
         change and |O|^2.
         """
-        problem = self.problem
-        rise, lit = canvases[0].zero_(), canvases[1].zero_()
-        turn, seen = torch.zeros_like(self.probe), torch.zeros_like(light)
-        scatter_add(lit, problem.corners[batch], light.expand(len(batch), -1, -1))
+        problem, forward = self.problem, self.problem.forward
+        in_object, lit = canvases[0].zero_(), canvases[1].zero_()
+        in_probe, seen = torch.zeros_like(self.probe), torch.zeros_like(light)
+        scatter_add(lit, forward.corners[batch], light.expand(len(batch), -1, -1))
         for some in np.array_split(batch, -(-len(batch) // sweep_batch(problem))):
-            beams = illuminate(problem, self.image, self.probe, some)
-            field, expected = detect(problem, beams.exit_waves())
+            views = forward.views(self.image, self.probe, some)
+            field, expected = forward.detect(views.exit_waves())
             meter.add(some, expected)
-            change = undetect(problem, some, field, self._weights(expected, some))
-            add_object_part(problem, beams, change, rise)
+            change = exit_wave_change(problem, some, field, self._weights(expected, some))
+            forward.add_object_adjoint(views, change, in_object)
             if self.settings.refine_probe:
-                turn += probe_part(beams, change)
-                seen += torch.view_as_real(beams.patches).square().sum(0).sum(-1)
-        return (rise, lit, turn, seen) if self.settings.refine_probe else (rise, lit)
+                in_probe += forward.probe_adjoint(views, change)
+                seen += torch.view_as_real(views.patches).square().sum(0).sum(-1)
+        return (in_object, lit, in_probe, seen) if self.settings.refine_probe else (in_object, lit)
 
     def _weights(self, expected: Tensor, batch: NDArray[np.int64]) -> Tensor:
-        """Relative change asked of each amplitude: that of the Poisson likelihood by Fisher scoring, or the amplitude
+        """Relative change of each amplitude: a Fisher-scoring step of the Poisson likelihood, or the amplitude
         projection.
 
         Overwrites ``expected``.
@@ -147,31 +146,29 @@ class Pie:
             return ratio.mul_(0.5 * self.settings.step)
         return counts.div_(expected.clamp_(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
 
-    def _push(self) -> None:
-        """Momentum: go on along the way covered since the last push, as mPIE does."""
-        for value, mark, speed in zip((self.image, self.probe), self._marks, self._speeds, strict=True):
-            speed.mul_(self.settings.momentum).add_(value - mark)
-            value.add_(speed, alpha=self.settings.momentum)
+    def _apply_momentum(self) -> None:
+        """Momentum along the change since the last call, as in mPIE (Maiden, Johnson and Li 2017)."""
+        for value, mark, velocity in zip((self.image, self.probe), self._marks, self._velocities, strict=True):
+            velocity.mul_(self.settings.momentum).add_(value - mark)
+            value.add_(velocity, alpha=self.settings.momentum)
             mark.copy_(value)
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to go on exactly."""
-        names = ("mark_image", "mark_probe", "speed_image", "speed_probe")
-        tensors = dict(zip(names, [*self._marks, *self._speeds], strict=True))
+        names = ("mark_image", "mark_probe", "velocity_image", "velocity_probe")
+        tensors = dict(zip(names, [*self._marks, *self._velocities], strict=True))
         return {"image": self.image, "probe": self.probe, "updates": torch.tensor(self._updates), **tensors}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from an earlier :meth:`state`."""
         self.image, self.probe = state["image"].clone(), state["probe"].clone()
         self._marks = [state["mark_image"].clone(), state["mark_probe"].clone()]
-        self._speeds = [state["speed_image"].clone(), state["speed_probe"].clone()]
+        self._velocities = [state["velocity_image"].clone(), state["velocity_probe"].clone()]
         self._updates = int(state["updates"])
 
 
 def spatial_order(corners: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
-    """Patterns ordered so that neighbours in the list are neighbours on the object: strips in y, along x there and
-    back.
-    """
+    """Indices of the patterns along a boustrophedon path: strips in y, alternately forwards and backwards in x."""
     patterns = len(corners)
     height, width = np.ptp(corners, axis=0) + 1
     strips = int(np.clip(round(np.sqrt(min(batch, patterns) * height / width)), 1, patterns))
@@ -184,7 +181,7 @@ def spatial_order(corners: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
 
 
 def spread_batches(order: NDArray[np.int64], batch: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """All patterns in batches of at most ``batch``, each with one pattern from every stretch of the spatial order."""
+    """All patterns in batches of at most ``batch``, each with one pattern from every section of the spatial order."""
     count = -(-len(order) // batch)
     batches: list[list[int]] = [[] for _ in range(count)]
     for start in range(0, len(order), count):

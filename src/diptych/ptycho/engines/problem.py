@@ -1,7 +1,7 @@
-"""What every engine solves: counts, positions and pixels on one device, and the waves of a batch.
+"""What engines solve: counts, valid pixels and the forward model of a scan on one device.
 
-Counts lie as in the scan, zero frequency at [N // 2, N // 2]; no FFT is shifted for that: the probe is tilted instead,
-by the phase ramp that moves its far field there. So the counts of a scan in single precision need no copy.
+Counts lie as in the scan, zero frequency at [N // 2, N // 2]. No FFT is shifted for that: the propagator's phase ramp
+on the probe moves zero frequency there. So the counts of a scan in single precision need no copy.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.physics.diffraction import shift_ramps
-from diptych.ptycho.physics.patches import canvas_box, split
+from diptych.ptycho.physics.forward import ForwardModel
+from diptych.ptycho.physics.patches import canvas_box
+from diptych.ptycho.physics.probe import gauge_power
 from diptych.runtime.parallel import Workers, split_evenly
 
 if TYPE_CHECKING:
@@ -30,50 +31,42 @@ MARGIN = 2
 """Pixels of canvas around the outermost windows."""
 
 WATCHED = 0.003
-"""Fraction of the fitted pixels on which the fit is followed from epoch to epoch."""
+"""Fraction of the fitted pixels on which the fit is monitored from epoch to epoch."""
+
+LEAST_SHIFT = 1e-3
+"""Positions within this many pixels of whole ones count as whole."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A scan, ready to be solved.
+    """A scan, prepared for an engine.
 
     Parameters
     ----------
     counts : (M, N, N) float32 or float64 tensor
-        0 at masked pixels. The scan's own memory where that holds what is wanted: never to be written to.
-    corners : (M, 2) int64 array
-        Array index of each window's pixel [0, 0] on the canvas.
-    ramps : (M, 2, N) complex tensor or None
-        One-dimensional sub-pixel phase ramps (y, x) of each position, zero frequency at N // 2; None when all positions
-        count as whole pixels.
-    tilt : (N, N) complex tensor
-        The phase ramp that brings zero frequency to [N // 2, N // 2]; its signs alternate where N is even.
+        0 at masked pixels. Shares the scan's memory where possible: never to be written to.
+    forward : ForwardModel
+        Expected counts of each pattern from object and probe, and the adjoints.
     invalid : (N, N) or (M, N, N) bool tensor or None
         True at masked pixels.
     held : (M, h) int64 tensor
-        Flat indices of the detector pixels of each pattern that no engine may fit.
+        Flat indices of the detector pixels of each pattern that are held out: no engine may fit them.
     watched : (M, h) int64 tensor
-        Flat indices of fitted pixels on which the fit is followed.
-    background : (N, N) tensor or None
-        Expected background counts.
-    origin, shape : (int, int)
-        Of the object canvas.
+        Flat indices of fitted pixels on which the fit is monitored.
+    origin : (int, int)
+        Coordinate (y, x) of the object canvas's pixel [0, 0].
     power : float
         Gauge: sum |probe|^2 of start and result, photons.
     workers : Workers
-        Threads over which batches are shared out.
+        Threads that batches are distributed over.
     """
 
     counts: Tensor
-    corners: NDArray[np.int64]
-    ramps: Tensor | None
-    tilt: Tensor
+    forward: ForwardModel
     invalid: Tensor | None
     held: Tensor
     watched: Tensor
-    background: Tensor | None
     origin: tuple[int, int]
-    shape: tuple[int, int]
     power: float
     workers: Workers
 
@@ -83,8 +76,13 @@ class Problem:
         return int(self.counts.shape[-1])
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Of the object canvas (H, W)."""
+        return self.forward.shape
+
+    @property
     def device(self) -> torch.device:
-        """Where the arithmetic runs."""
+        """Device of all tensors."""
         return self.counts.device
 
     @property
@@ -92,11 +90,15 @@ class Problem:
         """complex64, or complex128 in double precision."""
         return torch.complex128 if self.counts.dtype == torch.float64 else torch.complex64
 
+    def flat_object(self) -> Tensor:
+        """A new transparent object (H, W)."""
+        return torch.ones(self.shape, dtype=self.complex_dtype, device=self.device)
+
     def __len__(self) -> int:
         return len(self.counts)
 
 
-def prepare(
+def make_problem(
     scan: Scan,
     *,
     device: torch.device,
@@ -107,39 +109,52 @@ def prepare(
     power: float | None = None,
     workers: Workers | None = None,
 ) -> Problem:
-    """Put a scan on a device, with held-out and watched pixels drawn by ``seed``."""
-    real = torch.float64 if double else torch.float32
-    size, patterns = scan.size, len(scan)
-    whole, fraction = split(scan.positions)
-    origin, shape = canvas_box(scan.positions, size, MARGIN)
+    """Put a scan on a device, with held-out and monitored pixels drawn by ``seed``.
+
+    Parameters
+    ----------
+    double : bool
+        float64 and complex128 instead of float32 and complex64.
+    subpixel : bool
+        Shift the probe by the sub-pixel remainder of each position; else positions are rounded.
+    held_out : float
+        Fraction of the detector pixels that are held out.
+    power : float, optional
+        sum |P|^2 of a calibrated probe; without it the gauge follows from the counts.
+    """
+    real, wave = (torch.float64, torch.complex128) if double else (torch.float32, torch.complex64)
+    origin, shape = canvas_box(scan.positions, scan.size, MARGIN)
     invalid = None
     if scan.mask is not None and not scan.mask.all():
         invalid = torch.from_numpy(~scan.mask).to(device)
     background = None if scan.background is None else _borrowed(scan.background).to(device, real)
-    held, watched = _samples(patterns, size, held_out, np.random.default_rng([seed, 1]), device)
-    ramps = None
-    wave = torch.complex128 if double else torch.complex64
-    if subpixel and np.abs(fraction).max() > 1e-3:
-        ramps = torch.fft.fftshift(shift_ramps(torch.from_numpy(fraction), size), -1).to(device, wave)
+    forward = ForwardModel.far_field(
+        scan.positions,
+        scan.size,
+        origin,
+        shape,
+        dtype=wave,
+        device=device,
+        subpixel=subpixel,
+        least_shift=LEAST_SHIFT,
+        background=background,
+    )
+    held, watched = _samples(len(scan), scan.size, held_out, np.random.default_rng([seed, 1]), device)
     counts = _counts(scan, device, real, invalid)
     return Problem(
         counts=counts,
-        corners=whole - np.asarray(origin) - size // 2,
-        ramps=ramps,
-        tilt=_tilt(size).to(device, wave),
+        forward=forward,
         invalid=invalid,
         held=held,
         watched=watched,
-        background=background,
         origin=origin,
-        shape=shape,
         power=photons_through(counts, background, invalid) if power is None else power,
         workers=workers or Workers(1),
     )
 
 
 def _counts(scan: Scan, device: torch.device, real: torch.dtype, invalid: Tensor | None) -> Tensor:
-    """The scan's counts on a device, 0 at masked pixels; without a copy where nothing is to be changed."""
+    """The scan's counts on a device, 0 at masked pixels; without a copy where nothing changes."""
     if device.type == "cpu" and real == torch.float32 and invalid is None and scan.counts.dtype == np.float32:
         return _borrowed(scan.counts)
     counts = torch.empty(scan.counts.shape, dtype=real, device=device)
@@ -156,34 +171,40 @@ def _borrowed(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _tilt(size: int) -> Tensor:
-    """(size, size) complex: the FFT of a wave times this has zero frequency at size // 2."""
-    turns = torch.arange(size, dtype=torch.float64) * (size // 2) % size / size
-    # A half turn is a sign, exactly: for even sizes there is nothing else.
-    ramp = torch.where(
-        turns == 0.5, torch.complex(-turns * 2, turns * 0), torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
-    )
-    return ramp[:, None] * ramp
-
-
 def photons_through(counts: Tensor, background: Tensor | None, invalid: Tensor | None) -> float:
-    """The gauge of an uncalibrated probe: 99th percentile of the patterns' valid totals, less the background on valid
-    pixels.
-    """
+    """The gauge of an uncalibrated probe, from the patterns' totals less the background on valid pixels."""
     totals = pattern_totals(counts)
     if background is not None:
         shown = background if invalid is None else torch.where(invalid, 0.0, background)
         totals = totals - shown.sum((-2, -1), dtype=torch.float64)
-    return max(float(torch.quantile(totals, 0.99)), 1e-6)
+    return gauge_power(totals.cpu().numpy())
 
 
 def pattern_totals(counts: Tensor) -> Tensor:
     """Sum of each pattern (M,) in double precision; in chunks, because torch would cast all counts first."""
-    # In one piece: small results kept between large passing ones would break up the heap.
+    # Allocated once: small results kept between large temporary ones would fragment the heap.
     totals = torch.empty(len(counts), dtype=torch.float64, device=counts.device)
     for i in range(0, len(counts), 64):
         totals[i : i + 64] = counts[i : i + 64].sum(-1).sum(-1, dtype=torch.float64)
     return totals
+
+
+def zero_masked(problem: Problem, batch: NDArray[np.int64], weights: Tensor) -> None:
+    """Set ``weights`` (B, N, N) to 0 at masked and held-out pixels, in place."""
+    index = torch.from_numpy(batch).to(problem.device)
+    if problem.invalid is not None:
+        weights.masked_fill_(problem.invalid if problem.invalid.ndim == 2 else problem.invalid[index], 0.0)
+    if problem.held.shape[1]:
+        weights.view(len(batch), -1).scatter_(1, problem.held[index], 0.0)
+
+
+def exit_wave_change(problem: Problem, batch: NDArray[np.int64], field: Tensor, weights: Tensor) -> Tensor:
+    """Exit waves (B, P, N, N) of ``field`` times real ``weights`` (B, N, N), 0 at masked and held-out pixels.
+
+    There the model's value is kept. Overwrites ``field`` and ``weights``.
+    """
+    zero_masked(problem, batch, weights)
+    return problem.forward.back(field, weights)
 
 
 def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:
@@ -192,14 +213,14 @@ def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:
 
 
 def sweep_batch(problem: Problem) -> int:
-    """Patterns per step where that is a matter of memory and cache alone."""
+    """Patterns per step where only memory and cache size matter."""
     if problem.device.type == "cuda":
         return max(1, 2**26 // problem.size**2)
     return int(np.clip(2**17 // problem.size**2, 8, 256))
 
 
 def share_out(problem: Problem, work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:
-    """``work`` on as many stretches of ``items`` as there are workers, at the same time; results in order."""
+    """Run ``work`` in parallel on one consecutive part of ``items`` for each worker; results in order."""
     return problem.workers.map(work, split_evenly(items, problem.workers.count))
 
 

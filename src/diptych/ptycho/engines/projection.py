@@ -1,5 +1,4 @@
-"""Difference map and RAAR: projections between the overlap constraint and the measured amplitudes, on all exit waves at
-once.
+"""Difference map and RAAR: projections onto the overlap constraint and the measured amplitudes, for all exit waves.
 
 Difference map: Thibault et al., Ultramicroscopy 109, 338 (2009). RAAR: Luke, Inverse Problems 21, 37 (2005).
 """
@@ -15,25 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.problem import Problem, in_order, share_out
-from diptych.ptycho.engines.waves import (
-    Beams,
-    add_object_part,
-    detect,
-    illuminate,
-    illumination,
-    intensity,
-    probe_part,
-    transparency,
-    undetect,
-)
+from diptych.ptycho.engines.problem import Problem, exit_wave_change, in_order, share_out
+from diptych.ptycho.physics.forward import Views
+from diptych.ptycho.physics.modes import scaled_to
 
 FLOOR = 1e-3
-"""Weight of the present value in the overlap projection, as a fraction of the largest illumination."""
+"""Weight of the current value in the overlap projection, as a fraction of the largest illumination."""
 
 CEILING = 1.5
-"""Largest modulus of the object, in the gauge where a transparent one has 1: without it the map can run away from a
-poor start."""
+"""Largest modulus of the object, where a transparent one has 1: without it the map can diverge from a poor initial
+guess."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +52,12 @@ class Projections:
         self._epochs = 0
         shape = (len(problem), len(probe), problem.size, problem.size)
         self._psi = torch.empty(shape, dtype=problem.complex_dtype, device=problem.device)
-        for beams in self._beams(self._batches()):
-            self._psi[beams.rows] = beams.exit_waves()
+        for views in self._views(self._batches()):
+            self._psi[views.rows] = views.exit_waves()
 
     @property
     def settled(self) -> str:
-        """Always empty: the held-out fit decides."""
+        """Always empty: the held-out fit decides when to stop."""
         return ""
 
     def snapshot(self) -> tuple[Tensor, Tensor]:
@@ -86,16 +76,16 @@ class Projections:
 
     def _project_on_amplitudes(self, batches: Sequence[NDArray[np.int64]], meter: FitMeter) -> None:
         """Update the exit waves of some batches."""
-        beta = self.settings.beta
-        for beams in self._beams(batches):
-            overlap = beams.exit_waves()
-            meter.add(beams.batch, detect(self.problem, overlap)[1])
-            psi = self._psi[beams.rows]
+        beta, forward = self.settings.beta, self.problem.forward
+        for views in self._views(batches):
+            overlap = views.exit_waves()
+            meter.add(views.batch, forward.detect(overlap)[1])
+            psi = self._psi[views.rows]
             reflected = overlap.mul(2).sub_(psi)
-            field, found = detect(self.problem, reflected)
-            counts = self.problem.counts[beams.rows]
+            field, found = forward.detect(reflected)
+            counts = self.problem.counts[views.rows]
             weights = counts.div(found.clamp(min=1e-12)).sqrt_().sub_(1)
-            reflected += undetect(self.problem, beams.batch, field, weights)
+            reflected += exit_wave_change(self.problem, views.batch, field, weights)
             psi.add_(reflected).mul_(beta).add_(overlap, alpha=1 - 2 * beta)
 
     def state(self) -> dict[str, Tensor]:
@@ -110,23 +100,23 @@ class Projections:
     def _batches(self) -> list[NDArray[np.int64]]:
         return in_order(len(self.problem), self.settings.batch)
 
-    def _beams(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[Beams]:
+    def _views(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[Views]:
         for batch in batches:
-            yield illuminate(self.problem, self.image, self.probe, batch)
+            yield self.problem.forward.views(self.image, self.probe, batch)
 
     def _project_on_overlap(self) -> None:
-        """Object from the waves, then the probe: one alternation of the least-squares overlap constraint."""
+        """Object, then probe, from the exit waves: one alternation of the least-squares overlap constraint."""
         in_object = self._collect(self._object_part)
-        light = illumination(self.problem, self.probe)
+        light = self.problem.forward.illumination(self.probe)
         floor = FLOOR * light.max()
         self.image = (in_object + floor * self.image) / (light + floor)
         self.image.mul_(CEILING / self.image.abs().clamp_(min=CEILING))
         if self.settings.refine_probe and self._epochs >= self.settings.probe_from:
             in_probe = self._collect(self._probe_part)
-            seen = transparency(self.problem, self.image)
+            seen = self.problem.forward.transparency(self.image)
             probe = self.probe + in_probe / (seen + FLOOR * seen.max())
-            # The free scale between object and probe would drift off in a scan that fits badly.
-            self.probe = probe * (self.problem.power / intensity(probe).sum()).sqrt()
+            # The scale between object and probe is free, and would drift in a scan that fits poorly.
+            self.probe = scaled_to(probe, self.problem.power)
 
     def _collect(self, part: Callable[[Sequence[NDArray[np.int64]]], Tensor]) -> Tensor:
         parts = share_out(self.problem, part, self._batches())
@@ -134,12 +124,12 @@ class Projections:
 
     def _object_part(self, batches: Sequence[NDArray[np.int64]]) -> Tensor:
         total = torch.zeros_like(self.image)
-        for beams in self._beams(batches):
-            add_object_part(self.problem, beams, self._psi[beams.rows], total)
+        for views in self._views(batches):
+            self.problem.forward.add_object_adjoint(views, self._psi[views.rows], total)
         return total
 
     def _probe_part(self, batches: Sequence[NDArray[np.int64]]) -> Tensor:
         total = torch.zeros_like(self.probe)
-        for beams in self._beams(batches):
-            total += probe_part(beams, self._psi[beams.rows] - beams.exit_waves())
+        for views in self._views(batches):
+            total += self.problem.forward.probe_adjoint(views, self._psi[views.rows] - views.exit_waves())
         return total

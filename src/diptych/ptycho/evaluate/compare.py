@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from diptych.errors import DiptychError, InputError
-from diptych.ptycho.engines.options import EngineName, ReconstructionOptions
+from diptych.ptycho.engines.base import ENGINES as ALL_ENGINES
+from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.evaluate.comparison import TRUTH, Comparison
 from diptych.ptycho.evaluate.judge import Outcome, judge
 from diptych.ptycho.evaluate.options import EvaluationOptions
@@ -24,7 +25,7 @@ from diptych.runtime.progress import Progress, ProgressCallback
 
 log = logging.getLogger("diptych")
 
-ENGINES = tuple(name for name in get_args(EngineName) if name != "network")
+ENGINES = tuple(name for name in ALL_ENGINES.names() if name != "network")
 """Engines that an arm can be by name. A network needs a trained one, which its bundle is."""
 BUNDLE = ".safetensors"
 

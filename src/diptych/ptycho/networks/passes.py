@@ -2,9 +2,9 @@
 
 A diffraction pattern does not look like the object, and a network that must first learn the Fourier transform learns
 slowly. So the counts enter through the forward model. Each pass receives the current object patches and the correction
-that one step of phase retrieval would make (:func:`~diptych.ptycho.physics.groups.lift`), both in the real space of the
-member's window, and predicts a correction of its own. Between passes, overlapping patches of a group are averaged on
-the group's canvas. The first pass starts from a flat object with the transmission of the pattern.
+of one step of phase retrieval (:func:`~diptych.ptycho.physics.groups.modulus_correction`), both in the real space of
+the member's window, and predicts a correction of its own. Between passes, overlapping patches of a group are averaged
+on the group's canvas. The first pass starts from a flat object with the transmission of the pattern.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from diptych.ptycho.networks.exposure import Exposure
-from diptych.ptycho.physics.groups import illumination, lift
+from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.groups import modulus_correction
 
 INPUTS = 6
 """Channels a pass receives: current object - 1 (re, im), phase retrieval correction (re, im), illumination (square
@@ -54,14 +55,14 @@ class PhysicsPasses(nn.Module):
 
     def forward(self, exposure: Exposure) -> Tensor:
         """Complex patches (B, C, N, N) of the object in each member's window."""
-        shape, light = exposure.counts.shape, illumination(exposure.modes)
+        shape, light = exposure.counts.shape, intensity(exposure.modes)
         brightness = (light / light.amax((-1, -2), keepdim=True)).sqrt().expand(shape)
         amplitudes = self.scale * exposure.counts.clamp(min=0).sqrt()
         patches = flat_object(exposure, light)
         for number, network in enumerate(self.passes):
             if number:
-                patches = exposure.layout.agree(patches, light.expand(shape))
-            step = lift(patches, exposure.modes, exposure.counts, exposure.background, exposure.valid)
+                patches = exposure.layout.average_overlaps(patches, light.expand(shape))
+            step = modulus_correction(patches, exposure.modes, exposure.counts, exposure.background, exposure.valid)
             inputs = torch.stack([patches.real - 1, patches.imag, step.real, step.imag, brightness, amplitudes], 2)
             first, second = network(inputs.flatten(0, 1)).unflatten(0, shape[:2]).float().unbind(2)
             if self.output == "amplitude-phase":

@@ -21,8 +21,8 @@ from diptych.errors import InputError
 from diptych.ptycho.neural.data.covering import cover_groups
 from diptych.ptycho.neural.data.patterns import Patterns, ScanPatterns, pieces
 from diptych.ptycho.neural.probe_model import ProbeModel
-from diptych.ptycho.physics.diffraction import AXES
-from diptych.ptycho.physics.groups import Layout, illumination
+from diptych.ptycho.physics.forward import AXES, intensity
+from diptych.ptycho.physics.groups import Layout
 from diptych.ptycho.physics.likelihood import fit_sums
 from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split, spread
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
@@ -233,7 +233,7 @@ def predict(
     counts, valid = read_groups(patterns, members, probe_model.probe.device)
     exposure = probe_model.expose(counts, patterns.positions[members], valid)
     patches: Tensor = network(exposure)
-    return patches, illumination(exposure.modes)
+    return patches, intensity(exposure.modes)
 
 
 def read_groups(patterns: Patterns, members: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from diptych.ptycho.networks.exposure import Exposure
 from diptych.ptycho.neural.data.patterns import Patterns, pieces
-from diptych.ptycho.physics.diffraction import AXES
-from diptych.ptycho.physics.groups import Layout, beams, expected
+from diptych.ptycho.physics.forward import AXES, expected_counts, shifted_modes
+from diptych.ptycho.physics.groups import Layout
+from diptych.ptycho.physics.probe import gauge_power, power
 
 
 class ProbeModel(nn.Module):
@@ -90,7 +91,7 @@ class ProbeModel(nn.Module):
         offsets = torch.from_numpy(positions - positions.mean(1, keepdims=True)).to(counts.device, counts.dtype)
         return Exposure(
             counts / self.power,
-            beams(self.modes(), positions),
+            shifted_modes(self.modes(), positions),
             self.background,
             self.valid if valid is None else valid,
             Layout.of(positions, self.size),
@@ -99,7 +100,7 @@ class ProbeModel(nn.Module):
 
     def predicted_counts(self, patches: Tensor, exposure: Exposure) -> Tensor:
         """The forward model: predicted counts (B, C, N, N) of object patches (B, C, N, N)."""
-        return self.power * expected(patches, exposure.modes, self.background)
+        return self.power * expected_counts(exposure.modes, patches, self.background)
 
 
 def power_of(patterns: Patterns) -> float:
@@ -108,7 +109,7 @@ def power_of(patterns: Patterns) -> float:
     sum |P|^2 of a calibrated probe; otherwise the 99th percentile of the patterns' valid totals above background.
     """
     if patterns.probe_calibrated and patterns.probe is not None:
-        return float((np.abs(patterns.probe.astype(np.complex128)) ** 2).sum())
+        return power(patterns.probe)
     totals = []
     for part in pieces(len(patterns)):
         counts, valid = patterns.read(part)
@@ -118,4 +119,4 @@ def power_of(patterns: Patterns) -> float:
             shown = patterns.background if seen is None else patterns.background * seen
             total -= shown.sum((-1, -2), dtype=np.float64)
         totals.append(total)
-    return max(float(np.quantile(np.concatenate(totals), 0.99)), 1e-6)
+    return gauge_power(np.concatenate(totals))

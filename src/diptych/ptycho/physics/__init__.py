@@ -1,3 +1,1 @@
-"""Pure functions from object to counts and back: patches, diffraction, likelihood. Knows nothing of networks or
-engines.
-"""
+"""Pure functions between object and counts: patches, forward model, likelihood, probe. No networks, no engines."""

@@ -1,4 +1,4 @@
-"""Groups of neighbouring patterns: their patches on one canvas, made to agree, and what the counts say of them.
+"""Groups of neighbouring patterns: averaging of overlapping patches, and one step of phase retrieval.
 
 Arrays are (B, C, ..., N, N): B groups of C members. Everything is differentiable. Counts are corner-centred (zero
 frequency at [0, 0]).
@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.physics.diffraction import shift_probe
+from diptych.ptycho.physics.forward import CORNERED, exit_waves, intensity
 from diptych.ptycho.physics.patches import gather, split, spread
 
 ALPHA = 0.05
-"""Regularisation of :func:`lift`, as a fraction of the largest illumination."""
+"""Regularisation of :func:`modulus_correction`, as a fraction of the largest illumination."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the members of B groups lie on their canvases, which are stacked into one tall canvas.
+    """Positions of the members of B groups on their canvases, which are stacked into one tall canvas.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Layout:
 
     @classmethod
     def of(cls, positions: NDArray[np.float64], size: int) -> Layout:
-        """The layout of groups whose members lie at ``positions`` (B, C, 2), to the nearest whole pixel."""
+        """The layout of groups with members at ``positions`` (B, C, 2), rounded to whole pixels."""
         groups, members, _ = positions.shape
         whole, _ = split(positions)
         corners = whole - whole.min(1, keepdims=True)
@@ -52,49 +52,23 @@ class Layout:
         return cls(corners.reshape(-1, 2), (groups * side, side), members, size)
 
     def merge(self, patches: Tensor, weights: Tensor) -> Tensor:
-        """Weighted mean of each group's patches (B, C, N, N) on the tall canvas; 0 where no weight lies.
+        """Weighted mean of each group's patches (B, C, N, N) on the tall canvas; 0 where all weights are 0.
 
-        Numerator and denominator carry the same ``weights`` (B, C, N, N), so that a flat object merges to itself.
+        Numerator and denominator carry the same ``weights`` (B, C, N, N), so that a constant object is preserved.
         """
         flat = (-1, self.size, self.size)
         top = spread((patches * weights).reshape(flat), self.corners, self.shape)
         bottom = spread(weights.expand(patches.shape).reshape(flat), self.corners, self.shape)
         return top / bottom.clamp(min=torch.finfo(bottom.dtype).tiny)
 
-    def agree(self, patches: Tensor, weights: Tensor) -> Tensor:
-        """The overlap constraint: patches (B, C, N, N) merged with ``weights`` on their group's canvas, and cut from it
-        again.
-        """
+    def average_overlaps(self, patches: Tensor, weights: Tensor) -> Tensor:
+        """The overlap constraint: the weighted mean of overlapping patches (B, C, N, N), cut into patches again."""
         if self.members == 1:
             return patches
         return gather(self.merge(patches, weights), self.corners, self.size).reshape(patches.shape)
 
 
-def beams(probe: Tensor, positions: NDArray[np.float64]) -> Tensor:
-    """Probe modes (P, N, N) moved by the sub-pixel remainder of each position (B, C, 2): (B, C, P, N, N), or (1, 1, P,
-    N, N).
-    """
-    _, fraction = split(positions)
-    if not fraction.any():
-        return probe[None, None]
-    moved = shift_probe(probe, torch.from_numpy(fraction.reshape(-1, 2)).to(probe.device))
-    return moved.reshape(*positions.shape[:2], *probe.shape)
-
-
-def expected(patches: Tensor, modes: Tensor, background: Tensor | None = None) -> Tensor:
-    """Expected counts (B, C, N, N) of patches (B, C, N, N) under ``modes`` (B, C, P, N, N), with corner-centred
-    background (N, N).
-    """
-    total = _power(_field(patches, modes)).sum(-3)
-    return total if background is None else total + background
-
-
-def illumination(modes: Tensor) -> Tensor:
-    """|P|^2 summed over the modes of :func:`beams`: (..., N, N)."""
-    return _power(modes).sum(-3)
-
-
-def lift(
+def modulus_correction(
     patches: Tensor,
     modes: Tensor,
     counts: Tensor,
@@ -103,16 +77,16 @@ def lift(
     *,
     alpha: float = ALPHA,
 ) -> Tensor:
-    """What the counts add to the patches: one step of phase retrieval, seen from the object's side.
+    """Change of the patches that one modulus constraint asks for.
 
-    The exit waves take the measured moduli and keep their phases; the correction is conj(P) (psi' - psi) / (|P|^2 +
-    alpha max |P|^2), the object update of ptychographic engines (Maiden, Johnson and Li, Optica 4, 736, 2017) with all
-    modes together.
+    The detector field takes the measured moduli and keeps its phases; psi' is the exit wave of that. The correction is
+    conj(P) (psi' - psi) / (|P|^2 + alpha max |P|^2), summed over modes: the object update of rPIE (Maiden, Johnson and
+    Li, Optica 4, 736, 2017).
 
     Parameters
     ----------
     patches : (B, C, N, N) complex
-        The object so far.
+        Estimate of the object.
     modes : (B or 1, C or 1, P, N, N) complex
         Probe modes at each member, in the units of ``counts``.
     counts : (B, C, N, N)
@@ -120,31 +94,22 @@ def lift(
     background : (N, N), optional
         Expected background counts.
     valid : bool, broadcast against ``counts``, optional
-        True at valid pixels; the others keep the moduli they have.
+        True at valid pixels; the others keep their moduli.
 
     Returns
     -------
     (B, C, N, N) complex
         The correction.
     """
-    field = _field(patches, modes)
-    total = _power(field).sum(-3)
+    field = CORNERED.forward(exit_waves(modes, patches))
+    total = intensity(field)
     signal = counts if background is None else (counts - background).clamp(min=0)
-    # A square root of the ratio would have no gradient where no photon was counted.
+    # Not the root of the ratio, which has no gradient where no photon was counted.
     floor = 1e-12 * total.detach().amax((-1, -2), keepdim=True) + torch.finfo(total.dtype).tiny
     change = signal.sqrt() * (total + floor).rsqrt() - 1
     if valid is not None:
         change = torch.where(valid, change, 0.0)
-    back = torch.fft.ifft2(field * change.unsqueeze(-3), norm="ortho")
-    weight = illumination(modes)
+    back = CORNERED.adjoint(field * change.unsqueeze(-3))
+    weight = intensity(modes)
     correction: Tensor = (modes.conj() * back).sum(-3) / (weight + alpha * weight.amax((-1, -2), keepdim=True))
     return correction
-
-
-def _field(patches: Tensor, modes: Tensor) -> Tensor:
-    field: Tensor = torch.fft.fft2(modes * patches.unsqueeze(-3), norm="ortho")
-    return field
-
-
-def _power(waves: Tensor) -> Tensor:
-    return waves.real.square() + waves.imag.square()

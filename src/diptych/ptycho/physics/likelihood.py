@@ -1,6 +1,7 @@
-"""How well expected counts explain measured ones: likelihoods, deviances and the fit.
+"""Distances of expected from measured counts: likelihoods, deviances and the fit.
 
-Poisson: k photons where lambda are expected. All functions work elementwise on any shape, float32 or float64.
+k are measured counts, lambda the expected ones. The negative log-likelihood of Poisson counts is half the deviance plus
+a term of the counts alone. All functions work elementwise on any shape, in float32 or float64.
 """
 
 from __future__ import annotations
@@ -13,18 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 LEAST_EXPECTED = 1e-8
-"""Expected counts are taken to be at least this, so that a photon where none is expected costs much, not infinitely
-much."""
-
-
-def poisson_nll(counts: Tensor, expected: Tensor, mask: Tensor | None = None, *, constant: bool = False) -> Tensor:
-    """Poisson negative log-likelihood, mean per valid pixel: lambda - k log max(lambda, 1e-8), with + log k! when
-    ``constant``.
-    """
-    terms = expected - torch.xlogy(counts, expected.clamp(min=LEAST_EXPECTED))
-    if constant:
-        terms = terms + torch.lgamma(counts + 1)
-    return _mean(terms, mask)
+"""Lower bound of expected counts: a photon where none is expected then has a large deviance, not an infinite one."""
 
 
 def gaussian_amplitude(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -43,8 +33,8 @@ def deviance(counts: Tensor, expected: Tensor) -> Tensor:
     """Poisson deviance 2 (k log(k / lambda) - k + lambda) of each pixel; 0 where k = lambda. Differentiable in
     ``expected``.
 
-    Near the answer its terms cancel to a part in k; by x = lambda / k - 1 it is 2 k (x - log(1 + x)), which loses
-    nothing.
+    Near k = lambda the terms cancel. With x = lambda / k - 1 the deviance is 2 k (x - log(1 + x)), which keeps all
+    digits.
     """
     expected = expected.clamp(min=LEAST_EXPECTED)
     some = counts > 0
@@ -63,19 +53,20 @@ def expected_deviance(expected: Tensor) -> Tensor:
     """
     low, high, values = _deviance_table()
     table = torch.as_tensor(values, dtype=expected.dtype, device=expected.device)
-    place = (expected.clamp(min=10**low, max=10**high).log10() - low) * ((len(values) - 1) / (high - low))
-    left = place.floor().clamp(max=len(values) - 2)
+    at = (expected.clamp(min=10**low, max=10**high).log10() - low) * ((len(values) - 1) / (high - low))
+    left = at.floor().clamp(max=len(values) - 2)
     index = left.nan_to_num().long()
-    inner = torch.lerp(table[index], table[index + 1], place - left)
-    # Interpolated is the ratio to a form with the right limits, which varies slowly; below the table's range the form
-    # is exact enough.
+    inner = torch.lerp(table[index], table[index + 1], at - left)
+    # The table holds the ratio to a form with the right limits, which varies slowly; below the table's range the form
+    # alone is accurate enough.
     result = inner * _deviance_form(expected.clamp(min=LEAST_EXPECTED))
     return torch.where(expected > 10**high, 1 + 1 / (6 * expected.clamp(min=1)), result)
 
 
-def fit(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> float:
-    """Sum of deviances over sum of their expectations, over valid pixels: 1 means limited by shot noise alone, at any
-    dose.
+def fit_sums(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
+    """Numerator and denominator of the fit: sums of deviances and of their expectations, in double precision.
+
+    Their ratio, after adding them up over batches, is the fit: 1 means limited by shot noise alone, at any dose.
 
     Parameters
     ----------
@@ -84,16 +75,10 @@ def fit(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> float:
     mask : bool tensor, optional
         True where valid; broadcast against ``counts``.
     """
-    top, bottom = fit_sums(counts, expected, mask)
-    return top / max(bottom, 1e-30)
-
-
-def fit_sums(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
-    """Numerator and denominator of :func:`fit`, to be added up over batches."""
-    found, foreseen = deviance(counts, expected), expected_deviance(expected)
+    found, predicted = deviance(counts, expected), expected_deviance(expected)
     if mask is not None:
-        found, foreseen = torch.where(mask, found, 0.0), torch.where(mask, foreseen, 0.0)
-    return float(found.sum(dtype=torch.float64)), float(foreseen.sum(dtype=torch.float64))
+        found, predicted = torch.where(mask, found, 0.0), torch.where(mask, predicted, 0.0)
+    return float(found.sum(dtype=torch.float64)), float(predicted.sum(dtype=torch.float64))
 
 
 def _mean(terms: Tensor, mask: Tensor | None) -> Tensor:

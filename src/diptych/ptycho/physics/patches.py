@@ -1,13 +1,13 @@
-"""Cut windows out of a canvas, and place them back: exact adjoints of each other.
+"""Cut windows out of a canvas, and add windows to one: exact adjoints of each other.
 
 A position r is where index ``(N // 2, N // 2)`` of a window lies, in the coordinates of a canvas whose pixel [0, 0] has
-the coordinate ``origin``. Positions are rounded to the nearest pixel (half up), or the canvas is interpolated
-bilinearly between pixels.
+the coordinate ``origin``. Positions are rounded to the nearest pixel (half up); the sub-pixel remainder is left to the
+forward model, which shifts the probe by it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import InputError
-
-Interpolation = Literal["round", "bilinear"]
 
 
 def split(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -35,15 +33,8 @@ def canvas_box(positions: NDArray[np.float64], size: int, margin: int = 0) -> tu
     return (int(low[0]), int(low[1])), (int(high[0] - low[0]), int(high[1] - low[1]))
 
 
-def cut(
-    canvas: Tensor,
-    positions: NDArray[np.float64],
-    size: int,
-    *,
-    origin: tuple[int, int] = (0, 0),
-    interpolation: Interpolation = "round",
-) -> Tensor:
-    """Windows of a canvas around positions.
+def cut(canvas: Tensor, positions: NDArray[np.float64], size: int, *, origin: tuple[int, int] = (0, 0)) -> Tensor:
+    """Windows of a canvas around positions, rounded to whole pixels.
 
     Parameters
     ----------
@@ -52,11 +43,9 @@ def cut(
     positions : (B, 2) float
         (y, x) of each window's index (size // 2, size // 2).
     size : int
-        Side of a window.
+        Side of a window, pixels.
     origin : (int, int)
         Coordinate of canvas[0, 0].
-    interpolation : {"round", "bilinear"}
-        Nearest whole pixel, or bilinear interpolation of the canvas.
 
     Returns
     -------
@@ -67,86 +56,28 @@ def cut(
     InputError
         If a window leaves the canvas.
     """
-    total: Tensor | None = None
-    for corners, weights in _stencil(canvas, positions, size, origin, interpolation):
-        part = gather(canvas, corners, size)
-        if weights is not None:
-            part = part * weights
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+    whole, _ = split(np.asarray(positions, np.float64))
+    return gather(canvas, inside(whole - np.asarray(origin) - size // 2, size, tuple(canvas.shape)), size)
 
 
-def place(
-    patches: Tensor,
-    positions: NDArray[np.float64],
-    canvas: Tensor,
-    *,
-    origin: tuple[int, int] = (0, 0),
-    interpolation: Interpolation = "round",
-) -> Tensor:
-    """The adjoint of :func:`cut`: add each window where it was cut from.
+def inside(corners: NDArray[np.int64], size: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """``corners`` (B, 2), the array indices of each window's pixel [0, 0], as they are.
 
-    Parameters
-    ----------
-    patches : (B, N, N) tensor
-        What to place.
-    positions : (B, 2) float
-        (y, x) of each window's index (N // 2, N // 2).
-    canvas : (H, W) tensor
-        Gets the sums, in place; start from zeros for the adjoint alone, or go on chunk by chunk.
-    origin, interpolation
-        As for :func:`cut`.
-
-    Returns
-    -------
-    (H, W) tensor
-        ``canvas`` itself.
+    Raises
+    ------
+    InputError
+        If a window of ``size`` pixels leaves the canvas of ``shape``.
     """
-    for corners, weights in _stencil(canvas, positions, patches.shape[-1], origin, interpolation):
-        scatter_add(canvas, corners, patches if weights is None else patches * weights)
-    return canvas
-
-
-def merge(
-    patches: Tensor,
-    positions: NDArray[np.float64],
-    canvas: Tensor,
-    weights: Tensor,
-    *,
-    origin: tuple[int, int] = (0, 0),
-    interpolation: Interpolation = "round",
-    eps: float = 1e-6,
-    chunk: int = 256,
-) -> Tensor:
-    """Weighted mean of overlapping windows: place(w p) / place(w) where place(w) > eps, else 1.
-
-    Parameters
-    ----------
-    patches : (B, N, N) complex tensor
-        Windows to merge.
-    positions : (B, 2) float
-        Where each lies.
-    canvas : (H, W) tensor
-        Gives shape, dtype and device; it is not changed.
-    weights : (N, N) or (B, N, N) real tensor
-        Weight of each pixel, for instance the probe's intensity.
-    eps : float
-        Below this total weight (as a fraction of the largest) a pixel is not seen, and is set to 1.
-    chunk : int
-        Windows per step; bounds the memory.
-    """
-    top, bottom = torch.zeros_like(canvas), torch.zeros_like(canvas.real)
-    for start in range(0, len(patches), chunk):
-        some = slice(start, start + chunk)
-        w = weights if weights.ndim == 2 else weights[some]
-        part = patches[some]
-        place(part * w, positions[some], top, origin=origin, interpolation=interpolation)
-        place(
-            w.expand(part.shape).to(bottom.dtype), positions[some], bottom, origin=origin, interpolation=interpolation
+    outside = (corners < 0).any(axis=1) | (corners + size > shape).any(axis=1)
+    if outside.any():
+        i = int(np.argmax(outside))
+        raise InputError(
+            f"{int(outside.sum())} of {len(corners)} windows of {size} pixels",
+            f"leave the canvas of {shape[0]} x {shape[1]} (first: number {i}, corner y {corners[i, 0]}, "
+            f"x {corners[i, 1]})",
+            "a canvas that holds every window",
         )
-    seen = bottom > eps * bottom.max()
-    return torch.where(seen, top / torch.where(seen, bottom, torch.ones_like(bottom)), torch.ones_like(top))
+    return corners
 
 
 def gather(canvas: Tensor, corners: NDArray[np.int64], size: int) -> Tensor:
@@ -215,38 +146,3 @@ def windows(canvas: Tensor, corners: NDArray[np.int64], size: int) -> list[Tenso
     """
     starts = canvas.storage_offset() + corners @ np.asarray(canvas.stride())
     return [canvas.as_strided((size, size), canvas.stride(), start) for start in starts.tolist()]
-
-
-def _stencil(
-    canvas: Tensor, positions: NDArray[np.float64], size: int, origin: tuple[int, int], interpolation: Interpolation
-) -> list[tuple[NDArray[np.int64], Tensor | None]]:
-    """Array corners of the windows, with the bilinear weight of each of up to four neighbours."""
-    positions = np.asarray(positions, np.float64)
-    if interpolation == "round":
-        corners = split(positions)[0] - np.asarray(origin) - size // 2
-        _check_inside(corners, size, tuple(canvas.shape))
-        return [(corners, None)]
-    low = np.floor(positions)
-    fraction = positions - low
-    stencil: list[tuple[NDArray[np.int64], Tensor | None]] = []
-    real = canvas.real.dtype if canvas.is_complex() else canvas.dtype
-    for dy, wy in ((0, 1 - fraction[:, 0]), (1, fraction[:, 0])):
-        for dx, wx in ((0, 1 - fraction[:, 1]), (1, fraction[:, 1])):
-            weight: NDArray[Any] = wy * wx
-            # A neighbour of zero weight may lie outside: whole positions need no margin.
-            corners = low.astype(np.int64) + np.where(weight[:, None] > 0, (dy, dx), 0) - np.asarray(origin) - size // 2
-            _check_inside(corners, size, tuple(canvas.shape))
-            stencil.append((corners, torch.from_numpy(weight).to(canvas.device, real)[:, None, None]))
-    return stencil
-
-
-def _check_inside(corners: NDArray[np.int64], size: int, shape: tuple[int, ...]) -> None:
-    outside = (corners < 0).any(axis=1) | (corners + size > shape).any(axis=1)
-    if outside.any():
-        i = int(np.argmax(outside))
-        raise InputError(
-            f"{int(outside.sum())} of {len(corners)} windows of {size} pixels leave the canvas of {shape[0]} x "
-            f"{shape[1]} "
-            f"(first: number {i}, corner y {corners[i, 0]}, x {corners[i, 1]}); expected a canvas that holds every "
-            f"window."
-        )

@@ -1,4 +1,4 @@
-"""Incoherent probe modes made from given ones."""
+"""The probe: gauge, size and defocus. NumPy alone, so that nothing slow is imported."""
 
 from __future__ import annotations
 
@@ -7,66 +7,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+Wave = NDArray[np.complexfloating[Any, Any]]
 
-_NEW = 1e-3
-"""A candidate that keeps less than this part of its norm outside the modes before it holds nothing new but rounding."""
+_AXES = (-2, -1)
 
-_MOST_DEGREE = 32
-"""Monomials up to this degree are tried: over five hundred candidates for the few modes that anyone asks for."""
+GAUGE_QUANTILE = 0.99
+"""Quantile of the patterns' totals that fixes the scale of an uncalibrated probe."""
+
+LEAST_POWER = 1e-6
+"""Lower bound of the gauge, photons per pattern."""
 
 
-def extra_modes(probe: NDArray[np.complexfloating[Any, Any]], count: int) -> NDArray[np.complex128]:
-    """Modes that are orthonormal, and orthogonal to given ones.
+def gauge_power(totals: NDArray[np.float64]) -> float:
+    """Sum |P|^2 of a probe of unknown scale: the 99th percentile of the patterns' totals (M,), in photons.
 
-    The first given mode multiplied by y^j x^i about its centre of mass, in the order x, y, x^2, x y, y^2 ..., made
-    orthonormal one by one to the given modes and to all before (Gram-Schmidt; what lies in their span already is passed
-    over). It is what the vibration of a source of finite size does to a beam, and of a Gaussian beam exactly the
-    Hermite-Gauss modes.
-
-    Parameters
-    ----------
-    probe : (P, N, N) complex
-        Modes there are, the strongest first; they need be neither normalised nor orthogonal.
-    count : int
-        How many to make.
-
-    Returns
-    -------
-    (count, N, N) complex128
-        Each with sum |mode|^2 = 1.
-
-    Raises
-    ------
-    InputError
-        If the first mode is so small that its window holds no ``count`` more.
+    ``totals`` are the sums of each pattern's valid pixels, less the background on them. Outlier frames must be excluded
+    before.
     """
-    size = probe.shape[-1]
-    first = np.asarray(probe[0], np.complex128)
-    weight = np.abs(first) ** 2 / np.sum(np.abs(first) ** 2)
-    y, x = (axis - np.sum(weight * axis) for axis in np.mgrid[:size, :size].astype(float))
-    # In units of its own width, so that high powers stay of order one where there is light.
-    scale = max(1.0, float(np.sqrt(np.sum(weight * (y**2 + x**2)))))
-    y, x = y / scale, x / scale
-    basis: list[NDArray[np.complex128]] = []
-    for mode in np.asarray(probe, np.complex128):
-        _append(basis, mode.ravel())
-    given = len(basis)
-    for degree in range(1, _MOST_DEGREE + 1):
-        for j in range(degree + 1):
-            if len(basis) - given == count:
-                return np.asarray(basis[given:], np.complex128).reshape(count, size, size)
-            _append(basis, (first * y**j * x ** (degree - j)).ravel())
-    raise InputError(f"the probe is too small to make {count} more modes of it; ask for fewer modes.")
+    return max(float(np.quantile(totals, GAUGE_QUANTILE)), LEAST_POWER)
 
 
-def _append(basis: list[NDArray[np.complex128]], wave: NDArray[np.complex128]) -> None:
-    """Add the part of ``wave`` that is orthogonal to ``basis``, normalised, where there is any."""
-    before = np.linalg.norm(wave)
-    # Twice, because the first pass leaves rounding errors as large as the part taken away.
-    for _ in range(2):
-        for other in basis:
-            wave = wave - other * np.vdot(other, wave)
-    after = np.linalg.norm(wave)
-    if after > _NEW * before:
-        basis.append(wave / after)
+def power(probe: Wave) -> float:
+    """Sum |P|^2 over all modes (P, N, N), in double precision: the photons per pattern of a calibrated probe."""
+    return float((np.abs(probe.astype(np.complex128)) ** 2).sum())
+
+
+def probe_diameter(probe: NDArray[Any], fraction: float = 0.9) -> float:
+    """Diameter, in pixels, of the circle around the centre of mass that holds ``fraction`` of the energy of all modes
+    (P, N, N).
+    """
+    energy = np.sum(np.abs(probe) ** 2, axis=0, dtype=np.float64)
+    y, x = np.indices(energy.shape)
+    total = energy.sum()
+    radius = np.hypot(y - (energy * y).sum() / total, x - (energy * x).sum() / total).ravel()
+    order = np.argsort(radius)
+    within = np.cumsum(energy.ravel()[order])
+    return float(2 * radius[order][np.searchsorted(within, fraction * within[-1])])
+
+
+def to_pupil(probe: Wave) -> NDArray[np.complex128]:
+    """Far field (..., N, N) of a probe: the centred orthonormal FFT, zero frequency at [N // 2, N // 2]."""
+    return np.asarray(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, _AXES), norm="ortho"), _AXES), np.complex128)
+
+
+def from_pupil(pupil: Wave) -> NDArray[np.complex128]:
+    """The probe (..., N, N) of a far field: the inverse and adjoint of :func:`to_pupil`."""
+    return np.asarray(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(pupil, _AXES), norm="ortho"), _AXES), np.complex128)
+
+
+def defocused(pupil: Wave, edge: float, phase: float) -> NDArray[np.complex64]:
+    """The probe (P, N, N) of a pupil (P, N, N) with ``phase`` radians of defocus added at radius ``edge`` pixels."""
+    size = pupil.shape[-1]
+    y, x = np.mgrid[:size, :size] - size // 2
+    return from_pupil(pupil * np.exp(1j * phase * (y**2 + x**2) / edge**2)).astype(np.complex64)

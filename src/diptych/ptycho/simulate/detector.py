@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
-
+    from diptych.ptycho.physics.forward import ForwardModel, Views
     from diptych.ptycho.scan import Canvas
 
 _CHUNK_BYTES = 32 * 2**20
@@ -31,13 +30,9 @@ def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.floa
     positions : (M, 2) float64
         (y, x) in object pixels.
     """
-    from diptych.ptycho.physics.diffraction import exit_waves
-
     # Summed by NumPy, whose order of additions does not depend on the number of threads.
-    totals = [
-        (np.abs(exit_waves(*inputs).numpy()) ** 2).sum((1, 2, 3)) for _, inputs in _chunks(truth, probe, positions)
-    ]
-    return np.concatenate(totals)
+    chunks = _chunks(truth, probe, positions)
+    return np.concatenate([(np.abs(views.exit_waves().numpy()) ** 2).sum((1, 2, 3)) for _, _, views in chunks])
 
 
 def expected_intensities(
@@ -55,10 +50,8 @@ def expected_intensities(
     (slice, (B, N, N) float64)
         Which patterns, and their intensities with zero frequency at [N // 2, N // 2].
     """
-    from diptych.ptycho.physics.diffraction import intensities
-
-    for part, inputs in _chunks(truth, probe, positions):
-        yield part, intensities(*inputs).numpy()
+    for part, model, views in _chunks(truth, probe, positions):
+        yield part, model.detect(views.exit_waves())[1].numpy()
 
 
 def dead_pixels(size: int, fraction: float, beam_stop: float, rng: np.random.Generator) -> NDArray[np.bool_] | None:
@@ -151,21 +144,20 @@ def expose(
 
 def _chunks(
     truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]
-) -> Iterator[tuple[slice, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]]:
-    """Probe, object patches and sub-pixel fractions (None on whole pixels) of a few patterns at a time, complex128."""
+) -> Iterator[tuple[slice, ForwardModel, Views]]:
+    """Forward model, and object patches with probe modes of a few patterns at a time, in complex128."""
     import torch
 
-    from diptych.ptycho.physics.patches import cut, split
+    from diptych.ptycho.physics.forward import ForwardModel
 
     modes = torch.from_numpy(np.array(probe, np.complex128))
     canvas = torch.from_numpy(np.array(truth.values, np.complex128))
-    fractions = split(positions)[1]
+    shape, double, cpu = (canvas.shape[0], canvas.shape[1]), torch.complex128, torch.device("cpu")
+    model = ForwardModel.far_field(positions, modes.shape[-1], truth.origin, shape, dtype=double, device=cpu)
     step = max(1, _CHUNK_BYTES // (modes.numel() * modes.element_size()))
     for start in range(0, len(positions), step):
         part = slice(start, min(start + step, len(positions)))
-        patches = cut(canvas, positions[part], modes.shape[-1], origin=truth.origin)
-        moved = torch.from_numpy(fractions[part]) if fractions.any() else None
-        yield part, (modes, patches, moved)
+        yield part, model, model.views(canvas, modes, np.arange(part.start, part.stop))
 
 
 def _widened(counts: NDArray[Any], largest: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.ptycho.physics.probe import from_pupil, to_pupil
 from diptych.ptycho.validation import numeric
 
 Probe = NDArray[np.complex128]
@@ -104,7 +105,7 @@ def zone_plate(
     pupil = expit((aperture - distance) / _EDGE)
     if central_stop > 0:
         pupil = pupil * expit((distance - central_stop * aperture) / _EDGE)
-    return _normalised(_to_object(pupil * np.exp(1j * defocus * (distance / (reference or aperture)) ** 2)))
+    return _normalised(from_pupil(pupil * np.exp(1j * defocus * (distance / (reference or aperture)) ** 2)))
 
 
 def gaussian(size: int, radius: float, defocus: float = 0.0, *, reference: float | None = None) -> Probe:
@@ -130,7 +131,7 @@ def disk(size: int, radius: float, defocus: float = 0.0, *, reference: float | N
 def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
     """Orthogonal incoherent modes made from one probe.
 
-    The first is the probe itself, the others are :func:`~diptych.ptycho.physics.probe.extra_modes` of it.
+    The first is the probe itself, the others are :func:`~diptych.ptycho.physics.modes.extra_modes` of it.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
     (P, N, N) complex128
         sum |P|^2 over all modes = 1.
     """
-    from diptych.ptycho.physics.probe import extra_modes
+    from diptych.ptycho.physics.modes import extra_modes
 
     first = _normalised(probe)[None]
     basis = np.concatenate([first, extra_modes(first, len(powers) - 1)])
@@ -156,12 +157,12 @@ def misjudged(probe: Probe, error: float) -> Probe:
     """A given probe (P, N, N) with 4 ``error`` rad of defocus missed, at the radius that holds 95 % of its power in
     Fourier space.
     """
-    spectrum = _to_detector(probe)
+    spectrum = to_pupil(probe)
     distance = _distance(probe.shape[-1])
     order = np.argsort(distance, axis=None)
     power = np.cumsum((np.abs(spectrum) ** 2).sum(0).ravel()[order])
     edge = max(1.0, float(distance.ravel()[order][np.searchsorted(power, 0.95 * power[-1])]))
-    return _normalised(_to_object(spectrum * np.exp(-1j * BLIND_DEFOCUS_RAD * error * (distance / edge) ** 2)))
+    return _normalised(from_pupil(spectrum * np.exp(-1j * BLIND_DEFOCUS_RAD * error * (distance / edge) ** 2)))
 
 
 def given_probe(probe: Any, what: str) -> Probe:
@@ -194,14 +195,6 @@ def _distance(size: int) -> NDArray[np.float64]:
     """Distance (N, N) of each pixel from [N // 2, N // 2]."""
     axis = np.arange(size) - size // 2
     return np.asarray(np.hypot(axis[:, None], axis), np.float64)
-
-
-def _to_object(field: NDArray[Any]) -> Probe:
-    return np.asarray(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(field, (-2, -1)), norm="ortho"), (-2, -1)))
-
-
-def _to_detector(wave: NDArray[Any]) -> Probe:
-    return np.asarray(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(wave, (-2, -1)), norm="ortho"), (-2, -1)))
 
 
 def _normalised(probe: NDArray[Any]) -> Probe:

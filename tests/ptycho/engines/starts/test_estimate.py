@@ -11,8 +11,9 @@ import pytest
 
 import diptych
 from diptych.errors import InputError
-from diptych.ptycho.engines.starts.estimate import defocused, estimate_probe, mean_pupil, refocus
+from diptych.ptycho.engines.starts.estimate import estimate_probe, mean_pupil, refocus
 from diptych.ptycho.engines.starts.trial import central_part, try_out
+from diptych.ptycho.physics.probe import defocused
 from diptych.ptycho.reconstruct import reconstruct
 
 

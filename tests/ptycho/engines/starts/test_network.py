@@ -19,12 +19,12 @@ from scipy.ndimage import gaussian_filter
 import diptych
 import small_runs
 from diptych.errors import InputError
-from diptych.ptycho.engines import automatic_warm as warm
+from diptych.ptycho.engines import automatic
+from diptych.ptycho.engines.base import FINAL_STAGE
 from diptych.ptycho.engines.options import ReconstructionOptions
-from diptych.ptycho.engines.problem import prepare
-from diptych.ptycho.engines.run import FINAL_STAGE
-from diptych.ptycho.engines.starts.network import _unseen as unseen
-from diptych.ptycho.engines.starts.network import place
+from diptych.ptycho.engines.problem import make_problem
+from diptych.ptycho.engines.starts.initial import copy_overlap
+from diptych.ptycho.engines.starts.network import hide_held_out
 from diptych.ptycho.networks import build_network
 from diptych.ptycho.neural.model import Model
 from diptych.ptycho.neural.options import TrainingOptions
@@ -165,9 +165,9 @@ def test_a_good_start_needs_a_third_of_the_epochs(dose: float) -> None:
 def test_a_good_start_is_taken_under_a_wrong_probe_too() -> None:
     scan = simulated(probe_error=1.0)
     flat, helped = solve(scan, epochs=60), solve(scan, noisy(0.1), epochs=60)
-    told = helped.provenance["start"]
-    assert told["object"] == "network"
-    assert told["network_trial_fit"] < 0.5 * told["flat_trial_fit"]
+    record = helped.provenance["start"]
+    assert record["object"] == "network"
+    assert record["network_trial_fit"] < 0.5 * record["flat_trial_fit"]
     assert epochs_to(helped, 2.0) < epochs_to(flat, 2.0)
 
 
@@ -177,12 +177,12 @@ def test_without_a_good_start_all_is_as_without_a_network(kind: str, caplog: pyt
     with caplog.at_level(logging.INFO, "diptych"):
         result = solve(scan, BAD[kind], epochs=25)
     assert same(result, solve(scan, epochs=25))
-    told = result.provenance["start"]
-    assert told["object"] == "flat"
-    assert told["flat_fit"] > 10
-    assert (told["network_fit"] is None) == (kind in ("zero", "not finite"))
-    assert "no start" in caplog.text
-    json.dumps(told, allow_nan=False)
+    record = result.provenance["start"]
+    assert record["object"] == "flat"
+    assert record["flat_fit"] > 10
+    assert (record["network_fit"] is None) == (kind in ("zero", "not finite"))
+    assert "rejected as initial guess" in caplog.text
+    json.dumps(record, allow_nan=False)
 
 
 def test_scale_phase_and_ramp_of_the_networks_image_do_not_matter() -> None:
@@ -211,7 +211,7 @@ def test_masked_pixels_do_not_enter_what_stands_for_the_held_out_ones() -> None:
 def test_a_held_out_pixel_at_the_edge_is_no_neighbour_of_its_own() -> None:
     scan = simulated()
     chosen = ReconstructionOptions()
-    problem = prepare(
+    problem = make_problem(
         scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=chosen.held_out, seed=chosen.seed
     )
     held, size = problem.held.numpy(), scan.counts.shape[-1]
@@ -228,7 +228,9 @@ def test_a_held_out_pixel_at_the_edge_is_no_neighbour_of_its_own() -> None:
         ]
     )
     alone = (alone == 1).sum(axis=2) == 0
-    first, second = (unseen(replace(scan, counts=counts), problem)[pattern, y, x] for counts in (scan.counts, bright))
+    first, second = (
+        hide_held_out(replace(scan, counts=counts), problem)[pattern, y, x] for counts in (scan.counts, bright)
+    )
     np.testing.assert_array_equal(first[alone], second[alone])
 
 
@@ -237,12 +239,14 @@ def test_a_start_that_pie_makes_worse_is_gone_back_to(
 ) -> None:
     # As where a model that lacks something fits the data badly: PIE is driven about by its batches, the likelihood is
     # not.
-    monkeypatch.setattr(warm, "TRAPPED_FIT", 0.0)
+    monkeypatch.setattr(automatic, "STAGNATED_FIT", 0.0)
     with caplog.at_level(logging.INFO, "diptych"):
         result = solve(simulated(), lambda truth: truth, engine="auto", epochs=8)
-    assert "back to it" in caplog.text
-    assert result.history["stage"][: warm.TRIAL + 1] == [0.0] * warm.TRIAL + [float(FINAL_STAGE)]
-    assert result.history["fit"][warm.TRIAL] < min(result.history["fit"][: warm.TRIAL])
+    assert "does not improve" in caplog.text
+    assert result.history["stage"][: automatic.REFINEMENT_TRIAL + 1] == [0.0] * automatic.REFINEMENT_TRIAL + [
+        float(FINAL_STAGE)
+    ]
+    assert result.history["fit"][automatic.REFINEMENT_TRIAL] < min(result.history["fit"][: automatic.REFINEMENT_TRIAL])
 
 
 def test_the_network_does_not_see_the_held_out_pixels() -> None:
@@ -251,7 +255,7 @@ def test_the_network_does_not_see_the_held_out_pixels() -> None:
     reconstruct(scan, model=network, epochs=1, execution=CPU)
     (shown,) = network.shown
     chosen = ReconstructionOptions()
-    held = prepare(
+    held = make_problem(
         scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=chosen.held_out, seed=chosen.seed
     ).held.numpy()
     pattern = np.arange(len(scan.counts))[:, None]
@@ -275,9 +279,9 @@ def test_the_probe_of_the_networks_training_is_taken_where_it_is_the_better_one(
     scan = simulated(probe_error=1.0)
     true = simulated().probe
     flat, plain, helped = solve(scan), solve(scan, noisy(0.05)), brought(scan, true)
-    told = helped.provenance["start"]
-    assert (told["object"], told["probe"]) == ("network", "network")
-    assert told["network_fit"] == told["fit_network_probe"] < 0.2 * told["fit_scan_probe"]
+    record = helped.provenance["start"]
+    assert (record["object"], record["probe"]) == ("network", "network")
+    assert record["network_fit"] == record["fit_network_probe"] < 0.2 * record["fit_scan_probe"]
     assert "probe" not in plain.provenance["start"]
     level = 1.05 * flat.history["held_out_fit"][-1]
     assert 2 * epochs_to(helped, level) < epochs_to(plain, level) <= epochs_to(flat, level)
@@ -287,9 +291,9 @@ def test_the_probe_of_the_networks_training_is_taken_where_it_is_the_better_one(
 def test_the_probe_of_another_instrument_is_left_alone() -> None:
     scan = replace(simulated(), probe_calibrated=False)
     other = simulated(probe_error=1.0).probe
-    told = brought(scan, other, epochs=3).provenance["start"]
-    assert (told["object"], told["probe"]) == ("network", "scan")
-    assert told["network_fit"] == told["fit_scan_probe"]
+    record = brought(scan, other, epochs=3).provenance["start"]
+    assert (record["object"], record["probe"]) == ("network", "scan")
+    assert record["network_fit"] == record["fit_scan_probe"]
     assert same(brought(scan, other, epochs=3), solve(scan, noisy(0.05), epochs=3))
 
 
@@ -339,26 +343,31 @@ def test_modes_masks_background_and_a_fixed_probe() -> None:
 
 
 def test_the_start_is_one_where_the_network_saw_nothing() -> None:
-    image = place(Canvas(np.full((4, 5), 2 + 1j), (-2, 3)), torch.ones(4, 6, dtype=torch.complex64), (0, 0))
+    image = copy_overlap(Canvas(np.full((4, 5), 2 + 1j), (-2, 3)), torch.ones(4, 6, dtype=torch.complex64), (0, 0))
     expected = np.ones((4, 6), complex)
     expected[:2, 3:] = 2 + 1j
     np.testing.assert_array_equal(image.numpy(), expected)
-    assert torch.equal(place(Canvas(np.full((4, 5), 2 + 1j), (50, 3)), torch.ones(4, 6), (0, 0)), torch.ones(4, 6))
+    assert torch.equal(
+        copy_overlap(Canvas(np.full((4, 5), 2 + 1j), (50, 3)), torch.ones(4, 6), (0, 0)), torch.ones(4, 6)
+    )
 
 
-def test_a_trap_is_left_for_a_flat_object(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """With limits at which every start counts as trapped; those of the flat object's engine stay."""
-    monkeypatch.setattr(warm, "TRAPPED_FIT", 0.0)
-    monkeypatch.setattr(warm, "TRAPPED_EXCESS", -1.0)
+def test_stagnation_is_left_for_a_flat_object(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With limits at which PIE counts as stagnated from the network's image, and only from there."""
+    monkeypatch.setattr(automatic, "STAGNATED_FIT", 0.0)
+    answers = iter([True])
+    monkeypatch.setattr(automatic, "_stagnated", lambda report: next(answers, False))
     scan = simulated()
     with caplog.at_level(logging.INFO, "diptych"):
-        trapped, flat = solve(scan, noisy(0.2), epochs=60), solve(scan, epochs=60)
-    assert "trapped" in caplog.text
-    fits = np.array(trapped.history["fit"])
+        stagnated, flat = solve(scan, noisy(0.2), epochs=60), solve(scan, epochs=60)
+    assert "stagnated" in caplog.text
+    fits = np.array(stagnated.history["fit"])
     lost = int(np.argmax(np.diff(fits))) + 1
     assert 4 <= lost <= 40
     assert fits[lost] > 20 * fits[lost - 1], "the object is flat again"
-    assert error(trapped, scan) < 1.05 * error(flat, scan)
+    assert error(stagnated, scan) < 1.05 * error(flat, scan)
 
 
 def test_the_network_sees_the_scan_with_the_probe_that_the_engine_gets() -> None:
@@ -388,7 +397,7 @@ def test_a_model_or_its_file_and_its_progress(tmp_path: Path) -> None:
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     scan = simulated()
-    with pytest.raises(InputError, match="choose one of them"):
+    with pytest.raises(InputError, match="only one initial object"):
         solve(scan, noisy(0.1), start="first.h5")
     with pytest.raises(InputError, match=r"none\.safetensors: does not exist"):
         reconstruct(scan, tmp_path / "none.safetensors")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from diptych.errors import InputError
-from diptych.ptycho.describe import probe_diameter
 from diptych.ptycho.neural.data.split import split_by_blocks
+from diptych.ptycho.physics.probe import probe_diameter
 
 
 def raster(rows: int, columns: int, step: float = 4.0, jitter: float = 0.0) -> np.ndarray[Any, Any]:

@@ -391,7 +391,7 @@ def test_mixed_precision_leaves_the_physics_in_32_bits(
 
         return call
 
-    monkeypatch.setattr(passes, "lift", watched("lift", passes.lift))
+    monkeypatch.setattr(passes, "modulus_correction", watched("modulus", passes.modulus_correction))
     monkeypatch.setattr(loss, "data_loss", watched("loss", loss.data_loss))
     monkeypatch.setattr(torch.nn.Conv2d, "forward", watched("convolution", torch.nn.Conv2d.forward))
     train(
@@ -404,7 +404,7 @@ def test_mixed_precision_leaves_the_physics_in_32_bits(
     info = history(tmp_path / "run")
     assert np.isfinite(info["loss"]).all()
     assert info["loss"][-1] < info["loss"][0]
-    assert seen["lift"] <= {torch.float32, torch.complex64}
+    assert seen["modulus"] <= {torch.float32, torch.complex64}
     assert seen["loss"] <= {torch.float32}
     assert torch.bfloat16 in seen["convolution"]
 

@@ -12,7 +12,7 @@ from diptych.ptycho.neural.data.patterns import ScanPatterns
 from diptych.ptycho.neural.options import TrainingOptions
 from diptych.ptycho.neural.probe_model import ProbeModel, power_of
 from diptych.ptycho.neural.training.loss import batch_loss, data_loss, label_loss
-from diptych.ptycho.physics.groups import illumination
+from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.patches import cut
 
 N = 32
@@ -130,7 +130,7 @@ def test_the_gauge_is_that_of_the_engines(background, error):
 def test_labels_are_reached_at_zero_loss_only_by_the_truth():
     made = diptych.simulate(object="dead-leaves", size=N, patterns=36, step=4.0, seed=5)
     _, exposure, _, truth = exposed(made, 1)
-    light = illumination(exposure.modes)
+    light = intensity(exposure.modes)
     assert float(label_loss(truth, truth, light)) == 0
     assert float(label_loss(truth + 0.1, truth, light)) == pytest.approx(0.1, rel=1e-4)
 

@@ -1,1 +1,1 @@
-"""Starts of an engine: an estimated probe, short trials, a trained network."""
+"""Initial guesses: from the options, an estimated probe, or a trained network; short trials that compare them."""

@@ -1,4 +1,4 @@
-"""A probe start where the scan holds none: the mean pattern, propagated back from several defoci, the best by trial."""
+"""Initial guess of the probe from the mean pattern, and refocusing of a given one, both by short reconstructions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.engines.starts.trial import Trial, central_part, try_out
+from diptych.ptycho.physics.probe import defocused, to_pupil
 from diptych.ptycho.scan import Scan
 
 PATTERNS = 150
-"""Patterns of the scan's middle on which the defoci are tried."""
+"""Patterns at the centre of the scan on which the defoci are tried."""
 
 EPOCHS = 6
 """Epochs of each trial."""
@@ -21,20 +22,19 @@ STEPS = 4
 """Defoci tried on each side of the focus, before the best is refined by half a step either way."""
 
 POOR = ((3.0, 0.01), (1.3, 0.1))
-"""Fit and excess (deviance above that of shot noise, per photon) of which a trial must exceed both, in one of the
-pairs, for its start to be suspected. A fair start comes to an excess of some 0.002 to 0.006 at any dose, but to a fit
-of a thousand at 1e9 photons."""
+"""A trial is poor when it exceeds both fit and excess (deviance above that of shot noise, per photon) of one pair. Good
+initial guesses reach an excess of 0.002 to 0.006 at any dose, but a fit of a thousand at 1e9 photons."""
 
 CLEARLY_BETTER = 0.8
-"""A refocused start is taken when its trial fit is below this share of the given one's."""
+"""A refocused probe is used when its trial fit is below this fraction of the given one's."""
 
 
 def estimate_probe(scan: Scan) -> NDArray[np.complex64]:
-    """A probe (1, N, N) whose far field is the root of the mean pattern, with the defocus under which a short
-    reconstruction fits best.
+    """A probe (1, N, N) whose far-field modulus is the root of the mean pattern, with the defocus that fits best.
 
-    The far field of the mean pattern is that of the probe, blurred by the object; its phase is unknown and taken to be
-    quadratic. The defocus is scanned up to the one at which the beam would fill two thirds of the window.
+    The mean pattern is the intensity of the probe's far field, blurred by the object. Its phase is unknown and modelled
+    as quadratic: a defocus, found by short reconstructions, up to the one at which the beam fills two thirds of the
+    window.
 
     Raises
     ------
@@ -47,29 +47,29 @@ def estimate_probe(scan: Scan) -> NDArray[np.complex64]:
 
 
 def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], str]:
-    """The probe start (P, N, N), or the same refocused where a trial shows that it was far out of focus; and what was
-    found.
+    """The probe (P, N, N), refocused where a short trial shows that it is far out of focus; and a note on the change.
 
-    A wrong defocus is the commonest fault of a probe start, and beyond some radians no engine mends it. The trial costs
-    about as much as one epoch of a thousand patterns; the scan of defoci is only made when the trial fits poorly.
+    A wrong defocus is the most common error of an initial probe, and beyond a few radians no engine recovers from it.
+    The trial costs about one epoch of a thousand patterns; defoci are scanned only when it fits poorly.
     """
     part = central_part(scan, PATTERNS)
     given = try_out(part, probe, EPOCHS)
     if not _is_poor(given):
         return probe, ""
     _, edge = mean_pupil(scan)
-    pupil = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, (-2, -1)), norm="ortho"), (-2, -1))
+    pupil = to_pupil(probe)
     best, trial, phase = _best_focus(part, pupil, edge, _widest(edge), {0.0: given})
     if _is_poor(trial) and len(probe) == 1:
         other = estimate_probe(scan)
         found = try_out(part, other, EPOCHS)
         if found.fit < CLEARLY_BETTER * min(trial.fit, given.fit):
-            note = f"the probe start fitted badly (trial fit {given.fit:.2f}): estimated from the mean pattern instead ({found.fit:.2f})"
+            fits = f"trial fit {given.fit:.2f} before, {found.fit:.2f} after"
+            note = f"the initial probe fitted poorly: estimated from the mean pattern instead ({fits})"
             return other, note
     if trial.fit > CLEARLY_BETTER * given.fit:
         return probe, ""
     change = f"trial fit {given.fit:.2f} before, {trial.fit:.2f} after"
-    return best, f"the probe start was out of focus: refocused by {phase:.1f} rad at its edge ({change})"
+    return best, f"the initial probe was out of focus: refocused by {phase:.1f} rad at its edge ({change})"
 
 
 def _is_poor(trial: Trial) -> bool:
@@ -100,7 +100,7 @@ def _best_focus(
 
 
 def mean_pupil(scan: Scan) -> tuple[NDArray[np.float64], float]:
-    """Root of the mean valid pattern less background, (N, N), and the radius in pixels that holds 95 % of its light."""
+    """Root of the mean valid pattern less background, (N, N), and the radius in pixels that holds 95 % of it."""
     total, seen = np.zeros((scan.size, scan.size)), np.zeros((scan.size, scan.size))
     for i, pattern in enumerate(scan.counts):
         valid = np.ones_like(seen, bool) if scan.mask is None else (scan.mask if scan.mask.ndim == 2 else scan.mask[i])
@@ -111,19 +111,12 @@ def mean_pupil(scan: Scan) -> tuple[NDArray[np.float64], float]:
         mean = np.maximum(mean - scan.background, 0)
     if mean.sum() <= 0:
         raise InputError(
-            f"{scan.name}: the mean pattern holds no signal above the background; no probe can be estimated from it."
+            scan.name,
+            "the mean pattern holds no signal above the background",
+            "patterns from which to estimate a probe",
         )
     y, x = np.mgrid[: scan.size, : scan.size] - scan.size // 2
     radius = np.hypot(y, x).ravel()
     order = np.argsort(radius)
     share = np.cumsum(mean.ravel()[order]) / mean.sum()
     return np.sqrt(mean), max(float(radius[order][np.searchsorted(share, 0.95)]), 1.0)
-
-
-def defocused(pupil: NDArray[np.complexfloating[Any, Any]], edge: float, phase: float) -> NDArray[np.complex64]:
-    """The probe (P, N, N) of a pupil (P, N, N) with ``phase`` more radians of defocus at radius ``edge``."""
-    size = pupil.shape[-1]
-    y, x = np.mgrid[:size, :size] - size // 2
-    field = pupil * np.exp(1j * phase * (y**2 + x**2) / edge**2)
-    wave = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(field, (-2, -1)), norm="ortho"), (-2, -1))
-    return wave.astype(np.complex64)

@@ -1,4 +1,4 @@
-"""Short trials on a part of a scan: what a probe start or an orientation is worth, by the fit a few epochs reach."""
+"""Short reconstructions of part of a scan: rank initial probes or orientations by the fit of a few epochs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.problem import prepare
-from diptych.ptycho.engines.waves import intensity
+from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
+from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.scan import Scan
 
 SEED = 0
+"""Seed of the batches of every trial."""
 
 
 def central_part(scan: Scan, patterns: int) -> Scan:
-    """The ``patterns`` patterns nearest to the middle of the scan: they overlap as the whole does."""
+    """The ``patterns`` patterns nearest to the centre of the scan: their overlap is that of the whole scan."""
     if len(scan) <= patterns:
         return replace(scan, truth=None)
     distance = np.square(scan.positions - np.median(scan.positions, axis=0)).sum(1)
@@ -38,17 +40,21 @@ class Trial(NamedTuple):
 
 
 def try_out(scan: Scan, probe: NDArray[np.complex64], epochs: int) -> Trial:
-    """Some epochs of rPIE from a flat object and this probe start (P, N, N)."""
+    """A few epochs of rPIE from a flat object and this initial probe (P, N, N)."""
     with torch.no_grad():
-        problem = prepare(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=SEED)
-        start = torch.from_numpy(probe.copy())
-        start = start * (problem.power / intensity(start).sum()).sqrt()
-        image = torch.ones(problem.shape, dtype=problem.complex_dtype)
-        settings = PieSettings(batch=int(np.clip(len(scan) // 16, 1, 64)))
-        engine = Pie(problem, image, start, settings, np.random.default_rng(SEED))
-        for _ in range(epochs):
-            engine.epoch()
-        found = full_fit(problem, engine.image, engine.probe)
+        problem = make_problem(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=SEED)
+        return run_trial(
+            problem, problem.flat_object(), scaled_to(torch.from_numpy(probe.copy()), problem.power), epochs
+        )
+
+
+def run_trial(problem: Problem, image: Tensor, probe: Tensor, epochs: int, *, refine_probe: bool = True) -> Trial:
+    """A few epochs of rPIE from an object (H, W) and probe modes (P, N, N)."""
+    settings = PieSettings(batch=int(np.clip(len(problem) // 16, 1, 64)), refine_probe=refine_probe)
+    engine = Pie(problem, image, probe, settings, np.random.default_rng(SEED))
+    for _ in range(epochs):
+        engine.epoch()
+    found = full_fit(problem, engine.image, engine.probe, sweep_batch(problem))
     if not np.isfinite(found["fit"]):
         return Trial(float("inf"), float("inf"))
     return Trial(found["fit"], found["excess"])

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from diptych.errors import InputError
 from diptych.ptycho.neural.data.neighbours import Groups
 from diptych.ptycho.neural.data.patterns import Patterns
-from diptych.ptycho.physics.diffraction import AXES
+from diptych.ptycho.physics.forward import AXES
 from diptych.ptycho.physics.patches import cut
 
 Key = tuple[int, NDArray[np.int64], int]

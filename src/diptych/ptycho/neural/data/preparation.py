@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.describe import probe_diameter
 from diptych.ptycho.io import LoadOptions, scan_group
 from diptych.ptycho.io.files import file_kind
 from diptych.ptycho.io.scans.npz import PATTERN_KEYS
@@ -25,6 +24,7 @@ from diptych.ptycho.neural.data.patterns import PIECE, Patterns
 from diptych.ptycho.neural.data.split import split_by_blocks
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.probe_model import ProbeModel
+from diptych.ptycho.physics.probe import probe_diameter
 from diptych.ptycho.scan import Scan
 
 log = logging.getLogger("diptych")

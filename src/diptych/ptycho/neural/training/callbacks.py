@@ -18,7 +18,8 @@ from diptych.ptycho.neural.diagnostics import PatchStatistics, Phase, collapsed,
 from diptych.ptycho.neural.options import TrainerOptions
 from diptych.ptycho.neural.protocols import CancelToken, NetworkFigures
 from diptych.ptycho.neural.training.lightning_module import Prediction, PtychoModule
-from diptych.ptycho.physics.groups import Layout, illumination
+from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.groups import Layout
 from diptych.ptycho.physics.patches import split
 from diptych.runtime.files import replacing
 from diptych.runtime.progress import Progress, ProgressCallback
@@ -283,7 +284,7 @@ class DiagnosticsCallback(Callback):
         batch, patches = shown.batch, shown.result.patches[:1]
         probe_model: Any = module.probe_models[batch.scan]
         with torch.no_grad():
-            light = illumination(probe_model.expose(batch.counts[:1], batch.positions[:1]).modes)
+            light = intensity(probe_model.expose(batch.counts[:1], batch.positions[:1]).modes)
             weights = light if module.options.placement == "probe" else torch.ones_like(light)
             canvas = Layout.of(batch.positions[:1], probe_model.size).merge(patches, weights.expand(patches.shape))
         low = split(batch.positions[0])[0].min(0) - probe_model.size // 2

@@ -10,7 +10,7 @@ from torch import Tensor
 from diptych.ptycho.networks.exposure import Exposure
 from diptych.ptycho.neural.options import LossName, TrainingOptions
 from diptych.ptycho.neural.probe_model import ProbeModel
-from diptych.ptycho.physics.groups import illumination
+from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.likelihood import amplitude_mae, deviance, gaussian_amplitude
 
 DARK_COUNTS = 1e-2
@@ -89,11 +89,11 @@ def batch_loss(
     labels : (B, C, N, N) complex tensor or None
         True patches, for ``supervision="labels"``.
     """
-    light = illumination(exposure.modes).detach()
+    light = intensity(exposure.modes).detach()
     if labels is not None:
         return BatchResult(label_loss(patches, labels, light), patches, patches, None)
     weights = (light if options.placement == "probe" else torch.ones_like(light)).expand(counts.shape)
-    merged = exposure.layout.agree(patches, weights)
+    merged = exposure.layout.average_overlaps(patches, weights)
     predicted = probe_model.predicted_counts(merged, exposure)
     loss = data_loss(options.loss, counts, predicted, exposure.valid)
     share = light / light.sum((-1, -2), keepdim=True)

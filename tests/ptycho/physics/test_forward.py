@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.ptycho.physics.diffraction import back_propagate, exit_waves, intensities, propagate, shift_probe
-from diptych.ptycho.physics.patches import cut
+import forward_reference as reference
+from diptych.ptycho.physics.forward import (
+    CORNERED,
+    FarField,
+    ForwardModel,
+    exit_waves,
+    expected_counts,
+    shift_probe,
+    shifted_modes,
+)
+from diptych.ptycho.physics.patches import canvas_box, cut
 
 SIZES = [16, 17]
 DTYPES = {torch.complex64: 1e-5, torch.complex128: 1e-12}
@@ -28,27 +37,71 @@ def gaussian(size: int, y: float, x: float, width: float = 2.0) -> torch.Tensor:
     return torch.from_numpy(np.outer(*profile)).to(torch.complex128)
 
 
+def centred(wave: torch.Tensor) -> FarField:
+    return FarField.centred(wave.shape[-1], wave.dtype, wave.device)
+
+
+def intensities(
+    probe: torch.Tensor,
+    patches: torch.Tensor,
+    fractions: torch.Tensor | None = None,
+    background: torch.Tensor | None = None,
+) -> torch.Tensor:
+    modes = probe if fractions is None else shift_probe(probe, fractions)
+    return expected_counts(modes, patches, background, centred(probe))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_propagation_keeps_the_power_and_is_undone_by_its_adjoint(size: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("layout", ["centred", "cornered"])
+def test_propagation_is_unitary_and_both_parts_have_their_adjoint(size: int, dtype: torch.dtype, layout: str) -> None:
     wave, field = noise(0, 3, size, size, dtype=dtype), noise(1, 3, size, size, dtype=dtype)
     tolerance = DTYPES[dtype]
-    torch.testing.assert_close(propagate(wave).abs().square().sum(), wave.abs().square().sum(), rtol=tolerance, atol=0)
-    torch.testing.assert_close(back_propagate(propagate(wave)), wave, rtol=0, atol=tolerance * 5)
-    torch.testing.assert_close(propagate(back_propagate(field)), field, rtol=0, atol=tolerance * 5)
-    there = torch.vdot(field.flatten(), propagate(wave).flatten())
-    back = torch.vdot(back_propagate(field).flatten(), wave.flatten())
-    assert abs(there - back) <= tolerance * float(field.norm() * wave.norm())
+    propagator = centred(wave) if layout == "centred" else CORNERED
+    there = propagator.forward(propagator.enter(wave))
+    torch.testing.assert_close(there.abs().square().sum(), wave.abs().square().sum(), rtol=tolerance, atol=0)
+    back = propagator.leave(propagator.adjoint(there.clone()))
+    torch.testing.assert_close(back, wave, rtol=0, atol=tolerance * 5)
+    left = torch.vdot(field.flatten(), there.flatten())
+    right = torch.vdot(propagator.leave(propagator.adjoint(field.clone())).flatten(), wave.flatten())
+    assert abs(left - right) <= tolerance * float(field.norm() * wave.norm())
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_far_field_is_the_centred_orthonormal_transform(size: int) -> None:
-    """Against the defining sum: zero frequency at [N // 2, N // 2], the origin of the wave there too, forward sign
-    -."""
+def test_far_field_is_the_centred_orthonormal_transform_of_the_counts(size: int) -> None:
+    """Against the defining sum: zero frequency at [N // 2, N // 2], forward sign -. Only the phases are free."""
     wave = noise(2, size, size)
     axis = np.arange(size) - size // 2
     kernel = torch.from_numpy(np.exp(-2j * np.pi * np.outer(axis, axis) / size) / np.sqrt(size))
-    torch.testing.assert_close(propagate(wave), kernel @ wave @ kernel.T, rtol=1e-11, atol=1e-11)
+    found = centred(wave).forward(centred(wave).enter(wave))
+    torch.testing.assert_close(found.abs(), (kernel @ wave @ kernel.T).abs(), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(reference.propagate(wave), kernel @ wave @ kernel.T, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_all_layouts_and_both_interfaces_are_one_model(size: int) -> None:
+    """Functions and batches, centred and cornered, sub-pixel shifts, modes and background: the reference formula."""
+    rng = np.random.default_rng(20)
+    positions, probe = rng.uniform(20, 30, (6, 2)), noise(21, 2, size, size)
+    origin, shape = canvas_box(positions, size, 1)
+    canvas, background = noise(22, *shape), torch.from_numpy(rng.uniform(1, 2, (size, size)))
+    patches = cut(canvas, positions, size, origin=origin)
+    fractions = torch.from_numpy(positions - np.floor(positions + 0.5))
+    wanted = reference.intensities(probe, patches, fractions, background)
+    model = ForwardModel.far_field(
+        positions, size, origin, shape, dtype=canvas.dtype, device=canvas.device, background=background
+    )
+    by_batches = [model.detect(model.views(canvas, probe, b).exit_waves())[1] for b in (np.arange(4), np.arange(4, 6))]
+    torch.testing.assert_close(torch.cat(by_batches), wanted, rtol=1e-11, atol=1e-11)
+    modes = shifted_modes(probe, positions[:, None])[:, 0]
+    torch.testing.assert_close(expected_counts(modes, patches, background, centred(probe)), wanted)
+    cornered = expected_counts(modes, patches, torch.fft.ifftshift(background))
+    torch.testing.assert_close(torch.fft.fftshift(cornered, dim=(-2, -1)), wanted, rtol=1e-11, atol=1e-11)
+
+
+def test_expected_counts_are_differentiable_in_probe_and_object() -> None:
+    modes, patches = noise(23, 1, 2, 5, 5).requires_grad_(), noise(24, 3, 5, 5).requires_grad_()
+    assert torch.autograd.gradcheck(lambda m, p: expected_counts(m, p), (modes, patches))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -91,7 +144,7 @@ def test_sub_pixel_shifts_compose_and_keep_the_power(size: int) -> None:
     field = noise(4, 1, size, size)
     if size % 2 == 0:
         field[:, 0], field[:, :, 0] = 0, 0
-    probe = back_propagate(field)
+    probe = torch.fft.ifft2(torch.fft.ifftshift(field, dim=(-2, -1)), norm="ortho")
     first, second = torch.tensor([[0.3, -0.2]], dtype=torch.float64), torch.tensor([[-0.45, 0.4]], dtype=torch.float64)
     once = shift_probe(probe, first)[0]
     torch.testing.assert_close(shift_probe(once, second), shift_probe(probe, first + second), rtol=0, atol=1e-12)
@@ -145,7 +198,7 @@ def test_modes_add_as_intensities_and_the_background_on_top(fractions: list[list
     together = intensities(probe, patches, moves, background)
     apart = torch.stack([intensities(mode[None], patches, moves) for mode in probe]).sum(0)
     torch.testing.assert_close(together, apart + background, rtol=1e-12, atol=1e-12)
-    fields = propagate(exit_waves(probe, patches, moves).sum(1))
+    fields = reference.propagate(exit_waves(probe if moves is None else shift_probe(probe, moves), patches).sum(1))
     assert not torch.allclose(apart, fields.abs().square()), "modes must not interfere"
 
 
@@ -161,7 +214,7 @@ def test_a_transparent_object_passes_every_photon_of_the_probe(size: int) -> Non
     probe = noise(17, 2, size, size)
     pattern = intensities(probe, torch.ones(1, size, size, dtype=torch.complex128))
     torch.testing.assert_close(pattern.sum(), probe.abs().square().sum(), rtol=1e-12, atol=0)
-    torch.testing.assert_close(pattern[0], propagate(probe).abs().square().sum(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pattern[0], reference.propagate(probe).abs().square().sum(0), rtol=1e-12, atol=1e-12)
 
 
 def test_dtypes_are_kept() -> None:

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.ptycho.engines.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
-from diptych.ptycho.engines.preconditioner import Preconditioner
-from diptych.ptycho.engines.problem import prepare
-from diptych.ptycho.engines.waves import illumination
-from diptych.ptycho.physics.diffraction import intensities
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
+from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
+from diptych.ptycho.engines.problem import make_problem
 from diptych.ptycho.physics.patches import canvas_box, cut
 from diptych.ptycho.scan import Scan
+from forward_reference import intensities
 
 
 def noise(like: torch.Tensor, seed: int) -> torch.Tensor:
@@ -62,7 +61,7 @@ def wide() -> tuple[Any, torch.Tensor, torch.Tensor]:
     image = torch.ones(shape, dtype=torch.complex128)
     counts = intensities(probe, cut(image, positions, size, origin=origin), None).numpy()
     scan = Scan(counts.astype(np.float64), positions, probe.numpy().astype(np.complex64))
-    problem = prepare(scan, device=torch.device("cpu"), double=True, subpixel=False, held_out=0.0, seed=0)
+    problem = make_problem(scan, device=torch.device("cpu"), double=True, subpixel=False, held_out=0.0, seed=0)
     return problem, image, probe
 
 
@@ -73,7 +72,7 @@ def test_slow_phases_are_as_well_conditioned_as_fast_ones(wide: Any) -> None:
     settings = LikelihoodSettings(dark=0.0, refine_probe=False)
     precondition = Preconditioner(problem, image, probe, 0.02)
     start = MaximumLikelihood(problem, image, probe, settings)
-    lit = illumination(problem, probe)
+    lit = problem.forward.illumination(probe)
     x = torch.arange(image.shape[1], dtype=torch.float64)[None] / image.shape[1]
     plain, mended = [], []
     for cycles in (1, 4):
@@ -97,7 +96,7 @@ def test_slow_phases_come_in_early(wide: Any) -> None:
     problem, image, probe = wide
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in image.shape)
     saddle = 0.3 * (y[:, None] * x[None])
-    lit = illumination(problem, probe) > 0.3 * illumination(problem, probe).max()
+    lit = problem.forward.illumination(probe) > 0.3 * problem.forward.illumination(probe).max()
 
     def left(weight: float) -> float:
         engine = MaximumLikelihood(

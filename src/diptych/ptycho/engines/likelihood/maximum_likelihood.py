@@ -1,7 +1,8 @@
 """Maximum likelihood by preconditioned L-BFGS: object and probe together, all patterns in every step.
 
 The loss is the Poisson (or Gaussian-amplitude) negative log-likelihood, up to a constant. L-BFGS: Nocedal and Wright,
-Numerical Optimization, algorithm 7.5, with the preconditioner of :mod:`diptych.ptycho.engines.preconditioner`.
+Numerical Optimization, algorithm 7.5, with the preconditioner of
+:mod:`diptych.ptycho.engines.likelihood.preconditioner`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.lbfgs import Curvature, dot
-from diptych.ptycho.engines.preconditioner import Preconditioner
-from diptych.ptycho.engines.problem import Problem, in_order, share_out
-from diptych.ptycho.engines.waves import add_object_part, detect, illuminate, probe_part, silence, undetect
+from diptych.ptycho.engines.likelihood.lbfgs import Curvature, dot
+from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
+from diptych.ptycho.engines.problem import Problem, exit_wave_change, in_order, share_out, zero_masked
 
 NEGLIGIBLE_GAIN = 2.5e-5
-"""Nats per unknown and step, averaged over ten steps: photon noise itself costs half a nat per unknown."""
+"""Converged when ten steps gain less than this on average, nats per unknown and step. (Photon noise alone accounts for
+half a nat per unknown.)"""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class MaximumLikelihood:
     probe : (P, N, N) complex tensor
         Start of the probe modes.
     settings : LikelihoodSettings
-        ``dark`` counts are added to the expected ones, as of a faint background: they bound the weight of stray
-        photons.
+        ``dark`` counts are added to the expected ones, like a faint background: they bound the weight of stray photons.
     """
 
     patience: int | None = None
@@ -59,7 +59,7 @@ class MaximumLikelihood:
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
         self.problem, self.settings = problem, settings
         self._shapes = image.shape, probe.shape
-        # No step writes to it: each makes a new one.
+        # Never written to: each step makes a new one.
         self._point = _joined([image, probe])
         self._curvature = Curvature(settings.history, self._point)
         self._precondition = self._preconditioner()
@@ -79,9 +79,9 @@ class MaximumLikelihood:
 
     @property
     def settled(self) -> str:
-        """Why nothing more is to be gained, or an empty string."""
+        """Why the engine has converged, or an empty string."""
         if self._failures > 1:
-            return "no step lowers the loss any more (rounding)"
+            return "no step lowers the loss further (rounding)"
         unknowns = 2 * (self.image.numel() + self.settings.refine_probe * self.probe.numel())
         limit = NEGLIGIBLE_GAIN * unknowns * max(self._fit["fit"], 1.0)
         if len(self._gains) == self._gains.maxlen and sum(self._gains) / len(self._gains) < limit:
@@ -148,7 +148,7 @@ class MaximumLikelihood:
         def precondition(gradient: Tensor) -> Tensor:
             return _joined(self._precondition(self.image, self._parts(gradient)))
 
-        # At first half the Gauss-Newton step: the preconditioner neglects how object and probe act together.
+        # Half the Gauss-Newton step at first: the preconditioner neglects the coupling of object and probe.
         return self._curvature.descent(self._gradient, precondition, first=0.25)
 
     def _parts(self, vector: Tensor) -> list[Tensor]:
@@ -174,25 +174,25 @@ class MaximumLikelihood:
         self, point: list[Tensor], batches: Sequence[NDArray[np.int64]], meter: FitMeter
     ) -> tuple[float, Tensor]:
         """Loss and gradient (n,) of some batches."""
-        problem, (image, probe) = self.problem, point
+        problem, forward, (image, probe) = self.problem, self.problem.forward, point
         loss = 0.0
         gradient = torch.zeros_like(self._point)
         in_object, in_probe = self._parts(gradient)
         for batch in batches:
-            beams = illuminate(problem, image, probe, batch)
-            field, expected = detect(problem, beams.exit_waves())
+            views = forward.views(image, probe, batch)
+            field, expected = forward.detect(views.exit_waves())
             meter.add(batch, expected)
-            terms, weights = self._terms(expected, problem.counts[beams.rows])
-            silence(problem, batch, terms)
+            terms, weights = self._terms(expected, problem.counts[views.rows])
+            zero_masked(problem, batch, terms)
             loss += float(terms.sum(-1).sum(dtype=torch.float64))
-            change = undetect(problem, batch, field, weights)
-            add_object_part(problem, beams, change, in_object)
+            change = exit_wave_change(problem, batch, field, weights)
+            forward.add_object_adjoint(views, change, in_object)
             if self.settings.refine_probe:
-                in_probe += probe_part(beams, change)
+                in_probe += forward.probe_adjoint(views, change)
         return loss, gradient
 
     def _terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each pixel (half its deviance, so that nothing large cancels), and 1 - k / lambda or its amplitude
+        """Loss of each pixel (half its deviance, which avoids cancellation), and 1 - k / lambda or its amplitude
         counterpart.
 
         Overwrites ``expected``.
@@ -201,9 +201,9 @@ class MaximumLikelihood:
             amplitude, measured = expected.clamp(min=1e-12).sqrt(), counts.sqrt()
             difference = amplitude - measured
             return 2 * difference.square(), 2 * difference / amplitude
-        foreseen, known = expected.add_(self.settings.dark), counts.clamp(min=1e-6)
-        weights = counts.div(foreseen).neg_().add_(1)
-        excess = foreseen.sub_(known).div_(known)
+        predicted, known = expected.add_(self.settings.dark), counts.clamp(min=1e-6)
+        weights = counts.div(predicted).neg_().add_(1)
+        excess = predicted.sub_(known).div_(known)
         return excess.sub_(torch.log1p(excess)).mul_(known), weights
 
 

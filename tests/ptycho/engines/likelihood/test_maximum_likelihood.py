@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
-from diptych.ptycho.engines.waves import detect, illuminate
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
 from diptych.ptycho.physics.likelihood import deviance
 
 KINDS: list[dict[str, Any]] = [
@@ -57,7 +56,9 @@ def test_gradient_by_finite_differences(make_case: Any, kind: dict[str, Any], po
 def test_poisson_loss_is_half_the_deviance(make_case: Any) -> None:
     case = make_case(held_out=0.0)
     engine = MaximumLikelihood(case.problem, case.image, case.probe, LikelihoodSettings(dark=0.0))
-    _, expected = detect(case.problem, illuminate(case.problem, case.image, case.probe, np.arange(25)).exit_waves())
+    _, expected = case.problem.forward.detect(
+        case.problem.forward.views(case.image, case.probe, np.arange(25)).exit_waves()
+    )
     assert engine.loss == pytest.approx(0.5 * float(deviance(case.problem.counts, expected).sum()), rel=1e-4)
 
 

@@ -7,30 +7,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-PIECE = 2**14
-"""Products are summed in single precision over pieces of this length, the pieces in double precision."""
+PIECE = 2**15
+"""Length of the pieces in which products are computed: they stay in the cache, and on one thread."""
 
 
 class Curvature:
-    """The last few steps, and how the gradient changed along each.
+    """The last few steps, and the change of the gradient along each.
 
     Parameters
     ----------
     history : int
-        Steps that are kept.
+        Number of steps that are kept.
     like : (n,) real tensor
         Gives length, dtype and device.
     """
 
     def __init__(self, history: int, like: Tensor) -> None:
-        # Made once: canvases that come and go between the small arrays of batches would break up the heap.
+        # Allocated once: large arrays that come and go between the small ones of batches would fragment the heap.
         self._store = torch.empty((history, 2, len(like)), dtype=like.dtype, device=like.device)
         self._products = [0.0] * history
         self._added = self._kept = 0
 
     def add(self, move: Tensor, bend: Tensor) -> None:
-        """Take in a step (n,) and the change of the gradient along it, in place of the oldest; not where the loss
-        curves downwards.
+        """Add a step (n,) and the change of the gradient along it, replacing the oldest; ignored where the curvature is
+        not positive.
         """
         product = dot(move, bend)
         if not product > 0:
@@ -47,10 +47,10 @@ class Curvature:
         self._kept = 0
 
     def descent(self, gradient: Tensor, precondition: Callable[[Tensor], Tensor], first: float) -> Tensor:
-        """Minus the inverse Hessian times the gradient (n,): what the steps have told, and ``precondition`` where they
-        say nothing.
+        """Minus the approximate inverse Hessian times the gradient (n,), by the two-loop recursion.
 
-        ``precondition`` is scaled by the last step's curvature, by ``first`` as long as there is none.
+        ``precondition`` is the initial inverse Hessian, scaled by the curvature along the last step, and by ``first``
+        before there is a step.
         """
         direction = gradient.neg()
         slots = self._slots()
@@ -71,21 +71,34 @@ class Curvature:
         return direction
 
     def _slots(self) -> list[int]:
-        """Places of the steps, oldest first."""
+        """Slots of the steps, oldest first."""
         return [i % len(self._store) for i in range(self._added - self._kept, self._added)]
 
     def state(self) -> dict[str, Tensor]:
-        """What :meth:`restore` needs."""
-        return {"steps": self._store[self._slots()]}
+        """What :meth:`restore` needs: the steps, oldest first, their products, and the number of steps added.
+
+        The products and the slot of each step are kept, so that a resumed run computes the same bits.
+        """
+        slots = self._slots()
+        return {
+            "steps": self._store[slots],
+            "products": torch.tensor([self._products[slot] for slot in slots], dtype=torch.float64),
+            "added": torch.tensor(self._added),
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`."""
-        self.clear()
-        for move, bend in state["steps"]:
-            self.add(move, bend)
+        self._added, self._kept = int(state["added"]), len(state["steps"])
+        for slot, step, product in zip(self._slots(), state["steps"], state["products"].tolist(), strict=True):
+            self._store[slot] = step
+            self._products[slot] = product
 
 
 def dot(a: Tensor, b: Tensor) -> float:
-    """Inner product of two real vectors (n,)."""
+    """Inner product of two real vectors (n,), in double precision.
+
+    Products of float32 numbers are exact in float64, and the order of additions depends neither on memory alignment nor
+    on the number of threads: the result decides line searches, and must be the same in a resumed run.
+    """
     pieces = zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)
-    return float(torch.stack([torch.dot(x, y) for x, y in pieces]).sum(dtype=torch.float64))
+    return float(torch.stack([x.double().mul(y).sum() for x, y in pieces]).sum())

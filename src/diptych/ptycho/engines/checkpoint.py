@@ -1,0 +1,122 @@
+"""Checkpoints: the whole state of a run in an NPZ file, from which it continues with the same numbers.
+
+A resumed run equals the uninterrupted one bit for bit on the same machine, device and number of threads: sums that
+decide a step are computed in a fixed order. With another number of threads partial sums are added in another order, and
+the results differ by rounding.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diptych.errors import InputError
+from diptych.ptycho.engines.base import Engine
+from diptych.runtime.files import replacing
+
+
+@dataclass(eq=False)
+class Run:
+    """State of a run: history, best state so far, why it ended.
+
+    Parameters
+    ----------
+    history : dict
+        Columns of equal length, one row for each epoch.
+    best : (tensor, tensor), optional
+        Object (H, W) and probe (P, N, N) of the best epoch.
+    best_epoch : int
+        Its number.
+    reason : str
+        Why the run stopped.
+    interrupted : bool
+        Whether it was interrupted or cancelled.
+    start : dict
+        How the initial object was chosen, as JSON values.
+    """
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+    best: tuple[Tensor, Tensor] | None = None
+    best_epoch: int = 0
+    reason: str = ""
+    interrupted: bool = False
+    start: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs done so far."""
+        return len(self.history.get("epoch", []))
+
+
+def save_checkpoint(path: Path, engine: Engine, run: Run, rng: np.random.Generator, identity: dict[str, Any]) -> None:
+    """Write the whole state of a run to an NPZ file, atomically and without pickle."""
+    arrays = {f"engine_{name}": tensor.cpu().numpy() for name, tensor in engine.state().items()}
+    arrays |= {f"history_{name}": np.asarray(column) for name, column in run.history.items()}
+    if run.best is not None:
+        arrays |= {"best_image": run.best[0].cpu().numpy(), "best_probe": run.best[1].cpu().numpy()}
+    meta = {"identity": identity, "rng": rng.bit_generator.state, "best_epoch": run.best_epoch, "start": run.start}
+    arrays["meta"] = np.array(json.dumps(meta))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_checkpoint(
+    path: Path, engine: Engine, rng: np.random.Generator, identity: dict[str, Any], device: torch.device
+) -> Run:
+    """Restore ``engine`` and ``rng`` from :func:`save_checkpoint`, and return the run.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or belongs to another scan or other options.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays.pop("meta")))
+        found = dict(meta["identity"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise _broken(path, error) from None
+    for key, value in identity.items():
+        if found.get(key) != value:
+            raise InputError(
+                path,
+                f"was written with {key} = {found.get(key)}",
+                f"{key} = {value}",
+                "Resume with the same scan and options, or start again without resuming.",
+            )
+    tensors = {
+        name.removeprefix("engine_"): torch.from_numpy(a).to(device)
+        for name, a in arrays.items()
+        if name.startswith("engine_")
+    }
+    run = Run({name.removeprefix("history_"): a.tolist() for name, a in arrays.items() if name.startswith("history_")})
+    try:
+        rng.bit_generator.state = meta["rng"]
+        engine.restore(tensors)
+        run.start = dict(meta["start"])
+        if "best_image" in arrays:
+            run.best = (
+                torch.from_numpy(arrays["best_image"]).to(device),
+                torch.from_numpy(arrays["best_probe"]).to(device),
+            )
+            run.best_epoch = int(meta["best_epoch"])
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise _broken(path, error) from None
+    return run
+
+
+def _broken(path: Path, error: Exception) -> InputError:
+    return InputError(
+        path,
+        f"cannot be read ({type(error).__name__}: {error})",
+        "the checkpoint of a run",
+        "Start again without resuming.",
+    )

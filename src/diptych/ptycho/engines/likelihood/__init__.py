@@ -1,0 +1,1 @@
+"""Maximum likelihood: L-BFGS with a preconditioner."""

@@ -1,0 +1,109 @@
+"""What a reconstruction was asked for: one object, handed to starts and engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from diptych.errors import InputError
+from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.scan import Reconstruction, Scan
+from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from diptych.ptycho.engines.run import CancelToken
+
+
+class TrainedNetwork(Protocol):
+    """What engines need of a trained network; see :class:`~diptych.ptycho.neural.model.Model`."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the network, the same in every process."""
+        ...
+
+    @property
+    def probe(self) -> NDArray[np.complex64] | None:
+        """The probe (P, N, N) of the training scans, if known."""
+        ...
+
+    def reconstruct(
+        self, scan: Scan, progress: ProgressCallback | None = None, *, execution: ExecutionOptions, **inference: Any
+    ) -> Reconstruction:
+        """The network's image of a scan."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Everything ``reconstruct`` was called with, validated.
+
+    Parameters
+    ----------
+    scan : Scan
+        Counts, positions, initial probe.
+    options : ReconstructionOptions
+        Engine and its options.
+    execution : ExecutionOptions
+        Device, precision, threads.
+    network : TrainedNetwork, optional
+        Gives the initial object.
+    inference : mapping
+        Further arguments of ``network.reconstruct``.
+    progress : callable, optional
+        Progress callback.
+    checkpoint : Path, optional
+        File for the state of the run.
+    resume : bool
+        Continue from ``checkpoint`` where it exists.
+    cancel : CancelToken, optional
+        Asks the run to stop.
+    """
+
+    scan: Scan
+    options: ReconstructionOptions
+    execution: ExecutionOptions = field(default_factory=ExecutionOptions)
+    network: TrainedNetwork | None = None
+    inference: Mapping[str, Any] = field(default_factory=dict)
+    progress: ProgressCallback | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    cancel: CancelToken | None = None
+
+    def __post_init__(self) -> None:
+        options, scan, checkpoint = self.options, self.scan, self.checkpoint
+        given = 0 if scan.probe is None else len(scan.probe)
+        if options.probe == "fixed" and options.modes is not None and options.modes != given:
+            raise InputError(
+                "reconstruct",
+                f"modes = {options.modes} with a fixed probe of {given} modes",
+                f"{given} modes, or none given: a fixed probe is used unchanged",
+                "Leave modes out, or let the probe be refined (probe='refine').",
+            )
+        if self.resume and checkpoint is None:
+            raise InputError("reconstruct", "resume=True without a checkpoint", "checkpoint=PATH of the run to resume")
+        if checkpoint is not None and not checkpoint.parent.is_dir():
+            raise InputError(checkpoint, "its folder does not exist", remedy="Make it first, or give another path.")
+        if self.network is None and self.inference:
+            raise InputError(
+                "reconstruct",
+                "inference options without a network",
+                "model=... (--model FILE)",
+                "Inference options tell how a trained network is run.",
+            )
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is a checkpoint to continue from."""
+        return self.resume and self.checkpoint is not None and self.checkpoint.exists()
+
+    @property
+    def keeps_scale(self) -> bool:
+        """Whether the scale of the initial probe is calibrated, so that the result keeps it."""
+        return self.scan.probe_calibrated and self.options.probe in ("refine", "fixed")

@@ -1,0 +1,377 @@
+"""The forward model: from object and probe to expected counts, and its adjoints.
+
+One chain serves simulation, networks and engines::
+
+    exit wave        psi_p = P_p O                       probe mode p times the object in the pattern's window
+    propagation      Psi_p = A psi_p                     a :class:`Propagator`, for instance :class:`FarField`
+    expected counts  lambda = sum_p |Psi_p|^2 + b        incoherent modes and a known background
+
+The elementary functions (:func:`shifted_modes`, :func:`exit_waves`, :func:`intensity`, :func:`expected_counts`) take
+tensors with any leading axes and are differentiable. :class:`ForwardModel` applies them to batches of a scan, with the
+adjoints that iterative engines need. Orthonormal FFTs throughout: sum |F psi|^2 = sum |psi|^2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diptych.ptycho.physics.patches import gather, inside, scatter_add, split, windows
+
+AXES = (-2, -1)
+"""The image axes (y, x) of every array."""
+
+
+class Propagator(Protocol):
+    """A unitary map from exit waves to the detector, in two parts.
+
+    ``enter`` is applied once to the probe, so that whatever acts as a factor on the exit wave costs nothing per
+    pattern; ``forward`` is applied to each exit wave. The detector field of a wave ``P O`` is ``forward(enter(P) O)``.
+    """
+
+    def enter(self, probe: Tensor) -> Tensor:
+        """The probe (..., N, N) as it multiplies the object; a factor of modulus 1 for each pixel."""
+
+    def leave(self, probe: Tensor) -> Tensor:
+        """The adjoint of :meth:`enter`. May overwrite its argument."""
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """Field at the detector (..., N, N) of exit waves (..., N, N)."""
+
+    def adjoint(self, field: Tensor) -> Tensor:
+        """The adjoint of :meth:`forward`, which is its inverse."""
+
+
+@dataclass(frozen=True, eq=False)
+class FarField:
+    """Fraunhofer propagation: the orthonormal forward FFT, so that a transparent sample has phase -k delta t.
+
+    Parameters
+    ----------
+    ramp : (N, N) complex tensor, optional
+        Phase ramp on the probe that moves zero frequency to [N // 2, N // 2], at no cost per pattern. Without it zero
+        frequency lies at [0, 0].
+    """
+
+    ramp: Tensor | None = None
+
+    @classmethod
+    def centred(cls, size: int, dtype: torch.dtype, device: torch.device) -> FarField:
+        """Zero frequency at [N // 2, N // 2], the layout of scans. Its ramp alternates in sign where N is even."""
+        turns = torch.arange(size, dtype=torch.float64) * (size // 2) % size / size
+        # A half turn is exactly a sign: for even sizes there is nothing else.
+        wave = torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
+        ramp = torch.where(turns == 0.5, torch.complex(-turns * 2, turns * 0), wave)
+        return cls((ramp[:, None] * ramp).to(device, dtype))
+
+    @classmethod
+    def cornered(cls) -> FarField:
+        """Zero frequency at [0, 0], the layout of network input."""
+        return cls()
+
+    def enter(self, probe: Tensor) -> Tensor:
+        """The probe times the ramp."""
+        return probe if self.ramp is None else probe * self.ramp
+
+    def leave(self, probe: Tensor) -> Tensor:
+        """The probe times the conjugate ramp."""
+        # Conjugated twice in place: a conjugate ramp would need memory of its own.
+        return probe if self.ramp is None else probe.conj_physical_().mul_(self.ramp).conj_physical_()
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """Orthonormal FFT over the last two axes."""
+        field: Tensor = torch.fft.fft2(waves, norm="ortho")
+        return field
+
+    def adjoint(self, field: Tensor) -> Tensor:
+        """Orthonormal inverse FFT over the last two axes."""
+        waves: Tensor = torch.fft.ifft2(field, norm="ortho")
+        return waves
+
+
+CORNERED = FarField.cornered()
+"""The far field with zero frequency at [0, 0]."""
+
+
+def shift_ramps(fractions: Tensor, size: int) -> Tensor:
+    """Fourier-shift factors (B, 2, N), corner-centred: an FFT times these is that of the image moved by ``fractions``.
+
+    Parameters
+    ----------
+    fractions : (B, 2) tensor
+        Shift (y, x) in pixels.
+    size : int
+        N.
+    """
+    frequency = torch.fft.fftfreq(size, device=fractions.device, dtype=fractions.dtype)
+    angle = -2 * math.pi * frequency * fractions[:, :, None]
+    ramps = torch.polar(torch.ones_like(angle), angle)
+    if size % 2 == 0:
+        # The Nyquist row stands for both signs: its mean keeps the shift of a real image real.
+        ramps[:, :, size // 2] = torch.cos(math.pi * fractions).to(ramps.dtype)
+    return ramps
+
+
+def shift_probe(probe: Tensor, fractions: Tensor) -> Tensor:
+    """Probe modes (P, N, N) moved by ``fractions`` (B, 2) pixels (y, x): (B, P, N, N), band-limited and periodic."""
+    return _multiplied_spectrum(probe, _grid(shift_ramps(fractions.to(probe.real.dtype), probe.shape[-1])))
+
+
+def shifted_modes(probe: Tensor, positions: NDArray[np.float64]) -> Tensor:
+    """Probe modes (P, N, N) at the sub-pixel remainder of positions (B, C, 2): (B, C, P, N, N).
+
+    (1, 1, P, N, N) where all positions are whole pixels.
+    """
+    _, fraction = split(positions)
+    if not fraction.any():
+        return probe[None, None]
+    moved = shift_probe(probe, torch.from_numpy(fraction.reshape(-1, 2)).to(probe.device))
+    return moved.reshape(*positions.shape[:-1], *probe.shape)
+
+
+def exit_waves(modes: Tensor, patches: Tensor) -> Tensor:
+    """Exit waves (..., P, N, N): probe modes (..., P, N, N) times object patches (..., N, N)."""
+    return modes * patches.unsqueeze(-3)
+
+
+def intensity(modes: Tensor) -> Tensor:
+    """Sum over incoherent modes of |wave|^2: (..., N, N) real from (..., P, N, N)."""
+    if modes.device.type == "cpu" and not modes.requires_grad:
+        # NumPy computes moduli several times faster than torch, which has no vector code for them.
+        modulus = np.abs(modes.resolve_conj().numpy())
+        # Diverging waves give infinite counts, which the fit shows; no warning is needed here.
+        with np.errstate(over="ignore"):
+            squared = torch.from_numpy(np.square(modulus, out=modulus))
+    else:
+        squared = modes.real.square() + modes.imag.square()
+    return squared.squeeze(-3) if modes.shape[-3] == 1 else squared.sum(-3)
+
+
+def expected_counts(
+    modes: Tensor, patches: Tensor, background: Tensor | None = None, propagator: Propagator = CORNERED
+) -> Tensor:
+    """Expected counts (..., N, N) of object patches under probe modes.
+
+    Parameters
+    ----------
+    modes : (..., P, N, N) complex tensor
+        Incoherent modes; sum |mode|^2 is the photons per pattern through a transparent object.
+    patches : (..., N, N) complex tensor
+        The object in each pattern's window.
+    background : (N, N) tensor, optional
+        Known expected background counts, in the layout of the propagator.
+    propagator : Propagator
+        From exit wave to detector; the far field with zero frequency at [0, 0] by default.
+    """
+    total = intensity(propagator.forward(exit_waves(propagator.enter(modes), patches)))
+    return total if background is None else total + background
+
+
+def multiply(wave: Tensor, weights: Tensor) -> Tensor:
+    """Multiply a complex tensor by a real one, in place; broadcasts."""
+    if wave.device.type != "cpu":
+        return wave.mul_(weights)
+    # torch would make a complex copy of the weights first; NumPy does so piece by piece.
+    target = wave.numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(target, weights.numpy(), out=target)
+    return wave
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Object patches and probe modes of a batch of B patterns, before propagation.
+
+    Parameters
+    ----------
+    batch : (B,) int64 array
+        Which patterns.
+    patches : (B, N, N) complex tensor
+        The object in each window.
+    modes : (B or 1, P, N, N) complex tensor
+        Probe modes as they multiply the object: shifted by the sub-pixel remainder, and ``enter``-ed.
+    ramps : (B, N, N) complex tensor or None
+        Fourier factors of the shifts.
+    """
+
+    batch: NDArray[np.int64]
+    patches: Tensor
+    modes: Tensor
+    ramps: Tensor | None
+
+    @property
+    def rows(self) -> slice:
+        """The batch as a slice; only for batches of consecutive patterns."""
+        return slice(int(self.batch[0]), int(self.batch[-1]) + 1)
+
+    def exit_waves(self) -> Tensor:
+        """(B, P, N, N)."""
+        return exit_waves(self.modes, self.patches)
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardModel:
+    """The forward model of a scan's patterns, and its adjoints.
+
+    Parameters
+    ----------
+    size : int
+        N, the side of a pattern.
+    corners : (M, 2) int64 array
+        Array index on the object canvas of each window's pixel [0, 0].
+    shape : (int, int)
+        Of the object canvas.
+    propagator : Propagator
+        From exit wave to detector.
+    ramps : (M, 2, N) complex tensor or None
+        Fourier-shift factors (y, x) of each position's sub-pixel remainder, in the layout of the entered probe's
+        spectrum; None where all positions are whole pixels.
+    background : (N, N) tensor or None
+        Expected background counts.
+    """
+
+    size: int
+    corners: NDArray[np.int64]
+    shape: tuple[int, int]
+    propagator: Propagator
+    ramps: Tensor | None = None
+    background: Tensor | None = None
+
+    @classmethod
+    def far_field(
+        cls,
+        positions: NDArray[np.float64],
+        size: int,
+        origin: tuple[int, int],
+        shape: tuple[int, int],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        subpixel: bool = True,
+        least_shift: float = 0.0,
+        background: Tensor | None = None,
+    ) -> ForwardModel:
+        """Far-field patterns with zero frequency at [N // 2, N // 2].
+
+        Parameters
+        ----------
+        positions : (M, 2) float64 array
+            (y, x) in object pixels.
+        size : int
+            N.
+        origin, shape : (int, int)
+            Of the object canvas: coordinate of its pixel [0, 0], and its sides.
+        dtype : torch.dtype
+            complex64 or complex128.
+        subpixel : bool
+            Shift the probe by the sub-pixel remainder of each position; else positions are rounded.
+        least_shift : float
+            Where no remainder exceeds this, in pixels, all positions count as whole, and no probe is shifted.
+
+        Raises
+        ------
+        InputError
+            If a window leaves the canvas.
+        """
+        whole, fraction = split(positions)
+        corners = inside(whole - np.asarray(origin) - size // 2, size, shape)
+        ramps = None
+        if subpixel and np.abs(fraction).max(initial=0.0) > least_shift:
+            # The ramp of the propagator moves the probe's spectrum to the centre, and the shift factors with it.
+            ramps = torch.fft.fftshift(shift_ramps(torch.from_numpy(fraction), size), -1).to(device, dtype)
+        return cls(size, corners, shape, FarField.centred(size, dtype, device), ramps, background)
+
+    def views(self, image: Tensor, probe: Tensor, batch: NDArray[np.int64]) -> Views:
+        """Patches and probe modes of some patterns.
+
+        Parameters
+        ----------
+        image : (H, W) complex tensor
+            The object on the canvas.
+        probe : (P, N, N) complex tensor
+            Incoherent modes.
+        batch : (B,) int64 array
+            Which patterns.
+        """
+        patches = gather(image, self.corners[batch], self.size)
+        modes, ramps = self._modes(probe, batch)
+        return Views(batch, patches, modes, ramps)
+
+    def _modes(self, probe: Tensor, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        """Entered probe modes at the sub-pixel remainders of a batch (B or 1, P, N, N), and their ramps (B, N, N)."""
+        probe = self.propagator.enter(probe)
+        if self.ramps is None:
+            return probe[None], None
+        ramps = _grid(self.ramps[torch.from_numpy(batch).to(self.ramps.device)])
+        return _multiplied_spectrum(probe, ramps), ramps
+
+    def detect(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+        """Field at the detector (B, P, N, N) of exit waves, and the expected counts (B, N, N)."""
+        field = self.propagator.forward(waves)
+        expected = intensity(field)
+        return field, expected if self.background is None else expected.add_(self.background)
+
+    def back(self, field: Tensor, weights: Tensor) -> Tensor:
+        """Exit waves (B, P, N, N) of ``field`` times real ``weights`` (B, N, N). Overwrites ``field``."""
+        return self.propagator.adjoint(multiply(field, weights[:, None]))
+
+    def add_object_adjoint(self, views: Views, waves: Tensor, canvas: Tensor) -> None:
+        """Add sum over patterns and modes of conj(P) waves, placed in their windows, to ``canvas`` (H, W) in place.
+
+        The adjoint of ``image -> exit waves``; ``waves`` is (B, P, N, N).
+        """
+        corners, modes = self.corners[views.batch], views.modes.conj_physical()
+        if canvas.device.type != "cpu":
+            scatter_add(canvas, corners, (waves * modes).sum(1))
+            return
+        target = windows(canvas, corners, self.size)
+        for wave, mode in zip(waves.unbind(1), modes.unbind(1), strict=True):
+            one_each = list(mode.unbind()) if len(mode) == len(target) else [mode[0]] * len(target)
+            torch._foreach_addcmul_(target, list(wave.unbind()), one_each)
+
+    def probe_adjoint(self, views: Views, waves: Tensor) -> Tensor:
+        """Sum over patterns of conj(O) waves, each shifted back: (P, N, N).
+
+        The adjoint of ``probe -> exit waves``. Overwrites ``waves`` (B, P, N, N).
+        """
+        # The conjugate of the whole is computed: conj(O) would cost a pass and the memory of the patches.
+        part = waves.conj_physical_().mul_(views.patches[:, None])
+        if views.ramps is None:
+            summed = part.sum(0)
+        else:
+            summed = torch.fft.fft2(torch.fft.ifft2(part).mul_(views.ramps[:, None]).sum(0))
+        return self.propagator.leave(summed.conj_physical_())
+
+    def illumination(self, probe: Tensor) -> Tensor:
+        """Sum over patterns and modes of the probe's |P|^2 on the canvas, (H, W) real, photons per object pixel."""
+        canvas = torch.zeros(self.shape, dtype=probe.real.dtype, device=probe.device)
+        for start in range(0, len(self.corners), 64):
+            batch = np.arange(start, min(start + 64, len(self.corners)))
+            light = intensity(probe[None] if self.ramps is None else self._modes(probe, batch)[0])
+            scatter_add(canvas, self.corners[batch], light.expand(len(batch), -1, -1))
+        return canvas
+
+    def transparency(self, image: Tensor) -> Tensor:
+        """Sum over patterns of |O|^2 in the window, (N, N) real."""
+        total = torch.zeros((self.size, self.size), dtype=image.real.dtype, device=image.device)
+        squared = intensity(image[None])
+        for start in range(0, len(self.corners), 256):
+            total += gather(squared, self.corners[start : start + 256], self.size).sum(0)
+        return total
+
+
+def _grid(ramps: Tensor) -> Tensor:
+    """(B, N, N) from one factor for each axis, (B, 2, N)."""
+    return ramps[:, 0, :, None] * ramps[:, 1, None, :]
+
+
+def _multiplied_spectrum(probe: Tensor, ramps: Tensor) -> Tensor:
+    """(B, P, N, N): modes (P, N, N) with their spectra multiplied by each of ``ramps`` (B, N, N)."""
+    moved: Tensor = torch.fft.ifft2(torch.fft.fft2(probe)[None] * ramps[:, None])
+    return moved
