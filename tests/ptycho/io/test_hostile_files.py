@@ -60,12 +60,12 @@ def test_a_sparse_file_that_declares_a_huge_array(tmp_path: Path) -> None:
 def test_what_fits_is_read_and_what_does_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(simulate(size=32, patterns=9), tmp_path / "scan.npz")
     for available, fits in ((9 * 32 * 32 * 2, True), (9 * 32 * 32 * 2 - 1, False)):
-        monkeypatch.setattr("diptych.ptycho.io.source.available_memory", lambda available=available: available)
+        monkeypatch.setattr("diptych.ptycho.io.source.base.available_memory", lambda available=available: available)
         if fits:
             load(path, use_truth=False)
         else:
             refused(path, "'diff3d' declares")
-    monkeypatch.setattr("diptych.ptycho.io.source.available_memory", lambda: None)
+    monkeypatch.setattr("diptych.ptycho.io.source.base.available_memory", lambda: None)
     load(path)
 
 

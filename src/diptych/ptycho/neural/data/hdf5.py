@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -150,7 +149,7 @@ class Hdf5Patterns:
     def _frames(self, source: Hdf5Source, indices: Indices) -> RawScan:
         """Some patterns as counts, and their masks."""
         part = self._part(source, indices, alone=True)
-        raw = read_scan(part, self._options, self.name, self._declared)
+        raw = replace(read_scan(part, self._options, self.name, self._declared), first=int(indices[0]))
         if raw.domain == "amplitude" and not self._whole:
             # Squares are made whole where all are, within the stored precision: a few patterns must not pass for whole
             # by themselves.
@@ -211,12 +210,12 @@ class Hdf5Patterns:
         shape = (self._size, self._size)
         always, ever, masked, lit, whole = np.ones(shape, bool), np.zeros(shape, bool), False, False, True
         for indices in pieces(len(self)):
-            with _true_numbers(source.where, indices):
+            with _true_numbers(indices):
                 frames = self._frames(source, indices)
                 shown = np.broadcast_to(True if frames.mask is None else frames.mask, frames.values.shape)
                 if (frames.values != 0)[shown].any():
                     # Patterns without a photon have nothing to check, and are wrong only where there are no others.
-                    validation.counts_values(frames.values, frames.mask, source.where)
+                    validation.counts_values(frames.values, frames.mask, source.where, frames.first)
                     lit = True
             if frames.domain == "amplitude":
                 whole = whole and np.array_equal(frames.values, np.rint(frames.values))
@@ -293,15 +292,9 @@ def _order(shape: tuple[int, ...], patterns: int, axes: str, where: str, key: st
 
 
 @contextmanager
-def _true_numbers(where: str, indices: Indices) -> Iterator[None]:
-    """Say of a wrong value in the patterns ``indices``, which follow one another, where in the whole scan it is."""
+def _true_numbers(indices: Indices) -> Iterator[None]:
+    """Name the patterns ``indices``, which are consecutive, in the error of a wrong value."""
     try:
         yield
     except InputError as error:
-        start = int(indices[0])
-        text = re.sub(
-            r"(?<=first at pattern )\d+",
-            lambda found: str(start + int(found[0])),
-            str(error).removeprefix(f"{where}: "),
-        )
-        raise InputError(f"{where}: in patterns {start} to {int(indices[-1])}, {text}") from None
+        raise error.changed(found=f"in patterns {int(indices[0])} to {int(indices[-1])}, {error.found}") from None
