@@ -199,6 +199,10 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
 
 def _read_own(own: TreeSource, source: TreeSource) -> Reconstruction:
     """The exact result from the group ``diptych`` and the product's object and probe."""
+    if missing := sorted({"record", "positions", "history"} - set(own.names())):
+        raise InputError(
+            source.where, f"the group '{OWN_GROUP}' is damaged: {', '.join(missing)} missing", "what diptych.save writes"
+        )
     try:
         origin = [int(v) for v in own.attributes()["origin"]]
         said = json.loads(str(own.read("record")[()]))

@@ -105,22 +105,21 @@ class Hdf5Source:
 
         A group that several links lead to is entered once, so that loops of links end.
         """
-        waiting: list[tuple[str, Any]] = [("", self._group)]
+        waiting = [("", self._group, name) for name in reversed(list(self._group))]
         seen = {_address(self._group)}
         while waiting:
-            prefix, group = waiting.pop(0)
-            for name in group:
-                path = prefix + name
-                try:
-                    item = self._files.resolve(group, name, f"{self.where}: {path!r}")
-                except DiptychError as error:
-                    yield path, getattr(error, "found", "") or str(error)
-                    continue
-                if _is_dataset(item):
-                    yield path, Header(tuple(item.shape or ()), item.dtype)
-                elif hasattr(item, "keys") and _address(item) not in seen:
-                    seen.add(_address(item))
-                    waiting.append((f"{path}/", item))
+            prefix, group, name = waiting.pop()
+            path = prefix + name
+            try:
+                item = self._files.resolve(group, name, f"{self.where}: {path!r}")
+            except DiptychError as error:
+                yield path, getattr(error, "found", "") or str(error)
+                continue
+            if _is_dataset(item):
+                yield path, Header(tuple(item.shape or ()), item.dtype)
+            elif hasattr(item, "keys") and _address(item) not in seen:
+                seen.add(_address(item))
+                waiting.extend((f"{path}/", item, inner) for inner in reversed(list(item)))
 
     def _item(self, path: str) -> Any:
         if path not in self._opened:
@@ -211,7 +210,7 @@ class _Files:
                 file = dataset.file
             else:
                 file = self._other(part.file_name, dataset, where, "is a virtual dataset of")
-            source = self.resolve(file["/"], part.dset_name, where, depth + 1)
+            source = self.resolve(file["/"], part.dset_name, where)
             if not _is_dataset(source):
                 raise InputError(
                     where,

@@ -175,9 +175,7 @@ class Hdf5Patterns:
             self._cut["mask"] = 0
         else:
             side = header.shape[1:]
-            raise InputError(
-                f"{source.where}: the mask has shape {header.shape}; expected {side} or {(patterns, *side)}."
-            )
+            raise InputError(source.where, f"the mask has shape {header.shape}", f"{side} or {(patterns, *side)}")
 
     def _settle(self, source: Hdf5Source, load: LoadOptions, y: NDArray[Any], x: NDArray[Any]) -> None:
         """All that is no pattern, checked as a :class:`Scan` checks it."""
@@ -201,7 +199,7 @@ class Hdf5Patterns:
                 name=raw.name,
             )
             if raw.truth is not None:
-                validation.windows_inside(self.positions, self._size, raw.truth, "the true object", raw.name)
+                validation.windows_inside(self.positions, self._size, raw.truth, validation.TRUTH, raw.name)
         self.name, self.probe, self.probe_calibrated = raw.name, rest.probe, raw.calibrated
         self.background, self.geometry, self.truth = rest.background, rest.geometry, raw.truth
 
