@@ -215,10 +215,10 @@ ROWS: dict[str, Row] = {
     "all masked": bad_scan("every detector pixel is masked", "inverted", mask=np.zeros((N, N), bool)),
     "mask of another shape": bad_scan("mask has shape", mask=np.ones((N, N + 1), bool)),
     "mask of bits": bad_scan("other than 0 and 1", mask=np.full((N, N), 0x200)),
-    "background of another shape": bad_scan("background has shape", background=np.ones((3, 3))),
+    "background of another shape": bad_scan("background: has shape", background=np.ones((3, 3))),
     "negative background": bad_scan("background", "counts >= 0", background=-np.ones((N, N))),
     "impossible energy": bad_scan("energy_eV", "positive", energy_eV=-8000.0),
-    "impossible orientation": bad_scan("orientation is 9", orientation=9),
+    "impossible orientation": bad_scan("orientation: found 9", orientation=9),
     # positions
     "positions not finite": bad_scan("1 positions are not finite", "pattern 2", xcoords=with_(np.nan, (2,), float)),
     "metres": bad_scan("look like metres", "--position-unit m", xcoords=lambda a: a * 1e-8, ycoords=lambda a: a * 1e-8),
@@ -227,13 +227,13 @@ ROWS: dict[str, Row] = {
     "huge canvas": bad_scan("limit 4e+08", "object pixels", xcoords=lambda a: a * 1e5, ycoords=lambda a: a * 1e5),
     # probe
     "zero probe": bad_scan(
-        "probe is zero everywhere", "--probe estimate", "--no-use-probe", probeGuess=np.zeros((N, N), complex)
+        "probe: is zero everywhere", "--probe estimate", "--no-use-probe", probeGuess=np.zeros((N, N), complex)
     ),
     "probe of another size": bad_scan(
-        "probe has shape", "to match the patterns", probeGuess=np.ones((N + 2, N + 2), complex)
+        "probe: has shape", "to match the patterns", probeGuess=np.ones((N + 2, N + 2), complex)
     ),
     "probe not square": bad_scan("probe 'probeGuess' has shape", probeGuess=np.ones((N, N + 2), complex)),
-    "probe not finite": bad_scan("1 values of the probe", probeGuess=with_(np.nan, (3, 3), complex)),
+    "probe not finite": bad_scan("1 values are not finite", probeGuess=with_(np.nan, (3, 3), complex)),
     "probe file missing": Row(f"{RECONSTRUCT} --probe lens.npz", ("lens.npz", "no such file")),
     "probe file without a probe": Row(
         f"{RECONSTRUCT} --probe lens.npz",
@@ -246,8 +246,8 @@ ROWS: dict[str, Row] = {
         good_scan_and(lambda: np.save("lens.npy", np.ones((8, 8)))),
     ),
     # truth and start
-    "truth too small": bad_scan("leave the true object", "--no-use-truth", objectGuess=np.ones((25, 60), complex)),
-    "truth elsewhere": bad_scan("leave the true object", objectGuess=np.ones((60, 60), complex), objectOrigin=[15, 0]),
+    "truth too small": bad_scan("true object", "windows leave the object", "--no-use-truth", objectGuess=np.ones((25, 60), complex)),
+    "truth elsewhere": bad_scan("true object", "windows leave the object", objectGuess=np.ones((60, 60), complex), objectOrigin=[15, 0]),
     "truth not finite": bad_scan("'objectGuess'", "not finite", objectGuess=np.full((60, 60), np.nan)),
     "truth of several layers": bad_scan("3 layers", objectGuess=np.ones((3, 60, 60), complex)),
     "origin between pixels": bad_scan(
@@ -255,7 +255,7 @@ ROWS: dict[str, Row] = {
     ),
     "start too small": Row(
         f"{RECONSTRUCT} --start start.npz",
-        ("start.npz", "leave the object to start from"),
+        ("start.npz", "the object to start from", "windows leave"),
         good_scan_and(lambda: start(20)),
     ),
     "start missing": Row(f"{RECONSTRUCT} --start start.npz", ("start.npz", "no such file")),

@@ -95,7 +95,7 @@ def _saturated(old: Scan) -> Scan:
     [
         (_corner, "corner_centred"),
         (lambda s: replace(s, counts=np.roll(s.counts, 4, axis=1)), r"centre of mass lies 4\.0"),
-        (_dead, r"1 patterns hold no photon at all \(first: 7\)"),
+        (_dead, r"1 patterns hold no photons \(first: 7\)"),
         (_outlier, r"1 patterns have totals far from the median .*first: 9"),
         (_saturated, "saturated"),
         (lambda s: replace(s, counts=np.sqrt(s.counts, dtype=np.float32)), "are they amplitudes"),

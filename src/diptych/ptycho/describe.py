@@ -1,4 +1,4 @@
-"""What a scan, a result or a file holds, as JSON values, with notes on what a careful person would want to check."""
+"""Properties of a scan, a result or a file as JSON values, with notes on likely mistakes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io import LoadOptions, load
 from diptych.ptycho.io.convert import chunks
-from diptych.ptycho.io.files import file_kind
-from diptych.ptycho.io.source import open_hdf5, open_npz
+from diptych.ptycho.io.files import opened
+from diptych.ptycho.io.formats import recognise, unrecognised
+from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.physics.probe import probe_diameter
 from diptych.ptycho.scan import Geometry, Reconstruction, Scan
 
 
 def describe_file(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> dict[str, Any]:
-    """Explain any NPZ or HDF5 file, or a trained network.
+    """Describe any NPZ or HDF5 file, or a trained network.
 
     Parameters
     ----------
@@ -33,9 +34,9 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     -------
     dict
         ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type), ``kind`` ("scan", "result", "network", or
-        "unknown" where the file cannot be used as it stands), ``problem`` (why not and the mend, else None), and what
-        :func:`describe_scan` or
-        :func:`describe_result` say, or for a trained network its size, options, statistics and provenance.
+        "unknown" where the file cannot be used as it is), ``problem`` (the reason and the remedy, else None), and the
+        values of :func:`describe_scan` or :func:`describe_result`, or for a trained network its size, options,
+        statistics and provenance.
 
     Raises
     ------
@@ -45,16 +46,18 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     path = Path(path)
     if path.suffix.lower() == ".safetensors":
         return _describe_model(path)
-    kind = file_kind(path)
-    about: dict[str, Any] = {
-        "file": str(path),
-        "bytes": path.stat().st_size,
-        "container": kind.upper(),
-        "arrays": _arrays(path, kind),
-    }
+    with opened(path) as file:
+        if file.source is None and recognise(file) is None:
+            raise unrecognised(file)
+        about: dict[str, Any] = {
+            "file": str(path),
+            "bytes": path.stat().st_size,
+            "container": file.kind.upper(),
+            "arrays": _arrays(file.source),
+        }
     try:
         found = load(path, options, **overrides)
-    except InputError as error:
+    except (InputError, UnavailableError) as error:
         return about | {"kind": "unknown", "problem": str(error)}
     if isinstance(found, Scan):
         return about | {"kind": "scan", "problem": None} | describe_scan(found)
@@ -62,7 +65,7 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
 
 
 def _describe_model(path: Path) -> dict[str, Any]:
-    """What ``describe_file`` says of a trained network."""
+    """The description of a trained network."""
     from diptych.ptycho.neural.model import load_model
 
     model = load_model(path)
@@ -82,7 +85,7 @@ def _describe_model(path: Path) -> dict[str, Any]:
 
 
 def describe(item: Scan | Reconstruction) -> dict[str, Any]:
-    """Numbers that a person would ask of a scan (:func:`describe_scan`) or a result (:func:`describe_result`), as JSON values.
+    """Properties of a scan (:func:`describe_scan`) or a result (:func:`describe_result`), as JSON values.
 
     Raises
     ------
@@ -104,8 +107,8 @@ def describe_scan(scan: Scan) -> dict[str, Any]:
     dict
         JSON values; lengths in pixels (``_px``) and, with a known geometry, metres (``_m``). Pairs are (y, x).
         ``overlap`` is the linear overlap 1 - step / diameter, with the median step to the nearest neighbour and the
-        diameter of the circle around the probe's centre of mass that holds 90 % of its energy. ``notes`` are sentences;
-        nothing is corrected.
+        diameter of the circle around the probe's centre of mass that contains 90 % of its energy. ``notes`` are
+        sentences; nothing is corrected.
     """
     photons, look = _photons(scan)
     step = _nearest_step(scan.positions)
@@ -163,22 +166,14 @@ def describe_result(result: Reconstruction) -> dict[str, Any]:
     }
 
 
-def _arrays(path: Path, kind: str) -> list[dict[str, Any]]:
-    """Name, shape and type of every array in the file; HDF5 groups are walked."""
-    if kind == "npz":
-        with open_npz(path) as source:
-            return [_line(name, header.shape, header.dtype) for name, header in source.headers().items()]
-    if kind == "npy":
+def _arrays(arrays: TreeSource | None) -> list[dict[str, Any]]:
+    """Path, shape and type of every array in the file; the reason in place of the type where a link is refused."""
+    if arrays is None:
         return []
-    found: list[dict[str, Any]] = []
-
-    def visit(name: str, item: Any) -> None:
-        if hasattr(item, "dtype"):
-            found.append(_line(name, item.shape or (), item.dtype))
-
-    with open_hdf5(path) as file:
-        file.visititems(visit)
-    return found
+    return [
+        {"name": name, "shape": [], "dtype": found} if isinstance(found, str) else _line(name, found.shape, found.dtype)
+        for name, found in arrays.walk()
+    ]
 
 
 def _line(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -200,7 +195,7 @@ def _geometry(geometry: Geometry | None) -> dict[str, Any] | None:
 
 
 def _photons(scan: Scan) -> tuple[dict[str, float], dict[str, Any]]:
-    """Photons per pattern over the valid pixels, and what else one pass over the counts tells."""
+    """Photons per pattern over the valid pixels, and other statistics from one pass over the counts."""
     counts, mask = scan.counts, scan.mask
     totals = np.empty(len(counts))
     mean = np.zeros(counts.shape[1:])
@@ -250,11 +245,11 @@ def _nearest_step(positions: NDArray[np.float64]) -> float | None:
 
 
 def _notes(scan: Scan, about: dict[str, Any], look: dict[str, Any]) -> list[str]:
-    """Sentences on what looks unusual; each says what was seen, so that a person can judge."""
+    """Sentences on unusual properties; each states what was found."""
     totals: NDArray[np.float64] = look["totals"]
     notes = [*_domain_notes(scan, look), *_centre_notes(scan, look["mean"])]
     if dead := int((totals == 0).sum()):
-        notes.append(f"{dead} patterns hold no photon at all (first: {int(np.argmax(totals == 0))}).")
+        notes.append(f"{dead} patterns hold no photons (first: {int(np.argmax(totals == 0))}).")
     median = float(np.median(totals))
     spread = 1.4826 * float(np.median(np.abs(totals - median)))
     far = (np.abs(totals - median) > 10 * spread) & (np.abs(totals - median) > 0.5 * median) & (totals > 0)
@@ -288,18 +283,18 @@ def _domain_notes(scan: Scan, look: dict[str, Any]) -> list[str]:
     if not look["whole"]:
         return [
             "the counts are not whole numbers: normalised, background-subtracted or noise-free data? Poisson "
-            "weights then are approximate."
+            "weights are then approximate."
         ]
     return []
 
 
 def _centre_notes(scan: Scan, mean: NDArray[np.float64]) -> list[str]:
-    """Whether zero frequency, or the probe, seems to lie elsewhere than at [N // 2, N // 2]."""
+    """Notes where zero frequency, or the probe, does not seem to lie at [N // 2, N // 2]."""
     notes: list[str] = []
     n = scan.size
     y, x = np.indices((n, n)) - n // 2
     near = np.hypot(y, x) <= n / 4
-    # Where much is masked, what is left says little about the whole pattern.
+    # Where much is masked, the rest says little about the whole pattern.
     total = float(mean.sum()) if scan.mask is None or scan.mask.mean() > 0.75 else 0.0
     at_centre, at_corner = float(mean[near].sum()), float(np.fft.ifftshift(mean)[near].sum())
     if total > 0 and at_corner > 2 * at_centre:

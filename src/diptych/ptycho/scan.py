@@ -1,7 +1,7 @@
-"""The nouns of the ptycho panel: Geometry, Canvas, Scan and Reconstruction.
+"""The data types of the ptycho panel: Geometry, Canvas, Scan and Reconstruction.
 
-Conventions (all rooms keep them): arrays are (..., y, x); positions are float64 (M, 2) in (y, x) object pixels and say
-where index ``(N // 2, N // 2)`` of the pattern's window lies; a canvas carries the coordinate of its pixel [0, 0];
+Conventions of the whole package: arrays are (..., y, x); positions are float64 (M, 2) in (y, x) object pixels, the
+coordinates of index ``(N // 2, N // 2)`` of each pattern's window; a canvas carries the coordinate of its pixel [0, 0];
 counts have zero frequency at ``[N // 2, N // 2]``; a mask is True where a pixel is valid.
 """
 
@@ -30,7 +30,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the detector stands and what light it sees. Every field may be unknown (None).
+    """Photon energy, detector distance, pixel size and orientation. Every field may be unknown (None).
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class Geometry:
     detector_pixel_m : (float, float), optional
         Detector pixel height and width (y, x) in metres.
     orientation : int
-        How the stored frames were turned from the detector's, 0 to 7: bit 4 transposes, then bit 2 flips y, then bit 1
-        flips x.
+        Orientation of the stored frames relative to the detector, 0 to 7: bit 4 transposes, then bit 2 flips y, then
+        bit 1 flips x.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Geometry:
             set_(self, "detector_pixel_m", validation.pixel_sides(self.detector_pixel_m, "geometry: detector_pixel_m"))
         orientation = validation.whole(self.orientation, "geometry: orientation", "an integer from 0 to 7")
         if orientation not in range(8):
-            raise InputError(f"geometry: orientation is {orientation}; expected an integer from 0 to 7.")
+            raise InputError("geometry: orientation", f"found {orientation}", "an integer from 0 to 7")
         set_(self, "orientation", orientation)
 
     @property
@@ -84,7 +84,7 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A complex image that knows where it lies.
+    """A complex image with the coordinate of its first pixel.
 
     Parameters
     ----------
@@ -123,8 +123,9 @@ class Canvas:
         cy0, cy1, cx0, cx1 = self.extent
         if not (cy0 <= y0 < y1 <= cy1 and cx0 <= x0 < x1 <= cx1):
             raise InputError(
-                f"canvas: the box y {y0}..{y1}, x {x0}..{x1} leaves the canvas, which covers y {cy0}..{cy1}, x "
-                f"{cx0}..{cx1}."
+                "canvas",
+                f"the box y {y0}..{y1}, x {x0}..{x1} leaves the canvas",
+                f"a box inside y {cy0}..{cy1}, x {cx0}..{cx1}",
             )
         return replace(self, values=self.values[y0 - cy0 : y1 - cy0, x0 - cx0 : x1 - cx0], origin=(y0, x0))
 
@@ -140,7 +141,7 @@ class Scan:
     positions : (M, 2) float64
         (y, x) in object pixels, where index (N // 2, N // 2) of each window lies.
     probe : (P, N, N) or (N, N) complex, optional
-        The solver's start. None: ask for an estimate.
+        The solver's initial probe. None: it is estimated on request.
     mask : (N, N) or (M, N, N) bool, optional
         True where a detector pixel is valid. None: all are.
     geometry : Geometry, optional
@@ -154,9 +155,9 @@ class Scan:
     probe_calibrated : bool
         True when sum |probe|^2 is known to be the photons per pattern through a transparent object.
     name : str
-        What messages and figures call the scan.
+        Name of the scan in messages and figures.
     metadata : dict
-        Whatever the file or the simulation said of itself (JSON values).
+        What the file or the simulation states about the scan (JSON values).
 
     Raises
     ------
@@ -195,12 +196,12 @@ class Scan:
         set_(self, "background", validation.background_array(self.background, size, self.name))
         if self.geometry is not None:
             validation.instance(
-                self.geometry, Geometry, "the geometry", self.name, "Make one of its numbers: Geometry(energy_eV=...)."
+                self.geometry, Geometry, "geometry", self.name, "Make one of its numbers: Geometry(energy_eV=...)."
             )
         if self.truth is not None:
-            mend = "Say where the array lies: truth=Canvas(array, origin=(y, x))."
-            validation.instance(self.truth, Canvas, "the true object", self.name, mend)
-            validation.windows_inside(positions, size, self.truth, "the true object", self.name)
+            remedy = "Give the array its origin: truth=Canvas(array, origin=(y, x))."
+            validation.instance(self.truth, Canvas, validation.TRUTH, self.name, remedy)
+            validation.windows_inside(positions, size, self.truth, validation.TRUTH, self.name)
 
     @classmethod
     def from_metres(
@@ -213,7 +214,7 @@ class Scan:
         moves: str = "probe",
         **fields: Any,
     ) -> Scan:
-        """A scan whose positions are stage readings in metres.
+        """A scan from stage positions in metres.
 
         Parameters
         ----------
@@ -224,16 +225,16 @@ class Scan:
         geometry : Geometry
             Must be complete: it sets the size of the object pixel.
         probe : (P, N, N) complex, optional
-            The solver's start.
+            The solver's initial probe.
         moves : {"probe", "sample"}
-            What the readings say the position of. A sample that moves to +x brings the probe to -x on the object.
+            What the stage moves. A sample that moves to +x brings the probe to -x on the object.
         **fields
             The other fields of :class:`Scan`.
 
         Raises
         ------
         InputError
-            If the geometry is incomplete, ``moves`` is something else, or the arrays are not what a scan needs.
+            If the geometry is incomplete, ``moves`` is unknown, or the arrays do not make a scan.
         """
         validation.instance(geometry, Geometry, "geometry", "from_metres", "It sets the size of the object pixel.")
         counts = validation.counts_array(counts, "from_metres")
@@ -241,12 +242,13 @@ class Scan:
         pixel = geometry.object_pixel_m(int(counts.shape[-1]))
         if pixel is None:
             raise InputError(
-                "from_metres: the object pixel is not known; give the geometry an energy_eV, a distance_m and a "
-                "detector_pixel_m, "
-                "or pass positions in object pixels to Scan(...)."
+                "from_metres: geometry",
+                "the object pixel is not known",
+                "a geometry with energy_eV, distance_m and detector_pixel_m",
+                "Complete the geometry, or pass positions in object pixels to Scan(...).",
             )
         if moves not in ("probe", "sample"):
-            raise InputError(f"from_metres: moves is {moves!r}; expected 'probe' or 'sample'.")
+            raise InputError("from_metres: moves", f"found {moves!r}", "'probe' or 'sample'")
         sign = 1.0 if moves == "probe" else -1.0
         return cls(counts, sign * metres / np.asarray(pixel), probe, geometry=geometry, **fields)
 
@@ -264,7 +266,7 @@ class Scan:
         return len(self.counts)
 
     def summary(self) -> dict[str, Any]:
-        """What a person would ask of the scan, as JSON values: sizes, photons, positions, overlap, probe, geometry."""
+        """Sizes, photons, positions, overlap, probe and geometry, as JSON values; see :func:`diptych.describe`."""
         import diptych
 
         return diptych.describe(self)
@@ -278,7 +280,7 @@ class Scan:
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """What came out, and how it came about.
+    """A reconstructed object and probe, with history.
 
     Parameters
     ----------
@@ -289,16 +291,16 @@ class Reconstruction:
     positions : (M, 2) float64
         Positions used, object pixels (y, x).
     history : dict of str to list
-        One list per column, one entry per epoch recorded: ``epoch``, ``seconds``, ``fit``, ``held_out_fit``, ``loss``
+        One list per column, one entry per recorded epoch: ``epoch``, ``seconds``, ``fit``, ``held_out_fit``, ``loss``
         ...
     error : (H, W) float32, optional
-        Standard error of the object's values, where an engine gives one.
+        Standard error of the object's values, where an engine estimates it.
     flags : tuple of str
-        What a careful reader should know, for instance that the fit stayed far above 1.
+        Warnings about the result, for instance that the fit stayed far above 1.
     provenance : dict
         Options, versions, seeds and hashes (JSON values).
     name : str
-        What messages and figures call it.
+        Name of the result in messages and figures.
     geometry : Geometry, optional
         As in the scan.
     """
@@ -316,7 +318,7 @@ class Reconstruction:
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         validation.instance(
-            self.object, Canvas, "the object", self.name, "Say where the array lies: Canvas(array, origin=(y, x))."
+            self.object, Canvas, "object", self.name, "Give the array its origin: Canvas(array, origin=(y, x))."
         )
         set_(self, "probe", validation.probe_array(self.probe, None, "probe", self.name))
         set_(
@@ -329,9 +331,7 @@ class Reconstruction:
                 self.error, f"{self.name}: error", f"standard errors of the object's shape {self.object.shape}"
             )
             if error.shape != self.object.shape:
-                raise InputError(
-                    f"{self.name}: error has shape {error.shape}; expected the object's {self.object.shape}."
-                )
+                raise InputError(f"{self.name}: error", f"has shape {error.shape}", f"the object's {self.object.shape}")
             set_(self, "error", error)
 
     def save(self, path: str | Path) -> Path:

@@ -1,4 +1,7 @@
-"""The checks a scan passes at construction: each returns the array in its final form or raises one clear InputError."""
+"""Checks of the arrays of a scan: each returns the array in its final form or raises an InputError.
+
+The error's ``where`` is ``"NAME: PART"``, with the scan's name and one of the parts below.
+"""
 
 from __future__ import annotations
 
@@ -14,36 +17,38 @@ from diptych.errors import InputError
 if TYPE_CHECKING:
     from diptych.ptycho.scan import Canvas
 
+COUNTS, MASK, POSITIONS, PROBE, BACKGROUND, TRUTH = "counts", "mask", "positions", "probe", "background", "true object"
+"""Parts of a scan, as errors name them."""
+
 MAX_CANVAS_PIXELS = 4e8
-"""An object canvas above this is taken for a mistake in the positions' units (3.2 GB of complex64)."""
+"""A larger object canvas is taken as an error in the unit of the positions (3.2 GB of complex64)."""
 
 MAX_COORDINATE = 2**31
-"""Coordinates beyond this are no object pixels, and are lost in whole-number arithmetic."""
+"""Larger coordinates are no object pixels, and overflow integer arithmetic."""
 
 PROBE_POWER = (1e-30, 1e30)
-"""Where sum |P|^2 must lie for single precision to carry the squares of the probe's values."""
+"""Range of sum |P|^2 in which the squares of the probe's values are representable in single precision."""
 
 _CHUNK_BYTES = 64 * 2**20
 
 
 def numeric(value: Any, what: str, expected: str) -> NDArray[Any]:
-    """``value`` as an array of numbers in this machine's byte order (torch takes no other).
+    """``value`` as an array of numbers in this machine's byte order (torch accepts no other).
 
     Raises
     ------
     InputError
-        If it is ragged, or holds text, truth values or Python objects; the message begins with ``what`` and ends with
-        ``expected``.
+        If it is ragged, or holds text, truth values or Python objects; ``what`` and ``expected`` are its parts.
     """
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: cannot be read as an array ({error}); expected {expected}.") from None
+        raise InputError(what, f"cannot be read as an array ({error})", expected) from None
     if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.timedelta64):
         kind = "Python objects" if array.dtype == object else f"type {array.dtype}"
         # The text may come from a file, and be long.
         found = f"an array of {kind}" if array.ndim else textwrap.shorten(repr(array.item()), 60)
-        raise InputError(f"{what}: found {found}; expected {expected}.")
+        raise InputError(what, f"found {found}", expected)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -51,10 +56,10 @@ def positive(value: Any, what: str) -> float:
     """A finite positive number as a float."""
     expected = "a finite positive number, or None when it is not known"
     if isinstance(value, bool) or np.ndim(array := numeric(value, what, expected)) != 0 or np.iscomplexobj(array):
-        raise InputError(f"{what} is {value!r}; expected {expected}.")
+        raise InputError(what, f"found {value!r}", expected)
     number = float(array)
     if not (np.isfinite(number) and number > 0):
-        raise InputError(f"{what} is {number:g}; expected {expected}.")
+        raise InputError(what, f"found {number:g}", expected)
     return number
 
 
@@ -62,7 +67,7 @@ def pixel_sides(value: Any, what: str) -> tuple[float, float]:
     """Height and width of a pixel in metres from a pair, or from one number for a square pixel."""
     array = numeric(value, what, "one or two numbers (y, x), in metres")
     if array.shape not in ((), (1,), (2,)):
-        raise InputError(f"{what} has shape {array.shape}; expected one or two numbers (y, x), in metres.")
+        raise InputError(what, f"has shape {array.shape}", "one or two numbers (y, x), in metres")
     y, x = np.broadcast_to(array, 2)
     return positive(y, f"{what} (y)"), positive(x, f"{what} (x)")
 
@@ -70,10 +75,10 @@ def pixel_sides(value: Any, what: str) -> tuple[float, float]:
 def whole(value: Any, what: str, expected: str) -> int:
     """A whole number as an int; 2.0 is one, 2.5 and True are none."""
     if isinstance(value, bool | np.bool_):
-        raise InputError(f"{what} is {value}; expected {expected}.")
+        raise InputError(what, f"found {value}", expected)
     array = numeric(value, what, expected)
     if array.ndim != 0 or np.iscomplexobj(array) or not np.isfinite(array) or array != np.rint(array):
-        raise InputError(f"{what} is {value!r}; expected {expected}.")
+        raise InputError(what, f"found {value!r}", expected)
     return int(array)
 
 
@@ -81,13 +86,13 @@ def canvas_values(values: Any) -> NDArray[np.complexfloating[Any, Any]]:
     """A canvas's values (H, W), complex64 or complex128."""
     array = numeric(values, "canvas: values", "complex numbers of shape (height, width)")
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"canvas: values have shape {array.shape}; expected a non-empty (height, width) array.")
+        raise InputError("canvas: values", f"have shape {array.shape}", "a non-empty (height, width) array")
     if array.dtype not in (np.complex64, np.complex128):
         with np.errstate(over="ignore"):
             array = array.astype(np.complex128 if array.dtype == np.clongdouble else np.complex64)
     if not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
-        raise InputError(f"canvas: {bad} of {array.size} values are not finite; expected finite complex numbers.")
+        raise InputError("canvas: values", f"{bad} of {array.size} are not finite", "finite complex numbers")
     return array
 
 
@@ -99,9 +104,9 @@ def canvas_origin(origin: Any) -> tuple[int, int]:
         or np.iscomplexobj(array)
         or not (np.isfinite(array) & (np.abs(array) <= MAX_COORDINATE)).all()
     ):
-        raise InputError(f"canvas: origin is {origin}; expected two integers (y, x), at most {MAX_COORDINATE} from 0.")
+        raise InputError("canvas: origin", f"found {origin}", f"two integers (y, x), at most {MAX_COORDINATE} from 0")
     if not np.array_equal(array, np.rint(array)):
-        raise InputError(f"canvas: origin is {origin}; expected two integers (y, x).")
+        raise InputError("canvas: origin", f"found {origin}", "two integers (y, x)")
     return int(array[0]), int(array[1])
 
 
@@ -109,23 +114,20 @@ def counts_array(counts: Any, name: str) -> NDArray[Any]:
     """Counts (M, N, N) of a real type, native byte order, their values unchanged; see :func:`counts_kept` for the final
     type.
     """
-    array = numeric(
-        counts, f"{name}: counts", "detector counts, unsigned integers or float32 of shape (patterns, N, N)"
-    )
+    where = f"{name}: {COUNTS}"
+    array = numeric(counts, where, "detector counts, unsigned integers or float32 of shape (patterns, N, N)")
     if np.iscomplexobj(array):
-        raise InputError(
-            f"{name}: counts have type {array.dtype}; expected unsigned integers or float32 (detector counts are real)."
-        )
+        raise InputError(where, f"have type {array.dtype}", "unsigned integers or float32 (detector counts are real)")
     if array.ndim != 3:
-        raise InputError(f"{name}: counts have shape {array.shape}; expected three axes (patterns, N, N).")
+        raise InputError(where, f"have shape {array.shape}", "three axes (patterns, N, N)")
     if array.shape[0] == 0:
-        raise InputError(f"{name}: the scan is empty (counts of shape {array.shape}); expected at least one pattern.")
+        raise InputError(where, f"the scan is empty (shape {array.shape})", "at least one pattern")
     if array.shape[1] != array.shape[2]:
         raise InputError(
-            f"{name}: patterns are {array.shape[1]} x {array.shape[2]} pixels; expected square ones. Crop or pad them."
+            where, f"patterns are {array.shape[1]} x {array.shape[2]} pixels", "square ones", "Crop or pad them."
         )
     if array.shape[1] < 4:
-        raise InputError(f"{name}: patterns are {array.shape[1]} pixels wide; expected at least 4.")
+        raise InputError(where, f"patterns are {array.shape[1]} pixels wide", "at least 4")
     return array
 
 
@@ -140,23 +142,20 @@ def mask_array(mask: Any, shape: tuple[int, ...], name: str) -> NDArray[np.bool_
     """The mask as bool, (N, N) or (M, N, N), True where valid."""
     if mask is None:
         return None
+    where = f"{name}: {MASK}"
     try:
         array = np.asarray(mask)
     except ValueError as error:
-        raise InputError(
-            f"{name}: the mask cannot be read as an array ({error}); expected {shape[1:]} or {shape}."
-        ) from None
+        raise InputError(where, f"cannot be read as an array ({error})", f"{shape[1:]} or {shape}") from None
     if array.shape not in (shape, shape[1:]):
-        raise InputError(f"{name}: the mask has shape {array.shape}; expected {shape[1:]} or {shape}.")
+        raise InputError(where, f"has shape {array.shape}", f"{shape[1:]} or {shape}")
     if array.dtype != bool:
         if not np.isin(array, (0, 1)).all():
-            raise InputError(
-                f"{name}: the mask has values other than 0 and 1; expected True (1) where a pixel is valid."
-            )
+            raise InputError(where, "has values other than 0 and 1", "True (1) where a pixel is valid")
         array = array.astype(bool)
     if not array.any():
         raise InputError(
-            f"{name}: every detector pixel is masked; expected True where a pixel is valid. Is the mask inverted?"
+            where, "every detector pixel is masked", "True where a pixel is valid", "Is the mask inverted?"
         )
     return array
 
@@ -172,25 +171,31 @@ def sentinel(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: str, number: int = 0) -> None:
-    """Raise when a valid pixel holds the largest number of its integer type; as float32 it would pass for a count."""
+    """Raise when a valid pixel holds the largest number of its integer type; as float32 it would pass for a count.
+
+    ``number`` is that of the first pattern in the whole scan, for the message.
+    """
     if not np.issubdtype(values.dtype, np.integer):
         return
-    number, first = _occurrences(values, mask, sentinel, number)
-    if number:
+    total, first = _occurrences(values, mask, sentinel, number)
+    if total:
         raise InputError(
-            f"{name}: {number} valid counts equal the largest number of {values.dtype} ({first}): a sentinel that "
-            f"detectors write for "
-            "bad pixels. Mask those pixels, or load the file with mask_invalid=True (--mask-invalid)."
+            f"{name}: {COUNTS}",
+            f"{total} valid counts equal the largest number of {values.dtype} ({first}): a sentinel that detectors "
+            "write for bad pixels",
+            remedy="Mask those pixels, or load the file with mask_invalid=True (--mask-invalid).",
         )
 
 
 def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: str, number: int = 0) -> None:
     """Raise when a valid pixel holds a sentinel, or a count that is negative or not finite, or when none holds any
     photon.
+
+    ``number`` is that of the first pattern in the whole scan, for the message.
     """
     refuse_sentinel(counts, mask, name, number)
     found: list[str] = []
-    mends = ["mask those pixels", "load the file with mask_invalid=True (--mask-invalid) to mask every such pixel"]
+    remedies = ["Mask those pixels", "load the file with mask_invalid=True (--mask-invalid) to mask every such pixel"]
     if not np.issubdtype(counts.dtype, np.unsignedinteger):
         total, first = _occurrences(counts, mask, _not_finite, number)
         if total:
@@ -198,18 +203,19 @@ def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: st
         total, first = _occurrences(counts, mask, lambda part: part < 0, number)
         if total:
             found.append(f"{total} valid counts are negative ({first})")
-            mends.append("with clip_negative=True (--clip-negative) to set negative ones to 0")
+            remedies.append("with clip_negative=True (--clip-negative) to set negative ones to 0")
+    where = f"{name}: {COUNTS}"
     if found:
-        raise InputError(f"{name}: {' and '.join(found)}; expected counts >= 0. Mend: {', or '.join(mends)}.")
+        raise InputError(where, " and ".join(found), "counts >= 0", f"{', or '.join(remedies)}.")
     if not any(
         bool(np.any(part > 0 if valid is None else (part > 0) & valid)) for _, part, valid in _parts(counts, mask)
     ):
-        raise InputError(f"{name}: no valid pixel holds a single photon; there is nothing to reconstruct.")
+        raise InputError(where, "no valid pixel holds a single photon; there is nothing to reconstruct")
 
 
 def _not_finite(part: NDArray[Any]) -> NDArray[np.bool_]:
     with np.errstate(over="ignore"):
-        # Counts are kept in single precision, so what overflows there is no number either.
+        # Counts are stored in single precision, where larger values overflow to infinity.
         return np.asarray(~np.isfinite(part.astype(np.float32, copy=False)))
 
 
@@ -229,7 +235,7 @@ def _occurrences(
     of: Callable[[NDArray[Any]], NDArray[np.bool_]],
     offset: int,
 ) -> tuple[int, str]:
-    """How many valid values satisfy ``of``, and where the first one is."""
+    """How many valid values satisfy ``of``, and where the first one is; patterns are numbered from ``offset``."""
     total, first = 0, ""
     for start, part, valid in _parts(values, mask):
         found = of(part) if valid is None else of(part) & valid
@@ -242,28 +248,25 @@ def _occurrences(
 
 
 def coordinates(positions: Any, expected: str, name: str) -> NDArray[np.float64]:
-    """Positions as float64 (M, 2), finite; ``expected`` says of what."""
-    array = numeric(positions, f"{name}: positions", expected)
+    """Positions as float64 (M, 2), finite; ``expected`` describes them in messages."""
+    where = f"{name}: {POSITIONS}"
+    array = numeric(positions, where, expected)
     if np.iscomplexobj(array):
-        raise InputError(
-            f"{name}: positions are complex; expected {expected}. Are y and x the real and imaginary parts?"
-        )
+        raise InputError(where, "are complex", expected, "Are y and x the real and imaginary parts?")
     if array.ndim != 2 or array.shape[1] != 2:
-        raise InputError(f"{name}: positions have shape {array.shape}; expected {expected}.")
+        raise InputError(where, f"have shape {array.shape}", expected)
     array = array.astype(np.float64, copy=False)
     wrong = ~np.isfinite(array).all(axis=1)
     if wrong.any():
-        raise InputError(
-            f"{name}: {int(wrong.sum())} positions are not finite (first: pattern {int(np.argmax(wrong))})."
-        )
+        raise InputError(where, f"{int(wrong.sum())} positions are not finite (first: pattern {int(np.argmax(wrong))})")
     return array
 
 
 def positions_array(positions: Any, patterns: int, name: str) -> NDArray[np.float64]:
-    """Positions as float64 (M, 2), finite, and spanning what object pixels can span."""
+    """Positions as float64 (M, 2), finite, with a span that object pixels can have."""
     array = coordinates(positions, f"({patterns}, 2) floats, (y, x) in object pixels", name)
     if len(array) != patterns:
-        raise InputError(f"{name}: {len(array)} positions for {patterns} patterns; expected one each.")
+        raise InputError(f"{name}: {POSITIONS}", f"{len(array)} positions for {patterns} patterns", "one each")
     span = float(np.ptp(array, axis=0).max())
     if patterns > 1 and span < 1.0:
         metres = 0 < span < 0.01
@@ -273,8 +276,10 @@ def positions_array(positions: Any, patterns: int, name: str) -> NDArray[np.floa
             else "Are they in other units?"
         )
         raise InputError(
-            f"{name}: all {patterns} positions lie within {span:.3g} object pixels; expected a span of at least 1. "
-            f"{hint}"
+            f"{name}: {POSITIONS}",
+            f"all {patterns} positions lie within {span:.3g} object pixels",
+            "a span of at least 1",
+            hint,
         )
     return array
 
@@ -284,40 +289,40 @@ def canvas_size(positions: NDArray[np.float64], size: int, name: str) -> None:
     height, width = (float(side) for side in np.ptp(positions / 2, axis=0) * 2 + size + 1)
     if height * width > MAX_CANVAS_PIXELS:
         raise InputError(
-            f"{name}: the positions need an object of {height:.0f} x {width:.0f} pixels (limit "
-            f"{MAX_CANVAS_PIXELS:.0e} in all); "
-            "expected positions in object pixels. Are they in nanometres, or is one position an outlier?"
+            f"{name}: {POSITIONS}",
+            f"they need an object of {height:.0f} x {width:.0f} pixels (limit {MAX_CANVAS_PIXELS:.0e} in all)",
+            "positions in object pixels",
+            "Are they in nanometres, or is one position an outlier?",
         )
     if (furthest := float(np.abs(positions).max())) > MAX_COORDINATE:
         raise InputError(
-            f"{name}: positions lie up to {furthest:.3g} object pixels from 0; expected at most {MAX_COORDINATE:.3g}."
+            f"{name}: {POSITIONS}", f"lie up to {furthest:.3g} object pixels from 0", f"at most {MAX_COORDINATE:.3g}"
         )
 
 
 def probe_array(probe: Any, size: int | None, what: str, name: str) -> NDArray[np.complex64]:
     """A probe as complex64 (P, N, N); ``size`` is N where it is known."""
-    array = numeric(probe, f"{name}: the {what}", "complex numbers of shape (modes, N, N)")
+    where = f"{name}: {what}"
+    array = numeric(probe, where, "complex numbers of shape (modes, N, N)")
     if array.ndim == 2:
         array = array[None]
     side = size if size is not None else (array.shape[-1] if array.ndim else 0)
     if array.ndim != 3 or array.shape[1:] != (side, side) or array.size == 0:
         which = "(modes, N, N)" if size is None else f"(modes, {size}, {size}) to match the patterns"
-        raise InputError(f"{name}: the {what} has shape {array.shape}; expected {which}.")
+        raise InputError(where, f"has shape {array.shape}", which)
     if not np.isfinite(array).all():
-        raise InputError(f"{name}: {int((~np.isfinite(array)).sum())} values of the {what} are not finite.")
+        raise InputError(where, f"{int((~np.isfinite(array)).sum())} values are not finite")
     if not np.any(array):
         raise InputError(
-            f"{name}: the {what} is zero everywhere; give a start, or ask for one with probe='estimate' (--probe "
-            f"estimate)."
+            where,
+            "is zero everywhere",
+            remedy="Give a probe to start from, or estimate one with probe='estimate' (--probe estimate).",
         )
     with np.errstate(over="ignore"):
         power = float(np.square(np.abs(array), dtype=np.float64).sum())
     low, high = PROBE_POWER
     if not low <= power <= high:
-        raise InputError(
-            f"{name}: sum |P|^2 of the {what} is {power:.3g}; expected {low:g} to {high:g}, photons per pattern. "
-            f"Rescale it."
-        )
+        raise InputError(where, f"sum |P|^2 is {power:.3g}", f"{low:g} to {high:g}, photons per pattern", "Rescale it.")
     return array.astype(np.complex64, copy=False)
 
 
@@ -325,24 +330,25 @@ def background_array(background: Any, size: int, name: str) -> NDArray[np.float3
     """Expected background counts as float32 (N, N)."""
     if background is None:
         return None
-    array = numeric(background, f"{name}: the background", f"one number or ({size}, {size}) counts")
+    where = f"{name}: {BACKGROUND}"
+    array = numeric(background, where, f"one number or ({size}, {size}) counts")
     if np.iscomplexobj(array):
-        raise InputError(f"{name}: the background is complex; expected counts >= 0.")
+        raise InputError(where, "is complex", "counts >= 0")
     with np.errstate(over="ignore"):
         array = array.astype(np.float32, copy=False)
     if array.ndim == 0:
         array = np.full((size, size), array, np.float32)
     if array.shape != (size, size):
-        raise InputError(f"{name}: the background has shape {array.shape}; expected ({size}, {size}).")
+        raise InputError(where, f"has shape {array.shape}", f"({size}, {size})")
     if not np.isfinite(array).all() or (array < 0).any():
-        raise InputError(f"{name}: the background holds negative or non-finite values; expected counts >= 0.")
+        raise InputError(where, "holds negative or non-finite values", "counts >= 0")
     return array
 
 
-def instance(value: Any, kind: type, what: str, name: str, mend: str) -> None:
+def instance(value: Any, kind: type, what: str, name: str, remedy: str) -> None:
     """Raise when ``value`` is no ``kind``."""
     if not isinstance(value, kind):
-        raise InputError(f"{name}: {what} is of type {type(value).__name__}; expected a {kind.__name__}. {mend}")
+        raise InputError(f"{name}: {what}", f"is of type {type(value).__name__}", f"a {kind.__name__}", remedy)
 
 
 def windows_inside(positions: NDArray[np.float64], size: int, canvas: Canvas, what: str, name: str) -> None:
@@ -353,9 +359,9 @@ def windows_inside(positions: NDArray[np.float64], size: int, canvas: Canvas, wh
     if outside.any():
         i = int(np.argmax(outside))
         raise InputError(
-            f"{name}: {int(outside.sum())} of {len(positions)} windows leave {what}, which covers y {y0}..{y1}, x "
-            f"{x0}..{x1} "
-            f"(first: pattern {i} at y {positions[i, 0]:.1f}, x {positions[i, 1]:.1f}, window {size}). "
-            "Expected an object with a margin of half a window around the positions; check its origin and the order "
-            "(y, x)."
+            f"{name}: {what}",
+            f"{int(outside.sum())} of {len(positions)} windows leave the object, which covers y {y0}..{y1}, x {x0}..{x1} "
+            f"(first: pattern {i} at y {positions[i, 0]:.1f}, x {positions[i, 1]:.1f}, window {size})",
+            "an object with a margin of half a window around the positions",
+            "Check its origin and the order (y, x).",
         )

@@ -179,7 +179,7 @@ def test_damaged_members_are_named(tmp_path: Path, damage: str) -> None:
     whole = (tmp_path / "a.npy").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("diff3d.npy", b"not an array" if damage == "no magic" else whole[:40])
-    with pytest.raises(InputError, match="'diff3d' has no readable header"):
+    with pytest.raises(InputError, match="'diff3d': has no readable header"):
         load(tmp_path / "a.npz")
     (tmp_path / "b.npy").write_bytes(whole[:-5])
     with pytest.raises(InputError, match="cut short"):

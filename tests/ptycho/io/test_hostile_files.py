@@ -39,14 +39,14 @@ def test_a_small_archive_that_declares_a_huge_array(tmp_path: Path) -> None:
         for key in ("xcoords", "ycoords"):
             with archive.open(f"{key}.npy", "w") as file:
                 np.lib.format.write_array(file, np.arange(3.0))
-    refused(path, "'diff3d' is cut short")
+    refused(path, "'diff3d': is cut short")
     # The archive's own directory can lie too (a real bomb need not: zeros shrink a thousandfold).
     metadata = io.BytesIO()
     np.lib.format.write_array(metadata, np.asarray("{}"))
     with zipfile.ZipFile(path, "a") as archive:
         archive.getinfo("diff3d.npy").file_size = 2 * int(np.prod(HUGE)) + 128
         archive.writestr("_metadata.npy", metadata.getvalue())
-    refused(path, r"'diff3d' declares \(4000000, 512, 512\) uint16, 2.1e\+03 GB; expected no more than")
+    refused(path, r"'diff3d': declares \(4000000, 512, 512\) uint16, 2.1e\+03 GB; expected no more than")
 
 
 def test_a_sparse_file_that_declares_a_huge_array(tmp_path: Path) -> None:
@@ -54,18 +54,18 @@ def test_a_sparse_file_that_declares_a_huge_array(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("diff3d", shape=HUGE, dtype="u2", chunks=(64, 512, 512))
         file["xcoords"] = file["ycoords"] = np.arange(3.0)
-    refused(path, "'diff3d' declares .* GB of memory that are available")
+    refused(path, "'diff3d': declares .* GB of memory that are available")
 
 
 def test_what_fits_is_read_and_what_does_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(simulate(size=32, patterns=9), tmp_path / "scan.npz")
     for available, fits in ((9 * 32 * 32 * 2, True), (9 * 32 * 32 * 2 - 1, False)):
-        monkeypatch.setattr("diptych.ptycho.io.source.available_memory", lambda available=available: available)
+        monkeypatch.setattr("diptych.ptycho.io.source.base.available_memory", lambda available=available: available)
         if fits:
             load(path, use_truth=False)
         else:
-            refused(path, "'diff3d' declares")
-    monkeypatch.setattr("diptych.ptycho.io.source.available_memory", lambda: None)
+            refused(path, "'diff3d': declares")
+    monkeypatch.setattr("diptych.ptycho.io.source.base.available_memory", lambda: None)
     load(path)
 
 
@@ -78,19 +78,17 @@ def test_a_single_array_whose_header_lies(tmp_path: Path, shape: str) -> None:
         read_probe(path)
 
 
-def linked(path: Path, how: str) -> None:
-    """A scan whose patterns lie in ``other.h5``, or in ``secret.bin``."""
-    other = path.with_name("other.h5")
+def linked(path: Path, other: Path, how: str) -> None:
+    """A scan whose patterns lie in ``other``, or as raw bytes beside it."""
     with h5py.File(other, "w") as file:
         file["group/patterns"] = np.ones((9, 8, 8), np.uint16)
-    secret = path.with_name("secret.bin")
+    secret = other.with_name("secret.bin")
     secret.write_bytes(bytes(range(1, 10)) * 64)
     with h5py.File(path, "w") as file:
         file["xcoords"] = file["ycoords"] = np.arange(9.0)
+        file["_metadata"] = '{"domain": "counts"}'
         if how == "link":
             file["diff3d"] = h5py.ExternalLink(str(other), "group/patterns")
-        elif how == "link to nothing":
-            file["diff3d"] = h5py.ExternalLink(str(path.with_name("absent.h5")), "x")
         elif how == "link by way of a link":
             file.create_group("inside")["there"] = h5py.ExternalLink(str(other), "group")
             file["diff3d"] = h5py.SoftLink("/inside/there/patterns")
@@ -102,13 +100,23 @@ def linked(path: Path, how: str) -> None:
             file.create_virtual_dataset("diff3d", layout)
 
 
-@pytest.mark.parametrize("how", ["link", "link to nothing", "link by way of a link", "raw storage", "virtual"])
-def test_nothing_outside_the_named_file_is_read(tmp_path: Path, how: str) -> None:
-    path = tmp_path / "scan.h5"
-    linked(path, how)
-    refused(path, "'diff3d'.* not followed; copy")
+@pytest.mark.parametrize("how", ["link", "link by way of a link", "raw storage", "virtual"])
+@pytest.mark.parametrize("symbolic", [False, True], ids=["outside", "outside by way of a symbolic link"])
+def test_nothing_outside_the_folder_is_read(tmp_path: Path, how: str, symbolic: bool) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    if symbolic:
+        (inside / "door").symlink_to(outside)
+    path = inside / "scan.h5"
+    linked(path, (inside / "door" if symbolic else outside) / "other.h5", how)
+    refused(path, "'diff3d'.* not followed. Copy")
     with pytest.raises(InputError, match="not followed"):
         load_scan(path)
+    assert any("not followed" in line["dtype"] for line in describe_file(path)["arrays"]) or how in (
+        "raw storage",
+        "virtual",
+    )
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_damage_to_our_own_npz_is_one_clear_error(tmp_path: Path) -> None:
         ({"_metadata": np.asarray(json.dumps({**said, "format_version": 99}))}, "newer diptych"),
         ({"_metadata": np.asarray(json.dumps({**said, "pixel_m": "wide"}))}, "incomplete"),
         ({"probe": np.zeros_like(arrays["probe"])}, "zero everywhere"),
-        ({"error": np.ones(3)}, "error has shape"),
+        ({"error": np.ones(3)}, "error: has shape"),
     ):
         np.savez(tmp_path / "bad.npz", **{**arrays, **change})
         with pytest.raises(InputError, match=message) as caught:

@@ -167,11 +167,11 @@ def test_a_true_probe_in_a_file_is_preferred_to_a_guess(tmp_path: Path) -> None:
 
 def test_files_without_a_probe_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"'zoneplate' is neither a kind of probe nor a file; expected zone-plate, gaussian, disk"
+        InputError, match=r"'zoneplate': is neither a kind of probe nor a file; expected zone-plate, gaussian, disk"
     ):
         simulate(probe="zoneplate")
     np.savez(tmp_path / "other.npz", a=np.ones(3))
-    with pytest.raises(InputError, match=r"other.npz: holds no probe; expected one of trueProbe.*found a"):
+    with pytest.raises(InputError, match=r"other.npz: holds no probe; found a; expected one of trueProbe"):
         simulate(probe=str(tmp_path / "other.npz"))
 
 
@@ -195,7 +195,7 @@ def test_arrays_that_are_no_probe_are_refused(probe, message) -> None:
     ("kind", "shape"), [("zone-plate", {"aperture": 32.0}), ("gaussian", {"radius": 40.0}), ("disk", {"radius": 32})]
 )
 def test_probes_larger_than_the_window_are_refused(kind, shape) -> None:
-    with pytest.raises(InputError, match=r"expected \w+ < 32"):
+    with pytest.raises(InputError, match=r"expected less than 32"):
         make_probe(kind, 64, **shape)
 
 

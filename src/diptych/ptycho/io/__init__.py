@@ -6,25 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import InputError
-from diptych.ptycho.io.convert import Domain
 from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
-from diptych.ptycho.io.files import file_kind
+from diptych.ptycho.io.files import opened
+from diptych.ptycho.io.formats import FORMATS, recognise, unrecognised, writer
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.probe import read_probe
-from diptych.ptycho.io.raw import finish
-from diptych.ptycho.io.results.npz import is_result, read_result, write_result
-from diptych.ptycho.io.results.product import is_product, read_npz_product, read_product, write_product
-from diptych.ptycho.io.scans.npz import is_scan, read_scan, write_scan
-from diptych.ptycho.io.source import Hdf5Source, listed, open_hdf5, open_npz
+from diptych.ptycho.io.scans.hdf5 import scan_group
+from diptych.ptycho.io.source import listed
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
-__all__ = ["LoadOptions", "load", "load_object", "load_result", "load_scan", "read_probe", "save"]
-
-_EXPECTED = (
-    "expected a scan (diff3d or diffraction, xcoords, ycoords, probeGuess), a result (object and probe), or a "
-    "Ptychodus product "
-    "(object, probe, probe_position_*)"
-)
+__all__ = [
+    "FORMATS",
+    "LoadOptions",
+    "load",
+    "load_object",
+    "load_result",
+    "load_scan",
+    "read_probe",
+    "save",
+    "scan_group",
+]
 
 
 def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> Scan | Reconstruction:
@@ -33,10 +34,10 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
     Parameters
     ----------
     path : path-like
-        NPZ scan (canonical, legacy, or tike's raw layout), NPZ result, or HDF5 Ptychodus product. Nothing is ever
-        unpickled.
+        A scan (NPZ or HDF5, canonical or legacy keys; tike's raw layout), a result (NPZ), a Ptychodus product (HDF5 or
+        NPZ), or a file of an installed format. Nothing is ever unpickled.
     options : LoadOptions, optional
-        What the file does not state itself; defaults take the file at its word.
+        What the file does not state itself; the defaults rely on what the file states.
     **overrides
         Single options by name, for instance ``domain="amplitude"``.
 
@@ -48,107 +49,95 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
     ------
     InputError
         If the file is missing, damaged, ambiguous or wrong; the message says what was found, what was expected and the
-        mend.
+        remedy.
 
     Examples
     --------
     >>> scan = diptych.load("scan.npz", domain="amplitude")     # doctest: +SKIP
     """
     path, options = Path(path), _options(options, overrides)
-    if _kind(path) == "hdf5":
-        return _load_hdf5(path, options)
-    with open_npz(path) as source:
-        if is_scan(source):
-            return finish(read_scan(source, options, path.stem), options)
-        if is_product(source) or is_result(source):
+    with opened(path) as file:
+        found = recognise(file)
+        if found is None or found.holds == "positions":
+            raise unrecognised(file)
+        if found.holds == "result":
             _refuse_options(path, options)
-            return read_npz_product(source, path.stem) if is_product(source) else read_result(source, path.stem)
-        raise InputError(f"{path}: holds {listed(source.headers())}; {_EXPECTED}.")
+        item: Scan | Reconstruction = found.read(file, options)
+        return item
 
 
 def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> Scan:
-    """Like :func:`load`, but only a scan will do; of a product that bundles its patterns (``/raw_data``) the scan is
-    read.
+    """Like :func:`load`, but only a scan is accepted; of a product that bundles its patterns (``/raw_data``) the scan
+    is read.
     """
     path, options = Path(path), _options(options, overrides)
-    if _kind(path) == "hdf5":
-        with open_hdf5(path) as file:
-            source, declared = scan_group(file, path)
-            if declared is not None:
-                return finish(read_scan(source, options, path.stem, declared), options)
-    found = load(path, options)
-    if isinstance(found, Scan):
-        return found
-    raise InputError(f"{path}: holds a result (object and probe), no diffraction patterns; expected a scan.")
-
-
-def scan_group(file: Any, path: Path) -> tuple[Hdf5Source, Domain | None]:
-    """Where the scan of an HDF5 file lies, and the domain that this place declares: ``/raw_data`` (of a product), or
-    the file itself.
-    """
-    source = Hdf5Source(file, str(path))
-    if "raw_data" in source.groups:
-        return Hdf5Source(file["raw_data"], f"{path}: raw_data"), "amplitude"
-    return source, None
+    with opened(path) as file:
+        found = recognise(file, "scan")
+        if found is not None:
+            scan: Scan = found.read(file, options)
+            return scan
+        if recognise(file, "result") is None:
+            raise unrecognised(file)
+        raise InputError(path, "holds a result (object and probe), no diffraction patterns", "a scan")
 
 
 def load_result(path: str | Path) -> Reconstruction:
-    """Like :func:`load`, but only a result will do."""
+    """Like :func:`load`, but only a result is accepted."""
     path = Path(path)
-    if _kind(path) == "npz":
-        with open_npz(path) as source:
-            if is_scan(source):
-                raise InputError(f"{path}: holds a scan (diffraction patterns); expected a result (object and probe).")
-    found = load(path)
-    assert isinstance(found, Reconstruction)
-    return found
+    with opened(path) as file:
+        found = recognise(file)
+        if found is None:
+            raise unrecognised(file)
+        if found.holds != "result":
+            raise InputError(path, "holds a scan (diffraction patterns)", "a result (object and probe)")
+        result: Reconstruction = found.read(file, LoadOptions())
+        return result
 
 
 def load_object(path: str | Path) -> Canvas:
     """The object in a result, or the true object in a scan (whose patterns are not read)."""
     path = Path(path)
-    if _kind(path) == "hdf5":
-        return load_result(path).object
-    with open_npz(path) as source:
-        if is_product(source) or (is_result(source) and not is_scan(source)):
-            return load_result(path).object
-        for key in OBJECT_KEYS:
-            if (canvas := canvas_from(source, key)) is not None:
+    with opened(path) as file:
+        found = recognise(file)
+        if found is not None and found.holds == "result":
+            result: Reconstruction = found.read(file, LoadOptions())
+            return result.object
+        arrays = file.arrays
+        keys = (*(() if found is None else found.datasets.get("object", ())), *OBJECT_KEYS)
+        for key in keys:
+            if (canvas := canvas_from(arrays, key)) is not None:
                 return canvas
-        raise InputError(
-            f"{path}: holds no object; expected one of {', '.join(OBJECT_KEYS)}, found {listed(source.headers())}."
-        )
+        raise InputError(path, f"holds no object; found {listed(arrays.names())}", f"one of {', '.join(OBJECT_KEYS)}")
 
 
-def save(item: Scan | Reconstruction, path: str | Path) -> Path:
+def save(item: Scan | Reconstruction, path: str | Path, format: str | None = None) -> Path:
     """Write a result as ``.h5`` (Ptychodus product) or ``.npz``, or a scan as ``.npz``; :func:`load` reads it back
     exactly.
 
     The file appears in one step: a reader sees the old one or the new one, never a part.
 
+    Parameters
+    ----------
+    item : Scan or Reconstruction
+        What to write.
+    path : path-like
+        Where to.
+    format : str, optional
+        Name of the format; without it the suffix decides.
+
     Raises
     ------
     InputError
-        If the suffix is another, the folder is not there, or metadata cannot be JSON.
+        If no format has the suffix, the folder does not exist, or metadata cannot be written as JSON.
     UnavailableError
         If the file system refuses.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if isinstance(item, Scan):
-        if suffix != ".npz":
-            raise InputError(
-                f"{path}: a scan is written as NPZ; expected a name that ends in .npz, found {suffix or 'no suffix'}."
-            )
-        write_scan(item, path)
-    elif isinstance(item, Reconstruction):
-        if suffix not in (".npz", ".h5", ".hdf5"):
-            raise InputError(
-                f"{path}: expected a name that ends in .h5 (Ptychodus product) or .npz, found {suffix or 'no suffix'}."
-            )
-        (write_result if suffix == ".npz" else write_product)(item, path)
-    else:
-        raise InputError(f"save: got a {type(item).__name__}; expected a Scan or a Reconstruction.")
+    if not isinstance(item, Scan | Reconstruction):
+        raise InputError("save", f"got a {type(item).__name__}", "a Scan or a Reconstruction")
+    write = writer(item, path, format).write
+    assert write is not None
+    write(item, path)
     return path
 
 
@@ -156,32 +145,8 @@ def _options(options: LoadOptions | None, overrides: dict[str, Any]) -> LoadOpti
     return (options or LoadOptions()).with_changes(**overrides)
 
 
-def _kind(path: Path) -> str:
-    kind = file_kind(path)
-    if kind == "npy":
-        raise InputError(f"{path}: holds a single NPY array; {_EXPECTED}, as NPZ or HDF5.")
-    return kind
-
-
 def _refuse_options(path: Path, options: LoadOptions) -> None:
-    """Options say how to read a scan; passed with a result they would be ignored, which nobody should have to
-    notice.
-    """
+    """Options say how to read a scan; with a result they would be ignored silently."""
     stated = sorted(key for key, value in options if value != LoadOptions.model_fields[key].default)
     if stated:
-        raise InputError(f"{path}: holds a result, to which {', '.join(stated)} cannot apply; expected a scan.")
-
-
-def _load_hdf5(path: Path, options: LoadOptions) -> Scan | Reconstruction:
-    with open_hdf5(path) as file:
-        if "object" in file or "probe" in file:
-            _refuse_options(path, options)
-            return read_product(file, path)
-        source = Hdf5Source(file, str(path))
-        if is_scan(source):
-            return finish(read_scan(source, options, path.stem), options)
-        if "cxi_version" in file or "entry_1" in file:
-            raise InputError(
-                f"{path}: is a CXI file, which is not read; {_EXPECTED}. Build diptych.Scan from its arrays."
-            )
-        raise InputError(f"{path}: holds {listed(file)}; {_EXPECTED}.")
+        raise InputError(path, f"holds a result, to which {', '.join(stated)} cannot apply", "a scan")

@@ -1,4 +1,4 @@
-"""From what a file stores to what a Scan holds: axis order, domain, invalid pixels, orientation and units.
+"""Conversion of stored arrays to those of a Scan: axis order, domain, invalid pixels, orientation and units.
 
 Every step that changes a number returns a sentence saying so; the sentences end up in ``scan.metadata["conversions"]``.
 """
@@ -40,11 +40,11 @@ def arrange_axes(
     values : (M, N, N) or (N, N, M), with or without a trailing axis of length 1
         As stored.
     patterns : int
-        M, the number of positions: it tells which axis counts the patterns.
+        M, the number of positions: the axis of this length counts the patterns.
     axes : {"auto", "MHW", "HWM"}
-        What the user or the file says.
+        What the user or the file states.
     where, key : str
-        What messages call the file and the array.
+        Names of the file and of the array in messages.
 
     Raises
     ------
@@ -56,35 +56,29 @@ def arrange_axes(
         values = values[..., 0] if stored[-1] == 1 else values[:, 0]
     if values.ndim != 3:
         kind = " (grouped patterns?)" if values.ndim == 4 else ""
-        raise InputError(
-            f"{where}: {key!r} has shape {stored}{kind}; expected three axes, (patterns, N, N) or (N, N, patterns)."
-        )
+        raise InputError(where, f"{key!r} has shape {stored}{kind}", "three axes, (patterns, N, N) or (N, N, patterns)")
     if 0 in values.shape or patterns == 0:
         raise InputError(
-            f"{where}: the scan is empty ({key!r} has shape {stored}, {patterns} positions); expected at least one "
-            f"pattern."
+            where, f"the scan is empty ({key!r} has shape {stored}, {patterns} positions)", "at least one pattern"
         )
     first, last = values.shape[0] == patterns, values.shape[2] == patterns
     if not (first or last):
         raise InputError(
-            f"{where}: {key!r} has shape {stored} but there are {patterns} positions (xcoords); expected one axis of "
-            f"length {patterns}."
+            where, f"{key!r} has shape {stored} but there are {patterns} positions", f"one axis of length {patterns}"
         )
     if axes == "auto":
         first, last = first and values.shape[1] == values.shape[2], last and values.shape[0] == values.shape[1]
         if first and last:
             raise InputError(
-                f"{where}: {key!r} has shape {stored}, as many patterns as pixels, so the file does not tell which "
-                f"axis counts the "
-                "patterns; pass axes='MHW' (--axes MHW) for (pattern, y, x), or axes='HWM' (--axes HWM) for (y, x, "
-                "pattern)."
+                where,
+                f"{key!r} has shape {stored}, as many patterns as pixels, so the axis of the patterns is ambiguous",
+                remedy="Pass axes='MHW' (--axes MHW) for (pattern, y, x), axes='HWM' (--axes HWM) for (y, x, pattern).",
             )
         axes = "HWM" if last else "MHW"
     if not (first if axes == "MHW" else last):
         named = "(pattern, y, x), patterns square" if axes == "MHW" else "(y, x, pattern), patterns square"
         raise InputError(
-            f"{where}: {key!r} has shape {stored} with {patterns} positions; expected {named}. Crop or pad the "
-            f"patterns."
+            where, f"{key!r} has shape {stored} with {patterns} positions", named, "Crop or pad the patterns."
         )
     if axes == "HWM":
         return np.ascontiguousarray(np.moveaxis(values, 2, 0)), [
@@ -93,14 +87,14 @@ def arrange_axes(
     return values, []
 
 
-def settle_invalid(
+def mask_invalid(
     values: NDArray[Any], mask: Mask | None, options: LoadOptions
 ) -> tuple[NDArray[Any], Mask | None, list[str]]:
-    """Mask invalid values and clip negative ones, where the options ask for it.
+    """Mask invalid values and clip negative ones, where the options request it.
 
-    Invalid is: not finite, negative (unless clipped), or the largest number of an integer type of 16 bits or more - the
-    sentinel that detectors write for bad pixels. Masked values become 0, so that nothing downstream meets a NaN. Pixels
-    that are invalid in all patterns or in none make an (N, N) mask, others an (M, N, N) one.
+    Invalid values are those that are not finite, negative (unless clipped), or the largest number of an integer type of
+    16 bits or more, the sentinel that detectors write for bad pixels. Masked values are set to 0, so that no NaN is
+    passed on. The mask is (N, N) where each pixel is invalid in all patterns or in none, otherwise (M, N, N).
     """
     if not (options.mask_invalid or options.clip_negative):
         return values, mask, []
@@ -133,15 +127,15 @@ def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) 
     """Counts from stored values.
 
     ``counts = (scale * amplitude)^2``, computed in float64 whatever the stored type, or ``scale * value`` in the counts
-    domain. Where every squared amplitude is a whole number within the rounding of the stored type, the counts are made
-    exactly whole.
+    domain. Where every squared amplitude is a whole number within the rounding of the stored type, the counts are
+    rounded to whole numbers.
 
     Returns
     -------
     counts : (M, N, N)
         In the stored type for unscaled counts, else float32.
     said : list of str
-        What was done.
+        Conversions made, one sentence each.
     """
     if domain == "counts" and scale == 1.0:
         return values, []
@@ -155,8 +149,10 @@ def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) 
     for part in chunks(values):
         if (values[part] < 0).any():
             raise InputError(
-                f"{where}: some amplitudes are negative; expected square roots of counts. Pass clip_negative=True "
-                f"(--clip-negative)."
+                where,
+                "some amplitudes are negative",
+                "square roots of counts",
+                "Pass clip_negative=True (--clip-negative).",
             )
         square = (values[part].astype(np.float64) * scale) ** 2
         whole = whole and bool((np.abs(square - np.rint(square)) <= 4 * eps * square).all())
@@ -171,9 +167,7 @@ def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) 
 
 
 def describe_values(values: NDArray[Any]) -> str:
-    """One clause on what stored values look like, from the first patterns, to help a user who must declare the
-    domain.
-    """
+    """One clause that describes stored values, from the first patterns, to help a user who must declare the domain."""
     sample = values[:16].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
@@ -189,14 +183,14 @@ def describe_values(values: NDArray[Any]) -> str:
 
 
 def entered(shape: tuple[int, ...], dy: int, dx: int) -> Mask:
-    """True (N, N) where a frame rolled by (``dy``, ``dx``) pixels holds what left it at the opposite edge."""
+    """True (N, N) where a frame rolled by (``dy``, ``dx``) pixels holds values that wrapped around an edge."""
     y, x = np.indices(shape)
     found: Mask = (y - dy < 0) | (y - dy >= shape[0]) | (x - dx < 0) | (x - dx >= shape[1])
     return found
 
 
 def turn(frames: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Frames (..., y, x) turned: bit 4 of ``orientation`` transposes, then bit 2 flips y, then bit 1 flips x.
+    """Frames (..., y, x) oriented: bit 4 of ``orientation`` transposes, then bit 2 flips y, then bit 1 flips x.
 
     A flip keeps the zero frequency at [N // 2, N // 2]: for even N that is a reversal and a roll by one pixel.
     """
@@ -232,9 +226,9 @@ def pixel_positions(
         pixel = geometry.object_pixel_m(size) if geometry is not None else None
         if pixel is None:
             raise InputError(
-                f"{where}: positions in {options.position_unit} need the object pixel, and the geometry is not "
-                f"complete; pass energy_eV, "
-                "distance_m and detector_pixel_m (--energy-eV, --distance-m, --detector-pixel-m)."
+                where,
+                f"positions in {options.position_unit} need the object pixel, and the geometry is incomplete",
+                remedy="Pass energy_eV, distance_m, detector_pixel_m (--energy-eV, --distance-m, --detector-pixel-m).",
             )
         positions = positions * _LENGTHS[options.position_unit] / np.asarray(pixel)
         said.append(
@@ -243,10 +237,10 @@ def pixel_positions(
         )
     elif np.isfinite(positions).all() and 0 < (span := float(np.ptp(positions, axis=0).max())) < 0.01:
         raise InputError(
-            f"{where}: all {len(positions)} positions lie within {span:.3g} object pixels, so they look like metres; "
-            f"expected object "
-            "pixels. Pass position_unit='m' (--position-unit m) with the geometry (energy_eV, distance_m, "
-            "detector_pixel_m)."
+            where,
+            f"all {len(positions)} positions lie within {span:.3g} object pixels, so they look like metres",
+            "object pixels",
+            "Pass position_unit='m' (--position-unit m) with the geometry (energy_eV, distance_m, detector_pixel_m).",
         )
     for flip, axis, name in ((options.flip_y, 0, "y"), (options.flip_x, 1, "x")):
         if flip:

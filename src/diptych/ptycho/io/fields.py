@@ -22,8 +22,13 @@ _GEOMETRY_KEYS = {
 }
 
 
+def within(file: str, where: str) -> str:
+    """Where an error lies, with the file named once in front."""
+    return where if where == file or where.startswith(f"{file}: ") else f"{file}: {where}"
+
+
 def probe_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]]:
-    """A probe as (modes, N, N): (N, N), (N, N, 1), (modes, N, N), and (1, ..., modes, N, N) are known forms.
+    """A probe as (modes, N, N), from (N, N), (N, N, 1), (modes, N, N) or (1, ..., modes, N, N).
 
     Of a stack with several orthogonal (per-pattern) modes, (C, modes, N, N) with C > 1, the first, which is the mean
     probe, is taken.
@@ -37,16 +42,14 @@ def probe_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.shape[1] != array.shape[2] or array.size == 0:
-        raise InputError(
-            f"{source.where}: the probe {key!r} has shape {stored}; expected (N, N), (modes, N, N) or (N, N, 1)."
-        )
+        raise InputError(source.where, f"the probe {key!r} has shape {stored}", "(N, N), (modes, N, N) or (N, N, 1)")
     if not np.issubdtype(array.dtype, np.number):
-        raise InputError(f"{source.where}: the probe {key!r} has type {array.dtype}; expected complex numbers.")
+        raise InputError(source.where, f"the probe {key!r} has type {array.dtype}", "complex numbers")
     return array if np.iscomplexobj(array) else array.astype(np.complex64)
 
 
 def image_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]]:
-    """An object as (H, W): (H, W), (1, H, W) and (H, W, 1) are known forms. Several layers are an InputError."""
+    """An object as (H, W), from (H, W), (1, H, W) or (H, W, 1). Several layers are an InputError."""
     array = source.read(key)
     stored = array.shape
     if array.ndim == 3 and stored[0] == 1:
@@ -55,13 +58,11 @@ def image_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]
         array = array[..., 0]
     elif array.ndim == 3:
         raise InputError(
-            f"{source.where}: the object {key!r} has {stored[0]} layers (shape {stored}); multislice objects are not "
-            f"read."
+            source.where, f"the object {key!r} has {stored[0]} layers (shape {stored})", "one; multislice is not read"
         )
     if array.ndim != 2 or array.size == 0 or not np.issubdtype(array.dtype, np.number):
         raise InputError(
-            f"{source.where}: the object {key!r} has shape {stored} and type {array.dtype}; expected complex numbers "
-            f"(H, W)."
+            source.where, f"the object {key!r} has shape {stored} and type {array.dtype}", "complex numbers (H, W)"
         )
     return array if np.iscomplexobj(array) else array.astype(np.complex64)
 
@@ -77,20 +78,20 @@ def canvas_from(source: Source, key: str, pixel_m: tuple[float, float] | None = 
     if "objectOrigin" in headers:
         stored = np.ravel(source.read("objectOrigin")).tolist()
         if len(stored) != 2:
-            raise InputError(f"{source.where}: objectOrigin holds {len(stored)} numbers; expected two integers (y, x).")
+            raise InputError(source.where, f"objectOrigin holds {len(stored)} numbers", "two integers (y, x)")
         origin = (stored[0], stored[1])
     image = image_from(source, key)
     try:
         return Canvas(image, origin, pixel_m)
     except InputError as error:
-        raise InputError(f"{source.where}: the object {key!r}: {str(error).removeprefix('canvas: ')}") from None
+        raise error.changed(where=f"{source.where}: {key!r}: {error.where}") from None
 
 
 def real_from(source: Source, key: str, what: str = "counts or amplitudes") -> NDArray[Any]:
-    """The array under ``key``, which must hold real numbers; ``what`` says of what."""
+    """The array under ``key``, which must hold real numbers; ``what`` names them in messages."""
     values = source.read(key)
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-        raise InputError(f"{source.where}: {key!r} has type {values.dtype}; expected real numbers ({what}).")
+        raise InputError(source.where, f"{key!r} has type {values.dtype}", f"real numbers ({what})")
     return values
 
 
@@ -103,9 +104,7 @@ def scalar_from(source: Source, key: str) -> float:
     """The single number under ``key``."""
     array = source.read(key)
     if array.size != 1 or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-        raise InputError(
-            f"{source.where}: {key!r} has shape {array.shape} and type {array.dtype}; expected one number."
-        )
+        raise InputError(source.where, f"{key!r} has shape {array.shape} and type {array.dtype}", "one number")
     return float(array.reshape(()))
 
 
@@ -125,4 +124,4 @@ def geometry_from(source: Source, options: LoadOptions) -> Geometry | None:
     try:
         return Geometry(**values) if values else None
     except InputError as error:
-        raise InputError(f"{source.where}: {error}") from None
+        raise error.changed(where=within(source.where, error.where)) from None

@@ -1,72 +1,141 @@
-"""Files as such: what kind a file is by its first bytes, and writing one in a single step."""
+"""Files as such: the kind of a file by its first bytes, opening it, and writing one in a single step."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from diptych.errors import InputError, UnavailableError
+from diptych.ptycho.io.source import NpySource, TreeSource, open_hdf5, open_npz
 from diptych.runtime.files import replacing
 
 FileKind = Literal["npz", "hdf5", "npy"]
 
 _ZIP, _NPY, _HDF5 = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n"
+_EXPECTED = "a scan or a result as NPZ or HDF5"
 _OTHERS = {
-    b"BZh": "compressed with bzip2; decompress it first (bunzip2)",
-    b"\x1f\x8b": "compressed with gzip; decompress it first (gunzip)",
-    b"PK\x05\x06": "an empty zip archive",
-    b"MATLAB": "a MATLAB 5 file; save it with -v7.3 or as NPZ",
-    b"II*\x00": "a TIFF image",
-    b"MM\x00*": "a TIFF image",
-    b"\x89PNG": "a PNG image",
-    b"\x80": "perhaps a Python pickle, and pickles are never opened",
+    b"BZh": ("the file is compressed with bzip2", "Decompress it first (bunzip2)."),
+    b"\x1f\x8b": ("the file is compressed with gzip", "Decompress it first (gunzip)."),
+    b"PK\x05\x06": ("the file is an empty zip archive", ""),
+    b"MATLAB": ("the file is a MATLAB 5 file", "Save it with -v7.3, or as NPZ."),
+    b"II*\x00": ("the file is a TIFF image", ""),
+    b"MM\x00*": ("the file is a TIFF image", ""),
+    b"\x89PNG": ("the file is a PNG image", ""),
+    b"\x80": ("the file is perhaps a Python pickle, and pickles are never opened", "Save the arrays as NPZ or HDF5."),
 }
 
 
+@dataclass(frozen=True)
+class DataFile:
+    """A file (or folder) that formats are asked to recognise.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    kind : {"npz", "hdf5", "npy", "other"}
+        The container, by its first bytes.
+    source : TreeSource, optional
+        Its arrays; None for kind "other", which a format of its own may know.
+    problem : InputError, optional
+        For kind "other": the error where no format knows it.
+    """
+
+    path: Path
+    kind: str
+    source: TreeSource | None
+    problem: InputError | None = None
+
+    @property
+    def arrays(self) -> TreeSource:
+        """The arrays. Raises InputError where the file is no container of arrays."""
+        if self.source is None:
+            raise self.problem or InputError(self.path, "holds no named arrays", _EXPECTED)
+        return self.source
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[DataFile]:
+    """The file ``path``, open for reading while the block runs.
+
+    Raises
+    ------
+    InputError
+        If it is missing, empty, damaged or truncated.
+    """
+    if path.is_dir():
+        yield DataFile(path, "other", None, InputError(path, "is a folder", _EXPECTED))
+        return
+    head = _head(path)
+    kind = _kind(head, path)
+    if kind == "npz":
+        with open_npz(path) as arrays:
+            yield DataFile(path, kind, arrays)
+    elif kind == "hdf5":
+        with open_hdf5(path) as tree:
+            yield DataFile(path, kind, tree)
+    elif kind == "npy":
+        yield DataFile(path, kind, NpySource(path))
+    else:
+        yield DataFile(path, "other", None, _unknown(head, path))
+
+
 def file_kind(path: Path) -> FileKind:
-    """Whether ``path`` is an NPZ archive, an HDF5 file or a single NPY array, by its content (the suffix says nothing).
+    """Whether ``path`` is an NPZ archive, an HDF5 file or a single NPY array, by its content (the suffix is ignored).
 
     Raises
     ------
     InputError
         If the file is missing, a folder, empty, not readable, or none of the three.
     """
-    expected = "expected a scan or a result as NPZ or HDF5"
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; {expected}.")
+        raise InputError(path, "is a folder", _EXPECTED)
+    head = _head(path)
+    kind = _kind(head, path)
+    if kind is None:
+        raise _unknown(head, path)
+    return kind
+
+
+def _head(path: Path) -> bytes:
+    """The first 8 bytes."""
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file (a pipe or a device); {expected}.")
+        raise InputError(path, "is no regular file (a pipe or a device)", _EXPECTED)
     try:
         with path.open("rb") as file:
             head = file.read(8)
-            if head and not head.startswith((_ZIP, _NPY, _HDF5)) and _late_hdf5(file.seek(0, os.SEEK_END), path):
-                return "hdf5"
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; {expected}.") from None
+        raise InputError(path, "there is no such file", _EXPECTED) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {expected}.") from None
+        raise InputError(path, f"cannot be read ({error.strerror})", _EXPECTED) from None
     if not head:
-        raise InputError(f"{path}: the file is empty (0 bytes); {expected}. Was its writing or copying cut short?")
+        raise InputError(path, "the file is empty (0 bytes)", _EXPECTED, "Was its writing or copying interrupted?")
+    return head
+
+
+def _kind(head: bytes, path: Path) -> FileKind | None:
     if head.startswith(_ZIP):
         return "npz"
     if head.startswith(_NPY):
         return "npy"
-    if head == _HDF5:
-        return "hdf5"
-    what = next(
-        (text for magic, text in _OTHERS.items() if head.startswith(magic)),
-        f"of an unknown kind (it begins with {head!r})",
-    )
-    raise InputError(f"{path}: the file is {what}; {expected}.")
+    return "hdf5" if head == _HDF5 or _late_hdf5(path) else None
 
 
-def _late_hdf5(size: int, path: Path) -> bool:
-    """Whether the HDF5 signature follows a user block of 512, 1024, 2048 ... bytes, as MATLAB 7.3 files have it."""
+def _unknown(head: bytes, path: Path) -> InputError:
+    for magic, (found, remedy) in _OTHERS.items():
+        if head.startswith(magic):
+            return InputError(path, found, _EXPECTED, remedy)
+    return InputError(path, f"the file is of an unknown kind (it begins with {head!r})", _EXPECTED)
+
+
+def _late_hdf5(path: Path) -> bool:
+    """Whether the HDF5 signature follows a user block of 512, 1024, 2048 ... bytes, as in MATLAB 7.3 files."""
     with path.open("rb") as file:
-        offset = 512
+        size, offset = file.seek(0, os.SEEK_END), 512
         while offset + 8 <= size:
             file.seek(offset)
             if file.read(8) == _HDF5:
@@ -77,7 +146,7 @@ def _late_hdf5(size: int, path: Path) -> bool:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of ``path`` when the block ends well; the old file stays when it does not.
+    """A temporary path that replaces ``path`` when the block ends without an error; otherwise the old file stays.
 
     Raises
     ------
@@ -87,9 +156,11 @@ def writing(path: Path) -> Iterator[Path]:
         If the file system refuses (no space, no permission).
     """
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected the name of a file to write.")
+        raise InputError(path, "is a folder", "the name of a file to write")
     if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first, or choose another name.")
+        raise InputError(
+            path, f"the folder {path.parent} does not exist", remedy="Make it first, or choose another name."
+        )
     try:
         with replacing(path) as temporary:
             yield temporary

@@ -10,19 +10,19 @@ from diptych.runtime.options import Options
 
 
 class LoadOptions(Options):
-    """How to read a scan. The defaults take the file at its word; nothing is guessed."""
+    """How to read a scan. The defaults rely on what the file states; nothing is guessed."""
 
     domain: Literal["auto", "counts", "amplitude"] = Field(
         default="auto",
         description="What the stored patterns are: counts (photons), amplitude (their square root), auto (as the "
-        "file declares).",
+        "file states).",
     )
     scale: float | None = Field(
         default=None,
         gt=0,
         description="Units of the stored values: counts = (scale * amplitude)^2, scale in photons^0.5 per unit; for "
         "the counts domain "
-        "counts = scale * value, in photons per unit. Without it 1, or what the file declares.",
+        "counts = scale * value, in photons per unit. Default: 1, or what the file states.",
     )
     axes: Literal["auto", "MHW", "HWM"] = Field(
         default="auto",
@@ -43,8 +43,8 @@ class LoadOptions(Options):
         default=0,
         ge=0,
         le=7,
-        description="Turn the patterns: 0 to 7; bit 4 transposes, then bit 2 flips y, then bit 1 flips x. The probe "
-        "stays.",
+        description="Orient the patterns: 0 to 7; bit 4 transposes, then bit 2 flips y, then bit 1 flips x. The probe "
+        "is unchanged.",
     )
     position_unit: Literal["px", "m", "um", "nm"] = Field(
         default="px",
@@ -59,24 +59,22 @@ class LoadOptions(Options):
     flip_x: bool = Field(default=False, description="Mirror the x of the positions about the middle of the scan.")
     mask_means: Literal["auto", "valid", "bad"] = Field(
         default="auto",
-        description="What True (1) in the stored mask means: valid, bad, auto (as the file declares, else valid).",
+        description="What True (1) in the stored mask means: valid, bad, auto (as the file states, else valid).",
     )
     mask_invalid: bool = Field(
         default=False,
         description="Mask every pixel whose value is not finite, negative, or the largest number of its integer type.",
     )
     clip_negative: bool = Field(default=False, description="Set negative values to 0.")
-    probe_key: str | None = Field(
-        default=None, description="NPZ key of the solver's start probe; without it probeGuess."
-    )
-    use_probe: bool = Field(default=True, description="Read the file's probe; off when it cannot be used.")
+    probe_key: str | None = Field(default=None, description="Key of the solver's initial probe. Default: probeGuess.")
+    use_probe: bool = Field(default=True, description="Read the file's probe; switch off where it is wrong.")
     use_truth: bool = Field(
-        default=True, description="Take objectGuess as the true object; off when it is only a guess."
+        default=True, description="Use objectGuess as the true object; switch off where it is only a guess."
     )
-    energy_eV: float | None = Field(default=None, gt=0, description="Photon energy in eV; wins over the file.")
+    energy_eV: float | None = Field(default=None, gt=0, description="Photon energy in eV; overrides the file.")
     distance_m: float | None = Field(
-        default=None, gt=0, description="Sample to detector distance in m; wins over the file."
+        default=None, gt=0, description="Sample to detector distance in m; overrides the file."
     )
     detector_pixel_m: float | None = Field(
-        default=None, gt=0, description="Side of a square detector pixel in m; wins over the file."
+        default=None, gt=0, description="Side of a square detector pixel in m; overrides the file."
     )

@@ -1,4 +1,4 @@
-"""A scan as a file stores it, and the one road from there to a :class:`Scan`."""
+"""A scan as a file stores it, and the conversion of every format to a :class:`Scan`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from diptych.ptycho.scan import Canvas, Geometry, Scan
 
 @dataclass(frozen=True)
 class RawScan:
-    """What a layout reader found.
+    """A scan as stored, as the reader of a format returns it.
 
     Parameters
     ----------
     where, name : str
-        What messages call the file, and the scan.
+        Names of the file and of the scan in messages.
     values : (M, N, N)
         Stored patterns, counts or amplitudes as ``domain`` says.
     y, x : (M,)
@@ -32,7 +32,9 @@ class RawScan:
     scale : float
         See :func:`diptych.ptycho.io.convert.counts_from`.
     said : list of str
-        Conversions made so far, in words.
+        Conversions made so far, one sentence each.
+    first : int
+        Number of the first pattern in the whole scan, where this is a part of it.
     """
 
     where: str
@@ -51,15 +53,17 @@ class RawScan:
     calibrated: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+    first: int = 0
 
 
 def finish(raw: RawScan, options: LoadOptions) -> Scan:
-    """The scan: invalid values settled, counts made, frames turned, positions in object pixels, everything checked.
+    """The scan: invalid values masked, values converted to counts, frames oriented, positions in object pixels, all
+    checked.
 
     Raises
     ------
     InputError
-        With the file's name before what the scan's own checks say.
+        If a check of :class:`Scan` fails; the error names the file.
     """
     frames = to_counts(raw, options)
     size = int(frames.values.shape[-1])
@@ -83,12 +87,12 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
         )
 
 
-def to_counts(raw: RawScan, options: LoadOptions, number: int = 0) -> RawScan:
-    """The part of :func:`finish` that each pattern goes through by itself: invalid values settled, counts made, frames
-    turned.
+def to_counts(raw: RawScan, options: LoadOptions) -> RawScan:
+    """The part of :func:`finish` that treats each pattern by itself: mask invalid values, convert to counts, orient
+    the frames.
     """
-    values, mask, settled = convert.settle_invalid(raw.values, raw.mask, options)
-    validation.refuse_sentinel(values, mask, raw.where, number)
+    values, mask, settled = convert.mask_invalid(raw.values, raw.mask, options)
+    validation.refuse_sentinel(values, mask, raw.where, raw.first)
     counts, counted = convert.counts_from(values, raw.domain, raw.scale, raw.where)
     frames, turned = _turn_frames(replace(raw, values=counts, mask=mask), options)
     return replace(frames, said=[*raw.said, *settled, *counted, *turned])
@@ -96,18 +100,25 @@ def to_counts(raw: RawScan, options: LoadOptions, number: int = 0) -> RawScan:
 
 @contextmanager
 def naming(raw: RawScan) -> Iterator[None]:
-    """Put the file's name before what a scan's own checks say."""
+    """Name the file in the errors of a scan's checks, and the option that loads it without the part at fault."""
     try:
         yield
     except InputError as error:
-        text = str(error).removeprefix(f"{raw.name}: ")
-        raise InputError(f"{raw.where}: {text}{_way_round(text)}") from None
+        if not f"{error.where}:".startswith(f"{raw.name}:"):
+            raise error.changed(where=f"{raw.where}: {error.where}") from None
+        part = error.where[len(raw.name) :].removeprefix(": ")
+        where = f"{raw.where}: {part}" if part else raw.where
+        raise error.changed(where=where, remedy=f"{error.remedy} {_WITHOUT.get(part, '')}".strip()) from None
+
+
+_WITHOUT = {
+    validation.TRUTH: "If objectGuess is only a guess, pass use_truth=False (--no-use-truth).",
+    validation.PROBE: "To load the scan without its probe, pass use_probe=False (--no-use-probe).",
+}
 
 
 def reread(scan: Scan, options: LoadOptions) -> Scan:
-    """The scan that the loader would have made with these ``options`` besides those it was loaded with; the truth is
-    left out.
-    """
+    """The scan as loaded with these ``options`` in addition to those it was loaded with, without its truth."""
     raw = RawScan(
         where=scan.name,
         name=scan.name,
@@ -125,17 +136,8 @@ def reread(scan: Scan, options: LoadOptions) -> Scan:
     return finish(raw, options)
 
 
-def _way_round(text: str) -> str:
-    """How to load a scan without its truth or its probe, where that is what is wrong."""
-    if "the true object" in text:
-        return " If objectGuess is only a guess, pass use_truth=False (--no-use-truth)."
-    if "the probe" in text:
-        return " To load the scan without its probe, pass use_probe=False (--no-use-probe)."
-    return ""
-
-
 def _turn_frames(raw: RawScan, options: LoadOptions) -> tuple[RawScan, list[str]]:
-    """Patterns, mask and background with zero frequency in the middle and in the orientation asked for."""
+    """Patterns, mask and background with zero frequency in the centre and in the orientation of the options."""
 
     def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> RawScan:
         mask = None if raw.mask is None else change(raw.mask)
@@ -151,7 +153,7 @@ def _turn_frames(raw: RawScan, options: LoadOptions) -> tuple[RawScan, list[str]
         entered = convert.entered(raw.values.shape[-2:], options.move_y, options.move_x)
         raw = replace(raw, mask=~entered if raw.mask is None else raw.mask & ~entered)
         said.append(
-            f"patterns moved by {options.move_y}, {options.move_x} px (y, x); what entered at the edges is masked"
+            f"patterns moved by {options.move_y}, {options.move_x} px (y, x); pixels entering at the edges are masked"
         )
     if options.orientation:
         raw = each(lambda frames: convert.turn(frames, options.orientation))

@@ -1,4 +1,4 @@
-"""Simulated scans, with their truth: an object, a probe, a trajectory and a detector, all decided by one seed."""
+"""Simulated scans with known truth: an object, a probe, a trajectory and a detector, reproducible from one seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SimulationOptions", "simulate"]
 
 MAX_COUNTS = 4e10
-"""A scan of more detector pixels than this is taken for a mistake (80 GB of counts at least)."""
+"""A scan of more detector pixels is refused (80 GB of counts at least)."""
 
 _STREAMS = ("object", "trajectory", "noise", "dead pixels", "position errors")
 _SCAN_OPTIONS = ("trajectory", "patterns", "field", "step", "jitter")
@@ -40,20 +40,21 @@ def simulate(
 
     The counts follow the forward model of the package: the sum over probe modes of the squared modulus of the
     orthonormal FFT of probe times object patch, in double precision, plus background; Poisson noise unless
-    ``noise="none"``. Sub-pixel positions shift the probe (band-limited). Everything random is drawn from separate
-    streams of one seed, so that changing the dose, say, leaves object and positions as they were.
+    ``noise="none"``. Sub-pixel positions shift the probe (band-limited). Object, trajectory, noise, dead pixels and
+    position errors use separate random streams of one seed: changing the dose, for instance, changes neither object
+    nor positions.
 
     Parameters
     ----------
     options : SimulationOptions, optional
         What to simulate.
     progress : callable, optional
-        Gets a :class:`~diptych.runtime.progress.Progress` after each chunk of patterns.
+        Called with a :class:`~diptych.runtime.progress.Progress` after each chunk of patterns.
     object : str, Canvas or (H, W) complex, optional
         A kind of object (see :class:`SimulationOptions`), or your own; an array has its pixel [0, 0] at coordinate (0,
         0).
     probe : str, (N, N) or (P, N, N) complex, optional
-        A kind of probe, a file, or your own modes; only their shape counts, the dose sets their scale.
+        A kind of probe, a file, or your own modes; their scale is set by the dose.
     positions : (M, 2) float, optional
         Your own true positions (y, x), object pixels, in place of a trajectory.
     **overrides
@@ -62,15 +63,14 @@ def simulate(
     Returns
     -------
     Scan
-        With ``truth``, ``true_probe`` (photons: sum |P|^2 is those through a transparent object), ``probe`` (the
-        solver's start) and ``metadata["simulation"]``: the options, the photons, and the true positions where the
-        scan's are wrong.
+        With ``truth``, ``true_probe`` (sum |P|^2 is the photons per pattern through a transparent object), ``probe``
+        (the solver's initial probe) and ``metadata["simulation"]``: the options, the photons, and the true positions
+        where the scan's have errors.
 
     Raises
     ------
     InputError
-        If options are out of range or contradict each other, a file holds no probe, or the scan does not fit on the
-        object.
+        If options are out of range or contradictory, a file holds no probe, or the scan does not fit on the object.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def simulate(
         truth = Canvas(truth.values, truth.origin, geometry.object_pixel_m(size))
     reported = true_positions + _position_errors(options, len(true_positions), streams["position errors"])
     for where in (true_positions, reported):
-        validation.windows_inside(where, size, truth, "the object", "simulate")
+        validation.windows_inside(where, size, truth, "object", "simulate")
 
     from diptych.ptycho.simulate import detector
 
@@ -136,8 +136,7 @@ def simulate(
 
 def _own_object(value: Canvas | ArrayLike) -> Canvas:
     canvas = value if isinstance(value, Canvas) else Canvas(np.asarray(value))
-    # Stored as the rest of the package keeps it, and simulated from what is stored: the truth explains the data
-    # exactly.
+    # Rounded to the stored precision before the simulation, so that the stored truth reproduces the data exactly.
     return Canvas(canvas.values.astype(np.complex64), canvas.origin, canvas.pixel_m)
 
 
@@ -145,16 +144,14 @@ def _refuse(overrides: dict[str, Any], names: Iterable[str], argument: str, valu
     contradicting = [name for name in names if overrides.get(name) is not None]
     if value is not None and contradicting:
         raise InputError(
-            f"simulate: {', '.join(contradicting)} given together with an array for {argument}, which leaves nothing "
-            f"to choose; "
-            "leave one of them out."
+            f"simulate: {', '.join(contradicting)}", f"given together with an array for {argument}", "one or the other"
         )
 
 
 def _probes(
     options: SimulationOptions, own: ArrayLike | None
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128] | None]:
-    """The probe (P, N, N) of power 1, and the solver's start where that is another one."""
+    """The probe (P, N, N) of power 1, and the solver's initial probe where it differs."""
     from diptych.ptycho.simulate import probes
 
     powers = options.mode_powers or tuple(0.4**i for i in range(options.modes))
@@ -168,13 +165,17 @@ def _probes(
     modes = probes.given_probe(_probe_in_file(options.probe) if own is None else own, what)
     if options.size not in (None, modes.shape[-1]):
         raise InputError(
-            f"simulate: {what} is {modes.shape[-1]} px wide and size = {options.size}; leave size out, or give "
-            f"another probe."
+            "simulate: size",
+            f"{what} is {modes.shape[-1]} px wide and size = {options.size}",
+            "the same size",
+            "Leave size out, or give another probe.",
         )
     if len(modes) == 1:
         modes = probes.add_modes(modes[0], powers)
     elif options.modes not in (1, len(modes)) or options.mode_powers is not None:
-        raise InputError(f"simulate: {what} has {len(modes)} modes already; leave modes and mode_powers out.")
+        raise InputError(
+            "simulate: modes", f"{what} has {len(modes)} modes already", remedy="Leave modes and mode_powers out."
+        )
     return modes, probes.misjudged(modes, error) if error else None
 
 
@@ -184,8 +185,7 @@ def _probe_in_file(name: str) -> NDArray[np.complex64]:
 
     if not Path(name).exists():
         raise InputError(
-            f"simulate: probe {name!r} is neither a kind of probe nor a file; expected {', '.join(PROBE_KINDS)}, or "
-            f"a file."
+            f"simulate: probe {name!r}", "is neither a kind of probe nor a file", f"{', '.join(PROBE_KINDS)}, or a file"
         )
     return read_probe(name, keys=("trueProbe", *PROBE_KEYS))
 
@@ -193,9 +193,7 @@ def _probe_in_file(name: str) -> NDArray[np.complex64]:
 def _true_positions(
     options: SimulationOptions, size: int, own: ArrayLike | None, canvas: Canvas | None, rng: Generator
 ) -> NDArray[np.float64]:
-    """Where the patterns are taken: as given; else in the middle of the object given; else so that the object starts at
-    (0, 0).
-    """
+    """Positions of the patterns: as given, or centred on the given object, or so that the object starts at (0, 0)."""
     from diptych.ptycho.simulate.trajectories import make_trajectory
 
     if own is not None:
@@ -224,15 +222,15 @@ def _placed(options: SimulationOptions, positions: NDArray[np.float64]) -> NDArr
 def _affordable(positions: NDArray[np.float64], size: int) -> None:
     if len(positions) * size**2 > MAX_COUNTS:
         raise InputError(
-            f"simulate: {len(positions)} patterns of {size} x {size} pixels are too many (limit {MAX_COUNTS:.0e} "
-            f"pixels in all); "
-            "expected fewer patterns, a larger step, or a smaller size."
+            "simulate",
+            f"{len(positions)} patterns of {size} x {size} pixels are too many (limit {MAX_COUNTS:.0e} pixels in all)",
+            "fewer patterns, a larger step, or a smaller size",
         )
     validation.canvas_size(positions, size, "simulate")
 
 
 def _margin(options: SimulationOptions) -> int:
-    # Position errors are cut at 4 standard deviations, and must not push a window off the object.
+    # Position errors are truncated at 4 standard deviations, and must not move a window off the object.
     return max(options.margin, int(np.ceil(4 * options.position_error)) + 1)
 
 
@@ -258,14 +256,12 @@ def _geometry(options: SimulationOptions) -> Geometry | None:
 def _scaled(
     options: SimulationOptions, shape: NDArray[np.complex128], truth: Canvas, positions: NDArray[np.float64]
 ) -> tuple[NDArray[np.complex64], float]:
-    """The probe in photons, and the mean signal per pattern that it gives."""
+    """The probe scaled to photons, and the mean signal per pattern."""
     from diptych.ptycho.simulate.detector import signal_totals
 
     through = float(signal_totals(truth, shape, positions).mean())
     if through <= 0:
-        raise InputError(
-            "simulate: the object lets no photon through where it is scanned; expected a positive modulus."
-        )
+        raise InputError("simulate: object", "transmits nothing where it is scanned", "a positive modulus")
     photons = options.probe_photons or (options.dose or 1e6) / through
     return (np.sqrt(photons) * shape).astype(np.complex64), photons * through
 
@@ -279,7 +275,7 @@ def _record(
     reported: NDArray[np.float64],
     own_positions: ArrayLike | None,
 ) -> dict[str, Any]:
-    """What was simulated, as JSON values."""
+    """Options, photons and true positions, as JSON values."""
     values: dict[str, Any] = options.model_dump(mode="json")
     arrays = [name for name, value in given.items() if value is not None and not isinstance(value, str)]
     arrays += [] if own_positions is None else ["positions"]

@@ -26,7 +26,7 @@ def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.floa
     truth : Canvas
         The object; must hold every window.
     probe : (P, N, N) complex
-        Incoherent modes.
+        Mutually incoherent modes.
     positions : (M, 2) float64
         (y, x) in object pixels.
     """
@@ -55,13 +55,13 @@ def expected_intensities(
 
 
 def dead_pixels(size: int, fraction: float, beam_stop: float, rng: np.random.Generator) -> NDArray[np.bool_] | None:
-    """Mask (N, N), True = valid: round(fraction N^2) random pixels and the disc of radius ``beam_stop`` px are not.
-    None: all are.
+    """Mask (N, N), True = valid; False at round(fraction N^2) random pixels and in a disc of radius ``beam_stop`` px.
+    None where all pixels are valid.
 
     Raises
     ------
     InputError
-        If nothing is left.
+        If no pixel is valid.
     """
     mask: NDArray[np.bool_] = np.ones((size, size), bool)
     mask.flat[rng.permutation(size * size)[: round(fraction * size * size)]] = False
@@ -70,8 +70,9 @@ def dead_pixels(size: int, fraction: float, beam_stop: float, rng: np.random.Gen
         mask &= np.hypot(axis[:, None], axis) > beam_stop
     if not mask.any():
         raise InputError(
-            f"simulate: dead = {fraction:g} and beam_stop = {beam_stop:g} px leave no valid pixel of {size} x {size}; "
-            "expected fewer dead pixels or a smaller beam stop."
+            "simulate",
+            f"dead = {fraction:g} and beam_stop = {beam_stop:g} px leave no valid pixel of {size} x {size}",
+            "fewer dead pixels or a smaller beam stop",
         )
     return None if mask.all() else mask
 
@@ -87,7 +88,7 @@ def expose(
     saturation: float | None = None,
     report: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Counts as the detector gives them.
+    """Detected counts: expected counts with noise, saturation and masked pixels.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def expose(
     valid = ~full if mask is None else mask & ~full
     if not valid.any():
         raise InputError(
-            f"simulate: saturation = {saturation:g} counts masks every pixel of every pattern; expected a higher level."
+            "simulate: saturation", f"{saturation:g} counts mask every pixel of every pattern", "a higher level"
         )
     return counts, valid
 
@@ -161,8 +162,6 @@ def _chunks(
 
 
 def _widened(counts: NDArray[Any], largest: int) -> NDArray[Any]:
-    """``counts`` in the first unsigned type whose top value, which detectors use to mark bad pixels, is above
-    ``largest``.
-    """
+    """``counts`` in the first unsigned type whose largest value, a common mark of bad pixels, is above ``largest``."""
     fitting = (dtype for dtype in (np.uint16, np.uint32) if largest < np.iinfo(dtype).max)
     return counts.astype(np.promote_types(counts.dtype, next(fitting, np.uint64)), copy=False)

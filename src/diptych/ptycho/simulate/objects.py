@@ -1,6 +1,6 @@
-"""Objects: complex transmissions with structure at all scales, decided by a random generator.
+"""Objects: random complex transmissions with structure at all scales.
 
-Each kind gives two maps in [0, 1], which become modulus and phase; 1 is what transmits most, and has the largest phase.
+Each kind makes two maps in [0, 1], which are scaled to modulus and phase; 1 has the largest transmission and phase.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ PHOTOGRAPHS = (
     "rocket",
     "immunohistochemistry",
 )
-"""Sample images that are part of the scikit-image package itself; the others of ``skimage.data`` would be
-downloaded."""
+"""Sample images inside the scikit-image package; others of ``skimage.data`` are downloaded on use."""
 
 
 def make_object(
@@ -46,11 +45,11 @@ def make_object(
     shape : (int, int)
         Height and width in pixels.
     rng : numpy Generator
-        Decides everything random.
+        Random generator of the object.
     amplitude : (float, float)
-        Least and largest modulus.
+        Smallest and largest modulus.
     phase : (float, float)
-        Least and largest phase, rad.
+        Smallest and largest phase, rad.
 
     Returns
     -------
@@ -72,8 +71,8 @@ def lines(shape: Shape, rng: np.random.Generator, count: int = 400) -> tuple[Map
     """Random straight lines, 1 px wide, blurred: sigma 1 + 2 x (sigma 5) + 5 x (sigma 10), as in the PtychoPINN
     grid-lines study.
 
-    Drawn on twice the canvas, of which the centre is kept; both maps are the same. ``count`` lines serve canvases of up
-    to 392 px, and more are drawn on larger ones, so that the lines stay as dense.
+    Drawn on a canvas of twice the size, of which the centre is kept; both maps are the same. ``count`` lines are drawn
+    for canvases up to 392 px, proportionally more for larger ones, so that their density is the same.
     """
     from scipy.ndimage import gaussian_filter
     from skimage import draw
@@ -92,10 +91,10 @@ def lines(shape: Shape, rng: np.random.Generator, count: int = 400) -> tuple[Map
 
 
 def gaussian_field(shape: Shape, rng: np.random.Generator, exponent: float = 3.0) -> tuple[Map, Map]:
-    """Two independent Gaussian random fields whose power spectrum falls as frequency^-``exponent``; cut off at 3
+    """Two independent Gaussian random fields whose power spectrum falls as frequency^-``exponent``; clipped at 3
     standard deviations.
 
-    The field is periodic on a canvas a quarter larger, so that what is kept is not.
+    The field is periodic on a canvas a quarter larger, so that the part that is kept is not.
     """
     from scipy.fft import fft2, ifft2, next_fast_len
 
@@ -112,11 +111,10 @@ def gaussian_field(shape: Shape, rng: np.random.Generator, exponent: float = 3.0
 
 
 def siemens_star(shape: Shape, rng: np.random.Generator, spokes: int = 36, rings: int = 4) -> tuple[Map, Map]:
-    """A Siemens test pattern: spokes from the centre to 0.48 of the shorter side, cut by rings, turned by a random
-    angle.
+    """A Siemens star: spokes from the centre to 0.48 of the shorter side, cut by rings, rotated by a random angle.
 
-    Edges are anti-aliased over one pixel; the spokes absorb and delay (map 0), the rest is transparent (1); both maps
-    are the same.
+    Edges are anti-aliased over one pixel; the spokes absorb and shift the phase (map 0), the rest is transparent (1);
+    both maps are the same.
     """
     y, x = np.meshgrid(*(np.arange(side) - (side - 1) / 2 for side in shape), indexing="ij")
     distance, angle = np.hypot(y, x), np.arctan2(y, x) + rng.uniform(0, 2 * np.pi)
@@ -131,15 +129,15 @@ def siemens_star(shape: Shape, rng: np.random.Generator, spokes: int = 36, rings
 
 
 def dead_leaves(shape: Shape, rng: np.random.Generator) -> tuple[Map, Map]:
-    """Discs that hide each other, radii by a power law r^-3: edges at all scales, as in natural images (Lee, Mumford,
-    Huang 2001).
+    """Occluding discs with radii from a power law r^-3: edges at all scales, as in natural images (Lee, Mumford and
+    Huang, Int. J. Comput. Vis. 41, 35, 2001).
 
     Both maps show the same discs, with independent grey values.
     """
     side = max(shape)
     smallest, largest = max(2.0, side / 200), side / 4
     mean_area = np.pi * 2 * np.log(largest / smallest) / (smallest**-2 - largest**-2)
-    # Five layers leave e^-5 of the first ground to be seen.
+    # After five layers a fraction e^-5 of the background is visible.
     count = int(5 * (shape[0] + largest) * (shape[1] + largest) / mean_area)
     share = rng.uniform(size=count)
     radii = (smallest**-2 - share * (smallest**-2 - largest**-2)) ** -0.5
@@ -159,7 +157,7 @@ def dead_leaves(shape: Shape, rng: np.random.Generator) -> tuple[Map, Map]:
 
 
 def blocks(shape: Shape, rng: np.random.Generator) -> tuple[Map, Map]:
-    """Rectangles that hide each other on a transparent ground, sides from 4 px to a quarter of the canvas.
+    """Occluding rectangles on a transparent background, sides from 4 px to a quarter of the canvas.
 
     Both maps show the same rectangles, with independent grey values.
     """
@@ -176,7 +174,7 @@ def blocks(shape: Shape, rng: np.random.Generator) -> tuple[Map, Map]:
 
 
 def stretch(image: Map, percent: float = 0.0) -> Map:
-    """Linear map to [0, 1]; ``percent`` of the pixels are clipped at either end. A flat image becomes 1."""
+    """Linear map to [0, 1]; ``percent`` of the pixels are clipped at each end. A constant image becomes 1."""
     low, high = np.percentile(image, (percent, 100 - percent)) if percent else (image.min(), image.max())
     if high <= low:
         return np.ones(image.shape)
@@ -191,11 +189,10 @@ def _photograph(name: str, shape: Shape, rng: np.random.Generator) -> Map:
     resize: Any = transform.resize
     image = np.asarray(getattr(data, name)())
     image = color.rgb2gray(image) if image.ndim == 3 else image / 255.0
-    # Never upside down: a reader who sees that must be able to trust that an axis is wrong.
+    # Never upside down: an inverted photograph in a reconstruction then always means a wrong axis.
     if rng.integers(2):
         image = image[:, ::-1]
-    # A canvas larger than the photograph shows it mirrored at its edges, never enlarged: blur would make an easy
-    # object.
+    # A canvas larger than the photograph is filled by reflection, not by enlarging: blur would make the object easier.
     lack = [max(0, want - have) for want, have in zip(shape, image.shape, strict=True)]
     image = np.pad(image, [(n // 2, n - n // 2) for n in lack], mode="symmetric")
     largest = min(have / want for want, have in zip(shape, image.shape, strict=True))
@@ -214,4 +211,4 @@ KINDS: dict[str, Callable[[Shape, np.random.Generator], tuple[Map, Map]]] = {
     "dead-leaves": dead_leaves,
     "blocks": blocks,
 }
-"""Every kind of object by name."""
+"""Kinds of object by name."""

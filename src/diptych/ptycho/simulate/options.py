@@ -23,9 +23,7 @@ _SHAPING = {
 
 
 class SimulationOptions(Options):
-    """What to simulate. Nothing needs to be set: the defaults make 256 patterns of 64 x 64 pixels at 1e6 photons
-    each.
-    """
+    """What to simulate. The defaults make 256 patterns of 64 x 64 pixels at 1e6 photons each."""
 
     object: ObjectKind = Field(
         "natural",
@@ -34,79 +32,78 @@ class SimulationOptions(Options):
         "siemens-star, dead-leaves (occluding discs) or blocks.",
     )
     amplitude: tuple[float, float] = Field(
-        (0.55, 1.0), description="Least and largest modulus of the object (1 is transparent)."
+        (0.55, 1.0), description="Smallest and largest modulus of the object (1 is transparent)."
     )
     phase: tuple[FiniteFloat, FiniteFloat] = Field(
-        (-0.8, 0.8), description="Least and largest phase of the object, rad."
+        (-0.8, 0.8), description="Smallest and largest phase of the object, rad."
     )
     margin: int = Field(16, ge=0, le=4096, description="Object around the outermost windows, px.")
 
     size: int | None = Field(
-        None, ge=8, le=4096, description="Side N of the patterns, px; without it 64, or that of the probe given."
+        None, ge=8, le=4096, description="Side N of the patterns, px. Default: 64, or that of the given probe."
     )
     probe: str = Field(
-        "zone-plate", description="Probe: zone-plate, gaussian, disk, or a FILE (.npy, .npz, .h5) that holds one."
+        "zone-plate", description="Probe: zone-plate, gaussian, disk, or a FILE (.npy, .npz, .h5) with a probe."
     )
     aperture: PositiveFloat | None = Field(
         None,
-        description="zone-plate: radius of the pupil on the detector, px; without it 13 at N = 64, in proportion to N.",
+        description="zone-plate: radius of the pupil on the detector, px. Default: 13 at N = 64, in proportion to N.",
     )
     central_stop: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="zone-plate: radius of the central stop as a fraction of the aperture; without it 0.35.",
+        description="zone-plate: radius of the central stop as a fraction of the aperture. Default: 0.35.",
     )
     radius: PositiveFloat | None = Field(
         None,
-        description="gaussian: 1/e^2 radius of the intensity; disk: radius; object px. Without it N / 6 and N / 5.",
+        description="gaussian: 1/e^2 radius of the intensity; disk: radius; object px. Default: N / 6 and N / 5.",
     )
     defocus: FiniteFloat | None = Field(
         None,
-        description="Quadratic phase at the aperture's edge (zone-plate) or at the radius (gaussian, disk), rad; "
-        "without it 10 (zone-plate), 5 (gaussian) at N = 64, in proportion to N, and 0 (disk).",
+        description="Quadratic phase at the aperture's edge (zone-plate) or at the radius (gaussian, disk), rad. "
+        "Default: 10 (zone-plate), 5 (gaussian) at N = 64, in proportion to N, and 0 (disk).",
     )
     modes: int = Field(1, ge=1, le=32, description="Orthogonal incoherent probe modes.")
     mode_powers: tuple[PositiveFloat, ...] | None = Field(
-        None, description="Relative power of each mode, one number per mode; without it each has 0.4 of the one before."
+        None, description="Relative power of each mode, one number per mode. Default: each has 0.4 of the previous one."
     )
     probe_error: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="How wrong the start given to the solver is: 0 the true probe, 1 blind (no central stop, 40 % "
-        "less defocus, "
-        "10 % smaller, scale unknown).",
+        description="Error of the solver's initial probe: 0 the true probe, 1 blind (no central stop, 40 % less "
+        "defocus, 10 % smaller, scale unknown).",
     )
 
     trajectory: Trajectory = Field(
         "jittered-raster", description="Scan: raster, jittered-raster, fermat-spiral or random."
     )
     patterns: int | None = Field(
-        None, ge=1, le=10_000_000, description="Number of patterns; without it 256, or what fills the field."
+        None, ge=1, le=10_000_000, description="Number of patterns. Default: 256, or what fills the field."
     )
     field: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None,
-        description="Height and width scanned by the window's centre, object px; instead of the number of patterns.",
+        description="Height and width of the scanned field, object px; instead of the number of patterns.",
     )
     step: PositiveFloat | None = Field(
         None,
-        description="Distance of neighbours, object px (fermat-spiral and random: one pattern per step^2). Without "
-        "it N / 8.",
+        description="Distance of neighbours, object px (fermat-spiral and random: one pattern per step^2). "
+        "Default: N / 8.",
     )
     jitter: float | None = Field(
-        None, ge=0, description="jittered-raster: largest displacement along each axis, object px; without it step / 4."
+        None, ge=0, description="jittered-raster: largest displacement along each axis, object px. Default: step / 4."
     )
     integer: bool = Field(False, description="Round the true positions to whole pixels.")
     position_error: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description="Standard deviation, along each axis, of the positions given to the solver from the true ones, px.",
+        description="Standard deviation of the errors of the reported positions along each axis, px.",
     )
 
     dose: float | None = Field(
-        None, gt=0, le=1e15, description="Mean detected signal photons per pattern, through the object; without it 1e6."
+        None, gt=0, le=1e15, description="Mean detected signal photons per pattern, through the object. Default: 1e6."
     )
     probe_photons: float | None = Field(
         None,
@@ -121,13 +118,16 @@ class SimulationOptions(Options):
         0.0, ge=0, le=1e9, description="Expected background, counts per pixel; known to the solver."
     )
     dead: float = Field(
-        0.0, ge=0, lt=1, description="Fraction of detector pixels that are dead: they read 0 and are masked."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of detector pixels that are dead: their counts are 0 and they are masked.",
     )
     beam_stop: float = Field(
-        0.0, ge=0, description="Radius of a beam stop around zero frequency, px: what it covers is masked."
+        0.0, ge=0, description="Radius of a beam stop around zero frequency, px: covered pixels are masked."
     )
     saturation: float | None = Field(
-        None, ge=1, description="Counts at which a pixel saturates: it reads that, and is masked in that pattern."
+        None, ge=1, description="Counts at which a pixel saturates: it is clipped there and masked in that pattern."
     )
 
     energy_eV: PositiveFloat | None = Field(None, description="Photon energy, eV; recorded with the scan.")
@@ -137,9 +137,7 @@ class SimulationOptions(Options):
     detector_pixel_m: PositiveFloat | None = Field(
         None, description="Side of a detector pixel, m; recorded with the scan."
     )
-    seed: int = Field(
-        0, ge=0, description="Seed of everything random: object, trajectory, noise, dead pixels, position errors."
-    )
+    seed: int = Field(0, ge=0, description="Random seed of object, trajectory, noise, dead pixels, position errors.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -149,22 +147,22 @@ class SimulationOptions(Options):
         if self.phase[0] > self.phase[1]:
             raise ValueError(f"phase = {self.phase}; expected two numbers in rad, the smaller one first")
         if high == 0:
-            raise ValueError("amplitude = (0, 0) lets no photon through; expected a positive modulus")
+            raise ValueError("amplitude = (0, 0) transmits nothing; expected a positive modulus")
         for name, kinds in _SHAPING.items():
             if getattr(self, name) is not None and self.probe not in kinds:
                 raise ValueError(
-                    f"{name} shapes a probe of kind {' or '.join(kinds)}, and the probe is {self.probe!r}; leave one "
-                    f"of them out"
+                    f"{name} is an option of probe {' or '.join(kinds)}, and the probe is {self.probe!r}; leave one of "
+                    f"them out"
                 )
         if self.mode_powers is not None and len(self.mode_powers) != self.modes:
             raise ValueError(
                 f"mode_powers has {len(self.mode_powers)} numbers for {self.modes} modes; expected one per mode"
             )
         if self.patterns is not None and self.field is not None:
-            raise ValueError("patterns and field both say how large the scan is; give one of them, and the step")
+            raise ValueError("patterns and field both set the size of the scan; give one of them, and the step")
         if self.jitter is not None and self.trajectory != "jittered-raster":
             raise ValueError(
-                f"jitter belongs to the trajectory jittered-raster, and it is {self.trajectory!r}; leave one of them "
+                f"jitter is an option of trajectory jittered-raster, and it is {self.trajectory!r}; leave one of them "
                 f"out"
             )
         if self.dose is not None and self.probe_photons is not None:

@@ -1,4 +1,4 @@
-"""Probes: what illuminates the object. Complex128, centred at [N // 2, N // 2], normalised to sum |P|^2 = 1."""
+"""Probes. Complex128, centred at [N // 2, N // 2], normalised to sum |P|^2 = 1."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from diptych.ptycho.validation import numeric
 Probe = NDArray[np.complex128]
 
 BLIND_SMALLER = 0.1
-"""At probe error 1 the aperture is taken for this fraction smaller than it is ..."""
+"""At probe error 1 the aperture is this fraction too small ..."""
 BLIND_DEFOCUS = 0.4
-"""... and the defocus for this fraction weaker, and the central stop for absent."""
+"""... the defocus is this fraction too weak, and the central stop is absent."""
 BLIND_DEFOCUS_RAD = 4.0
-"""Of a probe given as an array: the defocus missed at probe error 1, in rad at the edge of its pupil."""
+"""Of a probe given as an array: error of the defocus at probe error 1, in rad at the edge of its pupil."""
 
 _EDGE = 0.7
-"""Softness of an edge in pixels: the logistic function falls from 0.73 to 0.27 over twice this."""
+"""Width of a soft edge in pixels: the logistic function falls from 0.73 to 0.27 over twice this."""
 
 
 def make_probe(
@@ -35,7 +35,7 @@ def make_probe(
     defocus: float | None = None,
     error: float = 0.0,
 ) -> Probe:
-    """A probe by name, or the wrong idea of it that a solver starts from.
+    """A probe by name, or the erroneous version of it that a solver starts from.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def make_probe(
         Side N of the window, px.
     aperture, central_stop, radius, defocus : float, optional
         As for the kind's function. The defaults are in proportion to the window: a zone plate's aperture is 13 N / 64
-        and its defocus 10 N / 64 rad, so that the probe fills the same part of every window.
+        and its defocus 10 N / 64 rad, so that the probe fills the same part of any window.
     error : float
-        0 gives the probe; 1 the same without central stop, with 40 % less curvature, and 10 % smaller; linear between.
+        0 gives the probe; 1 the probe without central stop, 40 % less curvature, 10 % smaller; linear in between.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def make_probe(
     Raises
     ------
     InputError
-        If the kind is not known, or the pupil or the disk does not fit in the window.
+        If the kind is unknown, or the pupil or the disk does not fit in the window.
     """
     shrink, weaken = 1 - BLIND_SMALLER * error, 1 - BLIND_DEFOCUS * error
     if kind == "zone-plate":
@@ -75,13 +75,13 @@ def make_probe(
         radius = size / 5 if radius is None else radius
         _fits("radius", radius, size)
         return disk(size, shrink * radius, weaken * (defocus or 0.0), reference=radius)
-    raise InputError(f"simulate: probe kind {kind!r} is not known; expected zone-plate, gaussian, disk or a file.")
+    raise InputError(f"simulate: probe kind {kind!r}", "is not known", "zone-plate, gaussian, disk or a file")
 
 
 def zone_plate(
     size: int, aperture: float, central_stop: float, defocus: float, *, reference: float | None = None
 ) -> Probe:
-    """Near the focus of a zone plate with a central stop.
+    """The probe near the focus of a zone plate with a central stop.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ def gaussian(size: int, radius: float, defocus: float = 0.0, *, reference: float
 
 
 def disk(size: int, radius: float, defocus: float = 0.0, *, reference: float | None = None) -> Probe:
-    """A uniform disk of ``radius`` px with a soft edge, wavefront of ``defocus`` rad at ``reference`` px: a pinhole
-    close by.
+    """A uniform disk of ``radius`` px with a soft edge, wavefront of ``defocus`` rad at ``reference`` px, as
+    close behind a pinhole.
     """
     from scipy.special import expit
 
@@ -154,7 +154,7 @@ def add_modes(probe: Probe, powers: Sequence[float]) -> Probe:
 
 
 def misjudged(probe: Probe, error: float) -> Probe:
-    """A given probe (P, N, N) with 4 ``error`` rad of defocus missed, at the radius that holds 95 % of its power in
+    """A given probe (P, N, N) with 4 ``error`` rad of defocus removed, at the radius that contains 95 % of its power in
     Fourier space.
     """
     spectrum = to_pupil(probe)
@@ -180,14 +180,13 @@ def given_probe(probe: Any, what: str) -> Probe:
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.shape[-1] != array.shape[-2] or len(array) == 0 or array.shape[-1] < 4:
-        raise InputError(f"simulate: {what} has shape {given}; expected (N, N) or (modes, N, N), N >= 4.")
+        raise InputError(f"simulate: {what}", f"has shape {given}", "(N, N) or (modes, N, N), N >= 4")
     if not np.isfinite(array).all():
         raise InputError(
-            f"simulate: {what} holds {int((~np.isfinite(array)).sum())} values that are not finite; expected finite "
-            f"ones."
+            f"simulate: {what}", f"holds {int((~np.isfinite(array)).sum())} values that are not finite", "finite ones"
         )
     if not np.any(array):
-        raise InputError(f"simulate: {what} is zero everywhere; expected one that carries photons.")
+        raise InputError(f"simulate: {what}", "is zero everywhere", "a probe with positive power")
     return _normalised(array.astype(np.complex128))
 
 
@@ -203,6 +202,4 @@ def _normalised(probe: NDArray[Any]) -> Probe:
 
 def _fits(name: str, value: float, size: int) -> None:
     if value >= size / 2:
-        raise InputError(
-            f"simulate: {name} is {value:g} px, and the window is {size} px wide; expected {name} < {size / 2:g}."
-        )
+        raise InputError(f"simulate: {name}", f"{value:g} px in a window of {size} px", f"less than {size / 2:g}")

@@ -1,4 +1,4 @@
-"""Trajectories: where the patterns are taken. Each gives (M, 2) float64 (y, x) object pixels, centred about (0, 0)."""
+"""Trajectories: positions of the patterns, (M, 2) float64 (y, x) in object pixels, centred on (0, 0)."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def make_trajectory(
     step : float
         Distance of neighbours, px; the spiral and the random scan have one pattern per step^2.
     rng : numpy Generator
-        Decides everything random.
+        Random generator of the jitter, or of the random scan.
     patterns : int
-        How many, when there is no ``field``.
+        Number of patterns, without ``field``.
     field : (float, float), optional
         Height and width to fill, px, instead of a number of patterns.
     jitter : float, optional
-        Of a jittered raster, px; without it step / 4.
+        Largest displacement of a jittered raster, px. Default: step / 4.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def make_trajectory(
 
 
 def raster(step: float, patterns: int, field: tuple[float, float] | None = None) -> Positions:
-    """A square grid, row by row. ``patterns`` points make it as square as can be (the last row may be short)."""
+    """A square grid, row by row. ``patterns`` points make it as square as possible (the last row may be shorter)."""
     if field is None:
         rows = math.ceil(math.sqrt(patterns))
         columns = math.ceil(patterns / rows)
@@ -69,7 +69,7 @@ def raster(step: float, patterns: int, field: tuple[float, float] | None = None)
 
 
 def fermat_spiral(step: float, patterns: int, field: tuple[float, float] | None = None) -> Positions:
-    """A Fermat spiral r = c sqrt(n + 1/2), theta = n x golden angle: even density, no lattice (Huang et al., Opt.
+    """A Fermat spiral r = c sqrt(n + 1/2), theta = n x golden angle: uniform density, no lattice (Huang et al., Opt.
     Express 22, 12634, 2014).
 
     pi c^2 = step^2, so that each pattern has an area of step^2. With ``field``, the points inside that rectangle (one
@@ -78,7 +78,7 @@ def fermat_spiral(step: float, patterns: int, field: tuple[float, float] | None 
     scale = step / math.sqrt(math.pi)
     count = patterns if field is None else math.ceil((math.hypot(*field) / 2 / scale) ** 2) + 1
     n = np.arange(count)
-    # The half gives every point a ring of the same area, also the first.
+    # With the half, the first point has a ring of the same area as every other.
     radius, angle = scale * np.sqrt(n + 0.5), n * GOLDEN_ANGLE
     positions = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
     if field is None:

@@ -1,4 +1,4 @@
-"""Results as NPZ: our own layout, and those that other programs write."""
+"""Results as NPZ: the layout that diptych writes, and the arrays that other programs write."""
 
 from __future__ import annotations
 
@@ -9,25 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import OBJECT_KEYS, PROBE_KEYS, canvas_from, column_from, geometry_from, probe_from, real_from
-from diptych.ptycho.io.files import writing
+from diptych.ptycho.io.fields import (
+    OBJECT_KEYS,
+    PROBE_KEYS,
+    canvas_from,
+    column_from,
+    geometry_from,
+    probe_from,
+    real_from,
+    within,
+)
+from diptych.ptycho.io.files import DataFile, writing
+from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.source import Source, json_text, read_json, write_npz
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
+from diptych.runtime.registry import NoOptions
 
 RESULT_FORMAT = "diptych result"
 FORMAT_VERSION = 1
 _HISTORY = "history_"
 
 
-def is_result(source: Source) -> bool:
-    """Whether there is an object and a probe under names that we or other programs use."""
-    keys = source.headers().keys()
-    return any(key in keys for key in OBJECT_KEYS) and any(key in keys for key in PROBE_KEYS)
-
-
 def record(result: Reconstruction) -> dict[str, Any]:
-    """What a result says of itself beside its arrays, as JSON values."""
+    """Metadata of a result beside its arrays, as JSON values."""
     geometry = result.geometry
     return {
         "format": RESULT_FORMAT,
@@ -55,10 +60,15 @@ def restore(
     positions: NDArray[Any],
     history: dict[str, list[float]],
     error: NDArray[Any] | None,
+    where: str,
 ) -> Reconstruction:
-    """The result that :func:`record` and the arrays describe."""
+    """The result that :func:`record` and the arrays describe; ``where`` names the file in messages."""
     if said.get("format_version", 0) > FORMAT_VERSION:
-        raise InputError(f"was written by a newer diptych (format version {said['format_version']}); update diptych.")
+        raise InputError(
+            where,
+            f"was written by a newer diptych (format version {said['format_version']})",
+            remedy="Update diptych.",
+        )
     pixel = said.get("pixel_m")
     geometry = said.get("geometry")
     if geometry is not None:
@@ -77,7 +87,7 @@ def restore(
 
 
 def write_result(result: Reconstruction, path: Path) -> None:
-    """Write ``result`` as an NPZ; every array, column and word comes back exactly."""
+    """Write ``result`` as an NPZ; every array, column and text is read back exactly."""
     arrays: dict[str, Any] = {
         "object": result.object.values,
         "objectOrigin": np.asarray(result.object.origin, np.int64),
@@ -93,9 +103,9 @@ def write_result(result: Reconstruction, path: Path) -> None:
 
 
 def read_result(source: Source, name: str) -> Reconstruction:
-    """The result in ``source``: ours, or another program's object and probe under the names in use.
+    """The result in ``source``: written by diptych, or another program's object and probe under common names.
 
-    A foreign result without ``xcoords`` and ``ycoords`` has no positions, and a flag says so.
+    A result of another program without ``xcoords`` and ``ycoords`` has no positions, and a flag says so.
     """
     said, _ = read_json(source)
     headers = source.headers()
@@ -106,14 +116,17 @@ def read_result(source: Source, name: str) -> Reconstruction:
             canvas = canvas_from(source, "object")
             error = source.read("error") if "error" in headers else None
             if canvas is None:
-                raise InputError("the result is incomplete: 'object' is missing.")
-            return restore(said, canvas.values, canvas.origin, source.read("probe"), source.read("positions"), history, error)
+                raise InputError(source.where, "the result is incomplete: 'object' is missing")
+            probe, positions = source.read("probe"), source.read("positions")
+            return restore(said, canvas.values, canvas.origin, probe, positions, history, error, source.where)
         return _foreign(source, name)
     except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith(source.where) else f"{source.where}: {text}") from None
+        # The checks of a Reconstruction name it by itself, not by its file.
+        raise error.changed(where=within(source.where, error.where)) from None
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{source.where}: the result is incomplete ({error} is missing or of a wrong kind).") from None
+        raise InputError(
+            source.where, f"the result is incomplete ({error} is missing or of a wrong kind)", "what diptych.save writes"
+        ) from None
 
 
 def _foreign(source: Source, name: str) -> Reconstruction:
@@ -131,7 +144,7 @@ def _foreign(source: Source, name: str) -> Reconstruction:
         positions = np.empty((0, 2))
         flags.append("the file holds no positions: only the image and the probe are known")
     if "objectOrigin" not in headers:
-        flags.append("the file does not say where the object lies: its first pixel is taken as coordinate (0, 0)")
+        flags.append("the file does not state the object's origin: its first pixel is taken as coordinate (0, 0)")
     return Reconstruction(
         object=Canvas(canvas.values.astype(np.complex64), canvas.origin),
         probe=probe_from(source, probe_key).astype(np.complex64),
@@ -141,3 +154,27 @@ def _foreign(source: Source, name: str) -> Reconstruction:
         name=name,
         geometry=geometry_from(source, LoadOptions()),
     )
+
+
+def _matches(file: DataFile) -> bool:
+    if file.kind != "npz":
+        return False
+    names = file.arrays.names()
+    return any(key in names for key in OBJECT_KEYS) and any(key in names for key in PROBE_KEYS)
+
+
+def _read(file: DataFile, options: LoadOptions) -> Reconstruction:
+    return read_result(file.arrays, file.path.stem)
+
+
+FORMAT = Format(
+    name="result-npz",
+    help="Result as NPZ: object and probe (also objectGuess, reconstructed_object and the like).",
+    options=NoOptions,
+    holds="result",
+    matches=_matches,
+    read=_read,
+    write=write_result,
+    suffixes=(".npz",),
+    datasets={"probe": PROBE_KEYS, "object": OBJECT_KEYS},
+)

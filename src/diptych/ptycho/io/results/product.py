@@ -1,9 +1,8 @@
-"""Results as Ptychodus products (HDF5, and its NPZ twin for reading), with a ``diptych`` group that makes our own round
-trip exact.
+"""Results as Ptychodus products (HDF5), with a group ``diptych`` that makes reading our own files exact.
 
 A product holds metres: position = centre + pixel * (object index - size / 2), x = column, y = row. An object index here
-is where index [N // 2, N // 2] of a pattern's window lies, as in all of diptych; for even N that is also what readers
-mean which put the centre of a window at (N - 1) / 2 and the centre of the object at (size - 1) / 2. A scan of unknown
+is where index [N // 2, N // 2] of a pattern's window lies, as everywhere in diptych. For even N this agrees with readers
+that put the centre of a window at (N - 1) / 2 and the centre of the object at (size - 1) / 2. A scan of unknown
 geometry is written with a pixel of 1.0, and the file's attribute ``units`` then says "pixel".
 """
 
@@ -18,20 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import column_from, image_from, probe_from, real_from, scalar_from
-from diptych.ptycho.io.files import writing
+from diptych.ptycho.io.fields import column_from, image_from, probe_from, real_from, within
+from diptych.ptycho.io.files import DataFile, writing
+from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.results.npz import record, restore
-from diptych.ptycho.io.source import Hdf5Source, Source, json_text, listed
+from diptych.ptycho.io.source import Source, TreeSource, json_text, listed
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
+from diptych.runtime.registry import NoOptions
 
 OWN_GROUP = "diptych"
-_ARRAYS = {"object", "probe", "probe_position_x_m", "probe_position_y_m"}
+ARRAYS = {"object", "probe", "probe_position_x_m", "probe_position_y_m"}
 _IN_PIXELS = "The geometry of the scan is not known: every length in this file is in object pixels, not in metres."
 
 
 @dataclass(frozen=True)
-class _Product:
-    """A product's fields, whatever the container. Pairs are (y, x)."""
+class Product:
+    """A product's fields, as every container has them. Pairs are (y, x)."""
 
     where: str
     name: str
@@ -48,11 +50,6 @@ class _Product:
     dropped_modes: int
 
 
-def is_product(source: Source) -> bool:
-    """Whether the arrays are those of a Ptychodus product."""
-    return source.headers().keys() >= _ARRAYS
-
-
 def write_product(result: Reconstruction, path: Path) -> None:
     """Write ``result`` as an HDF5 product that Ptychodus opens, and that :func:`read_product` reads back exactly."""
     import h5py
@@ -62,9 +59,8 @@ def write_product(result: Reconstruction, path: Path) -> None:
     (py, px), (oy, ox), (h, w) = pixel or (1.0, 1.0), result.object.origin, result.object.shape
     with writing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(_root_attributes(result, in_pixels=pixel is None))
-        # Written specifications call this an index into probe entries (all 0 for one probe), but Ptychodus reads it as
-        # the number of the pattern taken there and averages positions of equal number, so zeros would collapse the scan
-        # to one point.
+        # The specification calls this an index into probe entries (all 0 for one probe), but Ptychodus reads it as the
+        # number of the pattern and averages positions of equal number: zeros would collapse the scan to one point.
         file["probe_position_indexes"] = np.arange(len(result.positions), dtype=np.int64)
         file["probe_position_y_m"] = result.positions[:, 0] * py
         file["probe_position_x_m"] = result.positions[:, 1] * px
@@ -102,7 +98,7 @@ def _root_attributes(result: Reconstruction, in_pixels: bool) -> dict[str, Any]:
 
 
 def _write_own(group: Any, result: Reconstruction) -> None:
-    """What the product has no place for. Positions are kept in pixels too: metres would make whole numbers
+    """What the product has no field for. Positions are kept in pixels too: in metres, whole pixels would become
     fractional."""
     group.attrs["origin"] = np.asarray(result.object.origin, np.int64)
     group["record"] = json_text(record(result), f"{result.name}: provenance")
@@ -114,75 +110,58 @@ def _write_own(group: Any, result: Reconstruction) -> None:
         group["error"] = result.error
 
 
-def read_product(file: Any, path: Path) -> Reconstruction:
-    """The result in an open HDF5 product: exact where we wrote it, else by the product's own formula.
+def read_product(source: TreeSource, name: str) -> Reconstruction:
+    """The result in an HDF5 product: exact where diptych wrote it, else by the product's own formula.
+
+    Parameters
+    ----------
+    source : TreeSource
+        The top of the file.
+    name : str
+        Name of the result where the file states none.
 
     Raises
     ------
     InputError
         If something required is missing, or the object has several layers.
     """
-    source = Hdf5Source(file, str(path))
-    missing = sorted((_ARRAYS | {"probe_position_indexes"}) - source.headers().keys())
+    headers = source.headers()
+    missing = sorted((ARRAYS | {"probe_position_indexes"}) - headers.keys())
     if missing:
-        raise InputError(f"{path}: is not a complete Ptychodus product: {', '.join(missing)} missing; it holds {listed(file)}.")
-    if OWN_GROUP in source.groups:
-        return _read_own(file[OWN_GROUP], source)
-    epochs, losses = _losses(source)
-    return _assemble(
-        _Product(
-            where=str(path),
-            name=_text(file.attrs.get("name", path.stem)),
-            image=image_from(source, "object"),
-            pixel=_pair(file["object"], "pixel_height_m", "pixel_width_m", path),
-            centre=_pair(file["object"], "center_y_m", "center_x_m", path),
-            probe=probe_from(source, "probe"),
-            positions=_metres(source),
-            energy_eV=float(file.attrs.get("probe_energy_eV", file.attrs.get("photon_energy_eV", 0.0))),
-            distance_m=float(file.attrs.get("detector_object_distance_m", 0.0)),
-            in_pixels=_text(file.attrs.get("units", "")) == "pixel",
-            epochs=epochs,
-            losses=losses,
-            dropped_modes=_dropped(source),
-        ),
-        raw_data="raw_data" in file,
-    )
-
-
-def read_npz_product(source: Source, name: str) -> Reconstruction:
-    """The result in a product that Ptychodus wrote as NPZ, where attributes are scalars with prefixed names."""
-    keys = ("object_pixel_height_m", "object_pixel_width_m", "object_center_y_m", "object_center_x_m")
-    missing = sorted(set(keys) - source.headers().keys())
-    if missing:
-        raise InputError(f"{source.where}: is not a complete Ptychodus product: {', '.join(missing)} missing.")
-    height, width, y, x = (scalar_from(source, key) for key in keys)
-    optional = {key: scalar_from(source, key) for key in source.headers() if key.endswith(("_energy_eV", "object_distance_m"))}
-    epochs, losses = _losses(source)
-    return _assemble(
-        _Product(
-            where=source.where,
-            name=str(source.read("name")) if "name" in source.headers() else name,
-            image=image_from(source, "object"),
-            pixel=(height, width),
-            centre=(y, x),
-            probe=probe_from(source, "probe"),
-            positions=_metres(source),
-            energy_eV=optional.get("photon_energy_eV", optional.get("probe_energy_eV", 0.0)),
-            distance_m=optional.get("detector_object_distance_m", 0.0),
-            in_pixels=False,
-            epochs=epochs,
-            losses=losses,
-            dropped_modes=_dropped(source),
+        raise InputError(
+            source.where,
+            f"is not a complete Ptychodus product: {', '.join(missing)} missing; it holds {listed(source.names())}",
         )
+    if (own := source.group(OWN_GROUP)) is not None:
+        return _read_own(own, source)
+    stated = source.attributes()
+    epochs, losses = loss_columns(source)
+    return assemble(
+        Product(
+            where=source.where,
+            name=str(stated.get("name", name)),
+            image=image_from(source, "object"),
+            pixel=_pair(source, "pixel_height_m", "pixel_width_m"),
+            centre=_pair(source, "center_y_m", "center_x_m"),
+            probe=probe_from(source, "probe"),
+            positions=positions_m(source),
+            energy_eV=float(stated.get("probe_energy_eV", stated.get("photon_energy_eV", 0.0))),
+            distance_m=float(stated.get("detector_object_distance_m", 0.0)),
+            in_pixels=str(stated.get("units", "")) == "pixel",
+            epochs=epochs,
+            losses=losses,
+            dropped_modes=dropped_modes(source),
+        ),
+        raw_data="raw_data" in source.names(),
     )
 
 
-def _assemble(product: _Product, raw_data: bool = False) -> Reconstruction:
+def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
     """The result, in object pixels: the origin is the whole pixel nearest to the product's, positions carry the
     rest."""
     pixel, shape = np.asarray(product.pixel), np.asarray(product.image.shape)
     if not (np.isfinite(pixel).all() and (pixel > 0).all() and np.isfinite(product.centre).all()):
-        raise InputError(f"{product.where}: the object pixel is {product.pixel} m; expected positive numbers.")
+        raise InputError(product.where, f"the object pixel is {product.pixel} m", "positive numbers")
     flags: list[str] = []
     indices = (product.positions - np.asarray(product.centre)) / pixel + shape / 2
     origin = np.rint(np.asarray(product.centre) / pixel - shape / 2)
@@ -190,7 +169,7 @@ def _assemble(product: _Product, raw_data: bool = False) -> Reconstruction:
     corner = product.positions / pixel
     if product.centre == (0.0, 0.0) and not _inside(indices, shape, half) and _inside(corner, shape, half):
         indices, origin = corner, np.zeros(2)
-        flags.append("the object's centre was left at 0: positions were taken from the object's first pixel, where they fit")
+        flags.append("the object's centre is stated as 0: positions are read relative to the object's first pixel, where they fit")
     if product.dropped_modes:
         flags.append(f"{product.dropped_modes} probes that vary from pattern to pattern (OPR modes) were left out")
     if raw_data:
@@ -215,42 +194,48 @@ def _assemble(product: _Product, raw_data: bool = False) -> Reconstruction:
             geometry=geometry,
         )
     except InputError as error:
-        raise InputError(f"{product.where}: {error}") from None
+        raise error.changed(where=within(product.where, error.where)) from None
 
 
-def _read_own(group: Any, source: Source) -> Reconstruction:
-    """The exact result from our own group and the product's object and probe."""
+def _read_own(own: TreeSource, source: TreeSource) -> Reconstruction:
+    """The exact result from the group ``diptych`` and the product's object and probe."""
+    if missing := sorted({"record", "positions", "history"} - set(own.names())):
+        raise InputError(
+            source.where, f"the group '{OWN_GROUP}' is damaged: {', '.join(missing)} missing", "what diptych.save writes"
+        )
     try:
-        origin = [int(v) for v in group.attrs["origin"]]
-        own = Hdf5Source(group, source.where)
+        origin = [int(v) for v in own.attributes()["origin"]]
         said = json.loads(str(own.read("record")[()]))
-        columns = Hdf5Source(group["history"], source.where)
-        history = {name: column_from(columns, name) for name in columns.headers()}
-        error = own.read("error") if "error" in own.headers() else None
+        columns = own.group("history")
+        history = {} if columns is None else {name: column_from(columns, name) for name in columns.headers()}
+        error = own.read("error") if "error" in own.names() else None
         image, probe = source.read("object")[0], source.read("probe")[0]
-        return restore(said, image, (origin[0], origin[1]), probe, own.read("positions"), history, error)
+        positions = own.read("positions")
+        return restore(said, image, (origin[0], origin[1]), probe, positions, history, error, source.where)
     except InputError as error:
-        raise InputError(f"{source.where}: {error}") from None
+        raise error.changed(where=within(source.where, error.where)) from None
     except (KeyError, TypeError, ValueError, IndexError, OSError, AttributeError, RecursionError) as error:
-        raise InputError(f"{source.where}: the group '{OWN_GROUP}' is damaged ({error}).") from None
+        raise InputError(source.where, f"the group '{OWN_GROUP}' is damaged ({error})", "what diptych.save writes") from None
 
 
-def _metres(source: Source) -> NDArray[np.float64]:
+def positions_m(source: Source) -> NDArray[np.float64]:
+    """Positions (M, 2) of a product, (y, x) in metres."""
     y, x = (np.ravel(real_from(source, f"probe_position_{axis}_m", "one per pattern")).astype(np.float64) for axis in "yx")
     if len(y) != len(x):
-        raise InputError(f"{source.where}: {len(y)} y positions but {len(x)} x positions; expected one of each per pattern.")
+        raise InputError(source.where, f"{len(y)} y positions but {len(x)} x positions", "one of each per pattern")
     return np.stack([y, x], axis=1)
 
 
-def _losses(source: Source) -> tuple[list[float], list[float]]:
-    """(epochs, losses); older files call the losses ``costs``."""
+def loss_columns(source: Source) -> tuple[list[float], list[float]]:
+    """(epochs, losses) of a product; older files call the losses ``costs``."""
     key = next((key for key in ("loss_values", "costs") if key in source.headers()), None)
     losses = column_from(source, key) if key else []
     epochs = column_from(source, "loss_epochs") if "loss_epochs" in source.headers() else []
     return (epochs if len(epochs) == len(losses) else [float(i) for i in range(len(losses))]), losses
 
 
-def _dropped(source: Source) -> int:
+def dropped_modes(source: Source) -> int:
+    """How many probes that vary from pattern to pattern (OPR modes) are left out."""
     shape = source.headers()["probe"].shape
     return shape[0] - 1 if len(shape) == 4 else 0
 
@@ -259,14 +244,32 @@ def _inside(indices: NDArray[np.float64], shape: NDArray[Any], half: int) -> boo
     return bool(len(indices) and (indices - half > -1).all() and (indices + half < shape + 1).all())
 
 
-def _pair(item: Any, first: str, second: str, path: Path) -> tuple[float, float]:
-    try:
-        return float(item.attrs[first]), float(item.attrs[second])
-    except KeyError as error:
-        raise InputError(
-            f"{path}: the object has no attribute {error.args[0]!r}; expected {first} and {second}, as a product has."
-        ) from None
+def _pair(source: TreeSource, first: str, second: str) -> tuple[float, float]:
+    """Two attributes of the object."""
+    stated = source.attributes("object")
+    missing = next((name for name in (first, second) if name not in stated), None)
+    if missing is not None:
+        raise InputError(source.where, f"the object has no attribute {missing!r}", f"{first} and {second}, as a product has")
+    return float(stated[first]), float(stated[second])
 
 
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _matches(file: DataFile) -> bool:
+    # Two of its names are enough to call it an incomplete product rather than a file of an unknown layout.
+    return file.kind == "hdf5" and len((ARRAYS | {"probe_position_indexes"}) & set(file.arrays.names())) >= 2
+
+
+def _read(file: DataFile, options: LoadOptions) -> Reconstruction:
+    return read_product(file.arrays, file.path.stem)
+
+
+FORMAT = Format(
+    name="ptychodus",
+    help="Result as a Ptychodus product (HDF5): object, probe, probe_position_*; what diptych.save writes as .h5.",
+    options=NoOptions,
+    holds="result",
+    matches=_matches,
+    read=_read,
+    write=write_product,
+    suffixes=(".h5", ".hdf5"),
+    datasets={"probe": ("probe",), "object": ("object",)},
+)

@@ -1,4 +1,4 @@
-"""Scans as NPZ: the canonical layout, its legacy forms, and the raw layout of tike's test data.
+"""Scans as NPZ: the canonical layout and its legacy forms.
 
 Canonical keys are ``diff3d`` (M, N, N), ``xcoords`` and ``ycoords`` (M,) in object pixels, ``probeGuess``,
 ``objectGuess`` with ``objectOrigin`` (y, x), ``mask`` (True = valid), ``background``, ``trueProbe``, the geometry as
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.io import convert
 from diptych.ptycho.io.fields import canvas_from, geometry_from, probe_from, real_from
-from diptych.ptycho.io.files import writing
+from diptych.ptycho.io.files import DataFile, writing
+from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
-from diptych.ptycho.io.raw import RawScan
-from diptych.ptycho.io.source import Source, json_text, listed, read_json, write_npz
+from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.source import Source, TreeSource, json_text, listed, read_json, write_npz
 from diptych.ptycho.scan import Scan
+from diptych.runtime.registry import NoOptions
 
 SCAN_FORMAT = "diptych scan"
 FORMAT_VERSION = 1
@@ -51,9 +53,9 @@ _DOMAINS: dict[str, convert.Domain] = {
 }
 
 
-def is_scan(source: Source) -> bool:
-    """Whether the arrays are those of a scan: patterns under a canonical or legacy key, or tike's three."""
-    return any(key in source.headers() for key in PATTERN_KEYS) or _is_tike(source)
+def has_patterns(source: TreeSource) -> bool:
+    """Whether there are patterns under a canonical or legacy key."""
+    return any(key in source.names() for key in PATTERN_KEYS)
 
 
 def read_scan(source: Source, options: LoadOptions, name: str, declared: convert.Domain | None = None) -> RawScan:
@@ -73,10 +75,8 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
     Raises
     ------
     InputError
-        With one message that names the file, what was found, what was expected and the mend.
+        If something required is missing, contradictory or damaged.
     """
-    if _is_tike(source) and not any(key in source.headers() for key in PATTERN_KEYS):
-        return _read_tike(source, options, name)
     about = declaration(source, name, declared)
     key, values = _patterns(source)
     y, x, said = coordinates(source, options, about.own)
@@ -88,8 +88,8 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
     unused = sorted(headers.keys() - _KNOWN - {options.probe_key})
     if unused:
         said.append(f"keys not used: {', '.join(unused)}")
-    if about.passed_over:
-        said.append(about.passed_over)
+    if about.not_read:
+        said.append(about.not_read)
     return RawScan(
         where=source.where,
         name=about.name,
@@ -124,19 +124,20 @@ class Declaration:
     calibrated: bool
     truth_pixel_m: tuple[float, float] | None
     metadata: dict[str, Any]
-    passed_over: str | None
+    not_read: str | None
 
 
 def declaration(source: Source, name: str, declared: convert.Domain | None) -> Declaration:
     """What the file says of itself; ``name`` and ``declared`` stand where it says nothing."""
-    said, passed_over = read_json(source)
+    said, not_read = read_json(source)
     own = said.get("format") == SCAN_FORMAT
     axes, pixel = said.get("axes"), said.get("truth_pixel_m")
     try:
         if own and int(said["format_version"]) > FORMAT_VERSION:
             raise InputError(
-                f"{source.where}: was written by a newer diptych (format version {said['format_version']}); update "
-                f"diptych."
+                source.where,
+                f"was written by a newer diptych (format version {said['format_version']})",
+                remedy="Update diptych.",
             )
         return Declaration(
             own=own,
@@ -147,14 +148,12 @@ def declaration(source: Source, name: str, declared: convert.Domain | None) -> D
             calibrated=own and bool(said.get("probe_calibrated")),
             truth_pixel_m=None if not own or pixel is None else (float(pixel[0]), float(pixel[1])),
             metadata=dict(said["metadata"]) if own else ({"file_metadata": said} if said else {}),
-            passed_over=passed_over,
+            not_read=not_read,
         )
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(
-            f"{source.where}: '_metadata' is damaged ({error}); expected what diptych.save writes."
-        ) from None
+        raise InputError(f"{source.where}: '_metadata'", f"is damaged ({error})", "what diptych.save writes") from None
 
 
 def _patterns(source: Source) -> tuple[str, NDArray[Any]]:
@@ -163,32 +162,33 @@ def _patterns(source: Source) -> tuple[str, NDArray[Any]]:
     values, *others = (real_from(source, key) for key in found)
     if others and not np.array_equal(values, others[0], equal_nan=True):
         raise InputError(
-            f"{source.where}: 'diff3d' and 'diffraction' are both there and differ; expected one of them, or two "
-            f"equal ones. Remove one."
+            source.where,
+            "'diff3d' and 'diffraction' are both there and differ",
+            "one of them, or two equal ones",
+            "Remove one.",
         )
     return found[0], values
 
 
 def coordinates(source: Source, options: LoadOptions, own: bool) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """Stored y and x, (M,) each, and what was said about the nominal ones."""
+    """Stored y and x, (M,) each, and a sentence where the nominal ones differ."""
     headers = source.headers()
     suffix = "_start" if options.nominal_positions else ""
     missing = [key for key in (f"xcoords{suffix}", f"ycoords{suffix}") if key not in headers]
     if missing:
         raise InputError(
-            f"{source.where}: {' and '.join(missing)} missing; expected the scan positions in object pixels, x "
-            f"(column) and y (row), one "
-            f"per pattern. The file holds {listed(headers)}."
+            source.where,
+            f"{' and '.join(missing)} missing; the file holds {listed(headers)}",
+            "the scan positions in object pixels, x (column) and y (row), one per pattern",
         )
     y, x = (np.atleast_1d(np.squeeze(real_from(source, f"{axis}coords{suffix}", "one per pattern"))) for axis in "yx")
     for key, line in ((f"ycoords{suffix}", y), (f"xcoords{suffix}", x)):
         if line.ndim != 1:
             raise InputError(
-                f"{source.where}: {key!r} has shape {line.shape} and type {line.dtype}; expected real numbers "
-                f"(patterns,)."
+                source.where, f"{key!r} has shape {line.shape} and type {line.dtype}", "real numbers (patterns,)"
             )
     if len(y) != len(x):
-        raise InputError(f"{source.where}: {len(x)} xcoords but {len(y)} ycoords; expected one of each per pattern.")
+        raise InputError(source.where, f"{len(x)} xcoords but {len(y)} ycoords", "one of each per pattern")
     if own or suffix or not headers.keys() >= {"xcoords_start", "ycoords_start"}:
         return y, x, []
     y0, x0 = (real_from(source, f"{axis}coords_start", "one per pattern") for axis in "yx")
@@ -212,7 +212,7 @@ def _probe(source: Source, options: LoadOptions) -> NDArray[Any] | None:
     if key in source.headers():
         return probe_from(source, key)
     if options.probe_key:
-        raise InputError(f"{source.where}: there is no probe {key!r}; the file holds {listed(source.headers())}.")
+        raise InputError(source.where, f"there is no probe {key!r}; the file holds {listed(source.headers())}")
     return None
 
 
@@ -224,11 +224,9 @@ def _mask(
         return None, []
     stored = source.read("mask")
     if stored.shape not in (shape, shape[1:]):
-        raise InputError(f"{source.where}: the mask has shape {stored.shape}; expected {shape[1:]} or {shape}.")
+        raise InputError(source.where, f"the mask has shape {stored.shape}", f"{shape[1:]} or {shape}")
     if stored.dtype != bool and not np.isin(stored, (0, 1)).all():
-        raise InputError(
-            f"{source.where}: the mask has values other than 0 and 1; expected True (1) where a pixel is valid."
-        )
+        raise InputError(source.where, "the mask has values other than 0 and 1", "True (1) where a pixel is valid")
     means = about.mask_means if options.mask_means == "auto" else options.mask_means
     if means == "bad":
         return stored == 0, ["mask inverted: True meant bad in the file"]
@@ -239,65 +237,21 @@ def _domain(values: NDArray[Any], about: Declaration, options: LoadOptions, wher
     """What the stored values are and their scale: as the user says, else as the file declares; never a guess."""
     domain = _DOMAINS.get(str(about.domain)) if options.domain == "auto" else options.domain
     if domain is None:
-        note = f" ({about.passed_over})" if about.passed_over else ""
+        note = f" ({about.not_read})" if about.not_read else ""
         raise InputError(
-            f"{where}: the file does not declare whether its patterns are counts or amplitudes{note}; "
-            f"{convert.describe_values(values)}. "
-            "Pass domain='counts' (--domain counts) or domain='amplitude' (--domain amplitude)."
+            where,
+            f"the file does not declare whether its patterns are counts or amplitudes{note}; "
+            f"{convert.describe_values(values)}",
+            remedy="Pass domain='counts' (--domain counts) or domain='amplitude' (--domain amplitude).",
         )
     if about.domain == "normalized_amplitude" and domain == "amplitude" and options.scale is None:
         raise InputError(
-            f"{where}: the file declares normalised amplitudes; pass scale=... (--scale), so that counts = (scale * "
-            f"amplitude)^2, or 1 for "
-            "counts in arbitrary units."
+            where,
+            "the file declares normalised amplitudes",
+            "a scale, so that counts = (scale * amplitude)^2",
+            "Pass scale=... (--scale); 1 gives counts in arbitrary units.",
         )
     return domain, options.scale if options.scale is not None else 1.0
-
-
-def _is_tike(source: Source) -> bool:
-    headers = source.headers()
-    return (
-        headers.keys() >= {"data", "scan", "probe"}
-        and headers["scan"].shape[-1:] == (2,)
-        and len(headers["data"].shape) >= 3
-    )
-
-
-def _read_tike(source: Source, options: LoadOptions, name: str) -> RawScan:
-    """Tike's raw layout: ``data`` (1, M, N, N) counts with zero frequency at the corner; ``scan`` (1, M, 2), window
-    corners (y, x).
-    """
-    data, scan = real_from(source, "data"), real_from(source, "scan", "window corners")
-    if 0 in data.shape:
-        raise InputError(
-            f"{source.where}: the scan is empty ('data' has shape {data.shape}); expected at least one pattern."
-        )
-    data = data[(0,) * (data.ndim - 3)]
-    scan = scan[(0,) * (scan.ndim - 2)]
-    if scan.ndim != 2 or len(scan) != len(data) or data.shape[1] != data.shape[2]:
-        raise InputError(
-            f"{source.where}: 'data' has shape {data.shape} and 'scan' {scan.shape}; expected (patterns, N, N) and "
-            f"(patterns, 2)."
-        )
-    half = data.shape[-1] // 2
-    # In float64 first: adding N // 2 in float32 would round away what the file resolves.
-    corners = scan.astype(np.float64) + half
-    return RawScan(
-        where=source.where,
-        name=name,
-        values=np.fft.fftshift(data, (-2, -1)),
-        y=corners[:, 0],
-        x=corners[:, 1],
-        domain="counts" if options.domain == "auto" else options.domain,
-        scale=1.0 if options.scale is None else options.scale,
-        probe=probe_from(source, "probe") if options.use_probe else None,
-        geometry=geometry_from(source, options),
-        metadata={"layout": "tike", "stored_domain": "counts"},
-        said=[
-            "zero frequency moved from pixel [0, 0] to the centre",
-            f"window corners moved by {half} px to the window's index [{half}, {half}]",
-        ],
-    )
 
 
 def write_scan(scan: Scan, path: Path) -> None:
@@ -335,3 +289,24 @@ def write_scan(scan: Scan, path: Path) -> None:
     arrays["_metadata"] = np.asarray(json_text(declaration, f"{scan.name}: metadata"))
     with writing(path) as temporary:
         write_npz(temporary, arrays)
+
+
+def _matches(file: DataFile) -> bool:
+    return file.kind == "npz" and has_patterns(file.arrays)
+
+
+def _read(file: DataFile, options: LoadOptions) -> Scan:
+    return finish(read_scan(file.arrays, options, file.path.stem), options)
+
+
+FORMAT = Format(
+    name="scan-npz",
+    help="Scan as NPZ: diff3d or diffraction, xcoords, ycoords, probeGuess; what diptych.save writes.",
+    options=NoOptions,
+    holds="scan",
+    matches=_matches,
+    read=_read,
+    write=write_scan,
+    suffixes=(".npz",),
+    datasets={"patterns": PATTERN_KEYS, "probe": ("probeGuess",), "object": ("objectGuess",)},
+)

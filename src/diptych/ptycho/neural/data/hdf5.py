@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,18 +144,15 @@ class Hdf5Patterns:
             self._opened = (os.getpid(), scan_group(file, self.path)[0], stack)
         return self._opened[1]
 
-    def _frames(self, source: Hdf5Source, indices: Indices, *, sweep: bool = False) -> RawScan:
-        """Some patterns as counts, and their masks; in the sweep, error messages say which patterns they are."""
+    def _frames(self, source: Hdf5Source, indices: Indices) -> RawScan:
+        """Some patterns as counts, and their masks."""
         part = self._part(source, indices, alone=True)
-        raw = read_scan(part, self._options, self.name, self._declared)
+        raw = replace(read_scan(part, self._options, self.name, self._declared), first=int(indices[0]))
         if raw.domain == "amplitude" and not self._whole:
             # Squared amplitudes are rounded only if those of the whole scan are integers within the stored precision;
             # in double precision, a few patterns that happen to be integers are not rounded.
             raw = replace(raw, values=raw.values.astype(np.float64))
-        if not sweep:
-            return to_counts(raw, self._options)
-        first, last = int(indices[0]), int(indices[-1])
-        return to_counts(replace(raw, where=f"{raw.where}: patterns {first} to {last}"), self._options, first)
+        return to_counts(raw, self._options)
 
     def _part(self, source: Hdf5Source, indices: Indices, *, alone: bool) -> _PartSource:
         """The file with some of its patterns; ``alone`` hides all arrays that are not needed for patterns."""
@@ -199,7 +196,7 @@ class Hdf5Patterns:
                 name=raw.name,
             )
             if raw.truth is not None:
-                validation.windows_inside(self.positions, self._size, raw.truth, "the true object", raw.name)
+                validation.windows_inside(self.positions, self._size, raw.truth, validation.TRUTH, raw.name)
         self.name, self.probe, self.probe_calibrated = raw.name, rest.probe, raw.calibrated
         self.background, self.geometry, self.truth = rest.background, rest.geometry, raw.truth
 
@@ -208,18 +205,19 @@ class Hdf5Patterns:
         shape = (self._size, self._size)
         always, ever, masked, lit, whole = np.ones(shape, bool), np.zeros(shape, bool), False, False, True
         for indices in pieces(len(self)):
-            frames = self._frames(source, indices, sweep=True)
-            shown = np.broadcast_to(True if frames.mask is None else frames.mask, frames.values.shape)
-            if (frames.values != 0)[shown].any():
-                # A piece without photons is valid as long as other pieces have some.
-                validation.counts_values(frames.values, frames.mask, frames.where, int(indices[0]))
-                lit = True
+            with _true_numbers(indices):
+                frames = self._frames(source, indices)
+                shown = np.broadcast_to(True if frames.mask is None else frames.mask, frames.values.shape)
+                if (frames.values != 0)[shown].any():
+                    # A piece without photons is valid as long as other pieces have some.
+                    validation.counts_values(frames.values, frames.mask, source.where, frames.first)
+                    lit = True
             if frames.domain == "amplitude":
                 whole = whole and np.array_equal(frames.values, np.rint(frames.values))
             masked = masked or frames.mask is not None
             always &= shown.all(0)
             ever |= shown.any(0)
-        with naming(replace(frames, where=source.where)):
+        with naming(frames):
             validation.mask_array(ever, (len(self), *shape), self.name)
             if not lit:
                 validation.counts_values(frames.values, frames.mask, self.name)
@@ -294,3 +292,12 @@ def _order(shape: tuple[int, ...], patterns: int, axes: str, where: str, key: st
         convert.arrange_axes(np.broadcast_to(np.False_, shape), patterns, axes, where, key)
         raise
     return "HWM" if said else "MHW"
+
+
+@contextmanager
+def _true_numbers(indices: Indices) -> Iterator[None]:
+    """Name the patterns ``indices``, which are consecutive, in the error of a wrong value."""
+    try:
+        yield
+    except InputError as error:
+        raise error.changed(found=f"in patterns {int(indices[0])} to {int(indices[-1])}, {error.found}") from None

@@ -1,0 +1,138 @@
+"""File formats: one :class:`Format` each, in one registry.
+
+To add one, write a module under ``scans``, ``results`` or ``positions`` that defines a :class:`Format`, and add its
+line to :data:`BUILTIN`; an installed package offers one under the entry-point group ``diptych.formats``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from diptych.errors import InputError
+from diptych.ptycho.io.files import DataFile
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.source import listed
+from diptych.ptycho.scan import Reconstruction, Scan
+from diptych.runtime.registry import Extension, Registry
+
+log = logging.getLogger("diptych")
+
+Holds = Literal["scan", "result", "positions"]
+
+BUILTIN = {
+    "scan-npz": "diptych.ptycho.io.scans.npz:FORMAT",
+    "tike": "diptych.ptycho.io.scans.tike:FORMAT",
+    "ptychodus": "diptych.ptycho.io.results.product:FORMAT",
+    "ptychodus-npz": "diptych.ptycho.io.results.product_npz:FORMAT",
+    "result-npz": "diptych.ptycho.io.results.npz:FORMAT",
+    "raw-data": "diptych.ptycho.io.scans.hdf5:RAW_DATA",
+    "scan-hdf5": "diptych.ptycho.io.scans.hdf5:FORMAT",
+}
+"""Formats are asked in this order; the first that recognises the content reads it."""
+
+_NOT_READ = {"cxi_version": "a CXI file", "entry_1": "a CXI file"}
+"""Names at the top of files whose format is known and not read."""
+
+
+@dataclass(frozen=True)
+class Format(Extension):
+    """A file format.
+
+    Parameters
+    ----------
+    name, help, options
+        As for every extension.
+    holds : {"scan", "result", "positions"}
+        What ``read`` returns: a Scan, a Reconstruction, or positions (M, 2).
+    matches : callable
+        Whether a file is of this format, by its content. Should look at names and attributes only, and read no data.
+    read : callable
+        What the file holds, given the file and the load options. Raises InputError where it is incomplete or wrong.
+    write : callable, optional
+        Writes a Scan or a Reconstruction to a path.
+    suffixes : tuple of str
+        Of written files; :func:`diptych.save` chooses the format by them.
+    datasets : mapping of str to tuple of str
+        Paths under which the format keeps ``"patterns"``, ``"probe"`` and ``"object"``; the first that exists is used.
+    """
+
+    holds: Holds
+    matches: Callable[[DataFile], bool]
+    read: Callable[[DataFile, LoadOptions], Any]
+    write: Callable[[Any, Path], None] | None = None
+    suffixes: tuple[str, ...] = ()
+    datasets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+FORMATS: Registry[Format] = Registry("format", "diptych.formats", Format, BUILTIN)
+
+
+def recognise(file: DataFile, holds: Holds | None = None) -> Format | None:
+    """The first format that recognises the content of ``file``, among those that hold ``holds``; None if there is none.
+
+    A format of an installed package that fails is logged and left out: it must not stop others from reading a file.
+    """
+    for format_ in _entries(holds):
+        try:
+            if format_.matches(file):
+                return format_
+        except Exception as error:
+            if format_.name in BUILTIN:
+                raise
+            log.warning("format %s: left out, it failed on %s (%r)", format_.name, file.path, error)
+    return None
+
+
+def unrecognised(file: DataFile, holds: Holds | None = None) -> InputError:
+    """The error for a file that no format recognises."""
+    if file.source is None:
+        return file.problem or InputError(file.path, "is of an unknown kind")
+    expected = (
+        "a scan (diff3d or diffraction, xcoords, ycoords, probeGuess), a result (object and probe), or a Ptychodus "
+        "product (object, probe, probe_position_*)"
+    )
+    if file.kind == "npy":
+        return InputError(file.path, "holds a single NPY array", f"{expected}, as NPZ or HDF5")
+    names = file.source.names()
+    known = next((what for name, what in _NOT_READ.items() if name in names), None)
+    if known is not None:
+        return InputError(file.path, f"is {known}, which is not read", expected, "Build diptych.Scan from its arrays.")
+    if not names and file.kind == "npz":
+        return InputError(file.path, "is a ZIP archive without NPY arrays", expected)
+    blocked = next((f"{name!r} {found}" for name, found in file.source.walk() if isinstance(found, str)), None)
+    note = f", and {blocked}" if blocked else ""
+    return InputError(
+        file.path, f"holds {listed(names)}{note}", expected if holds is None else f"a {holds}: {expected}"
+    )
+
+
+def writer(item: Scan | Reconstruction, path: Path, name: str | None = None) -> Format:
+    """The format that writes ``item`` to ``path``: the one called ``name``, else by the suffix.
+
+    Raises
+    ------
+    InputError
+        If there is no such format, it cannot write the item, or no format has the suffix.
+    """
+    kind: Holds = "scan" if isinstance(item, Scan) else "result"
+    if name is not None:
+        chosen = FORMATS[name]
+        if chosen.write is None or chosen.holds != kind:
+            able = listed(entry.name for entry in _entries(kind) if entry.write is not None)
+            raise InputError(f"format {name!r}", f"cannot write a {kind}", f"one of {able}")
+        return chosen
+    suffix = path.suffix.lower()
+    able_to = [entry for entry in _entries(kind) if entry.write is not None]
+    for entry in able_to:
+        if suffix in entry.suffixes:
+            return entry
+    endings = " or ".join(f"{ending} ({entry.name})" for entry in able_to for ending in entry.suffixes)
+    raise InputError(path, f"found {suffix or 'no suffix'}", f"for a {kind}, a name that ends in {endings}")
+
+
+def _entries(holds: Holds | None) -> Iterator[Format]:
+    return (entry for entry in FORMATS.entries() if holds is None or entry.holds == holds)

@@ -1,0 +1,1 @@
+"""Formats of results: an object and a probe, with positions and history."""

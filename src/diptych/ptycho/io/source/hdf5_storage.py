@@ -1,0 +1,101 @@
+"""How HDF5 keeps data: opening under file locks, sizes against the file, compression filters."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import InputError, UnavailableError
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What file systems answer that offer no locks (some NFS and parallel file systems)."""
+
+_HELD = {errno.EAGAIN, errno.EWOULDBLOCK}
+
+_FILTERS = {
+    305: "LZO",
+    307: "bzip2",
+    32000: "LZF",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32017: "SZ",
+    32018: "FCIDECOMP",
+    32019: "JPEG",
+    32024: "SZ3",
+    32026: "Blosc2",
+}
+"""Registered numbers of compression filters (The HDF Group's list of registered filter plugins)."""
+
+
+def open_file(path: Path) -> Any:
+    """The h5py file ``path``, open for reading; without a lock where the file system offers none.
+
+    Raises
+    ------
+    InputError
+        If it is damaged or truncated, or another program holds it open for writing.
+    UnavailableError
+        If the file system refuses for another reason.
+    """
+    import h5py
+
+    try:
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if error.errno in _HELD:
+            raise InputError(
+                path,
+                "another program holds the HDF5 file open for writing",
+                remedy="Wait until it is closed, or set HDF5_USE_FILE_LOCKING=FALSE to read what is written so far.",
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, *_NO_LOCKS):
+            raise UnavailableError(f"{path}: the HDF5 file cannot be opened ({error}).") from None
+        raise InputError(
+            path, f"the HDF5 file is truncated, damaged or being written ({error})", remedy="Copy or write it again."
+        ) from None
+
+
+def check_extent(dataset: Any, where: str) -> None:
+    """Raise when the values of a contiguous dataset would lie beyond the end of its file."""
+    offset, size = dataset.id.get_offset(), dataset.id.get_storage_size()
+    if offset is None:
+        return
+    end = dataset.file.id.get_filesize()
+    if offset + size > end:
+        raise InputError(where, f"is cut short: its values would end at byte {offset + size}", f"at most {end}")
+
+
+def check_filters(dataset: Any, where: str) -> None:
+    """Raise when ``dataset`` is compressed by a filter that is not installed; ``hdf5plugin`` is used where it is.
+
+    Raises
+    ------
+    UnavailableError
+        Names the filter and how to install it.
+    """
+    import h5py
+
+    properties = dataset.id.get_create_plist()
+    for index in range(properties.get_nfilters()):
+        number, _, _, text = properties.get_filter(index)
+        if h5py.h5z.filter_avail(number):
+            continue
+        with suppress(ImportError):
+            import_module("hdf5plugin")
+        if not h5py.h5z.filter_avail(number):
+            name = _FILTERS.get(number) or text.decode("utf-8", "replace").split(";")[0] or "unknown"
+            raise UnavailableError(
+                f"{where}: is compressed with the HDF5 filter {number} ({name}), which is not installed. "
+                "Run: pip install 'diptych[formats]'"
+            )
