@@ -218,7 +218,7 @@ def test_the_pool_is_for_oversampling_alone() -> None:
     ("changes", "message"),
     [
         ({"gridsize": 4}, "gridsize: is 4; expected 1, 2 or 3"),
-        ({"gridsize": 1.5}, "gridsize is 1.5"),
+        ({"gridsize": 1.5}, "gridsize: found 1.5"),
         ({"neighbours": 2}, r"neighbours: is 2, too few for groups of 4 .* at least 3 \(--neighbours\)"),
         ({"gridsize": 3, "neighbours": 7}, "neighbours: is 7"),
         ({"n_groups": 0}, "n_groups: is 0"),

@@ -170,9 +170,8 @@ class Hdf5Patterns:
         elif header.shape[0] == patterns:
             self._cut["mask"] = 0
         else:
-            # Raises the error that loading raises, without reading the mask.
-            shape = (patterns, *header.shape[1:])
-            validation.mask_array(np.broadcast_to(np.True_, header.shape), shape, source.where)
+            side = header.shape[1:]
+            raise InputError(source.where, f"the mask has shape {header.shape}", f"{side} or {(patterns, *side)}")
 
     def _read_metadata(self, source: Hdf5Source, load: LoadOptions, y: NDArray[Any], x: NDArray[Any]) -> None:
         """Read and validate everything but the patterns, as a :class:`Scan` does."""
