@@ -80,7 +80,7 @@ def test_a_file_that_is_no_network_leaves_no_run_directory(cli: Cli, scan_file: 
 def test_a_model_and_a_start_are_one_too_many(cli: Cli, scan_file: Path, model_file: Path) -> None:
     done = cli("reconstruct", scan_file, "--model", model_file, "--start", "first.h5", "--run", "run")
     assert done.code == 2
-    assert "choose one of them" in done.err
+    assert "only one initial object" in done.err
 
 
 def test_info_explains_a_network(cli: Cli, model_file: Path) -> None:

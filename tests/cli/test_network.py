@@ -64,7 +64,7 @@ def test_train_reload_and_infer_in_three_processes(folder: Path, trained: dict[s
 
 def test_a_network_alone_needs_a_network(folder: Path) -> None:
     scan = diptych.load(folder / "new.npz")
-    with pytest.raises(diptych.InputError, match="needs a trained network"):
+    with pytest.raises(diptych.InputError, match="without a trained network"):
         diptych.reconstruct(scan, engine="network")
     with pytest.raises(diptych.InputError, match="alpha is not an option of engine network"):
         diptych.reconstruct(scan, engine="network", alpha=0.5)
@@ -102,5 +102,5 @@ def test_inference_options_reach_a_warm_start_too(
         scan, model=folder / "run" / "model.safetensors", epochs=1, inference=wanted, folder=folder / "warm"
     )
     assert given[0]["options"] == wanted
-    with pytest.raises(diptych.InputError, match="there is none; pass model"):
+    with pytest.raises(diptych.InputError, match="without a network; expected model"):
         diptych.reconstruct(scan, epochs=1, inference=wanted)

@@ -35,7 +35,7 @@ def positions(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Scan]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "mend"),
+    ("spoil", "remedy"),
     [
         (positions(lambda p: p[:, ::-1]), "positions: swap y and x"),
         (positions(lambda p: p * [-1, 1]), "positions: negate y"),
@@ -45,11 +45,11 @@ def positions(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Scan]
         (patterns(lambda c: np.roll(c[:, ::-1], 1, 1)), "patterns: flip y (orientation 2)"),
     ],
 )
-def test_the_right_reading_comes_first(spoil: Callable[[Scan], Scan], mend: str) -> None:
+def test_the_right_reading_comes_first(spoil: Callable[[Scan], Scan], remedy: str) -> None:
     found = check(spoil(right()))
-    assert found.rows[0]["reading"] == mend
+    assert found.rows[0]["reading"] == remedy
     assert found.rows[0]["relative"] < 0.5
-    assert mend in found.advice
+    assert remedy in found.advice
     fits = [row["fit"] for row in found.rows]
     assert fits == sorted(fits)
 

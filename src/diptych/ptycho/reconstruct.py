@@ -35,12 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("diptych")
 
-POOR_FIT = 3.0
-"""A fit above this many times the expected deviance is flagged as poor."""
-
-FAIR_FIT = 1.5
-"""Above this fit something other than photon noise limits the result, and a flag says what to try."""
-
 
 class Interrupted(KeyboardInterrupt):
     """A reconstruction was interrupted (Ctrl-C) or cancelled; ``result`` is the best state so far."""
@@ -243,7 +237,7 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
     """The best state in the gauge of the problem, with its fit over all pixels, flags and provenance."""
     import torch
 
-    from diptych.ptycho.engines.fit_monitor import full_fit
+    from diptych.ptycho.engines.fit_monitor import fit_flags, full_fit
     from diptych.ptycho.engines.problem import sweep_batch
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
@@ -266,7 +260,7 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5),
         history=run.history,
-        flags=_flags(final, run.interrupted, len(probe)),
+        flags=fit_flags(final, run.interrupted, len(probe)),
         provenance=provenance,
         name=scan.name,
         geometry=scan.geometry,
@@ -296,26 +290,3 @@ def _identity(request: Request, probe: NDArray[np.complex64]) -> dict[str, Any]:
         "precision": request.execution.precision,
         "data_sha256": digest.hexdigest(),
     }
-
-
-def _flags(final: dict[str, float], interrupted: bool, modes: int) -> tuple[str, ...]:
-    flags = []
-    worst = np.nanmax([final["fit"], final["held_out_fit"]])
-    if not worst <= POOR_FIT:
-        flags.append(
-            f"poor fit: {worst:.2f} times the deviance that photon noise explains (limit {POOR_FIT:g}). Run `diptych "
-            "check` on the scan: wrong orientation, position sign or centring is the most common cause; too few probe "
-            "modes (--modes 3) the next."
-        )
-    elif final["fit"] > FAIR_FIT:
-        more = (
-            f"More probe modes than {modes} (--modes {modes + 2}) often explain"
-            if modes < 8
-            else "Positions or background may explain"
-        )
-        flags.append(
-            f"not limited by photon noise: the fit is {final['fit']:.2f} times what noise explains. {more} the rest."
-        )
-    if interrupted:
-        flags.append("interrupted: the best state up to then, not a finished result.")
-    return tuple(flags)

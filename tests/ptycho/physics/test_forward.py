@@ -9,8 +9,6 @@ import torch
 
 import forward_reference as reference
 from diptych.ptycho.physics.forward import (
-    CORNERED,
-    FarField,
     ForwardModel,
     exit_waves,
     expected_counts,
@@ -18,6 +16,7 @@ from diptych.ptycho.physics.forward import (
     shifted_modes,
 )
 from diptych.ptycho.physics.patches import canvas_box, cut
+from diptych.ptycho.physics.propagators import CORNERED, FarField
 
 SIZES = [16, 17]
 DTYPES = {torch.complex64: 1e-5, torch.complex128: 1e-12}

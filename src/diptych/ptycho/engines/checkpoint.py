@@ -1,8 +1,8 @@
 """Checkpoints: the whole state of a run in an NPZ file, from which it continues with the same numbers.
 
-A resumed run equals the uninterrupted one bit for bit on the same machine, device and number of threads: sums that
-decide a step are computed in a fixed order. With another number of threads partial sums are added in another order, and
-the results differ by rounding.
+A resumed run equals the uninterrupted one bit for bit on the same machine, device, instruction set and number of
+threads: sums that decide a step are computed in a fixed order. With another number of threads partial sums are added in
+another order, and the results differ by rounding.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ LEAST_ALPHA = 1e-4
 
 @dataclass(frozen=True)
 class PieSettings:
-    """Settings of the PIE family; see :class:`diptych.ptycho.engines.options.PieOptions`."""
+    """Settings of the PIE family; see :class:`diptych.ptycho.engines.builtin.PieOptions`."""
 
     batch: int = 64
     alpha: float = 0.3
@@ -81,7 +81,7 @@ class Pie:
         return ""
 
     def snapshot(self) -> tuple[Tensor, Tensor]:
-        """Object and probe as they stand; no later epoch writes to these tensors."""
+        """Current object and probe; no later epoch writes to these tensors."""
         return self.image.clone(), self.probe.clone()
 
     def epoch(self) -> dict[str, float]:
@@ -154,13 +154,13 @@ class Pie:
             mark.copy_(value)
 
     def state(self) -> dict[str, Tensor]:
-        """What :meth:`restore` needs to go on exactly."""
+        """What :meth:`restore` needs to continue with the same numbers."""
         names = ("mark_image", "mark_probe", "velocity_image", "velocity_probe")
         tensors = dict(zip(names, [*self._marks, *self._velocities], strict=True))
         return {"image": self.image, "probe": self.probe, "updates": torch.tensor(self._updates), **tensors}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from an earlier :meth:`state`."""
+        """Continue from an earlier :meth:`state`."""
         self.image, self.probe = state["image"].clone(), state["probe"].clone()
         self._marks = [state["mark_image"].clone(), state["mark_probe"].clone()]
         self._velocities = [state["velocity_image"].clone(), state["velocity_probe"].clone()]

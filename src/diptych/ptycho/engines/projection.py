@@ -61,7 +61,7 @@ class Projections:
         return ""
 
     def snapshot(self) -> tuple[Tensor, Tensor]:
-        """Object and probe as they stand; no later epoch writes to these tensors."""
+        """Current object and probe; no later epoch writes to these tensors."""
         return self.image, self.probe
 
     def epoch(self) -> dict[str, float]:
@@ -89,11 +89,11 @@ class Projections:
             psi.add_(reflected).mul_(beta).add_(overlap, alpha=1 - 2 * beta)
 
     def state(self) -> dict[str, Tensor]:
-        """What :meth:`restore` needs to go on exactly."""
+        """What :meth:`restore` needs to continue with the same numbers."""
         return {"image": self.image, "probe": self.probe, "psi": self._psi, "epochs": torch.tensor(self._epochs)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from an earlier :meth:`state`."""
+        """Continue from an earlier :meth:`state`."""
         self.image, self.probe, self._psi = state["image"].clone(), state["probe"].clone(), state["psi"].clone()
         self._epochs = int(state["epochs"])
 

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.physics.forward import CORNERED, exit_waves, intensity
+from diptych.ptycho.physics.forward import exit_waves, intensity
 from diptych.ptycho.physics.patches import gather, split, spread
+from diptych.ptycho.physics.propagators import CORNERED
 
 ALPHA = 0.05
 """Regularisation of :func:`modulus_correction`, as a fraction of the largest illumination."""

@@ -74,7 +74,7 @@ def test_slow_phases_are_as_well_conditioned_as_fast_ones(wide: Any) -> None:
     start = MaximumLikelihood(problem, image, probe, settings)
     lit = problem.forward.illumination(probe)
     x = torch.arange(image.shape[1], dtype=torch.float64)[None] / image.shape[1]
-    plain, mended = [], []
+    plain, preconditioned = [], []
     for cycles in (1, 4):
         phase = torch.cos(2 * np.pi * cycles * x).expand(image.shape)
         small = 1e-4
@@ -83,11 +83,11 @@ def test_slow_phases_are_as_well_conditioned_as_fast_ones(wide: Any) -> None:
         wave = 1j * phase * image
         for steps, kind in (
             (plain, [bend[0] / (lit + 0.02 * lit.max()), bend[1]]),
-            (mended, precondition(image, bend)),
+            (preconditioned, precondition(image, bend)),
         ):
             steps.append(inner([wave], [kind[0]]) / inner([wave], [wave]))
     assert plain[1] > 8 * plain[0]
-    assert max(mended) < 3 * min(mended)
+    assert max(preconditioned) < 3 * min(preconditioned)
 
 
 def test_slow_phases_come_in_early(wide: Any) -> None:

@@ -69,12 +69,12 @@ class MaximumLikelihood:
 
     @property
     def image(self) -> Tensor:
-        """The object as it stands, (H, W)."""
+        """The current object, (H, W)."""
         return self._parts(self._point)[0]
 
     @property
     def probe(self) -> Tensor:
-        """The probe modes as they stand, (P, N, N)."""
+        """The current probe modes, (P, N, N)."""
         return self._parts(self._point)[1]
 
     @property
@@ -89,7 +89,7 @@ class MaximumLikelihood:
         return ""
 
     def snapshot(self) -> tuple[Tensor, Tensor]:
-        """Object and probe as they stand; no later epoch writes to these tensors."""
+        """Current object and probe; no later epoch writes to these tensors."""
         return self.image, self.probe
 
     def epoch(self) -> dict[str, float]:
@@ -120,7 +120,7 @@ class MaximumLikelihood:
         return self._report()
 
     def state(self) -> dict[str, Tensor]:
-        """What :meth:`restore` needs to go on exactly."""
+        """What :meth:`restore` needs to continue with the same numbers."""
         return {
             "image": self.image,
             "probe": self.probe,
@@ -131,7 +131,7 @@ class MaximumLikelihood:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from an earlier :meth:`state`."""
+        """Continue from an earlier :meth:`state`."""
         self._point = _joined([state["image"], state["probe"]])
         self._precondition.restore(state)
         self._curvature.restore(state)
