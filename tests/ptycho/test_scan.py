@@ -1,4 +1,4 @@
-"""The nouns check themselves: what is right comes through unchanged, what is wrong is one clear message."""
+"""The data types: valid arrays are kept unchanged, invalid ones are one clear error."""
 
 from __future__ import annotations
 
