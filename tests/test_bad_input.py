@@ -246,8 +246,12 @@ ROWS: dict[str, Row] = {
         good_scan_and(lambda: np.save("lens.npy", np.ones((8, 8)))),
     ),
     # truth and start
-    "truth too small": bad_scan("true object", "windows leave the object", "--no-use-truth", objectGuess=np.ones((25, 60), complex)),
-    "truth elsewhere": bad_scan("true object", "windows leave the object", objectGuess=np.ones((60, 60), complex), objectOrigin=[15, 0]),
+    "truth too small": bad_scan(
+        "true object", "windows leave the object", "--no-use-truth", objectGuess=np.ones((25, 60), complex)
+    ),
+    "truth elsewhere": bad_scan(
+        "true object", "windows leave the object", objectGuess=np.ones((60, 60), complex), objectOrigin=[15, 0]
+    ),
     "truth not finite": bad_scan("'objectGuess'", "not finite", objectGuess=np.full((60, 60), np.nan)),
     "truth of several layers": bad_scan("3 layers", objectGuess=np.ones((3, 60, 60), complex)),
     "origin between pixels": bad_scan(
@@ -350,7 +354,7 @@ def test_the_good_scan_behind_the_table_is_good(
         ),
     ],
 )
-def test_the_mend_that_a_message_names_works(
+def test_the_remedy_that_a_message_names_works(
     flags: str, changes: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

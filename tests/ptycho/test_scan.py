@@ -1,4 +1,4 @@
-"""The nouns check themselves: what is right comes through unchanged, what is wrong is one clear message."""
+"""The data types: valid arrays are kept unchanged, invalid ones are one clear error."""
 
 from __future__ import annotations
 
@@ -209,7 +209,10 @@ def test_bad_counts_are_counted_across_chunks(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("diptych.ptycho.validation._CHUNK_BYTES", 2 * N * N * 4)
     counts = changed((3, 1, 0), np.nan)
     counts[4, 5:7, 2] = -1
-    both = r"1 valid counts are not finite .*pattern 3, pixel \(y 1, x 0\).* 2 valid counts are negative .*pattern 4, pixel \(y 5, x 2\)"
+    both = (
+        r"1 valid counts are not finite .*pattern 3, pixel \(y 1, x 0\).* "
+        r"2 valid counts are negative .*pattern 4, pixel \(y 5, x 2\)"
+    )
     with pytest.raises(InputError, match=both):
         Scan(**parts(counts=counts))
     mask = np.ones((M, N, N), bool)

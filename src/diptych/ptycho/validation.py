@@ -360,7 +360,8 @@ def windows_inside(positions: NDArray[np.float64], size: int, canvas: Canvas, wh
         i = int(np.argmax(outside))
         raise InputError(
             f"{name}: {what}",
-            f"{int(outside.sum())} of {len(positions)} windows leave the object, which covers y {y0}..{y1}, x {x0}..{x1} "
+            f"{int(outside.sum())} of {len(positions)} windows leave the object, which covers "
+            f"y {y0}..{y1}, x {x0}..{x1} "
             f"(first: pattern {i} at y {positions[i, 0]:.1f}, x {positions[i, 1]:.1f}, window {size})",
             "an object with a margin of half a window around the positions",
             "Check its origin and the order (y, x).",

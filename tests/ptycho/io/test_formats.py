@@ -26,9 +26,8 @@ N = 8
 
 def scan() -> Scan:
     rng = np.random.default_rng(0)
-    return Scan(
-        rng.poisson(9.0, (5, N, N)).astype(np.uint16), rng.uniform(10, 30, (5, 2)), np.ones((N, N)), name="small"
-    )
+    counts, positions = rng.poisson(9.0, (5, N, N)).astype(np.uint16), rng.uniform(10, 30, (5, 2))
+    return Scan(counts, positions, np.ones((N, N)), truth=Canvas(np.ones((40, 41))), name="small")
 
 
 def result() -> Reconstruction:

@@ -294,7 +294,7 @@ def test_values_of_other_files_are_not_followed(tmp_path: Path, arrays: dict[str
     layout[:] = h5py.VirtualSource(str(other), "patterns", (M, N, N))
     with h5py.File(path, "r+") as file:
         file.create_virtual_dataset("diff3d", layout)
-    with pytest.raises(InputError, match="'diff3d'.* outside the folder of this one: not followed"):
+    with pytest.raises(InputError, match=r"'diff3d'.* outside the folder of this one: not followed"):
         open_patterns(path, stream=True)
 
 
