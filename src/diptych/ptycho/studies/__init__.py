@@ -5,8 +5,8 @@ point of the group ``diptych.studies`` that names a :class:`Study`.
 """
 
 from diptych.ptycho.studies.base import STUDIES, Cancel, Cell, CellResult, Estimate, Executor, Study, StudyOptions
-from diptych.ptycho.studies.report import Table
-from diptych.ptycho.studies.runner import StudyRun, run_study, serial
+from diptych.ptycho.studies.report import StudyRun, Table
+from diptych.ptycho.studies.runner import run_study, serial
 
 __all__ = [
     "STUDIES",

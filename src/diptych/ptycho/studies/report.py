@@ -1,4 +1,4 @@
-"""Tables of a study, and the files they are written to."""
+"""The result of a study: its tables, the files they are written to, and the summary."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
+from diptych.ptycho.studies.base import Cell, CellResult
 from diptych.runtime.files import write_text
 from diptych.runtime.run_directory import plain
 
 Row = Mapping[str, Any]
+Status = Literal["planned", "done", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,75 @@ class Table:
         heads = [f"{name} ({self.units[name]})" if name in self.units else name for name in self.columns]
         lines = ["| " + " | ".join(heads) + " |", "|" + "|".join(" --- " for _ in heads) + "|"]
         lines += ["| " + " | ".join(_cell(row.get(name)) for name in self.columns) + " |" for row in self.rows]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """What :func:`run_study` did, or with ``dry_run`` would do.
+
+    Parameters
+    ----------
+    study : str
+        Name of the study.
+    folder : Path
+        Its folder.
+    status : str
+        ``planned`` (dry run), ``done``, ``interrupted`` (cancelled), or ``failed`` (done, and no cell succeeded).
+    cells : tuple of Cell
+        All cells.
+    results : dict of str to CellResult
+        By key; those of earlier runs included.
+    tables : tuple of Table
+        The cells' rows (``results``), then the tables of the study.
+    hours : float
+        Predicted time of the cells that are still to run, one after the other.
+    memory_bytes : int
+        Predicted peak memory of the largest cell.
+    """
+
+    study: str
+    folder: Path
+    status: Status
+    cells: tuple[Cell, ...]
+    results: dict[str, CellResult] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
+    hours: float = 0.0
+    memory_bytes: int = 0
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Why cells failed, by key."""
+        return {key: result.error for key, result in self.results.items() if result.error is not None}
+
+    @property
+    def done(self) -> int:
+        """Cells that have a result."""
+        return sum(result.error is None for result in self.results.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: counts, estimates, errors and the rows of every table."""
+        record: dict[str, Any] = plain(
+            {
+                "study": self.study,
+                "folder": self.folder,
+                "status": self.status,
+                "cells": len(self.cells),
+                "done": self.done,
+                "failed": self.errors,
+                "hours": self.hours,
+                "memory_bytes": self.memory_bytes,
+                "tables": {table.name: table.rows for table in self.tables},
+            }
+        )
+        return record
+
+    def __str__(self) -> str:
+        lines = [f"{self.study}: {self.status}, {self.done} of {len(self.cells)} cells done, {len(self.errors)} failed"]
+        if self.status in ("planned", "interrupted"):
+            lines.append(f"still to run: about {self.hours:.3g} h on one core, {self.memory_bytes / 2**30:.2g} GiB")
+        if len(self.tables) > 1:
+            lines += ["", self.tables[1].to_markdown()]
         return "\n".join(lines)
 
 
