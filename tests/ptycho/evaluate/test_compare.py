@@ -16,7 +16,7 @@ import pytest
 from matplotlib.text import Text
 
 import diptych
-import diptych.ptycho.reconstruct as door
+import diptych.ptycho.reconstruct as reconstruct_module
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.evaluate.compare import CompareOptions, ComparisonInterrupted
@@ -57,10 +57,10 @@ class Network:
 
     result: Reconstruction
     fails: BaseException | None = None
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
 
     def reconstruct(self, scan: Scan, *, progress: Any, execution: ExecutionOptions, **rest: Any) -> Reconstruction:
-        self.asked.append({"progress": progress, "execution": execution, **rest})
+        self.calls.append({"progress": progress, "execution": execution, **rest})
         if self.fails is not None:
             raise self.fails
         if progress is not None:
@@ -250,23 +250,23 @@ def test_ctrl_c_keeps_the_finished_methods(small: Scan, noisy: Any) -> None:
 def test_the_chunk_bounds_the_network_and_changes_no_number(small: Scan, noisy: Any) -> None:
     network, execution = Network(noisy(0.05)), ExecutionOptions(device="cpu", threads=1)
     rows = [diptych.compare(small, {"a": network}, chunk=chunk, execution=execution)["a"] for chunk in (None, 7)]
-    assert [asked.get("network_batch", "not passed") for asked in network.asked] == ["not passed", 7]
-    assert network.asked[0]["execution"] is execution
+    assert [call.get("network_batch", "not passed") for call in network.calls] == ["not passed", 7]
+    assert network.calls[0]["execution"] is execution
     assert same(*rows)
 
 
 def test_the_engine_is_run_with_its_own_defaults(small: Scan, noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    calls: list[Any] = []
 
     def solve(scan: Scan, **given: Any) -> Reconstruction:
-        asked.append(given)
+        calls.append(given)
         return noisy(0.05)
 
-    monkeypatch.setattr(door, "reconstruct", solve)
+    monkeypatch.setattr(reconstruct_module, "reconstruct", solve)
     execution = ExecutionOptions(device="cpu")
     table = diptych.compare(small, {"a": "auto", "b": "dm"}, execution=execution, chunk=5)
-    assert [given["options"] for given in asked] == [ReconstructionOptions(), ReconstructionOptions(engine="dm")]
-    assert asked[0]["execution"] is execution
+    assert [given["options"] for given in calls] == [ReconstructionOptions(), ReconstructionOptions(engine="dm")]
+    assert calls[0]["execution"] is execution
     assert [row["timed"] for row in table.rows] == ["measured", "measured"]
 
 
@@ -301,7 +301,7 @@ def test_a_bundle_is_loaded_as_a_network(
     bundle = SimpleNamespace(load_model=lambda path: loaded.append(path) or network)
     monkeypatch.setitem(sys.modules, "diptych.ptycho.neural.model", bundle)
     table = diptych.compare(small, {"net": str(path)})
-    assert (loaded, len(network.asked), table["net"]["kind"]) == ([str(path)], 1, "network")
+    assert (loaded, len(network.calls), table["net"]["kind"]) == ([str(path)], 1, "network")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_a_bundle_is_loaded_as_a_network(
 def test_wrong_methods_are_errors_before_any_work(
     small: Scan, monkeypatch: pytest.MonkeyPatch, methods: dict[str, Any], given: dict[str, Any], phrase: str
 ) -> None:
-    monkeypatch.setattr(door, "reconstruct", lambda *a, **k: pytest.fail("work was done"))
+    monkeypatch.setattr(reconstruct_module, "reconstruct", lambda *a, **k: pytest.fail("work was done"))
     with pytest.raises(InputError) as error:
         diptych.compare(small, methods, **given)
     assert phrase in str(error.value)

@@ -76,13 +76,13 @@ def test_gauge_follows_the_probe(truth, as_result, displace, treatment, removed,
 
 
 def test_gauge_is_reported(truth, as_result):
-    said = {
+    texts = {
         treatment: evaluate(as_result(truth, treatment), truth).details["complex_error"].gauge
         for treatment in ("refine", "fixed", None)
     }
-    assert "shift removed (the probe was refined)" in said["refine"]
-    assert "global phase removed (the probe was held fixed)" in said["fixed"]
-    assert "not recorded" in said[None]
+    assert "shift removed (the probe was refined)" in texts["refine"]
+    assert "global phase removed (the probe was held fixed)" in texts["fixed"]
+    assert "not recorded" in texts[None]
     assert "as requested" in evaluate(as_result(truth), truth, gauge="scale").details["complex_error"].gauge
 
 

@@ -223,7 +223,7 @@ def _patch(result: Canvas, box: Box, shift: tuple[int, int], ramp: tuple[float, 
 
 
 def _taper(length: int) -> NDArray[np.float64]:
-    """1 inside, falling smoothly to 0 over the outer half of each margin, so that Fourier shifts see no edge."""
+    """Window that is 1 inside and falls smoothly to 0 over the outer half of each margin, for Fourier shifts."""
     window = np.ones(length)
     rise = np.sin(np.pi / 2 * (np.arange(_MARGIN // 2) + 0.5) / (_MARGIN // 2)) ** 2
     window[: len(rise)] = rise

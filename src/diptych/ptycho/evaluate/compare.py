@@ -107,6 +107,14 @@ def compare(
         reference or every other method fails.
     ComparisonInterrupted
         On Ctrl-C once one method can be compared; its ``comparison`` holds the finished ones.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=64, step=2.0, dose=1e5, seed=0)
+    >>> table = diptych.compare(scan, {"ml": "ml", "rpie": "rpie"})
+    >>> table["ml"]["complex_error"] < 0.2
+    True
     """
     options = (options or CompareOptions()).with_changes(**overrides)
     return Plan.of(scan, methods, truth, options).run(progress, execution or ExecutionOptions())

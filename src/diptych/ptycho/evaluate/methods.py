@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -12,7 +13,7 @@ from diptych.ptycho.engines.options import EngineName, ReconstructionOptions
 from diptych.ptycho.evaluate.comparison import TRUTH
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
-from diptych.runtime.progress import Progress, ProgressCallback
+from diptych.runtime.progress import ProgressCallback
 
 ENGINES = tuple(name for name in get_args(EngineName) if name != "network")
 """Engines that can be named. A network needs trained weights, so its model file is named instead."""
@@ -123,4 +124,4 @@ def run_method(
 
 
 def _prefixed(name: str, progress: ProgressCallback) -> ProgressCallback:
-    return lambda report: progress(Progress(f"{name}: {report.stage}", report.done, report.total, report.values))
+    return lambda report: progress(replace(report, stage=f"{name}: {report.stage}"))

@@ -62,12 +62,12 @@ def _show_images(axes: NDArray[Any], images: dict[str, NDArray[Any]], comparison
             "" if first else f"phase rms {rms:.3g} rad",
         )
         shown = (("amplitude", np.abs(image), np.abs(reference)), ("phase (rad)", phase, true_phase))
-        for ax, title, (label, ours, theirs) in zip(axes[:, column], titles, shown, strict=True):
+        for ax, title, (label, values, reference_values) in zip(axes[:, column], titles, shown, strict=True):
             show_image(
                 ax,
-                ours,
+                values,
                 title,
-                limits=robust_range(theirs),
+                limits=robust_range(reference_values),
                 label=label if last else None,
                 pixel_m=comparison.pixel_m,
                 bar=first,

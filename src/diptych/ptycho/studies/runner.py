@@ -248,9 +248,10 @@ def _write_files(study: Study, options: StudyOptions, run: StudyRun) -> None:
             from diptych.ptycho.figures.panels import save_figure
 
             save_figure(study.plot(run.tables[1:], options), run.folder / "figure.png")
+    shown = {name: value for name, value in options.model_dump(mode="json").items() if value is not None}
     facts = {
         "status": run.status,
         "cells": f"{run.done} of {len(run.cells)} done, {len(run.errors)} failed",
-        "options": ", ".join(f"{name} = {value}" for name, value in options.model_dump(mode="json").items()),
+        "options": ", ".join(f"{name} = {value}" for name, value in shown.items()),
     }
     write_text(run.folder / "summary.md", summary(f"{study.name}: {study.help}", facts, run.tables[1:], run.errors))
