@@ -44,7 +44,7 @@ def test_a_comparison_leaves_a_run_directory(cli: Cli, scan_file: Path, other: A
     told = json.loads(Path("run/provenance.json").read_text())
     assert (told["status"], told["arms"]) == ("done", {"engine": "auto", "other": "other.npz"})
     assert [Path(entry["path"]).name for entry in told["inputs"]] == ["small.npz", "other.npz"]
-    assert "arm engine" in Path("run/log.txt").read_text()
+    assert "method engine" in Path("run/log.txt").read_text()
     assert yaml.safe_load(Path("run/options.yaml").read_text())["crop"] == "all"
     assert "reference: truth" in done.out
     assert "run/comparison.png" in done.out
@@ -55,7 +55,7 @@ def test_json_is_the_comparison(cli: Cli, scan_file: Path, other: Any, solver: A
     done = cli("compare", scan_file, *ARMS, "--json")
     assert done.code == 0, done.err
     assert done.json["run"] == "runs/small-compare-1"
-    assert [row["arm"] for row in done.json["rows"]] == ["engine", "other"]
+    assert [row["method"] for row in done.json["rows"]] == ["engine", "other"]
     assert done.json["rows"][0]["complex_error"] < 1e-6 < done.json["rows"][1]["complex_error"]
     assert done.json["rows"] == json.loads(Path(done.json["run"], "comparison.json").read_text())["rows"]
 
@@ -83,13 +83,13 @@ def test_an_earlier_run_is_safe_and_survives_a_wrong_arm(cli: Cli, scan_file: Pa
 @pytest.mark.parametrize(
     ("argv", "phrase"),
     [
-        ([], "--arm"),
+        ([], "--method"),
         (["--arm", "auto"], "--arm auto: expected NAME=WHAT"),
         (["--arm", "a=auto", "--arm", "a=ml"], "the name 'a' is given twice"),
-        (["--arm", "a=magic"], "no engine and no file; expected one of auto, ml"),
+        (["--arm", "a=magic"], "neither an engine nor an existing file; expected one of auto, ml"),
         (["--arm", "a=small.npz"], "small.npz: holds a scan"),
         (["--arm", "a=auto", "--truth", "absent.npz"], "absent.npz: there is no such file"),
-        (["--arm", "a=auto", "--reference", "b"], "reference is 'b', which is no arm"),
+        (["--arm", "a=auto", "--reference", "b"], "reference 'b': is not among the methods"),
         (["--arm", "a=auto", "--chunk", "0"], "chunk = 0"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_failed_arm_is_a_note_and_all_failed_is_exit_code_2(
     assert "engine failed: too few patterns" in done.out
     done = cli("compare", scan_file, "--arm", "engine=auto", "--run", "all")
     assert done.code == 2
-    assert "no arm could be compared: engine: too few patterns" in done.err
+    assert "no method could be compared (engine: too few patterns)" in done.err
     assert not Path("all").exists()
 
 

@@ -89,7 +89,7 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
         ("train", "TrainerOptions"): (diptych.ptycho.train, "train", "trainer"),
         ("compare", "CompareOptions"): (compare.Plan, "of", 3),
         ("compare", "LoadOptions"): (diptych.ptycho.io, "load_scan", 1),
-        ("compare", "ExecutionOptions"): (compare.Plan, "carry_out", 2),
+        ("compare", "ExecutionOptions"): (compare.Plan, "run", 2),
         ("demo", "ExecutionOptions"): (diptych.ptycho.reconstruct, "reconstruct", "execution"),
     }
 

@@ -14,7 +14,8 @@ from diptych.cli.reconstruction import files_of
 from diptych.cli.runs import open_run, recorded
 from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
-from diptych.ptycho.evaluate.compare import ENGINES, CompareOptions, ComparisonInterrupted, Plan
+from diptych.ptycho.evaluate.compare import CompareOptions, ComparisonInterrupted, Plan
+from diptych.ptycho.evaluate.methods import ENGINES
 from diptych.ptycho.io import LoadOptions
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.logging import log_file, logged
@@ -33,7 +34,8 @@ def compare(
     arm: Annotated[
         list[str],
         Parameter(
-            help="NAME=WHAT; WHAT is an engine, a result (.h5, .npz) or a network (.safetensors). Once per arm.",
+            name=("--method", "--arm"),
+            help="NAME=WHAT; WHAT is an engine, a result (.h5, .npz) or a network (.safetensors). Once per method.",
             negative=(),
         ),
     ],
@@ -86,11 +88,11 @@ def carry_out(directory: RunDirectory, plan: Plan, execution: ExecutionOptions) 
     with recorded(directory, None, nothing="no arm could be compared yet"):
         with log_file(directory.log) as log:
             log.info(
-                "compare %s (%d patterns): %s; %s", plan.scan.name, len(plan.scan), ", ".join(plan.arms), execution
+                "compare %s (%d patterns): %s; %s", plan.scan.name, len(plan.scan), ", ".join(plan.methods), execution
             )
             with progress_bars() as bars:
                 try:
-                    comparison = plan.carry_out(logged(bars), execution)
+                    comparison = plan.run(logged(bars), execution)
                 except ComparisonInterrupted as stop:
                     comparison, interrupted = stop.comparison, True
             comparison.save(directory.path)

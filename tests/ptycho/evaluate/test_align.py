@@ -1,4 +1,4 @@
-"""Alignment finds what was put in, and removes no more than the gauge allows."""
+"""Alignment recovers known scale, ramp and shift, and removes no more than the gauge allows."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_described_result_is_the_result(truth, box, displace):
     phase=st.floats(-3.2, 3.2),
     seed=st.integers(0, 5),
 )
-def test_complex_error_does_not_see_the_gauge(truth, box, displace, shift, ramp, modulus, phase, seed):
-    """A reconstruction with errors of its own keeps its error under any scale, ramp and shift."""
+def test_complex_error_does_not_depend_on_the_gauge(truth, box, displace, shift, ramp, modulus, phase, seed):
+    """An imperfect reconstruction has the same error under any scale, ramp and shift."""
     rng = np.random.default_rng(seed)
     f = np.fft.fftfreq(truth.shape[0])
     noise = np.fft.ifft2(
@@ -96,7 +96,7 @@ def test_compares_by_coordinates(truth, box):
     assert found.truth.extent == box
 
 
-def test_without_margin_gives_up_the_edge(truth, displace):
+def test_without_margin_the_edge_is_left_out(truth, displace):
     result = Canvas(displace(truth.values, (1.0, -2.0)), truth.origin)
     y0, y1, x0, x1 = truth.extent
     part = result.crop(y0 + 10, y1 - 10, x0 + 10, x1 - 10)
@@ -112,7 +112,7 @@ def test_without_margin_gives_up_the_edge(truth, displace):
 
 
 @pytest.mark.parametrize(("gauge", "seen"), [("full", False), ("scale", True), ("phase", True), ("none", True)])
-def test_smaller_gauges_see_the_ramp(truth, box, displace, gauge, seen):
+def test_smaller_gauges_keep_the_ramp(truth, box, displace, gauge, seen):
     found = align(Canvas(displace(truth.values, (0, 0), (0.02, 0)), truth.origin), truth, box, gauge=gauge)
     assert (error(found) > 0.1) == seen
 
@@ -134,20 +134,20 @@ def test_flat_truth_aligns(box):
     assert found.shift == pytest.approx((0, 0), abs=1e-6)
 
 
-def test_no_overlap_is_the_users_error(truth):
+def test_no_overlap_is_an_input_error(truth):
     with pytest.raises(InputError, match=r"do not overlap.*origin"):
         common_box(truth, Canvas(truth.values, origin=(500, 500)))
     with pytest.raises(InputError, match="inside the box"):
         common_box(truth, truth, (900, 950, 900, 950))
 
 
-def test_tiny_area_is_the_users_error(truth):
+def test_tiny_area_is_an_input_error(truth):
     y0, _, x0, x1 = truth.extent
     with pytest.raises(InputError, match=r"3 x 128 px.*--crop all"):
         align(truth, truth, (y0, y0 + 3, x0, x1))
 
 
-def test_zero_images_are_the_users_error(truth):
+def test_zero_images_are_an_input_error(truth):
     empty = Canvas(np.zeros(truth.shape, complex), truth.origin)
     with pytest.raises(InputError, match="result is zero"):
         align(empty, truth)
@@ -174,20 +174,19 @@ def degradations():
 
 
 @pytest.mark.parametrize("name", degradations())
-def test_error_is_what_the_known_gauge_leaves(truth, box, displace, name):
-    """A scorer that is told the ramp and the shift finds the same error, within 2 %: alignment explains no real error
-    away."""
+def test_error_equals_that_with_the_known_gauge_removed(truth, box, displace, name):
+    """Removing the known ramp and shift gives the same error within 2 %: alignment hides no actual error."""
     shift, ramp = (1.7, -0.4), (0.11, -0.07)
     worse = degradations()[name](truth.values)
     known = Canvas(worse, truth.origin).crop(*box).values
     reference = truth.crop(*box).values
     factor = np.vdot(known, reference) / np.vdot(known, known)
-    told = np.linalg.norm(factor * known - reference) / np.linalg.norm(reference)
+    expected = np.linalg.norm(factor * known - reference) / np.linalg.norm(reference)
     found = error(align(Canvas(displace(worse, shift, ramp, 3j), truth.origin), truth, box))
-    assert told > 0.02
+    assert expected > 0.02
     if name == "slow phase error":
-        # A slow phase error has a ramp of its own, which no data can tell from the gauge.
-        assert found <= told * 1.001
-        assert found > 0.5 * told
+        # A slow phase error contains a ramp, which the data cannot distinguish from the gauge.
+        assert found <= expected * 1.001
+        assert found > 0.5 * expected
     else:
-        assert found == pytest.approx(told, rel=0.02)
+        assert found == pytest.approx(expected, rel=0.02)

@@ -1,5 +1,4 @@
-"""Several reconstructions judged alike: one area, one reference, the numbers of ``evaluate``, and no arm lost by
-another."""
+"""compare: one area, one reference, the numbers of ``evaluate``, and methods that fail without affecting others."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ import pytest
 from matplotlib.text import Text
 
 import diptych
-import diptych.ptycho.reconstruct as door
+import diptych.ptycho.reconstruct as reconstruct_module
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.evaluate.compare import CompareOptions, ComparisonInterrupted
@@ -54,15 +53,14 @@ def noisy(small: Scan) -> Callable[..., Reconstruction]:
 
 @dataclass
 class Network:
-    """Stands in for a trained network: works on ``network_batch`` patterns at a time and remembers what it was
-    asked."""
+    """Stands in for a trained network; records how it was called."""
 
     result: Reconstruction
     fails: BaseException | None = None
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
 
     def reconstruct(self, scan: Scan, *, progress: Any, execution: ExecutionOptions, **rest: Any) -> Reconstruction:
-        self.asked.append({"progress": progress, "execution": execution, **rest})
+        self.calls.append({"progress": progress, "execution": execution, **rest})
         if self.fails is not None:
             raise self.fails
         if progress is not None:
@@ -81,14 +79,14 @@ def same(first: Any, second: Any) -> bool:
 def test_engines_networks_results_and_files_are_compared_in_one_call(small: Scan, noisy: Any, tmp_path: Path) -> None:
     noisy(0.1, 1).save(tmp_path / "other.npz")
     stages: list[str] = []
-    arms = {
+    methods = {
         "network": Network(noisy(0.02)),
         "engine": ReconstructionOptions(engine="rpie", epochs=8),
         "other": str(tmp_path / "other.npz"),
         "mine": noisy(0.05, 2),
     }
-    table = diptych.compare(small, arms, truth=small.truth, progress=lambda report: stages.append(report.stage))
-    assert [row["arm"] for row in table.rows] == list(arms)
+    table = diptych.compare(small, methods, truth=small.truth, progress=lambda report: stages.append(report.stage))
+    assert [row["method"] for row in table.rows] == list(methods)
     assert [row["kind"] for row in table.rows] == ["network", "engine rpie", "result", "result"]
     assert table["network"]["complex_error"] < table["mine"]["complex_error"] < table["other"]["complex_error"]
     assert table["engine"]["complex_error"] < 0.2
@@ -111,7 +109,7 @@ def test_the_numbers_are_those_of_evaluate(small: Scan, noisy: Any) -> None:
     assert "176" in table.details["a"]["phase_ms_ssim"].reason
 
 
-def test_all_arms_are_judged_on_the_area_that_all_cover(small: Scan, noisy: Any) -> None:
+def test_all_methods_are_evaluated_on_the_area_that_all_cover(small: Scan, noisy: Any) -> None:
     whole = noisy(0.05)
     y0, y1, x0, x1 = diptych.compare(small, {"whole": whole}).box
     cut = replace(whole, object=whole.object.crop(y0 + 4, y1 + 8, x0 - 8, x1 - 5))
@@ -127,7 +125,7 @@ def test_all_arms_are_judged_on_the_area_that_all_cover(small: Scan, noisy: Any)
     np.testing.assert_allclose(table.aligned["truth"], expected, atol=1e-6)
 
 
-def test_an_arm_that_lies_elsewhere_fails_alone(small: Scan, noisy: Any) -> None:
+def test_a_result_that_lies_elsewhere_fails_alone(small: Scan, noisy: Any) -> None:
     good, away = noisy(0.05), noisy(0.05)
     away = replace(away, object=replace(away.object, origin=(away.object.origin[0] + 60, away.object.origin[1])))
     alone, table = diptych.compare(small, {"good": good}), diptych.compare(small, {"away": away, "good": good})
@@ -148,13 +146,13 @@ def test_a_displaced_scaled_and_ramped_result_is_as_good_as_it_was(small: Scan, 
     assert table["moved"]["shift_x_px"] == pytest.approx(-2, abs=0.1)
 
 
-def test_gauges_follow_the_probe_are_said_to_differ_and_can_be_forced(small: Scan, noisy: Any) -> None:
-    arms = {"free": noisy(0.05), "fixed": noisy(0.05, probe="fixed")}
-    table = diptych.compare(small, arms)
+def test_gauges_follow_the_probe_with_a_note_where_they_differ_and_can_be_set(small: Scan, noisy: Any) -> None:
+    methods = {"free": noisy(0.05), "fixed": noisy(0.05, probe="fixed")}
+    table = diptych.compare(small, methods)
     assert [row["gauge"] for row in table.rows] == ["full", "phase"]
     assert table["fixed"]["shift_y_px"] is None
     assert any("gauges differ" in note for note in table.notes)
-    table = diptych.compare(small, arms, gauge="scale")
+    table = diptych.compare(small, methods, gauge="scale")
     assert [row["gauge"] for row in table.rows] == ["scale", "scale"]
     assert table.notes == ()
     assert table["free"]["complex_error"] == table["fixed"]["complex_error"]
@@ -173,36 +171,38 @@ def test_options_that_evaluate_has_mean_the_same_here() -> None:
         CompareOptions().with_changes(max_shift=-1)
 
 
-def test_area_reach_and_convention_reach_the_judge(small: Scan, noisy: Any) -> None:
-    arms = {"a": noisy(0.05)}
-    default, everywhere = diptych.compare(small, arms), diptych.compare(small, arms, crop="all")
+def test_area_shift_and_convention_reach_the_evaluation(small: Scan, noisy: Any) -> None:
+    methods = {"a": noisy(0.05)}
+    default, everywhere = diptych.compare(small, methods), diptych.compare(small, methods, crop="all")
     assert everywhere.box[0] < default.box[0]
-    moved = replace(arms["a"], object=replace(arms["a"].object, origin=tuple(n + 13 for n in arms["a"].object.origin)))
+    moved = replace(
+        methods["a"], object=replace(methods["a"].object, origin=tuple(n + 13 for n in methods["a"].object.origin))
+    )
     found = [
         diptych.compare(small, {"a": moved}, crop="all", max_shift=reach)["a"]["complex_error"] for reach in (1, 16)
     ]
     assert found[0] > 2 * found[1]
-    published = diptych.compare(small, arms, convention="ptychopinn")
+    published = diptych.compare(small, methods, convention="ptychopinn")
     assert all(name.endswith("_ptychopinn") for name in published.metrics)
     assert (
         published["a"]["phase_ssim_ptychopinn"]
-        == diptych.evaluate(arms["a"], small, convention="ptychopinn")["phase_ssim_ptychopinn"]
+        == diptych.evaluate(methods["a"], small, convention="ptychopinn")["phase_ssim_ptychopinn"]
     )
-    assert "phase_ssim_ptychopinn" in str(diptych.compare(small, arms, convention="both").details["a"])
+    assert "phase_ssim_ptychopinn" in str(diptych.compare(small, methods, convention="both").details["a"])
 
 
-def test_without_a_truth_an_arm_is_the_reference(small: Scan, noisy: Any) -> None:
+def test_without_a_truth_a_method_is_the_reference(small: Scan, noisy: Any) -> None:
     measured = replace(small, truth=None)
-    arms = {"other": noisy(0.1, 1), "engine": noisy(0.02)}
-    table = diptych.compare(measured, arms)
+    methods = {"other": noisy(0.1, 1), "engine": noisy(0.02)}
+    table = diptych.compare(measured, methods)
     assert table.reference == "engine"
     assert list(table.aligned) == ["engine", "other"]
     assert table["engine"]["complex_error"] is None
-    against = diptych.compare(measured, {"other": arms["other"]}, truth=arms["engine"])
+    against = diptych.compare(measured, {"other": methods["other"]}, truth=methods["engine"])
     assert same(table["other"], against["other"])
     assert "reference: engine" in str(table)
-    assert "the arm 'engine' is the reference" in str(table)
-    assert diptych.compare(small, arms, reference="other").reference == "other"
+    assert "the method 'engine' is the reference" in str(table)
+    assert diptych.compare(small, methods, reference="other").reference == "other"
 
 
 @pytest.mark.parametrize("kind", ["canvas", "scan", "result", "file"])
@@ -221,21 +221,21 @@ def test_the_truth_may_be_of_several_kinds(small: Scan, noisy: Any, tmp_path: Pa
     )
 
 
-def test_a_failing_arm_costs_no_other(small: Scan, noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    arms = {"bad": Network(noisy(0), fails=InputError("it was trained on 64 x 64")), "good": noisy(0.05)}
-    table = diptych.compare(small, {**arms, "absent": Network(noisy(0), fails=UnavailableError("no GPU here"))})
+def test_a_failing_method_costs_no_other(small: Scan, noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = {"bad": Network(noisy(0), fails=InputError("it was trained on 64 x 64")), "good": noisy(0.05)}
+    table = diptych.compare(small, {**methods, "absent": Network(noisy(0), fails=UnavailableError("no GPU here"))})
     assert table.errors == {"bad": "it was trained on 64 x 64", "absent": "no GPU here"}
-    assert same(table["good"], diptych.compare(small, {"good": arms["good"]})["good"])
+    assert same(table["good"], diptych.compare(small, {"good": methods["good"]})["good"])
     assert "bad failed: it was trained on 64 x 64" in str(table)
-    with pytest.raises(InputError, match="no arm could be compared: bad: it was trained"):
-        diptych.compare(small, {"bad": arms["bad"]})
-    with pytest.raises(InputError, match="the reference arm 'bad' failed"):
-        diptych.compare(small, arms, reference="bad")
+    with pytest.raises(InputError, match=r"no method could be compared \(bad: it was trained"):
+        diptych.compare(small, {"bad": methods["bad"]})
+    with pytest.raises(InputError, match="the reference method 'bad' failed"):
+        diptych.compare(small, methods, reference="bad")
     with pytest.raises(ZeroDivisionError):
-        diptych.compare(small, {"fault": Network(noisy(0), fails=ZeroDivisionError()), "good": arms["good"]})
+        diptych.compare(small, {"fault": Network(noisy(0), fails=ZeroDivisionError()), "good": methods["good"]})
 
 
-def test_ctrl_c_keeps_the_finished_arms(small: Scan, noisy: Any) -> None:
+def test_ctrl_c_keeps_the_finished_methods(small: Scan, noisy: Any) -> None:
     stopped = Network(noisy(0), fails=KeyboardInterrupt())
     with pytest.raises(ComparisonInterrupted) as stop:
         diptych.compare(small, {"good": noisy(0.05), "stopped": stopped, "never": Network(noisy(0))})
@@ -250,34 +250,34 @@ def test_ctrl_c_keeps_the_finished_arms(small: Scan, noisy: Any) -> None:
 def test_the_chunk_bounds_the_network_and_changes_no_number(small: Scan, noisy: Any) -> None:
     network, execution = Network(noisy(0.05)), ExecutionOptions(device="cpu", threads=1)
     rows = [diptych.compare(small, {"a": network}, chunk=chunk, execution=execution)["a"] for chunk in (None, 7)]
-    assert [asked.get("network_batch", "not passed") for asked in network.asked] == ["not passed", 7]
-    assert network.asked[0]["execution"] is execution
+    assert [call.get("network_batch", "not passed") for call in network.calls] == ["not passed", 7]
+    assert network.calls[0]["execution"] is execution
     assert same(*rows)
 
 
 def test_the_engine_is_run_with_its_own_defaults(small: Scan, noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    calls: list[Any] = []
 
     def solve(scan: Scan, **given: Any) -> Reconstruction:
-        asked.append(given)
+        calls.append(given)
         return noisy(0.05)
 
-    monkeypatch.setattr(door, "reconstruct", solve)
+    monkeypatch.setattr(reconstruct_module, "reconstruct", solve)
     execution = ExecutionOptions(device="cpu")
     table = diptych.compare(small, {"a": "auto", "b": "dm"}, execution=execution, chunk=5)
-    assert [given["options"] for given in asked] == [ReconstructionOptions(), ReconstructionOptions(engine="dm")]
-    assert asked[0]["execution"] is execution
+    assert [given["options"] for given in calls] == [ReconstructionOptions(), ReconstructionOptions(engine="dm")]
+    assert calls[0]["execution"] is execution
     assert [row["timed"] for row in table.rows] == ["measured", "measured"]
 
 
 def test_a_result_keeps_the_time_that_it_records(small: Scan, noisy: Any) -> None:
-    table = diptych.compare(small, {"told": noisy(0.05, seconds=2.0), "silent": noisy(0.05)})
-    assert (table["told"]["seconds"], table["told"]["timed"], table["told"]["patterns_per_second"]) == (
+    table = diptych.compare(small, {"timed": noisy(0.05, seconds=2.0), "untimed": noisy(0.05)})
+    assert (table["timed"]["seconds"], table["timed"]["timed"], table["timed"]["patterns_per_second"]) == (
         2.0,
         "recorded",
         32.0,
     )
-    assert (table["silent"]["seconds"], table["silent"]["timed"], table["silent"]["patterns_per_second"]) == (
+    assert (table["untimed"]["seconds"], table["untimed"]["timed"], table["untimed"]["patterns_per_second"]) == (
         None,
         None,
         None,
@@ -301,44 +301,44 @@ def test_a_bundle_is_loaded_as_a_network(
     bundle = SimpleNamespace(load_model=lambda path: loaded.append(path) or network)
     monkeypatch.setitem(sys.modules, "diptych.ptycho.neural.model", bundle)
     table = diptych.compare(small, {"net": str(path)})
-    assert (loaded, len(network.asked), table["net"]["kind"]) == ([str(path)], 1, "network")
+    assert (loaded, len(network.calls), table["net"]["kind"]) == ([str(path)], 1, "network")
 
 
 @pytest.mark.parametrize(
-    ("arms", "given", "phrase"),
+    ("methods", "given", "phrase"),
     [
-        ({}, {}, "there are no arms"),
-        ({"a": "magic"}, {}, "the arm 'a' is 'magic', which is no engine and no file; expected one of auto, ml"),
-        ({"a": "network"}, {}, "the arm 'a' is 'network', which is no engine and no file"),
-        ({"a": 3}, {}, "the arm 'a' is a int; expected a Reconstruction"),
-        ({"truth": "auto"}, {}, "called 'truth'"),
-        ({"a/b": "auto"}, {}, "called 'a/b'"),
-        ({"a": "auto"}, {"reference": "b"}, "reference is 'b', which is no arm; expected one of a"),
-        ({"a": "auto"}, {"reference": "a"}, "the only arm"),
+        ({}, {}, "no method is given"),
+        ({"a": "magic"}, {}, "method 'a': 'magic' is neither an engine nor an existing file; expected one of auto, ml"),
+        ({"a": "network"}, {}, "method 'a': 'network' is neither an engine nor an existing file"),
+        ({"a": 3}, {}, "method 'a': is a int; expected a Reconstruction"),
+        ({"truth": "auto"}, {}, "method 'truth': cannot be used as a name"),
+        ({"a/b": "auto"}, {}, "method 'a/b': cannot be used as a name"),
+        ({"a": "auto"}, {"reference": "b"}, "reference 'b': is not among the methods; expected one of a"),
+        ({"a": "auto"}, {"reference": "a"}, "the only method"),
         (
             {"a": "auto", "b": "ml"},
             {"reference": "a", "truth": Canvas(np.ones((99, 99), complex))},
-            "leave one of them out",
+            "Leave one out",
         ),
-        ({"a": "auto"}, {"truth": Canvas(np.ones((9, 9), complex), (900, 0))}, "the truth covers y 900..909"),
-        ({"a": "auto"}, {"truth": 3}, "the truth is a int"),
+        ({"a": "auto"}, {"truth": Canvas(np.ones((9, 9), complex), (900, 0))}, "truth: covers y 900..909"),
+        ({"a": "auto"}, {"truth": 3}, "truth: is a int"),
         ({"a": "auto"}, {"truth": "absent.npz"}, "absent.npz: there is no such file"),
         ({"a": "auto"}, {"gauge": "most"}, "gauge = 'most'"),
     ],
 )
-def test_wrong_arms_are_told_before_any_work(
-    small: Scan, monkeypatch: pytest.MonkeyPatch, arms: dict[str, Any], given: dict[str, Any], phrase: str
+def test_wrong_methods_are_errors_before_any_work(
+    small: Scan, monkeypatch: pytest.MonkeyPatch, methods: dict[str, Any], given: dict[str, Any], phrase: str
 ) -> None:
-    monkeypatch.setattr(door, "reconstruct", lambda *a, **k: pytest.fail("work was done"))
+    monkeypatch.setattr(reconstruct_module, "reconstruct", lambda *a, **k: pytest.fail("work was done"))
     with pytest.raises(InputError) as error:
-        diptych.compare(small, arms, **given)
+        diptych.compare(small, methods, **given)
     assert phrase in str(error.value)
 
 
 def test_a_measured_scan_needs_a_reference(small: Scan, noisy: Any) -> None:
-    with pytest.raises(InputError, match=r"carries no truth; pass truth= .* The arms are a, b"):
+    with pytest.raises(InputError, match=r"has no truth .* Pass truth= .*: a, b"):
         diptych.compare(replace(small, truth=None), {"a": noisy(0), "b": noisy(0)})
-    with pytest.raises(InputError, match="expected a Scan, got str"):
+    with pytest.raises(InputError, match="the scan is a str; expected a Scan"):
         diptych.compare("scan.npz", {"a": "auto"})
 
 
@@ -356,10 +356,10 @@ def test_the_files_hold_what_the_table_says(small: Scan, noisy: Any, tmp_path: P
     assert float(values["a", "seconds"]["value"]) == 1.5
     assert "176" in values["a", "phase_ms_ssim"]["reason"]
     assert values["broken", "error"]["reason"] == "it broke"
-    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert told == table.to_dict()
-    assert told["rows"][0]["complex_error"] == table["a"]["complex_error"]
-    assert told["rows"][0]["phase_ms_ssim"] is None
+    record = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert record == table.to_dict()
+    assert record["rows"][0]["complex_error"] == table["a"]["complex_error"]
+    assert record["rows"][0]["phase_ms_ssim"] is None
     with (tmp_path / "out" / "frc.csv").open(newline="") as stream:
         curve = list(csv.DictReader(stream))
     assert tuple(curve[0]) == CURVE_COLUMNS
@@ -374,7 +374,7 @@ def test_the_files_hold_what_the_table_says(small: Scan, noisy: Any, tmp_path: P
         assert error == pytest.approx(table["b"]["complex_error"], rel=1e-5)
 
 
-def test_the_figure_shows_every_arm_on_the_colours_of_the_reference(small: Scan, noisy: Any) -> None:
+def test_the_figure_shows_every_method_in_the_colour_range_of_the_reference(small: Scan, noisy: Any) -> None:
     table = diptych.compare(small, {"a": noisy(0.02), "b": noisy(0.2, 1)})
     figure = table.plot()
     images = [ax.images[0] for ax in figure.axes if ax.images and ax.get_title() != ""]
@@ -389,5 +389,5 @@ def test_the_figure_shows_every_arm_on_the_colours_of_the_reference(small: Scan,
 
 
 def test_the_same_comparison_gives_the_same_numbers(small: Scan) -> None:
-    arms = {"engine": ReconstructionOptions(engine="rpie", epochs=3)}
-    assert same(*(diptych.compare(small, arms)["engine"] for _ in range(2)))
+    methods = {"engine": ReconstructionOptions(engine="rpie", epochs=3)}
+    assert same(*(diptych.compare(small, methods)["engine"] for _ in range(2)))

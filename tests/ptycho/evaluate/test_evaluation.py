@@ -1,4 +1,4 @@
-"""The door: gauges, areas, conventions, undefined values, and what goes in and out."""
+"""evaluate: gauges, areas, conventions, undefined values, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_perfect_result(truth, as_result):
     assert found["complex_error"] == 0
     assert found["amplitude_ssim"] == pytest.approx(1)
     assert found["frc50"] == 1
-    assert "pixel limits" in found.details["frc50"].note
+    assert "pixel size limits" in found.details["frc50"].note
     assert found["amplitude_psnr"] == math.inf
     assert found.details["amplitude_psnr"].reason == "the images are identical"
 
@@ -75,18 +75,18 @@ def test_gauge_follows_the_probe(truth, as_result, displace, treatment, removed,
     assert (found["phase_rms_rad"] < 0.01) == blind
 
 
-def test_gauge_is_said(truth, as_result):
-    said = {
+def test_gauge_is_reported(truth, as_result):
+    texts = {
         treatment: evaluate(as_result(truth, treatment), truth).details["complex_error"].gauge
         for treatment in ("refine", "fixed", None)
     }
-    assert "shift removed (the probe was refined)" in said["refine"]
-    assert "global phase removed (the probe was held fixed)" in said["fixed"]
-    assert "nothing says" in said[None]
-    assert "as asked" in evaluate(as_result(truth), truth, gauge="scale").details["complex_error"].gauge
+    assert "shift removed (the probe was refined)" in texts["refine"]
+    assert "global phase removed (the probe was held fixed)" in texts["fixed"]
+    assert "not recorded" in texts[None]
+    assert "as requested" in evaluate(as_result(truth), truth, gauge="scale").details["complex_error"].gauge
 
 
-def test_area_is_the_scanned_box_unless_asked(flawed, truth, as_result, box):
+def test_area_is_the_scanned_box_by_default(flawed, truth, as_result, box):
     assert evaluate(as_result(flawed), truth, gauge="phase").details["frc50"].box == box
     assert evaluate(as_result(flawed), truth, gauge="phase", crop="all").details["frc50"].box == truth.extent
     # A bare canvas has no positions; a scan lends its own.
@@ -105,16 +105,16 @@ def test_files_are_loaded(monkeypatch, flawed, truth, scan, as_result):
     files = {"result.h5": as_result(flawed), "truth.npz": scan, "counts.npz": Scan(scan.counts, scan.positions)}
     monkeypatch.setattr(diptych.ptycho.io, "load", lambda path: files[str(path)], raising=False)
     assert evaluate("result.h5", "truth.npz")["complex_error"] == evaluate(as_result(flawed), truth)["complex_error"]
-    with pytest.raises(InputError, match=r"truth\.npz: holds a Scan; expected a Reconstruction"):
+    with pytest.raises(InputError, match=r"truth\.npz: contains a Scan; expected a Reconstruction"):
         evaluate("truth.npz", truth)
-    with pytest.raises(InputError, match=r"counts\.npz: .*carries no true object"):
+    with pytest.raises(InputError, match=r"counts\.npz: .*has no true object"):
         evaluate(flawed, "counts.npz")
 
 
 def test_undefined_is_nan_with_its_reason(flawed, truth, as_result):
     found = evaluate(as_result(flawed), truth)
     assert math.isnan(found["amplitude_ms_ssim"])
-    assert "under 176 px" in found.details["amplitude_ms_ssim"].reason
+    assert "smaller than 176 px" in found.details["amplitude_ms_ssim"].reason
     assert math.isnan(found["frc50_half_period_m"])
     assert "pixel size is not known" in found.details["frc50_half_period_m"].reason
 
@@ -138,14 +138,14 @@ def test_metres_when_the_pixel_is_known(flawed, truth, as_result):
 
 
 def test_pixels_must_agree(truth):
-    with pytest.raises(InputError, match=r"result pixels are 1e-08.*Resample"):
+    with pytest.raises(InputError, match=r"pixels of the result are 1e-08.*Resample"):
         evaluate(Canvas(truth.values, truth.origin, (1e-8, 1e-8)), Canvas(truth.values, truth.origin, (2e-8, 2e-8)))
 
 
-def test_no_truth_is_the_users_error(truth, scan):
-    with pytest.raises(InputError, match="no truth to compare with"):
+def test_no_truth_is_an_input_error(truth, scan):
+    with pytest.raises(InputError, match="no truth is given"):
         evaluate(truth)
-    with pytest.raises(InputError, match="carries no true object"):
+    with pytest.raises(InputError, match="has no true object"):
         evaluate(truth, Scan(scan.counts, scan.positions, scan.probe))
     with pytest.raises(InputError, match="truth is a ndarray"):
         evaluate(truth, truth.values)
@@ -179,7 +179,7 @@ def test_table_says_everything_once(flawed, truth, as_result):
     text = str(evaluate(as_result(flawed), truth))
     lines = text.splitlines()
     assert lines[0].split()[0] == "complex_error"
-    assert sum("under 176 px" in line for line in lines) == 1
+    assert sum("smaller than 176 px" in line for line in lines) == 1
     assert any(line.startswith("amplitude_ms_ssim, phase_ms_ssim: ") for line in lines)
     assert any(line.startswith("gauge (textbook): global complex scale") for line in lines)
     assert any(line.startswith("area (textbook): y 13..101") for line in lines)
@@ -212,7 +212,7 @@ def test_without_truth(scan, as_result):
     )
     # The object ends at 0.36 of Nyquist: beyond there is only noise, which the halves do not share.
     assert found["frc1over7"] == pytest.approx(0.36, abs=0.06)
-    assert "same probe" in found.details["frc1over7"].note
+    assert "same initial probe" in found.details["frc1over7"].note
     thinned = evaluate_without_truth(scan, reconstruct=reconstruct, split="thinning")
     assert "half the dose" in thinned.details["frc1over7"].note
 
@@ -224,8 +224,11 @@ def test_without_truth_flat_halves(scan, as_result):
     assert "flat" in found.details["frc1over7"].reason
 
 
-def test_importing_costs_no_heavy_library():
-    code = "import sys, diptych.ptycho.evaluate; print(*[m for m in ('torch', 'matplotlib', 'scipy', 'skimage', 'h5py') if m in sys.modules])"
+def test_importing_loads_no_heavy_library():
+    code = (
+        "import sys, diptych.ptycho.evaluate; "
+        "print(*[m for m in ('torch', 'matplotlib', 'scipy', 'skimage', 'h5py') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
@@ -234,7 +237,7 @@ def test_front_door():
     assert diptych.evaluate is evaluate
 
 
-def test_halves_are_reconstructed_as_the_result_was(monkeypatch, scan, truth, probe):
+def test_halves_are_reconstructed_with_the_options_of_the_result(monkeypatch, scan, truth, probe):
     """The options in the result's provenance reach ``reconstruct``, as does the progress callback."""
     import diptych.ptycho.reconstruct
     from diptych.ptycho.scan import Reconstruction

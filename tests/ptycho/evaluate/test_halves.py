@@ -62,18 +62,18 @@ def test_halves_are_balanced_in_number_and_space(name):
         assert abs(colour[inside].mean() - 0.5) < 0.1
 
 
-def test_colours_do_not_depend_on_anything_but_the_points():
+def test_colours_depend_on_the_points_alone():
     points = SHAPES["random"]
     assert np.array_equal(two_colours(points), two_colours(points.copy()))
 
 
-def test_duplicate_positions_are_shared_out():
+def test_duplicate_positions_are_split():
     points = np.repeat(raster(5, 5, 4.0), 2, axis=0)
     colour = two_colours(points)
     assert (colour[::2] != colour[1::2]).all()
 
 
-def test_checkerboard_parts_the_patterns(scan):
+def test_checkerboard_splits_the_patterns(scan):
     marked = replace(scan, mask=np.ones(scan.counts.shape, bool))
     first, second = checkerboard(marked)
     assert len(first) + len(second) == len(scan)
@@ -86,7 +86,7 @@ def test_checkerboard_parts_the_patterns(scan):
 
 def test_too_few_positions(scan):
     few = replace(scan, counts=scan.counts[:3], positions=scan.positions[:3])
-    with pytest.raises(InputError, match="3 positions cannot be split"):
+    with pytest.raises(InputError, match="has 3 positions"):
         checkerboard(few)
 
 
@@ -113,7 +113,7 @@ def test_thinned_poisson_halves_are_independent_poisson(probe):
     assert a.mean() == pytest.approx(rate / 2, rel=0.01)
 
 
-def test_thinning_halves_what_the_photons_scale(scan):
+def test_thinning_halves_probe_power_and_background(scan):
     calibrated = replace(scan, probe_calibrated=True, background=np.full((16, 16), 0.4, np.float32))
     first, _ = thin(calibrated, np.random.default_rng(0))
     assert first.background == pytest.approx(0.2)
@@ -139,7 +139,7 @@ def test_thinning_needs_whole_numbers(scan):
 
 
 def make_reconstruct(truth, noise, treatment="refine", seen=None):
-    """A stand-in engine: the truth on a canvas of its own with noise that depends on the half."""
+    """A stand-in engine: the truth on its own canvas with noise that depends on the half."""
 
     def reconstruct(half):
         if seen is not None:
@@ -157,7 +157,7 @@ def make_reconstruct(truth, noise, treatment="refine", seen=None):
 
 
 @pytest.mark.parametrize("split", ["positions", "thinning"])
-def test_half_scan_curve_sees_independent_noise(scan, split):
+def test_half_scan_curve_measures_independent_noise(scan, split):
     seen: list[Scan] = []
     clean = half_scan_frc(scan, make_reconstruct(scan.truth, 0.001, seen=seen), split=split)
     noisy = half_scan_frc(scan, make_reconstruct(scan.truth, 0.1), split=split)
@@ -166,7 +166,7 @@ def test_half_scan_curve_sees_independent_noise(scan, split):
     assert noisy.curve.crossing() < clean.curve.crossing()
     assert len(seen) == 2
     assert len(seen[0]) == (len(scan) if split == "thinning" else (len(scan) + 1) // 2)
-    assert "same probe" in clean.note
+    assert "same initial probe" in clean.note
 
 
 def test_half_scan_gauge_follows_the_probe(scan):
@@ -177,7 +177,7 @@ def test_half_scan_gauge_follows_the_probe(scan):
     assert fixed.alignment.truth.extent == scanned_box(scan.positions)
 
 
-def test_half_scan_over_all(scan):
+def test_half_scan_over_the_whole_area(scan):
     whole = half_scan_frc(scan, make_reconstruct(scan.truth, 0.01), crop="all")
     scanned = half_scan_frc(scan, make_reconstruct(scan.truth, 0.01))
     assert whole.alignment.truth.values.size > scanned.alignment.truth.values.size

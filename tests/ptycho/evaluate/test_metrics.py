@@ -37,7 +37,7 @@ def test_phase_difference_wraps():
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(offset=st.floats(-3, 3), strength=st.floats(0.1, 2.0))
 def test_phases_have_no_false_jumps(offset, strength):
-    """However the truth's phase lies across the cut, truth and result stay within the true difference of each other."""
+    """For any offset of the truth's phase, result and truth differ by the true difference."""
     x = np.linspace(0, 1, 40)
     smooth = offset + strength * 6 * x[:, None] * x
     ours, theirs = metrics.phases(np.exp(1j * (smooth + 0.3)), np.exp(1j * smooth))
@@ -57,7 +57,7 @@ def test_psnr_of_known_noise(image):
     assert metrics.psnr(image, image) == math.inf
 
 
-def test_ssim_is_scikit_images(image):
+def test_ssim_equals_scikit_image(image):
     other = noisy(image, 0.3)
     assert metrics.ssim(other, image, 2.5) == pytest.approx(
         structural_similarity(image, other, data_range=2.5), abs=1e-12
@@ -82,14 +82,14 @@ def test_ms_ssim_falls_with_noise(image):
     assert 1 > values[0] > values[1] > values[2] > 0
 
 
-def test_ms_ssim_forgives_fine_noise_more_than_ssim(image):
+def test_ms_ssim_is_less_sensitive_to_fine_noise_than_ssim(image):
     """The coarse scales, where white noise averages out, carry most of the weight."""
     other, extent = noisy(image, 0.5), np.ptp(image)
     assert metrics.ms_ssim(other, image, extent) > metrics.ssim(other, image, extent) + 0.1
 
 
 def test_ms_ssim_weighs_scales(image):
-    """A change of the mean alone is seen by the coarsest luminance only: l ** 0.1333."""
+    """A change of the mean alone changes only the coarsest luminance: l ** 0.1333."""
     flat = np.full((176, 176), 2.0)
     shifted = metrics.ms_ssim(flat + 1, flat, 1.0)
     c1 = 0.01**2
@@ -97,7 +97,7 @@ def test_ms_ssim_weighs_scales(image):
 
 
 def test_ms_ssim_needs_176_pixels(image):
-    with pytest.raises(UndefinedMetricError, match="under 176 px"):
+    with pytest.raises(UndefinedMetricError, match="smaller than 176 px"):
         metrics.ms_ssim(image[:175], image[:175], 1.0)
     assert metrics.ms_ssim(image[:176, :176], image[:176, :176], 1.0) == pytest.approx(1.0)
 
@@ -119,5 +119,5 @@ def test_ssim_needs_its_window():
         metrics.ssim(np.eye(6), np.eye(6), 1.0)
 
 
-def test_halve_averages_blocks():
-    assert metrics.halve(np.arange(15.0).reshape(3, 5)).tolist() == [[3.0, 5.0]]
+def test_half_size_averages_blocks():
+    assert metrics.half_size(np.arange(15.0).reshape(3, 5)).tolist() == [[3.0, 5.0]]

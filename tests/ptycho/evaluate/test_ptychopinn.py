@@ -1,4 +1,4 @@
-"""The published tables' conventions, each against its definition."""
+"""The conventions of the published PtychoPINN tables, each against its definition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_plane_is_removed_and_structure_kept():
 
 
 def test_magnitudes_register(truth, displace):
-    """Within half a pixel by the published test; in fact within the 1/50 px of the upsampling."""
+    """The published test demands half a pixel; the upsampling gives 1/50 px."""
     result = Canvas(displace(truth.values, (1.3, -2.14)), truth.origin)
     image, reference, inner = ptychopinn.register_magnitudes(result, truth, truth.extent)
     assert metrics.complex_error(image[8:-8, 8:-8], reference[8:-8, 8:-8]) < 0.02
@@ -82,7 +82,7 @@ def test_flat_phase_has_no_ring_correlation():
         ptychopinn.ring_curve(rounding, rounding)
 
 
-def test_amplitude_scale_is_its_mean_and_ssim_range_the_truths(truth, box):
+def test_amplitude_is_scaled_by_its_mean_and_ssim_uses_the_range_of_the_truth(truth, box):
     """Scale and phase offset drop out; the values are those of the definitions."""
     rng = np.random.default_rng(0)
     flawed = truth.values * (1 + 0.05 * rng.normal(size=truth.shape))
@@ -104,7 +104,7 @@ def test_wrapped_phase_is_noted(truth, box):
     assert details["amplitude_mae_ptychopinn"].note is None
 
 
-def test_small_overlap_is_the_users_error(truth):
+def test_small_overlap_is_an_input_error(truth):
     y0, _, x0, _ = truth.extent
     with pytest.raises(InputError, match="at least 16"):
         ptychopinn.register_magnitudes(truth, truth, (y0, y0 + 12, x0, x0 + 50))

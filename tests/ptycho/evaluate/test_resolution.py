@@ -1,4 +1,4 @@
-"""Ring correlation: known cut-offs are found, flat images are refused, units are right."""
+"""Fourier ring correlation: known cut-offs, flat images, units."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def noise(seed, shape=(160, 160)):
 
 
 def low_pass(image, fraction):
-    """Only what lies below a fraction of Nyquist."""
+    """The image low-pass filtered at a fraction of Nyquist."""
     f = [np.fft.fftfreq(n) for n in image.shape]
     return np.fft.ifft2(np.fft.fft2(image) * (np.hypot(f[0][:, None], f[1]) < fraction / 2))
 
@@ -55,8 +55,8 @@ def test_any_shape_reaches_nyquist(shape):
     assert curve.crossing(0.5) == pytest.approx(0.5, abs=0.08)
 
 
-def test_window_hides_shared_edges():
-    """Two unlike images with the same jump across their borders look alike without a window."""
+def test_window_suppresses_shared_edges():
+    """Two independent images with the same jump at their borders correlate without a window."""
     slope = 30 * np.linspace(-1, 1, 160)[:, None] * np.ones(160)
     bare, windowed = (fourier_ring_correlation(noise(0) + slope, noise(1) + slope, window=w) for w in (False, True))
     assert bare.correlation[30:].mean() > 0.05
@@ -95,7 +95,7 @@ def test_nothing_resolved_is_undefined():
         curve_of(0.1, 0.9, 0.9).crossing(0.5)
 
 
-def test_few_samples_do_not_end_the_search():
+def test_rings_of_few_samples_are_skipped():
     curve = RingCorrelation(
         np.array([0.25, 0.5, 0.75, 1.0]), np.array([0.4, 0.9, 0.6, 0.4]), np.array([2.0, 9.0, 20.0, 30.0])
     )

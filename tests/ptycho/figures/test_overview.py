@@ -1,4 +1,4 @@
-"""Figures: right content, right labels, no global state."""
+"""Figures: content, labels, no global state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def texts(figure):
 
 
 def overlapping_titles(figure):
-    """Pairs of titles whose drawn boxes meet."""
+    """Pairs of titles whose bounding boxes overlap."""
     figure.draw_without_rendering()
     boxes = [ax.title.get_window_extent() for ax in figure.axes if ax.title.get_text()]
     return [(i, j) for i in range(len(boxes)) for j in range(i) if boxes[i].overlaps(boxes[j])]
@@ -39,7 +39,7 @@ def test_hue_is_phase_and_brightness_amplitude():
     assert rgb == pytest.approx(np.array(expected, float), abs=1e-9)
 
 
-def test_wheel_is_the_key():
+def test_wheel_matches_the_colours():
     wheel = colours.colour_wheel(65)
     assert wheel[32, 64] == pytest.approx([1, 0, 0, 1])
     assert wheel[0, 32, 3] == 1
@@ -85,7 +85,7 @@ def test_length_text(metres, text):
     assert panels.length_text(metres) == text
 
 
-def test_scale_bar_is_as_long_as_it_says():
+def test_scale_bar_has_the_labelled_length():
     ax = Figure().subplots()
     ax.imshow(np.zeros((100, 200)))
     assert panels.scale_bar(ax, 200, 100) == "50 px"
@@ -133,7 +133,7 @@ def test_plot_reconstruction_unknown_geometry_modes_and_flags(truth, as_result, 
     assert any(text.startswith("Probe mode 1: ") for text in shown)
     assert any("2 weaker modes not shown" in text for text in shown)
     assert any("far above shot noise" in text for text in shown)
-    assert "none recorded" in shown
+    assert "not recorded" in shown
     assert not overlapping_titles(figure)
 
 
@@ -160,7 +160,7 @@ def test_plot_scan(scan):
     for expected in (
         "Mean pattern",
         "Positions",
-        "Start probe",
+        "Initial probe",
         "photons per pixel",
         "photons per pattern",
         "y (object px)",
@@ -186,7 +186,7 @@ def test_plot_frc_marks_the_crossing(field):
     curve = fourier_ring_correlation(field, field + 0.02 * rng.normal(size=field.shape), pixel_m=1e-8, label="mine")
     figure = plot_frc([curve], (0.5, 1 / 7, "half-bit"))
     shown = texts(figure)
-    assert {"mine", "threshold 0.5", "threshold 1/7", "threshold half-bit", "half period"} <= set(shown)
+    assert {"mine", "threshold 0.5", "threshold 1/7", "threshold half-bit", "half-period resolution"} <= set(shown)
     assert panels.length_text(1e-8 / curve.crossing(0.5)) in shown
     pixels = texts(plot_frc(replace(curve, pixel_m=None), (0.5,)))
     assert f"{1 / curve.crossing(0.5):.3g} px" in pixels
@@ -218,7 +218,7 @@ def test_save_figure(tmp_path):
     figure = Figure(figsize=(2, 1))
     path = save_figure(figure, tmp_path / "new" / "a.png", dpi=50)
     assert path.read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(InputError, match=r"a\.txt: figures are written as \.png"):
+    with pytest.raises(InputError, match=r"a\.txt: the suffix is .*; expected one of \.png"):
         save_figure(figure, tmp_path / "a.txt")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
@@ -231,6 +231,6 @@ def test_no_global_state():
     assert done.stdout.strip() == "False"
 
 
-def test_methods_of_the_nouns(scan, result):
+def test_plot_methods_of_the_data_types(scan, result):
     assert isinstance(scan.plot(), Figure)
     assert isinstance(result.plot(), Figure)

@@ -1,7 +1,7 @@
-"""How good a reconstruction is: alignment, metrics, resolution and figures.
+"""Quality of a reconstruction: alignment with a reference, image metrics and Fourier ring correlation.
 
-Figures live in :mod:`diptych.ptycho.figures.overview`, which loads matplotlib and is therefore not imported here;
-alignment by itself in :mod:`diptych.ptycho.evaluate.align`.
+:func:`evaluate` compares with a truth, :func:`evaluate_without_truth` compares two halves of the data, and
+:func:`diptych.compare` evaluates several methods alike. Figures are in :mod:`diptych.ptycho.figures`.
 """
 
 from diptych.ptycho.evaluate.evaluation import evaluate, evaluate_without_truth

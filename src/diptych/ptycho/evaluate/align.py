@@ -1,8 +1,8 @@
-"""Registration of a reconstruction on a reference: coordinates first, then what the data leave free.
+"""Registration of a reconstruction on a reference: first by coordinates, then by what the data leave undetermined.
 
 Ptychography with an unknown probe determines the object up to a global complex scale, a linear phase ramp and a shift
-(the probe takes the opposite ramp and shift). Coordinates come from the canvases; these three are then found by least
-squares.
+(the probe takes the opposite ramp and shift). The canvases give the coordinates; scale, ramp and shift are then
+estimated by least squares.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from diptych.ptycho.scan import Canvas
 ComplexImage = NDArray[np.complex128]
 
 _MARGIN = 16
-"""Pixels kept around the compared box while shifting, so that the taper at the border stays out of it."""
+"""Margin around the compared box during Fourier shifts, px, so that the taper at the border lies outside the box."""
 
-_SMALLEST = 8
-"""Smallest side of an area that can be compared, in pixels."""
+_MIN_SIDE = 8
+"""Smallest side of an area that can be compared, px."""
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """An aligned result, the truth on the same box, and what was removed.
+    """An aligned result, the truth on the same box, and the parameters that were removed.
 
-    The result was, up to its errors, ``scale * exp(i ramp . (r - centre)) * truth(r - shift)`` with ``centre`` the
-    middle of the box.
+    Before alignment the result was, up to its errors, ``scale * exp(i ramp . (r - centre)) * truth(r - shift)`` with
+    ``centre`` the middle of the box.
 
     Parameters
     ----------
@@ -69,14 +69,14 @@ class Alignment:
 def align(
     result: Canvas, truth: Canvas, box: Box | None = None, gauge: Gauge = "full", max_shift: int = 16
 ) -> Alignment:
-    """Bring ``result`` onto ``truth`` inside ``box``, removing no more than ``gauge`` allows.
+    """Align ``result`` with ``truth`` inside ``box``, removing no more than ``gauge`` allows.
 
     Parameters
     ----------
     result, truth : Canvas
-        (H, W) complex images; compared by coordinates.
+        (H, W) complex images, compared by coordinates.
     box : (y0, y1, x0, x1), optional
-        Half-open box of coordinates to compare, clipped to where both images are defined. None: all of that.
+        Half-open box of coordinates to compare, clipped to where both images are defined. Default: all of that.
     gauge : {"full", "scale", "phase", "none"}
         ``full`` removes the complex scale, ramp and shift that minimise the squared difference; ``scale`` the complex
         scale; ``phase`` the global phase; ``none`` nothing.
@@ -86,31 +86,32 @@ def align(
     Returns
     -------
     Alignment
-        With a shift, the box loses the edge that the result does not reach.
+        With a shift, its box lacks the edge that the shifted result does not cover.
 
     Raises
     ------
     InputError
-        If the images do not overlap, or the result is zero there.
+        If the images do not overlap by at least 8 px, or one of them is zero there.
 
     Notes
     -----
-    The start of the shift is the peak of the cross-correlation of the fields' lag-one products, whose modulus no ramp
-    changes; the start of the ramp is the Fourier peak of result * conj(truth); both are then refined together by
-    least squares on ||c S_d[result exp(-i k r)] - truth||^2 with Fourier shifts S_d.
+    The initial shift is the peak of the cross-correlation of the lag-one products of the fields, whose modulus does not
+    depend on the ramp. The initial ramp is the peak of the Fourier transform of result * conj(truth). Both are refined
+    together by least squares on ||c S_d[result exp(-i k r)] - truth||^2 with Fourier shifts S_d (image registration
+    with sub-pixel accuracy, Guizar-Sicairos et al. 2008, extended by the ramp).
     """
     box = common_box(result, truth, box)
-    if min(box[1] - box[0], box[3] - box[2]) < _SMALLEST:
+    if min(box[1] - box[0], box[3] - box[2]) < _MIN_SIDE:
         raise InputError(
-            f"evaluate: the compared area is {box[1] - box[0]} x {box[3] - box[2]} px; expected at least {_SMALLEST} "
-            f"on a side. "
-            "For a scan along a line, or of very few positions, pass crop='all' (--crop all)."
+            "evaluate",
+            f"the compared area is {box[1] - box[0]} x {box[3] - box[2]} px",
+            f"at least {_MIN_SIDE} px on a side",
+            "For a scan along a line, or with very few positions, pass crop='all' (--crop all).",
         )
     reference = _values(truth, box)
-    if not np.any(_values(result, box)):
-        raise InputError("evaluate: the result is zero everywhere in the compared area; there is nothing to align.")
-    if not np.any(reference):
-        raise InputError("evaluate: the truth is zero everywhere in the compared area; there is nothing to align to.")
+    for name, values in (("result", _values(result, box)), ("truth", reference)):
+        if not np.any(values):
+            raise InputError("evaluate", f"the {name} is zero everywhere in the compared area", "an image")
     if gauge == "full":
         return _align_full(result, truth, box, min(max_shift, min(reference.shape) // 4))
     image = _values(result, box)
@@ -131,9 +132,11 @@ def common_box(result: Canvas, truth: Canvas, box: Box | None = None) -> Box:
     if y0 >= y1 or x0 >= x1:
         where = "" if box is None else f" inside the box y {c[0]}..{c[1]}, x {c[2]}..{c[3]}"
         raise InputError(
-            f"evaluate: result (y {a[0]}..{a[1]}, x {a[2]}..{a[3]}) and truth (y {b[0]}..{b[1]}, x {b[2]}..{b[3]}) "
-            f"do not overlap{where}; "
-            "expected images in the same coordinates. Check the origin of each Canvas."
+            "evaluate",
+            f"result (y {a[0]}..{a[1]}, x {a[2]}..{a[3]}) and truth (y {b[0]}..{b[1]}, x {b[2]}..{b[3]}) do not "
+            f"overlap{where}",
+            "images in the same coordinates",
+            "Check the origin of each Canvas.",
         )
     return y0, y1, x0, x1
 
@@ -146,20 +149,20 @@ def _align_full(result: Canvas, truth: Canvas, box: Box, max_shift: int) -> Alig
     patch, edge = _patch(result, inner, coarse, ramp)
     fine_ramp, fine_shift, factor, image = _refine(patch, edge, reference)
     total = (ramp[0] + fine_ramp[0], ramp[1] + fine_ramp[1])
-    # The ramp was taken off about the middle of the moved box; its value there belongs to the scale.
-    turn = np.exp(-1j * (total[0] * coarse[0] + total[1] * coarse[1]))
+    # The ramp was removed about the middle of the shifted box; its phase there belongs to the scale.
+    phase_factor = np.exp(-1j * (total[0] * coarse[0] + total[1] * coarse[1]))
     return Alignment(
         _canvas(truth, factor * image, inner),
         _canvas(truth, reference, inner),
         "full",
-        scale=_inverse(factor) * turn,
+        scale=_inverse(factor) * phase_factor,
         ramp=total,
         shift=(coarse[0] + fine_shift[0], coarse[1] + fine_shift[1]),
     )
 
 
 def _coarse_shift(reference: ComplexImage, image: ComplexImage, reach: int) -> tuple[int, int]:
-    """Whole-pixel displacement of ``image`` on ``reference``, whatever their ramps.
+    """Whole-pixel displacement of ``image`` on ``reference``, independent of phase ramps.
 
     A ramp multiplies the lag-one product X(r + 1) conj(X(r)) by a constant phase, so the modulus of the products'
     cross-correlation peaks at the displacement.
@@ -188,12 +191,12 @@ def _coarse_ramp(
 ) -> tuple[float, tuple[int, int], tuple[float, float], Box]:
     """Correlation, shift, ramp (rad per pixel) and usable box for one whole-pixel shift."""
     (ry0, ry1, rx0, rx1), (dy, dx) = result.extent, shift
-    # One pixel is given to the sub-pixel part of the shift where the result has no margin around the box.
+    # Where the result has no margin around the box, one pixel is reserved for the sub-pixel part of the shift.
     inner = (max(box[0], ry0 - dy + 1), min(box[1], ry1 - dy - 1), max(box[2], rx0 - dx + 1), min(box[3], rx1 - dx - 1))
-    image = _values(result, _moved(inner, shift))
+    image = _values(result, _displaced(inner, shift))
     reference = _values(truth, inner)
-    # Twice the size: the peak is then at most a quarter of a cycle over the box away, well inside the reach of the
-    # refinement.
+    # Zero-padded to twice the size, the peak is at most a quarter of a cycle over the box from the true ramp: within
+    # the range in which the refinement converges.
     shape = [2 * n for n in image.shape]
     surface = np.abs(np.fft.fft2(image * reference.conj(), shape))
     ky, kx = np.unravel_index(int(surface.argmax()), surface.shape)
@@ -203,8 +206,8 @@ def _coarse_ramp(
 
 
 def _patch(result: Canvas, box: Box, shift: tuple[int, int], ramp: tuple[float, float]) -> tuple[ComplexImage, int]:
-    """The result on the box moved by ``shift``, without the ramp, with a tapered margin on all sides."""
-    wanted = _moved(box, shift)
+    """The result on the box displaced by ``shift``, without the ramp, with a tapered margin on all sides."""
+    wanted = _displaced(box, shift)
     grown = (wanted[0] - _MARGIN, wanted[1] + _MARGIN, wanted[2] - _MARGIN, wanted[3] + _MARGIN)
     ry0, ry1, rx0, rx1 = result.extent
     have = (max(grown[0], ry0), min(grown[1], ry1), max(grown[2], rx0), min(grown[3], rx1))
@@ -213,14 +216,14 @@ def _patch(result: Canvas, box: Box, shift: tuple[int, int], ramp: tuple[float, 
     y = np.arange(have[0], have[1]) - centre[0]
     x = np.arange(have[2], have[3]) - centre[1]
     values = values * np.exp(-1j * ramp[0] * y)[:, None] * np.exp(-1j * ramp[1] * x)
-    # Beyond the result's border its mirror image keeps the field continuous.
+    # Outside the result, its mirror image keeps the field continuous.
     missing = ((have[0] - grown[0], grown[1] - have[1]), (have[2] - grown[2], grown[3] - have[3]))
     values = np.pad(values, missing, mode="reflect" if min(values.shape) > 1 else "edge")
     return values * _taper(values.shape[0])[:, None] * _taper(values.shape[1]), _MARGIN
 
 
 def _taper(length: int) -> NDArray[np.float64]:
-    """1 inside, falling smoothly to 0 over the outer half of each margin, so that Fourier shifts meet no edge."""
+    """Window that is 1 inside and falls smoothly to 0 over the outer half of each margin, for Fourier shifts."""
     window = np.ones(length)
     rise = np.sin(np.pi / 2 * (np.arange(_MARGIN // 2) + 0.5) / (_MARGIN // 2)) ** 2
     window[: len(rise)] = rise
@@ -233,7 +236,7 @@ def _refine(
 ) -> tuple[tuple[float, float], tuple[float, float], complex, ComplexImage]:
     """Least squares over ramp and shift by L-BFGS-B, the complex scale eliminated.
 
-    (Gauss-Newton would be shorter and is slow here: noise inflates the gradients that it scales its steps by.)
+    Gauss-Newton converges slowly here, because noise inflates the gradients that scale its steps.
     Returns the ramp (rad per pixel), the shift (px), the factor that brings the image to the reference, and the image.
     """
     from scipy.optimize import minimize
@@ -242,7 +245,7 @@ def _refine(
     inside = (slice(edge, -edge), slice(edge, -edge))
     yi, xi = y[edge:-edge, None], x[None, edge:-edge]
     power = float(np.vdot(reference, reference).real)
-    # Curvatures of the ideal problem give all four parameters one scale.
+    # The curvatures of the noise-free problem give all four parameters the same scale.
     slopes = [float(np.linalg.norm(np.gradient(reference, axis=axis))) for axis in (0, 1)]
     levers = [float(np.linalg.norm(yi * reference)), float(np.linalg.norm(xi * reference))]
     unit = np.sqrt(power) / np.maximum([*levers, *slopes], 1e-3 * np.sqrt(power))
@@ -251,12 +254,12 @@ def _refine(
         image, down, across = _shifted(patch, y, x, scaled * unit, inside)
         factor = _best_scale(image, reference)
         residual = factor * image - reference
-        # The derivative with respect to the eliminated factor vanishes at its best value.
+        # The derivative with respect to the eliminated factor is zero at its optimum.
         columns = (-1j * yi * image, -1j * xi * image, down, across)
         gradient = np.array([2 * np.vdot(residual, factor * column).real for column in columns]) * unit / power
         return float(np.vdot(residual, residual).real) / power, gradient
 
-    # The shift stays where the margin holds the result itself, the ramp within the reach of the Fourier peak.
+    # Bounds: the shift stays inside the margin, the ramp near the Fourier peak.
     reach = np.array([2 * np.pi / len(yi), 2 * np.pi / xi.size, edge / 2, edge / 2]) / unit
     found = minimize(
         relative_error,
@@ -308,5 +311,5 @@ def _canvas(like: Canvas, values: ComplexImage, box: Box) -> Canvas:
     return replace(like, values=values, origin=(box[0], box[2]))
 
 
-def _moved(box: Box, shift: tuple[int, int]) -> Box:
+def _displaced(box: Box, shift: tuple[int, int]) -> Box:
     return box[0] + shift[0], box[1] + shift[0], box[2] + shift[1], box[3] + shift[1]

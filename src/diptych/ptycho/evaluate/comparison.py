@@ -1,6 +1,4 @@
-"""What ``compare`` returns: one row of numbers per arm, the curves and the aligned images, and the files they are
-written to.
-"""
+"""The result of ``compare``: a table with one row per method, curves and aligned images, and how they are saved."""
 
 from __future__ import annotations
 
@@ -17,14 +15,14 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.report import Box, Detail
 from diptych.ptycho.evaluate.resolution import RingCorrelation
-from diptych.runtime.files import write_text
+from diptych.runtime.files import replacing, write_text
 from diptych.runtime.run_directory import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRUTH = "truth"
-"""What the reference is called where it is the true object."""
+"""Name of the reference where it is the true object."""
 
 COLUMNS = ("model", "metric", "value", "unit", "convention", "gauge", "reason", "note")
 """Columns of ``comparison.csv``."""
@@ -33,7 +31,7 @@ CURVE_COLUMNS = ("model", "frequency", "correlation", "samples")
 """Columns of ``frc.csv``."""
 
 MEASURED = ("seconds", "patterns_per_second", "shift_y_px", "shift_x_px")
-"""Numbers of a row that are no metrics: time and the registration offset."""
+"""Numbers of a row that are not metrics: time and the registration offset."""
 
 _UNITS = {"seconds": "s", "patterns_per_second": "1/s", "shift_y_px": "px", "shift_x_px": "px"}
 _SHOWN = ("complex_error", "phase_rms_rad", "amplitude_ssim", "phase_ssim", "frc50")
@@ -41,32 +39,31 @@ _SHOWN = ("complex_error", "phase_rms_rad", "amplitude_ssim", "phase_ssim", "frc
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Several reconstructions of one scan, judged on one area against one reference.
+    """Several reconstructions of one scan, evaluated on one area against one reference.
 
     Parameters
     ----------
     scan : str
         Name of the scan.
     reference : str
-        ``"truth"``, or the name of the arm that the others are compared with.
+        ``"truth"``, or the name of the method that the others are compared with.
     box : (y0, y1, x0, x1)
-        Half-open box of object pixel coordinates, the same for all arms.
+        Half-open box of object pixel coordinates, the same for all methods.
     rows : list of dict
-        One per arm, in the order given: ``arm``, ``kind``, ``seconds``, ``timed`` (``measured`` here or ``recorded`` in
-        the file), ``patterns_per_second``, the registration offset ``shift_y_px`` and ``shift_x_px``, ``gauge``, every
-        metric of
-        :func:`diptych.evaluate`, and ``error``, why an arm has no numbers. What is not known is None; an undefined
-        metric NaN.
+        One per method, in the order given: ``method``, ``kind``, ``seconds``, ``timed`` (``measured`` here or
+        ``recorded`` in the file), ``patterns_per_second``, the registration offset ``shift_y_px`` and ``shift_x_px``,
+        ``gauge``, every metric of :func:`diptych.evaluate`, and ``error``, the reason why a method has no numbers.
+        Unknown values are None, undefined metrics NaN.
     details : dict of str to dict of str to Detail
-        By arm and metric: unit, convention, gauge, and the reason where a metric is undefined.
+        By method and metric: unit, convention, gauge, and the reason where a metric is undefined.
     curves : dict of str to RingCorrelation
-        Fourier ring correlation of each arm with the reference.
+        Fourier ring correlation of each result with the reference.
     aligned : dict of str to (H, W) complex64
-        The reference (under its name) and the arms brought onto it, all on ``box``.
+        The reference (under its name) and the results aligned with it, all on ``box``.
     pixel_m : (float, float), optional
         Object pixel (y, x) in metres, where known.
     notes : tuple of str
-        What a careful reader should know.
+        Remarks that affect the interpretation.
     """
 
     scan: str
@@ -82,9 +79,9 @@ class Comparison:
     def __str__(self) -> str:
         return self.table()
 
-    def __getitem__(self, arm: str) -> dict[str, Any]:
-        """The row of an arm."""
-        return next(row for row in self.rows if row["arm"] == arm)
+    def __getitem__(self, method: str) -> dict[str, Any]:
+        """The row of a method."""
+        return next(row for row in self.rows if row["method"] == method)
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -93,8 +90,8 @@ class Comparison:
 
     @property
     def errors(self) -> dict[str, str]:
-        """Why arms have no numbers, by arm."""
-        return {row["arm"]: row["error"] for row in self.rows if row["error"] is not None}
+        """Why methods have no numbers, by method."""
+        return {row["method"]: row["error"] for row in self.rows if row["error"] is not None}
 
     @property
     def metrics(self) -> list[str]:
@@ -102,12 +99,12 @@ class Comparison:
         return list(dict.fromkeys(name for details in self.details.values() for name in details))
 
     def table(self) -> str:
-        """The main numbers as text, one arm a line, then reference, area, gauges, notes and errors."""
+        """The main numbers as text, one method per line, then reference, area, gauges, notes and errors."""
         shown = [name for name in _SHOWN if name in self.metrics] or self.metrics[: len(_SHOWN)]
-        head = ["arm", "seconds", "patterns/s", *shown]
+        head = ["method", "seconds", "patterns/s", *shown]
         lines = [
             head,
-            *([_cell(row[key]) for key in ("arm", "seconds", "patterns_per_second", *shown)] for row in self.rows),
+            *([_cell(row[key]) for key in ("method", "seconds", "patterns_per_second", *shown)] for row in self.rows),
         ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [f"{line[0]:<{widths[0]}}  " + "  ".join(map(str.rjust, line[1:], widths[1:])) for line in lines]
@@ -117,21 +114,21 @@ class Comparison:
             f"area: y {y0}..{y1}, x {x0}..{x1} ({y1 - y0} x {x1 - x0} px), the same for all",
         ]
         gauges: dict[tuple[str, str], list[str]] = {}
-        for arm, details in self.details.items():
+        for method, details in self.details.items():
             for way in dict.fromkeys((detail.convention, detail.gauge) for detail in details.values()):
-                gauges.setdefault(way, []).append(arm)
-        text += [f"gauge, {convention} ({', '.join(arms)}): {gauge}" for (convention, gauge), arms in gauges.items()]
+                gauges.setdefault(way, []).append(method)
+        text += [f"gauge, {convention} ({', '.join(names)}): {gauge}" for (convention, gauge), names in gauges.items()]
         return "\n".join(
             [
                 *text,
                 *(f"note: {note}" for note in self.notes),
-                *(f"{arm} failed: {why}" for arm, why in self.errors.items()),
+                *(f"{method} failed: {why}" for method, why in self.errors.items()),
             ]
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the images and curves as JSON values; null where a number is unknown or undefined."""
-        details = {arm: {name: asdict(detail) for name, detail in each.items()} for arm, each in self.details.items()}
+        details = {key: {name: asdict(detail) for name, detail in each.items()} for key, each in self.details.items()}
         found: dict[str, Any] = plain(
             {
                 "scan": self.scan,
@@ -152,24 +149,20 @@ class Comparison:
         return _text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write one line per arm and number; the columns are ``COLUMNS``."""
+        """Write one line per method and number; the columns are ``COLUMNS``."""
         return _text(path, _csv(COLUMNS, self._long()))
 
     def frc_to_csv(self, path: str | Path) -> Path:
-        """Write the ring correlations: arm, frequency (fraction of Nyquist), correlation, independent samples of the
-        ring.
-        """
+        """Write the ring correlations: method, frequency (fraction of Nyquist), correlation, independent samples."""
         lines = (
-            (arm, repr(float(f)), repr(float(c)), repr(float(n)))
-            for arm, curve in self.curves.items()
+            (method, repr(float(f)), repr(float(c)), repr(float(n)))
+            for method, curve in self.curves.items()
             for f, c, n in zip(curve.frequency, curve.correlation, curve.samples, strict=True)
         )
         return _text(path, _csv(CURVE_COLUMNS, lines))
 
     def to_npz(self, path: str | Path) -> Path:
-        """Write the aligned complex images under the names of the arms, and ``origin`` and ``pixel_m`` (NaN where
-        unknown).
-        """
+        """Write the aligned complex images under the methods' names, ``origin`` and ``pixel_m`` (NaN where unknown)."""
         from diptych.ptycho.io.files import writing
         from diptych.ptycho.io.source import write_npz
 
@@ -179,10 +172,10 @@ class Comparison:
         return Path(path)
 
     def plot(self) -> Figure:
-        """Amplitude and phase of the reference and of each arm on common colours, and the ring correlations."""
-        from diptych.ptycho.figures.comparison import plot_arms
+        """Figure of amplitudes, phases and ring correlations; see :func:`diptych.plot`."""
+        import diptych
 
-        return plot_arms(self)
+        return diptych.plot(self)
 
     def save(self, directory: str | Path) -> Path:
         """Write ``comparison.csv``, ``comparison.json``, ``frc.csv``, ``aligned.npz`` and ``comparison.png`` into a
@@ -191,34 +184,35 @@ class Comparison:
         Raises
         ------
         InputError
-            If the folder cannot be made.
+            If the folder cannot be created.
         """
-        from diptych.ptycho.figures.panels import save_figure
-
         folder = Path(directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{folder}: cannot be used as a folder ({error.strerror}); name another one.") from None
+            raise InputError(
+                folder, f"cannot be used as a folder ({error.strerror})", "", "Name another one."
+            ) from None
         self.to_csv(folder / "comparison.csv")
         self.to_json(folder / "comparison.json")
         self.frc_to_csv(folder / "frc.csv")
         self.to_npz(folder / "aligned.npz")
-        save_figure(self.plot(), folder / "comparison.png")
+        with replacing(folder / "comparison.png") as temporary:
+            self.plot().savefig(temporary, dpi=150)
         return folder
 
     def _long(self) -> Iterator[tuple[str, ...]]:
         for row in self.rows:
-            arm = row["arm"]
+            method = row["method"]
             for name in MEASURED:
                 if row[name] is not None:
                     note = row["timed"] if name in MEASURED[:2] else "removed by the alignment"
-                    yield arm, name, repr(float(row[name])), _UNITS[name], "", "", "", note
-            for name, detail in self.details.get(arm, {}).items():
+                    yield method, name, repr(float(row[name])), _UNITS[name], "", "", "", note
+            for name, detail in self.details.get(method, {}).items():
                 about = (detail.unit, detail.convention, detail.gauge, detail.reason or "", detail.note or "")
-                yield arm, name, repr(float(row[name])), *about
+                yield method, name, repr(float(row[name])), *about
             if row["error"] is not None:
-                yield arm, "error", "nan", "", "", "", row["error"], ""
+                yield method, "error", "nan", "", "", "", row["error"], ""
 
 
 def _cell(value: Any) -> str:
@@ -238,9 +232,9 @@ def _csv(columns: tuple[str, ...], lines: Iterator[tuple[str, ...]]) -> str:
 
 
 def _text(path: str | Path, text: str) -> Path:
-    """Write ``text`` to ``path``. Raises InputError when its folder is not there."""
+    """Write ``text`` to ``path``. Raises InputError when its folder does not exist."""
     path = Path(path)
     if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first, or choose another name.")
+        raise InputError(path, f"the folder {path.parent} does not exist", "", "Create it, or choose another path.")
     write_text(path, text)
     return path

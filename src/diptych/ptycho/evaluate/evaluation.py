@@ -1,4 +1,4 @@
-"""The door of the evaluation: a reconstruction against a truth, or two halves of its data against each other."""
+"""Evaluate a reconstruction against a truth, or two halves of its data against each other."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def evaluate(
     options: EvaluationOptions | None = None,
     **overrides: Any,
 ) -> Metrics:
-    """How far a reconstruction is from the truth, after removing only what the data leave free.
+    """Compare a reconstruction with the truth, after removing only what the data leave undetermined.
 
     Parameters
     ----------
     result : Reconstruction, Canvas or path
-        The complex object; a path is loaded.
+        The reconstructed object; a path is loaded.
     truth : Canvas, Scan, Reconstruction or path
-        The true object: a canvas, a scan that carries its truth, or a reference reconstruction.
+        The true object: a canvas, a simulated scan, or a reference reconstruction.
     options : EvaluationOptions, optional
         Gauge, convention, area.
     **overrides
@@ -50,20 +50,28 @@ def evaluate(
     Metrics
         Under the textbook convention: ``complex_error``, ``phase_rms_rad``, ``amplitude_`` and ``phase_`` ``mae``,
         ``psnr`` (peak 1), ``ssim``, ``ms_ssim``, and ``frc50``, ``frc1over7`` of the complex field (fractions of
-        Nyquist) with their half-period resolutions in px and m. Under ptychopinn's: see
+        Nyquist) with their half-period resolutions in px and m. Under the convention of PtychoPINN: see
         :mod:`diptych.ptycho.evaluate.ptychopinn`.
 
     Raises
     ------
     InputError
-        If there is no truth, the images do not overlap or disagree about the pixel size, or an option is wrong.
+        If there is no truth, the images do not overlap or differ in pixel size, or an option is wrong.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=64, step=2.0, dose=1e6, seed=0)
+    >>> metrics = diptych.evaluate(diptych.reconstruct(scan), truth=scan.truth)
+    >>> metrics["complex_error"] < 0.1
+    True
     """
     options = _options(options, overrides)
-    subject = _subject(result)
+    subject = _result(result)
     reference, positions = _reference(truth)
     image = subject if isinstance(subject, Canvas) else subject.object
     if isinstance(subject, Reconstruction) and len(subject.positions):
-        # Results of other programs may come without positions.
+        # Results of other programs may have no positions.
         positions = subject.positions
     _same_pixels(image, reference)
     box = scanned_box(positions) if options.crop == "scan" and positions is not None else None
@@ -95,16 +103,16 @@ def evaluate_without_truth(
     progress: ProgressCallback | None = None,
     **overrides: Any,
 ) -> Metrics:
-    """Resolution of a measured scan: reconstruct two halves of the data and correlate them.
+    """Resolution of a measured scan: reconstruct two halves of the data and correlate the images.
 
     Parameters
     ----------
     scan : Scan or path
         M patterns of N x N counts.
     result : Reconstruction or path, optional
-        The halves are reconstructed with the options that made it; without it, with the defaults.
+        The halves are reconstructed with the options recorded in it; without it, with the defaults.
     options : EvaluationOptions, optional
-        ``split``, ``gauge``, ``crop``, ``max_shift`` and ``seed`` act.
+        ``split``, ``gauge``, ``crop``, ``max_shift`` and ``seed`` are used.
     reconstruct : callable, optional
         Turns a scan into a Reconstruction; :func:`diptych.reconstruct` by default.
     progress : callable, optional
@@ -121,12 +129,14 @@ def evaluate_without_truth(
     Raises
     ------
     InputError
-        If the scan cannot be halved, or an option is wrong.
+        If the scan cannot be split into halves, or an option is wrong.
     """
     options = _options(options, overrides)
     data: Scan = _loaded(scan, "scan", Scan)
     if reconstruct is None:
-        reconstruct = _as_before(None if result is None else _loaded(result, "result", Reconstruction), progress)
+        reconstruct = _with_recorded_options(
+            None if result is None else _loaded(result, "result", Reconstruction), progress
+        )
     halves = half_scan_frc(
         data,
         reconstruct,
@@ -184,7 +194,7 @@ def _add_resolution(
     thresholds: dict[str, Threshold],
     note: str | None = None,
 ) -> None:
-    """Crossing and half-period resolution at each threshold; the reason when there is no curve."""
+    """Crossing and half-period resolution at each threshold, or the reason why there is no curve."""
 
     def read(method: Callable[[RingCorrelation, Threshold], float], threshold: Threshold) -> float:
         if isinstance(curve, UndefinedMetricError):
@@ -195,7 +205,7 @@ def _add_resolution(
         collector.add(key, partial(read, RingCorrelation.crossing, threshold), unit="of Nyquist", note=note)
         if collector.values[key] == 1.0:
             collector.remark(
-                key, "the correlation stays above the threshold up to Nyquist: the pixel limits the resolution"
+                key, "the correlation exceeds the threshold up to Nyquist: the pixel size limits the resolution"
             )
         collector.add(f"{key}_half_period_px", partial(read, RingCorrelation.half_period_px, threshold), unit="px")
         collector.add(f"{key}_half_period_m", partial(read, RingCorrelation.half_period_m, threshold), unit="m")
@@ -205,8 +215,10 @@ def _options(options: EvaluationOptions | None, overrides: dict[str, Any]) -> Ev
     return (options or EvaluationOptions()).with_changes(**overrides) if overrides else options or EvaluationOptions()
 
 
-def _as_before(result: Reconstruction | None, progress: ProgressCallback | None) -> Callable[[Scan], Reconstruction]:
-    """The front door's ``reconstruct`` with the options that made ``result``."""
+def _with_recorded_options(
+    result: Reconstruction | None, progress: ProgressCallback | None
+) -> Callable[[Scan], Reconstruction]:
+    """:func:`diptych.reconstruct` with the options recorded in ``result``."""
     from diptych.ptycho.engines.options import ReconstructionOptions
     from diptych.ptycho.reconstruct import reconstruct
 
@@ -216,22 +228,26 @@ def _as_before(result: Reconstruction | None, progress: ProgressCallback | None)
 
 
 def _loaded(value: Any, what: str, kind: type[Any]) -> Any:
-    """``value``, or what its file holds; raises InputError when that is not a ``kind``."""
+    """``value``, or the content of its file. Raises InputError when it is not a ``kind``."""
     found = value
     if isinstance(value, str | Path):
         from diptych.ptycho.io import load
 
         found = load(value)
     if not isinstance(found, kind):
-        where = f"{value}: holds" if isinstance(value, str | Path) else f"evaluate: {what} is"
-        raise InputError(f"{where} a {type(found).__name__}; expected {_ARTICLES[kind]} as the {what}.")
+        from_file = isinstance(value, str | Path)
+        raise InputError(
+            value if from_file else "evaluate",
+            f"{'contains' if from_file else f'the {what} is'} a {type(found).__name__}",
+            f"{_ARTICLES[kind]} as the {what}",
+        )
     return found
 
 
 _ARTICLES: dict[type[Any], str] = {Scan: "a Scan (diffraction counts)", Reconstruction: "a Reconstruction"}
 
 
-def _subject(result: Any) -> Reconstruction | Canvas:
+def _result(result: Any) -> Reconstruction | Canvas:
     if isinstance(result, Canvas):
         return result
     found: Reconstruction = _loaded(result, "result", Reconstruction)
@@ -242,11 +258,12 @@ def _reference(truth: Any) -> tuple[Canvas, NDArray[np.float64] | None]:
     """The true object and, where known, the scan positions."""
     if truth is None:
         raise InputError(
-            "evaluate: there is no truth to compare with; pass a Canvas, a simulated Scan or a file (--truth FILE), "
-            "or use "
-            "evaluate_without_truth(scan) (--scan FILE) for the resolution of measured data."
+            "evaluate",
+            "no truth is given",
+            "a Canvas, a simulated Scan or a file (--truth FILE)",
+            "For the resolution of measured data, use evaluate_without_truth(scan) (--scan FILE).",
         )
-    origin = f"{truth}: " if isinstance(truth, str | Path) else "evaluate: "
+    origin = truth if isinstance(truth, str | Path) else "evaluate"
     if isinstance(truth, str | Path):
         from diptych.ptycho.io import load
 
@@ -257,14 +274,14 @@ def _reference(truth: Any) -> tuple[Canvas, NDArray[np.float64] | None]:
         return truth.object, truth.positions
     if not isinstance(truth, Scan):
         raise InputError(
-            f"{origin}the truth is a {type(truth).__name__}; expected a Canvas, a Scan with its truth or a "
-            f"Reconstruction."
+            origin, f"the truth is a {type(truth).__name__}", "a Canvas, a Scan with its truth or a Reconstruction"
         )
     if truth.truth is None:
         raise InputError(
-            f"{origin}the scan {truth.name!r} carries no true object; expected a simulated scan, a Canvas or a "
-            f"reference "
-            "result. For measured data use evaluate_without_truth(scan) (--scan FILE)."
+            origin,
+            f"the scan {truth.name!r} has no true object",
+            "a simulated scan, a Canvas or a reference result",
+            "For measured data, use evaluate_without_truth(scan) (--scan FILE).",
         )
     return truth.truth, truth.positions
 
@@ -274,7 +291,9 @@ def _same_pixels(image: Canvas, reference: Canvas) -> None:
         return
     if not np.allclose(image.pixel_m, reference.pixel_m, rtol=_PIXEL_TOLERANCE, atol=0):
         raise InputError(
-            f"evaluate: result pixels are {image.pixel_m[0]:.4g} x {image.pixel_m[1]:.4g} m, the truth's "
-            f"{reference.pixel_m[0]:.4g} x "
-            f"{reference.pixel_m[1]:.4g} m; expected the same. Resample one of them."
+            "evaluate",
+            f"the pixels of the result are {image.pixel_m[0]:.4g} x {image.pixel_m[1]:.4g} m, those of the truth "
+            f"{reference.pixel_m[0]:.4g} x {reference.pixel_m[1]:.4g} m",
+            "the same pixel size",
+            "Resample one of them.",
         )

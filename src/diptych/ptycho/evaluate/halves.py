@@ -1,4 +1,4 @@
-"""Two halves of one scan, for resolution without a truth."""
+"""Two halves of one scan, for the resolution without a truth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from diptych.ptycho.scan import Reconstruction, Scan
 
 Split = Literal["positions", "thinning"]
 
-SHARED_START = "both halves start from the same probe, which correlates them: the curve may flatter the resolution"
+SHARED_START = (
+    "both halves start from the same initial probe, which correlates them: the resolution may be overestimated"
+)
 _SPLIT_NOTES = {
     "positions": "halves: a checkerboard of the scan positions, so each half has half the overlap",
     "thinning": "halves: every photon given to one of them at random, so each has half the dose at full overlap",
@@ -30,18 +32,18 @@ _CHUNK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class HalfScanResult:
-    """Two reconstructions of one sample from separate data, and how far they agree.
+    """Two reconstructions of one sample from separate data, and their correlation.
 
     Parameters
     ----------
     alignment : Alignment
         The second half (``result``) on the first (``truth``).
     halves : (Reconstruction, Reconstruction)
-        As reconstructed.
+        The reconstructions, as returned by the engine.
     gauge : str
         What was removed between the halves, and why.
     note : str
-        How the data were split, and what the halves share.
+        How the data were split, and what correlates the halves.
     pixel_m : (float, float), optional
         Object pixel (y, x) in metres.
     """
@@ -54,8 +56,9 @@ class HalfScanResult:
 
     @cached_property
     def curve(self) -> RingCorrelation:
-        """Ring correlation of the two aligned complex objects; read it at 1/7. Raises UndefinedMetricError when they
-        are flat.
+        """Ring correlation of the two aligned complex objects; the threshold for it is 1/7.
+
+        Raises UndefinedMetricError when they are flat.
         """
         first, second = self.alignment.truth.values, self.alignment.result.values
         return fourier_ring_correlation(first, second, pixel_m=self.pixel_m, label="half against half")
@@ -82,9 +85,9 @@ def half_scan_frc(
     split : {"positions", "thinning"}
         Checkerboard of the positions, or binomial thinning of integer counts.
     gauge : {"auto", "full", "scale", "phase", "none"}
-        What is removed between the halves; auto removes what the data leave free.
+        What is removed between the halves; auto removes what the data leave undetermined.
     crop : {"scan", "all"}
-        Compare the scanned area, or all that both halves cover.
+        Compare the scanned area, or the whole area that both halves cover.
     max_shift : int
         Largest shift searched between the halves, object pixels.
     seed : int
@@ -93,7 +96,7 @@ def half_scan_frc(
     Returns
     -------
     HalfScanResult
-        With the ``curve``, the aligned halves and what they share.
+        With the ``curve`` and the aligned halves.
 
     Raises
     ------
@@ -128,13 +131,13 @@ def checkerboard(scan: Scan) -> tuple[Scan, Scan]:
         If the scan has under 4 positions.
     """
     if len(scan) < 4:
-        raise InputError(f"{scan.name}: {len(scan)} positions cannot be split into two scans; expected at least 4.")
+        raise InputError(f"scan {scan.name!r}", f"has {len(scan)} positions", "at least 4 to split it into two scans")
     colour = two_colours(scan.positions)
     return _part(scan, np.flatnonzero(colour), 1), _part(scan, np.flatnonzero(~colour), 2)
 
 
 def two_colours(positions: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """A balanced two-colouring of points in which neighbours differ wherever they can.
+    """Balanced two-colouring of points that gives neighbours different colours as far as possible.
 
     Parameters
     ----------
@@ -144,12 +147,12 @@ def two_colours(positions: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns
     -------
     (M,) bool
-        Colours; their numbers differ by at most one.
+        Colour of each point; the two colours differ by at most one point in number.
 
     Notes
     -----
     Greedy descent of an Ising antiferromagnet with coupling exp(-2 (d / a)^2), a the mean spacing: exact on a raster,
-    close to the best on jittered rasters and spirals. Deterministic.
+    near the optimum on jittered rasters and spirals. Deterministic.
     """
     from scipy.spatial import cKDTree
 
@@ -160,7 +163,7 @@ def two_colours(positions: NDArray[np.float64]) -> NDArray[np.bool_]:
     near = min(count, 13)
     distance, neighbour = tree.query(positions, k=near)
     coupling = np.exp(-2 * (distance / spacing) ** 2)
-    # A point is its own neighbour, though not always the first one where positions repeat.
+    # A point is among its own neighbours, but not always the first one where positions repeat.
     coupling[neighbour == np.arange(count)[:, None]] = 0
     order = np.lexsort((positions[:, 1], np.floor((positions[:, 0] - positions[:, 0].min()) / spacing + 0.5)))
     spin = np.zeros(count)
@@ -175,7 +178,7 @@ def two_colours(positions: NDArray[np.float64]) -> NDArray[np.bool_]:
             break
     excess = int(spin.sum()) // 2 if spin.sum() > 0 else -(int(-spin.sum()) // 2)
     if excess:
-        # Points of the larger colour that agree most with their neighbours already are the cheapest to turn.
+        # Flip the points of the larger colour whose flip raises the energy least.
         local = (coupling * spin[neighbour]).sum(axis=1) * spin
         larger = np.flatnonzero(spin == np.sign(excess))
         spin[larger[np.argsort(-local[larger], kind="stable")[: abs(excess)]]] *= -1
@@ -183,20 +186,22 @@ def two_colours(positions: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def thin(scan: Scan, rng: np.random.Generator) -> tuple[Scan, Scan]:
-    """Two scans, each photon of the original in exactly one of them: independent Poisson data of half the dose.
+    """Split a scan by photons into two scans with independent Poisson counts of half the dose.
+
+    Each photon of the original is in exactly one of them.
 
     Parameters
     ----------
     scan : Scan
-        With whole-numbered counts at valid pixels.
+        With integer counts at valid pixels.
     rng : numpy.random.Generator
-        Decides every photon.
+        Random numbers of the binomial thinning.
 
     Returns
     -------
     (Scan, Scan)
-        Their counts add up to the original's at valid pixels; masked pixels are 0. A known background halves, and a
-        calibrated probe carries half the photons.
+        At valid pixels, their counts add up to the original ones; masked pixels are 0. A known background and the
+        photons of a calibrated probe are halved.
 
     Raises
     ------
@@ -212,11 +217,13 @@ def thin(scan: Scan, rng: np.random.Generator) -> tuple[Scan, Scan]:
             counts = np.where(scan.mask if scan.mask.ndim == 2 else scan.mask[part], counts, 0)
         whole = counts if np.issubdtype(counts.dtype, np.integer) else np.rint(counts)
         if not np.array_equal(whole, counts):
-            odd = counts[whole != counts]
+            fractional = counts[whole != counts]
             raise InputError(
-                f"{scan.name}: {odd.size} counts of patterns {start}..{start + len(counts) - 1} are not whole "
-                f"numbers (first: {odd[0]}); "
-                "thinning needs photon counts. Use the split by positions (split='positions', --split positions)."
+                f"scan {scan.name!r}",
+                f"{fractional.size} counts of patterns {start}..{start + len(counts) - 1} are not whole numbers "
+                f"(first: {fractional[0]})",
+                "photon counts, for thinning",
+                "Split by positions instead (split='positions', --split positions).",
             )
         photons = whole.astype(np.int64)
         kept = rng.binomial(photons, 0.5)

@@ -1,4 +1,4 @@
-"""Textbook image metrics on an aligned result and its truth. All take (H, W) arrays on the same pixels."""
+"""Image metrics of an aligned result and its truth. All take (H, W) arrays on the same pixels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Field = NDArray[np.complexfloating[Any, Any]]
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales (Wang, Simoncelli and Bovik 2003)."""
 
-MS_SSIM_SMALLEST = 11 * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
-"""Side below which the 11-pixel window does not fit the coarsest scale: 176."""
+MS_SSIM_MIN_SIDE = 11 * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
+"""Smallest side for which the 11-pixel window fits the coarsest scale: 176."""
 
 _SSIM_K = (0.01, 0.03)
 _SSIM_WINDOW = 7
@@ -34,10 +34,10 @@ def phase_difference(result: Field, truth: Field) -> Image:
 
 
 def phases(result: Field, truth: Field) -> tuple[Image, Image]:
-    """Phases of result and truth without false jumps, rad.
+    """Unwrapped phases of result and truth, rad.
 
-    The truth's phase is unwrapped only where it wraps; the result's is the truth's plus the wrapped difference, so that
-    a wrap of either alone is no error.
+    The phase of the truth is unwrapped if it wraps anywhere. The phase of the result is that of the truth plus the
+    wrapped difference, so that a wrap in only one of them does not count as an error.
     """
     reference = np.asarray(np.angle(truth))
     if wraps(reference):
@@ -75,14 +75,14 @@ def psnr(image: Image, reference: Image, peak: float = 1.0) -> float:
 
 
 def ssim(image: Image, reference: Image, range_: float) -> float:
-    """Structural similarity, scikit-image's definition with its 7 x 7 uniform window (Wang et al. 2004).
+    """Structural similarity (Wang et al. 2004) as in scikit-image, with a 7 x 7 uniform window.
 
     Parameters
     ----------
     image, reference : (H, W)
         Images.
     range_ : float
-        Range of the data that sets the stabilising constants.
+        Data range, which sets the stabilising constants.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def ssim(image: Image, reference: Image, range_: float) -> float:
     """
     from skimage.metrics import structural_similarity
 
-    _demand_range(range_)
+    _check_range(range_)
     if min(image.shape) < _SSIM_WINDOW:
         raise UndefinedMetricError(
             f"images of {image.shape[0]} x {image.shape[1]} px are smaller than the window of {_SSIM_WINDOW} px"
@@ -103,14 +103,14 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
     """Multi-scale structural similarity of Wang, Simoncelli and Bovik (2003).
 
     Gaussian window of 11 pixels and sigma 1.5; contrast-structure at five scales, luminance at the coarsest; each scale
-    is the last one averaged over 2 x 2 pixels.
+    is the previous one averaged over 2 x 2 pixels.
 
     Parameters
     ----------
     image, reference : (H, W)
         Images of at least 176 pixels a side.
     range_ : float
-        Range of the data that sets the stabilising constants.
+        Data range, which sets the stabilising constants.
 
     Raises
     ------
@@ -118,12 +118,11 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
         If the range is 0, a side is under 176 pixels, or the images are anticorrelated at some scale (a power of a
         negative number).
     """
-    _demand_range(range_)
-    if min(image.shape) < MS_SSIM_SMALLEST:
+    _check_range(range_)
+    if min(image.shape) < MS_SSIM_MIN_SIDE:
         raise UndefinedMetricError(
-            f"the area of {image.shape[0]} x {image.shape[1]} px is under {MS_SSIM_SMALLEST} px a side, which 5 "
-            f"scales of "
-            "an 11 px window need"
+            f"the area of {image.shape[0]} x {image.shape[1]} px is smaller than {MS_SSIM_MIN_SIDE} px a side, which "
+            "5 scales of an 11 px window need"
         )
     a: Image = np.asarray(image, np.float64)
     b: Image = np.asarray(reference, np.float64)
@@ -135,13 +134,14 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
         if term < 0:
             raise UndefinedMetricError(f"the images are anticorrelated at scale {scale + 1} of {len(MS_SSIM_WEIGHTS)}")
         value *= term**weight
-        a, b = halve(a), halve(b)
+        a, b = half_size(a), half_size(b)
     return value
 
 
 def ssim_parts(image: Image, reference: Image, range_: float) -> tuple[Image, Image]:
-    """Luminance and contrast-structure maps of SSIM under an 11-pixel Gaussian window of sigma 1.5, where the window
-    fits.
+    """Luminance and contrast-structure maps of SSIM with an 11-pixel Gaussian window of sigma 1.5.
+
+    The border where the window does not fit is left out.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -155,12 +155,12 @@ def ssim_parts(image: Image, reference: Image, range_: float) -> tuple[Image, Im
     return (2 * ma * mb + c1) / (ma * ma + mb * mb + c1), (2 * covariance + c2) / (variances + c2)
 
 
-def halve(image: Image) -> Image:
-    """Mean over 2 x 2 blocks; an odd last row or column is left out."""
+def half_size(image: Image) -> Image:
+    """Mean over 2 x 2 blocks; an odd last row or column is dropped."""
     h, w = image.shape[0] // 2, image.shape[1] // 2
     return np.asarray(image[: 2 * h, : 2 * w].reshape(h, 2, w, 2).mean(axis=(1, 3)))
 
 
-def _demand_range(range_: float) -> None:
+def _check_range(range_: float) -> None:
     if not range_ > 0:
         raise UndefinedMetricError("the truth is flat: its range is 0")

@@ -9,24 +9,23 @@ from pydantic import Field
 from diptych.runtime.options import Options
 
 Gauge = Literal["full", "scale", "phase", "none"]
-"""What alignment may remove: full (complex scale, phase ramp, shift), scale (complex scale), phase (global phase),
-none."""
+"""What is removed before comparing: full (complex scale, phase ramp, shift), scale (complex scale), phase (global
+phase), none."""
 
 
 class EvaluationOptions(Options):
-    """How to judge a reconstruction. The defaults compare what the data determine, on the scanned area."""
+    """How a reconstruction is evaluated. The defaults compare what the data determine, on the scanned area."""
 
     gauge: Literal["auto", "full", "scale", "phase", "none"] = Field(
         default="auto",
         description="What is removed before comparing: full (global complex scale, phase ramp, sub-pixel shift), "
-        "scale (global "
-        "complex scale), phase (global phase), none; auto removes what the data leave free: full when the probe was "
-        "refined, phase when it was fixed.",
+        "scale (global complex scale), phase (global phase), none; auto removes what the data leave undetermined: full "
+        "when the probe was refined, phase when it was fixed.",
     )
     convention: Literal["textbook", "ptychopinn", "both"] = Field(
         default="textbook",
-        description="Definitions of the metrics: textbook, ptychopinn (those of its published tables; keys end in "
-        "_ptychopinn), both.",
+        description="Definitions of the metrics: textbook, ptychopinn (those of the published PtychoPINN tables; keys "
+        "end in _ptychopinn), both.",
     )
     crop: Literal["scan", "all"] = Field(
         default="scan",
@@ -37,12 +36,11 @@ class EvaluationOptions(Options):
         default=16,
         ge=0,
         le=256,
-        description="Largest shift between result and truth that alignment searches, in object pixels.",
+        description="Largest shift between result and truth that is searched by the alignment, object px.",
     )
     split: Literal["positions", "thinning"] = Field(
         default="positions",
-        description="Without a truth, how the data are halved: positions (a checkerboard of the scan) or thinning "
-        "(each photon to one "
-        "half at random).",
+        description="Without a truth, how the data are split into halves: positions (a checkerboard of the scan) or "
+        "thinning (each photon to one half at random).",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the thinning.")

@@ -1,8 +1,8 @@
-"""Metrics as the published PtychoPINN tables define them, beside which textbook values cannot be put.
+"""Metrics as defined for the published PtychoPINN tables; textbook values are not comparable with these tables.
 
-They differ from the textbook: magnitudes are registered to 0.02 px; the amplitude is scaled by its mean; a plane is
-taken off either phase, wrapped; PSNR has peak 255 on data of order 1 (48.13 dB above peak 1); MS-SSIM multiplies full
-SSIM of decimated images; FRC counts rings without a window and reports the ring's index.
+Differences from the textbook: magnitudes are registered to 0.02 px; the amplitude is scaled by its mean; a plane is
+subtracted from each wrapped phase; PSNR has peak 255 on data of order 1 (48.13 dB above peak 1); MS-SSIM is the product
+of full SSIM values of decimated images; FRC has no window, and its crossing is reported as a ring index.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from diptych.ptycho.scan import Canvas
 Image = NDArray[np.float64]
 
 PEAK = 255.0
-GROWTH = 10
-"""Pixels by which the scanned box grows: half the default stitching crop of 20."""
+EXTENSION = 10
+"""Pixels by which the scanned box is extended: half the default stitching crop of 20."""
 
-GAUGE = "sub-pixel shift of the magnitudes, mean amplitude, a plane from either phase (the convention's own, whatever the gauge option)"
+GAUGE = (
+    "sub-pixel shift of the magnitudes, mean amplitude and a plane of each phase removed (fixed by the convention; the "
+    "gauge option is not used)"
+)
 _BORDER, _TRIM = 2, 2
-_SMALLEST = 16
+_MIN_SIDE = 16
 
 
 def ptychopinn_metrics(result: Canvas, truth: Canvas, box: Box | None) -> Collector:
@@ -40,15 +43,15 @@ def ptychopinn_metrics(result: Canvas, truth: Canvas, box: Box | None) -> Collec
     result, truth : Canvas
         (H, W) complex images in the same coordinates.
     box : (y0, y1, x0, x1) or None
-        Scanned area, which the convention grows by 10 px; None for all of the overlap.
+        Scanned area, which is extended by 10 px; None for the whole overlap.
 
     Raises
     ------
     InputError
-        If the images do not overlap, or by less than 16 px.
+        If the images do not overlap by at least 16 px.
     """
     if box is not None:
-        box = (box[0] - GROWTH, box[1] + GROWTH, box[2] - GROWTH, box[3] + GROWTH)
+        box = (box[0] - EXTENSION, box[1] + EXTENSION, box[2] - EXTENSION, box[3] + EXTENSION)
     image, reference, inner = register_magnitudes(result, truth, common_box(result, truth, box))
     collector = Collector(Detail("ptychopinn", GAUGE, inner))
     amplitude, true_amplitude = np.abs(image), np.abs(reference)
@@ -59,22 +62,28 @@ def ptychopinn_metrics(result: Canvas, truth: Canvas, box: Box | None) -> Collec
     if metrics.wraps(np.angle(image)):
         for key in collector.values:
             if key.startswith("phase"):
-                collector.remark(key, "the result's phase wraps, which this convention counts as error")
+                collector.remark(key, "the phase of the result wraps, which this convention counts as an error")
     return collector
 
 
 def register_magnitudes(
     result: Canvas, truth: Canvas, box: Box
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128], Box]:
-    """Result shifted onto truth by phase correlation of the magnitudes (1/50 px), both without the border, and their
-    box.
+    """Shift the result onto the truth by phase correlation of the magnitudes (1/50 px).
+
+    Returns
+    -------
+    (H, W) complex128, (H, W) complex128, Box
+        Result and truth without the border, and the box that they cover.
     """
     from skimage.registration import phase_cross_correlation
 
-    if min(box[1] - box[0], box[3] - box[2]) < _SMALLEST:
+    if min(box[1] - box[0], box[3] - box[2]) < _MIN_SIDE:
         raise InputError(
-            f"evaluate: the area compared under the ptychopinn convention is {box[1] - box[0]} x {box[3] - box[2]} px; "
-            f"expected at least {_SMALLEST} on a side. Use convention='textbook' (--convention textbook)."
+            "evaluate",
+            f"the compared area is {box[1] - box[0]} x {box[3] - box[2]} px",
+            f"at least {_MIN_SIDE} px on a side for the convention ptychopinn",
+            "Use convention='textbook' (--convention textbook).",
         )
     image, reference = (canvas.crop(*box).values.astype(np.complex128) for canvas in (result, truth))
     moduli = [np.abs(field).astype(np.float32) for field in (reference, image)]
@@ -88,7 +97,7 @@ def register_magnitudes(
 
 
 def remove_plane(phase: NDArray[np.floating]) -> Image:
-    """A wrapped phase less its least-squares plane a x + b y + c."""
+    """Subtract the least-squares plane a x + b y + c from a wrapped phase."""
     y, x = np.mgrid[: phase.shape[0], : phase.shape[1]]
     columns = np.stack([x.ravel(), y.ravel(), np.ones(phase.size)], axis=1)
     plane = columns @ np.linalg.lstsq(columns, phase.ravel(), rcond=None)[0]
@@ -101,10 +110,10 @@ def psnr(image: Image, reference: Image) -> float:
 
 
 def ms_ssim(image: Image, reference: Image, range_: float) -> float:
-    """Product of full SSIM at up to five scales to the textbook exponents; every second pixel is kept from scale to
-    scale.
+    """Product of SSIM at up to five scales, raised to the textbook exponents; each scale keeps every second pixel.
 
-    It ends where the next side is under 7 px, without renormalising the exponents, and a negative SSIM counts as 1e-4.
+    It stops where the next side is smaller than 7 px, without renormalising the exponents. A negative SSIM counts as
+    1e-4.
     """
     value = 1.0
     for weight in metrics.MS_SSIM_WEIGHTS:
@@ -116,16 +125,17 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
 
 
 def ring_curve(image: Image, reference: Image) -> Image:
-    """|sum F1 conj F2| / sqrt(sum |F1|^2 sum |F2|^2) over rings of the centre square, corners beyond Nyquist
-    included.
+    """|sum F1 conj F2| / sqrt(sum |F1|^2 sum |F2|^2) over rings of the central square.
+
+    The corners beyond Nyquist are included.
     """
     side = min(image.shape)
     top = [(n - side) // 2 for n in image.shape]
     square = (slice(top[0], top[0] + side), slice(top[1], top[1] + side))
     for field in (image, reference):
-        # Relative to data of order 1: a phase without its plane has no mean to compare with.
+        # Relative to data of order 1: a phase without its plane has mean 0.
         if np.std(field[square]) <= FLAT * max(1.0, float(np.abs(field[square]).max())):
-            raise UndefinedMetricError("an image is flat: the ring correlation of rounding errors means nothing")
+            raise UndefinedMetricError("an image is flat: its ring correlation would be that of rounding errors")
     spectra = [np.fft.fft2(field[square]) for field in (image, reference)]
     ring = ring_index((side, side))
     cross = spectra[0] * spectra[1].conj()
@@ -135,8 +145,9 @@ def ring_curve(image: Image, reference: Image) -> Image:
 
 
 def ring_crossing(curve: Image, threshold: float) -> float:
-    """Index of the ring where the curve first falls below the threshold, interpolated; 0 for the first ring, the length
-    if never.
+    """Index of the ring where the curve first falls below the threshold, interpolated.
+
+    0 for the first ring; the number of rings if the curve never does.
     """
     below = np.flatnonzero(curve < threshold)
     if not len(below):
@@ -146,18 +157,19 @@ def ring_crossing(curve: Image, threshold: float) -> float:
 
 
 def _add(collector: Collector, name: str, image: Image, reference: Image, unit: str) -> None:
-    """The seven metrics of one channel. SSIM sees the phase as (phi + pi) / (2 pi); MS-SSIM sees the amplitude blurred
-    by 1 px.
+    """Add the seven metrics of one channel.
+
+    SSIM is computed on the phase mapped to (phi + pi) / (2 pi), MS-SSIM on the amplitude smoothed by 1 px.
     """
     from scipy.ndimage import gaussian_filter
 
     if name == "phase":
         range_ = 1.0
-        seen = smooth = [(field + np.pi) / (2 * np.pi) for field in (image, reference)]
+        scaled = smooth = [(field + np.pi) / (2 * np.pi) for field in (image, reference)]
     else:
         range_ = metrics.data_range(reference)
-        seen = [image, reference]
-        smooth = [gaussian_filter(field, 1.0) for field in seen]
+        scaled = [image, reference]
+        smooth = [gaussian_filter(field, 1.0) for field in scaled]
 
     def add(metric: str, compute: Callable[..., float], *args: Any, **shown: Any) -> None:
         collector.add(f"{name}_{metric}_ptychopinn", partial(compute, *args), **shown)
@@ -173,7 +185,7 @@ def _add(collector: Collector, name: str, image: Image, reference: Image, unit: 
         data_range=PEAK,
         note="peak 255 on data of order 1: 48.13 dB above peak 1",
     )
-    add("ssim", metrics.ssim, *seen, range_, data_range=range_)
+    add("ssim", metrics.ssim, *scaled, range_, data_range=range_)
     add("ms_ssim", ms_ssim, *smooth, range_, data_range=range_)
     add("frc50", _ring_resolution, image, reference, 0.5, unit="rings")
     add("frc1over7", _ring_resolution, image, reference, ONE_SEVENTH, unit="rings")

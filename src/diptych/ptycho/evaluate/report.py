@@ -1,4 +1,4 @@
-"""What an evaluation returns: numbers, and beside each number the conventions it was computed under."""
+"""The result of an evaluation: metrics, each with the conventions it was computed under."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]
 
 
 class UndefinedMetricError(DiptychError):
-    """A metric has no meaning for these images; the message is the reason shown beside the NaN."""
+    """A metric is undefined for these images; the message is the reason reported with the NaN."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Detail:
     reason : str, optional
         Why the value is NaN or infinite.
     note : str, optional
-        What a careful reader should know of the value.
+        Remark that affects the interpretation of the value.
     """
 
     convention: str
@@ -63,9 +63,9 @@ class Metrics(Mapping[str, float]):
     details : mapping of str to Detail
         One for each value.
     alignment : Alignment, optional
-        What was removed, and the images compared.
+        The compared images and the parameters that were removed.
     curves : mapping of str to RingCorrelation, optional
-        The resolution curves behind the FRC values.
+        The Fourier ring correlation curves of the FRC values.
     """
 
     def __init__(
@@ -96,9 +96,7 @@ class Metrics(Mapping[str, float]):
         return "Metrics(" + ", ".join(f"{key}={value:.4g}" for key, value in self.items()) + ")"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: ``metrics`` (null where not finite), ``details`` per metric and, where there is one,
-        ``alignment``.
-        """
+        """JSON values: ``metrics`` (null where not finite), ``details`` per metric, and ``alignment`` if known."""
         out: dict[str, Any] = {
             "metrics": {key: value if math.isfinite(value) else None for key, value in self.items()},
             "details": {
@@ -136,12 +134,12 @@ class Metrics(Mapping[str, float]):
 
 
 class Collector:
-    """Gathers metrics that share a convention, a gauge and an area; an undefined one becomes NaN with its reason.
+    """Collects metrics that share a convention, a gauge and an area; undefined ones are NaN with a reason.
 
     Parameters
     ----------
     shared : Detail
-        The conventions that hold for all of them.
+        The conventions common to all of them.
     """
 
     def __init__(self, shared: Detail) -> None:

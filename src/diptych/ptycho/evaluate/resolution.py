@@ -1,4 +1,4 @@
-"""Fourier ring correlation and the resolution read from it."""
+"""Fourier ring correlation, and the resolution at its threshold crossing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ONE_SEVENTH = 1 / 7
 """Threshold for two independent halves of the data (Rosenthal and Henderson 2003)."""
 
 FLAT = 1e-5
-"""Standard deviation over rms below which an image is taken for flat: what single precision leaves of a constant."""
+"""Standard deviation over rms below which an image counts as flat: single-precision rounding of a constant."""
 
-_SMALLEST = 16
-_FEWEST = 8.0
+_MIN_SIDE = 16
+_MIN_SAMPLES = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +37,11 @@ class RingCorrelation:
     correlation : (R,) float64
         Real part of the normalised correlation, -1 to 1.
     samples : (R,) float64
-        Independent Fourier samples per ring: its pixels, fewer by what the window correlates.
+        Independent Fourier samples per ring: its number of pixels, reduced by the correlation due to the window.
     pixel_m : float, optional
         Pixel in metres; the larger one where height and width differ.
     label : str
-        What figures call the curve.
+        Name of the curve in figures.
     """
 
     frequency: NDArray[np.float64]
@@ -51,22 +51,19 @@ class RingCorrelation:
     label: str = "FRC"
 
     def threshold(self, threshold: Threshold) -> NDArray[np.float64]:
-        """The threshold at every ring: a constant, or van Heel and Schatz's (2005) half-bit curve."""
+        """The threshold at every ring: a constant, or the half-bit curve of van Heel and Schatz (2005)."""
         if threshold == "half-bit":
             root = np.sqrt(self.samples)
             return (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
         if isinstance(threshold, str) or not 0 < threshold < 1:
-            raise InputError(
-                f"resolution: threshold is {threshold!r}; expected a number between 0 and 1, or 'half-bit'."
-            )
+            raise InputError("threshold", f"is {threshold!r}", "a number between 0 and 1, or 'half-bit'")
         return np.full(len(self.frequency), float(threshold))
 
     def crossing(self, threshold: Threshold = ONE_SEVENTH) -> float:
-        """Frequency, as a fraction of Nyquist, where the curve first falls below the threshold (linear interpolation);
-        1 if never.
+        """Frequency, as a fraction of Nyquist, where the curve first falls below the threshold; 1 if it never does.
 
-        The innermost rings, of under 8 independent samples, do not end the search when they lie below: there a single
-        sample decides.
+        Interpolated linearly. Innermost rings of fewer than 8 independent samples are skipped while they lie below the
+        threshold, because their correlation is dominated by single samples.
 
         Raises
         ------
@@ -74,7 +71,7 @@ class RingCorrelation:
             If the curve starts below the threshold.
         """
         excess = self.correlation - self.threshold(threshold)
-        start = int(np.argmax((excess >= 0) | (self.samples >= _FEWEST)))
+        start = int(np.argmax((excess >= 0) | (self.samples >= _MIN_SAMPLES)))
         if excess[start] < 0:
             raise UndefinedMetricError(
                 f"the correlation starts below the threshold ({_name(threshold)}): nothing is resolved"
@@ -108,7 +105,7 @@ def fourier_ring_correlation(
     """Fourier ring correlation of two registered images.
 
     Re sum(F1 conj F2) / sqrt(sum |F1|^2 sum |F2|^2) over rings one pixel wide of the shorter side's spectrum (Saxton
-    and Baumeister 1982), after removing the mean and, by default, under a Hann window: without one, the edges that both
+    and Baumeister 1982). The mean is removed and, by default, a Hann window applied: without one, the edges that both
     images share correlate at all frequencies.
 
     Parameters
@@ -120,7 +117,7 @@ def fourier_ring_correlation(
     pixel_m : float or (float, float), optional
         Pixel size in metres.
     label : str
-        What figures call the curve.
+        Name of the curve in figures.
 
     Raises
     ------
@@ -132,12 +129,11 @@ def fourier_ring_correlation(
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != 2:
         raise InputError(
-            f"resolution: the images have shapes {first.shape} and {second.shape}; expected two of the same (height, "
-            f"width)."
+            "fourier_ring_correlation", f"the shapes are {first.shape} and {second.shape}", "two equal shapes (H, W)"
         )
-    if min(first.shape) < _SMALLEST:
+    if min(first.shape) < _MIN_SIDE:
         raise UndefinedMetricError(
-            f"the area of {first.shape[0]} x {first.shape[1]} px is under {_SMALLEST} px a side: too few rings"
+            f"the area of {first.shape[0]} x {first.shape[1]} px is under {_MIN_SIDE} px a side: too few rings"
         )
     weights = [np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in first.shape]
     w = weights[0][:, None] * weights[1]
@@ -147,7 +143,7 @@ def fourier_ring_correlation(
     power = [ring_sum(np.abs(f) ** 2, ring)[1:count] for f in spectra]
     cross = ring_sum((spectra[0] * spectra[1].conj()).real, ring)[1:count]
     norm = np.sqrt(power[0] * power[1])
-    # The window correlates neighbouring samples; of these a ring, one sample thick, holds only those along it.
+    # The window correlates neighbouring samples. A ring is one sample thick, so only the neighbours along it count.
     independent = math.sqrt(math.prod(float(np.mean(v**2) ** 2 / np.mean(v**4)) for v in weights))
     return RingCorrelation(
         frequency=np.arange(1, count) / (min(first.shape) / 2),
@@ -159,22 +155,22 @@ def fourier_ring_correlation(
 
 
 def ring_index(shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """Ring of each pixel of an FFT: its frequency in cycles per shorter side, rounded."""
+    """Ring index of each pixel of an FFT: its frequency in cycles per shorter side, rounded."""
     fy, fx = (np.fft.fftfreq(n) * min(shape) for n in shape)
     ring: NDArray[np.intp] = np.rint(np.hypot(fy[:, None], fx)).astype(np.intp)
     return ring
 
 
 def ring_sum(values: NDArray[np.floating[Any]], ring: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Sum of ``values`` over every ring."""
+    """Sum ``values`` over each ring."""
     return np.asarray(np.bincount(ring.ravel(), values.ravel()), np.float64)
 
 
 def _fluctuation(image: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
     fluctuation = image - (weights * image).sum() / weights.sum()
-    # Against the rms of the image itself: a constant leaves only rounding.
+    # Relative to the rms of the image: the fluctuation of a constant is rounding error.
     if np.linalg.norm(weights * fluctuation) <= FLAT * np.linalg.norm(weights * image):
-        raise UndefinedMetricError("an image is flat: it holds no structure to correlate")
+        raise UndefinedMetricError("an image is flat: it has no structure to correlate")
     return np.asarray(fluctuation)
 
 

@@ -1,4 +1,4 @@
-"""How complex images and phases become colours."""
+"""Colours of complex images and phases, and display ranges."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ RGB = NDArray[np.float64]
 Range = tuple[float, float]
 
 _CYCLIC_FROM = 0.75
-"""Share of the circle that phases must span before a cyclic colour map shows them better than a sequential one."""
+"""Range of phases, as a fraction of 2 pi, from which a cyclic colour map is used instead of a sequential one."""
 
 
 def complex_to_rgb(values: NDArray[Any], limit: float | None = None) -> RGB:
-    """Hue for phase, brightness for amplitude.
+    """Colour image of a complex field: hue is the phase, brightness the amplitude.
 
     Parameters
     ----------
     values : (H, W) complex
-        The image.
+        Complex field.
     limit : float, optional
-        Amplitude of full brightness; the 99.5th percentile by default.
+        Amplitude at full brightness; default: the 99.5th percentile.
 
     Returns
     -------
@@ -42,8 +42,9 @@ def complex_to_rgb(values: NDArray[Any], limit: float | None = None) -> RGB:
 
 
 def colour_wheel(size: int = 128) -> RGB:
-    """The key to :func:`complex_to_rgb`, (size, size, 4): amplitude grows from the centre, phase turns anticlockwise
-    from the right.
+    """Colour wheel for :func:`complex_to_rgb`, (size, size, 4) RGBA.
+
+    The amplitude grows from the centre; the phase increases anticlockwise from the right.
     """
     axis = np.linspace(-1, 1, size)
     disc = axis[None, :] - 1j * axis[:, None]
@@ -54,12 +55,12 @@ def colour_wheel(size: int = 128) -> RGB:
 
 
 def robust_range(values: NDArray[Any], percentiles: Range = (0.5, 99.5)) -> Range:
-    """Display limits from percentiles of the finite values, never empty."""
+    """Display limits: percentiles of the finite values, at least 1e-3 of their magnitude apart."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(finite, percentiles))
-    # A constant image still needs a range: one that rounding errors cannot fill with texture.
+    # For a constant image: a range that does not amplify rounding errors to visible texture.
     least = max(1e-3 * max(abs(low), abs(high)), 1e-6)
     if high - low < least:
         middle = (low + high) / 2
@@ -75,7 +76,15 @@ def mean_ramp(values: NDArray[Any]) -> Range:
 
 
 def level_phase(values: NDArray[Any], ramp: bool) -> NDArray[Any]:
-    """The field turned so that its mean phase is 0, and without its mean ramp when ``ramp`` says so."""
+    """Multiply a field by a phase factor so that its mean has phase 0; with ``ramp``, remove its mean phase ramp too.
+
+    Parameters
+    ----------
+    values : (H, W) complex
+        Complex field.
+    ramp : bool
+        Remove the mean phase ramp (:func:`mean_ramp`).
+    """
     out = np.asarray(values, np.complex128)
     if ramp:
         slope = mean_ramp(out)
@@ -86,9 +95,7 @@ def level_phase(values: NDArray[Any], ramp: bool) -> NDArray[Any]:
 
 
 def phase_display(phase: NDArray[np.float64]) -> tuple[str, Range]:
-    """Colour map and limits for a levelled phase: sequential while it stays well inside the circle, cyclic when it
-    wraps.
-    """
+    """Colour map and limits for a phase image with mean 0, rad: cyclic if its range is near 2 pi, else sequential."""
     low, high = robust_range(phase)
     if high - low < _CYCLIC_FROM * 2 * np.pi:
         return "gray", (low, high)

@@ -1,4 +1,4 @@
-"""The figure of a comparison: what each arm sees, in one range of colours, and how fine its details are."""
+"""The figure of a comparison: images of all methods in common colour ranges, and their ring correlations."""
 
 from __future__ import annotations
 
@@ -22,34 +22,33 @@ _LEAST_WIDTH = 8.0
 _CURVES = 3.6
 
 
-def plot_arms(comparison: Comparison) -> Figure:
-    """Reference and arms side by side, amplitude above phase, each row in the reference's range; below, the ring
-    correlations.
+def plot_methods(comparison: Comparison) -> Figure:
+    """Amplitude and phase of the reference and of each method side by side, and their Fourier ring correlations below.
 
-    Where the reference is an arm, whose mean phase ramp the data may not determine, that ramp is taken off all images
-    alike.
+    Each row has the colour range of the reference. Where the reference is a method, the data may not determine its mean
+    phase ramp; the same ramp is then removed from all images.
     """
-    images = _levelled(comparison)
+    images = _without_ramp(comparison)
     height, width = images[comparison.reference].shape
     row = float(np.clip(_COLUMN * height / width, 1.2, 2 * _COLUMN)) + 0.35
     size = (max(_COLUMN * len(images) + 1.2, _LEAST_WIDTH), 2 * row + _CURVES + 0.4)
     figure = Figure(figsize=size, layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(2 * row, _CURVES))
-    figure.suptitle(textwrap.fill(f"{comparison.scan}: compared with {_article(comparison.reference)}", 90))
+    figure.suptitle(textwrap.fill(f"{comparison.scan}: compared with {_with_article(comparison.reference)}", 90))
     axes = parts[0].subplots(2, len(images), squeeze=False)
     _show_images(axes, images, comparison)
     _show_curves(parts[1].subplots(), comparison.curves)
     return figure
 
 
-def _levelled(comparison: Comparison) -> dict[str, NDArray[Any]]:
+def _without_ramp(comparison: Comparison) -> dict[str, NDArray[Any]]:
     """The aligned images, the reference first."""
     reference = comparison.aligned[comparison.reference]
     images = {comparison.reference: reference, **comparison.aligned}
     if comparison.reference == TRUTH:
         return images
-    turn = np.exp(1j * np.angle(level_phase(reference, ramp=True) * reference.conj()))
-    return {name: image * turn for name, image in images.items()}
+    rotation = np.exp(1j * np.angle(level_phase(reference, ramp=True) * reference.conj()))
+    return {name: image * rotation for name, image in images.items()}
 
 
 def _show_images(axes: NDArray[Any], images: dict[str, NDArray[Any]], comparison: Comparison) -> None:
@@ -63,12 +62,12 @@ def _show_images(axes: NDArray[Any], images: dict[str, NDArray[Any]], comparison
             "" if first else f"phase rms {rms:.3g} rad",
         )
         shown = (("amplitude", np.abs(image), np.abs(reference)), ("phase (rad)", phase, true_phase))
-        for ax, title, (label, ours, theirs) in zip(axes[:, column], titles, shown, strict=True):
+        for ax, title, (label, values, reference_values) in zip(axes[:, column], titles, shown, strict=True):
             show_image(
                 ax,
-                ours,
+                values,
                 title,
-                limits=robust_range(theirs),
+                limits=robust_range(reference_values),
                 label=label if last else None,
                 pixel_m=comparison.pixel_m,
                 bar=first,
@@ -79,7 +78,7 @@ def _show_images(axes: NDArray[Any], images: dict[str, NDArray[Any]], comparison
 
 
 def _show_curves(ax: Axes, curves: dict[str, RingCorrelation]) -> None:
-    """Ring correlation of every arm with the reference; the legend gives the half period at 0.5."""
+    """Ring correlation of every method with the reference; the legend gives the half-period resolution at 0.5."""
     for name, curve in curves.items():
         ax.plot(curve.frequency, curve.correlation, lw=1.6, label=f"{name}: {_half_period(curve)}")
     for threshold, style, text in ((0.5, "--", "0.5"), (ONE_SEVENTH, ":", "1/7")):
@@ -88,9 +87,13 @@ def _show_curves(ax: Axes, curves: dict[str, RingCorrelation]) -> None:
     ax.set(xlim=(0, 1), ylim=(-0.2, 1.05), xlabel="spatial frequency / Nyquist", ylabel="Fourier ring correlation")
     ax.grid(alpha=0.3)
     if curves:
-        # Beside the curves: wherever it lay among them, some arm would be hidden.
+        # Outside the axes: inside, it would cover part of some curve.
         ax.legend(
-            fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), title="half period at 0.5", title_fontsize=8
+            fontsize=8,
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            title="half-period resolution at FRC = 0.5",
+            title_fontsize=8,
         )
     else:
         ax.text(0.5, 0.5, "no curve is defined on this area", ha="center", va="center", transform=ax.transAxes)
@@ -100,10 +103,10 @@ def _half_period(curve: RingCorrelation) -> str:
     try:
         at = curve.crossing(0.5)
     except UndefinedMetricError:
-        return "nothing resolved"
+        return "not resolved"
     text = f"{1 / at:.3g} px" if curve.pixel_m is None else length_text(curve.pixel_m / at)
     return f"{text} (the pixel)" if at == 1 else text
 
 
-def _article(reference: str) -> str:
-    return "the truth" if reference == TRUTH else f"the arm {reference}"
+def _with_article(reference: str) -> str:
+    return "the truth" if reference == TRUTH else f"the method {reference}"

@@ -1,5 +1,6 @@
-"""Figures of scans, reconstructions and comparisons. Plain matplotlib Figures: no window opens and no global state
-changes.
+"""Figures of scans, reconstructions, their comparison with a truth, and ring correlations.
+
+All functions return matplotlib Figures; no window opens and no global state changes.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.evaluate import metrics
 from diptych.ptycho.evaluate.align import Alignment, align, common_box
-from diptych.ptycho.evaluate.gauge import resolve_gauge
+from diptych.ptycho.evaluate.comparison import Comparison
+from diptych.ptycho.evaluate.gauge import REMOVED, resolve_gauge
 from diptych.ptycho.evaluate.halves import scanned_box
 from diptych.ptycho.evaluate.report import Metrics, UndefinedMetricError
 from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation
 from diptych.ptycho.figures.colours import level_phase, phase_display, robust_range
+from diptych.ptycho.figures.comparison import plot_methods
 from diptych.ptycho.figures.panels import (
     PixelSize,
     length_text,
@@ -39,14 +42,25 @@ if TYPE_CHECKING:
 __all__ = ["plot", "plot_comparison", "plot_frc", "plot_reconstruction", "plot_scan", "save_figure"]
 
 _CHUNK_BYTES = 64 * 2**20
-_MOST_MODES = 4
-_LINE = 140
-_FOOT = -0.25
-_PLATE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+_MAX_MODES = 4
+_LINE_WIDTH = 140
+_BOTTOM = -0.25
+_LABEL_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 
 
-def plot(item: Scan | Reconstruction | PatchStatistics) -> Figure:
-    """A matplotlib Figure of a scan (:func:`plot_scan`), a result (:func:`plot_reconstruction`) or patch statistics.
+def plot(item: Scan | Reconstruction | Comparison | PatchStatistics) -> Figure:
+    """Draw a scan, a reconstruction, a comparison or the patch statistics of a network.
+
+    Parameters
+    ----------
+    item : Scan, Reconstruction, Comparison or PatchStatistics
+        A scan is drawn by :func:`plot_scan`, a reconstruction by :func:`plot_reconstruction`, a comparison by
+        :func:`~diptych.ptycho.figures.comparison.plot_methods`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not registered with pyplot; write it with ``savefig`` or :func:`~diptych.ptycho.figures.panels.save_figure`.
 
     Raises
     ------
@@ -57,19 +71,21 @@ def plot(item: Scan | Reconstruction | PatchStatistics) -> Figure:
         return plot_scan(item)
     if isinstance(item, Reconstruction):
         return plot_reconstruction(item)
+    if isinstance(item, Comparison):
+        return plot_methods(item)
     from diptych.ptycho.figures.network import plot_patch_statistics
     from diptych.ptycho.neural.diagnostics import PatchStatistics
 
     if isinstance(item, PatchStatistics):
         return plot_patch_statistics(item)
-    raise InputError("plot", f"got a {type(item).__name__}", "a Scan or a Reconstruction")
+    raise InputError("plot", f"got a {type(item).__name__}", "a Scan, a Reconstruction or a Comparison")
 
 
 def plot_reconstruction(result: Reconstruction) -> Figure:
     """Amplitude, phase, complex view, probe modes and history of a reconstruction, cropped to the scanned area.
 
-    The phase is shown with mean 0; its mean ramp is taken off, and the title says so, when the probe was refined (the
-    data do not determine the ramp then). Display ranges are the 0.5th to 99.5th percentiles.
+    The phase is shown with mean 0. When the probe was refined, the data do not determine the phase ramp: its mean is
+    then removed, and the title says so. Display ranges are the 0.5th to 99.5th percentiles.
     """
     canvas = _scanned(result.object, result.positions)
     gauge, _ = resolve_gauge("auto", result)
@@ -94,7 +110,7 @@ def plot_reconstruction(result: Reconstruction) -> Figure:
 
 
 def plot_scan(scan: Scan) -> Figure:
-    """Mean pattern (log scale), positions coloured by the patterns' totals, and the start probe."""
+    """Mean pattern (log scale), positions coloured by the patterns' total counts, and the initial probe."""
     mean, totals = _mean_and_totals(scan)
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     figure.suptitle(
@@ -114,12 +130,12 @@ def plot_scan(scan: Scan) -> Figure:
     axes[1].invert_yaxis()
     figure.colorbar(dots, cax=axes[1].inset_axes((1.02, 0.0, 0.04, 1.0)), label="photons per pattern")
     if scan.probe is None:
-        axes[2].set_title("Start probe")
+        axes[2].set_title("Initial probe")
         axes[2].text(0.5, 0.5, "none given", ha="center", va="center", transform=axes[2].transAxes)
         axes[2].set_axis_off()
     else:
         extra = "" if len(scan.probe) == 1 else f", mode 1 of {len(scan.probe)}"
-        show_complex(axes[2], scan.probe[0], f"Start probe{extra}", pixel_m=scan.pixel_m)
+        show_complex(axes[2], scan.probe[0], f"Initial probe{extra}", pixel_m=scan.pixel_m)
         show_wheel(axes[2])
     return figure
 
@@ -127,14 +143,14 @@ def plot_scan(scan: Scan) -> Figure:
 def plot_frc(
     curve: RingCorrelation | Sequence[RingCorrelation] | Metrics, thresholds: Sequence[float | str] = (0.5, ONE_SEVENTH)
 ) -> Figure:
-    """Ring correlation against spatial frequency, with the thresholds and where the curves cross them.
+    """Fourier ring correlation against spatial frequency, with thresholds and their crossings.
 
     Parameters
     ----------
     curve : RingCorrelation, several, or Metrics
-        What to draw.
+        Curves to draw.
     thresholds : sequence of float or "half-bit"
-        Thresholds to draw and to read.
+        Thresholds to draw; each crossing is labelled with its half-period resolution.
     """
     curves = (
         [curve]
@@ -162,16 +178,19 @@ def plot_frc(
             )
     ax.axhline(0, color="black", lw=0.5)
     ax.set(
-        xlim=(0, 1), ylim=(_FOOT - 0.02, 1.05), xlabel="spatial frequency / Nyquist", ylabel="Fourier ring correlation"
+        xlim=(0, 1),
+        ylim=(_BOTTOM - 0.02, 1.05),
+        xlabel="spatial frequency / Nyquist",
+        ylabel="Fourier ring correlation",
     )
     ax.set_title("Resolution")
     pixel_m = next((each.pixel_m for each in curves if each.pixel_m is not None), None)
-    above = ax.secondary_xaxis("top", functions=(_same, _same))
+    above = ax.secondary_xaxis("top", functions=(_identity, _identity))
     above.set_xticks(ticks := [0.1, 0.2, 1 / 3, 0.5, 0.75, 1.0])
     above.set_xticklabels(
         [f"{1 / f:.3g} px" if pixel_m is None else length_text(pixel_m / f) for f in ticks], fontsize=8
     )
-    above.set_xlabel("half period")
+    above.set_xlabel("half-period resolution")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="best")
     return figure
@@ -183,7 +202,7 @@ def plot_comparison(result: Reconstruction | Canvas | Alignment, truth: Canvas |
     Parameters
     ----------
     result : Reconstruction, Canvas or Alignment
-        The alignment of an evaluation, or what to align here with the gauge that the data leave free.
+        The alignment of an evaluation, or a result that is aligned here with the gauge that the data leave free.
     truth : Canvas, optional
         Needed unless ``result`` is an Alignment.
 
@@ -203,12 +222,12 @@ def plot_comparison(result: Reconstruction | Canvas | Alignment, truth: Canvas |
         ("amplitude", np.abs(image), np.abs(reference), "amplitude"),
         ("phase", phase, true_phase, "phase (rad)"),
     )
-    for row, (name, ours, theirs, label) in zip(axes, rows, strict=True):
-        limits = robust_range(theirs)
-        error = ours - theirs
+    for row, (name, found, true, label) in zip(axes, rows, strict=True):
+        limits = robust_range(true)
+        error = found - true
         most = max(robust_range(np.abs(error), (0, 99.5))[1], 1e-6)
-        show_image(row[0], theirs, f"True {name}", limits=limits, label=label, pixel_m=pixel_m)
-        show_image(row[1], ours, f"Reconstructed {name}", limits=limits, label=label, pixel_m=pixel_m)
+        show_image(row[0], true, f"True {name}", limits=limits, label=label, pixel_m=pixel_m)
+        show_image(row[1], found, f"Reconstructed {name}", limits=limits, label=label, pixel_m=pixel_m)
         rms = float(np.sqrt(np.mean(error**2)))
         title = f"Difference, rms {rms:.3g}" + (" rad" if name == "phase" else "")
         show_image(
@@ -219,15 +238,13 @@ def plot_comparison(result: Reconstruction | Canvas | Alignment, truth: Canvas |
 
 def _aligned(result: Reconstruction | Canvas | Alignment, truth: Canvas | None) -> tuple[Alignment, str]:
     if isinstance(result, Alignment):
-        return result, resolve_gauge(result.gauge, result.result)[1].removesuffix(" (as asked)")
+        return result, REMOVED[result.gauge]
     if truth is None:
-        from diptych.errors import InputError
-
-        raise InputError("plot_comparison: there is no truth; pass a Canvas, or the alignment of an evaluation.")
-    gauge, said = resolve_gauge("auto", result)
+        raise InputError("plot_comparison", "no truth is given", "a Canvas, or the alignment of an evaluation")
+    gauge, why = resolve_gauge("auto", result)
     if isinstance(result, Canvas):
-        return align(result, truth, None, gauge), said
-    return align(result.object, truth, scanned_box(result.positions), gauge), said
+        return align(result, truth, None, gauge), why
+    return align(result.object, truth, scanned_box(result.positions), gauge), why
 
 
 def _scanned(canvas: Canvas, positions: NDArray[np.float64]) -> Canvas:
@@ -241,7 +258,7 @@ def _scanned(canvas: Canvas, positions: NDArray[np.float64]) -> Canvas:
 def _headline(result: Reconstruction) -> str:
     parts = [result.name, *(f"{len(result.positions)} patterns",)]
     for key, text in (("fit", "fit"), ("held_out_fit", "held-out fit")):
-        # The provenance holds the fit over all pixels; the history follows a sample of them.
+        # The provenance has the fit over all pixels; the history is computed on a sample of them.
         values = [
             value
             for value in (*result.history.get(key, []), result.provenance.get(key))
@@ -249,13 +266,13 @@ def _headline(result: Reconstruction) -> str:
         ]
         if values:
             parts.append(f"{text} {values[-1]:.3g}")
-    return "\n".join(["   ".join(parts), *(textwrap.fill(flag, _LINE) for flag in result.flags)])
+    return "\n".join(["   ".join(parts), *(textwrap.fill(flag, _LINE_WIDTH) for flag in result.flags)])
 
 
 def _show_modes(figure: Any, probe: NDArray[Any], pixel_m: PixelSize) -> None:
-    """The strongest probe modes, each with its share of the power."""
+    """The strongest probe modes, each with its share of the total power."""
     power = (np.abs(probe) ** 2).sum(axis=(1, 2))
-    shown = min(len(probe), _MOST_MODES)
+    shown = min(len(probe), _MAX_MODES)
     axes = figure.subplots(1, shown, squeeze=False)[0]
     for i, ax in enumerate(axes):
         share = 100 * float(power[i] / power.sum())
@@ -310,12 +327,12 @@ def _mark_crossing(ax: Any, curve: RingCorrelation, threshold: float | str, colo
         text = f"{1 / at:.3g} px" if curve.pixel_m is None else length_text(curve.pixel_m / at)
         height = float(np.interp(at, curve.frequency, curve.threshold(threshold)))
         ax.plot([at], [height], "o", color=colour, ms=5)
-        # Down to below the curves, where the label hides none of them.
-        ax.plot([at, at], [_FOOT, height], color=colour, lw=0.8)
-        ax.text(at, _FOOT, text, rotation=90, ha="center", va="bottom", fontsize=8, bbox=_PLATE)
+        # The label stands below the curves, where it covers none of them.
+        ax.plot([at, at], [_BOTTOM, height], color=colour, lw=0.8)
+        ax.text(at, _BOTTOM, text, rotation=90, ha="center", va="bottom", fontsize=8, bbox=_LABEL_BOX)
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 

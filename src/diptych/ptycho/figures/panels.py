@@ -1,4 +1,4 @@
-"""The parts that figures are made of: an image with its scale bar and colour bar, the probe modes, the history."""
+"""Parts of figures: images with scale bar and colour bar, colour wheel, convergence history."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
     figure : matplotlib.figure.Figure
         The figure.
     path : str or Path
-        Where to; the folder is made if need be.
+        File to write; its folder is created if it does not exist.
     dpi : int
         Dots per inch.
 
     Raises
     ------
     InputError
-        If the suffix is another one, or the file cannot be written.
+        If the suffix is not one of these, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: figures are written as {', '.join(SUFFIXES)}; found the suffix {path.suffix!r}.")
+        raise InputError(path, f"the suffix is {path.suffix!r}", f"one of {', '.join(SUFFIXES)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=dpi)
     except OSError as error:
-        raise InputError(f"{path}: the figure cannot be written ({error.strerror or error}).") from None
+        raise InputError(path, f"the figure cannot be written ({error.strerror or error})") from None
     return path
 
 
@@ -66,7 +66,27 @@ def show_image(
     pixel_m: PixelSize = None,
     bar: bool = True,
 ) -> AxesImage:
-    """An image with title, colour bar (when labelled) and scale bar; no ticks, since the scale bar says more."""
+    """Draw an image with title, colour bar and scale bar, without ticks.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Axes to draw into.
+    image : (H, W) or (H, W, 3)
+        Values, or RGB colours.
+    title : str
+        Title of the axes.
+    limits : (float, float), optional
+        Display limits.
+    norm, cmap
+        As in matplotlib's ``imshow``.
+    label : str, optional
+        Label of the colour bar; without it there is none.
+    pixel_m : (float, float), optional
+        Pixel size (y, x) in metres, for the scale bar and the aspect ratio; default: scale bar in pixels.
+    bar : bool
+        Draw the scale bar.
+    """
     aspect = 1.0 if pixel_m is None else pixel_m[0] / pixel_m[1]
     vmin, vmax = limits if limits is not None else (None, None)
     drawn = ax.imshow(image, cmap=cmap, vmin=vmin, vmax=vmax, norm=norm, aspect=aspect, interpolation="nearest")
@@ -74,7 +94,7 @@ def show_image(
     ax.set_xticks([])
     ax.set_yticks([])
     if label is not None:
-        # Inside axes of its own beside the image, the colour bar is exactly as tall as the image.
+        # In inset axes, the colour bar has exactly the height of the image.
         colours = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.02, 0.0, 0.04, 1.0)), label=label)
         if isinstance(colours.formatter, ScalarFormatter):
             colours.formatter.set_useOffset(False)
@@ -92,12 +112,12 @@ def show_complex(
     limit: float | None = None,
     bar: bool = True,
 ) -> None:
-    """Hue for phase, brightness for amplitude."""
+    """Draw a complex field: hue is the phase, brightness the amplitude; see :func:`show_image`."""
     show_image(ax, complex_to_rgb(values, limit), title, pixel_m=pixel_m, bar=bar)
 
 
 def show_wheel(ax: Axes) -> None:
-    """The colour wheel beside ``ax``, with its phases written on it."""
+    """Draw the colour wheel of complex images beside ``ax``, with its phases in rad."""
     wheel = ax.inset_axes((1.06, 0.36, 0.28, 0.28))
     wheel.imshow(colour_wheel(), extent=(-1, 1, -1, 1), interpolation="bilinear")
     wheel.set_axis_off()
@@ -112,20 +132,28 @@ def show_wheel(ax: Axes) -> None:
 
 
 def nice_length(limit: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is not above ``limit``."""
+    """Largest number of the form 1, 2 or 5 times a power of ten that does not exceed ``limit``."""
     power = 10.0 ** math.floor(math.log10(limit))
     return max(step * power for step in (1, 2, 5) if step * power <= limit * (1 + 1e-9))
 
 
 def length_text(metres: float) -> str:
-    """A length with the unit that keeps its number readable, for instance ``500 nm``."""
+    """Format a length with a suitable unit, for instance ``500 nm``."""
     unit, name = next(((unit, name) for unit, name in reversed(_UNITS) if metres >= unit * (1 - 1e-9)), _UNITS[0])
     return f"{metres / unit:.3g} {name}"
 
 
 def scale_bar(ax: Axes, width: int, height: int, pixel_m: PixelSize = None) -> str:
-    """A bar of a round length in the lower left corner, in metres' units when the pixel is known, else in pixels;
-    returns its label.
+    """Draw a scale bar of a round length in the lower left corner and return its label.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Axes that show the image.
+    width, height : int
+        Size of the image, px.
+    pixel_m : (float, float), optional
+        Pixel size (y, x) in metres; without it the bar is labelled in pixels.
     """
     if pixel_m is None:
         pixels = max(1.0, nice_length(max(1.0, _BAR_SHARE * width)))
@@ -146,14 +174,14 @@ def scale_bar(ax: Axes, width: int, height: int, pixel_m: PixelSize = None) -> s
         label_top=True,
         fontproperties=FontProperties(size=8),
     )
-    # A dark plate keeps the bar readable on any image.
+    # A dark background keeps the bar readable on any image.
     bar.patch.set(facecolor="black", alpha=0.6, edgecolor="none")
     ax.add_artist(bar)
     return text
 
 
 def show_history(ax: Axes, history: dict[str, list[float]]) -> None:
-    """Fit and held-out fit (or the loss) against epoch, on a logarithmic axis."""
+    """Plot fit and held-out fit (or the loss) against epoch, on a logarithmic axis."""
     names = {"fit": "fit", "held_out_fit": "held-out fit"}
     columns = [name for name in names if history.get(name)] or [name for name in ("loss",) if history.get(name)]
     drawn = False
@@ -167,7 +195,7 @@ def show_history(ax: Axes, history: dict[str, list[float]]) -> None:
     ax.set_title("History")
     ax.set_xlabel("epoch")
     if not drawn:
-        ax.text(0.5, 0.5, "none recorded", ha="center", va="center", transform=ax.transAxes)
+        ax.text(0.5, 0.5, "not recorded", ha="center", va="center", transform=ax.transAxes)
         ax.set(xticks=[], yticks=[], xlabel="")
         return
     ax.set_yscale("log")

@@ -1,4 +1,4 @@
-"""Judges results alike: one reference, one area, one set of metrics."""
+"""Evaluate several results against one reference, on the area that all of them cover."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from diptych.ptycho.evaluate.report import Box, Metrics
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 _LEAST_COVER = 0.5
-"""Share of the scanned area that an arm must cover: less would have all arms judged on a corner."""
+"""Share of the scanned area that a result must cover; a smaller one would shrink the area of all."""
 
 _GAUGES_DIFFER = (
-    "the gauges differ, so more was removed from some arms than from others; gauge= (--gauge) makes them equal"
+    "the gauges differ, so more was removed from some methods than from others; gauge= (--gauge) makes them equal"
 )
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of an arm.
+class MethodResult:
+    """The result of one method, with its time, or the reason why there is none.
 
     Parameters
     ----------
     result : Reconstruction, optional
         None when it failed.
     kind : str
-        What the arm is, for instance ``"engine auto"``.
+        Kind of method, for instance ``"engine auto"``.
     seconds : float, optional
-        Time taken.
+        Wall-clock time of the reconstruction.
     timed : str, optional
         ``"measured"`` here, or ``"recorded"`` in the result.
     patterns : int
-        Patterns that the time was taken for.
+        Patterns reconstructed in that time.
     error : str, optional
         Why it failed.
     """
@@ -53,31 +53,31 @@ class Outcome:
     error: str | None = None
 
 
-def judge(
-    scan: Scan, outcomes: Mapping[str, Outcome], reference: str, truth: Canvas | None, options: EvaluationOptions
+def score(
+    scan: Scan, methods: Mapping[str, MethodResult], reference: str, truth: Canvas | None, options: EvaluationOptions
 ) -> Comparison:
-    """Align every result with the reference and measure it, all on one area.
+    """Align every result with the reference and compute its metrics, all on one area.
 
     Parameters
     ----------
     scan : Scan
         Its positions bound the area.
-    outcomes : mapping of str to Outcome
-        By arm, in the order of the rows.
+    methods : mapping of str to MethodResult
+        By name, in the order of the rows.
     reference : str
-        ``"truth"``, or the arm that is the reference.
+        ``"truth"``, or the name of the method that is the reference.
     truth : Canvas, optional
-        The true object; None when an arm is the reference.
+        (H, W) true object; None when a method is the reference.
     options : EvaluationOptions
-        How to judge.
+        How to evaluate.
 
     Raises
     ------
     InputError
-        If no arm can be compared.
+        If no method can be compared.
     """
-    results = {name: outcome.result for name, outcome in outcomes.items() if outcome.result is not None}
-    errors = {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
+    results = {name: method.result for name, method in methods.items() if method.result is not None}
+    errors = {name: method.error for name, method in methods.items() if method.error is not None}
     canvas = truth if truth is not None else results[reference].object
     subjects = {
         name: replace(result, positions=scan.positions) for name, result in results.items() if name != reference
@@ -85,12 +85,11 @@ def judge(
     canvas, notes = _covered(canvas, subjects, scan, errors)
     metrics, alignments = _measured(canvas, subjects, options, errors)
     if not alignments:
-        raise InputError(
-            "compare: no arm could be compared: " + "; ".join(f"{name}: {why}" for name, why in errors.items())
-        )
+        reasons = "; ".join(f"{name}: {why}" for name, why in errors.items())
+        raise InputError("compare", f"no method could be compared ({reasons})")
     if truth is None:
         notes.append(
-            f"no truth was given: the arm {reference!r} is the reference, and its own errors count against the others"
+            f"no truth was given: the method {reference!r} is the reference, so its errors are attributed to the others"
         )
     if len({alignment.gauge for alignment in alignments.values()}) > 1:
         notes.append(_GAUGES_DIFFER)
@@ -103,8 +102,8 @@ def judge(
         reference=reference,
         box=common.extent,
         rows=[
-            _row(name, outcome, alignments.get(name), {**empty, **metrics.get(name, {})}, errors.get(name))
-            for name, outcome in outcomes.items()
+            _row(name, method, alignments.get(name), {**empty, **metrics.get(name, {})}, errors.get(name))
+            for name, method in methods.items()
         ],
         details={name: each.details for name, each in metrics.items()},
         curves={name: replace(curve, label=name) for name, each in metrics.items() for curve in each.curves.values()},
@@ -117,8 +116,9 @@ def judge(
 def _covered(
     reference: Canvas, subjects: Mapping[str, Reconstruction], scan: Scan, errors: dict[str, str]
 ) -> tuple[Canvas, list[str]]:
-    """The part of the reference that all arms cover, and who limits it. An arm that covers too little goes to
-    ``errors``.
+    """The part of the reference that all results cover, and notes on results that limit it.
+
+    A result that covers too little is added to ``errors``.
     """
     scanned = scanned_box(scan.positions)
     # A scan along a line bounds no area; then the reference does.
@@ -130,20 +130,23 @@ def _covered(
             y0, y1, x0, x1 = subject.object.extent
             errors[name] = (
                 f"covers {100 * share:.0f} % of the area to compare (y {wanted[0]}..{wanted[1]}, x "
-                f"{wanted[2]}..{wanted[3]}): it lies at "
+                f"{wanted[2]}..{wanted[3]}): its extent is "
                 f"y {y0}..{y1}, x {x0}..{x1}; expected at least {100 * _LEAST_COVER:.0f} %. Check the origin of its "
                 f"object."
             )
             continue
         if share < 1:
             notes.append(
-                f"the arm {name!r} covers {100 * share:.0f} % of the scanned area, which limits the area for all"
+                f"the result of {name!r} covers {100 * share:.0f} % of the scanned area, which limits the compared area"
             )
         box = _overlap(box, subject.object.extent)
-    # Arms that cover half of the area each may still have no part in common.
+    # Results that each cover half of the area may still have no part in common.
     if _area(box) == 0:
         raise InputError(
-            "compare: there is no area that all arms cover; compare fewer of them at a time, or check their origins."
+            "compare",
+            "there is no area that all results cover",
+            "results that overlap",
+            "Compare fewer of them at a time, or check the origins of their objects.",
         )
     return reference.crop(*box), notes
 
@@ -151,12 +154,12 @@ def _covered(
 def _measured(
     reference: Canvas, subjects: Mapping[str, Reconstruction], options: EvaluationOptions, errors: dict[str, str]
 ) -> tuple[dict[str, Metrics], dict[str, Alignment]]:
-    """Metrics and alignments by arm, on one box. An arm that cannot be measured goes to ``errors``.
+    """Metrics and alignments by method, on one box. A result that cannot be evaluated is added to ``errors``.
 
-    A shift takes from an arm the edge that it does not reach. The others are then measured again without that edge,
-    until all agree; the area only shrinks, so it ends.
+    Where alignment shifts a result, the box loses the edge that the shifted result does not cover. All are then
+    evaluated again on the smaller box, until their boxes are equal; the box only shrinks, so this terminates.
     """
-    # The images are aligned by the textbook convention, whichever metrics are asked for.
+    # Images are aligned by the textbook convention, whichever metrics are requested.
     both = options if options.convention != "ptychopinn" else options.with_changes(convention="both")
     while True:
         found: dict[str, Metrics] = {}
@@ -172,15 +175,15 @@ def _measured(
             alignments[name] = alignment
         boxes = {alignment.truth.extent for alignment in alignments.values()}
         if len(boxes) <= 1:
-            return {name: _asked(metrics, options) for name, metrics in found.items()}, alignments
+            return {name: _requested(metrics, options) for name, metrics in found.items()}, alignments
         first, *rest = boxes
         for box in rest:
             first = _overlap(first, box)
         reference = reference.crop(*first)
 
 
-def _asked(metrics: Metrics, options: EvaluationOptions) -> Metrics:
-    """The metrics of the conventions that were asked for."""
+def _requested(metrics: Metrics, options: EvaluationOptions) -> Metrics:
+    """The metrics of the conventions that were requested."""
     kept = [name for name in metrics if options.convention in ("both", metrics.details[name].convention)]
     return Metrics(
         {name: metrics[name] for name in kept}, {name: metrics.details[name] for name in kept}, curves=metrics.curves
@@ -188,17 +191,17 @@ def _asked(metrics: Metrics, options: EvaluationOptions) -> Metrics:
 
 
 def _row(
-    name: str, outcome: Outcome, alignment: Alignment | None, metrics: Mapping[str, float | None], error: str | None
+    name: str, method: MethodResult, alignment: Alignment | None, metrics: Mapping[str, float | None], error: str | None
 ) -> dict[str, Any]:
-    """The numbers of one arm; None where there is none."""
-    # Only the full gauge looks for a shift; elsewhere 0 would claim what was not measured.
+    """The row of one method; None where a value is unknown."""
+    # Only the full gauge estimates a shift; with another gauge, 0 would be a value that was not measured.
     down, across = alignment.shift if alignment is not None and alignment.gauge == "full" else (None, None)
     return {
-        "arm": name,
-        "kind": outcome.kind,
-        "seconds": outcome.seconds,
-        "timed": outcome.timed,
-        "patterns_per_second": outcome.patterns / outcome.seconds if outcome.seconds and outcome.patterns else None,
+        "method": name,
+        "kind": method.kind,
+        "seconds": method.seconds,
+        "timed": method.timed,
+        "patterns_per_second": method.patterns / method.seconds if method.seconds and method.patterns else None,
         "shift_y_px": down,
         "shift_x_px": across,
         "gauge": None if alignment is None else alignment.gauge,
