@@ -162,6 +162,7 @@ def test_faults_leave_the_log(cli: Cli, larger: Path, tmp_path: Path, monkeypatc
     assert "a wire has come loose" in record(tmp_path / "run")["error"]
 
 
+@pytest.mark.integration
 def test_a_real_ctrl_c_ends_the_process_with_130(larger: Path, tmp_path: Path) -> None:
     """Through the real entry point: Lightning must neither swallow the signal nor end the process by itself."""
     arguments = [

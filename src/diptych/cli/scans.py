@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from diptych.cli.console import progress_bars
-from diptych.cli.generate import Choices, flag, verb
+from diptych.cli.generate import flag, verb
 from diptych.cli.output import Report, rows_table, table
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.simulate import SimulationOptions
 from diptych.runtime.files import check_output
+from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

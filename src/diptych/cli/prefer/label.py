@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import verb
 from diptych.cli.output import Report, printable, table
 from diptych.cli.prefer import Folder, logged, open_session
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
+from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from diptych.prefer.judgement import Candidate, Judgement

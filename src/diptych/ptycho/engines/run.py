@@ -140,7 +140,7 @@ def run_engine(
                 written = time.perf_counter()
             if asked:
                 # To whoever handles it outside; by default that raises KeyboardInterrupt here.
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(asked[0])
         else:
             run.reason = f"all {run.epochs} epochs done"
     except KeyboardInterrupt:
