@@ -36,7 +36,7 @@ Cli = Callable[..., Any]
         (["reconstruct", "small.npz", "--epochs", "0"], "epochs = 0"),
         (["reconstruct", "small.npz", "--config", "absent.yaml"], "absent.yaml: cannot be read"),
         (["reconstruct", "small.npz", "--out", "a.tif"], "--out a.tif: the suffix is '.tif'"),
-        (["reconstruct", "small.npz", "--resume"], "--resume: pass --run"),
+        (["reconstruct", "small.npz", "--resume"], "--resume: there is no run to continue. Pass --run DIR"),
         (["reconstruct", "absent.npz"], "absent.npz: there is no such file"),
         (["simulate"], "--out"),
         (["simulate", "--out", "small.npz"], "--overwrite"),
@@ -195,7 +195,7 @@ def test_a_signal_saves_the_best_state_and_exits_130_and_the_run_can_be_resumed(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == (
-        f"interrupted; the best state so far is saved in {tmp_path / 'run'} (go on with --run {tmp_path / 'run'} "
+        f"interrupted; the best state so far is saved in {tmp_path / 'run'} (continue with --run {tmp_path / 'run'} "
         f"--resume)."
     )
     told = json.loads(out)

@@ -106,7 +106,7 @@ def test_ctrl_c_saves_and_resume_goes_on_with_the_same_options(
     done = cli("train", larger, "--run", "run", *whole[2:], "--json")
     assert done.code == 130
     assert done.json["status"] == "interrupted"
-    assert "the best network so far is saved in run (go on with --run run --resume)" in done.err
+    assert "the best network so far is saved in run (continue with --run run --resume)" in done.err
     assert record(tmp_path / "run")["status"] == "interrupted"
     assert load_model(tmp_path / "run" / "model.safetensors").provenance["epochs"] == 2
     monkeypatch.setattr(training, "train", train)
@@ -127,7 +127,7 @@ def test_what_is_refused_leaves_no_folder(cli: Cli, larger: Path, scan_file: Pat
         (("none.npz",), "there is no such file"),
         ((larger, scan_file), "expected one size"),
         ((larger, "--epochs", 0), "command line: epochs = 0"),
-        ((larger, "--resume"), "--resume: pass --run DIR"),
+        ((larger, "--resume"), "Pass --run DIR"),
         ((larger, "--out", "model.h5"), "the suffix is '.h5'; expected .safetensors"),
         ((larger, "--devices", 2), "expected strategy='ddp'"),
         ((larger, "--supervision", "labels", "--loss", "mae"), "loss act on physics alone"),

@@ -84,7 +84,7 @@ def check(
         found = check_scan(scan, progress=progress)
     advice = found.advice
     if used := [flag(name)[0] for name in READING if getattr(options, name)]:
-        advice += f" The changes named come on top of the {' '.join(used)} given here; to see them alone, check the scan without."
+        advice += f" These changes are relative to {' '.join(used)}; without it, check shows the changes to the file."
     return Report({"file": str(file), "ranking": found.rows, "advice": advice}, [rows_table(found.rows), "", advice])
 
 
