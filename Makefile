@@ -1,7 +1,8 @@
 # diptych: the commands a newcomer and a maintainer need. Everything goes into .venv; nothing else is touched.
 #
-#   make demo     reconstruct a measured Siemens star, with a picture
-#   make test     style, types, tests and coverage
+#   make demo            reconstruct a measured Siemens star, with a picture
+#   make test            style, types, tests and coverage
+#   make integration     tests that start several processes
 #
 # Another Python: make demo PYTHON=python3.13
 
@@ -13,10 +14,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test slow docs bench lint format clean
+.PHONY: help venv install demo test integration slow docs bench lint format clean
 
 help:  ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Stamps: an environment is renewed only when what it is made from has changed.
 $(VENV)/made:
@@ -50,6 +51,9 @@ lint: $(VENV)/test  ## Check style and types.
 
 test: lint  ## Style, types, tests, coverage above 90 %.
 	$(TEST_ENV) $(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
+
+integration: $(VENV)/test  ## Tests that start several processes; no coverage.
+	$(TEST_ENV) $(BIN)/pytest -m integration
 
 slow: $(VENV)/test  ## Tests that take minutes.
 	$(TEST_ENV) $(BIN)/pytest -m slow

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
+
+from diptych.runtime.option_fields import OptionField, option_fields
 
 MARK = re.compile(r"<!-- options: ([\w.]+)\.(\w+) -->")
 
@@ -19,25 +20,22 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def table(model: Any) -> str:
-    """Name, choices or type, default and description of every field, as a Markdown table."""
+    """Name, choices or type, default and description of every option, as a Markdown table."""
     rows = [
-        f"| `{name}` | {kind(field.annotation)} | {shown(field.get_default(call_default_factory=True))} | "
-        f"{escaped(field.description)} |"
-        for name, field in model.model_fields.items()
+        f"| `{field.name}` | {kind(field)} | {shown(field.default)} | {escaped(description(field))} |"
+        for field in option_fields(model)
     ]
     return "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows])
 
 
-def kind(annotation: Any) -> str:
+def kind(field: OptionField) -> str:
     """What may be given, in words: ``number``, or the choices."""
-    inner = [each for each in get_args(annotation) if each is not NoneType]
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{choice}`" for choice in inner)
-    if annotation in _NAMES:
-        return _NAMES[annotation]
-    if get_origin(annotation) is tuple:
-        return "numbers" if Ellipsis in inner else f"{len(inner)} numbers"
-    return kind(inner[0]) if inner else str(annotation)
+    return ", ".join(f"`{choice}`" for choice in field.choices) or field.kind
+
+
+def description(field: OptionField) -> str:
+    """The help text; for an option of an extension, after the extensions that have it."""
+    return f"({', '.join(field.owners)}) {field.help}" if field.owners else field.help
 
 
 def shown(value: Any) -> str:
@@ -50,6 +48,3 @@ def shown(value: Any) -> str:
 def escaped(text: str) -> str:
     """Text that a table cell and Markdown leave as it is."""
     return text.replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*").replace("_", r"\_")
-
-
-_NAMES = {bool: "yes or no", int: "whole number", float: "number", str: "text"}

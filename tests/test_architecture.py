@@ -29,6 +29,7 @@ ORDER = (
     ("diptych.ptycho.figures",),
     ("diptych.ptycho.train", "diptych.ptycho.plugins"),
     ("diptych.ptycho.studies",),
+    ("diptych.ptycho.jobs",),
     ("diptych.prefer.judgement", "diptych.prefer"),
     ("diptych.prefer.spaces",),
     ("diptych.prefer.ledger",),

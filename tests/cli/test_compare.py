@@ -84,7 +84,7 @@ def test_an_earlier_run_is_safe_and_survives_a_wrong_arm(cli: Cli, scan_file: Pa
     ("argv", "phrase"),
     [
         ([], "--method"),
-        (["--arm", "auto"], "--arm auto: expected NAME=WHAT"),
+        (["--arm", "auto"], "--method auto: has no name; expected NAME=WHAT"),
         (["--arm", "a=auto", "--arm", "a=ml"], "the name 'a' is given twice"),
         (["--arm", "a=magic"], "neither an engine nor an existing file; expected one of auto, ml"),
         (["--arm", "a=small.npz"], "small.npz: holds a scan"),
@@ -109,7 +109,7 @@ def test_a_failed_arm_is_a_note_and_all_failed_is_exit_code_2(
 ) -> None:
     solver.fails = InputError("too few patterns")
     done = cli("compare", scan_file, *ARMS, "--run", "run")
-    assert (done.code, done.err) == (0, "1 of 2 arms failed (engine); the others are compared.\n")
+    assert (done.code, done.err) == (0, "1 of 2 methods failed (engine); the others are compared.\n")
     assert "engine failed: too few patterns" in done.out
     done = cli("compare", scan_file, "--arm", "engine=auto", "--run", "all")
     assert done.code == 2
@@ -133,12 +133,12 @@ def test_ctrl_c_keeps_what_was_finished(cli: Cli, scan_file: Path, other: Any, s
         "--json",
     )
     assert (done.code, done.json["status"]) == (130, "interrupted")
-    assert done.err == "interrupted; the arms that were finished are compared in run.\n"
+    assert done.err == "interrupted; the methods that had finished are compared in run.\n"
     assert done.json["rows"][0]["complex_error"] > 0
     assert json.loads(Path("run/provenance.json").read_text())["status"] == "interrupted"
     assert {path.name for path in Path("run").iterdir()} >= WRITTEN
     done = cli("compare", scan_file, "--arm", "engine=auto", "--run", "none")
-    assert (done.code, done.err) == (130, "interrupted; no arm could be compared yet; the log is in none.\n")
+    assert (done.code, done.err) == (130, "interrupted; no method had finished; the log is in none.\n")
 
 
 def test_a_disk_that_fills_up_is_recorded(

@@ -20,6 +20,7 @@ from diptych.cli import main, run
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io import load
 from diptych.ptycho.scan import Reconstruction
+from diptych.runtime.interrupts import SIGNALS
 
 Cli = Callable[..., Any]
 
@@ -35,7 +36,7 @@ Cli = Callable[..., Any]
         (["reconstruct", "small.npz", "--epochs", "0"], "epochs = 0"),
         (["reconstruct", "small.npz", "--config", "absent.yaml"], "absent.yaml: cannot be read"),
         (["reconstruct", "small.npz", "--out", "a.tif"], "--out a.tif: the suffix is '.tif'"),
-        (["reconstruct", "small.npz", "--resume"], "--resume: pass --run"),
+        (["reconstruct", "small.npz", "--resume"], "--resume: there is no run to continue. Pass --run DIR"),
         (["reconstruct", "absent.npz"], "absent.npz: there is no such file"),
         (["simulate"], "--out"),
         (["simulate", "--out", "small.npz"], "--overwrite"),
@@ -70,7 +71,8 @@ def test_wrong_input_is_one_message_and_exit_code_2(cli: Cli, scan_file: Path, a
         (
             ZeroDivisionError("division by zero"),
             1,
-            "error: ZeroDivisionError: division by zero (a fault of diptych; --debug shows where)",
+            "error: internal error: ZeroDivisionError: division by zero. "
+            "Run the command again with --debug and report the traceback as a bug.",
         ),
     ],
 )
@@ -124,13 +126,14 @@ def test_without_a_verb_the_help_is_shown(cli: Cli) -> None:
 def test_the_script_exits_with_the_code_and_a_closed_pipe_is_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     monkeypatch.setattr(sys, "argv", ["diptych", "info", str(tmp_path / "absent.npz")])
     try:
         with pytest.raises(SystemExit) as stopped:
             main()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert stopped.value.code == 2
     program = "import sys; from diptych.cli import main; sys.argv = ['diptych', 'reconstruct', '--help']; main()"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -181,16 +184,18 @@ def wait_for(text: str, path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_ctrl_c_saves_the_best_state_and_exits_130_and_the_run_can_be_resumed(
-    scan_file: Path, tmp_path: Path, cli: Cli
+@pytest.mark.integration
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_saves_the_best_state_and_exits_130_and_the_run_can_be_resumed(
+    scan_file: Path, tmp_path: Path, cli: Cli, number: signal.Signals
 ) -> None:
     process = start(scan_file, tmp_path / "run")
     wait_for(" 3/1000000", tmp_path / "run" / "log.txt", process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == (
-        f"interrupted; the best state so far is saved in {tmp_path / 'run'} (go on with --run {tmp_path / 'run'} "
+        f"interrupted; the best state so far is saved in {tmp_path / 'run'} (continue with --run {tmp_path / 'run'} "
         f"--resume)."
     )
     told = json.loads(out)
@@ -204,6 +209,7 @@ def test_ctrl_c_saves_the_best_state_and_exits_130_and_the_run_can_be_resumed(
     assert (record["status"], record["earlier"][0]["status"]) == ("done", "interrupted")
 
 
+@pytest.mark.integration
 def test_a_second_ctrl_c_ends_at_once(scan_file: Path, tmp_path: Path) -> None:
     # Saving takes long here, so that the second signal comes in the middle of it.
     slow = "import diptych.ptycho.io as io, time, pathlib\n"

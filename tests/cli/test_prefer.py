@@ -25,6 +25,7 @@ from diptych.prefer import Judgement, Ledger, Session
 from diptych.prefer.exchange.pictures import load_picture
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.session.folder import default_folder
+from diptych.runtime.option_fields import Choices
 
 Cli = Callable[..., Any]
 
@@ -86,6 +87,7 @@ def test_a_simulated_person_is_understood(cli: Cli) -> None:
     assert again.json["recommended_sigma"] == done.json["recommended_sigma"]
 
 
+@pytest.mark.integration
 def test_a_simulated_person_judges_reconstructions(cli: Cli) -> None:
     diptych.save(diptych.simulate(object="blocks", size=16, patterns=16, step=3.0, dose=1e3, seed=0), "scan.npz")
     done = cli("prefer", "simulate", "s", "--decoder", "reconstruction", "--scan", "scan.npz", "--labels", 8, "--json")
@@ -145,6 +147,7 @@ def test_rows_are_those_on_the_disk(cli: Cli, session: Path) -> None:
     assert done.json == {"session": "s", "rows": 15}
 
 
+@pytest.mark.integration
 def test_rows_are_counted_once_a_second_until_told_to_stop(session: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "from diptych.cli import main; main()", "prefer", "rows", str(session)],
@@ -320,7 +323,6 @@ def test_sanity_tells_a_flat_image_by_its_exit_code(cli: Cli, monkeypatch: pytes
 
 
 def test_sanity_goes_by_its_variables_below_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diptych.cli.generate import Choices
     from diptych.cli.prefer.decoder import from_environment
 
     def options(**flags: Any) -> SessionOptions:
@@ -343,6 +345,7 @@ def test_sanity_goes_by_its_variables_below_the_flags(monkeypatch: pytest.Monkey
     assert options().model == "/local"
 
 
+@pytest.mark.integration
 def test_a_decoder_is_served_until_interrupted(tmp_path: Path) -> None:
     command = ["prefer", "serve-decoder", "--decoder", "synthetic", "--dimension", str(D), "--port", "0"]
     with subprocess.Popen(

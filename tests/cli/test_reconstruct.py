@@ -136,7 +136,7 @@ def test_ctrl_c_while_results_are_written_says_that_the_state_is_kept(
     monkeypatch.setattr("diptych.ptycho.io.save", interrupted)
     done = cli("reconstruct", scan_file, "--run", "run")
     assert done.code == 130
-    assert "its state is kept (go on with --run run --resume)" in done.err
+    assert "its state is kept (continue with --run run --resume)" in done.err
 
 
 def test_a_truth_that_does_not_fit_costs_no_result(
@@ -185,7 +185,7 @@ def test_resuming_with_another_scan_is_refused(cli: Cli, scan_file: Path, solver
     assert cli("simulate", "--out", "other.npz", "--size", 16, "--patterns", 9).code == 0
     done = cli("reconstruct", "other.npz", "--run", "run", "--resume")
     assert done.code == 2
-    assert "made from other data" in done.err
+    assert "used other data" in done.err
 
 
 def test_resuming_without_a_checkpoint_says_that_it_starts_again(cli: Cli, scan_file: Path, solver: Any) -> None:

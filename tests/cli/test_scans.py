@@ -101,7 +101,7 @@ def test_check_prints_the_ranking_and_the_advice(cli: Cli, scan_file: Path, monk
     assert cli("check", scan_file, "--json").json["ranking"] == found.rows
     told = cli("check", scan_file, "--orientation", 3, "--flip-y", "--json").json
     assert told["advice"].startswith(
-        "Nothing to change. The changes named come on top of the --orientation --flip-y given here"
+        "Nothing to change. These changes are relative to --orientation --flip-y"
     )
 
 

@@ -106,7 +106,7 @@ def test_ctrl_c_saves_and_resume_goes_on_with_the_same_options(
     done = cli("train", larger, "--run", "run", *whole[2:], "--json")
     assert done.code == 130
     assert done.json["status"] == "interrupted"
-    assert "the best network so far is saved in run (go on with --run run --resume)" in done.err
+    assert "the best network so far is saved in run (continue with --run run --resume)" in done.err
     assert record(tmp_path / "run")["status"] == "interrupted"
     assert load_model(tmp_path / "run" / "model.safetensors").provenance["epochs"] == 2
     monkeypatch.setattr(training, "train", train)
@@ -127,7 +127,7 @@ def test_what_is_refused_leaves_no_folder(cli: Cli, larger: Path, scan_file: Pat
         (("none.npz",), "there is no such file"),
         ((larger, scan_file), "expected one size"),
         ((larger, "--epochs", 0), "command line: epochs = 0"),
-        ((larger, "--resume"), "--resume: pass --run DIR"),
+        ((larger, "--resume"), "Pass --run DIR"),
         ((larger, "--out", "model.h5"), "the suffix is '.h5'; expected .safetensors"),
         ((larger, "--devices", 2), "expected strategy 'ddp'"),
         ((larger, "--supervision", "labels", "--loss", "mae"), "loss: used with supervision=physics only"),
@@ -162,6 +162,7 @@ def test_faults_leave_the_log(cli: Cli, larger: Path, tmp_path: Path, monkeypatc
     assert "a wire has come loose" in record(tmp_path / "run")["error"]
 
 
+@pytest.mark.integration
 def test_a_real_ctrl_c_ends_the_process_with_130(larger: Path, tmp_path: Path) -> None:
     """Through the real entry point: Lightning must neither swallow the signal nor end the process by itself."""
     arguments = [

@@ -16,14 +16,6 @@ class Sample(Options):
     count: int = Field(3, description="Patterns.")
 
 
-def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
-    path = tmp_path / "options.yaml"
-    path.write_text("step: 2.5\ncount: 4\n")
-    assert Sample.from_yaml(path, count=5) == Sample(step=2.5, count=5)
-    path.write_text("")
-    assert Sample.from_yaml(path) == Sample()
-
-
 def test_every_key_at_fault_is_named_in_one_message() -> None:
     with pytest.raises(
         InputError,

@@ -52,7 +52,7 @@ def test_a_name_is_taken_once(shapes: Registry[Shape]) -> None:
 
 
 def test_only_extensions_of_the_kind_are_taken(shapes: Registry[Shape]) -> None:
-    with pytest.raises(InputError, match="expected a .*Shape"):
+    with pytest.raises(InputError, match=r"expected a .*Shape"):
         shapes.register(Extension("other", "Another kind.", Small))  # type: ignore[arg-type]
 
 
@@ -86,5 +86,5 @@ def test_an_unknown_option_lists_the_known_ones() -> None:
 
 
 def test_a_wrong_value_names_the_extension_and_the_option() -> None:
-    with pytest.raises(InputError, match="shape small.*width = 0"):
+    with pytest.raises(InputError, match=r"shape small.*width = 0"):
         selecting().build({"width": 0})

@@ -42,7 +42,7 @@ def test_an_absent_or_empty_folder_is_claimed(tmp_path: Path, exists: bool) -> N
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_other_peoples_files_are_never_touched(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"no diptych run \(thesis\.tex\)"):
+    with pytest.raises(InputError, match=r"not a diptych run \(thesis\.tex\)"):
         RunDirectory.create(tmp_path, RECORD, overwrite=overwrite)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -50,7 +50,7 @@ def test_other_peoples_files_are_never_touched(tmp_path: Path, overwrite: bool) 
 @pytest.mark.parametrize("foreign", ['{"agent": "prov"}', "[1, 2]", "not json", '{"program": "another"}'])
 def test_a_foreign_provenance_file_is_no_mark_of_ours(tmp_path: Path, foreign: str) -> None:
     (tmp_path / MARK).write_text(foreign)
-    with pytest.raises(InputError, match="no diptych run"):
+    with pytest.raises(InputError, match="not a diptych run"):
         RunDirectory.create(tmp_path, RECORD, overwrite=True)
     assert (tmp_path / MARK).read_text() == foreign
 
@@ -88,7 +88,7 @@ def test_of_two_runs_for_one_folder_one_is_told(tmp_path: Path, monkeypatch: pyt
         return iter(entries)
 
     monkeypatch.setattr(Path, "iterdir", look)
-    with pytest.raises(InputError, match="another run has just taken this folder"):
+    with pytest.raises(InputError, match="another run has just claimed this folder"):
         RunDirectory.create(tmp_path / "run", RECORD)
 
 
@@ -140,7 +140,7 @@ def test_numbered_folders_never_collide(tmp_path: Path) -> None:
 )
 def test_a_file_in_the_way_is_an_input_error(tmp_path: Path, make: Any) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot be (used|made)"):
+    with pytest.raises(InputError, match=r"cannot be (used|created)"):
         make(tmp_path / "file")
 
 
@@ -158,7 +158,7 @@ def test_reopening_keeps_the_earlier_record_and_asks_for_the_same_scan(tmp_path:
     assert [old["commit"] for old in record["earlier"]] == ["old", "new"]
     with pytest.raises(InputError, match=r"other data \(scan\.npz\)"):
         RunDirectory.reopen(run.path, {**RECORD, "inputs": [{"path": "other.npz", "sha256": "def"}]})
-    with pytest.raises(InputError, match="no run directory"):
+    with pytest.raises(InputError, match="not a run directory"):
         RunDirectory.reopen(tmp_path, RECORD)
 
 

@@ -1,19 +1,18 @@
-"""The command line: ``diptych {info, check, fetch, simulate, reconstruct, train, evaluate, compare, prefer, demo}``.
+"""The command line: ``diptych VERB``, the verbs listed in :data:`VERBS`.
 
-One module per verb group, loaded when its verb is called. Exit codes: 0 done, 2 the input is wrong, 130 interrupted, 1
-the rest.
+One module per verb group, imported when its verb is called. Exit codes: 0 done; 2 the user's input is wrong; 130
+interrupted by SIGINT (Ctrl-C) or SIGTERM, with the best state saved; 1 anything else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from diptych.errors import DiptychError, InputError
+from diptych.runtime.interrupts import RaiseKeyboardInterrupt, install
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -36,10 +35,10 @@ VERBS = {
 
 def main() -> NoReturn:
     """Entry point of the ``diptych`` script."""
-    # OpenMP threads that spin while they wait slow torch several times when cores are shared (login nodes, CI), and
-    # gain little when they are not. It is read once, when torch is loaded.
+    # OpenMP threads that spin while they wait slow torch down several times when cores are shared (login nodes, CI).
+    # The variable is read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGINT, _Interrupt())
+    install(RaiseKeyboardInterrupt())
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -119,22 +118,8 @@ def _failure(error: BaseException, code: int) -> Report:
     elif isinstance(error, OSError):
         message = f"{error.filename + ': ' if error.filename else ''}{error.strerror or error}"
     else:
-        message = f"{type(error).__name__}: {' '.join(str(error).split())} (a fault of diptych; --debug shows where)"
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message = f"internal error: {text}. Run the command again with --debug and report the traceback as a bug."
     return Report(
         {"error": message, "exit_code": code}, code=code, note=message if code == 130 else f"error: {message}"
     )
-
-
-class _Interrupt:
-    """First Ctrl-C: KeyboardInterrupt, so that the best state can be saved. Second: the process ends at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            # Only write() is safe here. The first bytes show the cursor again, in case a progress bar has hidden it.
-            os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"aborted at once; nothing more was saved.\n")
-            os._exit(130)
-        self.asked = True
-        raise KeyboardInterrupt

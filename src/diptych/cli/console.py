@@ -6,11 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from diptych.runtime.jobs.context import silent
 from diptych.runtime.progress import Progress, ProgressCallback
-
-
-def silent(progress: Progress) -> None:
-    """A progress callback that shows nothing."""
 
 
 @contextmanager

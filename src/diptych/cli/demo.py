@@ -1,22 +1,24 @@
-"""``demo``: a measured scan reconstructed, with nothing to choose."""
+"""``demo``: reconstruct a measured scan with default options."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from diptych.cli.console import progress_bars
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import verb
 from diptych.cli.output import Report
-from diptych.cli.reconstruction import report, solve
+from diptych.cli.reconstruction import report
 from diptych.errors import UnavailableError
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.simulate import SimulationOptions
 from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.jobs.context import Finished, JobContext
 from diptych.runtime.logging import LOGGER
+from diptych.runtime.option_fields import Choices
 from diptych.runtime.provenance import provenance
 from diptych.runtime.run_directory import MARK, RunDirectory
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 DATASET = "siemens-star"
 STAND_IN = SimulationOptions(object="siemens-star", probe_error=1.0)
-"""What is reconstructed when the measured scan cannot be had."""
+"""Simulated when the measured scan could not be downloaded."""
 
 
 @verb(ExecutionOptions)
@@ -33,7 +35,7 @@ def demo(
     *,
     run: Annotated[Path, Parameter(help="Folder to write; an earlier demo in it is replaced.")] = Path("demo"),
     offline: Annotated[
-        bool, Parameter(help="Never go to the network: use the copy kept here, or a simulated scan.", negative=())
+        bool, Parameter(help="Do not use the network: take the cached copy, or a simulated scan.", negative=())
     ] = False,
     frc: Annotated[
         bool, Parameter(help="Also measure the resolution, by two more reconstructions.", negative=())
@@ -51,13 +53,17 @@ def demo(
         raise
     directory.set_status("running", source=source)
     directory.write_options([options, execution])
-    outcome, found = solve(directory, scan, options, execution)
-    made = report(directory, found, interrupted=outcome.interrupted)
-    text, data = [f"Scan: {source['scan']}", *made.text], {**made.data, "source": source}
-    if frc and not outcome.interrupted:
-        data["frc"], lines = resolution(directory, scan, outcome.result)
+    from diptych.ptycho.jobs.reconstruction import paths_of, solve_in
+
+    with progress_bars() as bars:
+        solved, summary = solve_in(directory, scan, options, execution, JobContext(bars))
+    status: Literal["done", "interrupted"] = "interrupted" if solved.interrupted else "done"
+    shown = report(Finished({**paths_of(directory), "status": status, **summary}, status))
+    text, data = [f"Scan: {source['scan']}", *shown.text], {**shown.data, "source": source}
+    if frc and not solved.interrupted:
+        data["frc"], lines = resolution(directory, scan, solved.result)
         text.append(lines)
-    return Report(data, text, made.code, made.note)
+    return Report(data, text, shown.code, shown.note)
 
 
 def is_demo(run: Path) -> bool:
@@ -75,13 +81,13 @@ def obtain(offline: bool) -> tuple[Scan, dict[str, Any]]:
 
     with progress_bars() as progress:
         about = dataset_info(DATASET)
-        reason = "asked for with --offline, and no copy is kept here"
+        reason = "--offline was given and there is no cached copy"
         if about["cached"] or not offline:
             try:
                 scan = fetch(DATASET, progress=progress)
             except UnavailableError as error:
                 reason = str(error)
-                LOGGER.warning("the measured scan is not to be had, so a simulated one takes its place: %s", reason)
+                LOGGER.warning("the measured scan could not be obtained, so a simulated one is used: %s", reason)
             else:
                 return scan, {"scan": f"{about['title']}, measured; {about['origin']} ({about['licence']})", **about}
         return simulate(STAND_IN, progress=progress), {

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from diptych.cli.console import progress_bars
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import verb
 from diptych.cli.output import Report
 from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.io import LoadOptions
 from diptych.runtime.files import check_output, replacing, write_text
+from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from diptych.ptycho.evaluate import Metrics

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from diptych.cli.console import progress_bars
-from diptych.cli.generate import Choices, flag, verb
+from diptych.cli.generate import flag, verb
 from diptych.cli.output import Report, rows_table, table
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.simulate import SimulationOptions
 from diptych.runtime.files import check_output
+from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,7 +84,7 @@ def check(
         found = check_scan(scan, progress=progress)
     advice = found.advice
     if used := [flag(name)[0] for name in READING if getattr(options, name)]:
-        advice += f" The changes named come on top of the {' '.join(used)} given here; to see them alone, check the scan without."
+        advice += f" These changes are relative to {' '.join(used)}; without it, check shows the changes to the file."
     return Report({"file": str(file), "ranking": found.rows, "advice": advice}, [rows_table(found.rows), "", advice])
 
 

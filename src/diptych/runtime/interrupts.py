@@ -1,39 +1,113 @@
-"""Ctrl-C that waits for a good moment."""
+"""Requests to stop: signals held back until a step is done, signals raised as exceptions, and cancel tokens."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what batch systems and ``kill`` send; both end a command in the same way."""
+
+
+class Cancel:
+    """A cancel token: whoever started a job sets it, and the job reads it between two steps.
+
+    Examples
+    --------
+    >>> cancel = Cancel()
+    >>> cancel.requested
+    False
+    >>> cancel.request()
+    >>> cancel.requested
+    True
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the job shall stop, with its best state saved."""
+        return self._event.is_set()
+
+    def request(self) -> None:
+        """Ask the job to stop; from any thread, and from a signal handler."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most ``seconds`` for a request; whether there is one."""
+        return self._event.wait(seconds)
+
+
+class RaiseKeyboardInterrupt:
+    """Signal handler of the command line. First signal: KeyboardInterrupt, so that the best state can be saved. Second:
+    the process ends at once with code 130.
+    """
+
+    def __init__(self) -> None:
+        self.signalled = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt on the first call, end the process on the second."""
+        if self.signalled:
+            # Only write() is safe here. The first bytes show the cursor again, in case a progress bar has hidden it.
+            os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"aborted at once; nothing more was saved.\n")
+            os._exit(130)
+        self.signalled = True
+        raise KeyboardInterrupt
+
+
+def install(handler: Any) -> None:
+    """Make ``handler`` the handler of SIGINT and SIGTERM, whatever was inherited from the parent process.
+
+    A shell starts background jobs (``command &``, ``nohup``) with SIGINT ignored; an explicit handler undoes that.
+    """
+    for number in SIGNALS:
+        signal.signal(number, handler)
 
 
 @contextmanager
 def interrupts_after() -> Iterator[list[int]]:
-    """Let a Ctrl-C wait until the block is done, so that what it writes to is never left half done. A second one is not
-    held back.
+    """Hold back SIGINT and SIGTERM until the block is done, so that the data it writes stay consistent. A second signal
+    is passed to the previous handler at once.
 
     Outside the main thread, which alone may handle signals, nothing changes.
 
     Yields
     ------
     list of int
-        Empty until a Ctrl-C comes, then the signal's number: whoever entered the block acts on it.
+        Empty until a signal comes, then its number; the caller acts on it after the block.
     """
-    asked: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield received
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: FrameType | None) -> None:
-        if asked and callable(before):
-            before(number, frame)
-        asked.append(number)
+        if received:
+            _pass_on(before[signal.Signals(number)], number, frame)
+        received.append(number)
 
-    signal.signal(signal.SIGINT, note)
+    for number in SIGNALS:
+        signal.signal(number, note)
     try:
-        yield asked
+        yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            # None: a handler that was not installed from Python, and cannot be installed from it.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _pass_on(handler: Any, number: int, frame: FrameType | None) -> None:
+    """Do what the previous handler of a signal does: call it, end the process (the default), or nothing (ignored)."""
+    if callable(handler):
+        handler(number, frame)
+    elif handler == signal.SIG_DFL:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""What all option objects share: frozen, strict, read from YAML, one source for the command line and the studio."""
+"""Base of all option objects: frozen, validated, read from YAML; the command line and forms are generated from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.errors import InputError
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 120, 120
-"""How a message shows a wrong value; YAML aliases let a few lines stand for a value of gigabytes."""
+"""Shortens a wrong value for a message: with YAML aliases a few lines can stand for a value of gigabytes."""
 
 
 class Options(BaseModel):
@@ -26,16 +26,15 @@ class Options(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(f"{origin}: " + "; ".join(_sentence(cls, e) for e in error.errors())) from None
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, **overrides: Any) -> Self:
-        """Options from a YAML mapping; ``overrides`` (flags) win over the file, the file over the defaults."""
-        return cls.build({**read_yaml(path), **overrides}, origin=str(path))
+            raise InputError(origin, "; ".join(_sentence(cls, e) for e in error.errors())) from None
 
     def with_changes(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated again."""
         return type(self).build({**self.model_dump(exclude_unset=True), **changes})
+
+    def resolved(self) -> dict[str, Any]:
+        """Every option as JSON values, defaults included."""
+        return self.model_dump(mode="json")
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -46,13 +45,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a YAML file of options.") from None
+        raise InputError(path, f"cannot be read ({error.strerror})", "a YAML file of options") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid YAML ({' '.join(str(error).split())}).") from None
+        raise InputError(path, f"is not valid YAML ({' '.join(str(error).split())})") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"{path}: holds a {type(values).__name__}; expected a mapping of option names to values.")
+        raise InputError(path, f"holds a {type(values).__name__}", "a mapping of option names to values")
     return values
 
 

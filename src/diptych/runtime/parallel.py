@@ -66,14 +66,28 @@ def shared_out(parallel: bool, threads: int | None = None) -> Iterator[Workers]:
     """
     import torch
 
+    threads = torch.get_num_threads() if threads is None else threads
+    with torch_threads(1 if parallel else threads):
+        workers = Workers(threads if parallel else 1)
+        try:
+            yield workers
+        finally:
+            workers.close()
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Set torch's number of CPU threads within the block; None changes nothing."""
+    if count is None:
+        yield
+        return
+    import torch
+
     before = torch.get_num_threads()
-    threads = before if threads is None else threads
-    workers = Workers(threads if parallel else 1)
-    torch.set_num_threads(1 if parallel else threads)
+    torch.set_num_threads(count)
     try:
-        yield workers
+        yield
     finally:
-        workers.close()
         torch.set_num_threads(before)
 
 

@@ -98,7 +98,8 @@ class Registry(Generic[E]):
         if name in self._builtin:
             module, _, attribute = self._builtin[name].partition(":")
             extension = getattr(import_module(module), attribute)
-            assert isinstance(extension, self.base) and extension.name == name, f"{self._builtin[name]} is not {name!r}"
+            assert isinstance(extension, self.base), f"{self._builtin[name]} is not a {self.base.__name__}"
+            assert extension.name == name, f"{self._builtin[name]} is not called {name!r}"
             return extension
         if (point := self._offered().get(name)) is not None:
             return self._load(point)
@@ -108,7 +109,10 @@ class Registry(Generic[E]):
         return name in self.names()
 
     def entries(self) -> list[E]:
-        """All extensions, in the order of :meth:`names`; one of an installed package that fails to load is logged and left out."""
+        """All extensions, in the order of :meth:`names`.
+
+        An extension of an installed package that fails to load is logged and left out.
+        """
         found = []
         for name in self.names():
             try:
@@ -143,8 +147,9 @@ class Registry(Generic[E]):
 class SelectingOptions(Options):
     """Options of which some fields name an extension; the extension's own options stand beside them, flat.
 
-    ``{"engine": "rpie", "alpha": 0.1}`` is one mapping in Python, in a YAML file and on the command line: ``engine`` is a
-    field of the model, ``alpha`` one of the options that the engine rpie declares. Read them as ``options.own("engine").alpha``.
+    ``{"engine": "rpie", "alpha": 0.1}`` is one mapping in Python, in a YAML file and on the command line: ``engine`` is
+    a field of the model, ``alpha`` one of the options that the engine rpie declares. Read them as
+    ``options.own("engine").alpha``.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -165,6 +170,11 @@ class SelectingOptions(Options):
         given = {key: value for key, value in (self.model_extra or {}).items() if key in extension.options.model_fields}
         return extension.options.build(given, origin=f"{self.registries[field].kind} {extension.name}")
 
+    def resolved(self) -> dict[str, Any]:
+        """Every option as JSON values, with the defaults of the chosen extensions."""
+        own = [self.own(field).model_dump(mode="json") for field in self.registries]
+        return {**super().resolved(), **{key: value for values in own for key, value in values.items()}}
+
     @model_validator(mode="after")
     def _every_option_belongs_to_a_chosen_extension(self) -> Self:
         known: set[str] = set()
@@ -184,5 +194,8 @@ class SelectingOptions(Options):
         ]
         chosen = ", ".join(f"{self.registries[field].kind} {getattr(self, field)}" for field in self.registries)
         if owners:
-            return f"{key} is not an option of {chosen}; it belongs to {', '.join(owners)}. Leave it out, or choose one of those"
+            return (
+                f"{key} is not an option of {chosen}; it belongs to {', '.join(owners)}. "
+                "Leave it out, or choose one of those"
+            )
         return f"unknown option {key!r}; expected one of {', '.join(sorted({*type(self).model_fields, *known}))}"

@@ -1,9 +1,8 @@
 """A folder per run: options, provenance, log, metrics, results and figures, safe to kill at any moment.
 
-``provenance.json`` is the mark of a run directory. It is made first, exclusively, so that of two runs asked for the
-same folder one wins and the other is told; and its ``status`` says how the run ended (``running`` when it never came to
-an end). While a run is under way it holds a lock on the folder, which the system takes away with the process, however
-that ends.
+``provenance.json`` marks a run directory. It is created first and exclusively, so that of two runs that claim the same
+folder only one succeeds. Its ``status`` says how the run ended (``running`` when the process was killed). A run that is
+under way holds a lock on the folder, which the operating system releases with the process.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ from diptych.runtime.provenance import utc_now
 Status = Literal["running", "done", "interrupted", "failed"]
 
 MARK = "provenance.json"
+JOB = "job.json"
 FILES = (
     *(
         MARK,
+        JOB,
         "options.yaml",
         "log.txt",
         "metrics.csv",
@@ -43,25 +44,25 @@ FILES = (
     *("model.safetensors", "subsample_indices.json", "training.png"),
 )
 FOLDERS = ("checkpoints", "pictures", "logs", "analysis")
-"""The files and folders a run may leave; ``--overwrite`` removes these and nothing else."""
+"""The files and folders that a run may write; ``--overwrite`` removes these and nothing else."""
 
 
 @dataclass
 class RunDirectory:
-    """An open run directory; make one with :meth:`create`, :meth:`numbered` or :meth:`reopen`.
+    """An open run directory, created by :meth:`create`, :meth:`numbered` or :meth:`reopen`.
 
     Parameters
     ----------
     path : Path
         The folder.
     record : dict
-        What ``provenance.json`` says.
+        Contents of ``provenance.json``.
     new : bool
-        True when this run made the folder, so that it may also take it away.
+        True when this run created the folder, so that :meth:`discard` may remove it.
     lock : int, optional
         Descriptor of the locked folder, until the run ends.
     earlier : dict of str to str
-        The text of the files that a reopened run replaces at once, by name.
+        Text of the files that a reopened run replaces, by name.
     """
 
     path: Path
@@ -77,8 +78,8 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If the folder holds an earlier run and ``overwrite`` is off, or a run that is under way, or anything else,
-            or cannot be made.
+            If the folder holds an earlier run and ``overwrite`` is off, a run that is under way, or other files, or
+            cannot be created.
         """
         path = Path(path)
         try:
@@ -87,19 +88,21 @@ class RunDirectory:
             present = {entry.name for entry in path.iterdir()}
         except OSError as error:
             raise InputError(
-                f"--run {path}: cannot be used as a run directory ({error.strerror}); name another folder."
+                f"--run {path}", f"cannot be used as a run directory ({error.strerror})", remedy="Name another folder."
             ) from None
         if present:
             status = _earlier_status(path)
             if status is None:
                 raise InputError(
-                    f"--run {path}: the folder holds files that are no diptych run ({_few(present)}); name an absent "
-                    f"or empty folder."
+                    f"--run {path}",
+                    f"the folder holds files that are not a diptych run ({_few(present)})",
+                    "an absent or empty folder",
                 )
             if not overwrite:
                 raise InputError(
-                    f"--run {path}: holds an earlier run (status {status}); name another folder, "
-                    "pass --overwrite to replace it, or --resume to go on with it."
+                    f"--run {path}",
+                    f"holds an earlier run (status {status})",
+                    remedy="Name another folder, pass --overwrite to replace it, or --resume to continue it.",
                 )
             lock = _lock(path)
             _remove_run_files(path)
@@ -113,7 +116,7 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If no folder can be made there.
+            If no folder can be created there.
         """
         parent = Path(parent)
         n = 1
@@ -126,31 +129,37 @@ class RunDirectory:
                 continue
             except OSError as error:
                 raise InputError(
-                    f"run directory {path}: cannot be made ({error.strerror}); pass --run with a folder that can."
+                    f"run directory {path}",
+                    f"cannot be created ({error.strerror})",
+                    remedy="Pass --run with a folder that can be written to.",
                 ) from None
             return cls._claim(path, record, True, _lock(path))
 
     @classmethod
     def reopen(cls, path: str | Path, record: Mapping[str, Any]) -> RunDirectory:
-        """Open an earlier run to go on with it. The new record keeps the old one under ``earlier``.
+        """Open an earlier run to continue it. The new record keeps the old one under ``earlier``.
 
         Raises
         ------
         InputError
-            If ``path`` is no run directory, its run is under way, or the first input (the scan) is another file than
-            the run's: its SHA-256 differs.
+            If ``path`` is no run directory, its run is under way, or the SHA-256 of the first input (the scan) differs
+            from that of the run's.
         """
         path = Path(path)
         if _earlier_status(path) is None:
             raise InputError(
-                f"--resume: {path} is no run directory (no readable {MARK}); pass --run with the folder of a run."
+                "--resume",
+                f"{path} is not a run directory (no readable {MARK})",
+                remedy="Pass --run with the folder of a run.",
             )
         old = json.loads((path / MARK).read_text(encoding="utf-8") or "{}")
         before, now = ((each.get("inputs") or [{}])[0] for each in (old, record))
         if before.get("sha256") != now.get("sha256"):
             name = before.get("path", "none recorded")
             raise InputError(
-                f"--resume: the run in {path} was made from other data ({name}); pass the same scan, or another --run."
+                "--resume",
+                f"the run in {path} used other data ({name})",
+                remedy="Pass the same scan, or another --run.",
             )
         earlier = [*old.pop("earlier", []), old]
         texts = {
@@ -170,9 +179,13 @@ class RunDirectory:
             run.set_status("running")
         except FileExistsError:
             run.release()
-            raise InputError(f"--run {path}: another run has just taken this folder; name another one.") from None
+            raise InputError(
+                f"--run {path}", "another run has just claimed this folder", remedy="Name another folder."
+            ) from None
         except OSError as error:
-            raise InputError(f"--run {path}: cannot be written to ({error.strerror}); name another folder.") from None
+            raise InputError(
+                f"--run {path}", f"cannot be written to ({error.strerror})", remedy="Name another folder."
+            ) from None
         return run
 
     @property
@@ -191,7 +204,7 @@ class RunDirectory:
         return self.path / "result.h5"
 
     def set_status(self, status: Status, **changes: Any) -> None:
-        """Write the provenance with ``status`` and, once it is not ``running``, the time of the end."""
+        """Write the provenance with ``status`` and, unless that is ``running``, the time of the end."""
         self.record = {**self.record, "status": status, **changes}
         if status != "running":
             self.record["finished"] = utc_now()
@@ -204,12 +217,12 @@ class RunDirectory:
         write_text(self.path / name, json.dumps(plain(values), indent=2, allow_nan=False) + "\n")
 
     def write_options(self, options: Iterable[Options]) -> None:
-        """Write every option, defaults included, to ``options.yaml``; the file serves as ``--config`` again."""
+        """Write every option, defaults included, to ``options.yaml``; the file can be passed as ``--config``."""
         import yaml
 
         parts = []
         for model in options:
-            body = yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            body = yaml.safe_dump(model.resolved(), sort_keys=False, allow_unicode=True)
             parts.append(f"# {type(model).__name__}\n{body}")
         write_text(self.path / "options.yaml", "\n".join(parts))
 
@@ -226,9 +239,10 @@ class RunDirectory:
                 writer.writerow(column[row] if row < len(column) else "" for column in history.values())
 
     def discard(self) -> None:
-        """Undo what this run wrote, for one that ended before any result.
+        """Remove what this run wrote, when it ended before any result.
 
-        A new run's files go, and its folder when it made that; a reopened run gets its earlier record and options back.
+        The files of a new run are removed, and its folder if the run created it. A reopened run gets its earlier record
+        and options back.
         """
         if self.earlier:
             for name, text in self.earlier.items():
@@ -241,16 +255,14 @@ class RunDirectory:
         self.release()
 
     def release(self) -> None:
-        """Let go of the lock, so that another run may have the folder."""
+        """Release the lock, so that another run may use the folder."""
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: NumPy numbers and arrays as Python's, paths as text, and NaN or infinity as
-    null.
-    """
+    """``value`` as JSON values: NumPy numbers and arrays as Python's, paths as text, NaN and infinity as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str) or value is None or isinstance(value, bool | int):
@@ -267,7 +279,7 @@ def plain(value: Any) -> Any:
 
 
 def _lock(path: Path) -> int | None:
-    """A descriptor that holds the folder ``path`` locked; None where the system or the file system knows no such lock.
+    """A descriptor that keeps the folder ``path`` locked; None where the system or the file system has no such lock.
 
     Raises
     ------
@@ -284,18 +296,29 @@ def _lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(handle)
         raise InputError(
-            f"--run {path}: a run is under way in this folder; wait for its end, or name another folder."
+            f"--run {path}", "a run is under way in this folder", remedy="Wait for its end, or name another folder."
         ) from None
     except OSError:
-        # Some network file systems lock no folders; the mark alone then keeps two runs apart.
+        # Some network file systems cannot lock folders; provenance.json alone then keeps two runs apart.
         os.close(handle)
         return None
     return handle
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a run is under way in the folder ``path``; False also where folders cannot be locked."""
+    try:
+        handle = _lock(path)
+    except InputError:
+        return True
+    if handle is not None:
+        os.close(handle)
+    return False
+
+
 def _earlier_status(path: Path) -> str | None:
-    """How the run in ``path`` ended, or None when there is none. A mark without text is a run killed while claiming the
-    folder.
+    """How the run in ``path`` ended, or None when there is none. An empty provenance.json is left by a run that was
+    killed while it claimed the folder.
     """
     try:
         text = (path / MARK).read_text(encoding="utf-8")
@@ -313,7 +336,7 @@ def _remove_run_files(path: Path) -> None:
         for leftover in (*path.glob(f".{name.stem}-*.tmp{name.suffix}"), path / f"{name}.tmp"):
             leftover.unlink(missing_ok=True)
     for folder in FOLDERS:
-        # A link stays, and so does what it points to: it is none of a run's.
+        # A run makes no links: a link and its target belong to someone else.
         if (path / folder).is_dir() and not (path / folder).is_symlink():
             shutil.rmtree(path / folder)
 

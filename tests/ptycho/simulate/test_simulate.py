@@ -12,6 +12,7 @@ import diptych
 from diptych import Canvas, InputError, Scan, simulate
 from diptych.ptycho.simulate.options import PROBE_KINDS, SimulationOptions
 from diptych.ptycho.simulate.probes import make_probe
+from diptych.runtime.options import read_yaml
 from diptych.runtime.progress import Progress
 
 OBJECTS = SimulationOptions.model_fields["object"].annotation.__args__
@@ -260,9 +261,10 @@ def test_saturated_pixels_are_masked_pattern_by_pattern() -> None:
 def test_options_files_and_overrides(tmp_path: Path) -> None:
     path = tmp_path / "scan.yaml"
     path.write_text("size: 16\npatterns: 4\namplitude: [0.9, 1.0]\n")
-    scan = simulate(SimulationOptions.from_yaml(path), dose=10)
+    scan = simulate(SimulationOptions.build(read_yaml(path)), dose=10)
     assert scan.counts.shape == (4, 16, 16)
-    assert simulate(SimulationOptions.from_yaml(path)).metadata["simulation"]["mean_signal_photons"] == pytest.approx(
+    again = simulate(SimulationOptions.build(read_yaml(path)))
+    assert again.metadata["simulation"]["mean_signal_photons"] == pytest.approx(
         1e6
     )
     recorded = SimulationOptions.build(scan.metadata["simulation"]["options"])

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from diptych.cli.generate import Choices
 from diptych.cli.output import Report
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.logging import LOGGER
+from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from diptych.prefer.ledger.ledger import Ledger

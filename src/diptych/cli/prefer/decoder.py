@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
 from diptych.cli.prefer import logged
 from diptych.cli.scans import Overwrite
@@ -16,6 +16,7 @@ from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.logging import LOGGER
+from diptych.runtime.option_fields import Choices
 
 SANITY = {"MODEL": "model", "PROMPT": "prompt", "W": "width", "H": "height", "STEPS": "steps"}
 """Environment variables SANITY_* and the options that they set, below the flags."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
 from diptych.cli.prefer import Folder, home_of, logged, open_ledger
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
+from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from diptych.prefer.exchange.predecessor import Moved

@@ -7,17 +7,18 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import verb
 from diptych.cli.output import Report, printable, table
 from diptych.cli.prefer import Folder, logged, open_session
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
+from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from diptych.prefer.judgement import Candidate, Judgement
     from diptych.prefer.session.session import Session
 
-HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (of one image: stars, 1 to 5);
+HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
 s: skip; u: undo the last answer; q: quit. Several answers may stand on one line."""
 
 

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import verb
 from diptych.cli.output import Report, rows_table, table
 from diptych.cli.prefer import Folder, home_of, logged, open_ledger, open_session
 from diptych.cli.scans import Overwrite
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.logging import LOGGER
+from diptych.runtime.option_fields import Choices
 
 PERIOD = 1.0
 """Seconds between two counts."""

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from cyclopts import Parameter
 
-from diptych.cli.generate import Choices, verb
+from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
 from diptych.cli.prefer import Folder, home_of, logged, open_ledger, open_session
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.logging import LOGGER
+from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from diptych.prefer.judgement import Frame, Observations

@@ -47,13 +47,6 @@ class NetworkOptions(SelectingOptions):
 
     network: str = Field("cnn", description="Generator, by its registered name.")
 
-    def resolved(self) -> dict[str, Any]:
-        """Every option as JSON values, with the defaults of the network.
-
-        Files hold these, so that they keep their meaning when a default of the network changes.
-        """
-        return {**self.model_dump(mode="json"), **self.own("network").model_dump(mode="json")}
-
 
 def check_size(network: str, size: int, where: str) -> None:
     """Raise InputError if the generator ``network`` does not accept patterns of ``size`` pixels.

@@ -1,0 +1,269 @@
+"""A reconstruction in a run directory: options, log, checkpoints, result, figures and summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.errors import InputError
+from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.io import LoadOptions
+from diptych.ptycho.neural.options import InferenceOptions
+from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.files import check_output
+from diptych.runtime.jobs.context import Finished, JobContext, ending
+from diptych.runtime.jobs.runs import open_run, options_from, recorded
+from diptych.runtime.logging import LOGGER, log_file, logged
+from diptych.runtime.options import Options
+from diptych.runtime.provenance import provenance
+from diptych.runtime.run_directory import MARK, RunDirectory, plain
+
+if TYPE_CHECKING:
+    from diptych.ptycho.scan import Reconstruction, Scan
+
+SUFFIXES = (".h5", ".hdf5", ".npz")
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A reconstruction, whether it was interrupted, and how long it took."""
+
+    result: Reconstruction
+    interrupted: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FinishedReconstruction(Finished):
+    """What :func:`run_reconstruction` returns: paths and summary as ``data``, and the result itself.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+        The run directory.
+    result : Reconstruction
+        The result; the best state so far where the run was interrupted.
+    """
+
+    directory: RunDirectory | None = None
+    result: Reconstruction | None = None
+
+
+def run_reconstruction(
+    file: str | Path,
+    *,
+    run: str | Path | None = None,
+    out: str | Path | None = None,
+    model: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    load: LoadOptions | Mapping[str, Any] | None = None,
+    options: ReconstructionOptions | Mapping[str, Any] | None = None,
+    inference: InferenceOptions | Mapping[str, Any] | None = None,
+    execution: ExecutionOptions | Mapping[str, Any] | None = None,
+    config: str | Path | None = None,
+    context: JobContext | None = None,
+) -> FinishedReconstruction:
+    """Reconstruct a scan and write a run directory.
+
+    Parameters
+    ----------
+    file : path
+        The scan.
+    run : path, optional
+        Run directory; without it ``runs/<name of the scan>-<number>``.
+    out : path, optional
+        Also write the result to this .h5 or .npz file.
+    model : path, optional
+        A trained network whose image is the initial guess.
+    resume : bool
+        Continue the run in ``run`` from its checkpoint; scan and options must be the same.
+    overwrite : bool
+        Replace an earlier run in ``run`` and the file ``out``.
+    load, options, inference, execution : options or mapping, optional
+        How the scan is read, how it is reconstructed, how the network is run, and where.
+    config : path, optional
+        The YAML file that options came from; its SHA-256 is recorded.
+    context : JobContext, optional
+        Progress, cancel token, and who is told of the run directory.
+
+    Raises
+    ------
+    InputError
+        If the scan, an option or a path is wrong.
+    KeyboardInterrupt
+        When interrupted before there is a state to save; the message says what is in the run directory.
+    """
+    from diptych.ptycho.io import load_scan, save
+
+    context = context or JobContext()
+    if out is not None:
+        check_output(Path(out), SUFFIXES, overwrite=overwrite)
+    if resume and run is None:
+        raise InputError("--resume", "there is no run to continue", remedy="Pass --run DIR with the folder of the run.")
+    if resume and run is not None:
+        model = model or model_of(Path(run))
+    resumed = run if resume else None
+    reading = options_from(LoadOptions, load, resumed)
+    how = options_from(ReconstructionOptions, options, resumed)
+    network = options_from(InferenceOptions, inference, resumed)
+    where = options_from(ExecutionOptions, execution, resumed)
+    models: list[Options] = [reading, how, network, where]
+    scan = load_scan(Path(file), reading)
+    if model is not None and not Path(model).is_file():
+        raise InputError(f"--model {model}", "there is no such file", "a trained network (.safetensors)")
+    files = [*inputs_of(file, models, config), *([] if model is None else [Path(model)])]
+    record = {
+        **provenance("reconstruct", where, files, models),
+        "model": None if model is None else str(model),
+    }
+    directory = open_run(run, Path(file).stem, record, context, resume=resume, overwrite=overwrite)
+    directory.write_options(models)
+    solved, summary = solve_in(
+        directory,
+        scan,
+        how,
+        where,
+        context,
+        model=None if model is None else Path(model),
+        inference=network,
+        resume=resume,
+    )
+    paths = paths_of(directory)
+    if out is not None:
+        save(solved.result, Path(out))
+        paths["out"] = str(out)
+    status = ending(solved.interrupted)
+    return FinishedReconstruction({**paths, "status": status, **summary}, status, directory, solved.result)
+
+
+def paths_of(directory: RunDirectory) -> dict[str, str]:
+    """What a finished reconstruction has written, by name."""
+    return {
+        "run": str(directory.path),
+        "result": str(directory.result),
+        "figure": str(directory.path / "result.png"),
+    }
+
+
+def model_of(run: Path) -> Path | None:
+    """The trained network that an earlier run in this folder started from, by its record."""
+    try:
+        found = json.loads((run / MARK).read_text(encoding="utf-8")).get("model")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def inputs_of(scan: str | Path, models: Iterable[Options], config: str | Path | None) -> list[Path]:
+    """The files a run reads: the scan, the YAML file, and every option that names a file (a start, a probe)."""
+    named = [Path(value) for model in models for _, value in model if isinstance(value, str) and Path(value).is_file()]
+    return [Path(scan), *([Path(config)] if config is not None else []), *named]
+
+
+def solve_in(
+    directory: RunDirectory,
+    scan: Scan,
+    options: ReconstructionOptions,
+    execution: ExecutionOptions,
+    context: JobContext,
+    *,
+    model: Path | None = None,
+    inference: InferenceOptions | None = None,
+    resume: bool = False,
+) -> tuple[Solved, dict[str, Any]]:
+    """Reconstruct with a log and checkpoints, and write everything into ``directory``; the result and its summary."""
+    kept, nothing = "its state is kept", "there was no state to save yet"
+    with (
+        recorded(directory, directory.checkpoint, resume=resume, kept=kept, nothing=nothing),
+        log_file(directory.log) as log,
+    ):
+        log.info("reconstruct %s (%d patterns): %s; %s", scan.name, len(scan), options, execution)
+        solved = _solve(directory, scan, options, execution, context, model, inference, resume)
+        for flag in solved.result.flags:
+            log.info("flag: %s", flag)
+        log.info("%s after %.1f s", "interrupted" if solved.interrupted else "done", solved.seconds)
+        summary = write_result(directory, scan, solved)
+    return solved, summary
+
+
+def write_result(directory: RunDirectory, scan: Scan, solved: Solved) -> dict[str, Any]:
+    """Write ``result.h5``, ``metrics.csv``, ``summary.json``, the figures and, last, the status; return the summary."""
+    from diptych.ptycho.figures.overview import save_figure
+    from diptych.ptycho.io import save
+
+    result = replace(solved.result, provenance={**solved.result.provenance, "run": plain(directory.record)})
+    save(result, directory.result)
+    directory.write_history(result.history)
+    summary = summarise(scan, solved)
+    directory.write_json("summary.json", summary)
+    save_figure(result.plot(), directory.path / "result.png")
+    save_figure(scan.plot(), directory.path / "scan.png")
+    directory.set_status("interrupted" if solved.interrupted else "done")
+    return summary
+
+
+def summarise(scan: Scan, solved: Solved) -> dict[str, Any]:
+    """Numbers by which a result is judged, as JSON values; ``metrics`` only when the scan carries its truth."""
+    result, info = solved.result, solved.result.provenance
+    summary: dict[str, Any] = {
+        "scan": scan.name,
+        "patterns": len(scan),
+        "photons_per_pattern": float(scan.counts.sum(axis=(1, 2), dtype="float64").mean()),
+        **{
+            key: info.get(key)
+            for key in ("engine", "epochs", "best_epoch", "fit", "held_out_fit", "stop_reason", "device")
+        },
+        **{key: info[key] for key in ("start", "patterns_per_second") if key in info},
+        "flags": list(result.flags),
+        "seconds": round(solved.seconds, 2),
+        "object_shape": list(result.object.shape),
+        "object_pixel_m": result.object.pixel_m,
+        "probe_modes": len(result.probe),
+    }
+    if scan.truth is not None:
+        from diptych.ptycho.evaluate import evaluate
+
+        try:
+            summary["metrics"] = dict(evaluate(result, scan.truth))
+        except InputError as error:
+            summary["no_metrics"] = str(error)
+    return summary
+
+
+def _solve(
+    directory: RunDirectory,
+    scan: Scan,
+    options: ReconstructionOptions,
+    execution: ExecutionOptions,
+    context: JobContext,
+    model: Path | None,
+    inference: InferenceOptions | None,
+    resume: bool,
+) -> Solved:
+    from diptych.ptycho.reconstruct import Interrupted, reconstruct
+
+    started = time.perf_counter()
+    interrupted = False
+    if resume and not directory.checkpoint.exists():
+        LOGGER.warning("%s holds no checkpoint, so the run starts from the beginning", directory.path)
+    try:
+        result = reconstruct(
+            scan,
+            model,
+            options,
+            logged(context.progress),
+            cancel=context.cancel,
+            execution=execution,
+            checkpoint=directory.checkpoint,
+            resume=resume,
+            inference=inference,
+            folder=directory.path,
+        )
+    except Interrupted as stop:
+        result, interrupted = stop.result, True
+    return Solved(result, interrupted, time.perf_counter() - started)
