@@ -164,7 +164,7 @@ def _largest(ledger: Ledger, prompt: str, use_legacy: bool, home: Path) -> Obser
 def _fit(name: str, trees: int, depth: int, observations: Observations) -> tuple[Utility, str, float]:
     from diptych.prefer import utility
 
-    model = utility.make(name, **({"trees": trees, "depth": depth} if name == "xgboost" else {}))
+    model = utility.make_utility(name, **({"trees": trees, "depth": depth} if name == "xgboost" else {}))
     began = time.perf_counter()
     status = model.fit(observations)
     return model, status, time.perf_counter() - began
