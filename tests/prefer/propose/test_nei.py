@@ -109,14 +109,17 @@ def test_pictures_are_made_of_more_than_are_shown_and_what_looks_best_is(found):
         gallery.keep(point, image(point))
     spare = sobol(16, D, CUBE, np.random.default_rng(9))
     gallery.keep(spare[np.argmin(loss(spare))], image(spare[np.argmin(loss(spare))]))
-    model, looked = SettingsGP(CUBE, gallery), []
+    model, looked = SettingsGP(CUBE), []
     order = sorted(range(len(points)), key=lambda row: loss(points)[row])
-    model.add(told(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]))
+    model.add(
+        told(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]), gallery.snapshot()
+    )
 
     def look(latents):
         looked.extend(latents)
         for latent in latents:
             gallery.keep(latent, image(latent))
+        return model.fitted.with_features(gallery.snapshot())
 
     situation = Situation(D, model.fitted, cube=CUBE, look=look, given=points)
     shown = np.array([one.latent for one in Thompson().propose(situation, 2, np.random.default_rng(0))])

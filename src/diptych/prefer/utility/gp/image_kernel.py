@@ -226,7 +226,8 @@ class _ImageCovariance:
         deviation = float(mean[self._references].std())
         if not deviation > 0:
             return np.zeros(len(mean))
-        return np.clip((mean[self._references].mean() - mean) / deviation, -MAX_ATYPICALITY, MAX_ATYPICALITY)
+        standardized = (mean[self._references].mean() - mean) / deviation
+        return np.asarray(np.clip(standardized, -MAX_ATYPICALITY, MAX_ATYPICALITY))
 
     def _similarity(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:
         length = self._hyperparameters.image_length * self._length_unit
