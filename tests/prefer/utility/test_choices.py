@@ -63,7 +63,7 @@ def test_fit_has_the_moments_of_the_posterior(people, scale, weight):
 
 @pytest.mark.parametrize("scale", [3.0, 12.0, 48.0, 200.0])
 def test_a_sure_person_is_understood_at_every_scale(people, scale):
-    """What is foretold of the best latent is what is found there; above some scale nothing changes any more."""
+    """The predicted utility of the best latent is the realised one; above some scale the result no longer changes."""
     seen, w = chosen(people, 40, 4096)
     mode, mean = fitted_to(seen, scale)
     found = mean @ w / np.linalg.norm(mean) * 64

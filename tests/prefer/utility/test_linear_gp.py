@@ -145,7 +145,7 @@ def test_a_latent_that_was_rated_is_less_uncertain_than_noise(people):
     assert deviation.max() < 1.2
 
 
-def test_foretold_chances_are_honest(people):
+def test_predicted_probabilities_are_calibrated(people):
     said, came = [], []
     for seed in range(12):
         seen, _ = people.rated(120, d=256, seed=seed)
@@ -180,7 +180,7 @@ def test_left_out_agrees_with_fits_that_leave_out(people):
     assert model.posterior.loo_agreement().hits == pytest.approx(hits, abs=3)
 
 
-def test_person_who_contradicts_herself_is_told(people):
+def test_self_agreement_counts_contradictions(people):
     terms = [
         people.term("rate", [0], 1),
         people.term("rate", [1], 1),
@@ -197,7 +197,7 @@ def test_advice_falls_as_more_is_known(people):
     assert gains[0] > gains[1] > gains[2] > 0
 
 
-def test_widths_follow_the_person(people):
+def test_hyperparameters_follow_the_person(people):
     rng = np.random.default_rng(0)
     seen, w = people.rated(192, d=64)
     u = seen.latents @ w
@@ -212,7 +212,7 @@ def test_widths_follow_the_person(people):
     assert scale(u > 0) > scale(u + 1.5 * rng.logistic(size=192) > 0)
 
 
-def test_statements_keep_the_order_of_the_record(people):
+def test_observations_keep_the_order_of_the_record(people):
     seen, _ = people.rated(20)
     assert list(build_design(seen).term) == list(range(20))
 

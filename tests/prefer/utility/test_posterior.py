@@ -47,7 +47,7 @@ def test_one_rating_has_the_moments_of_its_integral(people):
     assert left == pytest.approx(((grid - mean) ** 2 * density).sum() / density.sum(), abs=5e-3)
 
 
-def test_evidence_of_two_statements_is_their_integral(people):
+def test_evidence_of_two_observations_is_their_integral(people):
     terms = [people.term("rate", [0], 1, screen=1), people.term("rate", [1], 0, screen=1)]
     given = build_design(people.observations(np.eye(2, 8), terms, [1, 1]))
     covariance = np.array([[3.0, 1.8], [1.8, 2.0]])

@@ -79,7 +79,7 @@ def test_the_prior_has_mean_zero_and_spread_one_over_the_cube():
 
 
 def test_faint_choices_give_the_closed_form_of_regression(people):
-    """A choice of three with little weight is a Gaussian statement: it pulls by weight x p, bends by weight x (diag(p)
+    """A choice of three with little weight is a Gaussian observation: it pulls by weight x p, bends by weight x (diag(p)
     - pp'), p = 1/3."""
     points, other, weight = cube(12, 5), cube(8, 9), 1e-3
     seen = people.observations(points, [people.term("best", (a, a + 1, a + 4), weight=weight) for a in (0, 3, 6)])
@@ -207,7 +207,7 @@ def test_evidence_finds_which_settings_matter(people):
     assert np.corrcoef(fitted_to(seen).expected(cube(256, 8)), np.sin(9 * cube(256, 8)[:, 3]))[0, 1] > 0.8
 
 
-def test_ratings_are_foretold_and_a_wide_screen_of_choices_is_no_trouble(people):
+def test_ratings_are_predicted_and_choices_among_twelve_are_supported(people):
     points = cube(64, 6)
     worth = taste(points)
     terms = [people.term("rate", [row], int(worth[row] > 0.6), screen=row) for row in range(48)]

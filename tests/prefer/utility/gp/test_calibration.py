@@ -1,4 +1,4 @@
-"""How far the foretold probabilities are believed: by what each rating would have been foretold without it."""
+"""Calibration of predicted probabilities, by the leave-one-out prediction of each rating."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_each_rating_is_judged_by_the_fit_without_it(people, monkeypatch):
     for left in range(14):
         others = people.observations(seen.latents, [*seen.terms[:left], *seen.terms[left + 1 :]], seen.screen)
         prior, mode = matched(others, hyperparameters)
-        # The rating that is missing, as a statement of the whole record.
+        # The rating that is missing, as an observation of the whole record.
         whole = Prior(
             ObservationGram(prior._inner._gram, build_design(seen)), build_design(seen), hyperparameters
         ).dense()
@@ -55,7 +55,7 @@ def test_it_finds_by_how_much_logits_are_too_large():
     )
 
 
-def test_it_scales_what_is_foretold_and_nothing_else(people):
+def test_it_scales_predicted_logits_and_nothing_else(people):
     seen, _ = people.rated(30)
     model = LinearGP()
     model.fit(seen)

@@ -1,5 +1,4 @@
-"""CavityLikelihood variances from the number of statements: against matched moments, of random latents and of those that lie near
-each other."""
+"""Asymptotic cavity variances against expectation propagation, for random latents and for latents near each other."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ def test_near_what_is_liked_cavities_are_narrower(people):
 
 
 @pytest.mark.parametrize(("dimension", "along"), [(256, 0.0), (4096, 0.0), (4096, 0.7)])
-def test_fits_to_many_statements_come_near_the_matched_moments(people, dimension, along):
+def test_fits_to_many_observations_come_near_the_matched_moments(people, dimension, along):
     gram, given = rated(people, 400, dimension, along)
     hyperparameters = Hyperparameters(adaptation=0.0, walk=1e-4)
     first = given.first(256)

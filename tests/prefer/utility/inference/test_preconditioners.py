@@ -79,7 +79,7 @@ def test_covariance_that_grew_is_the_one_made_at_once(people):
     assert np.allclose(model.posterior.prior.dense(), fresh.posterior.prior.dense(), atol=1e-5)
 
 
-def test_statements_are_not_cut_within_a_choice(people):
+def test_observations_are_not_cut_within_a_choice(people):
     terms = [people.term("best", [0, 1, 2, 3]), people.term("rate", [4], 1), people.term("best", [5, 6, 7])]
     given = build_design(people.observations(np.eye(8), terms))
     assert [given.uncut(count) for count in range(7)] == [0, 0, 0, 3, 4, 4, 6]
