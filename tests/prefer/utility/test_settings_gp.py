@@ -79,8 +79,8 @@ def test_the_prior_has_mean_zero_and_spread_one_over_the_cube():
 
 
 def test_faint_choices_give_the_closed_form_of_regression(people):
-    """A choice of three with little weight is a Gaussian observation: it pulls by weight x p, bends by weight x (diag(p)
-    - pp'), p = 1/3."""
+    """A choice of three with little weight is a Gaussian observation: gradient weight x p and curvature
+    weight x (diag(p) - pp'), with p = 1/3."""
     points, other, weight = cube(12, 5), cube(8, 9), 1e-3
     seen = people.observations(points, [people.term("best", (a, a + 1, a + 4), weight=weight) for a in (0, 3, 6)])
     fitted = fitted_to(seen)
