@@ -53,7 +53,7 @@ class Learned:
         self, d: int, rng: np.random.Generator, model: str, proposal: str = "tempered", random: bool = False
     ) -> None:
         self._d, self._rng, self._random = d, rng, random
-        self.model, self._proposal = utility.make(model), propose.make(proposal)
+        self.model, self._proposal = utility.make_utility(model), propose.make(proposal)
         self._latents = np.zeros((0, d), np.float32)
         self._screens: list[int] = []
         self._terms: list[SimpleNamespace] = []

@@ -250,12 +250,12 @@ def test_trees_are_trained_and_saved(cli: Cli, session: Path, monkeypatch: pytes
         candidate = ledger.candidate(ledger.judgements()[0].judgement.ids[0])
     places = (projection @ candidate.latent)[None]
     margin = booster.predict(xgboost.DMatrix(places), output_margin=True)[0]
-    from diptych.prefer.utility import make
+    from diptych.prefer.utility import make_utility
 
     with Ledger.open(session) as ledger:
-        model = make("xgboost", trees=7, depth=2)
+        model = make_utility("xgboost", trees=7, depth=2)
         model.fit(ledger.observations(candidate.frame, D))
-    assert margin == pytest.approx(float(model.score(candidate.latent[None])[0][0]), abs=1e-4)
+    assert margin == pytest.approx(float(model.fitted.score(candidate.latent[None])[0][0]), abs=1e-4)
     answer(monkeypatch, "g", "q")
     cli("prefer", "label", "one", "--dimension", D)
     one = cli("prefer", "train", "one")

@@ -12,9 +12,9 @@ from diptych.errors import InputError
 from diptych.prefer.propose import Situation
 from diptych.prefer.propose.nei import LOOKS, Thompson, _improving
 from diptych.prefer.spaces.cube import Cube, settled, sobol
-from diptych.prefer.spaces.image_features import Gallery
+from diptych.prefer.spaces.image_features import ImageFeatures
 from diptych.prefer.utility.baselines.ridge import Ridge
-from diptych.prefer.utility.settings_gp import Surface
+from diptych.prefer.utility.settings_gp import SettingsGP
 
 CUBE = Cube((slice(0, 3),))
 D = 7
@@ -36,7 +36,7 @@ def choice(rows, screen):
 
 def searched(screens, seed=0):
     """Points shown when the best of four, and of what was best before, is chosen again and again; and the last fit."""
-    model, way = Surface(CUBE), Thompson()
+    model, way = SettingsGP(CUBE), Thompson()
     points, terms, best = np.zeros((0, D), np.float32), [], []
     for screen in range(screens):
         situation = Situation(D, model.fitted, cube=CUBE)
@@ -68,7 +68,7 @@ def test_evenly_spread_points_come_before_draws_decide():
     situation = Situation(D, fitted, cube=CUBE)
     for judged, decided in ((8, False), (12, True)):
         some = points if judged == 8 else searched(3)[0]
-        model = Surface(CUBE)
+        model = SettingsGP(CUBE)
         model.add(told(some, [choice(range(len(some)), 1)]))
         shown = Thompson().propose(Situation(D, model.fitted, cube=CUBE), 4, np.random.default_rng(5))
         assert [("expected" in one.provenance) for one in shown] == [decided] * 4
@@ -104,19 +104,22 @@ def image(point):
 
 def test_pictures_are_made_of_more_than_are_shown_and_what_looks_best_is(found):
     points, _ = found
-    gallery = Gallery(CUBE)
+    gallery = ImageFeatures(CUBE)
     for point in points:
         gallery.keep(point, image(point))
     spare = sobol(16, D, CUBE, np.random.default_rng(9))
     gallery.keep(spare[np.argmin(loss(spare))], image(spare[np.argmin(loss(spare))]))
-    model, looked = Surface(CUBE, gallery), []
+    model, looked = SettingsGP(CUBE), []
     order = sorted(range(len(points)), key=lambda row: loss(points)[row])
-    model.add(told(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]))
+    model.add(
+        told(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]), gallery.snapshot()
+    )
 
     def look(latents):
         looked.extend(latents)
         for latent in latents:
             gallery.keep(latent, image(latent))
+        return model.fitted.with_features(gallery.snapshot())
 
     situation = Situation(D, model.fitted, cube=CUBE, look=look, given=points)
     shown = np.array([one.latent for one in Thompson().propose(situation, 2, np.random.default_rng(0))])
@@ -151,7 +154,7 @@ def test_same_generator_same_points_and_every_category_can_come(found, known):
 
 
 def test_small_spaces_are_used_up_and_then_said_to_be():
-    model = Surface(CUBE)
+    model = SettingsGP(CUBE)
     points = np.eye(3, dtype=np.float32)
     model.fit(told(points, [choice([1, 0, 2], 1)]))
     situation = Situation(3, model.fitted, cube=CUBE)

@@ -15,7 +15,7 @@ from diptych.prefer.propose import NAMES, OF_CUBES, Proposal, Situation, finishe
 from diptych.prefer.propose.line import step_scores
 from diptych.prefer.propose.tempered import LEAST, MOST, SPREAD, angle
 from diptych.prefer.spaces.sphere import angle_between, on_sphere
-from diptych.prefer.utility.linear_gp import Contrastive
+from diptych.prefer.utility.linear_gp import LinearGP
 
 OF_SPHERES = [name for name in NAMES if name not in OF_CUBES]
 
@@ -29,7 +29,7 @@ def person(n, d=4096, seed=0):
     terms = [
         SimpleNamespace(kind="rate", rows=(i,), value=int(z[i] @ w > 0), weight=1.0, screen=i + 1) for i in range(n)
     ]
-    model = Contrastive()
+    model = LinearGP()
     model.fit(SimpleNamespace(latents=z, screen=np.arange(1, n + 1), terms=terms))
     return model.fitted, w
 

@@ -215,7 +215,7 @@ def test_cross_validation_is_kept_until_something_changes(session: Session) -> N
     first = session.cross_validate()
     assert session.cross_validate() is first
     session.tell(Judgement.rate(session.ask(1)[0], good=True))
-    assert session.cross_validate().fingerprint != first.fingerprint
+    assert session.cross_validate().digest != first.digest
 
 
 def test_nothing_is_known_before_something_was_said(session: Session) -> None:

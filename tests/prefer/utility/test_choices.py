@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from diptych.prefer.utility.gp.covariance import Contrasted, Prior, Widths
+from diptych.prefer.utility.gp.covariance import Hyperparameters, ObservationGram, Prior
 from diptych.prefer.utility.gp.gram import Gram
-from diptych.prefer.utility.inference.ep import match_moments
-from diptych.prefer.utility.inference.observations import predictors
-from diptych.prefer.utility.linear_gp import Contrastive
+from diptych.prefer.utility.inference.ep import expectation_propagation
+from diptych.prefer.utility.inference.observations import build_design
+from diptych.prefer.utility.linear_gp import LinearGP
 
 
 def chosen(people, count, d, per=4, weight=1.0, seed=0):
@@ -29,14 +29,14 @@ def chosen(people, count, d, per=4, weight=1.0, seed=0):
 def prior_of(seen, scale):
     gram = Gram()
     gram.update(seen.latents)
-    given = predictors(seen)
-    return Prior(Contrasted(gram, given), given, Widths(scale=scale))
+    given = build_design(seen)
+    return Prior(ObservationGram(gram, given), given, Hyperparameters(scale=scale))
 
 
 def fitted_to(seen, scale):
     """The fit and the posterior mean (d,) of the weights, for a given scale."""
     prior = prior_of(seen, scale)
-    mode = match_moments(prior, prior.given, prior.limits())
+    mode = expectation_propagation(prior, prior.design, prior.limits())
     return mode, (prior.weights.T @ mode.alpha) @ seen.latents * scale / seen.latents.shape[1]
 
 
@@ -45,11 +45,11 @@ def fitted_to(seen, scale):
 def test_fit_has_the_moments_of_the_posterior(people, scale, weight):
     seen, _ = chosen(people, 3, 16, weight=weight)
     prior = prior_of(seen, scale)
-    mode = match_moments(prior, prior.given, prior.limits())
+    mode = expectation_propagation(prior, prior.design, prior.limits())
     covariance = prior.dense()
     drawn = np.random.default_rng(0).standard_normal((400_000, 9)) @ np.linalg.cholesky(covariance).T
     logs = -weight * sum(
-        np.logaddexp(0, logsumexp(-drawn[:, prior.given.choice == choice], axis=1)) for choice in range(3)
+        np.logaddexp(0, logsumexp(-drawn[:, prior.design.choice == choice], axis=1)) for choice in range(3)
     )
     parts = np.exp(logs - logs.max())
     parts /= parts.sum()
@@ -58,33 +58,33 @@ def test_fit_has_the_moments_of_the_posterior(people, scale, weight):
     assert np.abs((mode.eta - mean) / spread).max() < 0.1
     left = np.sqrt(np.diag(covariance) - mode.reduction(covariance))
     assert left == pytest.approx(spread, rel=0.1)
-    assert mode.evidence == pytest.approx(logsumexp(logs) - np.log(len(logs)), abs=0.1 if weight >= 1 else 0.3)
+    assert mode.log_evidence == pytest.approx(logsumexp(logs) - np.log(len(logs)), abs=0.1 if weight >= 1 else 0.3)
 
 
 @pytest.mark.parametrize("scale", [3.0, 12.0, 48.0, 200.0])
 def test_a_sure_person_is_understood_at_every_scale(people, scale):
-    """What is foretold of the best latent is what is found there; above some scale nothing changes any more."""
+    """The predicted utility of the best latent is the realised one; above some scale the result no longer changes."""
     seen, w = chosen(people, 40, 4096)
     mode, mean = fitted_to(seen, scale)
     found = mean @ w / np.linalg.norm(mean) * 64
     assert found > 6
     assert np.linalg.norm(mean) * 64 == pytest.approx(found, rel=0.15)
     assert (mode.eta > 0).all()
-    assert -40 * np.log(4) < mode.evidence < -40 * np.log(4) + 3
+    assert -40 * np.log(4) < mode.log_evidence < -40 * np.log(4) + 3
 
 
 def test_scale_of_a_sure_person_rises(people):
     """In few dimensions, where screens repeat one another, certainty shows; the search passes through scales at which
     choices are sure."""
     seen, w = chosen(people, 64, 24)
-    model = Contrastive()
+    model = LinearGP()
     assert model.fit(seen) == "ok"
     posterior = model.posterior
-    assert posterior.widths.scale > 5
+    assert posterior.hyperparameters.scale > 5
     found = posterior.direction() @ w * np.sqrt(24)
     assert found > 0.9 * np.sqrt(24)
     assert posterior.reach == pytest.approx(found, rel=0.15)
-    assert posterior.left_out.share > 0.6
+    assert posterior.loo_agreement().share > 0.6
 
 
 def test_a_choice_of_weight_two_is_said_twice(people):
@@ -99,8 +99,10 @@ def test_a_choice_of_weight_two_is_said_twice(people):
 def test_start_changes_nothing(people):
     seen, _ = chosen(people, 20, 1024)
     prior = prior_of(seen, 6.0)
-    cold = match_moments(prior, prior.given, prior.limits())
+    cold = expectation_propagation(prior, prior.design, prior.limits())
     other = prior_of(seen, 24.0)
-    warm = match_moments(prior, prior.given, prior.limits(), match_moments(other, other.given, other.limits()).sites)
+    warm = expectation_propagation(
+        prior, prior.design, prior.limits(), expectation_propagation(other, other.design, other.limits()).sites
+    )
     assert warm.eta == pytest.approx(cold.eta, abs=1e-3)
-    assert warm.evidence == pytest.approx(cold.evidence, abs=1e-4)
+    assert warm.log_evidence == pytest.approx(cold.log_evidence, abs=1e-4)

@@ -8,33 +8,31 @@ import numpy as np
 import pytest
 
 from diptych.prefer.utility.diagnostics.agreement import self_agreement
-from diptych.prefer.utility.inference.observations import predictors
-from diptych.prefer.utility.linear_gp import Contrastive
+from diptych.prefer.utility.inference.observations import build_design
+from diptych.prefer.utility.linear_gp import LinearGP
 
 
 def learned(seen):
-    model = Contrastive()
+    model = LinearGP()
     model.fit(seen)
     return model
 
 
 def cosine(model, w):
-    return float(model.direction() @ w)
+    return float(model.fitted.direction() @ w)
 
 
 def test_untrained_scores_are_nan_and_nothing_is_drawn(people):
-    model = Contrastive()
+    model = LinearGP()
     assert model.status == "untrained"
-    assert np.all(np.isnan(model.score(np.ones((2, 64)))[0]))
-    assert model.direction() is None
-    assert model.sample(np.random.default_rng(0)) is None
+    assert model.fitted is None
     assert model.fit(people.observations(np.eye(2, 64), [people.term("skip", [0])])) == "untrained"
 
 
 def test_first_rating_points_at_or_away_from_its_latent(people):
     for good, sign in ((1, 1.0), (0, -1.0)):
         seen = people.observations(np.eye(1, 64) * 8, [people.term("rate", [0], good, screen=1)], [1])
-        assert learned(seen).direction()[0] == pytest.approx(sign)
+        assert learned(seen).fitted.direction()[0] == pytest.approx(sign)
 
 
 def test_ratings_find_a_linear_taste(people):
@@ -68,7 +66,7 @@ def test_ties_pull_utilities_together(people):
     tied = learned(people.observations(z, [pair, *[people.term("tie", [0, 1])] * 3]))
 
     def gap(model):
-        return float(np.diff(model.score(z[:2])[0])[0])
+        return float(np.diff(model.fitted.score(z[:2])[0])[0])
 
     assert abs(gap(tied)) < 0.6 * abs(gap(apart))
 
@@ -100,20 +98,20 @@ def test_weight_two_is_the_judgement_twice(people):
         seen.screen,
     )
     twice = people.observations(seen.latents, [*seen.terms, seen.terms[29]], seen.screen)
-    assert cosine(learned(heavy), learned(twice).direction()) > 0.999
+    assert cosine(learned(heavy), learned(twice).fitted.direction()) > 0.999
 
 
 @pytest.mark.parametrize("matched", [256, 20])
 def test_posterior_depends_on_the_record_alone(people, monkeypatch, matched):
     import diptych.prefer.utility.linear_gp as module
 
-    monkeypatch.setattr(module, "MATCHED", matched)
+    monkeypatch.setattr(module, "MAX_EP", matched)
     seen, _ = people.rated(70, per=2)
-    grown = Contrastive()
+    grown = LinearGP()
     for count in (1, 2, 3, 9, 10, 31, 70, 68, 40, 41, 70):
         grown.add(people.first(seen, count))
     fresh = learned(seen)
-    assert grown.posterior.widths == fresh.posterior.widths
+    assert grown.posterior.hyperparameters == fresh.posterior.hyperparameters
     assert np.abs(grown.posterior.mean - fresh.posterior.mean).max() < 1e-6 * np.abs(fresh.posterior.mean).max() + 1e-7
 
 
@@ -140,14 +138,14 @@ def test_draws_have_the_mean_and_the_covariance_of_the_posterior(people):
 
 def test_a_latent_that_was_rated_is_less_uncertain_than_noise(people):
     seen, _ = people.rated(60, d=512)
-    _, deviation = learned(seen).score(
+    _, deviation = learned(seen).fitted.score(
         np.concatenate([seen.latents[:5], np.random.default_rng(3).standard_normal((5, 512))])
     )
     assert deviation[:5].max() < deviation[5:].min()
     assert deviation.max() < 1.2
 
 
-def test_foretold_chances_are_honest(people):
+def test_predicted_probabilities_are_calibrated(people):
     said, came = [], []
     for seed in range(12):
         seen, _ = people.rated(120, d=256, seed=seed)
@@ -163,9 +161,9 @@ def test_foretold_chances_are_honest(people):
 
 def test_agreement_left_out_is_below_agreement_in_training(people):
     posterior = learned(people.rated(100, d=4096)[0]).posterior
-    assert posterior.train.total == posterior.left_out.total == 100
+    assert posterior.train.total == posterior.loo_agreement().total == 100
     assert posterior.train.share > 0.95
-    assert 0.35 < posterior.left_out.share < 0.85
+    assert 0.35 < posterior.loo_agreement().share < 0.85
 
 
 def test_left_out_agrees_with_fits_that_leave_out(people):
@@ -174,15 +172,15 @@ def test_left_out_agrees_with_fits_that_leave_out(people):
     hits = 0
     for out in range(31):
         terms = [term for i, term in enumerate(seen.terms) if i != out]
-        other = Contrastive()
+        other = LinearGP()
         other.fit(people.observations(seen.latents, terms, seen.screen))
         hits += (other.posterior.predict(seen.latents[[out]], seen.terms[out].screen)[0] > 0.5) == bool(
             seen.terms[out].value
         )
-    assert model.posterior.left_out.hits == pytest.approx(hits, abs=3)
+    assert model.posterior.loo_agreement().hits == pytest.approx(hits, abs=3)
 
 
-def test_person_who_contradicts_herself_is_told(people):
+def test_self_agreement_counts_contradictions(people):
     terms = [
         people.term("rate", [0], 1),
         people.term("rate", [1], 1),
@@ -199,7 +197,7 @@ def test_advice_falls_as_more_is_known(people):
     assert gains[0] > gains[1] > gains[2] > 0
 
 
-def test_widths_follow_the_person(people):
+def test_hyperparameters_follow_the_person(people):
     rng = np.random.default_rng(0)
     seen, w = people.rated(192, d=64)
     u = seen.latents @ w
@@ -209,14 +207,14 @@ def test_widths_follow_the_person(people):
             people.observations(
                 seen.latents, [people.term("rate", [i], int(a), screen=i) for i, a in enumerate(answers)]
             )
-        ).posterior.widths.scale
+        ).posterior.hyperparameters.scale
 
     assert scale(u > 0) > scale(u + 1.5 * rng.logistic(size=192) > 0)
 
 
-def test_statements_keep_the_order_of_the_record(people):
+def test_observations_keep_the_order_of_the_record(people):
     seen, _ = people.rated(20)
-    assert list(predictors(seen).term) == list(range(20))
+    assert list(build_design(seen).term) == list(range(20))
 
 
 def test_pairs_teach_the_width_of_a_tie_that_was_never_declared(people):
@@ -226,9 +224,9 @@ def test_pairs_teach_the_width_of_a_tie_that_was_never_declared(people):
     order = [sorted((row, row + 1), key=lambda one: -(seen.latents[one] @ w)) for row in range(0, 120, 2)]
     pairs = [people.term("pair", rows) for rows in order]
     posterior = learned(people.observations(seen.latents, pairs)).posterior
-    assert posterior.widths.tie < 0.15
+    assert posterior.hyperparameters.tie_width < 0.15
     found = posterior.direction() @ w * 32
     assert posterior.reach == pytest.approx(found, rel=0.2)
     close = [people.term("tie", rows) for rows in order if (seen.latents[rows[0]] - seen.latents[rows[1]]) @ w < 0.8]
     apart = [people.term("pair", rows) for rows in order if (seen.latents[rows[0]] - seen.latents[rows[1]]) @ w >= 0.8]
-    assert learned(people.observations(seen.latents, close + apart)).posterior.widths.tie > 0.3
+    assert learned(people.observations(seen.latents, close + apart)).posterior.hyperparameters.tie_width > 0.3

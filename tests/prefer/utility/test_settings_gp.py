@@ -11,15 +11,20 @@ import pytest
 from scipy.special import expit
 
 from diptych.prefer.spaces.cube import Cube, settings, settled, sobol
-from diptych.prefer.utility import Fitted, Utility, expected, make
-from diptych.prefer.utility.gp.settings_kernel import Shape, plane, relief, variance
-from diptych.prefer.utility.inference.observations import predictors
-from diptych.prefer.utility.settings_gp import Places, Surface, search_shape
+from diptych.prefer.utility import Fitted, Utility, expected, make_utility
+from diptych.prefer.utility.gp.settings_kernel import (
+    SettingsHyperparameters,
+    linear_features,
+    settings_kernel,
+    settings_variance,
+)
+from diptych.prefer.utility.inference.observations import build_design
+from diptych.prefer.utility.settings_gp import ImageKernel, SettingsGP, maximize_settings_evidence
 
 CUBE = Cube((slice(0, 3),))
 D = 6
 SETTINGS = settings(D, CUBE)
-SHAPE = Shape(lengths=(0.6, 1.0, 2.0, 1.3))
+HYPERPARAMETERS = SettingsHyperparameters(length_scales=(0.6, 1.0, 2.0, 1.3))
 
 
 def cube(count=64, seed=0):
@@ -41,16 +46,16 @@ def pairs(people):
 
 
 def fitted_to(seen):
-    model = Surface(CUBE)
+    model = SettingsGP(CUBE)
     assert model.fit(seen) == "ok"
     return model.fitted
 
 
 def test_it_meets_the_protocol(pairs):
-    model = make("surface", cube=CUBE)
+    model = make_utility("surface", cube=CUBE)
     assert isinstance(model, Utility)
     assert model.status == "untrained"
-    assert model.direction() is None
+    assert model.fitted is None
     fitted: Fitted = fitted_to(pairs)
     assert fitted.dimension == D
     assert fitted.reach > 0
@@ -62,31 +67,37 @@ def test_it_meets_the_protocol(pairs):
 def test_the_prior_has_mean_zero_and_spread_one_over_the_cube():
     points = cube(4096)
     some = points[:16]
-    assert relief(points, some, SETTINGS, SHAPE).mean(axis=0) == pytest.approx(np.zeros(16), abs=2e-3)
-    assert variance(points, SETTINGS, SHAPE).mean() == pytest.approx(1, abs=2e-3)
-    assert (plane(points, SETTINGS) ** 2).sum(axis=1).mean() == pytest.approx(1, abs=2e-3)
-    assert np.diag(relief(some, some, SETTINGS, SHAPE)) == pytest.approx(variance(some, SETTINGS, SHAPE))
-    assert np.linalg.eigvalsh(relief(points[:200], points[:200], SETTINGS, SHAPE)).min() > -1e-9
+    assert settings_kernel(points, some, SETTINGS, HYPERPARAMETERS).mean(axis=0) == pytest.approx(
+        np.zeros(16), abs=2e-3
+    )
+    assert settings_variance(points, SETTINGS, HYPERPARAMETERS).mean() == pytest.approx(1, abs=2e-3)
+    assert (linear_features(points, SETTINGS) ** 2).sum(axis=1).mean() == pytest.approx(1, abs=2e-3)
+    assert np.diag(settings_kernel(some, some, SETTINGS, HYPERPARAMETERS)) == pytest.approx(
+        settings_variance(some, SETTINGS, HYPERPARAMETERS)
+    )
+    assert np.linalg.eigvalsh(settings_kernel(points[:200], points[:200], SETTINGS, HYPERPARAMETERS)).min() > -1e-9
 
 
 def test_faint_choices_give_the_closed_form_of_regression(people):
-    """A choice of three with little weight is a Gaussian statement: it pulls by weight x p, bends by weight x (diag(p)
-    - pp'), p = 1/3."""
+    """A choice of three with little weight is a Gaussian observation: gradient weight x p and curvature
+    weight x (diag(p) - pp'), with p = 1/3."""
     points, other, weight = cube(12, 5), cube(8, 9), 1e-3
     seen = people.observations(points, [people.term("best", (a, a + 1, a + 4), weight=weight) for a in (0, 3, 6)])
     fitted = fitted_to(seen)
-    shape, contrast = fitted.shape, predictors(seen).contrast.toarray()
-    assert shape == Shape(lengths=(1.0,) * 4), "few judgements change no width"
-    covariance = shape.scale**2 * contrast @ relief(points, points, SETTINGS, shape) @ contrast.T
+    hyperparameters, contrast = fitted.hyperparameters, build_design(seen).contrast.toarray()
+    assert hyperparameters == SettingsHyperparameters(length_scales=(1.0,) * 4), "few judgements leave the defaults"
+    covariance = (
+        hyperparameters.scale**2 * contrast @ settings_kernel(points, points, SETTINGS, hyperparameters) @ contrast.T
+    )
     bend = weight * np.kron(np.eye(3), np.eye(2) / 3 - np.ones((2, 2)) / 9)
     inner = np.linalg.inv(covariance + np.linalg.inv(bend))
-    across = shape.scale * contrast @ relief(points, other, SETTINGS, shape)
+    across = hyperparameters.scale * contrast @ settings_kernel(points, other, SETTINGS, hyperparameters)
     mean, spread = fitted.score(other)
     wanted = across.T @ inner @ np.linalg.solve(bend, np.full(6, weight / 3))
     assert np.abs(mean - wanted).max() < 0.05 * np.abs(wanted).max()
-    left = variance(other, SETTINGS, shape) - np.einsum("mk,ml,lk->k", across, inner, across)
+    left = settings_variance(other, SETTINGS, hyperparameters) - np.einsum("mk,ml,lk->k", across, inner, across)
     assert spread == pytest.approx(np.sqrt(left), rel=0.02)
-    assert spread.max() < np.sqrt(variance(other, SETTINGS, shape)).max()
+    assert spread.max() < np.sqrt(settings_variance(other, SETTINGS, hyperparameters)).max()
 
 
 @pytest.mark.parametrize("kind", ["rate", "pair"])
@@ -94,15 +105,15 @@ def test_one_judgement_has_the_moments_of_its_integral(people, kind):
     points = cube(2, 1)
     term = people.term("rate", [0], 1, screen=1) if kind == "rate" else people.term("pair", [0, 1])
     fitted = fitted_to(people.observations(points, [term], [1, 1]))
-    shape = fitted.shape
-    kernel = relief(points, points, SETTINGS, shape)
+    hyperparameters = fitted.hyperparameters
+    kernel = settings_kernel(points, points, SETTINGS, hyperparameters)
     rng = np.random.default_rng(0)
     u = rng.multivariate_normal(np.zeros(2), kernel, 400_000)
     if kind == "rate":
-        level = rng.normal(0, math.sqrt(2 + shape.offset), len(u))
-        chance = expit(shape.scale * (u[:, 0] - level))
+        level = rng.normal(0, math.sqrt(2 + hyperparameters.offset), len(u))
+        chance = expit(hyperparameters.scale * (u[:, 0] - level))
     else:
-        chance = expit(shape.scale * (u[:, 0] - u[:, 1] - shape.tie))
+        chance = expit(hyperparameters.scale * (u[:, 0] - u[:, 1] - hyperparameters.tie_width))
     mean = (u * chance[:, None]).sum(axis=0) / chance.sum()
     spread = np.sqrt(((u - mean) ** 2 * chance[:, None]).sum(axis=0) / chance.sum())
     found = fitted.score(points)
@@ -140,7 +151,7 @@ def test_every_kind_of_judgement_teaches(people):
         fitted = fitted_to(people.observations(points, [*terms, term("skip", [0])], np.arange(24) // 4))
         other = cube(256, 8)
         assert np.corrcoef(fitted.expected(other), taste(other))[0, 1] > (0.3 if kind == "tie" else 0.6), kind
-        assert fitted.train.total == fitted.left_out.total == len(terms)
+        assert fitted.train.total == fitted.loo_agreement().total == len(terms)
 
 
 def test_weight_is_repetition_and_the_order_of_fits_does_not_matter(people, pairs):
@@ -154,7 +165,7 @@ def test_weight_is_repetition_and_the_order_of_fits_does_not_matter(people, pair
         "sites of half the weight are a little less exact"
     )
     assert heavy.reach > once.reach
-    grown = Surface(CUBE)
+    grown = SettingsGP(CUBE)
     for count in (3, 9, 17, 30, 39, 12, 39):
         grown.add(people.observations(points, pairs.terms[:count]))
     assert np.allclose(grown.fitted.score(other), fitted_to(pairs).score(other), atol=1e-9)
@@ -188,13 +199,15 @@ def test_evidence_finds_which_settings_matter(people):
     worth = np.sin(9 * points[:, 3])
     order = [people.term("pair", sorted((a, (a + 7) % 64), key=lambda row: -worth[row])) for a in range(64)]
     seen = people.observations(points, order)
-    found = search_shape(Places(points, CUBE), predictors(seen), replace(SHAPE, lengths=(1.0,) * 4))
-    assert found.lengths[0] < 0.75
-    assert min(found.lengths[1:]) > 2 * found.lengths[0]
+    found = maximize_settings_evidence(
+        ImageKernel(points, CUBE), build_design(seen), replace(HYPERPARAMETERS, length_scales=(1.0,) * 4)
+    )
+    assert found.length_scales[0] < 0.75
+    assert min(found.length_scales[1:]) > 2 * found.length_scales[0]
     assert np.corrcoef(fitted_to(seen).expected(cube(256, 8)), np.sin(9 * cube(256, 8)[:, 3]))[0, 1] > 0.8
 
 
-def test_ratings_are_foretold_and_a_wide_screen_of_choices_is_no_trouble(people):
+def test_ratings_are_predicted_and_choices_among_twelve_are_supported(people):
     points = cube(64, 6)
     worth = taste(points)
     terms = [people.term("rate", [row], int(worth[row] > 0.6), screen=row) for row in range(48)]
@@ -209,7 +222,7 @@ def test_ratings_are_foretold_and_a_wide_screen_of_choices_is_no_trouble(people)
 
 
 def test_nothing_said_is_untrained(people):
-    model = Surface(CUBE)
+    model = SettingsGP(CUBE)
     assert model.fit(people.observations(cube(4), [people.term("skip", [0])])) == "untrained"
     assert model.fit(people.observations(cube(4), [people.term("tie", [0, 1])])) == "untrained"
-    assert np.isnan(model.score(cube(4))).all()
+    assert model.fitted is None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from cyclopts import Parameter
@@ -165,7 +165,8 @@ def _largest(ledger: Ledger, prompt: str, use_legacy: bool, home: Path) -> Obser
 def _fit(name: str, trees: int, depth: int, observations: Observations) -> tuple[Utility, str, float]:
     from diptych.prefer import utility
 
-    model = utility.make(name, **({"trees": trees, "depth": depth} if name == "xgboost" else {}))
+    options: dict[str, Any] = {"trees": trees, "depth": depth} if name == "xgboost" else {}
+    model = utility.make_utility(name, **options)
     began = time.perf_counter()
     status = model.fit(observations)
     return model, status, time.perf_counter() - began

@@ -62,7 +62,8 @@ class Situation:
     given : (k, d) array or None
         Points of a cube that were proposed before, judged or not.
     look : callable or None
-        Has pictures made of points (k, d), not to be shown yet, so that the utility model knows what they look like.
+        Has pictures made of points (k, d), not to be shown yet, so that the utility model knows what they look like;
+        returns the fit with them, or None.
     """
 
     dimension: int
@@ -72,7 +73,7 @@ class Situation:
     liked: NDArray[Any] | None = None
     cube: Cube = PLAIN
     given: NDArray[Any] | None = None
-    look: Callable[[NDArray[np.float32]], None] | None = None
+    look: Callable[[NDArray[np.float32]], Any] | None = None
 
     @property
     def tests(self) -> Typicality:

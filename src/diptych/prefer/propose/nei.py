@@ -48,7 +48,7 @@ class Drawn(Protocol):
     latents: NDArray[np.float32]
 
     @property
-    def looked(self) -> NDArray[np.float64]:
+    def previewed(self) -> NDArray[np.float64]:
         """Points (m, d) of which it knows pictures by now, judged or not."""
         ...
 
@@ -91,10 +91,10 @@ class Thompson:
         rivals = judged[np.argsort(-expected(fitted, judged), kind="stable")[:RIVALS]]
         near = [nearby(place, NEAR, cube, rng) for place in np.unique(rivals[:BEST], axis=0)]
         points = _fresh(_distinct(np.vstack([everywhere, *near]), count), known, count)
-        if situation.look is not None and len(fitted.looked):
+        if situation.look is not None and len(fitted.previewed):
             ahead = points[self._chosen(fitted, points, rivals, min(LOOKS * count, len(points)), rng)]
-            situation.look(ahead)
-            seen = _fresh(_distinct(fitted.looked, 0), known, 0)
+            fitted = situation.look(ahead) or fitted
+            seen = _fresh(_distinct(fitted.previewed, 0), known, 0)
             points = seen if len(seen) >= count else ahead
         chosen = self._chosen(fitted, points, rivals, count, rng)
         mean = expected(fitted, points[chosen])

@@ -84,7 +84,7 @@ class Proposer:
         liked: NDArray[np.float32],
         count: int,
         position: int,
-        look: Callable[[NDArray[np.float32]], None],
+        look: Callable[[NDArray[np.float32]], Any],
     ) -> list[Proposed]:
         """Latents for one screen that is asked for at a position of the ledger; ``look`` has pictures of settings
         made.

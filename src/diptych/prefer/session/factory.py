@@ -13,7 +13,7 @@ from diptych.errors import InputError
 from diptych.prefer import propose, utility
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.spaces.cube import Cube, sobol
-from diptych.prefer.spaces.image_features import Gallery
+from diptych.prefer.spaces.image_features import ImageFeatures as Gallery
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder
@@ -56,7 +56,7 @@ def open_utility(options: SessionOptions, decoder: Decoder, gallery: Gallery | N
 
 def make_utility(name: str, decoder: Decoder, gallery: Gallery | None) -> utility.Utility:
     """One of diptych's models, new, for what a decoder takes."""
-    return utility.make(name, **({"cube": cube_of(decoder), "gallery": gallery} if name in utility.OF_CUBES else {}))
+    return utility.make_utility(name, cube_of(decoder))
 
 
 def gallery_of(decoder: Decoder) -> Gallery | None:

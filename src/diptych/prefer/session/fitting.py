@@ -13,7 +13,7 @@ from diptych.errors import DiptychError, UnavailableError
 from diptych.prefer.judgement import Frame, Observations
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.session.worker import AtOnce, Worker
-from diptych.prefer.spaces.image_features import Gallery
+from diptych.prefer.spaces.image_features import ImageFeatures as Gallery
 from diptych.prefer.utility import OK, TRAINING, UNTRAINED, Fitted, Utility, expected
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.parallel import one_blas_thread
@@ -215,7 +215,8 @@ class Learning:
         began = time.perf_counter()
         LOGGER.debug("[train] start: %s, %s", self._utility.name, observations.report)
         with one_blas_thread(len(observations.terms) <= MANY):
-            status = self._utility.add(observations)
+            known = () if self._gallery is None else (self._gallery.snapshot(),)
+            status = self._utility.add(observations, *known)
             fitted = self._utility.fitted if status == OK else None
             liked = liked_latents(observations, fitted)
         seconds = time.perf_counter() - began

@@ -17,7 +17,9 @@ from diptych.prefer.propose import Proposed
 from diptych.prefer.session.candidates import Proposer
 from diptych.prefer.session.fitting import Learning
 from diptych.prefer.session.worker import Worker
-from diptych.prefer.spaces.image_features import Gallery
+from diptych.prefer.spaces.image_features import ImageFeatures as Gallery
+from diptych.prefer.utility import Fitted
+from diptych.prefer.utility.settings_gp import SettingsPosterior
 from diptych.runtime.logging import LOGGER
 
 if TYPE_CHECKING:
@@ -87,6 +89,17 @@ class Maker:
         latent = blended(self._decoder, self._proposer.anchor, image_latent(self._decoder, image), share)
         return self.decoded(latent, {"proposal": "upload", "upload": name, "share": share})
 
+    def _previewer(self, fitted: Fitted | None) -> Callable[[NDArray[np.float32]], Fitted | None]:
+        """Makes pictures of points, and returns the fit with their features."""
+
+        def preview(latents: NDArray[np.float32]) -> Fitted | None:
+            self._look(latents)
+            if self._gallery is None or not isinstance(fitted, SettingsPosterior):
+                return None
+            return fitted.with_features(self._gallery.snapshot())
+
+        return preview
+
     def _look(self, latents: NDArray[np.float32]) -> None:
         """Make pictures that need not be shown."""
         for latent in latents:
@@ -110,6 +123,6 @@ class Maker:
         if fitted is None and self._guide is not None:
             prompt, learning = self._guide
             fitted, facts["warm_start"] = learning.known_at_first().fitted, prompt
-        found = self._proposer.propose(fitted, known.liked, count, self._ledger.position, self._look)
+        found = self._proposer.propose(fitted, known.liked, count, self._ledger.position, self._previewer(fitted))
         LOGGER.debug("[batch] new batch: %d by %s, fit %d", count, self._proposer.proposal.name, known.position)
         return [replace(one, provenance={**one.provenance, **facts}) for one in found]

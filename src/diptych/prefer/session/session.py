@@ -30,7 +30,7 @@ from diptych.prefer.session.queue import Queue
 from diptych.prefer.session.rendering import Maker
 from diptych.prefer.session.state import Scores, State, lower_bound, reckon_scores, safest, steadiest
 from diptych.prefer.session.worker import AtOnce, Background, Worker
-from diptych.prefer.spaces.image_features import Gallery
+from diptych.prefer.spaces.image_features import ImageFeatures as Gallery
 from diptych.prefer.utility.diagnostics.cross_validation import CrossValidation, cross_validate
 from diptych.runtime.logging import LOGGER
 
@@ -348,6 +348,7 @@ class Session:
                 lambda: factory.make_utility(name, self.decoder, self._gallery),
                 observations,
                 folds=folds,
+                features=None if self._gallery is None else self._gallery.snapshot(),
                 known=self._validated,
             ),
         )

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from diptych.prefer.judgement import Observations
 from diptych.prefer.session.fitting import Snapshot
-from diptych.prefer.utility import Advice, Agreement, Fitted, expected
+from diptych.prefer.utility import Advice, Advises, Agreement, CrossValidates, Fitted, expected
 from diptych.prefer.utility.diagnostics.agreement import self_agreement
 
 CHUNK = 256
@@ -114,8 +114,9 @@ def reckon_scores(known: Snapshot) -> Scores:
     fitted, itself = known.fitted, self_agreement(known.observations)
     if fitted is None:
         return Scores(None, None, itself, None, float("nan"))
-    advice = getattr(fitted, "advice", None)
-    return Scores(getattr(fitted, "left_out", None), fitted.train, itself, advice() if advice else None, fitted.reach)
+    left_out = fitted.loo_agreement() if isinstance(fitted, CrossValidates) else None
+    advice = fitted.advice() if isinstance(fitted, Advises) else None
+    return Scores(left_out, fitted.train, itself, advice, fitted.reach)
 
 
 def steadiest(fitted: Fitted, observations: Observations) -> int:

@@ -1,4 +1,4 @@
-"""How far the foretold probabilities are believed: by what each rating would have been foretold without it."""
+"""Calibration of predicted probabilities, by the leave-one-out prediction of each rating."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ import numpy as np
 import pytest
 
 from diptych.prefer.utility.gp import calibration as module
-from diptych.prefer.utility.gp.covariance import Contrasted, Prior, Widths
+from diptych.prefer.utility.gp.covariance import Hyperparameters, ObservationGram, Prior
 from diptych.prefer.utility.gp.gram import Gram
-from diptych.prefer.utility.inference.ep import match_moments
-from diptych.prefer.utility.inference.observations import predictors
-from diptych.prefer.utility.linear_gp import Contrastive
+from diptych.prefer.utility.inference.ep import expectation_propagation
+from diptych.prefer.utility.inference.observations import build_design
+from diptych.prefer.utility.linear_gp import LinearGP
 
 
-def matched(seen, widths):
-    gram, given = Gram(), predictors(seen)
+def matched(seen, hyperparameters):
+    gram, given = Gram(), build_design(seen)
     gram.update(seen.latents)
-    prior = Prior(Contrasted(gram, given), given, widths)
-    return prior, match_moments(prior, given, prior.limits())
+    prior = Prior(ObservationGram(gram, given), given, hyperparameters)
+    return prior, expectation_propagation(prior, given, prior.limits())
 
 
 def test_each_rating_is_judged_by_the_fit_without_it(people, monkeypatch):
-    """The logits are those of refits from which one rating is missing, at the same widths."""
+    """The logits are those of refits from which one rating is missing, at the same hyperparameters."""
     seen, _ = people.rated(14)
-    widths = Widths()
+    hyperparameters = Hyperparameters()
     found = []
-    monkeypatch.setattr(module, "_shrunk", lambda logit, weight: found.append(logit) or 1.0)
-    module.trust(*matched(seen, widths))
+    monkeypatch.setattr(module, "_fit_factor", lambda logit, weight: found.append(logit) or 1.0)
+    module.calibration_factor(*matched(seen, hyperparameters))
     for left in range(14):
         others = people.observations(seen.latents, [*seen.terms[:left], *seen.terms[left + 1 :]], seen.screen)
-        prior, mode = matched(others, widths)
-        # The rating that is missing, as a statement of the whole record.
-        whole = Prior(Contrasted(prior._inner._gram, predictors(seen)), predictors(seen), widths).dense()
+        prior, mode = matched(others, hyperparameters)
+        # The rating that is missing, as an observation of the whole record.
+        whole = Prior(
+            ObservationGram(prior._inner._gram, build_design(seen)), build_design(seen), hyperparameters
+        ).dense()
         rest = [index for index in range(14) if index != left]
         mean = whole[left, rest] @ mode.alpha
         variance = whole[left, left] - float(mode.reduction(whole[rest][:, [left]])[0])
@@ -46,23 +48,25 @@ def test_it_finds_by_how_much_logits_are_too_large():
     logit = rng.normal(size=4000) * 2
     for true in (0.4, 1.0):
         answer = np.where(rng.random(4000) < 1 / (1 + np.exp(-true * logit)), 1, -1)
-        assert module._shrunk(answer * logit, np.ones(4000)) == pytest.approx(true, abs=0.07)
-    assert module._shrunk(np.zeros(0), np.zeros(0)) == Widths().trust
-    assert module._shrunk(np.full(50, -3.0), np.ones(50)) == 0, (
+        assert module._fit_factor(answer * logit, np.ones(4000)) == pytest.approx(true, abs=0.07)
+    assert module._fit_factor(np.zeros(0), np.zeros(0)) == Hyperparameters().calibration
+    assert module._fit_factor(np.full(50, -3.0), np.ones(50)) == 0, (
         "always wrong: nothing is believed, but not the opposite either"
     )
 
 
-def test_it_scales_what_is_foretold_and_nothing_else(people):
+def test_it_scales_predicted_logits_and_nothing_else(people):
     seen, _ = people.rated(30)
-    model = Contrastive()
+    model = LinearGP()
     model.fit(seen)
     posterior = model.posterior
     latents = np.random.default_rng(1).normal(size=(20, seen.latents.shape[1]))
     half = replace(
         posterior,
         prior=Prior(
-            posterior.prior._inner, posterior.given, replace(posterior.widths, trust=posterior.widths.trust / 2)
+            posterior.prior._inner,
+            posterior.design,
+            replace(posterior.hyperparameters, calibration=posterior.hyperparameters.calibration / 2),
         ),
     )
     logit = lambda p: np.log(p / (1 - p))  # noqa: E731
@@ -73,4 +77,4 @@ def test_it_scales_what_is_foretold_and_nothing_else(people):
 def test_comparisons_alone_leave_it_as_it_was(people):
     rng = np.random.default_rng(0)
     seen = people.observations(rng.normal(size=(20, 64)), [people.term("pair", [2 * i, 2 * i + 1]) for i in range(10)])
-    assert module.trust(*matched(seen, Widths())) == Widths().trust
+    assert module.calibration_factor(*matched(seen, Hyperparameters())) == Hyperparameters().calibration

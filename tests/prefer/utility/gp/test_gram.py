@@ -74,6 +74,6 @@ def test_products_that_are_not_kept_are_the_same(monkeypatch):
     gram.update(x)
     v = np.random.default_rng(1).standard_normal((300, 3))
     kept = gram.times(v)
-    monkeypatch.setattr("diptych.prefer.utility.gp.gram.KEPT", 100)
+    monkeypatch.setattr("diptych.prefer.utility.gp.gram.MAX_KEPT", 100)
     assert np.allclose(gram.times(v), kept, atol=1e-4)
     assert np.allclose(gram.times(v[:, 0]), kept[:, 0], atol=1e-4)

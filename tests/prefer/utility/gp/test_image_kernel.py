@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from diptych.prefer.spaces.cube import Cube, settings, sobol
-from diptych.prefer.spaces.image_features import Gallery
-from diptych.prefer.utility.gp.image_kernel import RANDOM, Places
-from diptych.prefer.utility.gp.settings_kernel import SIGHT, Shape, relief
-from diptych.prefer.utility.settings_gp import Surface
+from diptych.prefer.spaces.image_features import ImageFeatures
+from diptych.prefer.utility.gp.image_kernel import RESIDUAL_VARIANCE, ImageKernel
+from diptych.prefer.utility.gp.settings_kernel import IMAGE_VARIANCE, SettingsHyperparameters, settings_kernel
+from diptych.prefer.utility.settings_gp import SettingsGP
 
 CUBE = Cube((slice(0, 2),))
 D = 5
 SETTINGS = settings(D, CUBE)
-PLAIN = Shape(lengths=(1.0,) * 4)
-SHAPE = replace(PLAIN, sight=SIGHT)
+DEFAULTS = SettingsHyperparameters(length_scales=(1.0,) * 4)
+HYPERPARAMETERS = replace(DEFAULTS, image_variance=IMAGE_VARIANCE)
 
 
 def cube(count, seed=0):
@@ -37,10 +37,10 @@ def image(point):
 
 
 def shown(points):
-    gallery = Gallery(CUBE)
+    features = ImageFeatures(CUBE)
     for point in points:
-        gallery.keep(point, image(point))
-    return gallery
+        features.keep(point, image(point))
+    return features.snapshot()
 
 
 def judged(people, points):
@@ -50,82 +50,101 @@ def judged(people, points):
     return people.observations(points, [people.term("pair", pair) for pair in order])
 
 
-def fitted_to(seen, gallery):
-    model = Surface(CUBE, gallery)
-    assert model.fit(seen) == "ok"
+def fitted_to(seen, features):
+    model = SettingsGP(CUBE)
+    assert model.fit(seen, features) == "ok"
     return model.fitted
 
 
 def test_it_is_a_covariance_whose_diagonal_is_the_variance():
     points = cube(64)
-    places = Places(points[:12], CUBE, shown(points[:40]))
-    kernel = places.kernel(points, points, SHAPE)
+    judged_points = ImageKernel(points[:12], CUBE, shown(points[:40]))
+    kernel = judged_points.covariance(points, points, HYPERPARAMETERS)
     assert kernel == pytest.approx(kernel.T)
     assert np.linalg.eigvalsh(kernel).min() > -1e-9
-    assert np.diag(kernel) == pytest.approx(places.variance(points, SHAPE))
-    assert places.kernel(points[30:50], points[:7], SHAPE) == pytest.approx(kernel[30:50, :7])
+    assert np.diag(kernel) == pytest.approx(judged_points.variance(points, HYPERPARAMETERS))
+    assert judged_points.covariance(points[30:50], points[:7], HYPERPARAMETERS) == pytest.approx(kernel[30:50, :7])
 
 
 def test_pictures_part_has_mean_zero_and_spread_one_over_those_judged_first():
     points = cube(32)
-    places = Places(points[:16], CUBE, shown(points))
-    sight = 1e9  # nothing else counts
-    kernel = places.kernel(points[:16], points[:16], replace(SHAPE, sight=sight))
+    judged_points = ImageKernel(points[:16], CUBE, shown(points))
+    image_variance = 1e9  # nothing else counts
+    kernel = judged_points.covariance(points[:16], points[:16], replace(HYPERPARAMETERS, image_variance=image_variance))
     assert kernel.mean(axis=0) == pytest.approx(np.zeros(16), abs=1e-6)
     assert np.trace(kernel) / 16 == pytest.approx(1, abs=1e-6)
 
 
 def test_without_pictures_settings_alone_count():
     points = cube(16)
-    wanted = relief(points, points, SETTINGS, PLAIN)
-    assert np.array_equal(Places(points, CUBE).kernel(points, points, PLAIN), wanted)
+    wanted = settings_kernel(points, points, SETTINGS, DEFAULTS)
+    assert np.array_equal(ImageKernel(points, CUBE).covariance(points, points, DEFAULTS), wanted)
     assert np.array_equal(
-        Places(points, CUBE, shown(points[:1])).kernel(points, points, SHAPE), relief(points, points, SETTINGS, SHAPE)
+        ImageKernel(points, CUBE, shown(points[:1])).covariance(points, points, HYPERPARAMETERS),
+        settings_kernel(points, points, SETTINGS, HYPERPARAMETERS),
     )
-    grey = Gallery(CUBE)
+    grey = ImageFeatures(CUBE)
     for point in points:
         grey.keep(point, np.zeros((8, 8, 3), np.uint8))
     assert np.array_equal(
-        Places(points, CUBE, grey).kernel(points, points, SHAPE), relief(points, points, SETTINGS, SHAPE)
+        ImageKernel(points, CUBE, grey.snapshot()).covariance(points, points, HYPERPARAMETERS),
+        settings_kernel(points, points, SETTINGS, HYPERPARAMETERS),
     )
 
 
 def test_settings_without_a_picture_are_kriged_from_those_with_one():
     points, other = cube(24), cube(64, 7)[5:9]
-    places = Places(points[:12], CUBE, shown(points))
-    inner = relief(points, points, SETTINGS, PLAIN) + RANDOM * np.eye(24)
-    weights = np.linalg.solve(inner, relief(points, other, SETTINGS, PLAIN)).T
-    known = places.kernel(points, points, SHAPE)
-    left = relief(other, other, SETTINGS, PLAIN) - weights @ relief(points, other, SETTINGS, PLAIN)
-    assert places.kernel(other, points, SHAPE) == pytest.approx(weights @ known)
-    assert places.kernel(other, other, SHAPE) == pytest.approx(weights @ known @ weights.T + left)
+    judged_points = ImageKernel(points[:12], CUBE, shown(points))
+    inner = settings_kernel(points, points, SETTINGS, DEFAULTS) + RESIDUAL_VARIANCE * np.eye(24)
+    weights = np.linalg.solve(inner, settings_kernel(points, other, SETTINGS, DEFAULTS)).T
+    known = judged_points.covariance(points, points, HYPERPARAMETERS)
+    left = settings_kernel(other, other, SETTINGS, DEFAULTS) - weights @ settings_kernel(
+        points, other, SETTINGS, DEFAULTS
+    )
+    assert judged_points.covariance(other, points, HYPERPARAMETERS) == pytest.approx(weights @ known)
+    assert judged_points.covariance(other, other, HYPERPARAMETERS) == pytest.approx(weights @ known @ weights.T + left)
 
 
 def test_a_dozen_judgements_tell_what_is_thought_of_pictures_never_judged(people):
     points = cube(128)
     seen = judged(people, points[:20])
-    by_sight, by_settings = fitted_to(seen, shown(points)), fitted_to(seen, None)
+    by_images, by_settings = fitted_to(seen, shown(points)), fitted_to(seen, None)
     worth = quality(points[20:])
-    assert np.corrcoef(by_sight.expected(points[20:]), worth)[0, 1] > 0.9
+    assert np.corrcoef(by_images.expected(points[20:]), worth)[0, 1] > 0.9
     assert np.corrcoef(by_settings.expected(points[20:]), worth)[0, 1] < 0.6
-    assert np.array_equal(by_sight.score(points[20:])[0], by_sight.expected(points[20:]))
+    assert np.array_equal(by_images.score(points[20:])[0], by_images.expected(points[20:]))
 
 
-def test_pictures_made_and_not_judged_change_nothing_that_was_learned(people):
+def test_images_that_were_not_judged_leave_the_posterior_of_the_judged_ones_unchanged(people):
     points = cube(64)
     seen = judged(people, points[:20])
     few, many = fitted_to(seen, shown(points[:20])), fitted_to(seen, shown(points))
-    assert few.shape == many.shape
-    assert np.array_equal(few.score(points[:20]), many.score(points[:20]))
-    gallery = shown(points[:20])
-    growing = fitted_to(seen, gallery)
-    guess = growing.expected(points[20:])
-    for point in points[20:]:
-        gallery.keep(point, image(point))
-    assert np.array_equal(growing.expected(points[20:]), many.expected(points[20:])), (
-        "a picture made since counts at once"
-    )
-    assert not np.allclose(guess, growing.expected(points[20:]))
+    assert few.hyperparameters == many.hyperparameters
+    assert np.allclose(few.score(points[:20]), many.score(points[:20]), rtol=1e-9)
+
+
+def test_a_fit_keeps_the_features_that_it_was_given(people):
+    points = cube(64)
+    seen = judged(people, points[:20])
+    live = ImageFeatures(CUBE)
+    for point in points[:20]:
+        live.keep(point, image(point))
+    fitted = fitted_to(seen, live.snapshot())
+    before = fitted.score(points)
+    for point in points[20:60]:
+        live.keep(point, image(point))
+    assert np.array_equal(fitted.score(points), before)
+    assert len(fitted.previewed) == 20
+
+
+def test_more_features_update_the_predictions_as_a_new_fit_does(people):
+    points = cube(64)
+    seen = judged(people, points[:20])
+    few, many = fitted_to(seen, shown(points[:20])), fitted_to(seen, shown(points))
+    updated = few.with_features(shown(points))
+    assert np.allclose(updated.score(points), many.score(points), rtol=1e-9)
+    assert not np.allclose(few.expected(points[20:]), updated.expected(points[20:]))
+    assert len(updated.previewed) == 64
 
 
 def test_draws_and_predictions_of_settings_with_and_without_a_picture(people):

@@ -8,7 +8,7 @@ from scipy.optimize import check_grad
 from scipy.special import expit
 
 from diptych.errors import InputError
-from diptych.prefer.utility.inference.observations import RECENT, derivatives, log_likelihood, predictors, recent_rows
+from diptych.prefer.utility.inference.observations import RECENT, build_design, derivatives, log_likelihood, recent_rows
 
 STAR, TIE = 0.8, 0.5
 
@@ -26,7 +26,7 @@ def mixture(people):
         term("best", [4, 0, 1, 2], weight=1.7),
         term("best", [0, 2]),
     ]
-    return predictors(people.observations(np.eye(6, 16), terms, [1, 1, 2, 2, 2, 3]))
+    return build_design(people.observations(np.eye(6, 16), terms, [1, 1, 2, 2, 2, 3]))
 
 
 def test_a_skip_says_nothing_and_a_choice_of_two_is_a_pair(mixture):
@@ -38,7 +38,7 @@ def test_a_skip_says_nothing_and_a_choice_of_two_is_a_pair(mixture):
 
 def test_chances_of_all_outcomes_add_up_to_one(people):
     def chance(*terms, eta=0.3):
-        given = predictors(people.observations(np.eye(3, 8), terms))
+        given = build_design(people.observations(np.eye(3, 8), terms))
         return np.exp(log_likelihood(np.full(len(given), eta), given, *given.limits(STAR, TIE)))
 
     term = people.term
@@ -49,14 +49,14 @@ def test_chances_of_all_outcomes_add_up_to_one(people):
 
 
 def test_choice_is_plackett_luce(people):
-    given = predictors(people.observations(np.eye(3, 8), [people.term("best", [1, 0, 2])]))
+    given = build_design(people.observations(np.eye(3, 8), [people.term("best", [1, 0, 2])]))
     u = np.array([0.4, -0.2, 1.1])
     eta = given.contrast @ u
     assert log_likelihood(eta, given, *given.limits(STAR, TIE)) == pytest.approx(-0.2 - np.log(np.exp(u).sum()))
 
 
 def test_pairs_without_ties_are_logistic_in_the_difference(people):
-    given = predictors(people.observations(np.eye(2, 8), [people.term("pair", [0, 1])]))
+    given = build_design(people.observations(np.eye(2, 8), [people.term("pair", [0, 1])]))
     assert log_likelihood(np.array([0.7]), given, *given.limits(STAR, 0.0)) == pytest.approx(np.log(expit(0.7)))
 
 
@@ -79,7 +79,7 @@ def test_gradient_and_curvature_are_those_of_the_likelihood(mixture):
 
 def test_weight_multiplies_the_log_likelihood(people):
     def value(weight):
-        given = predictors(
+        given = build_design(
             people.observations(
                 np.eye(3, 8), [people.term("best", [0, 1, 2], weight=weight), people.term("rate", [0], 1, weight)]
             )
@@ -98,4 +98,4 @@ def test_threshold_follows_only_what_was_seen_on_earlier_screens():
 
 def test_unknown_kind_is_refused(people):
     with pytest.raises(InputError, match="'maybe'"):
-        predictors(people.observations(np.eye(2, 8), [people.term("maybe", [0])]))
+        build_design(people.observations(np.eye(2, 8), [people.term("maybe", [0])]))

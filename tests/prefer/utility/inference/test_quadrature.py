@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_expit
 
-from diptych.prefer.utility.inference.quadrature import outdone, within
+from diptych.prefer.utility.inference.quadrature import gumbel_moments, interval_moments
 
 
 def summed(mean, variance, logarithm):
@@ -35,7 +35,7 @@ def test_between_limits(mean, variance, low, high, weight):
         return weight * (log_expit(high - x) + log_expit(x - low) + np.log1p(-np.exp(low - high)))
 
     same(
-        within(*(np.array([number]) for number in (mean, variance, low, high, weight))),
+        interval_moments(*(np.array([number]) for number in (mean, variance, low, high, weight))),
         summed(mean, variance, logarithm),
     )
 
@@ -44,4 +44,4 @@ def test_between_limits(mean, variance, low, high, weight):
 @pytest.mark.parametrize("variance", [0.5, 60.0, 600.0])
 def test_above_a_gumbel_variable(mean, variance):
     wanted = summed(mean, variance, lambda x: -np.exp(np.minimum(-x, 700.0)))
-    same(outdone(np.array([mean]), np.array([variance])), wanted)
+    same(gumbel_moments(np.array([mean]), np.array([variance])), wanted)

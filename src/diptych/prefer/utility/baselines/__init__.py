@@ -1,1 +1,1 @@
-"""Baseline utility models for comparison."""
+"""Baseline utility models: point estimates for comparison with the Gaussian processes."""

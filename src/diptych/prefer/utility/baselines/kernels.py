@@ -1,8 +1,7 @@
-"""Utilities that are sums over the judged latents: nothing is solved, each mark pulls or pushes by how near it is."""
+"""Utilities that are sums of kernels centred on the judged latents; nothing is optimized."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,56 +10,57 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from diptych.prefer.spaces.sphere import on_sphere
-from diptych.prefer.utility import Agreement
+from diptych.prefer.utility.base import Agreement
+from diptych.prefer.utility.baselines.linear import noisy
+from diptych.prefer.utility.baselines.marks import Marks, sign_agreement
 from diptych.prefer.utility.gp.gram import cross, spread
-from diptych.prefer.utility.learner import Rows, marked_right
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Pulls:
+class KernelSum:
     """Sum of weight x mark x f(cosine with the marked latent), for latents of length sqrt(d).
 
     Attributes
     ----------
     latents : (n, d) float32
-        The judged latents.
-    rows : Rows
+        Judged latents.
+    rows : Marks
         Their marks.
-    pull, slope : callables
-        f and its derivative, of cosines.
+    kernel, slope : callable
+        f and its derivative, as functions of cosines.
     """
 
     latents: NDArray[np.float32]
-    rows: Rows
-    pull: Callable[[Array], Array]
+    rows: Marks
+    kernel: Callable[[Array], Array]
     slope: Callable[[Array], Array]
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """Length d of a latent."""
         return int(self.latents.shape[1])
 
     @property
     def reach(self) -> float:
-        """NaN: not known in sigma; 0 where the direction vanishes."""
+        """NaN, because the scale is unknown; 0 if the gradient vanishes."""
         return float("nan") if np.linalg.norm(self._gradient()) > 1e-12 else 0.0
 
     @property
     def train(self) -> Agreement:
-        """Marks whose sign the score has."""
+        """Agreement of the signs of the score and the marks."""
         index, which = np.unique(self.rows.index, return_inverse=True)
-        return marked_right(self.rows.mark, self.score(self.latents[index])[0][which])
+        return sign_agreement(self.rows.mark, self.score(self.latents[index])[0][which])
 
     def direction(self) -> Array:
-        """Unit vector (d,) of the gradient at the middle of the good latents."""
+        """Unit vector (d,) along the gradient at the mean of the good latents."""
         gradient = self._gradient()
         return gradient / np.linalg.norm(gradient)
 
     def score(self, latents: ArrayLike) -> tuple[Array, Array]:
         """The sum (k,) for latents (k, d), and NaN."""
-        values = self.pull(self._cosines(np.atleast_2d(np.asarray(latents, dtype=np.float64)))) @ (
+        values = self.kernel(self._cosines(np.atleast_2d(np.asarray(latents, dtype=np.float64)))) @ (
             self.rows.mark * self.rows.weight
         )
         return values, np.full(len(values), np.nan)
@@ -70,8 +70,8 @@ class Pulls:
         return np.asarray(expit(self.score(latents)[0]))
 
     def sample(self, rng: np.random.Generator, count: int = 1) -> Array:
-        """The direction, each draw with a draw of the prior, N(0, 1 / d), added."""
-        return self.direction() + rng.standard_normal((count, self.dimension)) / math.sqrt(self.dimension)
+        """The direction plus noise N(0, 1 / d), (count, d)."""
+        return noisy(self.direction(), rng, count)
 
     def _cosines(self, latents: Array) -> Array:
         index, which = np.unique(self.rows.index, return_inverse=True)

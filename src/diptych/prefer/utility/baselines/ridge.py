@@ -1,4 +1,4 @@
-"""Ridge regression on marks of +1 and -1, in the dual, its penalty by leave-one-out error."""
+"""Kernel ridge regression on marks of +1 and -1, with the penalty that minimizes the leave-one-out error."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from diptych.prefer.judgement import Observations
+from diptych.prefer.spaces.cube import Cube
+from diptych.prefer.spaces.image_features import FeatureSnapshot
+from diptych.prefer.utility.baselines.linear import Linear
+from diptych.prefer.utility.baselines.marks import marks, sign_agreement
 from diptych.prefer.utility.gp.gram import Gram, spread
-from diptych.prefer.utility.learner import Learner, Linear, marked_right, marks
+from diptych.prefer.utility.learner import Learner
+from diptych.prefer.utility.registry import UtilityModel
+from diptych.runtime.registry import NoOptions
 
 PENALTIES = np.logspace(-2, 3, 11)
-"""Tried in units of the mean square of a latent's kernel, which is 1."""
+"""Penalties tried, in units of the mean squared norm of a latent's features, which is 1."""
 
 
 class Ridge(Learner):
-    """alpha = (K + penalty / weight)^-1 y with K = X X' / d + 1 (the constant), w = X' alpha / d."""
+    """alpha = (K + penalty / weight)^-1 y with K = X X' / d + 1 (the 1 for the constant), and w = X' alpha / d."""
 
     name = "ridge"
 
@@ -23,32 +29,41 @@ class Ridge(Learner):
         super().__init__()
         self._gram = Gram()
 
-    def _forget(self) -> None:
-        super()._forget()
+    def _reset(self) -> None:
+        super()._reset()
         self._gram = Gram()
 
-    def _learn(self, observations: Observations) -> Linear | str:
+    def _fit(self, observations: Observations, features: FeatureSnapshot | None) -> Linear | str:
         rows = marks(observations)
         if not len(rows.index):
-            return "ties alone tell ridge regression nothing; rate an image or choose between two"
+            return "ties alone do not determine ridge regression; rate an image or choose between two"
         self._gram.update(observations.latents)
         kernel = self._gram.dense()[np.ix_(rows.index, rows.index)] + 1
-        alpha = _dual(kernel, rows.mark, rows.weight)
+        alpha = _solve(kernel, rows.mark, rows.weight)
         total = np.bincount(rows.index, alpha, len(observations.latents))
         weights = spread(total[None] / observations.latents.shape[1], observations.latents)[0]
-        return Linear(weights, float(alpha.sum()), marked_right(rows.mark, kernel @ alpha))
+        return Linear(weights, float(alpha.sum()), sign_agreement(rows.mark, kernel @ alpha))
 
 
-def _dual(kernel: NDArray[np.float64], mark: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Alpha of the penalty with the least weighted squared leave-one-out residuals alpha_i / [(K + penalty)^-1]_ii."""
+def _solve(kernel: NDArray[np.float64], mark: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Alpha (m,) for the penalty with the smallest weighted sum of squared leave-one-out residuals, which are
+    alpha_i / [(K + penalty)^-1]_ii.
+    """
     root = np.sqrt(weight)
     values, vectors = eigh(root[:, None] * kernel * root, check_finite=False)
     inner = vectors.T @ (root * mark)
     best, least = np.zeros(len(mark)), np.inf
     for penalty in PENALTIES:
-        shrunk = 1 / (np.maximum(values, 0) + penalty)
-        alpha = vectors @ (shrunk * inner)
-        error = float(((alpha / (vectors**2 @ shrunk)) ** 2).sum())
+        inverse = 1 / (np.maximum(values, 0) + penalty)
+        alpha = vectors @ (inverse * inner)
+        error = float(((alpha / (vectors**2 @ inverse)) ** 2).sum())
         if error < least:
             best, least = root * alpha, error
     return best
+
+
+def _build(options: NoOptions, cube: Cube) -> Ridge:
+    return Ridge()
+
+
+MODEL = UtilityModel("ridge", "Ridge regression on good and bad marks", NoOptions, space="sphere", build=_build)

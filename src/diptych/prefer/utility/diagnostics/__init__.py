@@ -1,1 +1,1 @@
-"""Agreement and cross-validation of utility models."""
+"""Leave-one-out agreement and cross-validation of utility models."""

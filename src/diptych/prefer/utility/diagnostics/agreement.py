@@ -1,4 +1,4 @@
-"""How far a fit, and a person, agree with what the person said."""
+"""How many judgements a fit predicts correctly, and how consistent a person is."""
 
 from __future__ import annotations
 
@@ -9,36 +9,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.prefer.judgement import Observations
-from diptych.prefer.utility import Agreement
-from diptych.prefer.utility.inference.laplace import Mode
-from diptych.prefer.utility.inference.observations import Predictors
+from diptych.prefer.utility.base import Agreement
+from diptych.prefer.utility.inference.laplace import GaussianApproximation
+from diptych.prefer.utility.inference.observations import Design
 
 Array = NDArray[np.float64]
 
 
-def train_agreement(eta: Array, given: Predictors, low: Array, high: Array) -> Agreement:
-    """Of the judgements, those that the predictors eta (m,) would have made."""
-    return _counted(_hits(eta, low, high, given), given)
+def train_agreement(eta: Array, design: Design, low: Array, high: Array) -> Agreement:
+    """Agreement of the predictors eta (m,) with the judgements, given the limits (m,) of the observations."""
+    return _count(_hits(eta, low, high, design), design)
 
 
-def leave_one_out(mode: Mode, given: Predictors, low: Array, high: Array) -> Agreement:
-    """The same, with each judgement's predictors as they would be without it.
+def loo_agreement(approximation: GaussianApproximation, design: Design, low: Array, high: Array) -> Agreement:
+    """Agreement with each judgement when it is left out of the fit.
 
-    With M = (K + W^-1)^-1 and I the predictors of one judgement, these are eta_I - (M_II^-1 - W_II^-1) alpha_I: the
-    cavity of its site (Rasmussen and Williams, sections 3.6 and 5.4).
+    With M = (K + W^-1)^-1 and I the predictors of one judgement, the leave-one-out mean of eta_I is
+
+        eta_I - (M_II^-1 - W_II^-1) alpha_I,
+
+    the mean of the cavity distribution (Rasmussen and Williams, 2006, sections 3.6 and 5.4.2).
+
+    Parameters
+    ----------
+    approximation : GaussianApproximation
+        Posterior of the predictors; B must have been factorized or be solvable.
+    design : Design
+    low, high : (m,)
+        Limits of the observations, logits.
     """
-    sites = mode.curvature.times(mode.curvature.times(np.eye(len(given))), transpose=True)
-    inner = mode.whitened(np.eye(len(given)))
-    without = mode.eta.copy()
-    for block in _blocks(given):
-        place, alpha = np.ix_(block, block), mode.alpha[block]
+    sites = approximation.curvature.times(approximation.curvature.times(np.eye(len(design))), transpose=True)
+    inner = approximation.whitened(np.eye(len(design)))
+    without = approximation.eta.copy()
+    for block in _blocks(design):
+        block_index, alpha = np.ix_(block, block), approximation.alpha[block]
         floor = 1e-9 * np.eye(len(block))
-        without[block] += np.linalg.solve(sites[place] + floor, alpha) - np.linalg.solve(inner[place] + floor, alpha)
-    return _counted(_hits(without, low, high, given), given)
+        without[block] += np.linalg.solve(sites[block_index] + floor, alpha) - np.linalg.solve(
+            inner[block_index] + floor, alpha
+        )
+    return _count(_hits(without, low, high, design), design)
 
 
 def self_agreement(observations: Observations) -> Agreement:
-    """How often the person said the same when a picture was rated again: each rating against the one before it."""
+    """How often the person gave the same answer when an image was rated again: each rating against the previous one."""
     before: dict[int, bool] = {}
     same = total = 0
     for term in observations.terms:
@@ -50,21 +63,21 @@ def self_agreement(observations: Observations) -> Agreement:
     return Agreement(same, total)
 
 
-def _hits(eta: Array, low: Array, high: Array, given: Predictors) -> NDArray[np.bool_]:
-    # A pair counts as foreseen when the winner is ahead at all, by however little.
-    low = np.where(np.isfinite(low) & np.isinf(high) & (given.screen < 0), 0.0, low)
-    low = np.where(given.choice >= 0, 0.0, low)
+def _hits(eta: Array, low: Array, high: Array, design: Design) -> NDArray[np.bool_]:
+    # A pair counts as predicted if the winner has the higher utility, whatever the width of a tie.
+    low = np.where(np.isfinite(low) & np.isinf(high) & (design.screen < 0), 0.0, low)
+    low = np.where(design.choice >= 0, 0.0, low)
     return (eta > low) & (eta < high)
 
 
-def _counted(hits: NDArray[np.bool_], given: Predictors) -> Agreement:
-    blocks = list(_blocks(given))
+def _count(hits: NDArray[np.bool_], design: Design) -> Agreement:
+    blocks = list(_blocks(design))
     return Agreement(sum(bool(hits[block].all()) for block in blocks), len(blocks))
 
 
-def _blocks(given: Predictors) -> Iterable[list[int]]:
-    """The predictors of each judgement."""
+def _blocks(design: Design) -> Iterable[list[int]]:
+    """Indices of the predictors of each judgement."""
     found: dict[int, list[int]] = defaultdict(list)
-    for index, term in enumerate(given.term):
+    for index, term in enumerate(design.term):
         found[int(term)].append(index)
     return found.values()

@@ -1,4 +1,4 @@
-"""Cross-validation, which is done when asked for and kept until the data or the model change."""
+"""k-fold cross-validation; the result is reused until the data or the model change."""
 
 from __future__ import annotations
 
@@ -12,32 +12,43 @@ import numpy as np
 
 from diptych.errors import InputError
 from diptych.prefer.judgement import Observations, Term
-from diptych.prefer.utility import Agreement, Utility
+from diptych.prefer.spaces.image_features import FeatureSnapshot
+from diptych.prefer.utility.base import Agreement, Utility
 from diptych.runtime.provenance import utc_now
 
-LEAST = 4
-"""Judgements that cross-validation needs."""
+MIN_JUDGEMENTS = 4
+"""Number of judgements that cross-validation needs."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Agreement with judgements that were left out, when it was reckoned (UTC), and of what: a digest of data and
-    hyper-parameters.
+    """Result of a cross-validation.
+
+    Attributes
+    ----------
+    agreement : Agreement
+        Agreement with held-out judgements.
+    folds : int
+        Number of folds.
+    time : str
+        When it was computed, UTC.
+    digest : str
+        Hash of the data and of the model with its options.
     """
 
     agreement: Agreement
     folds: int
     time: str
-    fingerprint: str
+    digest: str
 
 
-def fingerprint(observations: Observations, name: str, options: Mapping[str, Any]) -> str:
-    """Hexadecimal digest of the judgements, the latents, and the model with its options."""
-    digest = hashlib.sha256(json.dumps([name, dict(options)], sort_keys=True, default=repr).encode())
-    digest.update(np.ascontiguousarray(observations.latents).data)
+def digest(observations: Observations, name: str, options: Mapping[str, Any]) -> str:
+    """Hexadecimal hash of the judgements, the latents, and the model with its options."""
+    found = hashlib.sha256(json.dumps([name, dict(options)], sort_keys=True, default=repr).encode())
+    found.update(np.ascontiguousarray(observations.latents).data)
     for term in observations.terms:
-        digest.update(repr((term.kind, tuple(term.rows), term.value, term.weight, term.screen)).encode())
-    return digest.hexdigest()[:16]
+        found.update(repr((term.kind, tuple(term.rows), term.value, term.weight, term.screen)).encode())
+    return found.hexdigest()[:16]
 
 
 def cross_validate(
@@ -46,40 +57,56 @@ def cross_validate(
     *,
     folds: int = 5,
     options: Mapping[str, Any] | None = None,
+    features: FeatureSnapshot | None = None,
     known: CrossValidation | None = None,
 ) -> CrossValidation:
-    """Agreement of models with the judgements of the fold that they were not given; ``known`` itself where nothing has
-    changed since.
+    """Agreement of models with the judgements of the fold that they were not fitted to.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a new model.
+    observations : Observations
+    folds : int
+        Number of folds; at most the number of judgements.
+    options : mapping, optional
+        Options of the model; part of the hash.
+    features : FeatureSnapshot, optional
+        Image features that are passed to each fit.
+    known : CrossValidation, optional
+        An earlier result, which is returned if nothing changed since.
 
     Raises
     ------
     InputError
-        There are fewer than four judgements.
+        If there are fewer than four judgements other than ties and skips.
     """
-    told = [term for term in observations.terms if term.kind not in ("skip", "tie")]
-    if len(told) < LEAST:
-        raise InputError(f"there are {len(told)} judgements; cross-validation needs at least {LEAST}")
-    folds = min(folds, len(told))
-    mark = fingerprint(observations, make().name, {**(options or {}), "folds": folds})
-    if known is not None and known.fingerprint == mark:
+    used = [term for term in observations.terms if term.kind not in ("skip", "tie")]
+    if len(used) < MIN_JUDGEMENTS:
+        raise InputError(
+            "cross-validation",
+            f"there are {len(used)} judgements",
+            f"at least {MIN_JUDGEMENTS} ratings, pairs or choices",
+            "Judge more images.",
+        )
+    folds = min(folds, len(used))
+    current = digest(observations, make().name, {**(options or {}), "folds": folds})
+    if known is not None and known.digest == current:
         return known
-    order = np.random.default_rng(0).permutation(len(told))
+    order = np.random.default_rng(0).permutation(len(used))
     hits = total = 0
     for fold in range(folds):
-        out = set(order[fold::folds].tolist())
+        held_out = set(order[fold::folds].tolist())
+        kept = [term for i, term in enumerate(used) if i not in held_out]
         model = make()
-        model.fit(
-            Observations(
-                observations.latents, observations.screen, [term for i, term in enumerate(told) if i not in out]
-            )
-        )
-        found = [_foreseen(model, observations, told[i]) for i in sorted(out)]
+        model.fit(Observations(observations.latents, observations.screen, kept), features)
+        found = [_predicted(model, observations, used[i]) for i in sorted(held_out)]
         hits, total = hits + sum(hit is True for hit in found), total + sum(hit is not None for hit in found)
-    return CrossValidation(Agreement(hits, total), folds, utc_now(), mark)
+    return CrossValidation(Agreement(hits, total), folds, utc_now(), current)
 
 
-def _foreseen(model: Utility, observations: Observations, term: Term) -> bool | None:
-    """Whether the model would have said the same; None where it has nothing to say, or the rating is in the middle."""
+def _predicted(model: Utility, observations: Observations, term: Term) -> bool | None:
+    """Whether the model predicts the judgement; None if it has no prediction, or for three stars."""
     fitted = model.fitted
     if fitted is None or (term.kind == "stars" and term.value == 3):
         return None

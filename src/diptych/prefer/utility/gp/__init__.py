@@ -1,1 +1,1 @@
-"""Gaussian-process priors over utilities: covariances, hyperparameters, calibration."""
+"""Gaussian processes: kernels, prior of the predictors, posterior, model selection, calibration."""

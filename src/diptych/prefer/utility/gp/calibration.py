@@ -1,8 +1,8 @@
-"""How far the model's own probabilities can be believed, judged by what it would have said of each rating without it.
+"""Calibration of predicted probabilities by leave-one-out predictions.
 
-The utility is taken to be linear. For a person with a peak it is so near at hand alone, and the model is too sure of
-what it extrapolates: its logits are too large by up to a factor of two. So they are multiplied by a number that the
-ratings decide.
+The model is linear, but a person's utility usually has a peak, so it is linear only locally and the model is
+overconfident when it extrapolates: its logits are too large by up to a factor of two. They are multiplied by a factor
+that is fitted to the ratings.
 """
 
 from __future__ import annotations
@@ -13,47 +13,50 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from diptych.prefer.utility.gp.covariance import Prior, Widths
+from diptych.prefer.utility.gp.covariance import Hyperparameters, Prior
 from diptych.prefer.utility.inference.ep import cavity_precisions
-from diptych.prefer.utility.inference.laplace import Mode
+from diptych.prefer.utility.inference.laplace import GaussianApproximation
 
-SPREAD = 0.25
-"""Standard deviation of the trust before any rating, about that of
-:class:`~diptych.prefer.utility.gp.covariance.Widths`."""
+PRIOR_DEVIATION = 0.25
+"""Standard deviation of the Gaussian prior of the factor about the default of
+:class:`~diptych.prefer.utility.gp.covariance.Hyperparameters`."""
 
 
-def trust(prior: Prior, mode: Mode) -> float:
-    """The most probable t for P(good) = logistic(t x), with x what moments matched without each rating foretell of it.
+def calibration_factor(prior: Prior, approximation: GaussianApproximation) -> float:
+    """The maximum a posteriori t for P(good) = logistic(t x), with x the leave-one-out logit of each rating.
+
+    The leave-one-out predictor is the cavity distribution of its site (Rasmussen and Williams, 2006, section 3.6).
 
     Parameters
     ----------
     prior : Prior
-        The m statements and their covariance.
-    mode : Mode
-        By :func:`~diptych.prefer.utility.inference.ep.match_moments`.
+        Prior of the m predictors.
+    approximation : GaussianApproximation
+        By :func:`~diptych.prefer.utility.inference.ep.expectation_propagation`; for other approximations and without
+        ratings the result is the default.
     """
-    given = prior.given
-    good, bad = np.isposinf(given.high), np.isneginf(given.low)
-    asked = (given.screen >= 0) & (good != bad)
-    if mode.sites is None or not asked.any():
-        return Widths().trust
-    variance, cavity = cavity_precisions(prior, mode)
-    shift = mode.sites[1][: len(given)]
+    design = prior.design
+    good, bad = np.isposinf(design.high), np.isneginf(design.low)
+    binary = (design.screen >= 0) & (good != bad)
+    if approximation.sites is None or not binary.any():
+        return Hyperparameters().calibration
+    variance, cavity = cavity_precisions(prior, approximation)
+    shift = approximation.sites[1][: len(design)]
     low, high = prior.limits()
-    distance = (mode.eta / variance - shift) / cavity - np.where(good, low, high)
+    distance = (approximation.eta / variance - shift) / cavity - np.where(good, low, high)
     logit = np.where(good, 1.0, -1.0) * distance / np.sqrt(1 + math.pi / 8 / cavity)
-    return _shrunk(logit[asked], given.weight[asked])
+    return _fit_factor(logit[binary], design.weight[binary])
 
 
-def _shrunk(logit: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
-    """The mode of t, by Newton's method on a concave function; ``logit`` (k,) is that of the answer that came."""
-    usual = Widths().trust
+def _fit_factor(logit: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """The mode of t by Newton's method; ``logit`` (k,) is that of the observed answer. The objective is concave."""
+    usual = Hyperparameters().calibration
     found = usual
     for _ in range(50):
         wrong = expit(-found * logit)
-        slope = float((weight * wrong * logit).sum()) - (found - usual) / SPREAD**2
-        bend = float((weight * wrong * (1 - wrong) * logit**2).sum()) + 1 / SPREAD**2
-        found += slope / bend
-        if abs(slope / bend) < 1e-10:
+        gradient = float((weight * wrong * logit).sum()) - (found - usual) / PRIOR_DEVIATION**2
+        curvature = float((weight * wrong * (1 - wrong) * logit**2).sum()) + 1 / PRIOR_DEVIATION**2
+        found += gradient / curvature
+        if abs(gradient / curvature) < 1e-10:
             break
     return max(found, 0.0)

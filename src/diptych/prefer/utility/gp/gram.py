@@ -10,64 +10,63 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 CHUNK = 1024
-"""Coordinates summed in float32, then in float64: one row at a time and many at once agree to 5e-8, on the diagonal to
-5e-7."""
+"""Coordinates that are summed in float32; chunks are summed in float64. Rows computed one at a time and many at once
+agree to 5e-8, on the diagonal to 5e-7.
+"""
 
 ROWS = 512
-"""Rows of latents worked on at a time: 512 x 16,384 x 4 bytes = 34 MB."""
+"""Rows of latents processed at a time: 512 x 16,384 x 4 bytes = 34 MB."""
 
 FEW = 7
-"""Vectors up to which products with latents are taken in small pieces (fewer than a million multiplications): twice as
-quick."""
+"""Number of vectors up to which products with latents are computed in small blocks (fewer than a million
+multiplications), which is twice as fast.
+"""
 
-KEPT = 4096
-"""Latents up to which all products are kept: those of 10,000 take a processor 13 s and 200 MB, going through the
-latents twice 0.1 s."""
+MAX_KEPT = 4096
+"""Number of latents up to which all inner products are kept. Those of 10,000 take 13 s and 200 MB; reading the latents
+twice takes 0.1 s.
+"""
 
-PROBES = 64
-"""Coordinates of a row by which it is known again."""
+KEY_COORDINATES = 64
+"""Coordinates of a row that are compared to recognize it."""
 
 
 class Gram:
     """G = X X' / d of the rows X (n, d) of the last :meth:`update`, float32.
 
-    The lower triangle is kept as bands of rows, so that growth copies nothing; of more than :data:`KEPT` rows only what
-    is asked for.
+    The lower triangle is stored as bands of rows, so that adding rows copies nothing; for more than :data:`MAX_KEPT`
+    rows only what is requested is computed.
 
     Attributes
     ----------
-    marks : (n, about 64) float32
-        Some coordinates of each row, by which it is known again.
+    row_keys : (n, about 64) float32
+        Some coordinates of each row, to recognize it in the next fit.
     """
 
     def __init__(self) -> None:
         self._bands: list[NDArray[np.float32]] = []
         self._latents = np.zeros((0, 0), np.float32)
-        self.marks = np.zeros((0, 0), np.float32)
+        self.row_keys = np.zeros((0, 0), np.float32)
         self._dense = np.zeros((0, 0))
 
     def __len__(self) -> int:
-        return len(self.marks)
+        return len(self.row_keys)
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """Length d of a latent."""
         return int(self._latents.shape[1])
 
     def update(self, latents: NDArray[np.float32]) -> int:
-        """Make this the Gram matrix of ``latents`` (n, d). Returns how many rows, from the first on, were there before
-        and are kept.
-        """
-        marks = np.ascontiguousarray(latents[:, :: max(latents.shape[1] // PROBES, 1)], dtype=np.float32)
-        kept = self._same(marks)
+        """Make this the Gram matrix of ``latents`` (n, d). Returns the number of leading rows that are kept."""
+        row_keys = np.ascontiguousarray(latents[:, :: max(latents.shape[1] // KEY_COORDINATES, 1)], dtype=np.float32)
+        kept = self._same(row_keys)
         self._forget(kept)
-        self.marks, self._latents = marks, latents
+        self.row_keys, self._latents = row_keys, latents
         return kept
 
     def dense(self, rows: int | None = None) -> NDArray[np.float64]:
-        """The part of the first ``rows`` latents (all when None), in float64. It is this object's own array, not to be
-        written to.
-        """
+        """The block of the first ``rows`` latents (all if None), in float64. The array is shared: do not modify it."""
         rows = len(self) if rows is None else rows
         have = len(self._dense)
         if have < rows:
@@ -83,7 +82,7 @@ class Gram:
         return self._dense[:rows, :rows]
 
     def some(self, places: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-        """Some rows of the part of the first ``count`` latents, (k, count), ``places`` (k,) in rising order."""
+        """Selected rows ``places`` (k,), in rising order, of the block of the first ``count`` latents: (k, count)."""
         self._multiply(count)
         found = np.empty((len(places), count))
         for band, start in self._placed():
@@ -95,12 +94,12 @@ class Gram:
         return found
 
     def times(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """G v for one vector (n,) or several (n, k), of float32 products; summed in float64 where these are kept."""
-        if len(self) > KEPT:
+        """Product G v with (n,) or (n, k), from float32 inner products; summed in float64 if these are kept."""
+        if len(self) > MAX_KEPT:
             sums = spread(np.ascontiguousarray(np.reshape(vectors, (len(self), -1)).T), self._latents)
             if len(sums) > 1:
                 return np.reshape(cross(sums, self._latents).T, vectors.shape)
-            # One vector times the rows as they lie is quickest.
+            # A single vector times the rows without copying them is fastest.
             single, found = sums[0].astype(np.float32), np.zeros(len(self))
             for a in range(0, len(self), ROWS):
                 for c in range(0, len(single), CHUNK):
@@ -118,16 +117,16 @@ class Gram:
     def _placed(self) -> list[tuple[NDArray[np.float32], int]]:
         return [(band, band.shape[1] - len(band)) for band in self._bands]
 
-    def _same(self, marks: NDArray[np.float32]) -> int:
-        """How many rows from the first on are those known already."""
-        if self.marks.shape[1] != marks.shape[1]:
+    def _same(self, row_keys: NDArray[np.float32]) -> int:
+        """Number of leading rows that are unchanged."""
+        if self.row_keys.shape[1] != row_keys.shape[1]:
             return 0
-        count = min(len(self.marks), len(marks))
-        differs = np.flatnonzero((self.marks[:count] != marks[:count]).any(axis=1))
+        count = min(len(self.row_keys), len(row_keys))
+        differs = np.flatnonzero((self.row_keys[:count] != row_keys[:count]).any(axis=1))
         return int(differs[0]) if len(differs) else count
 
     def _forget(self, count: int) -> None:
-        """Forget the rows from ``count`` on."""
+        """Discard the rows from ``count`` on."""
         if count < len(self):
             self._bands = [
                 band[: count - start, : min(band.shape[1], count)] for band, start in self._placed() if start < count
@@ -135,7 +134,7 @@ class Gram:
             self._dense = self._dense[:count, :count]
 
     def _multiply(self, rows: int) -> None:
-        """Have the bands of the first ``rows`` rows."""
+        """Compute the bands of the first ``rows`` rows."""
         latents = self._latents
         for start in range(sum(map(len, self._bands)), rows, ROWS):
             stop = min(start + ROWS, rows)
@@ -159,7 +158,7 @@ class Gram:
             joined = np.zeros((len(upper) + len(lower), lower.shape[1]), np.float32)
             joined[: len(upper), : upper.shape[1]] = upper
             joined[len(upper) :] = lower
-            # Above the diagonal block of the band, too, so that each band is whole from its first row on.
+            # Fill the block above the diagonal too, so that each band is a full rectangle.
             joined[: len(upper), upper.shape[1] :] = lower[:, start : start + len(upper)].T
             self._bands[-2:] = [joined]
 
@@ -173,7 +172,7 @@ def cross(vectors: Floats, latents: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def spread(weights: NDArray[np.float64], latents: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sum of w_i x_i (k, d) for weights (k, n) and latents (n, d)."""
+    """Weighted sums (k, d) of latents (n, d) with weights (k, n)."""
     given = weights.astype(np.float32)
     rows, columns = (32, 4096) if 1 < len(given) <= FEW else (ROWS, latents.shape[1])
     total = np.empty((len(given), latents.shape[1]))
@@ -190,15 +189,15 @@ def spread(weights: NDArray[np.float64], latents: NDArray[np.float32]) -> NDArra
 def _products(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
     """A B' / d of rows (k, d) and (n, d)."""
     if len(a) <= FEW:
-        return _few_products(a, b)
+        return _products_of_few_rows(a, b)
     total = np.zeros((len(a), len(b)))
     for start in range(0, a.shape[1], CHUNK):
         total += a[:, start : start + CHUNK] @ b[:, start : start + CHUNK].T
     return np.asarray(total / a.shape[1])
 
 
-def _few_products(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The same for few rows, where reading B takes the time: once, in pieces for which BLAS copies nothing."""
+def _products_of_few_rows(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The same for few rows, where reading B takes most of the time: once, in blocks that BLAS does not copy."""
     total = np.zeros((len(b), len(a)))
     for row in range(0, len(b), 128):
         part = np.zeros((len(b[row : row + 128]), len(a)))

@@ -1,7 +1,7 @@
-"""Widths by evidence: a compass search on the log marginal likelihood, at a growing series of lengths of the record.
+"""Model selection: hyperparameters by a compass search on the log marginal likelihood (evidence).
 
-The search at one length starts where that at the length before ended. The widths are thus a function of the judgements
-and of their order alone: not of when fits took place, or whether the record was read at once or one by one.
+The search runs at fixed numbers of observations, each from the result of the one before. The hyperparameters therefore
+depend on the judgements and their order alone, not on when fits took place.
 """
 
 from __future__ import annotations
@@ -9,131 +9,160 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.prefer.utility.gp.calibration import trust
-from diptych.prefer.utility.gp.covariance import Contrasted, Prior, Widths
+from diptych.prefer.utility.gp.calibration import calibration_factor
+from diptych.prefer.utility.gp.covariance import Hyperparameters, ObservationGram, Prior
 from diptych.prefer.utility.gp.gram import Gram
-from diptych.prefer.utility.inference.asymptotic_ep import narrowness
-from diptych.prefer.utility.inference.ep import ROUGH, match_moments
-from diptych.prefer.utility.inference.observations import STARS, TIE, Predictors
+from diptych.prefer.utility.inference.asymptotic_ep import fit_cavity_factor
+from diptych.prefer.utility.inference.ep import ROUGH_TOLERANCE, expectation_propagation
+from diptych.prefer.utility.inference.observations import STARS, TIE, Design
 
 STAGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Numbers of statements at which widths are judged anew; more than the last would cost time and change little."""
+"""Numbers of observations at which the hyperparameters are searched for; later searches would take long and change
+little."""
 
 Sites = tuple[NDArray[np.float64], NDArray[np.float64]] | None
-
-Found = TypeVar("Found", bound=Widths)
+"""Natural parameters of the sites: precision, and precision times mean."""
 
 ADAPTATIONS = (0.0, 0.5, 1.0)
+"""Values of the adaptation that are tried."""
 
 COARSE, FINE = 2.0, 2.0**0.5
-"""Factors by which the search steps."""
+"""Factors of the steps of the search."""
+
+MAX_ROUNDS = 4
+"""Rounds through all hyperparameters, for each step size."""
 
 
-class Evidence(Generic[Found]):
-    """Remembers the widths of each stage while the statements up to it stay the same.
+class Keyed(Protocol):
+    """Latents, or a kernel on them, with ``row_keys`` (n, k) by which rows are compared between fits."""
+
+    @property
+    def row_keys(self) -> NDArray[np.float32]:
+        """Some coordinates of each row."""
+        ...
+
+
+H = TypeVar("H", bound=Hyperparameters)
+
+
+class ModelSelection(Generic[H]):
+    """Searches for hyperparameters, and keeps those of each stage while the observations up to it stay the same.
 
     Parameters
     ----------
     search : callable
-        From the latents, the statements and the widths to start from to better ones.
-    start : Widths
+        ``search(kernel, design, start)`` returns better hyperparameters.
+    start : Hyperparameters
         Those before the first stage.
     """
 
-    def __init__(self, search: Callable[[Any, Predictors, Found], Found], start: Found) -> None:
+    def __init__(self, search: Callable[[Any, Design, H], H], start: H) -> None:
         self._search, self._start = search, start
-        self._found: list[tuple[bytes, Found]] = []
+        self._found: list[tuple[bytes, H]] = []
 
-    def widths(self, seen: Any, given: Predictors) -> Found:
-        """The widths for these statements; ``seen`` is what the search takes, with ``marks`` (n, k) by which each
-        latent is known again.
-        """
-        widths = self._start
-        stages = [stage for stage in STAGES if stage <= len(given)]
+    def hyperparameters(self, kernel: Keyed, design: Design) -> H:
+        """Hyperparameters for these observations; ``kernel`` is passed to the search."""
+        found = self._start
+        stages = [stage for stage in STAGES if stage <= len(design)]
         for index, stage in enumerate(stages):
-            part = given.first(stage)
-            key = fingerprint(part, seen.marks)
+            part = design.first(stage)
+            key = digest(part, kernel.row_keys)
             if index < len(self._found) and self._found[index][0] == key:
-                widths = self._found[index][1]
+                found = self._found[index][1]
                 continue
-            widths = self._search(seen, part, widths)
-            self._found[index:] = [(key, widths)]
-        return widths
+            found = self._search(kernel, part, found)
+            self._found[index:] = [(key, found)]
+        return found
 
 
-def search(gram: Gram, given: Predictors, start: Widths) -> Widths:
-    """Climb from ``start``: one width at a time up or down by a factor, coarse, then fine, until none helps; then trust
-    and narrowness.
+def maximize_evidence(gram: Gram, design: Design, start: Hyperparameters) -> Hyperparameters:
+    """Compass search for the hyperparameters with the highest evidence; then the calibration and cavity factors."""
+    inner = ObservationGram(gram, design)
+
+    def objective(trial: Hyperparameters, sites: Sites) -> tuple[float, Sites]:
+        prior = Prior(inner, design, trial)
+        approximation = expectation_propagation(prior, design, prior.limits(), sites, ROUGH_TOLERANCE)
+        return approximation.log_evidence + trial.log_prior(), approximation.sites
+
+    found = compass_search(start, free_hyperparameters(design), objective)
+    prior = Prior(inner, design, found)
+    approximation = expectation_propagation(prior, design, prior.limits())
+    return replace(
+        found,
+        calibration=calibration_factor(prior, approximation),
+        cavity_factor=fit_cavity_factor(prior, approximation, gram.dimension),
+    )
+
+
+def compass_search(start: H, names: Sequence[str], objective: Callable[[H, Sites], tuple[float, Sites]]) -> H:
+    """Maximize a function of some hyperparameters.
+
+    One at a time is multiplied or divided by a factor, first a coarse, then a fine one, until nothing improves.
+
+    Parameters
+    ----------
+    start : Hyperparameters
+    names : sequence of str
+        The hyperparameters that are varied.
+    objective : callable
+        Value for a trial, given sites to start the inference from, and the sites that it found.
     """
-    inner = Contrasted(gram, given)
-    widths = climb(start, free_widths(given), lambda trial, sites: _height(inner, given, trial, sites))
-    prior = Prior(inner, given, widths)
-    mode = match_moments(prior, given, prior.limits())
-    return replace(widths, trust=trust(prior, mode), narrow=narrowness(prior, mode, gram.dimension))
-
-
-def climb(start: Found, names: Sequence[str], height: Callable[[Found, Sites], tuple[float, Sites]]) -> Found:
-    """The same for any function of the widths of these names; it takes sites to start from and returns its own."""
     best = start
-    top, sites = height(start, None)
+    top, sites = objective(start, None)
     for factor in (COARSE, FINE):
         improved = True
         rounds = 0
-        while improved and rounds < 4:
+        while improved and rounds < MAX_ROUNDS:
             improved, rounds = False, rounds + 1
             for name in names:
-                for trial in _steps(best, name, factor):
-                    found, other = height(trial, sites)
-                    if found > top + 1e-3:
-                        best, top, sites, improved = trial, found, other, True
+                for trial in _neighbours(best, name, factor):
+                    value, found = objective(trial, sites)
+                    if value > top + 1e-3:
+                        best, top, sites, improved = trial, value, found, True
                         break
     return best
 
 
-def _steps(widths: Found, name: str, factor: float) -> list[Found]:
-    """The neighbours of these widths along one of them."""
+def _neighbours(hyperparameters: H, name: str, factor: float) -> list[H]:
+    """Trial steps in one hyperparameter."""
     if name == "adaptation":
-        return [replace(widths, adaptation=level) for level in ADAPTATIONS if level != widths.adaptation]
-    return [widths.scaled(**{name: way}) for way in (factor, 1 / factor)]
+        levels = (level for level in ADAPTATIONS if level != hyperparameters.adaptation)
+        return [replace(hyperparameters, adaptation=level) for level in levels]
+    return [hyperparameters.scaled(**{name: step}) for step in (factor, 1 / factor)]
 
 
-def _height(inner: Contrasted, given: Predictors, widths: Widths, sites: Sites) -> tuple[float, Sites]:
-    prior = Prior(inner, given, widths)
-    mode = match_moments(prior, given, prior.limits(), sites, ROUGH)
-    return mode.evidence + widths.log_prior(), mode.sites
-
-
-def free_widths(given: Predictors) -> list[str]:
-    """The widths that these statements tell something about."""
-    rated = given.screen[given.screen >= 0]
+def free_hyperparameters(design: Design) -> list[str]:
+    """Names of the hyperparameters that these observations inform."""
+    rated = design.screen[design.screen >= 0]
     names = ["scale"]
     if len(np.unique(rated)) > 1:
         names += ["walk", "adaptation"]
     if len(rated) > len(np.unique(rated)):
         names.append("offset")
-    # Whoever prefers one of two close images, again and again, tells of the width of a tie without ever having declared
-    # one.
-    return names + ["star"] * bool((given.unit == STARS).any()) + ["tie"] * bool((given.unit == TIE).any())
+    # Pairs inform the width of a tie even if no tie was declared: a decided answer on close images means a narrow one.
+    return (
+        names + ["star_width"] * bool((design.unit == STARS).any()) + ["tie_width"] * bool((design.unit == TIE).any())
+    )
 
 
-def fingerprint(given: Predictors, marks: NDArray[np.float32]) -> bytes:
-    """A digest of these statements and of the latents they are about."""
-    digest = hashlib.blake2b(digest_size=16)
+def digest(design: Design, row_keys: NDArray[np.float32]) -> bytes:
+    """Hash of observations and of the latents that they refer to."""
+    found = hashlib.blake2b(digest_size=16)
     parts = (
-        given.screen,
-        given.low,
-        given.high,
-        given.unit,
-        given.weight,
-        given.choice,
-        *(part for matrix in (given.contrast, given.recent) for part in (matrix.indptr, matrix.indices, matrix.data)),
-        marks[: max(given.contrast.indices.max(initial=-1), given.recent.indices.max(initial=-1)) + 1],
+        design.screen,
+        design.low,
+        design.high,
+        design.unit,
+        design.weight,
+        design.choice,
+        *(part for matrix in (design.contrast, design.recent) for part in (matrix.indptr, matrix.indices, matrix.data)),
+        row_keys[: max(design.contrast.indices.max(initial=-1), design.recent.indices.max(initial=-1)) + 1],
     )
     for part in parts:
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.digest()
+        found.update(np.ascontiguousarray(part).tobytes())
+    return found.digest()

@@ -1,1 +1,1 @@
-"""Approximate inference: Laplace, expectation propagation, and what they need."""
+"""Approximate inference: likelihood of the observations, Laplace approximation, expectation propagation."""

@@ -1,10 +1,10 @@
-"""Expectation propagation: the posterior of the predictors by matched moments.
+"""Expectation propagation (EP) for the posterior of the predictors.
 
-The mode of a decided person's good / bad answers lies far below their mean: with s = 3.3 and 100 ratings, Laplace's
-approximation foretells three quarters of the utility that is then found, matched moments all of it.
-Rasmussen and Williams, Gaussian Processes for Machine Learning, section 3.6, all sites at once. Choices among several
-are taken apart into statements of one number each, which makes them as exact: Laplace's approximation foretells half of
-what is then found.
+For consistent good / bad answers the mode of the posterior is much smaller than its mean: with s = 3.3 and 100 ratings,
+Laplace's approximation predicts three quarters of the utility that is then realised, EP all of it. All sites are
+updated in parallel (Rasmussen and Williams, 2006, section 3.6; Minka, Expectation Propagation for approximate Bayesian
+inference, UAI 2001). Choices among several are augmented to observations of one variable each, for which EP is as
+accurate; Laplace's approximation predicts half of the realised utility.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ from scipy.sparse import csr_array
 from scipy.special import gammaln
 
 from diptych.prefer.utility.gp.covariance import Prior
-from diptych.prefer.utility.inference.laplace import Mode, Plain
-from diptych.prefer.utility.inference.observations import Curvature, Predictors, derivatives, log_likelihood
-from diptych.prefer.utility.inference.preconditioners import factored
-from diptych.prefer.utility.inference.quadrature import outdone, within
+from diptych.prefer.utility.inference.laplace import GaussianApproximation, ObservationLikelihood
+from diptych.prefer.utility.inference.observations import Curvature, Design, derivatives, log_likelihood
+from diptych.prefer.utility.inference.preconditioners import factorize
+from diptych.prefer.utility.inference.quadrature import gumbel_moments, interval_moments
 
 Array = NDArray[np.float64]
 
-SETTLED = 1e-6
-"""Sweeps end when no site changes by more,"""
+TOLERANCE = 1e-6
+"""Sweeps end when no site changes by more."""
 
-ROUGH = 1e-3
-"""or by this, where only the evidence is wanted: it changes with the square of what is missing at the sites."""
+ROUGH_TOLERANCE = 1e-3
+"""The same if only the evidence is needed: its error is quadratic in that of the sites."""
 
-SWEEPS = 200
+MAX_SWEEPS = 200
 
 
-def match_moments(
+def expectation_propagation(
     covariance: Prior,
-    given: Predictors,
+    design: Design,
     limits: tuple[Array, Array],
     start: tuple[Array, Array] | None = None,
-    settled: float = SETTLED,
-) -> Mode:
-    """The Gaussian whose marginals have the moments of the statements' posteriors.
+    tolerance: float = TOLERANCE,
+) -> GaussianApproximation:
+    """Gaussian approximation whose marginals match the moments of the tilted distributions.
 
     Parameters
     ----------
     covariance : Prior
         K (m, m), which is formed.
-    given : Predictors
-        The m statements, among them c choices.
+    design : Design
+        The m observations, among them c choices.
     limits : (m,), (m,)
         Their limits, logits.
     start : (m + c,), (m + c,), optional
-        Sites (precision, precision times mean) to start from.
-    settled : float
+        Natural parameters of the sites (precision, precision times mean) to start from.
+    tolerance : float
         Sweeps end when no site changes by more.
     """
     full = covariance.dense()
-    choices = _Choices(given)
+    choices = _ChoiceSites(design)
     precision, shift = (np.full(choices.sites, 0.1), np.zeros(choices.sites)) if start is None else start
     damping = 0.85 if choices.count else 1.0
-    for _ in range(SWEEPS):
-        curvature, linear, level = choices.without(precision, shift)
-        factor = factored(full, curvature)
+    for _ in range(MAX_SWEEPS):
+        curvature, linear, level = choices.marginalize_g(precision, shift)
+        factor = factorize(full, curvature)
         inner = solve_triangular(factor, curvature.times(full), lower=True, check_finite=False)
         mean = full @ linear - inner.T @ (inner @ linear)
         own, variance = choices.marginals(full, inner, mean, precision, level)
@@ -72,60 +72,62 @@ def match_moments(
         new_precision = np.maximum(1 / spread - cavity, 1e-10)
         new_shift = matched / spread - cavity * centre
         change = max(np.abs(new_precision - precision).max(initial=0.0), np.abs(new_shift - shift).max(initial=0.0))
-        if change < settled:
+        if change < tolerance:
             break
         precision = precision + damping * (new_precision - precision)
         shift = shift + damping * (new_shift - shift)
-    evidence = float(
+    log_evidence = float(
         (log_norm + 0.5 * np.log1p(precision / cavity) - 0.5 * (own**2 / variance - cavity * centre**2)).sum()
     )
-    evidence += 0.5 * float(linear @ mean) - float(np.log(np.diag(factor)).sum()) + choices.log_mass(precision, level)
+    log_evidence += (
+        0.5 * float(linear @ mean) - float(np.log(np.diag(factor)).sum()) + choices.log_mass(precision, level)
+    )
     alpha = linear - curvature.times(curvature.times(mean), transpose=True)
 
     def solve(vectors: Array) -> Array:
         return np.asarray(cho_solve((factor, True), vectors, check_finite=False))
 
-    return Mode(mean, alpha, curvature, solve, factor, evidence, (precision, shift))
+    return GaussianApproximation(mean, alpha, curvature, solve, factor, log_evidence, (precision, shift))
 
 
-def cavity_precisions(prior: Prior, mode: Mode) -> tuple[Array, Array]:
-    """Variance (m,) of each statement's predictor, and the precision (m,) that its cavity has, at moments that were
-    matched.
-    """
-    assert mode.sites is not None
+def cavity_precisions(prior: Prior, approximation: GaussianApproximation) -> tuple[Array, Array]:
+    """Marginal posterior variance (m,) of each predictor, and the precision (m,) of its cavity distribution."""
+    assert approximation.sites is not None
     full = prior.dense()
-    variance = np.diag(full) - mode.reduction(full)
-    return variance, np.maximum(1 / variance - mode.sites[0][: len(variance)], 1e-10)
+    variance = np.diag(full) - approximation.reduction(full)
+    return variance, np.maximum(1 / variance - approximation.sites[0][: len(variance)], 1e-10)
 
 
-class _Choices:
-    """Choices among several as statements of one number each.
+class _ChoiceSites:
+    """Choices among several as observations of one variable each.
 
-    A choice with differences eta_j has the probability 1 / (1 + sum_j exp(-eta_j)), which is the integral over g of a
-    log-gamma density, exp(-w g - exp(-g)) / Gamma(w) with w the weight, times prod_j exp(-exp(-(eta_j + g))): what was
-    chosen had the luck g, and each other one its own, a Gumbel variable (Luce, 1959; Yellott, J. Math. Psychol. 15, 109
-    (1977)). Sites stand at eta of the m statements (at eta_j + g within choices), and then at the c numbers g, which
-    have no other prior. Without g, W = D - sum_c p_c p_c' / total_c.
+    A choice with differences eta_j has the probability 1 / (1 + sum_j exp(-eta_j)). With a weight w it is the integral
+    over g of a log-gamma density, exp(-w g - exp(-g)) / Gamma(w), times prod_j exp(-exp(-(eta_j + g))): every image has
+    a Gumbel noise of its own, and g is that of the chosen one (Luce, Individual Choice Behavior, 1959; Yellott, J.
+    Math. Psychol. 15, 109 (1977)). There are sites at the m predictors (at eta_j + g within choices) and at the c
+    variables g, which have no other prior. With g marginalized, W = D - sum_c p_c p_c' / total_c.
 
     Parameters
     ----------
-    given : Predictors
-        The m statements.
+    design : Design
+        The m observations.
     """
 
-    def __init__(self, given: Predictors) -> None:
-        self.given = given
-        self.inside = np.flatnonzero(given.choice >= 0)
-        self.choice = given.choice[self.inside]
-        self.count = int(given.choice.max(initial=-1)) + 1
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        self.inside = np.flatnonzero(design.choice >= 0)
+        self.choice = design.choice[self.inside]
+        self.count = int(design.choice.max(initial=-1)) + 1
         self.ends = np.searchsorted(self.choice, np.arange(self.count + 1))
-        self.sites = len(given) + self.count
+        self.sites = len(design) + self.count
         self.weight = np.zeros(self.count)
-        self.weight[self.choice] = given.weight[self.inside]
+        self.weight[self.choice] = design.weight[self.inside]
 
-    def without(self, precision: Array, shift: Array) -> tuple[Curvature, Array, Array]:
-        """Curvature and linear part (m,) of the sites on eta alone, and the mean (c,) of each g where eta is 0."""
-        m = len(self.given)
+    def marginalize_g(self, precision: Array, shift: Array) -> tuple[Curvature, Array, Array]:
+        """Curvature and linear term (m,) of the sites as functions of eta alone, and the mean (c,) of each g at eta =
+        0.
+        """
+        m = len(self.design)
         total = self._total(precision)
         level = (shift[m:] + np.bincount(self.choice, shift[self.inside], self.count)) / total
         linear = shift[:m].copy()
@@ -133,106 +135,113 @@ class _Choices:
         root, vector = np.sqrt(precision[:m]), np.zeros(m)
         vector[self.inside] = root[self.inside]
         factor = 1 / (total * (1 + np.sqrt(precision[m:] / total)))
-        return Curvature(root, self.given.choice, vector, factor), linear, level
+        return Curvature(root, self.design.choice, vector, factor), linear, level
 
     def marginals(self, full: Array, inner: Array, mean: Array, precision: Array, level: Array) -> tuple[Array, Array]:
-        """Mean and variance (m + c,) of what each site stands at; the posterior covariance of eta is ``full`` -
-        ``inner``' ``inner``.
+        """Posterior mean and variance (m + c,) of the variable of each site; ``full`` - ``inner``' ``inner`` is the
+        posterior covariance of eta.
         """
         own, variance = mean, np.diag(full) - (inner**2).sum(axis=0)
         if not self.count:
             return own, variance
-        m = len(self.given)
+        m = len(self.design)
         total = self._total(precision)
         share = precision[self.inside] / total[self.choice]
-        # g falls by its share of eta; what is given is the covariance of that with eta.
-        falls = csr_array((share, self.inside, self.ends), shape=(self.count, m))
-        shared = falls @ full - (falls @ inner.T) @ inner
-        lowest, fallen = level - falls @ mean, np.asarray(falls.multiply(shared).sum(axis=1)) + 1 / total
-        own, variance = np.concatenate([own, lowest]), np.concatenate([variance, fallen])
-        own[self.inside] += lowest[self.choice]
-        variance[self.inside] += fallen[self.choice] - 2 * shared[self.choice, self.inside]
+        # The mean of g given eta is level - share' eta; this is the covariance of share' eta with eta.
+        regression = csr_array((share, self.inside, self.ends), shape=(self.count, m))
+        shared = regression @ full - (regression @ inner.T) @ inner
+        mean_of_g, variance_of_g = (
+            level - regression @ mean,
+            np.asarray(regression.multiply(shared).sum(axis=1)) + 1 / total,
+        )
+        own, variance = np.concatenate([own, mean_of_g]), np.concatenate([variance, variance_of_g])
+        own[self.inside] += mean_of_g[self.choice]
+        variance[self.inside] += variance_of_g[self.choice] - 2 * shared[self.choice, self.inside]
         return own, variance
 
     def _total(self, precision: Array) -> Array:
-        """Precision (c,) of each g where eta is known."""
-        return np.asarray(precision[len(self.given) :] + np.bincount(self.choice, precision[self.inside], self.count))
+        """Precision (c,) of each g given eta."""
+        return np.asarray(precision[len(self.design) :] + np.bincount(self.choice, precision[self.inside], self.count))
 
     def log_mass(self, precision: Array, level: Array) -> float:
-        """Logarithm of the integral of the sites over all g, where eta is 0."""
+        """Log of the integral of the sites over all g, at eta = 0."""
         total = self._total(precision)
         return float(0.5 * (np.log(2 * math.pi / total) + total * level**2).sum())
 
 
-class Cavity:
-    """The function of the means whose mode has the moments that propagation matches, for given cavity variances.
+class CavityLikelihood:
+    """Function of the means whose mode has the moments of EP, for given cavity variances.
 
-    A site that matches moments at the cavity N(c, v) has alpha = g(c), g the derivative of the logarithm of Z(c) =
-    integral of likelihood times N(c, v); and the mean is c + v alpha. The function with that gradient is log Z(c) + v
-    alpha^2 / 2; its curvature is the site's precision.
-    Z is taken in MacKay's form, the likelihood itself with all logits divided by k = (1 + pi v / 8)^(1/2) (v times the
-    weight, for weights above 1, which keeps the function concave). Newton's method on it costs as much as on the
-    likelihood, so it serves where sweeps would take too long.
+    A site that matches moments for a cavity N(c, v) has alpha = g(c), with g the derivative of log Z(c) and Z(c) the
+    integral of the likelihood times N(c, v); the mean is c + v alpha (Opper and Winther, Neural Computation 12, 2655
+    (2000)). The function with that gradient is log Z(c) + v alpha^2 / 2, and its curvature is the precision of the
+    site. Z is MacKay's approximation: the likelihood with all logits divided by k = (1 + pi v / 8)^(1/2), with v times
+    the weight for weights above 1, which keeps the function concave. Newton's method costs as much as for the
+    likelihood itself, so this is used where EP would take too long.
 
     Parameters
     ----------
-    plain : Plain
-        The statements. Choices among several are taken as they are.
+    likelihood : ObservationLikelihood
+        The observations. Choices among several are used as they are, without a cavity.
     variance : (m,)
         v.
     """
 
-    def __init__(self, plain: Plain, variance: Array) -> None:
-        self.plain = plain
-        self._single = plain.given.choice < 0
+    def __init__(self, likelihood: ObservationLikelihood, variance: Array) -> None:
+        self.likelihood = likelihood
+        self._single = likelihood.design.choice < 0
         self._variance = np.where(self._single, variance, 0.0)
-        self._k = np.sqrt(1 + math.pi / 8 * self._variance * np.maximum(plain.given.weight, 1.0))
-        self._low, self._high = plain.low / self._k, plain.high / self._k
+        self._scale = np.sqrt(1 + math.pi / 8 * self._variance * np.maximum(likelihood.design.weight, 1.0))
+        self._low, self._high = likelihood.low / self._scale, likelihood.high / self._scale
 
     def value(self, eta: Array) -> float:
-        """The function."""
-        centre, slope, _ = self._solved(eta)
-        return log_likelihood(centre / self._k, self.plain.given, self._low, self._high) + 0.5 * float(
-            self._variance @ slope**2
+        """Value of the function."""
+        centre, gradient, _ = self._solve_centre(eta)
+        return log_likelihood(centre / self._scale, self.likelihood.design, self._low, self._high) + 0.5 * float(
+            self._variance @ gradient**2
         )
 
     def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
-        """Its gradient and curvature."""
-        _, slope, curvature = self._solved(eta)
-        bend = curvature.root**2 / self._k**2
-        root = np.where(self._single, np.sqrt(bend / (1 - self._variance * bend)), curvature.root)
-        return slope, Curvature(root, curvature.choice, curvature.vector, curvature.factor)
+        """Gradient (m,) and curvature of the function."""
+        _, gradient, curvature = self._solve_centre(eta)
+        precision = curvature.root**2 / self._scale**2
+        root = np.where(self._single, np.sqrt(precision / (1 - self._variance * precision)), curvature.root)
+        return gradient, Curvature(root, curvature.choice, curvature.vector, curvature.factor)
 
-    def _solved(self, eta: Array) -> tuple[Array, Array, Curvature]:
-        """The cavities' centres c, g(c), and the curvature of the likelihood there: Newton's method on c + v g(c) =
-        eta, which rises.
-        """
+    def _solve_centre(self, eta: Array) -> tuple[Array, Array, Curvature]:
+        """Cavity means c, g(c), and the curvature of the likelihood there: Newton's method for c + v g(c) = eta."""
         centre = eta
         for _ in range(100):
-            slope, curvature = derivatives(centre / self._k, self.plain.given, self._low, self._high)
-            off = centre + self._variance * slope / self._k - eta
+            gradient, curvature = derivatives(centre / self._scale, self.likelihood.design, self._low, self._high)
+            off = centre + self._variance * gradient / self._scale - eta
             if np.abs(off).max(initial=0.0) < 1e-11:
                 break
-            centre = centre - off / (1 - self._variance * np.where(self._single, curvature.root, 0.0) ** 2 / self._k**2)
-        return centre, slope / self._k, curvature
+            centre = centre - off / (
+                1 - self._variance * np.where(self._single, curvature.root, 0.0) ** 2 / self._scale**2
+            )
+        return centre, gradient / self._scale, curvature
 
 
-def _moments(centre: Array, variance: Array, choices: _Choices, low: Array, high: Array) -> tuple[Array, Array, Array]:
-    """Log of the integral, mean and variance (m + c,) of N(centre, variance) times the likelihood at each site."""
-    m, single = len(choices.given), choices.given.choice < 0
+def _moments(
+    centre: Array, variance: Array, choices: _ChoiceSites, low: Array, high: Array
+) -> tuple[Array, Array, Array]:
+    """Log integral, mean and variance (m + c,) of N(centre, variance) times the likelihood at each site."""
+    m, single = len(choices.design), choices.design.choice < 0
     found = [np.zeros(choices.sites) for _ in range(3)]
-    parts = within(centre[:m][single], variance[:m][single], low[single], high[single], choices.given.weight[single])
+    parts = interval_moments(
+        centre[:m][single], variance[:m][single], low[single], high[single], choices.design.weight[single]
+    )
     for whole, part in zip(found, parts, strict=True):
         whole[:m][single] = part
     if choices.count:
-        # exp(-w g) moves a normal density down by w times its variance.
-        own, weight, place = (
+        # exp(-w g) shifts a normal density by -w times its variance.
+        own, weight, index = (
             variance[m:],
             choices.weight,
             np.concatenate([choices.inside, m + np.arange(choices.count)]),
         )
         moved = np.concatenate([centre[choices.inside], centre[m:] - weight * own])
-        for whole, part in zip(found, outdone(moved, variance[place]), strict=True):
-            whole[place] = part
+        for whole, part in zip(found, gumbel_moments(moved, variance[index]), strict=True):
+            whole[index] = part
         found[0][m:] += -weight * centre[m:] + 0.5 * weight**2 * own - gammaln(weight)
     return found[0], found[1], found[2]

@@ -1,8 +1,7 @@
-"""The most probable predictors given judgements: Newton's method in the dual.
+"""Mode of the posterior of the predictors by Newton's method.
 
-Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithms 3.1 and 3.2, for a curvature W = R'R that
-need not be diagonal: B = I + R K R'. All likelihoods are log-concave, so that the mode is one and depends on nothing
-but the judgements.
+Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, algorithms 3.1 and 3.2, for a curvature W = R'R
+that need not be diagonal: B = I + R K R'. All likelihoods are log-concave, so the mode is unique.
 """
 
 from __future__ import annotations
@@ -16,51 +15,56 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from diptych.prefer.utility.gp.covariance import Prior
-from diptych.prefer.utility.inference.observations import Curvature, Predictors, derivatives, log_likelihood
-from diptych.prefer.utility.inference.preconditioners import Factors, Guess, Parted, by_factor, factored
+from diptych.prefer.utility.inference.observations import Curvature, Design, derivatives, log_likelihood
+from diptych.prefer.utility.inference.preconditioners import (
+    CholeskyPreconditioner,
+    LowRankPreconditioner,
+    Preconditioner,
+    factorize,
+    solver_of,
+)
 
 Array = NDArray[np.float64]
 
-SETTLED = 1e-5
-"""Newton stops after a step that changed no predictor by more, logits: steps are accurate to 1e-4 of themselves."""
+TOLERANCE = 1e-5
+"""Newton's method stops after a step that changed no predictor by more, logits; steps have a relative error of 1e-4."""
 
-ITERATIVE_SETTLED = 3e-4
-"""The same where float32 products set the limit, 2e-5: a last step of this size is accurate to :data:`LAST` of
-itself."""
+ITERATIVE_TOLERANCE = 3e-4
+"""The same with conjugate gradients, where float32 products limit the accuracy to 2e-5; a last step of this size has
+the relative error :data:`LAST_RESIDUAL`.
+"""
 
 ACCURATE = 1e-4
-"""Relative residual of the solutions for draws and deviations, where B is not factored."""
+"""Relative residual of solutions for draws and standard deviations if B is not factorized."""
 
-FIRST, LAST = 0.2, 2e-2
-"""Residual of a Newton step, as a part of what it is to mend: at first, and at the end, where the steps themselves are
-small."""
+FIRST_RESIDUAL, LAST_RESIDUAL = 0.2, 2e-2
+"""Relative residual of a Newton step: at first, and at the end, where the steps themselves are small."""
 
 REFRESH = 1e-2
-"""Predictors are multiplied anew after steps that changed none by more, logits, where products are in single
-precision."""
+"""With single-precision products, predictors are recomputed after steps that changed none by more, logits."""
 
-LOSS = 1e-6
-"""Steps may lose this much, which is rounding."""
+ALLOWED_LOSS = 1e-6
+"""Decrease of the objective that is accepted in a step: rounding."""
 
 
 @dataclass(frozen=True, eq=False)
-class Mode:
-    """The most probable predictors, and what is needed to go on from there.
+class GaussianApproximation:
+    """Gaussian approximation of the posterior of the predictors.
 
     Attributes
     ----------
     eta, alpha : (m,)
-        Predictors at the mode, and K^-1 eta, which is the gradient of the log-likelihood there.
+        Mode (or mean, by expectation propagation) of the predictors, and K^-1 eta.
     curvature : Curvature
-        R.
+        R, with W = R'R.
     solve : callable
         B^-1 v for (m,) or (m, k).
     factor : (m, m) or None
-        Lower Cholesky factor of B; None where B was never formed.
-    evidence : float
-        Log marginal likelihood in the same approximation; NaN where B was never formed.
-    sites : (m,), (m,) or None
-        Precision, and precision times mean, of each statement's site, where moments were matched.
+        Lower Cholesky factor of B; None if B was not formed.
+    log_evidence : float
+        Log marginal likelihood in the same approximation; NaN if B was not formed.
+    sites : tuple of (m + c,) arrays, or None
+        Natural parameters (precision, precision times mean) of the sites of expectation propagation.
     """
 
     eta: Array
@@ -68,7 +72,7 @@ class Mode:
     curvature: Curvature
     solve: Callable[[Array], Array]
     factor: Array | None
-    evidence: float
+    log_evidence: float
     sites: tuple[Array, Array] | None = None
 
     def whitened(self, vectors: Array) -> Array:
@@ -76,9 +80,7 @@ class Mode:
         return self.curvature.times(self.solve(self.curvature.times(vectors)), transpose=True)
 
     def reduction(self, vectors: Array) -> Array:
-        """V' (K + W^-1)^-1 v of each column of ``vectors`` (m, k): by how much a variance falls whose covariances with
-        eta these are.
-        """
+        """Reduction (k,) of prior variances: v' (K + W^-1)^-1 v for each column v (covariances with eta) of (m, k)."""
         inner = self.curvature.times(vectors)
         if self.factor is not None:
             inner = solve_triangular(self.factor, inner, lower=True, check_finite=False)
@@ -99,20 +101,20 @@ class Likelihood(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Plain:
-    """The statements themselves, their limits (m,) in logits."""
+class ObservationLikelihood:
+    """Likelihood of the observations, with limits (m,) in logits."""
 
-    given: Predictors
+    design: Design
     low: Array
     high: Array
 
     def value(self, eta: Array) -> float:
         """Log-likelihood."""
-        return log_likelihood(eta, self.given, self.low, self.high)
+        return log_likelihood(eta, self.design, self.low, self.high)
 
     def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
-        """Of the log-likelihood."""
-        return derivatives(eta, self.given, self.low, self.high)
+        """Gradient (m,) and curvature of the log-likelihood."""
+        return derivatives(eta, self.design, self.low, self.high)
 
 
 def find_mode(
@@ -121,79 +123,82 @@ def find_mode(
     start: Array,
     *,
     iterative: bool = False,
-    nearby: Array | None = None,
-) -> Mode:
-    """Newton's method with step halving.
+    initial_factor: Array | None = None,
+) -> GaussianApproximation:
+    """Laplace approximation: Newton's method with step halving.
 
     Parameters
     ----------
     covariance : Prior
         K (m, m).
     likelihood : Likelihood
-        Of the m statements.
+        Of the m observations.
     start : (m,)
-        alpha to start from.
+        Initial alpha.
     iterative : bool
-        Solve by conjugate gradients, without forming K or B. Otherwise B is factored at the start and at the end;
-        between, the first factor is the preconditioner.
-    nearby : (k, k), optional
-        Factor of about the leading part of B at the start, which spares the first factorisation.
+        Solve by conjugate gradients, without forming K or B. Otherwise B is factorized at the start and at the end, and
+        the first factor is the preconditioner in between.
+    initial_factor : (k, k), optional
+        Approximate factor of the leading block of B at the start; it replaces the first factorization.
     """
-    settled = ITERATIVE_SETTLED if iterative else SETTLED
+    tolerance = ITERATIVE_TOLERANCE if iterative else TOLERANCE
     full = None if iterative else covariance.dense()
     times = covariance.times if full is None else full.__matmul__
     alpha, eta = start, times(start)
-    height = likelihood.value(eta) - 0.5 * float(alpha @ eta)
-    guess: Guess = Parted(covariance) if full is None else Factors(full, nearby)
+    value = likelihood.value(eta) - 0.5 * float(alpha @ eta)
+    preconditioner: Preconditioner = (
+        LowRankPreconditioner(covariance) if full is None else CholeskyPreconditioner(full, initial_factor)
+    )
     change, exact = 1.0, True
     for _ in range(60):
-        slope, curvature = likelihood.derivatives(eta)
-        # (I + W K) step = slope - alpha: the right side vanishes at the mode, so that a few iterations suffice for each
-        # step.
+        gradient, curvature = likelihood.derivatives(eta)
+        # (I + W K) step = gradient - alpha. The right side vanishes at the mode, so a few iterations suffice.
         step, moved = _newton(
-            times, curvature, slope - alpha, guess.inverse(curvature, change), min(FIRST, max(LAST, change))
+            times,
+            curvature,
+            gradient - alpha,
+            preconditioner.inverse(curvature, change),
+            min(FIRST_RESIDUAL, max(LAST_RESIDUAL, change)),
         )
         gain, size = -np.inf, 2.0
-        while gain < -LOSS and size > 1e-9:
+        while gain < -ALLOWED_LOSS and size > 1e-9:
             size /= 2
             gain = (
-                likelihood.value(eta + size * moved)
-                - 0.5 * float((alpha + size * step) @ (eta + size * moved))
-                - height
+                likelihood.value(eta + size * moved) - 0.5 * float((alpha + size * step) @ (eta + size * moved)) - value
             )
-        alpha, eta, height = alpha + size * step, eta + size * moved, height + gain
+        alpha, eta, value = alpha + size * step, eta + size * moved, value + gain
         change = float(np.abs(size * moved).max(initial=0.0))
         exact = full is not None
         if full is None and change < REFRESH:
-            # Products in single precision: sums of their errors would make the end depend on the way to it.
+            # Recompute, so that accumulated single-precision errors do not make the result depend on the path.
             eta, exact = times(alpha), True
-            height = likelihood.value(eta) - 0.5 * float(alpha @ eta)
-        if change < settled:
+            value = likelihood.value(eta) - 0.5 * float(alpha @ eta)
+        if change < tolerance:
             break
     if not exact:
         eta = times(alpha)
     curvature = likelihood.derivatives(eta)[1]
     if full is None:
-        solve = _iterations(times, curvature, guess.inverse(curvature, change), ACCURATE)
-        return Mode(eta, alpha, curvature, solve, None, float("nan"))
-    factor = factored(full, curvature)
-    evidence = height - float(np.log(np.diag(factor)).sum())
-    return Mode(eta, alpha, curvature, by_factor(factor), factor, evidence)
+        solve = _conjugate_gradient_solver(times, curvature, preconditioner.inverse(curvature, change), ACCURATE)
+        return GaussianApproximation(eta, alpha, curvature, solve, None, float("nan"))
+    factor = factorize(full, curvature)
+    log_evidence = value - float(np.log(np.diag(factor)).sum())
+    return GaussianApproximation(eta, alpha, curvature, solver_of(factor), factor, log_evidence)
 
 
 def _newton(
     times: Callable[[Array], Array],
     curvature: Curvature,
     off: Array,
-    nearly: Callable[[Array], Array],
+    precondition: Callable[[Array], Array],
     tolerance: float,
 ) -> tuple[Array, Array]:
-    """(I + W K)^-1 v, and K times that, without a product more than the iterations take.
+    """The Newton step (I + W K)^-1 v, and K times it, with one product per iteration.
 
-    That is v - R' x with B x = R K v. The iterations start from where R' x is v, as far as it can be: what is left is
-    small, where R K v is not.
+    The step is v - R' x with B x = R K v. The iterations start where R' x is as close to v as possible, because the
+    remaining right side is then small while R K v is not.
     """
-    start = curvature.under(off)
+    start = curvature.solve_transposed(off)
     rest = off - curvature.times(start, transpose=True)
     image = times(rest) if rest.any() else np.zeros_like(rest)
     goal, inner, last = tolerance * float(np.linalg.norm(off)), np.zeros_like(off), np.zeros_like(off)
@@ -203,55 +208,66 @@ def _newton(
         last = times(curvature.times(vector, transpose=True))
         return vector + curvature.times(last)
 
-    def taken(length: Array) -> None:
+    def on_step(length: Array) -> None:
         nonlocal inner
         inner = inner + length * last
 
-    def near(residual: Array) -> bool:
+    def converged(residual: Array) -> bool:
         return float(np.linalg.norm(curvature.times(residual, transpose=True))) <= goal
 
-    found = conjugate_gradients(product, curvature.times(image) - start, 1e-12, nearly, taken, near)
+    found = conjugate_gradients(product, curvature.times(image) - start, 1e-12, precondition, on_step, converged)
     return rest - curvature.times(found, transpose=True), image - inner
 
 
-def _iterations(
-    times: Callable[[Array], Array], curvature: Curvature, nearly: Callable[[Array], Array], tolerance: float
+def _conjugate_gradient_solver(
+    times: Callable[[Array], Array], curvature: Curvature, precondition: Callable[[Array], Array], tolerance: float
 ) -> Callable[[Array], Array]:
-    """B^-1 as a function, by conjugate gradients; ``nearly`` is the inverse of a B nearby."""
+    """B^-1 as a function; ``precondition`` is an approximate inverse of B."""
 
     def product(vector: Array) -> Array:
         return vector + curvature.times(times(curvature.times(vector, transpose=True)))
 
-    return lambda vectors: conjugate_gradients(product, vectors, tolerance, nearly)
+    return lambda vectors: conjugate_gradients(product, vectors, tolerance, precondition)
 
 
 def conjugate_gradients(
     product: Callable[[Array], Array],
     right: Array,
     tolerance: float,
-    nearly: Callable[[Array], Array] = lambda vector: vector,
-    taken: Callable[[Array], None] = lambda length: None,
-    near: Callable[[Array], bool] = lambda residual: False,
+    precondition: Callable[[Array], Array] = lambda vector: vector,
+    on_step: Callable[[Array], None] = lambda length: None,
+    converged: Callable[[Array], bool] = lambda residual: False,
 ) -> Array:
-    """Solve B x = right for (m,) or the columns of (m, k) at once, until each residual is ``tolerance`` of its right
-    side.
+    """Solve B x = right by preconditioned conjugate gradients.
 
-    ``nearly`` is an approximate inverse of B; lengths are measured by it, so that what is large in B does not hide what
-    is not. ``taken`` is told the length of each step, along the vector of the last ``product``.
+    Parameters
+    ----------
+    product : callable
+        v to B v.
+    right : (m,) or (m, k)
+        Right sides; columns are solved simultaneously.
+    tolerance : float
+        Relative residual of each column, in the norm of the preconditioner.
+    precondition : callable
+        Approximate inverse of B.
+    on_step : callable
+        Called with the length of each step, along the vector of the last ``product``.
+    converged : callable
+        Stops the iterations when it is true of the residual.
     """
     x: Array = np.zeros_like(right)
     residual = right
-    direction = close = nearly(residual)
+    direction = close = precondition(residual)
     power = (residual * close).sum(axis=0)
     goal = tolerance**2 * power
     for _ in range(300):
-        if np.all(power <= goal) or near(residual):
+        if np.all(power <= goal) or converged(residual):
             break
         image = product(direction)
         step = power / np.maximum((direction * image).sum(axis=0), 1e-300)
         x, residual = x + step * direction, residual - step * image
-        taken(step)
-        close = nearly(residual)
+        on_step(step)
+        close = precondition(residual)
         after = (residual * close).sum(axis=0)
         direction = close + (after / np.maximum(power, 1e-300)) * direction
         power = after

@@ -1,8 +1,7 @@
-"""Moments of a normal density times a likelihood of one number.
+"""Quadrature: moments of a normal density times a likelihood of one variable.
 
-All likelihoods here are log-concave, and so are the products: each is summed about its mode on nodes that lie close
-there and far apart in the tails, so that a step of one logit and a normal density twenty times as wide are both
-resolved.
+All likelihoods are log-concave, and so are the products. Nodes are dense about the mode and sparse in the tails, so
+that both a likelihood that changes within one logit and a much wider normal density are resolved.
 """
 
 from __future__ import annotations
@@ -16,62 +15,64 @@ from scipy.special import expit, log_expit
 
 Array = NDArray[np.float64]
 
-_PLACES = np.linspace(-1.0, 1.0, 49)
-_STEP = float(_PLACES[1]) - float(_PLACES[0])
+_NODES = np.linspace(-1.0, 1.0, 49)
+_STEP = float(_NODES[1]) - float(_NODES[0])
 
 TAIL = 8.0
-"""Standard deviations of the normal density to which sums go."""
+"""Standard deviations of the normal density that are integrated over."""
 
-HALVINGS = 40
-"""Of the bracket of a mode: what is left would make sums jitter, and sweeps with them."""
+BISECTIONS = 40
+"""Bisections of the bracket of a mode; fewer would leave noise that keeps EP from converging."""
 
-CLIMBS = 16
+NEWTON_STEPS = 16
 
 
-def within(mean: Array, variance: Array, low: Array, high: Array, weight: Array) -> tuple[Array, Array, Array]:
-    """Log of the integral, mean and variance (m,) of N(mean, variance) times P(low < . < high)^weight of a logistic
-    variable.
+def interval_moments(
+    mean: Array, variance: Array, low: Array, high: Array, weight: Array
+) -> tuple[Array, Array, Array]:
+    """Log integral, mean and variance (m,) of N(mean, variance) times P(low < x < high)^weight for a logistic variable
+    x.
 
     Parameters
     ----------
     mean, variance, low, high, weight : (m,)
         Limits may be infinite.
     """
-    # The mode, where the likelihood's slope, which is no steeper than its weight, outweighs the pull of the mean.
+    # Bisection for the mode; the gradient of the log-likelihood is bounded by its weight.
     left, right = mean - weight * variance, mean + weight * variance
-    for _ in range(HALVINGS):
+    for _ in range(BISECTIONS):
         middle = (left + right) / 2
         rises = weight * (expit(high - middle) + expit(low - middle) - 1) > (middle - mean) / variance
         left, right = np.where(rises, middle, left), np.where(rises, right, middle)
     mode = (left + right) / 2
     above, below = expit(high - mode), expit(low - mode)
-    bend = weight * (above * (1 - above) + below * (1 - below))
+    curvature = weight * (above * (1 - above) + below * (1 - below))
 
     def logarithm(x: Array) -> Array:
-        over, under = high[:, None] - x, low[:, None] - x
+        over, solve_transposed = high[:, None] - x, low[:, None] - x
         tail = np.log1p(-np.exp(np.minimum(low - high, 0.0)))[:, None]
-        return np.asarray(weight[:, None] * (log_expit(over) + log_expit(-under) + tail))
+        return np.asarray(weight[:, None] * (log_expit(over) + log_expit(-solve_transposed) + tail))
 
-    return _summed(mean, variance, mode, bend, logarithm)
+    return _integrate(mean, variance, mode, curvature, logarithm)
 
 
-def outdone(mean: Array, variance: Array) -> tuple[Array, Array, Array]:
-    """The same of N(mean, variance) times exp(-exp(-x)), the probability that a Gumbel variable stays below x."""
-    # The slope of the logarithm is convex: Newton's method climbs to its root from the left, and does not overshoot.
+def gumbel_moments(mean: Array, variance: Array) -> tuple[Array, Array, Array]:
+    """The same for N(mean, variance) times exp(-exp(-x)), the Gumbel cumulative distribution function."""
+    # The gradient of the logarithm is convex, so Newton's method converges monotonically from the left.
     mode = np.maximum(mean, -np.log(np.maximum(-mean / variance, 1.0)))
-    for _ in range(CLIMBS):
+    for _ in range(NEWTON_STEPS):
         odds = np.exp(-mode)
         mode = mode + (odds - (mode - mean) / variance) / (odds + 1 / variance)
-    return _summed(mean, variance, mode, np.exp(-mode), lambda x: -np.exp(np.minimum(-x, 700.0)))
+    return _integrate(mean, variance, mode, np.exp(-mode), lambda x: -np.exp(np.minimum(-x, 700.0)))
 
 
-def _summed(
-    mean: Array, variance: Array, mode: Array, bend: Array, logarithm: Callable[[Array], Array]
+def _integrate(
+    mean: Array, variance: Array, mode: Array, curvature: Array, logarithm: Callable[[Array], Array]
 ) -> tuple[Array, Array, Array]:
-    width = 1 / np.sqrt(bend + 1 / variance)
+    width = 1 / np.sqrt(curvature + 1 / variance)
     reach = np.arcsinh(TAIL * np.sqrt(variance) / width)[:, None]
-    x = mode[:, None] + width[:, None] * np.sinh(reach * _PLACES)
-    logs = logarithm(x) - 0.5 * (x - mean[:, None]) ** 2 / variance[:, None] + np.log(np.cosh(reach * _PLACES))
+    x = mode[:, None] + width[:, None] * np.sinh(reach * _NODES)
+    logs = logarithm(x) - 0.5 * (x - mean[:, None]) ** 2 / variance[:, None] + np.log(np.cosh(reach * _NODES))
     top = logs.max(axis=1, keepdims=True)
     parts = np.exp(logs - top)
     total = parts.sum(axis=1)
