@@ -28,7 +28,7 @@ from diptych.prefer.exchange.predecessor import (
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.files import storing, sync_folder
 from diptych.prefer.ledger.ledger import Ledger
-from diptych.prefer.ledger.reading import LEGACY, Said
+from diptych.prefer.ledger.reading import LEGACY, JudgementRecord
 from diptych.runtime.files import replacing
 from diptych.runtime.logging import LOGGER
 
@@ -165,7 +165,7 @@ def _with_image(ledger: Ledger, candidate: Candidate, path: Path, moved: Moved) 
     return Candidate(candidate.latent, candidate.frame, image, candidate.id, provenance=candidate.provenance)
 
 
-def _rows(ledger: Ledger, said: Said, prompt: str, moved: Moved) -> Iterator[tuple[bytes, bytes | None, str]]:
+def _rows(ledger: Ledger, said: JudgementRecord, prompt: str, moved: Moved) -> Iterator[tuple[bytes, bytes | None, str]]:
     """Each row of a judgement: sample, image, and the number it should have."""
     judgement = said.judgement
     signs = {"rate": [2 * judgement.value - 1], "best": [1, *[-1] * (len(judgement.ids) - 1)], "pair": [1, -1]}.get(
