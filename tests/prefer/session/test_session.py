@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from angles import angle_between
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer import Candidate, Frame, Judgement, Session
 from diptych.prefer.decoders.base import BaseDecoder, Decoded
@@ -24,8 +25,8 @@ from diptych.prefer.exchange.predecessor import prompt_hash
 from diptych.prefer.propose import Proposed, Situation
 from diptych.prefer.propose.nei import EARLY, LOOKS
 from diptych.prefer.session.folder import default_folder, sessions
-from diptych.prefer.session.worker import Background
-from diptych.prefer.spaces.sphere import angle_between, prompt_anchor, typicality, usual_shape
+from diptych.prefer.session.worker import BackgroundWorker
+from diptych.prefer.spaces.sphere import prompt_anchor, typicality, usual_shape
 from diptych.prefer.utility.baselines.ridge import Ridge
 
 D = 256
@@ -92,13 +93,13 @@ class SlowFit(Ridge):
         self.go, self.fits, self.fails = threading.Event(), 0, False
         self.threads = set[int]()
 
-    def add(self, observations: Any) -> str:
+    def add(self, observations: Any, features: Any = None) -> str:
         assert self.go.wait(10)
         self.fits += 1
         self.threads.add(threading.get_ident())
         if self.fails:
             raise ValueError("no such luck")
-        return super().add(observations)
+        return super().add(observations, features)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -196,7 +197,7 @@ def test_images_shown_again_cost_no_decode_and_tell_of_the_person(session: Sessi
     session.tell(Judgement.tie(first, other))
     scores = session.scores()
     assert (scores.itself.hits, scores.itself.total) == (0, 1)
-    assert "you agreed with yourself 0 of 1" in str(scores)
+    assert "repeated ratings that agree: 0 of 1" in str(scores)
 
 
 def test_scores_say_what_more_labels_would_add(session: Session) -> None:
@@ -215,7 +216,7 @@ def test_cross_validation_is_kept_until_something_changes(session: Session) -> N
     first = session.cross_validate()
     assert session.cross_validate() is first
     session.tell(Judgement.rate(session.ask(1)[0], good=True))
-    assert session.cross_validate().fingerprint != first.fingerprint
+    assert session.cross_validate().digest != first.digest
 
 
 def test_nothing_is_known_before_something_was_said(session: Session) -> None:
@@ -279,9 +280,9 @@ def test_sessions_are_listed_the_last_one_first(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [
-        ({"utility": "magic"}, "there is no 'magic' among the utilities"),
-        ({"proposal": "magic"}, "there is no 'magic' among the proposals"),
-        ({"decoder": "magic"}, "there is no decoder 'magic'"),
+        ({"utility": "magic"}, "utility model 'magic': is not known"),
+        ({"proposal": "magic"}, "proposal 'magic': is not known"),
+        ({"decoder": "magic"}, "decoder 'magic' is not known"),
         ({"batch": 0}, "batch = 0"),
         ({"width": 64}, "width"),
         ({"nonsense": 1}, "nonsense"),
@@ -319,7 +320,7 @@ def test_proposals_move_from_the_start_that_is_wished(tmp_path: Path) -> None:
         assert two.provenance["start"] == one.id
         session.start_from(None)
         assert angle_between(session.ask(1)[0].latent, prompt_anchor("a lake", D)) == pytest.approx(0.8, abs=1e-3)
-        with pytest.raises(InputError, match=r"the start has shape \(3,\)"):
+        with pytest.raises(InputError, match=r"start: has shape \(3,\)"):
             session.start_from(np.ones(3))
 
 
@@ -328,7 +329,7 @@ class Settings(BaseDecoder):
 
     def __init__(self) -> None:
         super().__init__("settings", "cube", 5, Frame("x", width=8, height=8))
-        self.categories = (slice(0, 2),)
+        self.categories, self.flats = (slice(0, 2),), ()
         self.start = np.array([1, 0, 0.5, 0.5, 0.5], np.float32)
 
     def _decode(self, latent: np.ndarray) -> Decoded:
@@ -426,10 +427,9 @@ def test_another_prompts_pictures_of_the_same_settings_are_not_taken_for_this_on
         seen = search(session, 2)
     with Session.open(tmp_path / "s", Settings(), warm_start="y", synchronous=True) as session:
         session.ask(1)
-        assert session._gallery is not None
-        assert not [
-            one for one in seen if one.latent in session._gallery and not np.array_equal(one.latent, Settings().start)
-        ]
+        assert session._previews is not None
+        known = session._previews._features
+        assert not [one for one in seen if one.latent in known and not np.array_equal(one.latent, Settings().start)]
 
 
 def test_pictures_ahead_of_what_is_said_differ(tmp_path: Path) -> None:
@@ -448,18 +448,18 @@ def test_a_queue_shows_the_usual_settings_once(tmp_path: Path) -> None:
 
 def test_parts_for_the_other_space_are_refused_by_name(tmp_path: Path) -> None:
     sphere, cube = (
-        "'surface' is for settings in a cube, and the decoder synthetic",
-        "is for latents on a sphere, and the decoder settings",
+        "'surface': is for settings in a cube; .* the decoder synthetic",
+        ": is for latents on a sphere; .* the decoder settings",
     )
-    with pytest.raises(InputError, match=f"the utility {sphere} .* choose 'contrastive'"):
+    with pytest.raises(InputError, match=f"utility {sphere}.* Choose 'contrastive'"):
         opened(tmp_path / "a", utility="surface")
-    with pytest.raises(InputError, match=r"the proposal 'thompson' is for settings in a cube.* choose 'tempered'"):
+    with pytest.raises(InputError, match=r"proposal 'thompson': is for settings in a cube.* Choose 'tempered'"):
         opened(tmp_path / "a", proposal="thompson")
-    with pytest.raises(InputError, match=f"the utility 'ridge' {cube} .* choose 'surface'"):
+    with pytest.raises(InputError, match=f"utility 'ridge'{cube}.* Choose 'surface'"):
         Session.open(tmp_path / "a", Settings(), utility="ridge")
-    with pytest.raises(InputError, match=f"the utility 'ridge' {cube}"):
+    with pytest.raises(InputError, match=f"utility 'ridge'{cube}"):
         Session.open(tmp_path / "a", Settings(), utility=Ridge())
-    with pytest.raises(InputError, match=f"the proposal 'tempered' {cube} .* choose 'thompson'"):
+    with pytest.raises(InputError, match=f"proposal 'tempered'{cube}.* Choose 'thompson'"):
         Session.open(tmp_path / "a", Settings(), proposal="tempered")
     with Session.open(tmp_path / "b", Settings(), proposal=Uniform(), synchronous=True) as session:
         first, second = session.ask(2)
@@ -474,7 +474,7 @@ def test_a_start_in_a_cube_lies_in_it(tmp_path: Path) -> None:
         assert first.latent.min() >= 0
         assert first.latent.max() <= 1
         assert sorted(first.latent[:2].tolist()) == [0, 1]
-        with pytest.raises(InputError, match="the start spans 0 to 2; expected values from 0 to 1"):
+        with pytest.raises(InputError, match="start: has values from 0 to 2; expected settings: values from 0 to 1"):
             session.start_from([0, 1, 2, 0, 0])
 
 
@@ -506,7 +506,7 @@ def test_telling_waits_for_no_fit_and_no_fit_is_started_twice(tmp_path: Path) ->
         assert session.state.status == "training"
         assert session.state.waiting == ()
         assert session.rows == 6
-        with pytest.raises(UnavailableError, match="still under way"):
+        with pytest.raises(UnavailableError, match="still running"):
             session.wait(0.01)
         model.go.set()
         session.wait()
@@ -670,7 +670,7 @@ def test_two_processes_never_propose_the_same_latent(tmp_path: Path, proposal: s
 
 
 def test_the_most_urgent_job_is_done_first_and_the_rest_cancelled() -> None:
-    worker, go, order = Background("test"), threading.Event(), []
+    worker, go, order = BackgroundWorker("test"), threading.Event(), []
     first = worker.submit("first", lambda: go.wait(10))
     later = [
         worker.submit(str(urgency), lambda urgency=urgency: order.append(urgency), urgency) for urgency in (2, 1, 0)
@@ -713,10 +713,10 @@ def test_pictures_without_or_with_damaged_latents_are_refused(session: Session, 
     (candidate,) = session.ask(1)
     image = Image.fromarray(candidate.image)
     image.save(tmp_path / "plain.png")
-    with pytest.raises(InputError, match="an image without latent"):
+    with pytest.raises(InputError, match="image without latent"):
         load_picture(tmp_path / "plain.png")
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(InputError, match="no readable PNG"):
+    with pytest.raises(InputError, match="not a readable PNG"):
         load_picture(tmp_path / "text.png")
     for text in ("{", "[]", '{"latent": "?", "frame": {}, "provenance": {}}', '{"latent": "AAA", "frame": {}}'):
         chunks = PngInfo()

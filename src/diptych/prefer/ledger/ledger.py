@@ -2,9 +2,9 @@
 
 A folder holds ``ledger.sqlite`` (frames, candidates, and events in one order), ``latents-<d>.f32`` (float32 rows, one
 file per dimension), ``files`` (images and imported originals, named by their SHA-256) and ``ledger.lock`` (empty;
-writers lock it in turn). Every method that stores returns after the data are on disk: latents and images first, then the
-commit that refers to them. Any number of processes may share a ledger. Nothing is ever changed or removed; undo is an
-event of its own.
+writers lock it in turn). Every method that stores returns after the data are on disk: latents and images first, then
+the commit that refers to them. Any number of processes may share a ledger. Nothing is ever changed or removed; undo is
+an event of its own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from diptych.prefer.ledger.reading import (
     FOREVER,
     LIVE,
     Event,
+    JudgementRecord,
     Observer,
     Preview,
-    JudgementRecord,
     events,
     judgements,
     last_change,
@@ -243,7 +243,10 @@ class Ledger:
         InputError
             If no candidate has that id, or the stored data are damaged.
         """
-        query = "SELECT dimension, row, checksum, pixels, image, body, provenance FROM candidates JOIN frames ON frame = key WHERE id = ?"
+        query = (
+            "SELECT dimension, row, checksum, pixels, image, body, provenance "
+            "FROM candidates JOIN frames ON frame = key WHERE id = ?"
+        )
         found = self._store.read(query, (name,))
         if not found:
             raise InputError(self.folder, f"has no candidate {name!r}", "the id of a candidate that was shown")
@@ -271,6 +274,11 @@ class Ledger:
             json.loads(provenance),
         )
 
+    def last_shown(self) -> str | None:
+        """Id of a candidate on the last screen; None if nothing was shown."""
+        found = self._store.read("SELECT candidate FROM shown ORDER BY screen DESC, slot LIMIT 1")
+        return str(found[0][0]) if found else None
+
     def image_file(self, name: str) -> Path | None:
         """The PNG file of a candidate's image; None if it was shown without one."""
         found = self._store.read("SELECT image FROM candidates WHERE id = ?", (name,))
@@ -282,8 +290,8 @@ class Ledger:
         """The judgements that a fit for ``frame`` uses, with their latents, and a report of those left out.
 
         A judgement is used if all its candidates have that dimension and the prompt, negative prompt, model and size of
-        the frame. Imported judgements are used with ``use_legacy``; only the prompt of their frame is known and compared.
-        Latents are not copied while the judged rows are contiguous in the file.
+        the frame. Imported judgements are used with ``use_legacy``; only the prompt of their frame is known and
+        compared. Latents are not copied while the judged rows are contiguous in the file.
 
         Parameters
         ----------

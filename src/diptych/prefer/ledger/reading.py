@@ -21,7 +21,10 @@ from diptych.prefer.ledger.store import Store
 LEGACY = "legacy"
 """Source of rows that were imported from files of the earlier program."""
 
-LIVE = "e.kind = 'judgement' AND e.position <= ? AND NOT EXISTS (SELECT 1 FROM events u WHERE u.target = e.position AND u.position <= ?)"
+LIVE = (
+    "e.kind = 'judgement' AND e.position <= ? "
+    "AND NOT EXISTS (SELECT 1 FROM events u WHERE u.target = e.position AND u.position <= ?)"
+)
 """SQL condition: event ``e`` is a judgement that counts at a position (passed twice)."""
 
 FOREVER = 2**62
@@ -73,7 +76,10 @@ class JudgementRecord:
 def events(store: Store, after: int) -> Iterator[Event]:
     """Events after a position, in order."""
     shown: dict[int, list[str]] = {}
-    query = "SELECT s.screen, s.candidate FROM shown s JOIN events e ON e.kind = 'screen' AND e.screen = s.screen WHERE e.position > ?"
+    query = (
+        "SELECT s.screen, s.candidate FROM shown s JOIN events e ON e.kind = 'screen' AND e.screen = s.screen "
+        "WHERE e.position > ?"
+    )
     for screen, candidate in store.read(query + " ORDER BY s.screen, s.slot", (after,)):
         shown.setdefault(screen, []).append(candidate)
     query = "SELECT position, kind, time, source, screen, target, body FROM events WHERE position > ? ORDER BY position"
@@ -87,7 +93,9 @@ def judgements(store: Store, after: int = 0, until: int = FOREVER) -> list[Judge
     """Judgements after a position that count if the event at ``until`` is taken as the last one, in order."""
     query = f"SELECT position, screen, source, body FROM events e WHERE {LIVE} AND e.position > ? ORDER BY position"
     found = store.read(query, (until, until, after))
-    return [JudgementRecord(position, screen, source, Judgement.from_json(body)) for position, screen, source, body in found]
+    return [
+        JudgementRecord(position, screen, source, Judgement.from_json(body)) for position, screen, source, body in found
+    ]
 
 
 @dataclass(frozen=True, eq=False)

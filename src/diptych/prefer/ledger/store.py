@@ -57,8 +57,9 @@ NETWORK = frozenset(
 SCHEMA = """
 CREATE TABLE frames (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE candidates (
-    id TEXT PRIMARY KEY, dimension INTEGER NOT NULL, row INTEGER NOT NULL, checksum INTEGER NOT NULL, pixels TEXT, image TEXT,
-    frame TEXT NOT NULL, source TEXT NOT NULL, offset INTEGER NOT NULL, provenance TEXT NOT NULL, UNIQUE (dimension, row)
+    id TEXT PRIMARY KEY, dimension INTEGER NOT NULL, row INTEGER NOT NULL, checksum INTEGER NOT NULL, pixels TEXT, image
+    TEXT, frame TEXT NOT NULL, source TEXT NOT NULL, offset INTEGER NOT NULL, provenance TEXT NOT NULL, UNIQUE
+    (dimension, row)
 ) WITHOUT ROWID;
 CREATE TABLE events (
     position INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, time TEXT NOT NULL, source TEXT NOT NULL,
@@ -208,8 +209,8 @@ class Store:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold ``ledger.lock``, so that writers are served in turn. (With SQLite's lock alone they retry at random times,
-        and some wait for seconds.)
+        """Hold ``ledger.lock``, so that writers are served in turn. (With SQLite's lock alone they retry at random
+        times, and some wait for seconds.)
 
         Without WAL it also helps on network file systems, where locks of whole files are more reliable than SQLite's
         locks of byte ranges.

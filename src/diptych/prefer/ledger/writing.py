@@ -1,4 +1,4 @@
-"""Writing to a ledger: the statements inside one transaction that store candidates, screens, judgements and previews."""
+"""Writing to a ledger: statements of a transaction that store candidates, screens, judgements and previews."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ was not recorded."""
 
 @dataclass(frozen=True)
 class Identity:
-    """What identifies a candidate in the database: dimension, CRC-32 of the latent, hash of the pixels, name of the image
-    file.
+    """What identifies a candidate in the database: dimension, CRC-32 of the latent, hash of the pixels, name of the
+    image file.
     """
 
     dimension: int
@@ -127,7 +127,9 @@ def insert_judgement(database: Connection, judgement: Judgement, source: str) ->
 
 
 def insert_undo(database: Connection, position: int | None) -> int:
-    """The tombstone of the judgement at a position, or of the last one that counts; returns the position that it undoes."""
+    """The tombstone of the judgement at a position, or of the last one that counts; returns the position that it
+    undoes.
+    """
     which = "e.position = ?" if position is not None else "e.source = ?"
     found = database.execute(
         f"SELECT max(e.position) FROM events e WHERE {LIVE} AND {which}",
@@ -165,8 +167,8 @@ def _exists(database: Connection, name: str) -> bool:
 def _is_known(
     database: Connection, candidate: Candidate, identity: Identity, new: dict[str, tuple[Candidate, Identity]]
 ) -> bool:
-    """Whether the database, or an earlier screen of the same call, has the candidate. Raises InputError if its id belongs
-    to another latent or image.
+    """Whether the database, or an earlier screen of the same call, has the candidate. Raises InputError if its id
+    belongs to another latent or image.
     """
     found = database.execute(
         "SELECT dimension, checksum, pixels, image FROM candidates WHERE id = ?", (candidate.id,)

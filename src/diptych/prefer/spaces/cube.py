@@ -104,8 +104,8 @@ def sobol(count: int, dimension: int, cube: Cube, rng: np.random.Generator) -> A
 
 
 def nearby(center: Array, count: int, cube: Cube, rng: np.random.Generator) -> Array:
-    """Random points (count, d) around one (d,), settled. Each setting changes with probability 1/2: a number by a normal
-    step of a random size in :data:`STEPS`, clipped to [0, 1], a category to a uniformly drawn value.
+    """Random points (count, d) around one (d,), settled. Each setting changes with probability 1/2: a number by a
+    normal step of a random size in :data:`STEPS`, clipped to [0, 1], a category to a uniformly drawn value.
     """
     free = numbers(len(center), cube)
     size = rng.choice(STEPS, size=(count, 1)) * rng.standard_normal((count, len(free)))

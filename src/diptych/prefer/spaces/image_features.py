@@ -7,10 +7,9 @@ of every image that was decoded, shown or not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,72 +25,92 @@ within it, so that noise is represented too."""
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFeatures:
-    """Features of the images of some points of a cube. Immutable: :meth:`extended` and :meth:`selected` return new ones.
+class FeatureSnapshot:
+    """The image features that are known at one moment; immutable.
 
     Attributes
     ----------
-    cube : Cube
-        Which points mean the same settings, and so have the same image.
     points : (m, d) float64
-        Settled points whose image is known, each once.
-    features : (m, k) float32
-        Features of their images.
-    squared_distances : (m, m)
-        Squared Euclidean distances between the features.
+        Settled points whose image is known.
+    distances : (m, m) float64
+        Squared distances between the features of their images.
     """
 
-    cube: Cube
     points: Array
-    features: Features
-    squared_distances: Array
+    distances: Array
 
-    @classmethod
-    def empty(cls, cube: Cube) -> Self:
-        """No image is known."""
-        return cls(cube, np.zeros((0, 0)), np.zeros((0, 0), np.float32), np.zeros((0, 0)))
+    def __post_init__(self) -> None:
+        for array in (self.points, self.distances):
+            array.setflags(write=False)
 
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __contains__(self, latent: ArrayLike) -> bool:
-        return point_key(settled(latent, self.cube)) in self._index
-
-    def indices(self, points: Array) -> NDArray[np.int64]:
-        """Row (k,) of each of the settled points (k, d); -1 where no image is known."""
+    def rows(self, points: Array) -> NDArray[np.int64]:
+        """Row (k,) of each settled point (k, d) in :attr:`points`; -1 if its image is not known."""
         return np.array([self._index.get(point_key(point), -1) for point in points], dtype=np.int64)
-
-    def extended(self, latents: Sequence[ArrayLike], features: Sequence[Features]) -> ImageFeatures:
-        """These and the features (k,) of more points (d,). A point that is known keeps its features, and features of
-        another length than those known (an image of another size) are left out.
-        """
-        known, points, rows = set(self._index), list(self.points), list(self.features)
-        for latent, values in zip(latents, features, strict=True):
-            point = settled(latent, self.cube)
-            if (key := point_key(point)) in known or (rows and len(values) != len(rows[0])):
-                continue
-            known.add(key)
-            points.append(point)
-            rows.append(np.asarray(values, dtype=np.float32))
-        if len(points) == len(self.points):
-            return self
-        stacked, old = np.stack(rows), len(self.points)
-        squared = np.zeros((len(points), len(points)))
-        squared[:old, :old] = self.squared_distances
-        for index in range(old, len(points)):
-            row = ((stacked[:index] - stacked[index]) ** 2).sum(axis=1)
-            squared[index, :index] = squared[:index, index] = row
-        return ImageFeatures(self.cube, np.stack(points), stacked, squared)
-
-    def selected(self, rows: NDArray[np.int64]) -> ImageFeatures:
-        """Only some rows, in the order given."""
-        return ImageFeatures(
-            self.cube, self.points[rows], self.features[rows], self.squared_distances[np.ix_(rows, rows)]
-        )
 
     @cached_property
     def _index(self) -> dict[bytes, int]:
         return {point_key(point): row for row, point in enumerate(self.points)}
+
+
+class ImageFeatures:
+    """Features of the images of points of a cube. Points are only added, never changed or removed. Thread-safe.
+
+    Parameters
+    ----------
+    cube : Cube
+        Which points mean the same settings, and so have the same image.
+    """
+
+    def __init__(self, cube: Cube) -> None:
+        self.cube = cube
+        self._lock = threading.Lock()
+        self._index: dict[bytes, int] = {}
+        self._points: list[Array] = []
+        self._features: list[Features] = []
+        self._distances = np.zeros((0, 0))
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __contains__(self, latent: ArrayLike) -> bool:
+        return point_key(settled(latent, self.cube)) in self._index
+
+    def row(self, latent: ArrayLike) -> int:
+        """Row of a point (d,), in the order of addition; -1 if its image is not known."""
+        return self._index.get(point_key(settled(latent, self.cube)), -1)
+
+    def keep(self, latent: ArrayLike, image: NDArray[np.uint8]) -> bool:
+        """Add the features of the image (H, W, 3) of a point (d,); see :meth:`add`."""
+        return self.add(latent, image_features(image))
+
+    def add(self, latent: ArrayLike, features: Features) -> bool:
+        """Add features (k,) of a point (d,); returns whether they were added. A point that is known keeps its features,
+        and features of another length (of an image of another size) are rejected.
+        """
+        point = settled(latent, self.cube)
+        with self._lock:
+            known = len(self._features)
+            if point_key(point) in self._index or (known and len(features) != len(self._features[0])):
+                return False
+            distances = np.zeros((known + 1, known + 1))
+            distances[:known, :known] = self._distances
+            distances[known, :known] = distances[:known, known] = [
+                float(((features - other) ** 2).sum()) for other in self._features
+            ]
+            self._distances = distances
+            self._points.append(point)
+            self._features.append(features)
+            self._index[point_key(point)] = known
+        return True
+
+    def snapshot(self, rows: NDArray[np.int64] | None = None) -> FeatureSnapshot:
+        """An immutable copy of the features of some rows (all by default), in the order given."""
+        with self._lock:
+            chosen = np.arange(len(self._points)) if rows is None else rows
+            points = [self._points[row] for row in chosen]
+            return FeatureSnapshot(
+                np.stack(points) if points else np.zeros((0, 0)), self._distances[np.ix_(chosen, chosen)]
+            )
 
 
 def point_key(point: Array) -> bytes:

@@ -162,8 +162,8 @@ class Typicality:
         return scores
 
     def _corrected(self, values: Floats, waves: Floats, failed: dict[str, float]) -> Floats:
-        """The latent with its failing statistics set to 95 % of the limit, one after the other. The norm is not restored
-        here.
+        """The latent with its failing statistics set to 95 % of the limit, one after the other. The norm is not
+        restored here.
         """
         from scipy.fft import idctn
 
