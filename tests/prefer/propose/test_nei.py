@@ -73,7 +73,9 @@ def test_evenly_spread_points_come_before_draws_decide():
         shown = NoisyImprovement().propose(Situation(D, model.fitted, cube=CUBE), 4, np.random.default_rng(5))
         assert [("expected" in one.provenance) for one in shown] == [decided] * 4
     early = [one.latent for one in NoisyImprovement().propose(situation, 4, np.random.default_rng(5))]
-    assert np.array_equal(early, [one.latent for one in NoisyImprovement().propose(situation, 4, np.random.default_rng(5))])
+    assert np.array_equal(
+        early, [one.latent for one in NoisyImprovement().propose(situation, 4, np.random.default_rng(5))]
+    )
     assert not any(np.array_equal(latent, known) for latent in early for known in points)
 
 
@@ -111,7 +113,10 @@ def test_more_images_are_decoded_than_shown_and_the_best_of_them_is_shown(found)
     features.keep(spare[np.argmin(loss(spare))], image(spare[np.argmin(loss(spare))]))
     model, previewed = SettingsGP(CUBE), []
     order = sorted(range(len(points)), key=lambda row: loss(points)[row])
-    model.add(observations(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]), features.snapshot())
+    model.add(
+        observations(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]),
+        features.snapshot(),
+    )
 
     def preview(latents):
         previewed.extend(latents)
@@ -147,7 +152,9 @@ def test_same_generator_same_points_and_every_category_can_come(found, known):
     assert not np.array_equal(one[0].latent, other[0].latent)
     assert one[0].latent.dtype == np.float32
     if not known:
-        many = np.array([proposed.latent for proposed in NoisyImprovement().propose(situation, 30, np.random.default_rng(0))])
+        many = np.array(
+            [proposed.latent for proposed in NoisyImprovement().propose(situation, 30, np.random.default_rng(0))]
+        )
         assert many[:, :3].any(axis=0).all()
 
 
@@ -165,7 +172,5 @@ def test_small_spaces_are_exhausted_and_then_reported():
 def test_a_model_without_draws_is_refused():
     model = Ridge()
     model.fit(observations(np.eye(4, 7), [SimpleNamespace(kind="rate", rows=(0,), value=1, weight=1.0, screen=1)]))
-    with pytest.raises(
-        InputError, match=r"a Linear has no joint draws .* Choose the utility surface"
-    ):
+    with pytest.raises(InputError, match=r"a Linear has no joint draws .* Choose the utility surface"):
         NoisyImprovement().propose(Situation(7, model.fitted), 2, np.random.default_rng(0))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from angles import angle_between
-
 from diptych.errors import InputError
 from diptych.prefer.propose import PROPOSALS, Proposal, Situation, finished, generator, make_proposal, random_key
 from diptych.prefer.propose.line import step_scores
@@ -74,7 +73,8 @@ def test_the_default_is_typical_at_full_size(n):
     fitted, _ = person(n, 16384)
     here = Situation(16384, fitted)
     assert all(
-        here.tests.passes(proposed.latent) for proposed in make_proposal("tempered").propose(here, 8, np.random.default_rng(0))
+        here.tests.passes(proposed.latent)
+        for proposed in make_proposal("tempered").propose(here, 8, np.random.default_rng(0))
     )
     assert here.tests.passes(finished(fitted.direction(), here, "best").latent)
 
@@ -147,7 +147,8 @@ def test_around_stays_at_its_angle_from_the_anchor(usual):
 
 def test_random_anchor_is_known_by_its_seed(usual):
     screens = [
-        make_proposal("random-anchor", anchor_seed=seed, angle=0.3).propose(usual, 2, np.random.default_rng(0)) for seed in (1, 2)
+        make_proposal("random-anchor", anchor_seed=seed, angle=0.3).propose(usual, 2, np.random.default_rng(0))
+        for seed in (1, 2)
     ]
     assert [screen[0].provenance["anchor_seed"] for screen in screens] == [1, 2]
     assert angle_between(screens[0][0].latent, np.random.default_rng(1).standard_normal(4096)) == pytest.approx(
