@@ -41,7 +41,9 @@ def test_the_error_falls_by_half_and_never_rises(decoder: Synthetic, seed: int) 
     best = search.run(299)
     assert len(search.errors) == 300
     assert np.all(np.diff(search.errors) <= 0)
-    assert best.error == search.errors[-1] < 0.06 * search.errors[0]
+    # Rounding, which differs between processors, decides which of two similar attempts is better, so that searches
+    # diverge; a half is what the search promises on all of them.
+    assert best.error == search.errors[-1] < 0.5 * search.errors[0]
     assert np.array_equal(best.image, decoder.decode(best.latent))
     assert best.error == pytest.approx(np.mean((best.image.astype(float) - search.target) ** 2))
     assert typicality(decoder.shape).passes(best.latent)

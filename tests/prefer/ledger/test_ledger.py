@@ -296,3 +296,23 @@ def test_provenance_is_stored_as_json(ledger: Ledger) -> None:
         json.dumps(dict(ledger.candidate(shown.id).provenance), sort_keys=True)
         == '{"angle": 0.5, "key": [1, "x"], "none": null}'
     )
+
+
+def test_previews_are_events_that_change_no_judgement(ledger: Ledger) -> None:
+    shown = show(ledger, latents(1))[0]
+    said = ledger.judge(Judgement.rate(shown, True))
+    before = ledger.observations(FRAME, D)
+    points = [np.random.default_rng(seed).random(D, dtype=np.float32) for seed in range(3)]
+    features = [np.random.default_rng(seed).random(12, dtype=np.float32) for seed in range(3)]
+    ledger.preview(FRAME, points[:2], features[:2])
+    position = ledger.position
+    Ledger.open(ledger.folder).preview(FRAME, points[2:], features[2:])
+    found = ledger.previews(D)
+    assert all(np.array_equal(one.latent, point) for one, point in zip(found, points, strict=True))
+    assert all(np.array_equal(one.features, each) for one, each in zip(found, features, strict=True))
+    assert {one.frame for one in found} == {FRAME}
+    assert [one.position for one in ledger.previews(D, after=position)] == [position + 1]
+    assert ledger.previews(D + 1) == []
+    assert [event.kind for event in ledger.events(said)] == ["preview"] * 3
+    assert (ledger.rows, ledger.last_change(ledger.position)) == (1, said)
+    assert ledger.observations(FRAME, D).ids == before.ids

@@ -24,6 +24,7 @@ from diptych.prefer.exchange.pictures import load_picture, save_picture, snippet
 from diptych.prefer.exchange.predecessor import prompt_hash
 from diptych.prefer.propose import Proposed, Situation
 from diptych.prefer.propose.nei import EARLY, LOOKS
+from diptych.prefer.session.changes import Change
 from diptych.prefer.session.folder import default_folder, sessions
 from diptych.prefer.session.worker import BackgroundWorker
 from diptych.prefer.spaces.sphere import prompt_anchor, typicality, usual_shape
@@ -294,6 +295,34 @@ def test_wrong_settings_are_named_and_nothing_is_kept(tmp_path: Path, options: d
     assert not (tmp_path / "s" / "session.json").exists()
 
 
+def test_options_of_a_decoder_that_is_replaced_are_dropped(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", proposal="around", angle=0.5) as session:
+        assert session.options.own("proposal").angle == 0.5
+        assert session.options.own("decoder").dimension == D
+    with Session.open(tmp_path / "s", proposal="line", synchronous=True) as session:
+        assert (session.dimension, session.options.own("proposal").span) == (D, np.pi / 2)
+    with pytest.raises(InputError, match=r"angle is not an option of .*; it belongs to proposal around"):
+        opened(tmp_path / "s", angle=0.5)
+
+
+def test_a_session_without_a_prompt_keeps_that_of_its_images(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompt="as it was") as session:
+        judge(session, 1)
+    path = tmp_path / "s" / "session.json"
+    # Earlier versions had a default prompt, and did not store it.
+    path.write_text('{"decoder": "synthetic", "dimension": 256}', encoding="utf-8")
+    with Session.open(tmp_path / "s", synchronous=True) as session:
+        assert session.frame.prompt == "as it was"
+        assert session.state.report == "4 judgements used"
+    assert [one.prompt for one in sessions(tmp_path)] == ["as it was"]
+    with opened(tmp_path / "t", prompt=None) as session:
+        assert session.frame.prompt == ""
+    with pytest.raises(InputError, match=r"no prompt is given.*--prompt"):
+        Session.open(tmp_path / "u", "diffusion")
+    with pytest.raises(InputError, match="neither a folder nor a prompt"):
+        default_folder(None)
+
+
 def test_damaged_settings_are_named(tmp_path: Path) -> None:
     opened(tmp_path / "s").close()
     (tmp_path / "s" / "session.json").write_text("{")
@@ -430,6 +459,49 @@ def test_another_prompts_pictures_of_the_same_settings_are_not_taken_for_this_on
         assert session._previews is not None
         known = session._previews._features
         assert not [one for one in seen if one.latent in known and not np.array_equal(one.latent, Settings().start)]
+
+
+def noise_images(session: Session, count: int, seed: int = 0) -> None:
+    """Decode images of random settings, and show none."""
+    for latent in np.random.default_rng(seed).random((count, 5)):
+        session.decode(latent)
+
+
+def test_images_decoded_after_a_fit_do_not_change_it_and_a_resumed_session_has_the_same(tmp_path: Path) -> None:
+    points = np.random.default_rng(1).random((20, 5)).astype(np.float32)
+    plain = [Candidate(point, Settings().frame) for point in points]
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
+        shown = search(session, 4)
+        fitted = session.fitted
+        assert fitted is not None
+        before, scores, own = fitted.score(points), session.score(plain), session.score(shown)
+        noise_images(session, 40)
+        assert session.fitted is fitted
+        assert np.array_equal(fitted.score(points), before)
+        assert np.array_equal(session.score(plain), scores)
+        assert np.array_equal(session.score(shown), own)
+        assert [event.kind for event in session.ledger.events()].count("preview") > 40
+        with Session.open(tmp_path / "s", Settings(), synchronous=True) as resumed:
+            assert np.allclose(resumed.score(plain), scores, atol=1e-9)
+            assert np.allclose(resumed.score(shown), own, atol=1e-9)
+        session.tell(Judgement.rate(shown[0], good=True))
+        after = session.score(plain)
+    assert not np.allclose(after, scores, atol=1e-6), "the next fit uses them"
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as resumed:
+        assert np.allclose(resumed.score(plain), after, atol=1e-9)
+
+
+def test_previews_of_another_process_are_used(tmp_path: Path) -> None:
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
+        shown = search(session, 4)
+        with Session.open(tmp_path / "s", Settings(), synchronous=True) as other:
+            noise_images(other, 10, seed=3)
+        session.tell(Judgement.rate(shown[0], good=True))
+        mean = session.score(shown)[0]
+        assert session._previews is not None
+        assert np.random.default_rng(3).random((10, 5))[0] in session._previews._features
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as resumed:
+        assert np.allclose(resumed.score(shown)[0], mean, atol=1e-9)
 
 
 def test_pictures_ahead_of_what_is_said_differ(tmp_path: Path) -> None:
@@ -613,6 +685,31 @@ def test_judgements_of_another_process_are_learned_from(behind: Session) -> None
     behind.ask(1)
     behind.wait()
     assert behind.state.report == "1 judgements used"
+
+
+def test_changes_are_reported_until_the_callback_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found: list[tuple[str, int, int]] = []
+    with opened(tmp_path / "s", synchronous=False) as session:
+
+        def broken(change: Change) -> None:
+            raise ValueError("not my day")
+
+        session.on_change(broken)
+        stop = session.on_change(lambda change: found.append((change.kind, change.position, threading.get_ident())))
+        (one,) = session.ask(1)
+        position = session.tell(Judgement.rate(one, good=True))
+        session.wait()
+        session.undo()
+        session.wait()
+        until(lambda: [kind for kind, *_ in found].count("fit") == 2)
+        assert {kind for kind, *_ in found} == {"decode", "judgement", "fit", "undo"}
+        assert ("judgement", position) in {each[:2] for each in found}
+        assert threading.get_ident() not in {thread for *_, thread in found}
+        assert "not my day" in caplog.text
+        stop()
+        count = len(found)
+        session.ask(1)
+        assert len(found) == count
 
 
 def test_a_closed_session_says_so_and_closes_twice(behind: Session) -> None:

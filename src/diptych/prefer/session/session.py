@@ -76,16 +76,8 @@ class Session:
         self._fitting = self._make_fitting(utility, decoder.frame, self._previews)
         self._guide = None if options.warm_start is None else (options.warm_start, self._guide_of(options.warm_start))
         self._candidates = CandidateMaker(proposal, decoder, options.seed, shared=not synchronous)
-        self._renderer = Renderer(
-            decoder,
-            ledger,
-            self._candidates,
-            self._fitting,
-            self._guide,
-            self._decoding,
-            self._changes,
-            self._previews,
-        )
+        parts = (self._candidates, self._fitting, self._guide, self._decoding, self._changes, self._previews)
+        self._renderer = Renderer(decoder, ledger, *parts)
         self.queue = Queue(
             options.queue, lambda: self._renderer.screen(1)[0], lambda one: self.show(one)[0], self._decoding
         )
@@ -324,7 +316,7 @@ class Session:
         return self.decode(extrapolated, proposal="best", fit=known.position)
 
     def save_best(self, path: str | Path, *, seen: bool = False, safe: bool = False) -> Path:
-        """Write :meth:`best` as a PNG file that has its frame and latent."""
+        """Write :meth:`best` as a PNG file with its frame and latent."""
         return save_picture(self.best(seen=seen, safe=safe), path)
 
     def scores(self) -> Scores:
@@ -344,7 +336,7 @@ class Session:
 
     @property
     def state(self) -> State:
-        """Running and waiting jobs, and the progress of fits and the queue."""
+        """Running and waiting jobs, and progress."""
         known = self._fitting.current
         return State(
             status=self._fitting.status,
@@ -380,17 +372,9 @@ class Session:
         )
 
     def _make_fitting(self, utility: Utility, frame: Frame, previews: Previews | None) -> Fitting:
-        return Fitting(
-            self.ledger,
-            utility,
-            frame,
-            self.dimension,
-            self._fit_worker,
-            self._changes,
-            use_legacy=self.options.use_legacy,
-            interval=self.options.fit_interval,
-            previews=previews,
-        )
+        parts = (self.ledger, utility, frame, self.dimension, self._fit_worker, self._changes)
+        options = self.options
+        return Fitting(*parts, use_legacy=options.use_legacy, interval=options.fit_interval, previews=previews)
 
 
 def _with_last_prompt(home: Path, options: SessionOptions) -> SessionOptions:
