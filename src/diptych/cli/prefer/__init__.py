@@ -16,7 +16,6 @@ from diptych.cli.generate import Choices
 from diptych.cli.output import Report
 from diptych.errors import InputError
 from diptych.prefer.exchange import environment
-from diptych.prefer.options import SessionOptions
 from diptych.runtime.logging import LOGGER
 
 if TYPE_CHECKING:
@@ -86,7 +85,14 @@ def home_of(folder: Path | None, choices: Choices) -> Path:
     """The folder of the session: the one given, or that of the prompt."""
     from diptych.prefer.session.folder import default_folder
 
-    return folder if folder is not None else default_folder(choices[SessionOptions].prompt)
+    return folder if folder is not None else default_folder(given_options(choices).get("prompt"))
+
+
+def given_options(choices: Choices) -> dict[str, Any]:
+    """The options that were given, flags over files. They are validated together with those that a session stores: which
+    decoder an option belongs to may be stored.
+    """
+    return {name: value for _, values in choices.layers for name, value in values.items()}
 
 
 def open_session(folder: Path | None, choices: Choices, *, create: bool, synchronous: bool = False) -> Session:
@@ -96,7 +102,7 @@ def open_session(folder: Path | None, choices: Choices, *, create: bool, synchro
     home = home_of(folder, choices)
     if not create:
         open_ledger(home).close()
-    given = choices[SessionOptions].model_dump(exclude_unset=True)
+    given = given_options(choices)
     parts = {name: given.pop(name, None) for name in ("utility", "proposal")}
     return Session.open(home, given.pop("decoder", None), synchronous=synchronous, **parts, **given)
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, table
-from diptych.cli.prefer import logged
+from diptych.cli.prefer import given_options, logged
 from diptych.cli.scans import Overwrite
 from diptych.prefer.exchange import environment
 from diptych.prefer.options import SessionOptions
@@ -110,7 +110,7 @@ def make_tiny_pipeline(
 
 def from_environment(choices: Choices) -> SessionOptions:
     """The options given, over those of the variables SANITY_*; the default decoder is diffusion."""
-    given = choices[SessionOptions].model_dump(exclude_unset=True)
+    given = given_options(choices)
     found = environment.sanity_options(given.get("decoder", "diffusion"))
     return with_local_model(
         SessionOptions.build({"decoder": "diffusion", **found, **given}, origin="SANITY_* and command line")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, table
-from diptych.cli.prefer import Folder, home_of, logged, open_ledger
+from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
 
@@ -37,7 +37,7 @@ def export(
     from diptych.prefer.session.folder import merged, prompt_of, read_settings
 
     home = home_of(folder, choices)
-    options = merged(read_settings(home), choices[SessionOptions].model_dump(exclude_unset=True))
+    options = merged(read_settings(home), given_options(choices))
     with open_ledger(home) as ledger:
         if layout == "csv":
             return Report({"file": str(to_csv(ledger, out))}, [f"wrote {out}"])
@@ -68,14 +68,14 @@ def import_(
     from diptych.prefer.ledger.ledger import Ledger
     from diptych.prefer.session.folder import merged, read_settings, write_settings
 
-    options = choices[SessionOptions]
-    prompt = options.prompt
+    given = given_options(choices)
+    prompt = given.get("prompt")
     if prompt is None:
         raise InputError("import", "no prompt is given", "--prompt with the prompt of the rows")
     if not source.exists():
         raise InputError(f"--from {source}", "does not exist", "a folder or a state file")
     home = home_of(folder, choices)
-    settings = merged(read_settings(home), options.model_dump(exclude_unset=True))
+    settings = merged(read_settings(home), given)
     with Ledger.open(home) as ledger:
         take = import_state if source.is_file() else import_rows
         moved = take(ledger, source, prompt, anchor=anchor)

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import Choices, verb
 from diptych.cli.output import Report, table
-from diptych.cli.prefer import Folder, home_of, logged, open_ledger, open_session
+from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger, open_session
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.logging import LOGGER
@@ -133,7 +133,7 @@ def _stored(home: Path, choices: Choices, anchor: Literal["prompt"] | None) -> I
     from diptych.prefer.ledger.store import NAME
     from diptych.prefer.session.folder import merged, prompt_of, read_settings
 
-    options = merged(read_settings(home), choices[SessionOptions].model_dump(exclude_unset=True))
+    options = merged(read_settings(home), given_options(choices))
     if (home / NAME).is_file():
         with open_ledger(home) as ledger:
             yield ledger, prompt_of(ledger, options) or "", options.use_legacy
