@@ -127,10 +127,24 @@ def test_the_best_image_is_saved_with_what_makes_it_again(cli: Cli, session: Pat
 )
 def test_diffusers_alone_makes_the_best_image_again(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("prefer", "make-tiny-pipeline", "tiny-turbo").code == 0
-    assert cli("prefer", "sanity", "--model", "tiny-turbo", "--steps", 1).code == 0
+    assert cli("prefer", "sanity", "--model", "tiny-turbo", "--steps", 1, "--prompt", PROMPT).code == 0
     answer(monkeypatch, "g1 b2", "q")
     assert (
-        cli("prefer", "label", "s", "--decoder", "diffusion", "--model", "tiny-turbo", "--steps", 2, "--batch", 2).code
+        cli(
+            "prefer",
+            "label",
+            "s",
+            "--decoder",
+            "diffusion",
+            "--model",
+            "tiny-turbo",
+            "--steps",
+            2,
+            "--batch",
+            2,
+            "--prompt",
+            PROMPT,
+        ).code
         == 0
     )
     done = cli("prefer", "best", "s", "--json").json
@@ -330,15 +344,9 @@ def test_sanity_goes_by_its_variables_below_the_flags(monkeypatch: pytest.Monkey
 
     for name, value in {"MODEL": "m", "PROMPT": "p", "W": "256", "H": "128", "STEPS": "2"}.items():
         monkeypatch.setenv(f"SANITY_{name}", value)
-    found = options(steps=3)
-    assert (found.decoder, found.model, found.prompt, found.width, found.height, found.steps) == (
-        "diffusion",
-        "m",
-        "p",
-        256,
-        128,
-        3,
-    )
+    found, own = options(steps=3), options(steps=3).own("decoder")
+    assert (found.decoder, found.prompt, own.model) == ("diffusion", "p", "m")
+    assert (own.width, own.height, own.steps) == (256, 128, 3)
     assert options(decoder="synthetic").model_fields_set == {"decoder", "prompt"}
     monkeypatch.delenv("SANITY_MODEL")
     monkeypatch.setenv("FLUX_LOCAL_MODEL", "/local")

@@ -89,8 +89,8 @@ def home_of(folder: Path | None, choices: Choices) -> Path:
 
 
 def given_options(choices: Choices) -> dict[str, Any]:
-    """The options that were given, flags over files. They are validated together with those that a session stores: which
-    decoder an option belongs to may be stored.
+    """The options that were given, flags over files. They are validated together with those that a session stores:
+    which decoder an option belongs to may be stored.
     """
     return {name: value for _, values in choices.layers for name, value in values.items()}
 
