@@ -1,4 +1,4 @@
-"""The nouns: frames, candidates and judgements say what is wrong with them, and survive JSON."""
+"""Frames, candidates and judgements: errors for wrong values, and conversion to and from JSON."""
 
 from __future__ import annotations
 
