@@ -94,7 +94,7 @@ def test_pickled_weights_are_not_read(tiny, tmp_path):
 def test_what_is_no_pipeline_is_refused(tiny, tmp_path):
     with pytest.raises(InputError, match=r"model_index\.json cannot be read .*expected the folder of a pipeline"):
         Pipeline(str(tmp_path), "cpu")
-    with pytest.raises(InputError, match="is neither a folder nor an id such as stabilityai/sd-turbo"):
+    with pytest.raises(InputError, match="is neither a folder nor an id of the hub"):
         Pipeline(str(tmp_path / "absent" / "folder"), "cpu")
 
 
