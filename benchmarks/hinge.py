@@ -30,8 +30,8 @@ from preference import save
 import diptych
 from diptych.errors import InputError
 from diptych.prefer import Candidate, Judgement, Session
+from diptych.prefer.decoders import cube_of
 from diptych.prefer.decoders.reconstruction import ReconstructionDecoder
-from diptych.prefer.session.factory import cube_of
 from diptych.prefer.spaces.cube import settled
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.runtime import provenance

@@ -53,7 +53,7 @@ class Learned:
         self, d: int, rng: np.random.Generator, model: str, proposal: str = "tempered", random: bool = False
     ) -> None:
         self._d, self._rng, self._random = d, rng, random
-        self.model, self._proposal = utility.make_utility(model), propose.make(proposal)
+        self.model, self._proposal = utility.make_utility(model), propose.make_proposal(proposal)
         self._latents = np.zeros((0, d), np.float32)
         self._screens: list[int] = []
         self._terms: list[SimpleNamespace] = []
@@ -124,7 +124,7 @@ class Legacy(Random):
 
     def ask(self, count: int) -> Array:
         """One screen."""
-        proposed = propose.make("legacy").propose(self._situation, count, self._rng)
+        proposed = propose.make_proposal("legacy").propose(self._situation, count, self._rng)
         return np.stack([one.latent for one in proposed]).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""The nouns: frames, candidates and judgements say what is wrong with them, and survive JSON."""
+"""Frames, candidates and judgements: errors for wrong values, and conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def test_frames_survive_json_and_keys_tell_them_apart(one: Frame, two: Frame) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1]", "is list; expected a JSON object"),
+        ("[1]", "is a list; expected a JSON object"),
         ("{", "is not JSON"),
         ("{}", "has no prompt"),
-        ('{"prompt": "a", "width": "64"}', "'width' of a frame is '64'"),
+        ('{"prompt": "a", "width": "64"}', "'width' of a frame: is '64'"),
         ('{"prompt": "a", "colour": 1}', "has the field 'colour'"),
-        ('{"prompt": null}', "'prompt' of a frame is None"),
+        ('{"prompt": null}', "'prompt' of a frame: is None"),
     ],
 )
 def test_a_frame_from_bad_json_says_what_is_wrong(text: str, message: str) -> None:
@@ -120,18 +120,18 @@ def test_constructors_put_the_winner_first() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Judgement.stars("a", 6), "value 6; expected 1 to 5"),
-        (lambda: Judgement.stars("a", 0), "value 0"),
-        (lambda: Judgement.stars("a", 2.5), "value 2.5"),
-        (lambda: Judgement.rate("a", True, 0.0), "weight 0.0; expected a finite number above 0"),
-        (lambda: Judgement.rate("a", True, float("nan")), "weight nan"),
-        (lambda: Judgement.rate("", True), "without id; judge candidates that were shown"),
+        (lambda: Judgement.stars("a", 6), "value = 6; expected 1 to 5"),
+        (lambda: Judgement.stars("a", 0), "value = 0"),
+        (lambda: Judgement.stars("a", 2.5), "value = 2.5"),
+        (lambda: Judgement.rate("a", True, 0.0), "weight = 0.0; expected a finite number above 0"),
+        (lambda: Judgement.rate("a", True, float("nan")), "weight = nan"),
+        (lambda: Judgement.rate("", True), "without id; expected candidates that were shown"),
         (lambda: Judgement.pair("a", "a"), "names a, a; expected two different candidates"),
         (lambda: Judgement.choose("a", []), "at least two different candidates"),
         (lambda: Judgement.choose("a", ["b", "b"]), "names a, b, b"),
         (lambda: Judgement("rate", ("a", "b"), 1), "expected one candidate"),
-        (lambda: Judgement("love", ("a",)), "kind 'love'; expected one of rate"),
-        (lambda: Judgement("pair", ("a", "b"), 1), "value 1; expected 0 to 0"),
+        (lambda: Judgement("love", ("a",)), "kind = 'love'; expected one of rate"),
+        (lambda: Judgement("pair", ("a", "b"), 1), "value = 1; expected 0 to 0"),
     ],
 )
 def test_a_judgement_that_says_nothing_clear_is_refused(make: object, message: str) -> None:
@@ -161,7 +161,10 @@ def test_a_report_reads_as_one_line() -> None:
 
 
 def test_the_package_loads_its_names_on_first_use() -> None:
-    code = "import sys, diptych.prefer as p; assert 'numpy' not in sys.modules; assert p.Judgement.skip('a').ids == ('a',); p.Ledger"
+    code = (
+        "import sys, diptych.prefer as p; assert 'numpy' not in sys.modules; "
+        "assert p.Judgement.skip('a').ids == ('a',); p.Ledger"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     import diptych.prefer
 

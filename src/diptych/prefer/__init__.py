@@ -1,4 +1,4 @@
-"""What the person says: images are proposed, judged, and proposed better.
+"""Preference learning: images are proposed and judged, and better ones are proposed.
 
 Everything is loaded on first use; importing this package decodes nothing and loads no weights.
 """
@@ -12,6 +12,7 @@ from diptych.runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from diptych.prefer.judgement import Candidate, Frame, Judgement, Observations
     from diptych.prefer.ledger.ledger import Ledger
+    from diptych.prefer.session.session import Session
 
 _MODULES = {
     "Candidate": "diptych.prefer.judgement",

@@ -1,4 +1,4 @@
-"""The nouns: what was shown (Frame, Candidate), what was said of it (Judgement), and both as arrays for a fit
+"""Data types: what was shown (Frame, Candidate), how it was judged (Judgement), and both as arrays for a fit
 (Observations).
 """
 
@@ -26,17 +26,18 @@ STARS = range(1, 6)
 """Ratings that :meth:`Judgement.stars` takes."""
 
 SAME = ("prompt", "negative_prompt", "model", "width", "height")
-"""Fields of a Frame that rows of one fit share."""
+"""Fields of a Frame that are equal for all rows of a fit."""
 
 FLAGGED = ("steps", "guidance", "scheduler")
-"""Fields of a Frame that may differ within a fit, which is then said."""
+"""Fields of a Frame that may differ within a fit; differences are reported."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Everything besides the latent that decides the pixels: same frame, same latent, same bytes on the same machine.
+    """Everything besides the latent that determines the pixels: the same frame and latent give the same bytes on the
+    same machine.
 
-    Fields that mean nothing for a decoder, or that nobody knows (an old file), keep their defaults.
+    Fields that do not apply to a decoder, or are unknown (in an old file), keep their defaults.
 
     Attributes
     ----------
@@ -45,9 +46,9 @@ class Frame:
         Size of the image, pixels.
     steps : int
     guidance : float
-        The scale that was in effect, not the one asked for.
+        The scale that was in effect, which may differ from the one requested.
     seed : int
-        For schedulers that draw noise while they decode.
+        For schedulers that draw noise during the decode.
     versions : tuple of (package, version)
     device, dtype : str
     threads : int
@@ -69,11 +70,11 @@ class Frame:
 
     @cached_property
     def key(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the JSON text."""
+        """The first 16 hexadecimal digits of the SHA-256 of :meth:`to_json`."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """One line of JSON, the same for equal frames."""
+        """One line of JSON; equal frames give equal text."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False)
 
     @classmethod
@@ -83,26 +84,24 @@ class Frame:
         Raises
         ------
         InputError
-            The text is no JSON object, or a field is unknown, missing or of another type.
+            If the text is not a JSON object, or a field is unknown, missing or of another type.
         """
-        values = _json_object(text, "a frame")
+        values = _json_object(text, "frame")
         defaults: dict[str, Any] = {
             "prompt": "",
             **{entry.name: entry.default for entry in dataclasses.fields(cls) if entry.name != "prompt"},
         }
         for name, value in values.items():
             if name not in defaults:
-                raise InputError(f"a frame has the field {name!r}; expected {', '.join(defaults)}.")
+                raise InputError("frame", f"has the field {name!r}", f"some of {', '.join(defaults)}")
             if name == "versions":
                 values[name] = tuple((str(package), str(version)) for package, version in value)
             elif name == "guidance" and isinstance(value, int) and not isinstance(value, bool):
                 values[name] = float(value)
             elif type(value) is not type(defaults[name]):
-                raise InputError(
-                    f"the field {name!r} of a frame is {value!r}; expected a value like {defaults[name]!r}."
-                )
+                raise InputError(f"field {name!r} of a frame", f"is {value!r}", f"a value like {defaults[name]!r}")
         if "prompt" not in values:
-            raise InputError("a frame has no prompt; expected at least that field.")
+            raise InputError("frame", "has no prompt", "at least that field")
         return cls(**values)
 
     def differences(self, other: Frame, names: Iterable[str] = SAME) -> tuple[str, ...]:
@@ -112,7 +111,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """An image that a person sees or has seen, and the latent that made it. Both arrays are read-only.
+    """An image to judge, and the latent that it was decoded from. Both arrays are read-only.
 
     Attributes
     ----------
@@ -121,16 +120,16 @@ class Candidate:
     image : (H, W, 3) uint8 or None
         None before the decode.
     id : str
-        Unique within a ledger, which gives one to a candidate that comes without.
+        Unique within a ledger, which assigns one if it is empty.
     screen, slot : int
-        Number of the screen, from 1 (0: not shown yet), and place on it, from 0.
+        Number of the screen, from 1 (0: not shown yet), and index on it, from 0.
     provenance : dict
-        How the latent came about, as JSON values: proposal, fit version, ledger position, generator key.
+        How the latent was proposed, as JSON values: proposal, position of the fit and of the ledger, generator key.
 
     Raises
     ------
     InputError
-        The latent is not one line of finite numbers, or the image not (H, W, 3) uint8.
+        If the latent is not (d,) finite numbers, or the image not (H, W, 3) uint8.
     """
 
     latent: NDArray[np.float32]
@@ -144,14 +143,13 @@ class Candidate:
     def __post_init__(self) -> None:
         latent = _read_only(np.asarray(self.latent, dtype=np.float32), self.latent)
         if latent.ndim != 1 or latent.size == 0 or not np.all(np.isfinite(latent)):
-            raise InputError(f"the latent of a candidate has shape {latent.shape}; expected (d,) finite numbers.")
+            raise InputError("latent of a candidate", f"has shape {latent.shape}", "(d,) finite numbers")
         object.__setattr__(self, "latent", latent)
         if self.image is not None:
             image = np.asarray(self.image)
             if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype != np.uint8:
                 raise InputError(
-                    f"the image of a candidate is {image.dtype} of shape {image.shape}; expected uint8 of shape (H, "
-                    f"W, 3)."
+                    "image of a candidate", f"is {image.dtype} of shape {image.shape}", "uint8 of shape (H, W, 3)"
                 )
             object.__setattr__(self, "image", _read_only(image, self.image))
 
@@ -163,25 +161,25 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One thing a person said; made by :meth:`rate`, :meth:`stars`, :meth:`pair`, :meth:`choose`, :meth:`tie` or
+    """One judgement of a person; use :meth:`rate`, :meth:`stars`, :meth:`pair`, :meth:`choose`, :meth:`tie` or
     :meth:`skip`.
 
     Attributes
     ----------
     kind : "rate", "stars", "pair", "best", "tie" or "skip"
     ids : tuple of str
-        The candidates: the winner first ("pair"), the best first ("best").
+        The candidates; the winner ("pair") or the best ("best") comes first.
     value : int
         "rate": 1 good, 0 bad; "stars": 1 to 5; else 0.
     weight : float
         Multiplies the log-likelihood; above 0.
     time : str
-        When it was said, ISO 8601, UTC.
+        When it was made, ISO 8601, UTC.
 
     Raises
     ------
     InputError
-        A field is out of range, or a candidate has no id or occurs twice.
+        If a field is out of range, or a candidate has no id or occurs twice.
     """
 
     kind: Kind
@@ -192,17 +190,16 @@ class Judgement:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"a judgement has kind {self.kind!r}; expected one of {', '.join(KINDS)}.")
+            raise InputError("judgement", f"kind = {self.kind!r}", f"one of {', '.join(KINDS)}")
         allowed = {"rate": range(2), "stars": STARS}.get(self.kind, range(1))
         if not isinstance(self.value, int) or self.value not in allowed:
             raise InputError(
-                f"a judgement of kind {self.kind!r} has value {self.value!r}; expected {allowed.start} to "
-                f"{allowed.stop - 1}."
+                f"judgement of kind {self.kind!r}", f"value = {self.value!r}", f"{allowed.start} to {allowed.stop - 1}"
             )
         if not (math.isfinite(self.weight) and self.weight > 0):
-            raise InputError(f"a judgement has weight {self.weight}; expected a finite number above 0.")
+            raise InputError("judgement", f"weight = {self.weight}", "a finite number above 0")
         if not all(isinstance(name, str) and name for name in self.ids):
-            raise InputError("a judgement names a candidate without id; judge candidates that were shown.")
+            raise InputError("judgement", "names a candidate without id", "candidates that were shown")
         count = {"pair": (2, 2), "tie": (2, 2), "best": (2, math.inf)}.get(self.kind, (1, 1))
         if not count[0] <= len(self.ids) <= count[1] or len(set(self.ids)) != len(self.ids):
             few = (
@@ -210,9 +207,7 @@ class Judgement:
                 if self.kind == "best"
                 else ("one candidate", "two different candidates")[count[0] - 1]
             )
-            raise InputError(
-                f"a judgement of kind {self.kind!r} names {', '.join(self.ids) or 'nothing'}; expected {few}."
-            )
+            raise InputError(f"judgement of kind {self.kind!r}", f"names {', '.join(self.ids) or 'nothing'}", few)
 
     @classmethod
     def rate(cls, candidate: Candidate | str, good: bool, weight: float = 1.0) -> Self:
@@ -231,18 +226,18 @@ class Judgement:
 
     @classmethod
     def choose(cls, best: Candidate | str, others: Sequence[Candidate | str], weight: float = 1.0) -> Self:
-        """The best of several; ``others`` may contain it, as a whole screen does."""
+        """The best of several; ``others`` may include it, so a whole screen can be passed."""
         chosen = _id(best)
         return cls("best", (chosen, *(name for name in map(_id, others) if name != chosen)), 0, weight)
 
     @classmethod
     def tie(cls, first: Candidate | str, second: Candidate | str, weight: float = 1.0) -> Self:
-        """No telling which is better."""
+        """Both are equally good."""
         return cls("tie", (_id(first), _id(second)), 0, weight)
 
     @classmethod
     def skip(cls, candidate: Candidate | str) -> Self:
-        """Seen, and nothing said of it."""
+        """The image was seen and not judged."""
         return cls("skip", (_id(candidate),))
 
     def to_json(self) -> str:
@@ -256,23 +251,21 @@ class Judgement:
         Raises
         ------
         InputError
-            The text is no JSON object, or its fields make no judgement.
+            If the text is not a JSON object with the fields of a judgement.
         """
-        values = _json_object(text, "a judgement")
+        values = _json_object(text, "judgement")
         if set(values) != {entry.name for entry in dataclasses.fields(cls)}:
-            raise InputError(
-                f"a judgement has the fields {', '.join(values)}; expected kind, ids, value, weight, time."
-            )
+            raise InputError("judgement", f"has the fields {', '.join(values)}", "kind, ids, value, weight, time")
         return cls(**{**values, "ids": tuple(values["ids"])})
 
 
 @dataclass(frozen=True)
 class Term:
-    """One judgement with its candidates as rows of :attr:`Observations.latents`; order, ``value`` and ``weight`` as in
-    :class:`Judgement`.
+    """One judgement, with its candidates as rows of :attr:`Observations.latents`; order, ``value`` and ``weight`` are
+    those of :class:`Judgement`.
 
-    ``screen`` is the latest screen on which one of the candidates had been shown when it was judged; ``position`` its
-    place in the ledger.
+    ``screen`` is the latest screen on which one of the candidates had been shown when it was judged, ``position`` the
+    position in the ledger.
     """
 
     kind: Kind
@@ -285,10 +278,10 @@ class Term:
 
 @dataclass(frozen=True)
 class Report:
-    """How many judgements a fit uses; how many it does not, by reason; how many it uses though a setting differs, by
-    setting.
+    """Number of judgements that a fit uses, of those left out (by reason), and of those used although a setting differs
+    (by setting).
 
-    ``damaged`` names the candidates whose stored latent is not what was written.
+    ``damaged`` has the ids of candidates whose stored latent is damaged.
     """
 
     used: int = 0
@@ -305,25 +298,25 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Judged candidates and what was said of them, as a fit takes them.
+    """Judged candidates and their judgements, as the arrays that a fit uses.
 
-    Rows come in the order in which candidates were first judged (those of one judgement as they were shown), so what is
-    said later only adds rows at the end; undoing takes rows out.
+    Rows are in the order in which candidates were first judged (those of one judgement in the order shown), so later
+    judgements only append rows; an undo removes rows.
 
     Attributes
     ----------
     latents : (n, d) float32
-        One row per judged candidate, read-only; mapped from the file when the rows lie together there.
+        One row per judged candidate, read-only; memory-mapped if the rows are contiguous in the file.
     screen : (n,) int64
         The screen on which each was first shown.
     terms : list of Term
-        In ledger order; a skip is a term without a likelihood.
+        In ledger order; a skip has no likelihood.
     ids : tuple of str
         Candidate of each row.
     report : Report
-        What was left out, and why.
+        How many judgements were left out, and why.
     position : int
-        Last place of the ledger that was looked at.
+        Position of the ledger up to which judgements were read.
     """
 
     latents: NDArray[np.float32]
@@ -335,7 +328,7 @@ class Observations:
 
 
 def image_hash(image: NDArray[np.uint8]) -> str:
-    """Hexadecimal SHA-256 of the shape and the pixels (H, W, 3) of an image, whatever file it is kept in."""
+    """Hexadecimal SHA-256 of the shape and the pixels (H, W, 3) of an image, independent of its file format."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
@@ -346,7 +339,7 @@ def _id(candidate: Candidate | str) -> str:
 
 
 def _read_only(values: NDArray[Any], given: Any) -> NDArray[Any]:
-    """``values``, which nobody can change: a copy where they are the caller's own writable array."""
+    """``values`` as a read-only array; copied if it is a writable array of the caller."""
     if values.flags.writeable:
         values = values.copy() if values is given or values.base is not None else values
         values.setflags(write=False)
@@ -357,7 +350,7 @@ def _json_object(text: str, what: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{what} is not JSON ({error}).") from None
+        raise InputError(what, f"is not JSON ({error})") from None
     if not isinstance(values, dict):
-        raise InputError(f"{what} is {type(values).__name__}; expected a JSON object.")
+        raise InputError(what, f"is a {type(values).__name__}", "a JSON object")
     return cast("dict[str, Any]", values)

@@ -1,8 +1,8 @@
-"""Image match: a latent whose image is like a given one.
+"""Image match: search for a latent whose image resembles a given one.
 
-Every decode tells how the whole image changes with the latent, not only how far it is off. The search fits a linear map
-from latents to images through what was decoded near the best so far, and steps to where that map meets the target
-(damped as by Levenberg and Marquardt); between steps it looks in new directions.
+Every decode gives a whole image, not only an error. The search fits a linear map from latents to images through the
+decodes near the best one, and steps to where that map predicts the target, with Levenberg-Marquardt damping. Between
+steps it probes random directions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
+from diptych.prefer.decoders.protocols import Encodes, latent_shape
 from diptych.prefer.spaces.sphere import combine, on_sphere, turn, typicality, usual_shape
 from diptych.runtime.logging import LOGGER
 
@@ -26,21 +27,21 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 PROBE = 0.25
-"""Angle of a look in a new direction, rad."""
+"""Angle of a probe in a random direction, rad."""
 
 REACH = 0.8
-"""Longest step, rad; the map is not straight for longer."""
+"""Longest step, rad; the map from latents to images is nonlinear beyond it."""
 
 REMEMBERED = 512
-"""Decodes that the map is fitted through, the last ones."""
+"""Number of the last decodes that the linear map is fitted to."""
 
 THUMBNAIL = 32
-"""Side, px, of the images that the map is fitted to; errors are of the whole image."""
+"""Side, px, of the reduced images that the map is fitted to; errors are computed for the whole image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """A latent (d,) float32, its image, and the mean squared error of that, grey levels squared."""
+    """A latent (d,) float32, its image, and the mean squared error of the image, grey levels squared."""
 
     latent: NDArray[np.float32]
     image: Image
@@ -48,25 +49,25 @@ class Attempt:
 
 
 class Match:
-    """A search that can go on step by step; the error of :attr:`best` never rises.
+    """A search that runs step by step. The error of :attr:`best` never increases.
 
     Parameters
     ----------
     decoder : Decoder
-        Of images.
+        With the space ``sphere``.
     target : (H, W, 3) uint8
-        Brought to the size of the decoder's images.
+        Resized to the size of the decoder's images.
     start : (d,) array, optional
-        Where to begin; random when not given.
+        Initial latent; random by default.
     seed : int
-        Of the directions looked in.
+        Seed of the random directions.
     decode : callable, optional
-        Decodes a latent in the decoder's place, as a session does in its background.
+        Used instead of ``decoder.decode``, for instance to decode on the worker of a session.
 
     Raises
     ------
     InputError
-        The decoder's space is no sphere, or the start has another length.
+        If the space of the decoder is not a sphere, or the start has another length.
     """
 
     def __init__(
@@ -80,31 +81,29 @@ class Match:
     ) -> None:
         if decoder.space != "sphere":
             raise InputError(
-                f"the decoder {decoder.name} has the space {decoder.space!r}; image match needs a decoder of images."
+                f"image match with the decoder {decoder.name}", f"its space is {decoder.space!r}", "a decoder of images"
             )
         self._decode = decode or decoder.decode
         self._rng = np.random.default_rng(seed)
         self._tests = typicality(_shape(decoder))
         begin = self._rng.standard_normal(decoder.dimension) if start is None else np.asarray(start, dtype=np.float64)
         if begin.shape != (decoder.dimension,):
-            raise InputError(
-                f"the start has shape {begin.shape}; expected ({decoder.dimension},), what the decoder takes."
-            )
+            raise InputError("start", f"has shape {begin.shape}", f"({decoder.dimension},), as the decoder takes it")
         self._past: deque[tuple[Array, Array]] = deque(maxlen=REMEMBERED)
         first = self._tests.project(begin).latent.astype(np.float32)
         image = self._decode(first)
         self.target = resized(target, image.shape[1], image.shape[0])
         self._goal = _thumbnail(self.target)
-        self._damping, self._looks = 1.0, 0
+        self._damping, self._probes = 1.0, 0
         self.best = self.last = self._judged(first, image)
         self.errors = [self.best.error]
 
     def step(self) -> Attempt:
-        """One decode: a look in a new direction, or a step. Returns the attempt, which is the new :attr:`best` when it
-        is better.
+        """One decode: a probe in a random direction, or a step. Returns the attempt, which becomes :attr:`best` if it
+        has the lowest error.
         """
-        looks = min(4 + len(self.errors) // 20, 10)
-        stepping = self._looks >= looks
+        probes = min(4 + len(self.errors) // 20, 10)
+        stepping = self._probes >= probes
         latent = (
             self._towards_goal()
             if stepping
@@ -115,9 +114,9 @@ class Match:
         better = self.last.error < self.best.error
         if stepping:
             self._damping = float(np.clip(self._damping * (0.5 if better else 3.0), 1e-4, 1e4))
-            self._looks = looks if better else 0
+            self._probes = probes if better else 0
         else:
-            self._looks += 1
+            self._probes += 1
         if better:
             self.best = self.last
         self.errors.append(self.best.error)
@@ -125,7 +124,7 @@ class Match:
         return self.last
 
     def run(self, decodes: int) -> Attempt:
-        """That many steps; the best of all so far."""
+        """Run that many steps; returns the best attempt so far."""
         for _ in range(decodes):
             self.step()
         return self.best
@@ -135,11 +134,11 @@ class Match:
         return Attempt(latent, image, float(np.mean((image.astype(np.float64) - self.target) ** 2)))
 
     def _towards_goal(self) -> Array:
-        """The latent where the linear map through the past meets the goal, no further than :data:`REACH` away.
+        """The latent where the linear map predicts the target, at most :data:`REACH` away.
 
-        Differences from the best, of latents Z (n, d) and thumbnails P (n, p), weigh less the longer they are. The step
-        is Z'a with a the least of |goal - P'a|^2 + damping |Z'a|^2, found in the dual: (P P' + damping Z Z') a = P
-        goal.
+        Z (n, d) and P (n, p) are the differences of latents and thumbnails from the best, weighted less the longer they
+        are. The step is Z'a, where a minimises |goal - P'a|^2 + damping |Z'a|^2; in the dual,
+        (P P' + damping Z Z') a = P goal.
         """
         here, seen = self.best.latent.astype(np.float64), _thumbnail(self.best.image)
         moves = np.array([latent - here for latent, _ in self._past])
@@ -162,14 +161,13 @@ class Match:
 
 
 def image_latent(decoder: Decoder, image: Image) -> Array:
-    """A latent (d,) for an image: by the decoder's encoder where it has one, else a crude picture of it in the latent's
-    own pixels.
+    """A latent (d,) of an image: from the decoder's encoder if it has one, otherwise the standardised colours of the
+    image in the pixels of the latent.
 
-    The result is not yet typical of noise; :func:`blended` makes it so.
+    The result is not typical of noise; see :func:`blended`.
     """
-    encode = getattr(decoder, "encode", None)
-    if encode is not None:
-        return on_sphere(np.asarray(encode(image), dtype=np.float64).ravel())
+    if isinstance(decoder, Encodes):
+        return on_sphere(np.asarray(decoder.encode(image), dtype=np.float64).ravel())
     channels, height, width = _shape(decoder)
     small = resized(image, width, height).astype(np.float64)
     layers = np.concatenate([small.transpose(2, 0, 1), small.mean(axis=2)[None]])
@@ -177,20 +175,20 @@ def image_latent(decoder: Decoder, image: Image) -> Array:
     spread = laid.std(axis=(1, 2), keepdims=True)
     centred = np.divide(laid - laid.mean(axis=(1, 2), keepdims=True), spread, out=np.zeros_like(laid), where=spread > 0)
     if not np.any(centred):
-        raise InputError("the image is of one colour, and gives no latent; upload one that shows something.")
+        raise InputError("image", "has a single colour, so it has no latent", "an image with structure")
     return on_sphere(centred.ravel())
 
 
 def blended(decoder: Decoder, anchor: ArrayLike, latent: ArrayLike, share: float) -> NDArray[np.float32]:
-    """The spherical mean of an anchor and a latent (d,), made typical of noise.
+    """The weighted spherical mean of an anchor and a latent (d,), projected to pass the typicality tests.
 
     Parameters
     ----------
     share : float
-        The latent's part, 0 (the anchor alone) to 1.
+        Weight of the latent, from 0 (only the anchor) to 1.
     """
     if not 0 <= share <= 1:
-        raise InputError(f"the share of the upload is {share}; expected 0 to 1.")
+        raise InputError("share of the upload", f"is {share}", "0 to 1")
     mixed = combine(
         np.stack([np.asarray(anchor, dtype=np.float64), np.asarray(latent, dtype=np.float64)]), [1 - share, share]
     )
@@ -198,7 +196,7 @@ def blended(decoder: Decoder, anchor: ArrayLike, latent: ArrayLike, share: float
 
 
 def resized(image: Image, width: int, height: int) -> Image:
-    """An image (H, W, 3) at another size."""
+    """An image (H, W, 3), resized by box averages."""
     from PIL import Image as Pictures
 
     if image.shape[:2] == (height, width):
@@ -212,4 +210,4 @@ def _thumbnail(image: Image) -> Array:
 
 
 def _shape(decoder: Decoder) -> tuple[int, int, int]:
-    return getattr(decoder, "shape", None) or usual_shape(decoder.dimension)
+    return latent_shape(decoder) or usual_shape(decoder.dimension)

@@ -1,58 +1,80 @@
-"""What a session is about: the options of :meth:`diptych.prefer.session.session.Session.open` and of ``diptych
-prefer``.
-"""
+"""Options of a session: those of :meth:`diptych.prefer.session.session.Session.open` and of ``diptych prefer``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from pydantic import Field
 
-from diptych.runtime.options import Options
+from diptych.prefer.decoders.registry import DECODERS
+from diptych.prefer.propose.registry import PROPOSALS
+from diptych.prefer.utility import UTILITIES
+from diptych.runtime.registry import Registry, SelectingOptions
 
-PROMPT = "neon punk city, women with short hair, standing in the rain"
 
+class SessionOptions(SelectingOptions):
+    """What is generated, and how it is learned and proposed. A session stores these options and uses them when it is
+    resumed.
 
-class SessionOptions(Options):
-    """What is generated, and how it is learned and proposed. A session keeps these, and :class:`Session` goes by them
-    when it resumes.
+    The options of the decoder, the utility and the proposal are given beside these fields.
     """
 
-    prompt: str = Field(PROMPT, description="What the images show; judgements of one prompt are learned from together")
-    negative_prompt: str = Field("", description="What the images shall not show; without effect at guidance 0")
+    registries: ClassVar[Mapping[str, Registry[Any]]] = {
+        "decoder": DECODERS,
+        "utility": UTILITIES,
+        "proposal": PROPOSALS,
+    }
+
+    prompt: str | None = Field(
+        None, description="What the images show; judgements of one prompt are fitted together. Needed for diffusion"
+    )
+    negative_prompt: str | None = Field(None, description="What the images should not show; no effect at guidance 0")
     decoder: str = Field(
-        "synthetic", description="synthetic, diffusion, remote, reconstruction, or an installed entry point"
-    )
-    dimension: int | None = Field(
-        None, ge=1, description="Length of the latent, for the synthetic decoder; it chooses when not given"
-    )
-    model: str | None = Field(None, description="Name or folder of the diffusion model")
-    scan: str | None = Field(None, description="File of the scan whose reconstruction is judged")
-    url: str | None = Field(None, description="Address of a remote decoder")
-    width: int | None = Field(None, ge=8, description="Width of the image, pixels")
-    height: int | None = Field(None, ge=8, description="Height of the image, pixels")
-    steps: int | None = Field(None, ge=1, description="Denoising steps of a diffusion model; 6 when not given")
-    guidance: float | None = Field(
-        None, ge=0, description="Guidance scale of a diffusion model; turbo models always use 0"
+        "synthetic", description="synthetic, diffusion, remote, reconstruction, or one of an installed package"
     )
     utility: str | None = Field(
         None,
-        description="contrastive (the default for images), ridge, logistic, xgboost, distance, cosine, surface (for "
-        "settings), "
-        "or an installed entry point",
+        description="contrastive (the default for images), ridge, logistic, xgboost, distance, cosine, surface (the "
+        "default for settings), or one of an installed package",
     )
     proposal: str | None = Field(
         None,
         description="tempered (the default for images), around, random-anchor, line, hill, pair, breed, legacy, "
-        "thompson (for settings), "
-        "or an installed entry point",
+        "thompson (the default for settings), or one of an installed package",
     )
     batch: int = Field(4, ge=1, le=64, description="Images on a screen")
     queue: int = Field(6, ge=1, le=64, description="Images decoded ahead in a queue")
-    fit_interval: float = Field(0.0, ge=0, description="Least time between the starts of two fits, s")
-    use_legacy: bool = Field(False, description="Let imported rows into the fits")
+    fit_interval: float = Field(0.0, ge=0, description="Shortest time between the starts of two fits, s")
+    use_legacy: bool = Field(False, description="Use imported rows in the fits")
     warm_start: str | None = Field(
-        None, description="Another prompt of this session, whose taste guides until this one's is learned"
+        None, description="Another prompt of this session, whose fit guides proposals until this prompt has its own"
     )
     start: int | None = Field(
         None, ge=0, description="Seed of the latent to start from; that of the prompt when not given"
     )
     seed: int = Field(0, ge=0, description="Seed of the proposals")
+
+    def chosen(self, field: str) -> Any:
+        """The extension that ``field`` names; None where the field is None, or names an object that was given in place
+        of a name.
+        """
+        name = getattr(self, field)
+        return super().chosen(field) if name is None or name in self.registries[field] else None
+
+    def _unknown(self, key: str, known: set[str]) -> str:
+        for field, registry in self.registries.items():
+            if (name := getattr(self, field)) is not None and name not in registry:
+                return f"{registry.kind} {name!r} is not known; expected one of {', '.join(registry.names())}"
+        return super()._unknown(key, known)
+
+
+def without_replaced(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options without those of a decoder, utility or proposal that ``given`` replaces."""
+    kept = dict(stored)
+    for field, registry in SessionOptions.registries.items():
+        old = stored.get(field, SessionOptions.model_fields[field].default)
+        if field in given and given[field] != old and old in registry:
+            for key in registry[old].options.model_fields:
+                kept.pop(key, None)
+    return kept

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
 
@@ -8,10 +7,14 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError, UnavailableError
-from diptych.prefer import decoders
-from diptych.prefer.decoders import Decoder, open_decoder
+from diptych.prefer.decoders import Decoder, DecoderKind, Reframes, cube_of, latent_shape, open_decoder
 from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes
+from diptych.prefer.decoders.protocols import start_of, with_frame
+from diptych.prefer.decoders.synthetic import Synthetic
 from diptych.prefer.judgement import Frame
+from diptych.prefer.spaces.cube import Cube
+from diptych.runtime import registry
+from diptych.runtime.options import Options
 
 
 class Plain(BaseDecoder):
@@ -24,61 +27,92 @@ class Plain(BaseDecoder):
         return as_bytes(np.full((4, 8, 3), latent[0], np.float32))
 
 
-class Entry:
-    name, value = "plain", "elsewhere:Plain"
+class PlainOptions(Options):
+    space: str = "cube"
 
+
+PLAIN = DecoderKind(
+    "plain", "A grey.", PlainOptions, "cube", "optional", lambda options, prompt, _: Plain(options.space, prompt or "")
+)
+
+
+class Entry:
+    name, value, dist = "plain", "elsewhere:PLAIN", None
+
+    def load(self) -> DecoderKind:
+        return PLAIN
+
+
+class Broken(Entry):
+    def load(self) -> DecoderKind:
+        raise ModuleNotFoundError("No module named 'elsewhere'")
+
+
+class Callable(Entry):
     def load(self) -> type:
         return Plain
 
 
-class Broken(Entry):
-    def load(self) -> type:
-        raise ModuleNotFoundError("No module named 'elsewhere'")
-
-
 def offer(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
-    monkeypatch.setattr(decoders, "entry_points", lambda group: [entry] if group == "diptych.decoders" else [])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == "diptych.decoders" else [])
 
 
 def test_objects_and_entry_points_are_opened_as_names_are(monkeypatch):
     offer(monkeypatch, Entry())
     ready = Plain()
     assert open_decoder(ready) is ready
-    named = open_decoder("plain", prompt="a")
+    named = open_decoder("plain", prompt="a", space="sphere")
     assert isinstance(named, Decoder)
-    assert named.frame.prompt == "a"
-    with pytest.raises(InputError, match=r"comes ready made, but prompt was given"):
+    assert (named.frame.prompt, named.space) == ("a", "sphere")
+    with pytest.raises(InputError, match=r"is an object, but prompt was given"):
         open_decoder(ready, prompt="a")
 
 
 def test_what_is_no_decoder_is_refused(monkeypatch):
-    with pytest.raises(
-        InputError,
-        match=r"there is no decoder 'nothing'; expected one of synthetic, diffusion, remote, reconstruction, or",
-    ):
+    with pytest.raises(InputError, match=r"decoder 'nothing': is not known; expected one of synthetic, diffusion, rem"):
         open_decoder("nothing")
-    with pytest.raises(InputError, match="dict is no decoder: it has no name, space, dimension, frame, cost, decode"):
+    with pytest.raises(
+        InputError, match="dict: is not a decoder: it has no name, space, dimension, frame, cost, decode"
+    ):
         open_decoder({})
-    with pytest.raises(InputError, match=r"'synthetic' cannot be opened .*'colour'.* takes dimension, prompt"):
+    with pytest.raises(
+        InputError, match=r"decoder synthetic: unknown option 'colour'; expected one of decoder_seed, dim"
+    ):
         open_decoder("synthetic", colour="red")
     offer(monkeypatch, Broken())
-    with pytest.raises(
-        UnavailableError, match=r"'plain' \(elsewhere:Plain\) cannot be loaded: No module named 'elsewhere'"
-    ):
+    with pytest.raises(UnavailableError, match=r"decoder 'plain' of elsewhere:PLAIN: cannot be loaded .*'elsewhere'"):
+        open_decoder("plain")
+    offer(monkeypatch, Callable())
+    with pytest.raises(InputError, match=r"expected a .*DecoderKind"):
         open_decoder("plain")
 
 
-def test_real_entry_points_are_looked_up():
-    assert decoders.entry_points is importlib.metadata.entry_points
+def test_a_prompt_is_needed_only_where_it_matters():
+    with pytest.raises(InputError, match=r"decoder diffusion: no prompt is given.*--prompt"):
+        open_decoder("diffusion")
+    with pytest.raises(InputError, match=r"decoder reconstruction: no scan is given.*--scan"):
+        open_decoder("reconstruction")
+    with pytest.raises(InputError, match=r"decoder remote: no address is given.*--url"):
+        open_decoder("remote")
+    assert open_decoder("synthetic").frame.prompt == ""
+
+
+def test_optional_protocols_have_defaults():
+    plain = Plain()
+    assert (latent_shape(plain), cube_of(plain), start_of(plain).tolist()) == (None, Cube(), [0.5, 0.5])
+    assert isinstance(Synthetic(256), Reframes)
+    assert latent_shape(Synthetic(256)) == (4, 8, 8)
+    with pytest.raises(InputError, match="decoder plain: cannot change prompt"):
+        with_frame(plain, {"prompt": "b"})
 
 
 def test_wrong_latents_are_refused_in_words():
     plain = Plain()
-    with pytest.raises(InputError, match=r"latent has shape \(3,\); the decoder plain expects \(2,\)"):
+    with pytest.raises(InputError, match=r"latent for the decoder plain: has shape \(3,\); expected \(2,\)"):
         plain.decode(np.zeros(3))
     with pytest.raises(InputError, match="1 values that are not finite"):
         plain.decode([0.5, np.nan])
-    with pytest.raises(InputError, match=r"spans -0\.5 to 1\.5; .* from 0 to 1"):
+    with pytest.raises(InputError, match=r"values from -0\.5 to 1\.5; expected values from 0 to 1"):
         plain.decode([-0.5, 1.5])
     assert Plain("sphere").decode([-0.5, 1.5]).shape == (4, 8, 3)
 

@@ -104,20 +104,20 @@ def test_nested_latents_with_a_shape_are_taken(server):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({}, "latents is missing"),
+        ({}, "latents: is missing"),
         ({"latents": [[1.0], [1.0, 2.0]]}, "rows of different lengths"),
-        ({"latents": ["a"]}, "something else than numbers"),
-        ({"latents": [1.0], "shape": [2]}, "has shape [1], but shape says [2]"),
-        ({"latents": [1.0, 2.0]}, "the latent has shape (2,); the decoder synthetic expects (256,)"),
+        ({"latents": ["a"]}, "values that are not numbers"),
+        ({"latents": [1.0], "shape": [2]}, "has shape [1]; expected [2]"),
+        ({"latents": [1.0, 2.0]}, "latent for the decoder synthetic: has shape (2,); expected (256,)"),
         ({"latents": [1e60] * 256}, "256 values that are not finite"),
-        ({"latents": [0.5] * 256, "prompt": 3}, "prompt is 3; expected str"),
-        ({"latents": [0.5] * 256, "prompt": "a" * 5000}, "prompt has 5000 characters; expected at most 4000"),
-        ({"latents": [0.5] * 256, "width": True}, "width is True; expected int"),
-        ({"latents": [0.5] * 256, "width": 100_000}, "width is 100000 px; expected 1 to 2048"),
-        ({"latents": [0.5] * 256, "width": 128}, "the synthetic decoder has no width to change"),
-        (b"[1]", "is list; expected a JSON object"),
-        (b"{", "is no JSON"),
-        (b"[" * 100_000, "is no JSON"),
+        ({"latents": [0.5] * 256, "prompt": 3}, "prompt: is 3; expected str"),
+        ({"latents": [0.5] * 256, "prompt": "a" * 5000}, "prompt: has 5000 characters; expected at most 4000"),
+        ({"latents": [0.5] * 256, "width": True}, "width: is True; expected int"),
+        ({"latents": [0.5] * 256, "width": 100_000}, "width: is 100000 px; expected 1 to 2048"),
+        ({"latents": [0.5] * 256, "width": 128}, "synthetic decoder: has no width to change"),
+        (b"[1]", "is a list; expected a JSON object"),
+        (b"{", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
     ],
 )
 def test_wrong_requests_are_answered_in_words(server, body, text):
@@ -151,13 +151,13 @@ def test_the_token_is_needed_and_compared():
 
 
 def test_others_reach_it_only_with_a_token():
-    with pytest.raises(InputError, match=r"0\.0\.0\.0: others can reach this address; give a token"):
+    with pytest.raises(InputError, match=r"0\.0\.0\.0: can be reached from other machines; expected a token"):
         DecoderServer(Synthetic(256), host="0.0.0.0", port=0)
     DecoderServer(Synthetic(256), host="0.0.0.0", port=0, token="secret").server_close()
 
 
 def test_a_taken_port_is_told(server):
-    with pytest.raises(InputError, match=r"cannot be served .*choose another host or port"):
+    with pytest.raises(InputError, match=r"cannot be served .*Choose another host or port"):
         DecoderServer(Synthetic(256), port=server.server_address[1])
 
 
@@ -191,7 +191,7 @@ def test_a_decoder_that_fails_is_told_and_the_server_goes_on(server, monkeypatch
     far = Remote(server.url)
     with monkeypatch.context() as patch:
         patch.setattr(Synthetic, "_decode", fail)
-        with pytest.raises(UnavailableError, match="the decoder failed; its log says why") as caught:
+        with pytest.raises(UnavailableError, match="the decoder failed; see its log") as caught:
             far.decode(noise())
     assert "/secret/path" not in str(caught.value)
     assert "/secret/path" in caplog.text
@@ -202,13 +202,13 @@ def test_a_decoder_that_fails_is_told_and_the_server_goes_on(server, monkeypatch
     "url", ["localhost:8000", "ftp://localhost", "http://", "http://a:port", "http://user:word@host", ""]
 )
 def test_addresses_that_are_none_are_refused(url):
-    with pytest.raises(InputError, match="is no address of a decoder; expected one such as http://localhost:8000"):
+    with pytest.raises(InputError, match=r"is not the address of a decoder; .* http://localhost:8000"):
         Remote(url)
 
 
 def test_a_token_in_clear_text_is_warned_of(caplog):
     Server("http://far.example", token="secret")
-    assert "the token travels unencrypted" in caplog.text
+    assert "the token is sent unencrypted" in caplog.text
     caplog.clear()
     Server("https://far.example", token="secret")
     Server("http://localhost:8000", token="secret")
@@ -219,7 +219,7 @@ def test_no_server_is_told():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         with pytest.raises(
-            UnavailableError, match=r"no decoder answers .*start one with `diptych prefer serve-decoder`"
+            UnavailableError, match=r"no decoder answers .*Start one with `diptych prefer serve-decoder`"
         ):
             Remote(f"http://127.0.0.1:{held.getsockname()[1]}")
 
@@ -302,15 +302,15 @@ def test_a_remote_cube_of_which_no_more_is_known_starts_in_the_centre(monkeypatc
     ("change", "text"),
     [
         ({"categories": None}, "cannot be read"),
-        ({"categories": [[1, 3], [2, 4]]}, "fit no cube of 4 numbers"),
-        ({"categories": [[1, 2]]}, "fit no cube"),
-        ({"categories": [[2, 5]]}, "fit no cube"),
+        ({"categories": [[1, 3], [2, 4]]}, "inconsistent; expected a cube of 4"),
+        ({"categories": [[1, 2]]}, "inconsistent"),
+        ({"categories": [[2, 5]]}, "inconsistent"),
         ({"flats": [[0, [0.5]]]}, "cannot be read"),
-        ({"flats": [[4, [0.5], [1.0], [0.5]]]}, "fit no cube"),
-        ({"flats": [[0, [0.5, 0.2], [1.0, 0.3], [0.5, 0.2]]]}, "fit no cube"),
-        ({"flats": [[0, [], [], []]]}, "fit no cube"),
-        ({"start": [0.5] * 3}, "fit no cube"),
-        ({"start": [0, 1, 0, float("nan")]}, "fit no cube"),
+        ({"flats": [[4, [0.5], [1.0], [0.5]]]}, "inconsistent"),
+        ({"flats": [[0, [0.5, 0.2], [1.0, 0.3], [0.5, 0.2]]]}, "inconsistent"),
+        ({"flats": [[0, [], [], []]]}, "inconsistent"),
+        ({"start": [0.5] * 3}, "inconsistent"),
+        ({"start": [0, 1, 0, float("nan")]}, "inconsistent"),
     ],
 )
 def test_a_cube_that_is_none_is_found_out(monkeypatch, change, text):
@@ -339,5 +339,5 @@ def test_a_diffusion_pipeline_is_served_with_other_prompts_and_sizes(tiny):
         assert far.shape == (4, 8, 8)
         assert np.array_equal(far.decode(noise()), near.decode(noise()))
         assert far.frame == near.frame
-        with pytest.raises(InputError, match="the scheduler 'os' does not fit"):
+        with pytest.raises(InputError, match="the scheduler 'os' is not compatible"):
             Remote(server.url, scheduler="os")

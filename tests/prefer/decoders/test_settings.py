@@ -20,7 +20,7 @@ def test_numbers_rise_from_limit_to_limit_and_can_be_turned_round(setting):
     assert np.all(np.diff(values) >= 0)
     for value in values:
         assert setting.value(np.array(setting.part(value))) == pytest.approx(value, rel=1e-9)
-    with pytest.raises(InputError, match=f"{setting.name} = .* is outside the space"):
+    with pytest.raises(InputError, match=f"{setting.name} = .* is outside"):
         setting.part(setting.high * 1.1)
 
 

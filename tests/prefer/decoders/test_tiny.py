@@ -39,7 +39,7 @@ def test_a_seed_makes_the_same_weights_and_leaves_the_random_state_alone(tiny, t
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="is there already and not empty"):
+    with pytest.raises(InputError, match="exists and is not empty"):
         make_tiny_pipeline(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 

@@ -84,7 +84,7 @@ def test_offsets_become_latents_only_with_an_anchor(data: Path, ledger: Ledger) 
     assert found.report.used == 3
     assert np.allclose(found.latents[2], prompt_anchor(PROMPT, D) + offset(3), atol=1e-6)
     assert ledger.candidate(found.ids[2]).provenance["anchor"] == "prompt"
-    with pytest.raises(InputError, match="--anchor random: expected 'prompt'"):
+    with pytest.raises(InputError, match="anchor: is 'random'; expected 'prompt'"):
         import_rows(ledger, data, PROMPT, anchor="random")  # type: ignore[arg-type]
 
 
@@ -222,7 +222,7 @@ def test_bad_rows_are_left_out_and_counted(ledger: Ledger, tmp_path: Path) -> No
         "unreadable sample.npz": 4,
         "X is not (1, d) or y not (1,) finite and nonzero": 2,
         "symbolic link": 2,
-        "image.png unreadable, the row kept without it": 1,
+        "image.png unreadable, row imported without it": 1,
     }
     assert not (tmp_path / "boom").exists()
     assert "left out (without sample.npz)" in str(moved)

@@ -99,8 +99,8 @@ def test_own_judgements_go_out_and_what_has_no_place_is_counted(ledger: Ledger, 
     path, moved = export_state(ledger, tmp_path, FRAME, D)
     assert moved.rows == 2
     assert moved.skipped == {
-        "best has no place in this file": 1,
-        "stars has no place in this file": 1,
+        "best cannot be represented in this file": 1,
+        "stars cannot be represented in this file": 1,
         "other prompt or dimension": 1,
     }
     with np.load(path) as state:
@@ -114,14 +114,18 @@ def test_own_judgements_go_out_and_what_has_no_place_is_counted(ledger: Ledger, 
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        (f"latent_state_{HASH}.npz", {"prompt": "other"}, "is the state of 'other', not of 'neon punk city'"),
+        (
+            f"latent_state_{HASH}.npz",
+            {"prompt": "other"},
+            "is the state of 'other'; expected the state of 'neon punk city'",
+        ),
         ("latent_state_0123456789.npz", {"prompt": None}, "hash 0123456789"),
-        ("latent_state.npz", {"d": None}, "has no array 'd'"),
+        ("latent_state.npz", {"d": None}, "expected an array 'd'"),
         ("latent_state.npz", {"d": 32}, r"X is float64 of shape \(5, 64\); expected numbers of shape \(5, 32\)"),
         ("latent_state.npz", {"y": np.ones(4)}, r"expected numbers of shape \(4, 64\)"),
         ("latent_state.npz", {"choices": np.ones(1)}, "z_pairs"),
-        ("latent_state.npz", {"width": "wide"}, "not whole numbers"),
-        ("latent_state.npz", {"y": np.array([None] * 5)}, "no readable NPZ file of plain numbers"),
+        ("latent_state.npz", {"width": "wide"}, "are not integers"),
+        ("latent_state.npz", {"y": np.array([None] * 5)}, "expected an NPZ file of plain numbers"),
     ],
 )
 def test_a_file_that_is_no_state_of_the_prompt_is_refused(

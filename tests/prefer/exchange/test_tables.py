@@ -54,7 +54,7 @@ def test_a_dataframe_has_the_same_lines_or_says_what_is_missing(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UnavailableError, match="needs pandas, which is not installed; run 'pip install pandas'"):
+    with pytest.raises(UnavailableError, match=r"needs pandas, which is not installed\. Run 'pip install pandas'"):
         to_dataframe(ledger)
     given: dict[str, object] = {}
     frame = SimpleNamespace(from_records=lambda rows, columns: given.update(rows=rows, columns=columns) or "frame")

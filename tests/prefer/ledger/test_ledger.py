@@ -121,9 +121,9 @@ def test_undo_goes_back_step_by_step_and_rows_are_one_number(ledger: Ledger) -> 
     assert ledger.undo(positions[0]) == positions[0]
     assert ledger.rows == other.rows == 1
     assert [term.position for term in other.observations(FRAME, D).terms] == [positions[1]]
-    with pytest.raises(InputError, match=f"no judgement at position {positions[0]} that counts"):
+    with pytest.raises(InputError, match=rf"undo\({positions[0]}\): no judgement that counts"):
         ledger.undo(positions[0])
-    with pytest.raises(InputError, match=r"no judgement at position 1 "):
+    with pytest.raises(InputError, match=r"undo\(1\): no judgement"):
         ledger.undo(1)  # a screen
     ledger.undo()
     with pytest.raises(InputError, match="nothing to undo"):
@@ -175,9 +175,9 @@ def test_a_candidate_shown_again_is_stored_once_and_counts_for_its_latest_screen
 def test_only_what_was_shown_can_be_judged(ledger: Ledger) -> None:
     shown = show(ledger, latents(1))[0]
     for said in (Judgement.rate("nobody", True), Judgement.pair(shown, "nobody")):
-        with pytest.raises(InputError, match="'nobody', which this ledger never showed; show it first"):
+        with pytest.raises(InputError, match="'nobody', which was never shown"):
             ledger.judge(said)
-    with pytest.raises(InputError, match="no candidate 'nobody' was shown"):
+    with pytest.raises(InputError, match="has no candidate 'nobody'"):
         ledger.candidate("nobody")
     assert ledger.rows == 0
 
@@ -296,3 +296,23 @@ def test_provenance_is_stored_as_json(ledger: Ledger) -> None:
         json.dumps(dict(ledger.candidate(shown.id).provenance), sort_keys=True)
         == '{"angle": 0.5, "key": [1, "x"], "none": null}'
     )
+
+
+def test_previews_are_events_that_change_no_judgement(ledger: Ledger) -> None:
+    shown = show(ledger, latents(1))[0]
+    said = ledger.judge(Judgement.rate(shown, True))
+    before = ledger.observations(FRAME, D)
+    points = [np.random.default_rng(seed).random(D, dtype=np.float32) for seed in range(3)]
+    features = [np.random.default_rng(seed).random(12, dtype=np.float32) for seed in range(3)]
+    ledger.preview(FRAME, points[:2], features[:2])
+    position = ledger.position
+    Ledger.open(ledger.folder).preview(FRAME, points[2:], features[2:])
+    found = ledger.previews(D)
+    assert all(np.array_equal(one.latent, point) for one, point in zip(found, points, strict=True))
+    assert all(np.array_equal(one.features, each) for one, each in zip(found, features, strict=True))
+    assert {one.frame for one in found} == {FRAME}
+    assert [one.position for one in ledger.previews(D, after=position)] == [position + 1]
+    assert ledger.previews(D + 1) == []
+    assert [event.kind for event in ledger.events(said)] == ["preview"] * 3
+    assert (ledger.rows, ledger.last_change(ledger.position)) == (1, said)
+    assert ledger.observations(FRAME, D).ids == before.ids

@@ -82,7 +82,7 @@ def test_a_damaged_latent_is_found_reported_and_not_used(ledger: Ledger, damage:
         assert found.report.damaged == tuple(candidate.id for candidate in lost)
         assert found.report.unused == {"damaged latent": len(lost) + 1}
         assert len(found.latents) == 4 - len(lost)
-        with pytest.raises(InputError, match="row 3 is not what was stored; restore it"):
+        with pytest.raises(InputError, match=r"row 3 is damaged .* Restore"):
             again.candidate(candidates[3].id)
         # What comes after the damage is stored and read as ever.
         new = show(again, latents(1, 5))[0]
@@ -95,11 +95,11 @@ def test_a_damaged_image_and_a_name_that_leads_out_are_refused(ledger: Ledger) -
     file = ledger.image_file(shown.id)
     assert file is not None
     file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(InputError, match="is not what was stored"):
+    with pytest.raises(InputError, match="is damaged"):
         ledger.candidate(shown.id)
     assert ledger.candidate(shown.id, image=False).image is None
     for name in ("../../secret.png", "/etc/passwd", "a.png"):
-        with pytest.raises(InputError, match="no name of a stored file"):
+        with pytest.raises(InputError, match="expected the SHA-256 of a file"):
             ledger.files.get(name)
 
 
@@ -137,9 +137,9 @@ def test_a_full_disk_is_told_and_leaves_the_ledger_usable(
 
 def test_everything_stored_in_one_call_is_stored_or_nothing(ledger: Ledger) -> None:
     good = (Candidate(latents(1)[0], FRAME),)
-    with pytest.raises(InputError, match="never showed"):
+    with pytest.raises(InputError, match="never shown"):
         ledger.record([(good, None), (good, Judgement.rate("nobody", True))])
-    with pytest.raises(InputError, match=r"provenance .* is no JSON"):
+    with pytest.raises(InputError, match=r"provenance cannot be written as JSON"):
         ledger.show([good[0], Candidate(latents(1)[0], FRAME, provenance={"key": object()})])
     assert ledger.position == 0
 
@@ -318,14 +318,14 @@ def test_the_file_system_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
 
 
 def test_other_things_in_the_place_of_a_ledger_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no ledger"):
+    with pytest.raises(InputError, match="has no ledger"):
         Ledger.open(tmp_path / "absent", create=False)
     assert not (tmp_path / "absent").exists()
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file; expected the folder of a ledger"):
         Ledger.open(tmp_path / "file")
     (tmp_path / "ledger.sqlite").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(InputError, match="is no ledger, or a damaged one"):
+    with pytest.raises(InputError, match="is not a ledger, or is damaged"):
         Ledger.open(tmp_path)
     for name, statement, message in (
         ("other", "CREATE TABLE t (a)", "database of another program"),
@@ -342,10 +342,10 @@ def test_a_closed_ledger_and_one_of_a_parent_process_say_so(ledger: Ledger, monk
     shown = show(ledger, latents(1))[0]
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
-        with pytest.raises(InputError, match="before this process was forked; open the ledger again"):
+        with pytest.raises(InputError, match="before this process was forked"):
             ledger.judge(Judgement.rate(shown, True))
     ledger.close()
-    with pytest.raises(InputError, match="the ledger is closed; open it again"):
+    with pytest.raises(InputError, match="the ledger is closed"):
         ledger.judge(Judgement.rate(shown, True))
 
 

@@ -1,4 +1,4 @@
-"""Settings by draws: distinct, exact in their categories, repeatable, and nearer the peak than chance."""
+"""Noisy expected improvement for settings: distinct, one-hot, repeatable, and nearer the peak than random points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from diptych.errors import InputError
 from diptych.prefer.propose import Situation
-from diptych.prefer.propose.nei import LOOKS, Thompson, _improving
+from diptych.prefer.propose.nei import LOOKS, NoisyImprovement, _improving
 from diptych.prefer.spaces.cube import Cube, settled, sobol
 from diptych.prefer.spaces.image_features import ImageFeatures
 from diptych.prefer.utility.baselines.ridge import Ridge
@@ -26,7 +26,7 @@ def loss(points):
     return np.sqrt(((points[:, 3:] - PEAK) ** 2).sum(axis=1) + 0.5 * (1 - points[:, 2]))
 
 
-def told(points, terms):
+def observations(points, terms):
     return SimpleNamespace(latents=np.asarray(points, np.float32), screen=np.arange(len(points)) // 4 + 1, terms=terms)
 
 
@@ -36,7 +36,7 @@ def choice(rows, screen):
 
 def searched(screens, seed=0):
     """Points shown when the best of four, and of what was best before, is chosen again and again; and the last fit."""
-    model, way = SettingsGP(CUBE), Thompson()
+    model, way = SettingsGP(CUBE), NoisyImprovement()
     points, terms, best = np.zeros((0, D), np.float32), [], []
     for screen in range(screens):
         situation = Situation(D, model.fitted, cube=CUBE)
@@ -45,7 +45,7 @@ def searched(screens, seed=0):
         rows = sorted([*best, *range(len(points) - 4, len(points))], key=lambda row: loss(points)[row])
         terms += [choice(rows[place:], screen + 1) for place in range(len(rows) - 1)]
         best = rows[:1]
-        model.add(told(points, terms))
+        model.add(observations(points, terms))
     return points, model.fitted
 
 
@@ -69,11 +69,13 @@ def test_evenly_spread_points_come_before_draws_decide():
     for judged, decided in ((8, False), (12, True)):
         some = points if judged == 8 else searched(3)[0]
         model = SettingsGP(CUBE)
-        model.add(told(some, [choice(range(len(some)), 1)]))
-        shown = Thompson().propose(Situation(D, model.fitted, cube=CUBE), 4, np.random.default_rng(5))
+        model.add(observations(some, [choice(range(len(some)), 1)]))
+        shown = NoisyImprovement().propose(Situation(D, model.fitted, cube=CUBE), 4, np.random.default_rng(5))
         assert [("expected" in one.provenance) for one in shown] == [decided] * 4
-    early = [one.latent for one in Thompson().propose(situation, 4, np.random.default_rng(5))]
-    assert np.array_equal(early, [one.latent for one in Thompson().propose(situation, 4, np.random.default_rng(5))])
+    early = [one.latent for one in NoisyImprovement().propose(situation, 4, np.random.default_rng(5))]
+    assert np.array_equal(
+        early, [one.latent for one in NoisyImprovement().propose(situation, 4, np.random.default_rng(5))]
+    )
     assert not any(np.array_equal(latent, known) for latent in early for known in points)
 
 
@@ -88,7 +90,7 @@ def test_all_are_distinct_settled_and_in_the_cube(found):
 def test_what_is_asked_for_ahead_stays_different_and_near_the_best(found):
     points, fitted = found
     ahead = [
-        Thompson().propose(Situation(D, fitted, cube=CUBE), 1, np.random.default_rng(seed))[0].latent
+        NoisyImprovement().propose(Situation(D, fitted, cube=CUBE), 1, np.random.default_rng(seed))[0].latent
         for seed in range(6)
     ]
     assert len({one.tobytes() for one in ahead}) == 6
@@ -102,34 +104,35 @@ def image(point):
     return np.full((4, 4, 3), round(255 * np.exp(-loss(point[None])[0])), np.uint8)
 
 
-def test_pictures_are_made_of_more_than_are_shown_and_what_looks_best_is(found):
+def test_more_images_are_decoded_than_shown_and_the_best_of_them_is_shown(found):
     points, _ = found
-    gallery = ImageFeatures(CUBE)
+    features = ImageFeatures(CUBE)
     for point in points:
-        gallery.keep(point, image(point))
+        features.keep(point, image(point))
     spare = sobol(16, D, CUBE, np.random.default_rng(9))
-    gallery.keep(spare[np.argmin(loss(spare))], image(spare[np.argmin(loss(spare))]))
-    model, looked = SettingsGP(CUBE), []
+    features.keep(spare[np.argmin(loss(spare))], image(spare[np.argmin(loss(spare))]))
+    model, previewed = SettingsGP(CUBE), []
     order = sorted(range(len(points)), key=lambda row: loss(points)[row])
     model.add(
-        told(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]), gallery.snapshot()
+        observations(points, [choice(order[place : place + 2], 1) for place in range(len(points) - 1)]),
+        features.snapshot(),
     )
 
-    def look(latents):
-        looked.extend(latents)
+    def preview(latents):
+        previewed.extend(latents)
         for latent in latents:
-            gallery.keep(latent, image(latent))
-        return model.fitted.with_features(gallery.snapshot())
+            features.keep(latent, image(latent))
+        return model.fitted.with_features(features.snapshot())
 
-    situation = Situation(D, model.fitted, cube=CUBE, look=look, given=points)
-    shown = np.array([one.latent for one in Thompson().propose(situation, 2, np.random.default_rng(0))])
-    assert len(looked) == len(np.unique(looked, axis=0)) == 2 * LOOKS
-    assert not {one.tobytes() for one in looked} & {one.tobytes() for one in points}
-    waiting = np.vstack([looked, spare[np.argmin(loss(spare))].astype(np.float32)])
+    situation = Situation(D, model.fitted, cube=CUBE, preview=preview, given=points)
+    shown = np.array([one.latent for one in NoisyImprovement().propose(situation, 2, np.random.default_rng(0))])
+    assert len(previewed) == len(np.unique(previewed, axis=0)) == 2 * LOOKS
+    assert not {one.tobytes() for one in previewed} & {one.tobytes() for one in points}
+    waiting = np.vstack([previewed, spare[np.argmin(loss(spare))].astype(np.float32)])
     assert {one.tobytes() for one in shown} <= {one.tobytes() for one in waiting}
     assert loss(shown).min() == loss(waiting).min()
-    again = replace(situation, given=np.vstack([points, shown]), look=look)
-    other = Thompson().propose(again, 2, np.random.default_rng(0))
+    again = replace(situation, given=np.vstack([points, shown]), preview=preview)
+    other = NoisyImprovement().propose(again, 2, np.random.default_rng(0))
     assert not {one.latent.tobytes() for one in other} & {one.tobytes() for one in shown}
 
 
@@ -144,30 +147,30 @@ def test_each_point_adds_to_those_before_it():
 @pytest.mark.parametrize("known", [False, True])
 def test_same_generator_same_points_and_every_category_can_come(found, known):
     situation = Situation(D, found[1] if known else None, cube=CUBE)
-    one, same, other = (Thompson().propose(situation, 3, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    one, same, other = (NoisyImprovement().propose(situation, 3, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert all(np.array_equal(a.latent, b.latent) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one[0].latent, other[0].latent)
     assert one[0].latent.dtype == np.float32
     if not known:
-        many = np.array([proposed.latent for proposed in Thompson().propose(situation, 30, np.random.default_rng(0))])
+        many = np.array(
+            [proposed.latent for proposed in NoisyImprovement().propose(situation, 30, np.random.default_rng(0))]
+        )
         assert many[:, :3].any(axis=0).all()
 
 
-def test_small_spaces_are_used_up_and_then_said_to_be():
+def test_small_spaces_are_exhausted_and_then_reported():
     model = SettingsGP(CUBE)
     points = np.eye(3, dtype=np.float32)
-    model.fit(told(points, [choice([1, 0, 2], 1)]))
+    model.fit(observations(points, [choice([1, 0, 2], 1)]))
     situation = Situation(3, model.fitted, cube=CUBE)
-    shown = Thompson().propose(situation, 3, np.random.default_rng(0))
+    shown = NoisyImprovement().propose(situation, 3, np.random.default_rng(0))
     assert len({one.latent.tobytes() for one in shown}) == 3
-    with pytest.raises(InputError, match="only 3 different settings to choose from; ask for no more than 3"):
-        Thompson().propose(situation, 4, np.random.default_rng(0))
+    with pytest.raises(InputError, match="only 3 different settings; expected at most 3 images"):
+        NoisyImprovement().propose(situation, 4, np.random.default_rng(0))
 
 
 def test_a_model_without_draws_is_refused():
     model = Ridge()
-    model.fit(told(np.eye(4, 7), [SimpleNamespace(kind="rate", rows=(0,), value=1, weight=1.0, screen=1)]))
-    with pytest.raises(
-        InputError, match=r"draws utilities of settings, which a Linear cannot; choose the utility surface"
-    ):
-        Thompson().propose(Situation(7, model.fitted), 2, np.random.default_rng(0))
+    model.fit(observations(np.eye(4, 7), [SimpleNamespace(kind="rate", rows=(0,), value=1, weight=1.0, screen=1)]))
+    with pytest.raises(InputError, match=r"a Linear has no joint draws .* Choose the utility surface"):
+        NoisyImprovement().propose(Situation(7, model.fitted), 2, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Proposals: typical at any number of judgements, diverse, at the angle they say, and never the same twice."""
+"""Proposals: typical at any number of judgements, diverse, at the stated angle, and repeatable."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from angles import angle_between
 from diptych.errors import InputError
-from diptych.prefer.propose import NAMES, OF_CUBES, Proposal, Situation, finished, generator, make, random_key
+from diptych.prefer.propose import PROPOSALS, Proposal, Situation, finished, generator, make_proposal, random_key
 from diptych.prefer.propose.line import step_scores
-from diptych.prefer.propose.tempered import LEAST, MOST, SPREAD, angle
-from diptych.prefer.spaces.sphere import angle_between, on_sphere
+from diptych.prefer.propose.tempered import JITTER, LEAST, MOST, angle
+from diptych.prefer.spaces.sphere import on_sphere
 from diptych.prefer.utility.linear_gp import LinearGP
 
-OF_SPHERES = [name for name in NAMES if name not in OF_CUBES]
+OF_SPHERES = [method.name for method in PROPOSALS.entries() if method.space == "sphere"]
 
 
 @cache
@@ -46,14 +47,14 @@ def usual():
     return situation()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PROPOSALS.names())
 def test_every_proposal_meets_the_protocol(name):
-    assert isinstance(make(name), Proposal)
+    assert isinstance(make_proposal(name), Proposal)
 
 
 def test_unknown_proposal_is_named():
     with pytest.raises(InputError, match=r"'magic'.*tempered"):
-        make("magic")
+        make_proposal("magic")
 
 
 @pytest.mark.parametrize("n", [0, 1, 20, 100, 200])
@@ -61,7 +62,7 @@ def test_unknown_proposal_is_named():
 def test_all_latents_are_typical_at_any_number_of_judgements(name, n):
     here = situation(n, 1024)
     for seed in range(3):
-        for proposed in make(name).propose(here, 4, np.random.default_rng(seed)):
+        for proposed in make_proposal(name).propose(here, 4, np.random.default_rng(seed)):
             assert here.tests.passes(proposed.latent)
             assert proposed.latent.dtype == np.float32
             assert proposed.provenance["proposal"] == name
@@ -72,14 +73,15 @@ def test_the_default_is_typical_at_full_size(n):
     fitted, _ = person(n, 16384)
     here = Situation(16384, fitted)
     assert all(
-        here.tests.passes(proposed.latent) for proposed in make("tempered").propose(here, 8, np.random.default_rng(0))
+        here.tests.passes(proposed.latent)
+        for proposed in make_proposal("tempered").propose(here, 8, np.random.default_rng(0))
     )
     assert here.tests.passes(finished(fitted.direction(), here, "best").latent)
 
 
 @pytest.mark.parametrize("name", OF_SPHERES)
 def test_same_generator_same_latents_and_other_generator_others(usual, name):
-    one, same, other = (make(name).propose(usual, 3, generator(random_key(seed, 5))) for seed in (1, 1, 2))
+    one, same, other = (make_proposal(name).propose(usual, 3, generator(random_key(seed, 5))) for seed in (1, 1, 2))
     assert all(np.array_equal(a.latent, b.latent) for a, b in zip(one, same, strict=True))
     if name != "line":
         assert not any(np.array_equal(a.latent, b.latent) for a, b in zip(one, other, strict=True))
@@ -87,20 +89,20 @@ def test_same_generator_same_latents_and_other_generator_others(usual, name):
 
 @pytest.mark.parametrize("name", [name for name in OF_SPHERES if name not in ("legacy", "line")])
 def test_screens_are_diverse(usual, name):
-    latents = [proposed.latent for proposed in make(name).propose(usual, 4, np.random.default_rng(0))]
+    latents = [proposed.latent for proposed in make_proposal(name).propose(usual, 4, np.random.default_rng(0))]
     assert min(angle_between(a, b) for a, b in combinations(latents, 2)) > 0.25
 
 
 def test_tempered_lies_at_its_angle_and_draws_are_orthogonal(usual):
     mean = usual.fitted.direction()
-    screen = make("tempered").propose(usual, 6, np.random.default_rng(0))
+    screen = make_proposal("tempered").propose(usual, 6, np.random.default_rng(0))
     parts = []
     for proposed in screen:
         assert angle_between(proposed.latent, mean) == pytest.approx(proposed.provenance["angle"], abs=1e-3)
         assert LEAST <= proposed.provenance["angle"] <= MOST
         parts.append(on_sphere(proposed.latent - mean * (mean @ proposed.latent)))
     assert max(abs(math.cos(angle_between(a, b))) for a, b in combinations(parts, 2)) < 0.02
-    assert np.std([proposed.provenance["angle"] for proposed in screen]) < 3 * SPREAD
+    assert np.std([proposed.provenance["angle"] for proposed in screen]) < 3 * JITTER
 
 
 def test_angle_falls_as_the_reach_grows():
@@ -117,14 +119,14 @@ def test_models_without_uncertainty_have_an_angle_too():
 
 def test_pair_is_symmetric_about_the_mean(usual):
     mean = usual.fitted.direction()
-    first, second = (proposed.latent for proposed in make("pair").propose(usual, 2, np.random.default_rng(0)))
+    first, second = (proposed.latent for proposed in make_proposal("pair").propose(usual, 2, np.random.default_rng(0)))
     assert angle_between(first, mean) == pytest.approx(angle_between(second, mean), abs=1e-3)
     assert angle_between(first + second, mean) < 1e-3
 
 
 def test_line_climbs_in_expected_utility(usual):
     scores = usual.fitted.score(
-        np.stack([proposed.latent for proposed in make("line").propose(usual, 5, np.random.default_rng(0))])
+        np.stack([proposed.latent for proposed in make_proposal("line").propose(usual, 5, np.random.default_rng(0))])
     )[0]
     assert np.all(np.diff(scores) > 0)
     assert scores[-1] == pytest.approx(usual.fitted.reach, rel=0.02)
@@ -133,19 +135,20 @@ def test_line_climbs_in_expected_utility(usual):
 def test_hill_goes_up_from_the_liked_image(usual):
     before = usual.fitted.score(on_sphere(usual.liked[:1]))[0][0]
     after = usual.fitted.score(
-        np.stack([proposed.latent for proposed in make("hill").propose(usual, 4, np.random.default_rng(0))])
+        np.stack([proposed.latent for proposed in make_proposal("hill").propose(usual, 4, np.random.default_rng(0))])
     )[0]
     assert after.min() > before
 
 
 def test_around_stays_at_its_angle_from_the_anchor(usual):
-    for proposed in make("around", angle=0.5).propose(usual, 3, np.random.default_rng(0)):
+    for proposed in make_proposal("around", angle=0.5).propose(usual, 3, np.random.default_rng(0)):
         assert angle_between(proposed.latent, usual.anchor) == pytest.approx(0.5, abs=1e-2)
 
 
 def test_random_anchor_is_known_by_its_seed(usual):
     screens = [
-        make("random-anchor", seed=seed, angle=0.3).propose(usual, 2, np.random.default_rng(0)) for seed in (1, 2)
+        make_proposal("random-anchor", anchor_seed=seed, angle=0.3).propose(usual, 2, np.random.default_rng(0))
+        for seed in (1, 2)
     ]
     assert [screen[0].provenance["anchor_seed"] for screen in screens] == [1, 2]
     assert angle_between(screens[0][0].latent, np.random.default_rng(1).standard_normal(4096)) == pytest.approx(
@@ -156,16 +159,16 @@ def test_random_anchor_is_known_by_its_seed(usual):
 
 def test_children_are_like_their_parents_and_orphans_are_refused(usual):
     noise = np.random.default_rng(5).standard_normal(4096)
-    for child in make("breed").propose(usual, 3, np.random.default_rng(0)):
+    for child in make_proposal("breed").propose(usual, 3, np.random.default_rng(0)):
         nearest = min(angle_between(child.latent, parent) for parent in usual.liked)
         assert nearest < 1.1 < angle_between(child.latent, noise)
         assert sum(child.provenance["weights"]) == pytest.approx(1, abs=1e-4)
     with pytest.raises(InputError, match="liked"):
-        make("breed").propose(Situation(256), 1, np.random.default_rng(0))
+        make_proposal("breed").propose(Situation(256), 1, np.random.default_rng(0))
 
 
 def test_legacy_hardly_moves(usual):
-    for proposed in make("legacy").propose(usual, 4, np.random.default_rng(0)):
+    for proposed in make_proposal("legacy").propose(usual, 4, np.random.default_rng(0)):
         assert angle_between(proposed.latent, usual.anchor) < 0.02
 
 
@@ -176,7 +179,7 @@ def test_step_scores_rise_by_the_sine_of_the_step(usual):
     assert scores == pytest.approx(usual.fitted.reach * np.sin(0.2 * np.arange(1, 5)), rel=1e-6)
 
 
-def test_what_a_test_costs_is_told():
+def test_the_cost_of_a_projection_is_recorded():
     d = 4096
     tilted = np.zeros((4, 32, 32))
     tilted[0] = 0.4
@@ -199,4 +202,4 @@ def test_keys_of_processes_and_screens_differ():
 
 
 def test_more_draws_than_dimensions_still_work():
-    assert len(make("tempered").propose(Situation(8, shape=(1, 1, 8)), 12, np.random.default_rng(0))) == 12
+    assert len(make_proposal("tempered").propose(Situation(8, shape=(1, 1, 8)), 12, np.random.default_rng(0))) == 12

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from angles import angle_between
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer import Candidate, Frame, Judgement, Session
 from diptych.prefer.decoders.base import BaseDecoder, Decoded
@@ -23,9 +24,10 @@ from diptych.prefer.exchange.pictures import load_picture, save_picture, snippet
 from diptych.prefer.exchange.predecessor import prompt_hash
 from diptych.prefer.propose import Proposed, Situation
 from diptych.prefer.propose.nei import EARLY, LOOKS
+from diptych.prefer.session.changes import Change
 from diptych.prefer.session.folder import default_folder, sessions
-from diptych.prefer.session.worker import Background
-from diptych.prefer.spaces.sphere import angle_between, prompt_anchor, typicality, usual_shape
+from diptych.prefer.session.worker import BackgroundWorker
+from diptych.prefer.spaces.sphere import prompt_anchor, typicality, usual_shape
 from diptych.prefer.utility.baselines.ridge import Ridge
 
 D = 256
@@ -92,13 +94,13 @@ class SlowFit(Ridge):
         self.go, self.fits, self.fails = threading.Event(), 0, False
         self.threads = set[int]()
 
-    def add(self, observations: Any) -> str:
+    def add(self, observations: Any, features: Any = None) -> str:
         assert self.go.wait(10)
         self.fits += 1
         self.threads.add(threading.get_ident())
         if self.fails:
             raise ValueError("no such luck")
-        return super().add(observations)
+        return super().add(observations, features)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -196,7 +198,7 @@ def test_images_shown_again_cost_no_decode_and_tell_of_the_person(session: Sessi
     session.tell(Judgement.tie(first, other))
     scores = session.scores()
     assert (scores.itself.hits, scores.itself.total) == (0, 1)
-    assert "you agreed with yourself 0 of 1" in str(scores)
+    assert "repeated ratings that agree: 0 of 1" in str(scores)
 
 
 def test_scores_say_what_more_labels_would_add(session: Session) -> None:
@@ -279,9 +281,9 @@ def test_sessions_are_listed_the_last_one_first(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [
-        ({"utility": "magic"}, "there is no 'magic' among the utilities"),
-        ({"proposal": "magic"}, "there is no 'magic' among the proposals"),
-        ({"decoder": "magic"}, "there is no decoder 'magic'"),
+        ({"utility": "magic"}, "utility model 'magic': is not known"),
+        ({"proposal": "magic"}, "proposal 'magic': is not known"),
+        ({"decoder": "magic"}, "decoder 'magic' is not known"),
         ({"batch": 0}, "batch = 0"),
         ({"width": 64}, "width"),
         ({"nonsense": 1}, "nonsense"),
@@ -291,6 +293,34 @@ def test_wrong_settings_are_named_and_nothing_is_kept(tmp_path: Path, options: d
     with pytest.raises(InputError, match=phrase):
         opened(tmp_path / "s", **options)
     assert not (tmp_path / "s" / "session.json").exists()
+
+
+def test_options_of_a_decoder_that_is_replaced_are_dropped(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", proposal="around", angle=0.5) as session:
+        assert session.options.own("proposal").angle == 0.5
+        assert session.options.own("decoder").dimension == D
+    with Session.open(tmp_path / "s", proposal="line", synchronous=True) as session:
+        assert (session.dimension, session.options.own("proposal").span) == (D, np.pi / 2)
+    with pytest.raises(InputError, match=r"angle is not an option of .*; it belongs to proposal around"):
+        opened(tmp_path / "s", angle=0.5)
+
+
+def test_a_session_without_a_prompt_keeps_that_of_its_images(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompt="as it was") as session:
+        judge(session, 1)
+    path = tmp_path / "s" / "session.json"
+    # Earlier versions had a default prompt, and did not store it.
+    path.write_text('{"decoder": "synthetic", "dimension": 256}', encoding="utf-8")
+    with Session.open(tmp_path / "s", synchronous=True) as session:
+        assert session.frame.prompt == "as it was"
+        assert session.state.report == "4 judgements used"
+    assert [one.prompt for one in sessions(tmp_path)] == ["as it was"]
+    with opened(tmp_path / "t", prompt=None) as session:
+        assert session.frame.prompt == ""
+    with pytest.raises(InputError, match=r"no prompt is given.*--prompt"):
+        Session.open(tmp_path / "u", "diffusion")
+    with pytest.raises(InputError, match="neither a folder nor a prompt"):
+        default_folder(None)
 
 
 def test_damaged_settings_are_named(tmp_path: Path) -> None:
@@ -319,7 +349,7 @@ def test_proposals_move_from_the_start_that_is_wished(tmp_path: Path) -> None:
         assert two.provenance["start"] == one.id
         session.start_from(None)
         assert angle_between(session.ask(1)[0].latent, prompt_anchor("a lake", D)) == pytest.approx(0.8, abs=1e-3)
-        with pytest.raises(InputError, match=r"the start has shape \(3,\)"):
+        with pytest.raises(InputError, match=r"start: has shape \(3,\)"):
             session.start_from(np.ones(3))
 
 
@@ -328,7 +358,7 @@ class Settings(BaseDecoder):
 
     def __init__(self) -> None:
         super().__init__("settings", "cube", 5, Frame("x", width=8, height=8))
-        self.categories = (slice(0, 2),)
+        self.categories, self.flats = (slice(0, 2),), ()
         self.start = np.array([1, 0, 0.5, 0.5, 0.5], np.float32)
 
     def _decode(self, latent: np.ndarray) -> Decoded:
@@ -426,10 +456,52 @@ def test_another_prompts_pictures_of_the_same_settings_are_not_taken_for_this_on
         seen = search(session, 2)
     with Session.open(tmp_path / "s", Settings(), warm_start="y", synchronous=True) as session:
         session.ask(1)
-        assert session._gallery is not None
-        assert not [
-            one for one in seen if one.latent in session._gallery and not np.array_equal(one.latent, Settings().start)
-        ]
+        assert session._previews is not None
+        known = session._previews._features
+        assert not [one for one in seen if one.latent in known and not np.array_equal(one.latent, Settings().start)]
+
+
+def noise_images(session: Session, count: int, seed: int = 0) -> None:
+    """Decode images of random settings, and show none."""
+    for latent in np.random.default_rng(seed).random((count, 5)):
+        session.decode(latent)
+
+
+def test_images_decoded_after_a_fit_do_not_change_it_and_a_resumed_session_has_the_same(tmp_path: Path) -> None:
+    points = np.random.default_rng(1).random((20, 5)).astype(np.float32)
+    plain = [Candidate(point, Settings().frame) for point in points]
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
+        shown = search(session, 4)
+        fitted = session.fitted
+        assert fitted is not None
+        before, scores, own = fitted.score(points), session.score(plain), session.score(shown)
+        noise_images(session, 40)
+        assert session.fitted is fitted
+        assert np.array_equal(fitted.score(points), before)
+        assert np.array_equal(session.score(plain), scores)
+        assert np.array_equal(session.score(shown), own)
+        assert [event.kind for event in session.ledger.events()].count("preview") > 40
+        with Session.open(tmp_path / "s", Settings(), synchronous=True) as resumed:
+            assert np.allclose(resumed.score(plain), scores, atol=1e-9)
+            assert np.allclose(resumed.score(shown), own, atol=1e-9)
+        session.tell(Judgement.rate(shown[0], good=True))
+        after = session.score(plain)
+    assert not np.allclose(after, scores, atol=1e-6), "the next fit uses them"
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as resumed:
+        assert np.allclose(resumed.score(plain), after, atol=1e-9)
+
+
+def test_previews_of_another_process_are_used(tmp_path: Path) -> None:
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
+        shown = search(session, 4)
+        with Session.open(tmp_path / "s", Settings(), synchronous=True) as other:
+            noise_images(other, 10, seed=3)
+        session.tell(Judgement.rate(shown[0], good=True))
+        mean = session.score(shown)[0]
+        assert session._previews is not None
+        assert np.random.default_rng(3).random((10, 5))[0] in session._previews._features
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as resumed:
+        assert np.allclose(resumed.score(shown)[0], mean, atol=1e-9)
 
 
 def test_pictures_ahead_of_what_is_said_differ(tmp_path: Path) -> None:
@@ -448,18 +520,18 @@ def test_a_queue_shows_the_usual_settings_once(tmp_path: Path) -> None:
 
 def test_parts_for_the_other_space_are_refused_by_name(tmp_path: Path) -> None:
     sphere, cube = (
-        "'surface' is for settings in a cube, and the decoder synthetic",
-        "is for latents on a sphere, and the decoder settings",
+        "'surface': is for settings in a cube; .* the decoder synthetic",
+        ": is for latents on a sphere; .* the decoder settings",
     )
-    with pytest.raises(InputError, match=f"the utility {sphere} .* choose 'contrastive'"):
+    with pytest.raises(InputError, match=f"utility {sphere}.* Choose 'contrastive'"):
         opened(tmp_path / "a", utility="surface")
-    with pytest.raises(InputError, match=r"the proposal 'thompson' is for settings in a cube.* choose 'tempered'"):
+    with pytest.raises(InputError, match=r"proposal 'thompson': is for settings in a cube.* Choose 'tempered'"):
         opened(tmp_path / "a", proposal="thompson")
-    with pytest.raises(InputError, match=f"the utility 'ridge' {cube} .* choose 'surface'"):
+    with pytest.raises(InputError, match=f"utility 'ridge'{cube}.* Choose 'surface'"):
         Session.open(tmp_path / "a", Settings(), utility="ridge")
-    with pytest.raises(InputError, match=f"the utility 'ridge' {cube}"):
+    with pytest.raises(InputError, match=f"utility 'ridge'{cube}"):
         Session.open(tmp_path / "a", Settings(), utility=Ridge())
-    with pytest.raises(InputError, match=f"the proposal 'tempered' {cube} .* choose 'thompson'"):
+    with pytest.raises(InputError, match=f"proposal 'tempered'{cube}.* Choose 'thompson'"):
         Session.open(tmp_path / "a", Settings(), proposal="tempered")
     with Session.open(tmp_path / "b", Settings(), proposal=Uniform(), synchronous=True) as session:
         first, second = session.ask(2)
@@ -474,7 +546,7 @@ def test_a_start_in_a_cube_lies_in_it(tmp_path: Path) -> None:
         assert first.latent.min() >= 0
         assert first.latent.max() <= 1
         assert sorted(first.latent[:2].tolist()) == [0, 1]
-        with pytest.raises(InputError, match="the start spans 0 to 2; expected values from 0 to 1"):
+        with pytest.raises(InputError, match="start: has values from 0 to 2; expected settings: values from 0 to 1"):
             session.start_from([0, 1, 2, 0, 0])
 
 
@@ -506,7 +578,7 @@ def test_telling_waits_for_no_fit_and_no_fit_is_started_twice(tmp_path: Path) ->
         assert session.state.status == "training"
         assert session.state.waiting == ()
         assert session.rows == 6
-        with pytest.raises(UnavailableError, match="still under way"):
+        with pytest.raises(UnavailableError, match="still running"):
             session.wait(0.01)
         model.go.set()
         session.wait()
@@ -615,6 +687,31 @@ def test_judgements_of_another_process_are_learned_from(behind: Session) -> None
     assert behind.state.report == "1 judgements used"
 
 
+def test_changes_are_reported_until_the_callback_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found: list[tuple[str, int, int]] = []
+    with opened(tmp_path / "s", synchronous=False) as session:
+
+        def broken(change: Change) -> None:
+            raise ValueError("not my day")
+
+        session.on_change(broken)
+        stop = session.on_change(lambda change: found.append((change.kind, change.position, threading.get_ident())))
+        (one,) = session.ask(1)
+        position = session.tell(Judgement.rate(one, good=True))
+        session.wait()
+        session.undo()
+        session.wait()
+        until(lambda: [kind for kind, *_ in found].count("fit") == 2)
+        assert {kind for kind, *_ in found} == {"decode", "judgement", "fit", "undo"}
+        assert ("judgement", position) in {each[:2] for each in found}
+        assert threading.get_ident() not in {thread for *_, thread in found}
+        assert "not my day" in caplog.text
+        stop()
+        count = len(found)
+        session.ask(1)
+        assert len(found) == count
+
+
 def test_a_closed_session_says_so_and_closes_twice(behind: Session) -> None:
     behind.queue.take()
     behind.close()
@@ -670,7 +767,7 @@ def test_two_processes_never_propose_the_same_latent(tmp_path: Path, proposal: s
 
 
 def test_the_most_urgent_job_is_done_first_and_the_rest_cancelled() -> None:
-    worker, go, order = Background("test"), threading.Event(), []
+    worker, go, order = BackgroundWorker("test"), threading.Event(), []
     first = worker.submit("first", lambda: go.wait(10))
     later = [
         worker.submit(str(urgency), lambda urgency=urgency: order.append(urgency), urgency) for urgency in (2, 1, 0)
@@ -713,10 +810,10 @@ def test_pictures_without_or_with_damaged_latents_are_refused(session: Session, 
     (candidate,) = session.ask(1)
     image = Image.fromarray(candidate.image)
     image.save(tmp_path / "plain.png")
-    with pytest.raises(InputError, match="an image without latent"):
+    with pytest.raises(InputError, match="image without latent"):
         load_picture(tmp_path / "plain.png")
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(InputError, match="no readable PNG"):
+    with pytest.raises(InputError, match="not a readable PNG"):
         load_picture(tmp_path / "text.png")
     for text in ("{", "[]", '{"latent": "?", "frame": {}, "provenance": {}}', '{"latent": "AAA", "frame": {}}'):
         chunks = PngInfo()

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.fft import dctn, idctn
 
+from angles import angle_between
 from diptych.errors import InputError
 from diptych.prefer.spaces.sphere import (
     LIMIT,
     Typicality,
-    angle_between,
     combine,
     on_sphere,
     prompt_anchor,

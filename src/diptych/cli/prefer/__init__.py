@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,16 +14,13 @@ from cyclopts import App, Parameter
 
 from diptych.cli.output import Report
 from diptych.errors import InputError
-from diptych.prefer.options import SessionOptions
+from diptych.prefer.exchange import environment
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from diptych.prefer.ledger.ledger import Ledger
     from diptych.prefer.session.session import Session
-
-LEVEL = "IPO_LOG_LEVEL"
-"""Environment variable: the least level of the tagged log lines on standard error."""
 
 Folder = Annotated[
     Path | None, Parameter(help="The session; without it the folder of the prompt below $IPO_DATA_ROOT, or data.")
@@ -33,7 +29,7 @@ Folder = Annotated[
 VERBS = {
     "label": ("label:label", "Judge images at the terminal: g, b, 1 to 9, s, u, q."),
     "best": ("session:best", "Make the best image, and print what makes it again."),
-    "score": ("session:score", "Tell how well the model foresees the judgements, or score saved images."),
+    "score": ("session:score", "Report leave-one-out agreement with the judgements, or score saved images."),
     "rows": ("session:rows", "Count the judgements, once a second."),
     "sessions": ("session:sessions", "List the sessions of a folder."),
     "train": ("train:train", "Train a utility model on what is on the disk, and save it."),
@@ -54,7 +50,7 @@ for _name, (_home, _summary) in VERBS.items():
 
 
 def logged(function: Callable[..., Report]) -> Callable[..., Report]:
-    """Show the log lines that ``$IPO_LOG_LEVEL`` asks for while the function runs."""
+    """Show the log lines that ``$IPO_LOG_LEVEL`` selects while the function runs."""
 
     @wraps(function)
     def with_log(*positional: Any, **named: Any) -> Report:
@@ -67,9 +63,11 @@ def logged(function: Callable[..., Report]) -> Callable[..., Report]:
 @contextmanager
 def tagged_log() -> Iterator[None]:
     """Log lines below warnings, which are shown anyway, on standard error."""
-    level = logging.getLevelName(os.environ.get(LEVEL, "WARNING").upper())
+    name = environment.log_level()
+    level = logging.getLevelName(name)
     if not isinstance(level, int):
-        raise InputError(f"{LEVEL}={os.environ[LEVEL]}: expected DEBUG, INFO, WARNING or ERROR.")
+        where = f"environment variable {environment.LOG_LEVEL}"
+        raise InputError(where, f"is {name}", "DEBUG, INFO, WARNING or ERROR")
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(level)
     handler.addFilter(lambda record: record.levelno < logging.WARNING)
@@ -84,20 +82,27 @@ def tagged_log() -> Iterator[None]:
 
 
 def home_of(folder: Path | None, choices: Choices) -> Path:
-    """The folder of the session that is meant."""
+    """The folder of the session: the one given, or that of the prompt."""
     from diptych.prefer.session.folder import default_folder
 
-    return folder if folder is not None else default_folder(choices[SessionOptions].prompt)
+    return folder if folder is not None else default_folder(given_options(choices).get("prompt"))
+
+
+def given_options(choices: Choices) -> dict[str, Any]:
+    """The options that were given, flags over files. They are validated together with those that a session stores:
+    which decoder an option belongs to may be stored.
+    """
+    return {name: value for _, values in choices.layers for name, value in values.items()}
 
 
 def open_session(folder: Path | None, choices: Choices, *, create: bool, synchronous: bool = False) -> Session:
-    """Open the session, with the options given on the command line over those it was last opened with."""
+    """Open the session; options of the command line override those that it was last opened with."""
     from diptych.prefer.session.session import Session
 
     home = home_of(folder, choices)
     if not create:
         open_ledger(home).close()
-    given = choices[SessionOptions].model_dump(exclude_unset=True)
+    given = given_options(choices)
     parts = {name: given.pop(name, None) for name in ("utility", "proposal")}
     return Session.open(home, given.pop("decoder", None), synchronous=synchronous, **parts, **given)
 

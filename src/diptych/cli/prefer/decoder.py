@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
-from diptych.cli.prefer import logged
+from diptych.cli.prefer import given_options, logged
 from diptych.cli.scans import Overwrite
-from diptych.errors import InputError
+from diptych.prefer.exchange import environment
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.option_fields import Choices
 
-SANITY = {"MODEL": "model", "PROMPT": "prompt", "W": "width", "H": "height", "STEPS": "steps"}
-"""Environment variables SANITY_* and the options that they set, below the flags."""
-
 LEAST = 30.0
-"""Spread of the pixels, grey levels, below which an image is called flat; $SANITY_MIN_STD changes it."""
+"""Standard deviation of the pixels, grey levels, of a flat image; $SANITY_MIN_STD overrides it."""
 
 
 @verb(SessionOptions)
@@ -33,7 +30,7 @@ def sanity(
     overwrite: Overwrite = False,
     choices: Choices,
 ) -> Report:
-    """Decode one random latent and tell its statistics; exit code 1 when the image is flat."""
+    """Decode one random latent and report statistics of the image; exit code 1 if it is flat."""
     import numpy as np
 
     from diptych.prefer.exchange.pictures import save_picture
@@ -42,7 +39,7 @@ def sanity(
 
     if out is not None:
         check_output(out, (".png",), overwrite=overwrite)
-    options, least = from_environment(choices), _number("SANITY_MIN_STD", LEAST)
+    options, least = from_environment(choices), environment.sanity_threshold(LEAST)
     decoder = open_decoder(options)
     latent = np.random.default_rng(options.seed).standard_normal(decoder.dimension).astype(np.float32)
     image = decoder.decode(latent)
@@ -62,7 +59,8 @@ def sanity(
     note = (
         ""
         if fine
-        else f"error: the image is flat: its pixels spread by {spread:.1f} grey levels; expected {least:g} or more."
+        else f"error: the image is flat: its standard deviation is {spread:.1f} grey levels; expected {least:g} "
+        "or more."
     )
     return Report(data, [table(data)], code=0 if fine else 1, note=note)
 
@@ -81,8 +79,9 @@ def serve_decoder(
     choices: Choices,
 ) -> Report:
     """Serve the decoder until Ctrl-C."""
+    from diptych.prefer.decoders.remote import TOKEN
     from diptych.prefer.decoders.serve import DecoderServer
-    from diptych.prefer.session.factory import TOKEN, open_decoder
+    from diptych.prefer.session.factory import open_decoder
 
     decoder = open_decoder(with_local_model(choices[SessionOptions]))
     with DecoderServer(decoder, host, port, token or os.environ.get(TOKEN)) as server:
@@ -111,31 +110,17 @@ def make_tiny_pipeline(
 
 
 def from_environment(choices: Choices) -> SessionOptions:
-    """The options given, laid over those of the variables SANITY_*; a diffusion model where no decoder is named."""
-    found: dict[str, Any] = {
-        option: value
-        for name, option in SANITY.items()
-        if (value := os.environ.get(f"SANITY_{name}")) not in (None, "")
-    }
-    given = choices[SessionOptions].model_dump(exclude_unset=True)
-    if given.get("decoder", "diffusion") != "diffusion":
-        found = {name: value for name, value in found.items() if name == "prompt"}
+    """The options given, over those of the variables SANITY_*; the default decoder is diffusion."""
+    given = given_options(choices)
+    found = environment.sanity_options(given.get("decoder", "diffusion"))
     return with_local_model(
         SessionOptions.build({"decoder": "diffusion", **found, **given}, origin="SANITY_* and command line")
     )
 
 
 def with_local_model(options: SessionOptions) -> SessionOptions:
-    """The model in ``$FLUX_LOCAL_MODEL``, where a diffusion model is meant and none is named."""
-    local = os.environ.get("FLUX_LOCAL_MODEL")
-    if options.decoder != "diffusion" or options.model is not None or not local:
+    """The model in ``$FLUX_LOCAL_MODEL``, if the decoder is diffusion and no model is named."""
+    local = environment.local_model()
+    if options.decoder != "diffusion" or options.own("decoder").model is not None or local is None:
         return options
     return options.with_changes(model=local)
-
-
-def _number(variable: str, usual: float) -> float:
-    text = os.environ.get(variable, "")
-    try:
-        return float(text) if text else usual
-    except ValueError:
-        raise InputError(f"{variable}={text}: expected a number.") from None

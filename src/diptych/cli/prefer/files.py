@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
-from diptych.cli.prefer import Folder, home_of, logged, open_ledger
+from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.option_fields import Choices
@@ -35,14 +35,15 @@ def export(
     """Write the judgements of a session for other programs."""
     from diptych.prefer.exchange.row_folders import export_rows
     from diptych.prefer.exchange.tables import to_csv
-    from diptych.prefer.session.folder import merged, read_settings
+    from diptych.prefer.session.folder import merged, prompt_of, read_settings
 
     home = home_of(folder, choices)
-    options = merged(read_settings(home), choices[SessionOptions].model_dump(exclude_unset=True))
+    options = merged(read_settings(home), given_options(choices))
     with open_ledger(home) as ledger:
         if layout == "csv":
             return Report({"file": str(to_csv(ledger, out))}, [f"wrote {out}"])
-        moved = export_rows(ledger, out, options.prompt) if layout == "rows" else _state(ledger, out, options.prompt)
+        prompt = prompt_of(ledger, options) or ""
+        moved = export_rows(ledger, out, prompt) if layout == "rows" else _state(ledger, out, prompt)
     return _report(out, moved)
 
 
@@ -68,16 +69,17 @@ def import_(
     from diptych.prefer.ledger.ledger import Ledger
     from diptych.prefer.session.folder import merged, read_settings, write_settings
 
-    options = choices[SessionOptions]
-    if "prompt" not in options.model_fields_set:
-        raise InputError("import: pass --prompt with the prompt of the rows; its hash names their folder.")
+    given = given_options(choices)
+    prompt = given.get("prompt")
+    if prompt is None:
+        raise InputError("import", "no prompt is given", "--prompt with the prompt of the rows")
     if not source.exists():
-        raise InputError(f"--from {source}: does not exist; expected a folder or a state file.")
+        raise InputError(f"--from {source}", "does not exist", "a folder or a state file")
     home = home_of(folder, choices)
-    settings = merged(read_settings(home), options.model_dump(exclude_unset=True))
+    settings = merged(read_settings(home), given)
     with Ledger.open(home) as ledger:
         take = import_state if source.is_file() else import_rows
-        moved = take(ledger, source, options.prompt, anchor=anchor)
+        moved = take(ledger, source, prompt, anchor=anchor)
     write_settings(home, settings)
     return _report(ledger.folder, moved)
 
@@ -91,7 +93,7 @@ def _state(ledger: Ledger, out: Path, prompt: str) -> Moved:
         if candidate.frame.prompt == prompt:
             out.mkdir(parents=True, exist_ok=True)
             return export_state(ledger, out, candidate.frame, candidate.dimension)[1]
-    raise InputError(f"{ledger.folder}: holds no judgements of {prompt!r}; give the prompt of those it holds.")
+    raise InputError(ledger.folder, f"has no judgements of {prompt!r}", "the prompt of its judgements (--prompt)")
 
 
 def _report(where: Path, moved: Moved) -> Report:

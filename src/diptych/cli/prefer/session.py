@@ -34,7 +34,7 @@ def best(
     overwrite: Overwrite = False,
     choices: Choices,
 ) -> Report:
-    """Save the best image and print the Python that makes it again."""
+    """Save the best image and print Python code that decodes it again."""
     from diptych.prefer.exchange.pictures import save_picture, snippet
 
     check_output(out, (".png",), overwrite=overwrite)
@@ -64,11 +64,11 @@ def score(
         list[Path] | None, Parameter(help="Also score these saved images.", negative=(), consume_multiple=True)
     ] = None,
     cross_validate: Annotated[
-        bool, Parameter(help="Also judge the model by judgements it was not given.", negative=())
+        bool, Parameter(help="Also compute the agreement with held-out judgements.", negative=())
     ] = False,
     choices: Choices,
 ) -> Report:
-    """Fit, and tell how well judgements are foreseen and what more of them would add."""
+    """Fit, and report leave-one-out agreement and the expected gain from more judgements."""
     from diptych.prefer.exchange.pictures import load_picture
 
     with open_session(folder, choices, create=False) as session:
@@ -119,7 +119,7 @@ def sessions(
     choices: Choices,
 ) -> Report:
     """List sessions, the last one used first."""
-    from diptych.prefer.session.folder import data_root
+    from diptych.prefer.exchange.environment import data_root
     from diptych.prefer.session.folder import sessions as find
 
     found = [dataclasses.asdict(one) for one in find(root)]

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
-from diptych.cli.prefer import Folder, home_of, logged, open_ledger, open_session
+from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger, open_session
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.logging import LOGGER
@@ -97,15 +97,15 @@ def simulate(
     person: Annotated[int, Parameter(help="Seed of the person.")] = 0,
     choices: Choices,
 ) -> Report:
-    """Let a simulated person, who likes one random direction of all, judge good or bad; report her true utility."""
+    """Let a simulated person with a random linear utility rate images; report the true utility of the best one."""
+    from diptych.prefer.decoders import spread_points
     from diptych.prefer.judgement import Judgement
     from diptych.prefer.person import LinearPerson
-    from diptych.prefer.session.factory import evenly
 
     if labels < 1:
         raise InputError(f"--labels {labels}: expected 1 or more.")
     with open_session(folder, choices, create=True, synchronous=True) as session:
-        usual = evenly(session.decoder) if session.decoder.space == "cube" else None
+        usual = spread_points(session.decoder) if session.decoder.space == "cube" else None
         someone, shown, said = LinearPerson(session.dimension, person, usual), [], 0
         while said < labels:
             for candidate in session.ask(min(session.options.batch, labels - said)):
@@ -132,13 +132,15 @@ def _stored(home: Path, choices: Choices, anchor: Literal["prompt"] | None) -> I
     from diptych.prefer.exchange.row_folders import import_rows
     from diptych.prefer.ledger.ledger import Ledger
     from diptych.prefer.ledger.store import NAME
-    from diptych.prefer.session.folder import merged, read_settings
+    from diptych.prefer.session.folder import merged, prompt_of, read_settings
 
-    options = merged(read_settings(home), choices[SessionOptions].model_dump(exclude_unset=True))
+    options = merged(read_settings(home), given_options(choices))
     if (home / NAME).is_file():
         with open_ledger(home) as ledger:
-            yield ledger, options.prompt, options.use_legacy
+            yield ledger, prompt_of(ledger, options) or "", options.use_legacy
         return
+    if options.prompt is None:
+        raise InputError(home, "has no session, and no prompt is given", "--prompt with the prompt of the row folders")
     with tempfile.TemporaryDirectory() as scratch, Ledger.open(scratch) as ledger:
         import_rows(ledger, home, options.prompt, anchor=anchor)
         yield ledger, options.prompt, True

@@ -1,4 +1,4 @@
-"""What the decoders have in common: checks of the latent, one decode at a time, and a record of the last one."""
+"""Base of the decoders: checks of the latent, one decode at a time, and a record of the last decode."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
-from diptych.prefer.decoders import Space
+from diptych.prefer.decoders.protocols import Space
 from diptych.prefer.judgement import Frame
 
 log = logging.getLogger("diptych")
 
 FLAT = 2.0
-"""Grey levels: an image whose pixels spread less shows nothing."""
+"""Standard deviation, grey levels, below which an image is reported as flat or black."""
 
 _REMEMBERED = 9
 
 
 @dataclass(frozen=True)
 class DecodeRecord:
-    """What went in and came out of one decode.
+    """Statistics of one decode.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class DecodeRecord:
     image_min, image_max : int
     seconds : float
     flaw : str
-        ``not finite``, ``black`` or ``flat``; empty for an image that shows something.
+        ``not finite``, ``black`` or ``flat``; empty for a normal image.
     retried : str
-        Why a second try was needed, and what it changed; empty as a rule.
+        Why the decode was repeated, and what was changed; usually empty.
     """
 
     frame: Frame
@@ -64,7 +64,9 @@ class DecodeRecord:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """What a decoder's own part returns: pixels (H, W, 3) uint8, and whether they were finite and at the first try."""
+    """Result of :meth:`BaseDecoder._decode`: pixels (H, W, 3) uint8, whether they were finite, and why the decode was
+    repeated (empty if it was not).
+    """
 
     image: NDArray[np.uint8]
     finite: bool = True
@@ -72,7 +74,7 @@ class Decoded:
 
 
 class BaseDecoder(ABC):
-    """A decoder without its decode.
+    """Base class; a subclass implements :meth:`_decode`.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ class BaseDecoder(ABC):
         d.
     frame : Frame
     shape : (channels, height, width), optional
-        Of the latent, where it is an image.
+        Shape of the latent, if it is an image.
     """
 
     def __init__(
@@ -96,12 +98,12 @@ class BaseDecoder(ABC):
 
     @property
     def frame(self) -> Frame:
-        """What besides the latent decides the pixels, as it was in effect at the last decode."""
+        """Everything besides the latent that determines the pixels, as it was in effect at the last decode."""
         return self._frame
 
     @property
     def cost(self) -> float:
-        """Median of the last decodes, s; NaN before the first."""
+        """Median time of the last decodes, s; NaN before the first."""
         return statistics.median(self._seconds) if self._seconds else math.nan
 
     @property
@@ -110,12 +112,12 @@ class BaseDecoder(ABC):
         return self._last
 
     def decode(self, latent: ArrayLike) -> NDArray[np.uint8]:
-        """The image (H, W, 3) of a latent (d,) or of the decoder's ``shape``, which is passed on as it is.
+        """The image (H, W, 3) of a latent (d,), or of shape ``shape``.
 
         Raises
         ------
         InputError
-            The latent has another shape, is not finite, or lies outside the cube.
+            If the latent has another shape, is not finite, or lies outside the cube.
         """
         values = self._checked(latent)
         with self._lock:
@@ -126,13 +128,16 @@ class BaseDecoder(ABC):
             self._last = self._record(values, decoded, seconds)
         if self._last.flaw:
             log.warning(
-                "[pipe] %s: the image is %s (spread %.1f grey levels)", self.name, self._last.flaw, self._last.image_std
+                "[pipe] %s: the image is %s (standard deviation %.1f grey levels)",
+                self.name,
+                self._last.flaw,
+                self._last.image_std,
             )
         return decoded.image
 
     @abstractmethod
     def _decode(self, latent: NDArray[np.float32]) -> Decoded:
-        """The image of a latent (d,) that was checked; called by one thread at a time."""
+        """The image of a valid latent (d,); called by one thread at a time."""
 
     def _checked(self, latent: ArrayLike) -> NDArray[np.float32]:
         values = np.ascontiguousarray(latent, dtype=np.float32)
@@ -142,16 +147,18 @@ class BaseDecoder(ABC):
                 f" for images of {self.frame.width} x {self.frame.height} px" if self.shape and self.frame.width else ""
             )
             raise InputError(
-                f"the latent has shape {values.shape}; the decoder {self.name} expects ({self.dimension},){also}{size}."
+                f"latent for the decoder {self.name}", f"has shape {values.shape}", f"({self.dimension},){also}{size}"
             )
         if not np.isfinite(values).all():
+            bad = np.count_nonzero(~np.isfinite(values))
             raise InputError(
-                f"the latent has {np.count_nonzero(~np.isfinite(values))} values that are not finite; expected numbers."
+                f"latent for the decoder {self.name}", f"has {bad} values that are not finite", "finite values"
             )
         if self.space == "cube" and not (values.min() >= 0 and values.max() <= 1):
             raise InputError(
-                f"the latent spans {values.min():g} to {values.max():g}; the decoder {self.name} expects values from "
-                f"0 to 1."
+                f"latent for the decoder {self.name}",
+                f"has values from {values.min():g} to {values.max():g}",
+                "values from 0 to 1",
             )
         return values.reshape(self.dimension)
 
@@ -177,12 +184,12 @@ class BaseDecoder(ABC):
 
 
 def versions(*packages: str) -> tuple[tuple[str, str], ...]:
-    """Names and versions of installed packages, as a Frame keeps them."""
+    """Names and versions of installed packages, as a Frame stores them."""
     return tuple((name, metadata.version(name)) for name in packages)
 
 
 def as_bytes(image: NDArray[Any]) -> Decoded:
-    """An image (H, W, 3) of numbers from 0 to 1 as grey levels; black where it is not finite."""
+    """An image (H, W, 3) of values from 0 to 1 as uint8; NaN and infinities become black and are reported."""
     finite = bool(np.isfinite(image).all())
     levels = np.rint(np.clip(np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0), 0, 1) * 255)
     return Decoded(levels.astype(np.uint8), finite)

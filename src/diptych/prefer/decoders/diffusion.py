@@ -1,4 +1,4 @@
-"""Images from Stable Diffusion: the latent is the noise that the pipeline starts from."""
+"""Images from Stable Diffusion: the latent is the initial noise of the pipeline."""
 
 from __future__ import annotations
 
@@ -8,55 +8,70 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from diptych.errors import InputError
 from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes, versions
 from diptych.prefer.decoders.pipelines import Pipeline
+from diptych.prefer.decoders.registry import DecoderKind
 from diptych.prefer.judgement import Frame
+from diptych.runtime.options import Options
 
 log = logging.getLogger("diptych")
 
 MODEL = "stabilityai/sd-turbo"
-"""The usual checkpoint."""
+"""Default checkpoint."""
 
 STEPS, UNSAID_STEPS = 6, 20
-"""Steps by default, and when None is given."""
+"""Denoising steps by default, and for ``steps=None``."""
 
 MOST_STEPS = 1000
 
 PACKAGES = ("diptych", "torch", "diffusers", "transformers")
 
 
+class DiffusionOptions(Options):
+    """Options of the decoder diffusion."""
+
+    model: str | None = Field(None, description=f"Name or folder of the diffusion model; {MODEL} when not given")
+    width: int | None = Field(None, ge=8, description="Width of the image, pixels")
+    height: int | None = Field(None, ge=8, description="Height of the image, pixels")
+    steps: int | None = Field(None, ge=1, le=MOST_STEPS, description=f"Denoising steps; {STEPS} when not given")
+    guidance: float | None = Field(None, ge=0, description="Guidance scale; turbo models always use 0")
+    scheduler: str | None = Field(None, description="Scheduler class of diffusers, such as DDIMScheduler")
+    decoder_seed: int = Field(0, ge=0, description="Seed of the noise that ancestral and LCM schedulers add")
+
+
 class Diffusion(BaseDecoder):
-    """Decoder over a checkpoint of Stable Diffusion 1.x, 2.x, XL or turbo.
+    """Decoder for a checkpoint of Stable Diffusion 1.x, 2.x, XL or turbo.
 
     Parameters
     ----------
     prompt, negative_prompt : str
-        The negative one needs guidance above 1.
+        The negative prompt has an effect only for guidance above 1.
     model : str
-        A folder, or an id of the Hugging Face hub, which is downloaded once.
+        A folder, or an id of the Hugging Face hub, which is downloaded on first use.
     width, height : int, optional
-        Pixels; by default what the model was made for. Multiples of 8.
+        Pixels; multiples of 8. By default the size that the model was trained for.
     steps : int or None
         1 to 1000; None is 20.
     guidance : float, optional
-        By default what the pipeline takes. Turbo models always take 0; ``frame.guidance`` is what is in effect.
+        By default the default of the pipeline. Turbo models always use 0; ``frame.guidance`` is the value in effect.
     scheduler : str, optional
-        A class of diffusers, such as ``DDIMScheduler``; by default that of the checkpoint.
+        A scheduler class of diffusers, such as ``DDIMScheduler``; by default that of the checkpoint.
     seed : int
-        Of the noise that ancestral and consistency schedulers add; each image starts from it anew.
+        Seed of the noise that ancestral and consistency schedulers add; the generator is reset for each image.
     device : str
         auto, cpu, cuda or cuda:N.
     pipeline : Pipeline, optional
-        One that is loaded already, in place of ``model`` and ``device``.
+        A loaded pipeline, instead of ``model`` and ``device``.
 
     Raises
     ------
     InputError
-        The model is of another family or incomplete, or a setting is out of range.
+        If the model is of another family or incomplete, or a setting is out of range.
     UnavailableError
-        diffusers is not installed, the device is absent, or the hub cannot be reached.
+        If diffusers is not installed, the device does not exist, or the hub cannot be reached.
     """
 
     def __init__(
@@ -75,23 +90,21 @@ class Diffusion(BaseDecoder):
     ) -> None:
         steps = UNSAID_STEPS if steps is None else steps
         if not 1 <= steps <= MOST_STEPS:
-            raise InputError(f"the diffusion decoder has steps = {steps}; expected 1 to {MOST_STEPS}.")
+            raise InputError("diffusion decoder", f"steps = {steps}", f"1 to {MOST_STEPS}")
         if guidance is not None and not 0 <= guidance < np.inf:
-            raise InputError(f"the diffusion decoder has guidance = {guidance}; expected 0 or more.")
+            raise InputError("diffusion decoder", f"guidance = {guidance}", "0 or more")
         if not 0 <= seed < 2**63:
-            raise InputError(f"the diffusion decoder has seed = {seed}; expected 0 or more, below 2^63.")
+            raise InputError("diffusion decoder", f"seed = {seed}", "0 or more, below 2^63")
         self.pipeline = Pipeline(str(model), device) if pipeline is None else pipeline
         loaded = self.pipeline
         width, height = (loaded.usual_side if side is None else side for side in (width, height))
         for name, side in (("width", width), ("height", height)):
             if side < loaded.factor or side % loaded.factor:
-                raise InputError(
-                    f"the diffusion decoder has {name} = {side} px; expected a multiple of {loaded.factor}."
-                )
+                raise InputError("diffusion decoder", f"{name} = {side} px", f"a multiple of {loaded.factor}")
         effective = loaded.usual_guidance if guidance is None or loaded.turbo else float(guidance)
         if guidance is not None and guidance != effective:
             log.info(
-                "[pipe] guidance %g asked for, %g in effect: %s is a turbo model", guidance, effective, loaded.model
+                "[pipe] guidance %g requested, %g in effect: %s is a turbo model", guidance, effective, loaded.model
             )
         frame = Frame(
             prompt,
@@ -112,38 +125,39 @@ class Diffusion(BaseDecoder):
         super().__init__("diffusion", "sphere", shape[0] * shape[1] * shape[2], frame, shape)
 
     def changed(self, **fields: Any) -> Diffusion:
-        """A decoder of another frame: any of prompt, negative_prompt, model, width, height, steps, guidance, scheduler,
+        """A decoder with other values of prompt, negative_prompt, model, width, height, steps, guidance, scheduler or
         seed.
 
-        It shares the loaded pipeline. With another model, this decoder is closed, and its memory freed, before that one
+        It shares the loaded pipeline. For another model, this decoder is closed and its memory freed before that model
         is loaded.
         """
         frame, device = self.frame, str(self.pipeline.device)
         names = ("prompt", "negative_prompt", "model", "width", "height", "steps", "guidance", "scheduler", "seed")
         unknown = sorted(set(fields) - set(names))
         if unknown:
-            raise InputError(f"the diffusion decoder has no {', '.join(unknown)} to change; it has {', '.join(names)}.")
+            raise InputError(
+                "diffusion decoder", f"has no {', '.join(unknown)} to change", f"some of {', '.join(names)}"
+            )
         if fields.get("model", frame.model) == frame.model:
             kept = {name: getattr(frame, name) for name in names}
             return Diffusion(**{**kept, **fields}, pipeline=self.pipeline)
         self.close()
-        # Size, guidance and scheduler belong to a model.
+        # Size, guidance and scheduler depend on the model.
         kept = {name: getattr(frame, name) for name in ("prompt", "negative_prompt", "steps", "seed")}
         return Diffusion(**{**kept, **fields}, device=device)
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What the autoencoder makes of an image (H, W, 3) uint8: (d,), about unit spread, but no noise.
+        """The code of an image (H, W, 3) uint8 by the autoencoder: (d,), with about unit standard deviation, but not
+        noise.
 
         Raises
         ------
         InputError
-            The image has another shape or type.
+            If the image has another shape or type.
         """
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype != np.uint8:
-            raise InputError(
-                f"the image to encode is {image.dtype} of shape {image.shape}; expected uint8 of shape (H, W, 3)."
-            )
+            raise InputError("image to encode", f"is {image.dtype} of shape {image.shape}", "uint8 of shape (H, W, 3)")
         return self.pipeline.encode(image, self.frame.width, self.frame.height).reshape(self.dimension)
 
     def close(self) -> None:
@@ -153,7 +167,7 @@ class Diffusion(BaseDecoder):
     def _decode(self, latent: NDArray[np.float32]) -> Decoded:
         self._frame = replace(self._frame, threads=_threads(), dtype=self.pipeline.arithmetic)
         pixels = self.pipeline(self._frame, latent.reshape(self.shape or latent.shape))
-        # A retry in slices rounds otherwise, from now on.
+        # After a retry in slices, rounding differs from now on.
         self._frame = replace(self._frame, dtype=self.pipeline.arithmetic)
         decoded = as_bytes(pixels.values)
         return Decoded(decoded.image, decoded.finite, pixels.retried)
@@ -163,3 +177,22 @@ def _threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def _open(options: DiffusionOptions, prompt: str | None, negative_prompt: str | None) -> Diffusion:
+    return Diffusion(
+        prompt or "",
+        negative_prompt or "",
+        options.model or MODEL,
+        options.width,
+        options.height,
+        STEPS if options.steps is None else options.steps,
+        options.guidance,
+        options.scheduler,
+        options.decoder_seed,
+    )
+
+
+DECODER = DecoderKind(
+    "diffusion", "Images from Stable Diffusion (1.x, 2.x, XL, turbo).", DiffusionOptions, "sphere", "required", _open
+)

@@ -1,6 +1,4 @@
-"""Loading the pipelines of diffusers: what a model is, how its weights get to the device, and what a person is told
-when they do not.
-"""
+"""Loading pipelines of diffusers: model families, placement of the weights on the device, and error messages."""
 
 from __future__ import annotations
 
@@ -21,55 +19,57 @@ if TYPE_CHECKING:
 log = logging.getLogger("diptych")
 
 FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-"""Pipelines whose latents are images of normal noise, (4, H / 8, W / 8)."""
+"""Pipelines whose latents are normal noise of shape (4, H / 8, W / 8)."""
 
 PACKED = re.compile(r"flux|stable-diffusion-3|\bsd-?3", re.IGNORECASE)
-"""Names of models whose latents are packed and whose noise flows straight: not of these families."""
+"""Names of flow-matching models with packed latents, which are not supported."""
 
 
 def need_diffusers() -> None:
-    """Raise UnavailableError, with the remedy, unless diffusers and transformers are installed."""
+    """Raise UnavailableError unless diffusers and transformers are installed."""
     missing = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
     if missing:
         raise UnavailableError(
             f"diffusion pipelines need packages that are not installed ({', '.join(missing)}): pip install "
-            f"'diptych[prefer]'. "
-            "The decoder synthetic needs none of them."
+            "'diptych[prefer]'. The decoder synthetic does not need them."
         )
 
 
 def is_turbo(model: str, index: dict[str, Any], unet: Any = None) -> bool:
-    """Whether "turbo" is in the id, in the folder's name, or in the names that the files carry."""
+    """Whether "turbo" is part of the id, of the folder's name, or of the names in the files."""
     path = Path(model)
     names = [model]
     if path.is_dir():
-        # The folders above are not the model's name, but for the hub's cache, where the name is two levels up.
+        # Only in the cache of the hub is the name of the model that of a folder above.
         names = [path.resolve().name, *(part for part in path.resolve().parts if part.startswith("models--"))]
     names += [str(index.get("_name_or_path", "")), str(getattr(unet, "_name_or_path", "") or "").rpartition("/")[2]]
     return any("turbo" in name.lower() for name in names)
 
 
 def read_index(model: str) -> dict[str, Any]:
-    """What ``model_index.json`` says, having made sure that the model is of a family that we decode."""
+    """Contents of ``model_index.json``. Raises InputError if the model is of a family that is not supported."""
     path = Path(model)
     if path.is_dir():
         try:
             index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{model}: model_index.json cannot be read ({error}); expected the folder of a diffusers pipeline, "
-                "as save_pretrained or `diptych prefer make-tiny-pipeline` writes it."
+                model,
+                f"model_index.json cannot be read ({error})",
+                "the folder of a pipeline that save_pretrained or `diptych prefer make-tiny-pipeline` wrote",
             ) from None
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not path.exists():
         if PACKED.search(model):
-            raise InputError(_refusal(model, "a packed flow-matching model"))
+            raise _refusal(model, "a packed flow-matching model")
         index = _fetched_index(model)
     else:
-        raise InputError(f"{model}: is neither a folder nor an id such as stabilityai/sd-turbo; give one of these.")
+        raise InputError(
+            model, "is neither a folder nor an id of the hub", "a folder, or an id such as stabilityai/sd-turbo"
+        )
     family = index.get("_class_name") if isinstance(index, dict) else None
     if family not in FAMILIES:
         packed = isinstance(family, str) and PACKED.search(family.replace("StableDiffusion3", "stable-diffusion-3"))
-        raise InputError(_refusal(model, f"a {family}" + (", a packed flow-matching model" if packed else "")))
+        raise _refusal(model, f"a {family}" + (", a packed flow-matching model" if packed else ""))
     return dict(index)
 
 
@@ -80,26 +80,27 @@ def _fetched_index(model: str) -> Any:
         try:
             return DiffusionPipeline.load_config(model)
         except Exception as error:
-            # The hub's client has many kinds of failures; none of them is ours.
+            # The client of the hub raises many kinds of errors.
             raise UnavailableError(_unreachable(model, error)) from error
 
 
-def _refusal(model: str, what: str) -> str:
-    return f"{model}: is {what}, whose latents are of another kind; expected Stable Diffusion 1.x, 2.x or XL, or a turbo version of one."
+def _refusal(model: str, what: str) -> InputError:
+    return InputError(
+        model,
+        f"is {what}, whose latents are of another kind",
+        "Stable Diffusion 1.x, 2.x or XL, or a turbo version of one",
+    )
 
 
 def _unreachable(model: str, error: Exception) -> str:
     return (
-        f"{model}: cannot be obtained ({' '.join(str(error).split())[:200]}); give a local folder, or take the "
-        f"decoder synthetic, "
-        "which needs no download."
+        f"{model}: could not be downloaded ({' '.join(str(error).split())[:200]}). Give a local folder, or use the "
+        "decoder synthetic, which needs no download."
     )
 
 
 def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, index: dict[str, Any]) -> Any:
-    """The pipeline on its device. Some checkpoints cannot be filled on the CPU and moved: then accelerate places
-    them.
-    """
+    """The pipeline on its device. Checkpoints that cannot be loaded on the CPU and moved are placed by accelerate."""
     more: dict[str, Any] = (
         {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
     )
@@ -121,7 +122,7 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, index: d
                 break
             except Exception as error:
                 if _placement(error) and number < len(ways):
-                    log.warning("[pipe] loading failed (%s); another way", " ".join(str(error).split())[:120])
+                    log.warning("[pipe] loading failed (%s); trying another method", " ".join(str(error).split())[:120])
                     continue
                 raise _failure(model, error) from error
     pipe.set_progress_bar_config(disable=True)
@@ -129,7 +130,7 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, index: d
 
 
 def _placement(error: Exception) -> bool:
-    """Whether loading failed because weights had no place yet."""
+    """Whether loading failed because weights were not placed on a device yet."""
     return isinstance(error, NotImplementedError) or any(
         word in str(error) for word in ("meta tensor", "meta device", "device_map")
     )
@@ -140,18 +141,17 @@ def _failure(model: str, error: Exception) -> Exception:
     text = " ".join(str(error).split())[:300]
     if out_of_memory(error):
         return UnavailableError(
-            f"{model}: does not fit into memory ({text}); choose another device or a smaller model."
+            f"{model}: does not fit into memory ({text}). Choose another device or a smaller model."
         )
     if Path(model).is_dir():
         return InputError(
-            f"{model}: its weights cannot be loaded ({text}); expected every part that model_index.json names, as "
-            f"safetensors."
+            model, f"its weights cannot be loaded ({text})", "every part that model_index.json names, as safetensors"
         )
     return UnavailableError(_unreachable(model, error))
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error tells that memory ran out, on whichever device."""
+    """Whether an error means that memory ran out, on any device."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
@@ -159,7 +159,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the notices and bars that the two libraries print while they load; their settings are put back."""
+    """Suppress the messages and progress bars of the two libraries; their settings are restored."""
     import transformers
 
     before, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()

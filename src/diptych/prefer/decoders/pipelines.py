@@ -1,4 +1,4 @@
-"""Running the pipelines of diffusers: one path for Stable Diffusion 1.x, 2.x, SDXL and their turbo versions."""
+"""Running pipelines of diffusers: one code path for Stable Diffusion 1.x, 2.x, XL and their turbo versions."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 log = logging.getLogger("diptych")
 
 KEPT = 32
-"""Prompts whose embeddings are kept."""
+"""Size of the cache of prompt embeddings."""
 
 SLICED = "attention and autoencoder in slices"
 
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """What a pipeline made: (H, W, 3) from 0 to 1, and what a second try changed, if there was one."""
+    """Output of a pipeline: (H, W, 3) from 0 to 1, and what a retry changed (empty without retry)."""
 
     values: NDArray[np.float32]
     retried: str = ""
 
 
 class Pipeline:
-    """A loaded checkpoint. Calls wait for one another.
+    """A loaded checkpoint. Calls are serialised by a lock.
 
     Parameters
     ----------
     model : str
-        A folder that holds ``model_index.json``, or an id of the Hugging Face hub. Only safetensors weights are read.
+        A folder with ``model_index.json``, or an id of the Hugging Face hub. Only safetensors weights are read.
     device : str
-        auto, cpu, cuda or cuda:N. A GPU takes half precision.
+        auto, cpu, cuda or cuda:N. GPUs use half precision.
 
     Raises
     ------
     InputError
-        The folder holds no pipeline, its weights are missing, or the model is of another family.
+        If the folder has no pipeline, its weights are missing, or the model is of another family.
     UnavailableError
-        diffusers is not installed, the device is absent, or the hub cannot be reached.
+        If diffusers is not installed, the device does not exist, or the hub cannot be reached.
     """
 
     def __init__(self, model: str, device: str = "auto") -> None:
@@ -75,18 +75,18 @@ class Pipeline:
 
     @property
     def factor(self) -> int:
-        """Pixels of the image along one of the latent."""
+        """Pixels of the image per pixel of the latent, along one axis."""
         return int(self._opened().vae_scale_factor)
 
     @property
     def usual_side(self) -> int:
-        """Side of the images that the model was made for, px."""
+        """Side of the images that the model was trained for, px."""
         size = self._opened().unet.config.sample_size
         return int(max(size) if isinstance(size, list | tuple) else size) * self.factor
 
     @property
     def usual_guidance(self) -> float:
-        """What the pipeline takes when nothing is said; 0 for a turbo model."""
+        """Default guidance scale of the pipeline; 0 for a turbo model."""
         return (
             0.0
             if self.turbo
@@ -95,27 +95,27 @@ class Pipeline:
 
     @property
     def arithmetic(self) -> str:
-        """The type of the numbers, and whether they are worked through in slices."""
+        """Data type, and whether attention and autoencoder run in slices."""
         return str(self.dtype).removeprefix("torch.") + (", sliced" if self.sliced else "")
 
     def scheduler_name(self, wanted: str | None) -> str:
-        """The scheduler's class: that of the checkpoint, or the one wanted.
+        """Name of the scheduler class: ``wanted``, or that of the checkpoint.
 
         Raises
         ------
         InputError
-            The checkpoint's settings do not fit that class.
+            If the settings of the checkpoint are not compatible with that class.
         """
         return type(self._scheduler).__name__ if wanted is None else self._scheduler_class(wanted).__name__
 
     def __call__(self, frame: Frame, latent: NDArray[np.float32]) -> Pixels:
-        """The image of a latent (4, h, w), which is passed on unscaled: the pipeline itself multiplies by its first
-        noise level.
+        """The image of a latent (4, h, w). It is passed on unscaled: the pipeline multiplies it by its initial noise
+        level.
 
         Raises
         ------
         UnavailableError
-            Memory runs out, in slices too.
+            If memory runs out, even in slices.
         """
         import torch
 
@@ -125,7 +125,7 @@ class Pipeline:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-            log.warning("[pipe] out of memory at %d x %d px; once more, %s", frame.width, frame.height, SLICED)
+            log.warning("[pipe] out of memory at %d x %d px; retrying with %s", frame.width, frame.height, SLICED)
             self._free()
             self._slice()
             try:
@@ -135,12 +135,13 @@ class Pipeline:
                     raise
                 raise UnavailableError(
                     f"{self.model}: {frame.width} x {frame.height} px do not fit into the memory of {self.device}, "
-                    f"even with {SLICED}; "
-                    "choose a smaller width and height."
+                    f"even with {SLICED}. Choose a smaller width and height."
                 ) from error
 
     def encode(self, image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.float32]:
-        """What the autoencoder makes of an image (H, W, 3), resized: (4, height / 8, width / 8), about unit spread."""
+        """Code (4, height / 8, width / 8) of a resized image (H, W, 3) by the autoencoder, scaled to about unit
+        variance.
+        """
         import torch
         from PIL import Image
 
@@ -148,7 +149,7 @@ class Pipeline:
         pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None] / 127.5 - 1)
         with self._lock, torch.no_grad():
             vae = self._opened().vae
-            # Some autoencoders overflow in half precision, and say so.
+            # Some autoencoders overflow in half precision and declare it.
             wide = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
             if wide:
                 vae.to(torch.float32)
@@ -161,7 +162,7 @@ class Pipeline:
         return found
 
     def close(self) -> None:
-        """Give back the weights and the kept embeddings, on the GPU too."""
+        """Free the weights and the cached embeddings."""
         with self._lock:
             self._pipe = None
             self._embeddings.clear()
@@ -170,24 +171,25 @@ class Pipeline:
 
     def _opened(self) -> Any:
         if self._pipe is None:
-            raise InputError(f"{self.model}: the pipeline is closed; open the decoder again.")
+            raise InputError(self.model, "the pipeline is closed", remedy="Open the decoder again.")
         return self._pipe
 
     def _run(self, frame: Frame, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
         pipe = self._opened()
-        # A scheduler counts its steps, and a noise level may hang on them: a fresh one knows nothing of the decode
-        # before.
+        # A scheduler keeps state, such as its step counter; a new one makes the decode independent of the one before.
         pipe.scheduler = self._scheduler_class(frame.scheduler).from_config(self._scheduler.config)
         made = pipe(
             **self._prompt(frame),
-            latents=torch.from_numpy(latent[None].copy()).to(self.device, self.dtype),
+            # A copy in torch's own memory: the alignment of NumPy's memory, which differs between processes, has no
+            # effect.
+            latents=torch.tensor(latent[None], dtype=self.dtype, device=self.device),
             width=frame.width,
             height=frame.height,
             num_inference_steps=frame.steps,
             guidance_scale=frame.guidance,
-            # Ancestral and consistency schedulers draw noise; from the CPU it is the same for every device.
+            # Ancestral and consistency schedulers draw noise; a CPU generator gives the same noise for every device.
             generator=torch.Generator("cpu").manual_seed(frame.seed),
             output_type="np",
         )
@@ -204,7 +206,7 @@ class Pipeline:
         return np.asarray(made.images[0], dtype=np.float32)
 
     def _prompt(self, frame: Frame) -> dict[str, Any]:
-        """The prompt as the pipeline takes it: words at guidance 0, else embeddings, which are kept."""
+        """The prompt as arguments of the pipeline: text at guidance 0, otherwise cached embeddings."""
         if frame.guidance == 0:
             return {"prompt": frame.prompt}
         pipe, both = self._opened(), frame.guidance > 1
@@ -231,11 +233,11 @@ class Pipeline:
     def _scheduler_class(self, name: str) -> Any:
         from diffusers import LCMScheduler
 
-        # Consistency samplers take the same settings, but diffusers does not list them.
+        # LCM takes the same settings, but diffusers does not list it as compatible.
         known = {kind.__name__: kind for kind in (type(self._scheduler), *self._scheduler.compatibles, LCMScheduler)}
         if name not in known:
             raise InputError(
-                f"{self.model}: the scheduler {name!r} does not fit; expected one of {', '.join(sorted(known))}."
+                self.model, f"the scheduler {name!r} is not compatible", f"one of {', '.join(sorted(known))}"
             )
         return known[name]
 

@@ -1,4 +1,6 @@
-"""The hinge between the panels: a person judges reconstructions of a scan, and the latent is how they were made."""
+"""Reconstructions of a scan as images to judge; the latent is the reconstruction settings. This decoder connects the
+two panels.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from diptych.errors import InputError
 from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes, versions
+from diptych.prefer.decoders.registry import DecoderKind
 from diptych.prefer.decoders.settings import Choice, Number, Setting
 from diptych.prefer.judgement import Frame
+from diptych.runtime.options import Options
 
 if TYPE_CHECKING:
     from diptych.ptycho.engines.options import ReconstructionOptions
@@ -23,10 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("diptych")
 
 KEPT = 32
-"""Reconstructions that are kept."""
+"""Size of the cache of reconstructions."""
 
 LEAST = 256
-"""Pixels: smaller pictures are enlarged by a whole factor."""
+"""Pixels: smaller images are enlarged by an integer factor."""
 
 GAP = 4
 """Pixels between amplitude and phase."""
@@ -39,38 +44,45 @@ SETTINGS: tuple[Setting, ...] = (
     Number("step", 0.05, 1.0, 1.0, log=True),
     Number("momentum", 0.0, 0.8, 0.99),
 )
-"""What changes a noisy image: noise model, when to stop, and regularisation, step and momentum of the stochastic
-start."""
+"""Settings that change the image of noisy data: noise model, number of epochs, and regularisation, step and momentum of
+the stochastic start."""
+
+
+class ReconstructionDecoderOptions(Options):
+    """Options of the decoder reconstruction."""
+
+    scan: str | None = Field(None, description="File of the scan whose reconstruction is judged")
+    threads: int | None = Field(None, ge=1, description="Threads of a reconstruction; those of torch when not given")
 
 
 class ReconstructionDecoder(BaseDecoder):
-    """Amplitude and phase of a scan as reconstructed with the settings that the latent says.
+    """Amplitude and phase of a scan, reconstructed with the settings that the latent encodes.
 
     Parameters
     ----------
     scan : Scan or path
     prompt, negative_prompt : str, optional
-        Kept in the frame; by default the name of the scan.
+        Stored in the frame; by default the name of the scan.
     settings : sequence of Setting
-        The space.
+        The settings that the latent encodes.
     options : ReconstructionOptions, optional
-        What is not in the space.
+        Values of all other options.
     threads : int, optional
-        As many as torch has when None.
+        The number of threads of torch if None.
 
     Attributes
     ----------
     categories : tuple of slice
-        Which numbers of the latent are the choices of one setting.
+        Coordinates of each categorical setting.
     flats : tuple of Flat
-        Where a number of the latent may change and its setting does not.
+        Intervals of coordinates on which a setting is constant.
     start : (d,) float32
-        The defaults: one half for numbers, and the first of each choice.
+        The defaults: one half for numbers, and the first value of each category.
 
     Raises
     ------
     InputError
-        The file holds no scan, or a setting is no option of ``reconstruct`` or stands there twice.
+        If the file has no scan, or a setting is not an option of ``reconstruct`` or is given twice.
     """
 
     def __init__(
@@ -97,8 +109,7 @@ class ReconstructionDecoder(BaseDecoder):
         wrong = sorted(name for name in set(names) if name not in known or names.count(name) > 1)
         if wrong or not names:
             raise InputError(
-                f"settings {', '.join(wrong) or '(none)'} cannot be searched; expected different options of "
-                f"reconstruct."
+                "settings", f"{', '.join(wrong) or '(none)'} cannot be searched", "different options of reconstruct"
             )
         ends = np.cumsum([setting.width for setting in self.settings]).tolist()
         self._parts = [slice(end - setting.width, end) for end, setting in zip(ends, self.settings, strict=True)]
@@ -131,12 +142,12 @@ class ReconstructionDecoder(BaseDecoder):
         self.start = self.latent()
 
     def values(self, latent: ArrayLike) -> dict[str, Any]:
-        """The settings, by name, that a latent (d,) means.
+        """The settings, by name, of a latent (d,).
 
         Raises
         ------
         InputError
-            The latent has another shape, or lies outside the cube.
+            If the latent has another shape, or lies outside the cube.
         """
         checked = self._checked(latent)
         return {
@@ -144,17 +155,17 @@ class ReconstructionDecoder(BaseDecoder):
         }
 
     def latent(self, **values: Any) -> NDArray[np.float32]:
-        """The latent (d,) of settings by name; those left out have their defaults.
+        """The latent (d,) of settings by name; missing ones have their defaults.
 
         Raises
         ------
         InputError
-            A setting is not in the space, or its value outside it.
+            If a setting is not in the space, or its value is out of range.
         """
         unknown = sorted(set(values) - {setting.name for setting in self.settings})
         if unknown:
             known = ", ".join(setting.name for setting in self.settings)
-            raise InputError(f"the space has no {', '.join(unknown)}; its settings are {known}.")
+            raise InputError("space of settings", f"has no {', '.join(unknown)}", f"some of {known}")
         found = np.full(self._parts[-1].stop, 0.5, np.float32)
         for setting, part in zip(self.settings, self._parts, strict=True):
             if setting.name in values or isinstance(setting, Choice):
@@ -163,7 +174,7 @@ class ReconstructionDecoder(BaseDecoder):
         return found
 
     def result(self, latent: ArrayLike) -> Reconstruction:
-        """The reconstruction behind a picture: one of the last :data:`KEPT`, or made again."""
+        """The reconstruction of an image: from the cache of the last :data:`KEPT`, or repeated."""
         checked = self._checked(latent)
         with self._lock:
             return self._result(checked)
@@ -178,7 +189,7 @@ class ReconstructionDecoder(BaseDecoder):
             self._results.move_to_end(key)
             return self._results[key]
         log.info("[pipe] reconstruct %s", " ".join(f"{name}={value}" for name, value in values.items()))
-        # One device and a fixed number of threads: the picture must be the same again.
+        # A fixed device and number of threads, so that a repeated decode gives the same image.
         execution = ExecutionOptions(device="cpu", threads=self._threads)
         found = reconstruct(self.scan, options=self.options.with_changes(**values), execution=execution)
         self._results[key] = found
@@ -190,19 +201,19 @@ class ReconstructionDecoder(BaseDecoder):
         try:
             result = self._result(latent)
         except InputError as error:
-            # Defaults that fail are a fault of the scan; other settings may be so unlucky, and an expert is to see that
-            # they are.
+            # If the defaults fail, the scan is at fault. Other settings may fail, and then the image is black.
             if np.array_equal(latent, self.start):
                 raise
-            log.warning("[pipe] these settings reconstruct nothing: %s", error)
+            log.warning("[pipe] the reconstruction failed with these settings: %s", error)
             return Decoded(np.zeros((self.frame.height, self.frame.width, 3), np.uint8), finite=False)
         return picture(result, self._box, self._scale)
 
 
 def picture(result: Reconstruction, box: tuple[int, int, int, int], scale: int) -> Decoded:
-    """Amplitude on the left, phase on the right, of a box (y0, y1, x0, x1) of coordinates, each from dark to bright.
+    """Amplitude (left) and phase (right) inside a box (y0, y1, x0, x1) of coordinates, each with its own colour range.
 
-    The phase is levelled (without its ramp where the data leave it free); a phase that wraps has a cyclic colour map.
+    The phase is levelled, and its ramp removed where the data do not determine it; a phase that wraps has a cyclic
+    colour map.
     """
     from matplotlib import colormaps
 
@@ -229,14 +240,12 @@ def _scan(given: Scan | str | Path) -> Scan:
 
     found = load_scan(given) if isinstance(given, str | Path) else given
     if not isinstance(found, Scan):
-        raise InputError(
-            f"the reconstruction decoder got a {type(found).__name__}; expected a Scan, or a file that holds one."
-        )
+        raise InputError("reconstruction decoder", f"got a {type(found).__name__}", "a Scan, or the file of one")
     return found
 
 
 def _box(scan: Scan) -> tuple[int, int, int, int]:
-    """The area between the outermost positions, (y0, y1, x0, x1); for a scan along a line all that was lit."""
+    """Bounding box of the positions, (y0, y1, x0, x1); for a scan along a line, everything that was illuminated."""
     from diptych.ptycho.evaluate.halves import scanned_box
 
     y0, y1, x0, x1 = scanned_box(scan.positions)
@@ -244,3 +253,21 @@ def _box(scan: Scan) -> tuple[int, int, int, int]:
         return y0, y1, x0, x1
     (y0, x0), (y1, x1) = np.floor([scan.positions.min(axis=0), scan.positions.max(axis=0)]).astype(int) - scan.size // 2
     return int(y0), int(y1) + scan.size, int(x0), int(x1) + scan.size
+
+
+def _open(
+    options: ReconstructionDecoderOptions, prompt: str | None, negative_prompt: str | None
+) -> ReconstructionDecoder:
+    if options.scan is None:
+        raise InputError("decoder reconstruction", "no scan is given", "the file of a scan", "Pass scan (--scan).")
+    return ReconstructionDecoder(options.scan, prompt, negative_prompt or "", threads=options.threads)
+
+
+DECODER = DecoderKind(
+    "reconstruction",
+    "Reconstructions of a scan; the latent is the reconstruction settings.",
+    ReconstructionDecoderOptions,
+    "cube",
+    "own",
+    _open,
+)

@@ -1,4 +1,4 @@
-"""A decoder on another machine, or in another process, reached over HTTP."""
+"""A decoder on another machine or in another process, over HTTP."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import http.client
 import json
 import logging
 import math
+import os
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from diptych.errors import InputError, UnavailableError
-from diptych.prefer.decoders import Space
 from diptych.prefer.decoders.base import BaseDecoder, Decoded
+from diptych.prefer.decoders.protocols import Space
+from diptych.prefer.decoders.registry import DecoderKind
 from diptych.prefer.decoders.wire import (
     FIELDS,
     LARGEST_ANSWER,
@@ -26,21 +29,38 @@ from diptych.prefer.decoders.wire import (
     read_image,
 )
 from diptych.prefer.judgement import Frame
+from diptych.prefer.spaces.cube import Flat
+from diptych.runtime.options import Options
 
 log = logging.getLogger("diptych")
 
 PROBE_SECONDS = 2.0
-"""How long to wait for the server to say that it is there."""
+"""Timeout of a health check."""
 
 ANSWER_SECONDS = 10.0
-"""How long to wait for a description."""
+"""Timeout of a description."""
 
 DECODE_SECONDS = 600.0
-"""How long to wait for an image; a first one may wait for others."""
+"""Timeout of an image, which may have to wait for images of other clients."""
+
+
+TOKEN = "DIPTYCH_TOKEN"
+"""Environment variable: the token that clients of a server must send."""
+
+
+class RemoteOptions(Options):
+    """Options of the decoder remote."""
+
+    url: str | None = Field(None, description="Address of a remote decoder")
+    width: int | None = Field(None, ge=8, description="Width of the image, pixels")
+    height: int | None = Field(None, ge=8, description="Height of the image, pixels")
+    steps: int | None = Field(None, ge=1, description="Denoising steps; the server's when not given")
+    guidance: float | None = Field(None, ge=0, description="Guidance scale; the server's when not given")
+    scheduler: str | None = Field(None, description="Scheduler; the server's when not given")
 
 
 class Remote(BaseDecoder):
-    """The decoder behind ``diptych prefer serve-decoder``.
+    """A decoder served by ``diptych prefer serve-decoder``.
 
     Parameters
     ----------
@@ -53,23 +73,23 @@ class Remote(BaseDecoder):
     guidance : float, optional
     scheduler : str, optional
     seed : int, optional
-        Of the frame, by default that of the server.
+        Seed of the frame, by default that of the server.
     token : str, optional
-        What the server was started with.
+        The token that the server was started with.
 
     Attributes
     ----------
     categories, flats : tuple
-        Of a cube only: see :class:`diptych.prefer.spaces.cube.Cube`.
+        See :class:`diptych.prefer.spaces.cube.Cube`; empty for a sphere.
     start : (d,) float32
-        Of a cube only: the settings that are usual on the server, else the centre.
+        The default settings of the server; for a sphere, zeros.
 
     Raises
     ------
     InputError
-        The address is none, or the server refuses the settings or the token.
+        If the address is invalid, or the server rejects the settings or the token.
     UnavailableError
-        No decoder answers there.
+        If no decoder answers at that address.
     """
 
     def __init__(
@@ -95,21 +115,24 @@ class Remote(BaseDecoder):
             or not isinstance(dimension, int)
             or not (shape is None or _is_shape(shape, dimension))
         ):
-            raise self._server.nonsense("describes no decoder")
+            raise self._server.unexpected("describes no decoder")
         frame = self._frame_of(about)
+        self.categories: tuple[slice, ...] = ()
+        self.flats: tuple[Flat, ...] = ()
+        self.start = np.zeros(dimension, np.float32)
         if space == "cube":
             try:
                 cube, self.start = read_cube(about, dimension)
             except InputError as error:
-                raise self._server.nonsense(f"describes no cube: {error}") from None
+                raise self._server.unexpected(f"describes no cube: {error}") from None
             self.categories, self.flats = cube.categories, cube.flats
         super().__init__(
             "remote", cast("Space", space), dimension, frame, None if shape is None else cast("Any", tuple(shape))
         )
 
     def changed(self, **fields: Any) -> Remote:
-        """The same server's decoder of another frame: any of prompt, negative_prompt, width, height, steps, guidance,
-        scheduler, seed.
+        """The decoder of the same server with other values of prompt, negative_prompt, width, height, steps, guidance,
+        scheduler or seed.
         """
         return Remote(**{**self._fields, **fields}, url=self._server.url, token=self._server.token)
 
@@ -130,11 +153,11 @@ class Remote(BaseDecoder):
         try:
             return Frame.from_json(json.dumps(answer.get("frame")))
         except (InputError, TypeError, ValueError) as error:
-            raise self._server.nonsense(f"sends no frame: {error}") from None
+            raise self._server.unexpected(f"sends no frame: {error}") from None
 
 
 class Server:
-    """One address, and how to ask it. Neither redirections nor proxies are followed.
+    """Client of one address. Redirections and proxies are not followed.
 
     Parameters
     ----------
@@ -149,25 +172,27 @@ class Server:
         except ValueError:
             parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username is not None:
-            raise InputError(f"{url!r} is no address of a decoder; expected one such as http://localhost:{PORT}.")
+            raise InputError("url", f"{url!r} is not the address of a decoder", f"for instance http://localhost:{PORT}")
         if token is not None and not (token.isascii() and token.isprintable() and token):
-            raise InputError("the token for the decoder is empty or has unusual characters; expected printable ASCII.")
+            raise InputError(
+                "token", "is empty or has characters that are not printable ASCII", "printable ASCII characters"
+            )
         self.url, self.token = url.rstrip("/"), token
         self._host, self._path = parts.hostname, parts.path.rstrip("/")
         self._secure = parts.scheme == "https"
         self._port = port or (443 if self._secure else 80)
         if token and not self._secure and not is_loopback(self._host):
-            log.warning("%s: the token travels unencrypted; use https, or an ssh tunnel to localhost", self.url)
+            log.warning("%s: the token is sent unencrypted; use https, or an ssh tunnel to localhost", self.url)
 
     def ask(self, method: str, path: str, values: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """Send JSON values and return those of the answer.
+        """Send JSON values and return those of the response.
 
         Raises
         ------
         InputError
-            The server finds fault with the request.
+            If the server rejects the request.
         UnavailableError
-            It cannot be reached, breaks off, or answers with something else than JSON.
+            If it cannot be reached, closes the connection, or does not respond with JSON.
         """
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout)
@@ -180,35 +205,36 @@ class Server:
             data = answer.read(LARGEST_ANSWER + 1)
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(
-                f"{self.url}: no decoder answers ({error or type(error).__name__}); start one with `diptych prefer "
-                f"serve-decoder`, "
-                "or give another address."
+                f"{self.url}: no decoder answers ({error or type(error).__name__}). Start one with `diptych prefer "
+                "serve-decoder`, or give another address."
             ) from error
         finally:
             connection.close()
         if len(data) > LARGEST_ANSWER:
-            raise self.nonsense("sends more than an image")
+            raise self.unexpected("sends a response that is too large")
         try:
             found = parsed(data, self.url)
         except InputError:
-            raise self.nonsense(f"answers {answer.status} and no JSON") from None
+            raise self.unexpected(f"responds with status {answer.status} and no JSON") from None
         if answer.status == 200:
             return found
-        message = f"{self.url}: {found.get('error', answer.reason)}"
-        raise InputError(message) if 400 <= answer.status < 500 else UnavailableError(message)
+        problem = str(found.get("error", answer.reason))
+        if 400 <= answer.status < 500:
+            raise InputError(self.url, problem)
+        raise UnavailableError(f"{self.url}: {problem}")
 
-    def nonsense(self, what: str) -> UnavailableError:
-        """The error for a server that is no decoder of ours."""
+    def unexpected(self, what: str) -> UnavailableError:
+        """The error for a server that is not a decoder."""
         return UnavailableError(f"{self.url}: {what}; expected a server started with `diptych prefer serve-decoder`.")
 
 
 def health(url: str, token: str | None = None) -> dict[str, Any]:
-    """What the server at an address says of itself, within two seconds.
+    """Description of the server at an address; waits for at most :data:`PROBE_SECONDS`.
 
     Raises
     ------
     UnavailableError
-        No decoder answers there.
+        If no decoder answers at that address.
     """
     return Server(url, token).ask("GET", "/health", {}, PROBE_SECONDS)
 
@@ -220,3 +246,17 @@ def _is_shape(shape: Any, dimension: int) -> bool:
         and all(isinstance(n, int) and n > 0 for n in shape)
         and math.prod(shape) == dimension
     )
+
+
+def _open(options: RemoteOptions, prompt: str | None, negative_prompt: str | None) -> Remote:
+    if options.url is None:
+        raise InputError(
+            "decoder remote", "no address is given", "for instance http://localhost:8000", "Pass url (--url)."
+        )
+    fields = options.model_dump(exclude={"url"})
+    return Remote(options.url, prompt, negative_prompt, **fields, token=os.environ.get(TOKEN) or None)
+
+
+DECODER = DecoderKind(
+    "remote", "A decoder on another machine (diptych prefer serve-decoder).", RemoteOptions, None, "own", _open
+)

@@ -1,4 +1,4 @@
-"""A decoder behind a small HTTP server: ``diptych prefer serve-decoder``."""
+"""An HTTP server for a decoder: ``diptych prefer serve-decoder``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, InputError
-from diptych.prefer.decoders import Decoder
+from diptych.prefer.decoders.protocols import Decoder, cube_of, last_decode, latent_shape, start_of, with_frame
 from diptych.prefer.decoders.wire import (
     LARGEST_REQUEST,
     PORT,
@@ -28,16 +28,15 @@ from diptych.prefer.decoders.wire import (
     read_latent,
 )
 from diptych.prefer.ledger.files import encode_png
-from diptych.prefer.session.factory import cube_of
 from diptych.prefer.spaces.sphere import prompt_anchor
 
 log = logging.getLogger("diptych")
 
 WAITING = 16
-"""Requests that may wait for one another; more are turned away."""
+"""Largest number of waiting requests; further ones are rejected with status 503."""
 
 SECONDS = 30.0
-"""How long a client may take to send a request or to read the answer."""
+"""Timeout for sending a request and for reading the response."""
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -46,49 +45,53 @@ class DecoderServer(ThreadingHTTPServer):
     """Serves one decoder; images are decoded one at a time. Run it with ``serve_forever()``.
 
     ``GET /health``
-        Name, space, dimension, shape, frame and cost; of a cube, which points mean the same, and the usual one.
+        Name, space, dimension, shape, frame and cost; for a cube also categories, flats and start.
     ``POST /describe``
-        The same for the frame that a request asks for.
+        The same for the requested frame.
     ``POST /generate``
-        The image of a prompt: of the latent that belongs to it, or of the normal one drawn from ``latent_seed``.
+        The image of a prompt: of its anchor, or of the normal latent drawn with ``latent_seed``.
     ``POST /generate_latents``
-        The image of ``latents``, nested lists, whose ``shape`` may stand beside them.
+        The image of ``latents`` (nested lists) with an optional ``shape``.
 
     The last three take prompt, negative_prompt, width, height, steps, guidance, scheduler and seed in a JSON object;
-    where a field is missing, the decoder's own holds. Images come as base64 PNG in ``image``, with the frame that was
-    in effect.
+    missing fields keep the value of the decoder. The response has the image as base64 PNG in ``image``, and the frame
+    that was in effect.
 
     Parameters
     ----------
     decoder : Decoder
     host : str
-        Only this machine can reach a loopback address; any other needs a token.
+        A loopback address can be reached only from this machine; any other address needs a token.
     port : int
-        0 takes a free one.
+        0 selects a free port.
     token : str, optional
-        What requests must carry: ``Authorization: Bearer TOKEN``.
+        Requests must have the header ``Authorization: Bearer TOKEN``.
 
     Raises
     ------
     InputError
-        There is no token for an address that others can reach, or the address cannot be had.
+        If an address that others can reach has no token, or the address is not available.
     """
 
     daemon_threads = True
 
     def __init__(self, decoder: Decoder, host: str = "127.0.0.1", port: int = PORT, token: str | None = None) -> None:
         if not token and not is_loopback(host):
-            raise InputError(f"{host}: others can reach this address; give a token (--token), or serve on 127.0.0.1.")
+            raise InputError(
+                host, "can be reached from other machines", "a token", "Pass a token (--token), or serve on 127.0.0.1."
+            )
         self.decoder, self.token = decoder, token
         self.turn, self.places = threading.Lock(), threading.BoundedSemaphore(WAITING)
         try:
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
-            raise InputError(f"{host}:{port}: cannot be served ({error}); choose another host or port.") from None
+            raise InputError(
+                f"{host}:{port}", f"cannot be served ({error})", remedy="Choose another host or port."
+            ) from None
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Address of the server."""
         host, port = self.server_address[:2]
         return f"http://{host!s}:{port}"
 
@@ -113,17 +116,17 @@ class _Handler(BaseHTTPRequestHandler):
         work = {"/describe": _describe, "/generate": _generate, "/generate_latents": _generate_latents}.get(self.path)
         if work is None:
             return _no_such(self.path)
-        # A page of another site may send a form to this machine, but not this type.
+        # Web pages of other sites can post forms to this machine, but not this content type.
         if self.headers.get_content_type() != "application/json":
             return 415, {"error": "the request is not application/json; send a JSON object."}
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
-            return 411, {"error": "the request does not say how long it is (Content-Length)."}
+            return 411, {"error": "the request has no length (Content-Length)."}
         if int(length) > LARGEST_REQUEST:
             return 413, {"error": f"the request has {length} bytes; expected at most {LARGEST_REQUEST}."}
         values = parsed(self.rfile.read(int(length)), "the request")
         if not self.server.places.acquire(blocking=False):
-            return 503, {"error": f"{WAITING} requests are waiting already; try again later."}
+            return 503, {"error": f"{WAITING} requests are waiting; try again later."}
         try:
             return 200, work(self.server, values)
         finally:
@@ -140,9 +143,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, values = 408, {"error": "the request took too long."}
         except Exception:
             log.exception("[pipe] a request to the decoder failed")
-            status, values = 500, {"error": "the decoder failed; its log says why."}
+            status, values = 500, {"error": "the decoder failed; see its log."}
         data = json.dumps(values).encode()
-        # What was not read of a refused request must not be taken for the next one.
+        # The unread rest of a rejected request must not be read as the next one.
         self.close_connection = True
         try:
             self.send_response(status)
@@ -151,11 +154,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(data)
         except OSError as error:
-            log.info("[pipe] %s did not take the answer (%s)", self.address_string(), error)
+            log.info("[pipe] %s closed the connection (%s)", self.address_string(), error)
 
     def _refusal(self) -> Answer | None:
-        """Why the sender may not ask: the token is wrong or, where there is none, a name of another site leads here
-        (DNS rebinding).
+        """The response if the request is not allowed: a wrong token or, without token, another host name (DNS
+        rebinding); otherwise None.
         """
         if self.server.token:
             given = self.headers.get("Authorization", "")
@@ -163,7 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return 401, {"error": "the token is missing or wrong; give the one that the server was started with."}
             return None
         name = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-        return None if is_loopback(name) else (403, {"error": f"asked for as {name!r}; expected localhost."})
+        return (
+            None if is_loopback(name) else (403, {"error": f"the host of the request is {name!r}; expected localhost."})
+        )
 
     def log_message(self, format: str, *args: Any) -> None:
         log.info("[pipe] %s %s", self.address_string(), format % args)
@@ -174,8 +179,8 @@ def _no_such(path: str) -> Answer:
 
 
 def _about(decoder: Decoder) -> dict[str, Any]:
-    shape = getattr(decoder, "shape", None)
-    cube = cube_fields(cube_of(decoder), getattr(decoder, "start", None)) if decoder.space == "cube" else {}
+    shape = latent_shape(decoder)
+    cube = cube_fields(cube_of(decoder), start_of(decoder)) if decoder.space == "cube" else {}
     return {
         **cube,
         "decoder": decoder.name,
@@ -188,15 +193,11 @@ def _about(decoder: Decoder) -> dict[str, Any]:
 
 
 def _changed(decoder: Decoder, values: dict[str, Any]) -> Decoder:
-    """The decoder of the frame that a request asks for."""
-    fields = {name: value for name, value in frame_fields(values).items() if value != getattr(decoder.frame, name)}
-    if not fields:
-        return decoder
-    change = getattr(decoder, "changed", None)
-    if change is None:
-        raise InputError(f"the decoder {decoder.name} cannot change its {', '.join(fields)}; leave that out.")
-    found: Decoder = change(**fields)
-    return found
+    """The decoder with the requested frame."""
+    return with_frame(
+        decoder,
+        {name: value for name, value in frame_fields(values).items() if value != getattr(decoder.frame, name)},
+    )
 
 
 def _describe(server: DecoderServer, values: dict[str, Any]) -> dict[str, Any]:
@@ -207,9 +208,11 @@ def _generate(server: DecoderServer, values: dict[str, Any]) -> dict[str, Any]:
     changed = _changed(server.decoder, values)
     seed = values.get("latent_seed")
     if seed is not None and not (isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0):
-        raise InputError(f"latent_seed is {seed!r}; expected a whole number of 0 or more.")
+        raise InputError("latent_seed", f"is {seed!r}", "an integer of 0 or more")
     if changed.space != "sphere":
-        raise InputError(f"the decoder {changed.name} makes no image of a prompt; send latents to /generate_latents.")
+        raise InputError(
+            f"decoder {changed.name}", "makes no images of prompts", remedy="Send latents to /generate_latents."
+        )
     if seed is None:
         return _image(server, changed, prompt_anchor(changed.frame.prompt, changed.dimension))
     return _image(server, changed, np.random.default_rng(seed).standard_normal(changed.dimension).astype(np.float32))
@@ -222,13 +225,13 @@ def _generate_latents(server: DecoderServer, values: dict[str, Any]) -> dict[str
 def _image(server: DecoderServer, decoder: Decoder, latent: NDArray[np.float32]) -> dict[str, Any]:
     with server.turn:
         image = decoder.decode(latent)
-        last = getattr(decoder, "last", None)
+        last = last_decode(decoder)
         return {
             "image": image_field(encode_png(image)),
             "frame": dataclasses.asdict(decoder.frame),
             "seconds": _measured(decoder),
-            "flaw": getattr(last, "flaw", ""),
-            "retried": getattr(last, "retried", ""),
+            "flaw": last.flaw if last else "",
+            "retried": last.retried if last else "",
         }
 
 

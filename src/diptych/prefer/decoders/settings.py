@@ -1,4 +1,4 @@
-"""Settings as numbers from 0 to 1: quantiles, and choices."""
+"""Settings as coordinates from 0 to 1: quantiles of numbers, and one-hot categories."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from diptych.prefer.spaces.cube import Flat
 
 
 class Setting(Protocol):
-    """One setting: how many numbers of the latent it takes, and what they mean."""
+    """One setting: its number of coordinates, and the mapping between coordinates and values."""
 
     @property
     def name(self) -> str:
-        """The option of ``reconstruct``."""
+        """Name of the option of ``reconstruct``."""
         ...
 
     @property
     def width(self) -> int:
-        """How many numbers it takes."""
+        """Number of coordinates."""
         ...
 
     def value(self, part: NDArray[np.float32]) -> Any:
-        """The setting at (width,) numbers from 0 to 1; its default where all are one half."""
+        """The value at coordinates (width,) from 0 to 1; the default if all are one half."""
         ...
 
     def part(self, value: Any) -> list[float]:
-        """The numbers that mean a value: the inverse of :meth:`value`."""
+        """The coordinates of a value: the inverse of :meth:`value`."""
         ...
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number between two limits; the latent is its quantile, and the default is the median.
+    """A number between two limits. The coordinate is its quantile, and the default is the median.
 
-    A default that is also a limit takes half of the space: no value lies beyond it.
+    A default that equals a limit occupies half of the space, because no value lies beyond it.
 
     Attributes
     ----------
     name : str
     low, default, high : float
     log : bool
-        Even over the logarithm.
+        Uniform in the logarithm.
     whole : bool
-        Rounded.
+        Rounded to integers.
     """
 
     name: str
@@ -60,9 +60,9 @@ class Number:
     width: int = 1
 
     def value(self, part: NDArray[np.float32]) -> float | int:
-        """The number at a quantile (1,)."""
+        """The number at a quantile, given as (1,)."""
         quantile = float(part[0])
-        # A logarithm and back does not always return the number.
+        # exp(log(x)) is not always exactly x.
         found = {0.0: self.low, 0.5: self.default, 1.0: self.high}.get(quantile)
         if found is None:
             found = float(np.interp(quantile, (0.0, 0.5, 1.0), self._marks()))
@@ -73,14 +73,14 @@ class Number:
         """The quantile of a number."""
         if not self.low <= value <= self.high:
             raise InputError(
-                f"{self.name} = {value:g} is outside the space of settings; expected {self.low:g} to {self.high:g}."
+                "space of settings", f"{self.name} = {value:g} is outside", f"{self.low:g} to {self.high:g}"
             )
         if value == self.default:
             return [0.5]
         return [self._quantile(value)]
 
     def flat(self, index: int) -> Flat | None:
-        """The stretches of a coordinate on which the number does not change; None if it always does."""
+        """Intervals of a coordinate on which the number is constant; None if there are none."""
         if self.whole:
             values = range(round(self.low), round(self.high) + 1)
             edges = [0.0, *(self._quantile(value + 0.5) for value in values[:-1]), 1.0]
@@ -98,24 +98,24 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several; the first is the default. Each has a number of its own, and the largest wins."""
+    """One of several values; the first is the default. Each has a coordinate, and the largest coordinate selects."""
 
     name: str
     values: tuple[str, ...]
 
     @property
     def width(self) -> int:
-        """How many there are."""
+        """Number of values."""
         return len(self.values)
 
     def value(self, part: NDArray[np.float32]) -> str:
-        """The one whose number is largest; the first of equals."""
+        """The value with the largest coordinate; the first of equals."""
         return self.values[int(np.argmax(part))]
 
     def part(self, value: str) -> list[float]:
-        """1 for that one, 0 for the others."""
+        """1 for that value, 0 for the others."""
         if value not in self.values:
             raise InputError(
-                f"{self.name} = {value!r} is outside the space of settings; expected one of {', '.join(self.values)}."
+                "space of settings", f"{self.name} = {value!r} is outside", f"one of {', '.join(self.values)}"
             )
         return [float(value == each) for each in self.values]

@@ -1,4 +1,4 @@
-"""A made-up generator: a fixed random smooth network, for trials, tests and benchmarks without any weights."""
+"""A synthetic image generator: a small random smooth network, for tests and benchmarks without trained weights."""
 
 from __future__ import annotations
 
@@ -7,66 +7,77 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from diptych.errors import InputError
 from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes, versions
+from diptych.prefer.decoders.registry import DecoderKind
 from diptych.prefer.judgement import Frame
 from diptych.prefer.spaces.sphere import CHANNELS, usual_shape
+from diptych.runtime.options import Options
 
 Floats = NDArray[np.float32]
 
 SMALLEST, LARGEST = 256, 25_600
-"""Dimensions that it takes; the largest is that of images of 640 px."""
+"""Range of the dimension; the largest is that of a diffusion model of 640 px."""
 
 SIDE = 64
 """Side of the image, px."""
 
 GRIDS = (4, 16)
-"""Sides of the grids on which it sees the latent: broad strokes and details."""
+"""Sides of the grids to which the latent is averaged: layout and details."""
 
 STYLE = 12
-"""Random sums over the whole latent: its style."""
+"""Number of random sums over the whole latent, which set the style."""
 
 HIDDEN = 10
-"""Maps between the latent and the three colours."""
+"""Hidden units per pixel."""
 
 GAIN = 1.2
-"""Spread of what a place gives to a unit: how far units are driven into their curved part."""
+"""Standard deviation of the local input of a unit: how strongly it is driven into its nonlinear range."""
 
 TINT = 0.5
-"""Spread of what the style gives to a unit."""
+"""Standard deviation of the style input of a unit."""
+
+
+class SyntheticOptions(Options):
+    """Options of the decoder synthetic."""
+
+    dimension: int = Field(16_384, ge=SMALLEST, le=LARGEST, description="Length of the latent of the synthetic decoder")
+    decoder_seed: int = Field(0, ge=0, description="Seed of the random network of the synthetic decoder")
 
 
 class Synthetic(BaseDecoder):
-    """Images of 64 px in which layout, details and colours follow the latent smoothly.
+    """Images of 64 px whose layout, details and colours are smooth functions of the latent.
 
-    What a place shows depends on the latent near it, at two scales, and on a style to which every number of the latent
-    adds. No arithmetic depends on the number of threads.
+    A pixel depends on the latent near it, at two scales, and on style sums to which every value of the latent
+    contributes. The matrix products are too small for BLAS to split over threads, so the number of threads does not
+    change the pixels.
 
     Parameters
     ----------
     dimension : int
         d, 256 to 25,600.
     prompt, negative_prompt : str
-        Kept in the frame; the pixels do not depend on them.
+        Stored in the frame; the pixels do not depend on them.
     seed : int
-        Of the network.
+        Seed of the network.
 
     Raises
     ------
     InputError
-        The dimension is out of range.
+        If the dimension is out of range.
     """
 
     def __init__(self, dimension: int = 16_384, prompt: str = "", negative_prompt: str = "", seed: int = 0) -> None:
         if not SMALLEST <= dimension <= LARGEST:
-            raise InputError(f"the synthetic decoder has dimension {dimension}; expected {SMALLEST} to {LARGEST}.")
+            raise InputError("synthetic decoder", f"dimension = {dimension}", f"{SMALLEST} to {LARGEST}")
         frame = Frame(
             prompt, negative_prompt, "synthetic", SIDE, SIDE, seed=seed, versions=versions("diptych", "numpy")
         )
         shape = usual_shape(dimension)
         super().__init__("synthetic", "sphere", dimension, frame, shape if shape[0] == CHANNELS else None)
-        # A latent that is no image of four channels is laid out as one, the rest of which is empty.
+        # A latent that does not fill four square channels is padded with zeros.
         self._side = math.isqrt(-(-dimension // CHANNELS) - 1) + 1
         self._reduce = [_averages(grid, self._side) for grid in GRIDS]
         self._coarse = _enlargement(GRIDS[1], GRIDS[0])
@@ -81,11 +92,13 @@ class Synthetic(BaseDecoder):
         self._second_style = _weights(rng, 3, STYLE, TINT)
 
     def changed(self, **fields: Any) -> Synthetic:
-        """A decoder of another frame: any of prompt, negative_prompt and seed."""
+        """A decoder with other values of prompt, negative_prompt or seed."""
         kept = {name: getattr(self.frame, name) for name in ("prompt", "negative_prompt", "seed")}
         unknown = sorted(set(fields) - set(kept))
         if unknown:
-            raise InputError(f"the synthetic decoder has no {', '.join(unknown)} to change; it has {', '.join(kept)}.")
+            raise InputError(
+                "synthetic decoder", f"has no {', '.join(unknown)} to change", f"some of {', '.join(kept)}"
+            )
         return Synthetic(self.dimension, **{**kept, **fields})
 
     def _decode(self, latent: Floats) -> Decoded:
@@ -104,7 +117,7 @@ class Synthetic(BaseDecoder):
 
 
 def _weights(rng: np.random.Generator, rows: int, columns: int, spread: float) -> Floats:
-    """Random rows of length ``spread``: that of their sums over normal numbers."""
+    """Random rows of norm ``spread``, the standard deviation of their product with standard normal values."""
     found = rng.standard_normal((rows, columns))
     return np.asarray(found * (spread / np.linalg.norm(found, axis=1, keepdims=True)), dtype=np.float32)
 
@@ -115,8 +128,8 @@ def _mixed(weights: Floats, maps: Floats) -> Floats:
 
 
 def _hats(rows: int, columns: int) -> NDArray[np.float64]:
-    """Smooth bumps (rows, columns): that of each row lies at its place among the columns and is as wide as the coarser
-    grid's spacing.
+    """Gaussian weights (rows, columns) between two grids over the same interval; their width is the spacing of the
+    coarser grid.
     """
     places = (np.arange(rows) + 0.5) / rows
     centres = (np.arange(columns) + 0.5) / columns
@@ -124,12 +137,21 @@ def _hats(rows: int, columns: int) -> NDArray[np.float64]:
 
 
 def _averages(grid: int, side: int) -> Floats:
-    """Weights (grid, side) of local sums, which of normal numbers have the spread 1."""
+    """Weights (grid, side) of local sums; sums of standard normal values have variance 1."""
     hats = _hats(grid, side)
     return np.asarray(hats / np.linalg.norm(hats, axis=1, keepdims=True), dtype=np.float32)
 
 
 def _enlargement(size: int, grid: int) -> Floats:
-    """Weights (size, grid) of smooth interpolation; a constant stays as it is."""
+    """Weights (size, grid) of smooth interpolation; they sum to 1."""
     hats = _hats(size, grid)
     return np.asarray(hats / hats.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _open(options: SyntheticOptions, prompt: str | None, negative_prompt: str | None) -> Synthetic:
+    return Synthetic(options.dimension, prompt or "", negative_prompt or "", options.decoder_seed)
+
+
+DECODER = DecoderKind(
+    "synthetic", "A random smooth network, without trained weights.", SyntheticOptions, "sphere", "optional", _open
+)

@@ -1,5 +1,5 @@
-"""A Stable Diffusion pipeline of 5 MB with random weights: the very code path of a real one, for trials and tests
-without downloads.
+"""A Stable Diffusion pipeline of 5 MB with random weights, for tests without downloads; it uses the same code path as a
+trained one.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 log = logging.getLogger("diptych")
 
 SPREAD = 0.5
-"""Of the image before it is cut to [-1, 1]: 64 grey levels."""
+"""Standard deviation of the image before it is clipped to [-1, 1]: 64 grey levels."""
 
 SAMPLES, STEPS = 8, 2
-"""Images from which the brightness of each colour is set, and their steps."""
+"""Number of images from which brightness and contrast of each colour are set, and their denoising steps."""
 
 
 def make_tiny_pipeline(folder: str | Path, seed: int = 0) -> Path:
     """Write a pipeline of 128 px images (d = 1,024) that loads like any other checkpoint.
 
-    U-Net, autoencoder, text encoder, tokeniser and Euler scheduler are real; the weights are random, and the last layer
-    of the decoder is scaled so that images are not flat. Images look like noise.
+    It has a U-Net, an autoencoder, a text encoder, a tokeniser and an Euler scheduler with random weights. The last
+    layer of the autoencoder is scaled so that images are not flat. Images look like noise.
 
     Parameters
     ----------
     folder : path
-        To be made, or empty. A name with "turbo" in it makes a turbo model, as with other checkpoints.
+        New or empty. As with other checkpoints, a name that contains "turbo" makes it a turbo model.
     seed : int
-        Of the weights; the same seed gives the same weights.
+        Seed of the weights.
 
     Returns
     -------
@@ -46,13 +46,13 @@ def make_tiny_pipeline(folder: str | Path, seed: int = 0) -> Path:
     Raises
     ------
     InputError
-        The folder holds something.
+        If the folder is not empty.
     UnavailableError
-        diffusers or transformers is not installed.
+        If diffusers or transformers is not installed.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: is there already and not empty; give the name of a folder to be made.")
+        raise InputError(folder, "exists and is not empty", "the name of a new folder")
     need_diffusers()
     import torch
 
@@ -81,7 +81,7 @@ def _pipeline() -> Any:
         attention_head_dim=8,
         norm_num_groups=16,
     )
-    # Four blocks, so that a latent pixel stands for 8 x 8 pixels, as with the real ones.
+    # Four blocks, so that a latent pixel stands for 8 x 8 pixels, as in trained models.
     vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -112,7 +112,7 @@ def _pipeline() -> Any:
 
 
 def _text_parts() -> tuple[Any, Any]:
-    """A tokeniser that knows single bytes, and a text encoder of two layers."""
+    """A tokeniser of single bytes, and a text encoder of two layers."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     symbols = _byte_symbols()
@@ -139,14 +139,16 @@ def _text_parts() -> tuple[Any, Any]:
 
 
 def _byte_symbols() -> list[str]:
-    """The 256 characters by which byte-pair tokenisers write bytes: printable Latin-1 ones stand for themselves."""
+    """The 256 characters that represent bytes in byte-pair tokenisers; printable Latin-1 characters represent
+    themselves.
+    """
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in plain] + [chr(256 + index) for index in range(256 - len(plain))]
 
 
 def _set_brightness(pipeline: Any) -> None:
-    """Scale and shift the autoencoder's last layer until each colour has mean 0 and spread :data:`SPREAD` over sample
-    images.
+    """Scale and shift the last layer of the autoencoder so that each colour has mean 0 and standard deviation
+    :data:`SPREAD` over sample images.
     """
     import torch
 

@@ -1,1 +1,1 @@
-"""Files of other programs: row folders, state files, tables, pictures with latents."""
+"""Files that other programs read and write: row folders, state files, tables, images with latents."""

@@ -1,6 +1,4 @@
-"""PNG files that say how they were made: the frame and the latent travel in a text chunk, and the image can be made
-again.
-"""
+"""PNG files with the frame and the latent in a text chunk, from which the image can be decoded again."""
 
 from __future__ import annotations
 
@@ -28,18 +26,18 @@ def save_picture(candidate: Candidate, path: str | Path) -> Path:
     Raises
     ------
     InputError
-        The candidate has no image, or the name does not end in .png.
+        If the candidate has no image, or the name does not end in .png.
     UnavailableError
-        The file cannot be written.
+        If the file cannot be written.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     target = Path(path)
     if candidate.image is None:
-        raise InputError(f"{target}: the candidate has no image to save; decode it first.")
+        raise InputError(target, "the candidate has no image to save", remedy="Decode it first.")
     if target.suffix.lower() != ".png":
-        raise InputError(f"{target}: the suffix is {target.suffix!r}; expected .png, which can hold the latent.")
+        raise InputError(target, f"the suffix is {target.suffix!r}", ".png, which can store the latent")
     latent = base64.b64encode(candidate.latent.astype("<f4").tobytes()).decode()
     about = {"frame": json.loads(candidate.frame.to_json()), "latent": latent, "provenance": dict(candidate.provenance)}
     chunks = PngInfo()
@@ -55,7 +53,7 @@ def load_picture(path: str | Path) -> Candidate:
     Raises
     ------
     InputError
-        The file is no PNG, or holds no latent.
+        If the file is not a PNG file, or has no latent.
     """
     from PIL import Image
 
@@ -65,15 +63,15 @@ def load_picture(path: str | Path) -> Candidate:
             image = np.asarray(picture.convert("RGB"), dtype=np.uint8)
             text = getattr(picture, "text", {}).get(KEYWORD)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{source}: is no readable PNG image ({error}).") from None
+        raise InputError(source, f"is not a readable PNG image ({error})") from None
     if text is None:
-        raise InputError(f"{source}: holds an image without latent; expected one that `diptych prefer best` saved.")
+        raise InputError(source, "is an image without latent", "one that `diptych prefer best` saved")
     try:
         about = json.loads(text)
         latent = np.frombuffer(base64.b64decode(about["latent"], validate=True), dtype="<f4")
         return Candidate(latent, Frame.from_json(json.dumps(about["frame"])), image, provenance=about["provenance"])
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
-        raise InputError(f"{source}: what it says of its latent is damaged ({error}); make the image again.") from None
+        raise InputError(source, f"its latent is damaged ({error})", remedy="Save the image again.") from None
 
 
 def load_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -82,7 +80,7 @@ def load_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     Raises
     ------
     InputError
-        The file is none of these, or absurdly large.
+        If the file is none of these, or excessively large.
     """
     from PIL import Image, ImageOps
 
@@ -90,13 +88,11 @@ def load_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as picture:
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: is no readable PNG, JPEG or WebP image ({error}).") from None
+        raise InputError(path, f"is not a readable PNG, JPEG or WebP image ({error})") from None
 
 
 def snippet(candidate: Candidate, path: str | Path) -> str:
-    """Python that makes the image of a saved picture again: by diffusers where a diffusion model made it, else by
-    diptych.
-    """
+    """Python code that decodes a saved image again: with diffusers for a diffusion model, otherwise with diptych."""
     frame = candidate.frame
     reading = [
         "import base64, json",

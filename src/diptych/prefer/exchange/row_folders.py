@@ -1,5 +1,5 @@
-"""Folders ``<prompt hash>/<000001>/{sample.npz, image.png}``: one row each, X (1, d) and y (1,), as the older program
-keeps them.
+"""Row folders of the earlier program: ``<prompt hash>/<000001>/{sample.npz, image.png}``, one row each with X (1, d)
+and y (1,).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from diptych.prefer.exchange.predecessor import (
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.files import storing, sync_folder
 from diptych.prefer.ledger.ledger import Ledger
-from diptych.prefer.ledger.reading import LEGACY, Said
+from diptych.prefer.ledger.reading import LEGACY, JudgementRecord
 from diptych.runtime.files import replacing
 from diptych.runtime.logging import LOGGER
 
@@ -36,23 +36,23 @@ SAMPLE, IMAGE = "sample.npz", "image.png"
 
 
 def import_rows(ledger: Ledger, folder: str | Path, prompt: str, *, anchor: Anchor = None) -> Moved:
-    """Take the rows of a prompt into a ledger; those that it has are passed over.
+    """Import the rows of a prompt into a ledger; those that it has are skipped.
 
     Parameters
     ----------
     ledger : Ledger
     folder : path
-        The data root, or the prompt's folder in it.
+        The data root, or the folder of the prompt in it.
     prompt : str
-        Whose hash names the prompt's folder.
+        Its hash is the name of the folder.
     anchor : "prompt" or None
-        What rows are differences from, when their norm is not within 5 % of sqrt(d). With None they are kept, but enter
-        no fit.
+        What rows are differences from, if their norm is not within 5 % of sqrt(d). With None they are imported, but not
+        used in fits.
 
     Raises
     ------
     InputError
-        The folder belongs to another prompt, or is absent.
+        If the folder belongs to another prompt, or does not exist.
     """
     check_anchor(anchor)
     home = _prompt_folder(Path(folder), prompt)
@@ -65,21 +65,21 @@ def import_rows(ledger: Ledger, folder: str | Path, prompt: str, *, anchor: Anch
 def export_rows(ledger: Ledger, folder: str | Path, prompt: str) -> Moved:
     """Write the judgements of a prompt that count as row folders below ``folder/<prompt hash>``.
 
-    Imported rows come out byte for byte, under their own numbers where these are free. Good and bad become y = 1 and -1
-    times the weight; of a choice or a pair the best gets 1 and each other -1. Ratings by stars, ties and skips have no
-    place in this layout and are counted.
+    Imported rows are written byte for byte, under their own numbers if these are free. Good and bad become y = 1 and -1
+    times the weight; in a choice or a pair the best gets 1 and each other -1. Stars, ties and skips cannot be
+    represented and are counted.
 
     Raises
     ------
     UnavailableError
-        The folder cannot be written or the disk is full.
+        If the folder cannot be written or the disk is full.
     """
     home = Path(folder) / prompt_hash(prompt)
     moved = Moved()
     with storing(home):
         home.mkdir(parents=True, exist_ok=True)
         there = Counter(_hash(path.read_bytes()) for path in home.glob(f"*/{SAMPLE}"))
-        # Imported rows first, so that no other takes their numbers.
+        # Imported rows come first, so that their numbers are free.
         for said in sorted(ledger.judgements(), key=lambda said: said.source != LEGACY):
             for sample, image, number in _rows(ledger, said, prompt, moved):
                 if there[_hash(sample)] > 0:
@@ -99,12 +99,12 @@ def _prompt_folder(folder: Path, prompt: str) -> Path:
     if home.is_dir():
         return home
     if re.fullmatch(r"[0-9a-f]{10}", named):
-        raise InputError(
-            f"{folder}: belongs to another prompt, for the hash of {prompt!r} is {expected}; give the prompt of this "
-            f"folder."
-        )
+        raise InputError(folder, "belongs to another prompt", f"the folder {expected}, the hash of {prompt!r}")
     raise InputError(
-        f"{folder}: has no folder {expected}, the hash of {prompt!r}; give the data root and the very prompt."
+        folder,
+        f"has no folder {expected}, the hash of {prompt!r}",
+        "the data root",
+        "Check the exact text of the prompt.",
     )
 
 
@@ -154,19 +154,21 @@ def _entry(
 
 
 def _with_image(ledger: Ledger, candidate: Candidate, path: Path, moved: Moved) -> Candidate:
-    """The candidate with its image where there is a readable one: the older program wrote images at best effort."""
+    """The candidate with its image, if there is a readable one: the earlier program did not always write it."""
     if path.is_symlink() or not path.is_file():
         return candidate
     try:
         image = ledger.adopt_image(path.read_bytes(), str(path))
     except InputError:
-        moved.skipped[f"{IMAGE} unreadable, the row kept without it"] += 1
+        moved.skipped[f"{IMAGE} unreadable, row imported without it"] += 1
         return candidate
     return Candidate(candidate.latent, candidate.frame, image, candidate.id, provenance=candidate.provenance)
 
 
-def _rows(ledger: Ledger, said: Said, prompt: str, moved: Moved) -> Iterator[tuple[bytes, bytes | None, str]]:
-    """Each row of a judgement: sample, image, and the number it should have."""
+def _rows(
+    ledger: Ledger, said: JudgementRecord, prompt: str, moved: Moved
+) -> Iterator[tuple[bytes, bytes | None, str]]:
+    """Rows of a judgement: sample, image, and preferred number."""
     judgement = said.judgement
     signs = {"rate": [2 * judgement.value - 1], "best": [1, *[-1] * (len(judgement.ids) - 1)], "pair": [1, -1]}.get(
         judgement.kind
@@ -176,7 +178,7 @@ def _rows(ledger: Ledger, said: Said, prompt: str, moved: Moved) -> Iterator[tup
         moved.skipped["other prompt"] += 1
         return
     if signs is None:
-        moved.skipped[f"{judgement.kind} has no place in this layout"] += 1
+        moved.skipped[f"{judgement.kind} cannot be represented in this layout"] += 1
         return
     for candidate, sign in zip(candidates, signs, strict=True):
         imported = candidate.provenance.get("sample") if said.source == LEGACY else None
@@ -193,7 +195,7 @@ def _sample(candidate: Candidate, label: float) -> bytes:
 
 
 def _write_row(home: Path, wanted: str, sample: bytes, image: bytes | None) -> None:
-    """Claim a number by making its folder; the sample comes last, because readers pass over a folder without one."""
+    """Reserve a number by creating its folder. The sample is written last, because readers skip folders without one."""
     row = _claim(home, wanted)
     for name, data in ((IMAGE, image), (SAMPLE, sample)):
         if data is not None:

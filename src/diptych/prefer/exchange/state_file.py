@@ -1,4 +1,4 @@
-"""Files ``latent_state_<prompt hash>.npz``: the whole state of the older program in one archive.
+"""State files ``latent_state_<prompt hash>.npz`` of the earlier program.
 
 Its arrays: width, height, d, mu (d,), sigma, w (d,), step, X (n, d), y (n,), z_pairs (m, 2, d), choices (m,), mu_hist
 (k, d), and in later files prompt, created_at, app_version. A choice of 1 is for the first of a pair, of -1 for the
@@ -41,19 +41,19 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def import_state(ledger: Ledger, path: str | Path, prompt: str, *, anchor: Anchor = None) -> Moved:
-    """Take the labels and pairs of a state file into a ledger; those that it has are passed over.
+    """Import the labels and pairs of a state file into a ledger; those that it has are skipped.
 
     Parameters
     ----------
     ledger, prompt, anchor
         As for :func:`diptych.prefer.exchange.row_folders.import_rows`.
     path : path
-        ``latent_state_<hash>.npz``, or ``latent_state.npz`` in the prompt's folder.
+        ``latent_state_<hash>.npz``, or ``latent_state.npz`` in the folder of the prompt.
 
     Raises
     ------
     InputError
-        The file is of another prompt, or no state file.
+        If the file is of another prompt, or not a state file.
     """
     check_anchor(anchor)
     path = Path(path)
@@ -72,8 +72,8 @@ def export_state(
 ) -> tuple[Path, Moved]:
     """Write ``latent_state_<prompt hash>.npz`` with the labels and pairs of a prompt that count.
 
-    Imported rows come out as they came in. Ratings by stars, choices among several, ties and skips have no place and
-    are counted.
+    Imported rows are written unchanged. Stars, choices among several, ties and skips cannot be represented and are
+    counted.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ def export_state(
     frame : Frame
         Its prompt and size.
     dimension : int
-        d; rows of another are counted.
+        Length d of the latents; rows of other lengths are counted.
     mean : (d,), optional
-        The latent to go on from (``mu``); zero else.
+        The latent to continue from (``mu``); zeros by default.
 
     Returns
     -------
@@ -119,19 +119,17 @@ def export_state(
 
 
 def _check(path: Path, arrays: Arrays, prompt: str) -> tuple[int, Frame]:
-    """Dimension and frame of a state file, when it is one of this prompt and its shapes agree."""
+    """Dimension and frame of a state file. Raises InputError if it is of another prompt or its shapes disagree."""
     expected = prompt_hash(prompt)
     named = re.fullmatch(r"latent_state_([0-9a-f]{10})\.npz", path.name)
     found = str(arrays["prompt"]) if "prompt" in arrays else None
     if (named and named[1] != expected) or (found is not None and found != prompt):
         whose = repr(found) if found is not None else f"the prompt with the hash {named[1] if named else ''}"
-        raise InputError(
-            f"{path}: is the state of {whose}, not of {prompt!r} (hash {expected}); give the prompt of this file."
-        )
+        raise InputError(path, f"is the state of {whose}", f"the state of {prompt!r} (hash {expected})")
     try:
         width, height, d = (int(arrays[name]) for name in ("width", "height", "d"))
     except (TypeError, ValueError):
-        raise InputError(f"{path}: width, height and d are not whole numbers; the file is no state file.") from None
+        raise InputError(path, "width, height and d are not integers", "a state file") from None
     arrays.setdefault("X", np.zeros((0, d)))
     arrays.setdefault("y", np.zeros(0))
     arrays.setdefault("z_pairs", np.zeros((0, 2, d)))
@@ -140,9 +138,7 @@ def _check(path: Path, arrays: Arrays, prompt: str) -> tuple[int, Frame]:
     for name, shape in {"X": (n, d), "y": (n,), "z_pairs": (m, 2, d), "choices": (m,)}.items():
         array = arrays[name]
         if array.shape != shape or not np.issubdtype(array.dtype, np.number) or not np.isrealobj(array):
-            raise InputError(
-                f"{path}: {name} is {array.dtype} of shape {array.shape}; expected numbers of shape {shape}."
-            )
+            raise InputError(path, f"{name} is {array.dtype} of shape {array.shape}", f"numbers of shape {shape}")
     return d, Frame(prompt, width=width, height=height)
 
 
@@ -152,7 +148,7 @@ def _entries(
     prefix, now = f"{LEGACY}-{prompt_hash(frame.prompt)}", utc_now()
 
     def candidate(x: NDArray[Any], array: str, *index: int) -> Candidate:
-        # Named by content: a later copy of the same file, with more rows at the end, brings only those.
+        # Named by content: from a later copy of the same file with more rows, only the new rows are imported.
         name = "-".join([prefix, array, *map(str, index), hashlib.sha256(x.astype("<f8").tobytes()).hexdigest()[:8]])
         return candidate_of(x, frame, name, anchor, {**provenance, "array": array, "index": list(index)})
 
@@ -195,20 +191,20 @@ def _collect(ledger: Ledger, prompt: str, d: int) -> tuple[list[NDArray[Any]], l
         elif len(candidates) == 2 and judgement.kind in ("pair", "best"):
             pairs.append(np.stack([originals.feature(candidate) for candidate in candidates]))
         else:
-            moved.skipped[f"{judgement.kind} has no place in this file"] += 1
+            moved.skipped[f"{judgement.kind} cannot be represented in this file"] += 1
     moved.rows = len(labels) + len(pairs)
     return features, labels, pairs, moved
 
 
 class _Originals:
-    """Features as they were imported, at full precision."""
+    """Features as they were imported, in float64."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._open: dict[tuple[str, str], NDArray[Any]] = {}
 
     def feature(self, candidate: Candidate) -> NDArray[Any]:
-        """The numbers (d,) that the older program stored for a candidate, or its latent."""
+        """The features (d,) that the earlier program stored for a candidate, or its latent."""
         about = candidate.provenance
         if about.get("source") != LEGACY:
             return np.asarray(candidate.latent, dtype=np.float64)

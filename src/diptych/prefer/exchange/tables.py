@@ -45,12 +45,12 @@ COLUMNS = (
         "provenance",
     ),
 )
-"""One line per judged candidate. ``role``: 0 for the one rated, the winner or the best; 1, 2 ... for the others.
-``counts``: not undone."""
+"""One line per judged candidate. ``role`` is 0 for the one rated, the winner or the best, and 1, 2, ... for the others;
+``counts`` is false for judgements that were undone."""
 
 
 def records(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """The lines of the table, undone judgements included, in ledger order."""
+    """Lines of the table in ledger order, including judgements that were undone."""
     undone = {event.target for event in ledger.events() if event.kind == "undo"}
     for event in ledger.events():
         said = event.judgement
@@ -82,7 +82,7 @@ def to_csv(ledger: Ledger, folder: str | Path) -> Path:
     Raises
     ------
     UnavailableError
-        The folder cannot be written, or the disk is full.
+        If the folder cannot be written, or the disk is full.
     """
     target = Path(folder)
     path = target / "judgements.csv"
@@ -106,12 +106,12 @@ def to_dataframe(ledger: Ledger) -> Any:
     Raises
     ------
     UnavailableError
-        pandas is not installed.
+        If pandas is not installed.
     """
     try:
         pandas = import_module("pandas")
     except ImportError:
         raise UnavailableError(
-            "a DataFrame needs pandas, which is not installed; run 'pip install pandas', or export CSV."
+            "a DataFrame needs pandas, which is not installed. Run 'pip install pandas', or export CSV."
         ) from None
     return pandas.DataFrame.from_records(list(records(ledger)), columns=list(COLUMNS))

@@ -1,1 +1,1 @@
-"""The ledger: a durable, append-only record of what was shown and what was said."""
+"""The ledger: a durable, append-only record of what was shown and how it was judged."""

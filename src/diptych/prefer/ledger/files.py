@@ -1,4 +1,4 @@
-"""The files beside the database of a ledger: blocks of latents, and images and other files named by their own hash."""
+"""Files beside the database of a ledger: latents in blocks, and images and other files named by their hash."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Tell of a full disk and of other failures to write below ``path`` in words.
+    """Report a full disk and other write errors below ``path`` as UnavailableError.
 
     Raises
     ------
     UnavailableError
-        In place of an OSError.
+        Instead of an OSError.
     """
     try:
         yield
@@ -44,7 +44,7 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder survive a crash of the machine; Windows does that by itself."""
+    """Flush a folder's entries to disk, so that they survive a crash of the machine (not needed on Windows)."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -55,10 +55,10 @@ def sync_folder(path: Path) -> None:
 
 
 class Blocks:
-    """Latents of each dimension d in one file ``latents-<d>.f32``: rows of d little-endian float32 and nothing else.
+    """Latents, one file ``latents-<d>.f32`` per dimension d: rows of d little-endian float32, without a header.
 
-    The database gives out the rows while it holds its write lock, so a row that it does not name is free: what a killed
-    process left there is written over.
+    Rows are assigned by the database while it holds its write lock. A row that the database does not refer to is free;
+    data that a killed process left there are overwritten.
 
     Parameters
     ----------
@@ -70,11 +70,11 @@ class Blocks:
         self._checked: dict[int, NDArray[np.bool_]] = {}
 
     def path(self, dimension: int) -> Path:
-        """The file of that dimension."""
+        """The file of a dimension."""
         return self._folder / f"latents-{dimension}.f32"
 
     def write(self, dimension: int, first: int, latents: Sequence[NDArray[np.float32]]) -> None:
-        """Put latents (d,) into the rows from ``first`` on; they are on the disk when this returns."""
+        """Write latents (d,) to the rows from ``first`` on; they are on disk when this returns."""
         path = self.path(dimension)
         new = not path.exists()
         with path.open("r+b" if not new else "x+b", buffering=0) as file:
@@ -85,7 +85,7 @@ class Blocks:
             sync_folder(self._folder)
 
     def view(self, dimension: int) -> NDArray[np.float32]:
-        """The whole rows of a block, (rows, d), mapped and read-only."""
+        """The complete rows of a block, (rows, d), memory-mapped and read-only."""
         path = self.path(dimension)
         rows = path.stat().st_size // (dimension * FLOAT.itemsize) if path.exists() else 0
         if rows == 0:
@@ -93,9 +93,9 @@ class Blocks:
         return np.memmap(path, dtype=FLOAT, mode="r", shape=(rows, dimension))
 
     def damaged(self, dimension: int, rows: Sequence[int], checksums: Sequence[int]) -> list[int]:
-        """Those of ``rows`` that are absent or whose checksum is not the given one.
+        """Those of ``rows`` that do not exist or whose checksum differs from the given one.
 
-        Rows never change, so those found sound are not read again by this process.
+        Rows never change, so those that were verified are not read again by this process.
         """
         view = self.view(dimension)
         before = self._checked.get(dimension, np.zeros(0, dtype=bool))
@@ -112,7 +112,7 @@ class Blocks:
 
 
 class Gathered:
-    """Latents copied out of a block, kept so that the next fit copies the rows that are new and no others."""
+    """Latents copied from a block and cached, so that the next fit copies only new rows."""
 
     def __init__(self) -> None:
         self._rows: list[int] = []
@@ -124,12 +124,12 @@ class Gathered:
         if self._values.shape[1] != view.shape[1] or rows[:known] != self._rows:
             known, self._values = 0, np.zeros((0, view.shape[1]), dtype=np.float32)
         if len(rows) > len(self._values):
-            # Arrays given out earlier keep the old memory. The margin makes growing cheap on average.
+            # Arrays returned earlier keep the old memory. The margin makes growth cheap on average.
             values = np.empty((len(rows) + max(64, len(rows) // 8), view.shape[1]), dtype=np.float32)
             values[:known] = self._values[:known]
             self._values = values
         if len(rows) > known:
-            # The mode keeps NumPy from copying twice; the rows have been checked.
+            # mode="clip" avoids a second copy in NumPy; the rows have been checked.
             np.take(view, rows[known:], axis=0, out=self._values[known : len(rows)], mode="clip")
         self._rows = list(rows)
         given = self._values[: len(rows)]
@@ -138,7 +138,7 @@ class Gathered:
 
 
 class Files:
-    """Files whose names are their SHA-256: stored once, checked when read.
+    """Files named by their SHA-256: stored once, verified when read.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Files:
         self._folder = folder
 
     def put(self, data: bytes, suffix: str) -> str:
-        """Keep bytes; they are on the disk, whole, when their name is returned."""
+        """Store bytes and return their name; they are completely on disk when it returns."""
         name = hashlib.sha256(data).hexdigest() + suffix
         path = self._folder / name
         if not path.exists() or path.stat().st_size != len(data):
@@ -160,9 +160,11 @@ class Files:
         return name
 
     def path(self, name: str) -> Path:
-        """Where the file of that name is; a name that is not a hash (a way out of the folder) is an InputError."""
+        """Path of the file of that name. Raises InputError if the name is not a hash (it could leave the folder)."""
         if not _NAME.fullmatch(name):
-            raise InputError(f"{self._folder}: {name!r} is no name of a stored file; the ledger was tampered with.")
+            raise InputError(
+                self._folder, f"refers to the file {name!r}", "the SHA-256 of a file", "The ledger is damaged."
+            )
         return self._folder / name
 
     def get(self, name: str) -> bytes:
@@ -171,22 +173,20 @@ class Files:
         Raises
         ------
         InputError
-            The name is none of ours, or the file is absent or not what was stored.
+            If the name is not a hash, or the file is missing or damaged.
         """
         path = self.path(name)
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise InputError(
-                f"{path}: cannot be read ({error.strerror}); restore it from a copy of the ledger."
-            ) from None
+            raise InputError(path, f"cannot be read ({error.strerror})", remedy="Restore it from a backup.") from None
         if hashlib.sha256(data).hexdigest() != path.stem:
-            raise InputError(f"{path}: is not what was stored; restore it from a copy of the ledger.")
+            raise InputError(path, "is damaged (its hash differs from its name)", remedy="Restore it from a backup.")
         return data
 
 
 def write_all(file: io.RawIOBase | io.FileIO, data: bytes) -> None:
-    """Write every byte: one call may write fewer when the disk is filling up."""
+    """Write every byte: a single call may write fewer if the disk is almost full."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) or 0 :]
@@ -198,7 +198,7 @@ def checksum(latent: NDArray[np.float32]) -> int:
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """An image (H, W, 3) as PNG; lightly compressed, because a person waits."""
+    """An image (H, W, 3) as PNG, at the fastest compression level."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -212,7 +212,7 @@ def decode_png(data: bytes, where: str) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        The bytes are no PNG, are damaged, or claim an absurd size.
+        If the bytes are not a PNG file, are damaged, or claim an excessive size.
     """
     from PIL import Image
 
@@ -220,4 +220,4 @@ def decode_png(data: bytes, where: str) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             return np.asarray(picture.convert("RGB"), dtype=np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{where}: is no readable PNG image ({error}).") from None
+        raise InputError(where, f"is not a readable PNG image ({error})") from None

@@ -1,19 +1,17 @@
-"""The ledger: a durable, append-only record of what was shown and what was said.
+"""The ledger: a durable, append-only record of what was shown and how it was judged.
 
-A folder holds ``ledger.sqlite`` (frames, candidates, and events in one order), ``latents-<d>.f32`` (float32 rows of
-each dimension), ``files`` (images and imported originals, named by their SHA-256) and ``ledger.lock`` (empty; writers
-take turns by it). Every method that stores returns after the data are on the disk: latents and images first, then the
-commit that names them. Any number of processes may share a ledger; nothing is ever changed or removed, and undo is an
-event of its own.
+A folder holds ``ledger.sqlite`` (frames, candidates, and events in one order), ``latents-<d>.f32`` (float32 rows, one
+file per dimension), ``files`` (images and imported originals, named by their SHA-256) and ``ledger.lock`` (empty;
+writers lock it in turn). Every method that stores returns after the data are on disk: latents and images first, then
+the commit that refers to them. Any number of processes may share a ledger. Nothing is ever changed or removed; undo is
+an event of its own.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Self
 
 import numpy as np
@@ -22,17 +20,32 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.prefer.judgement import Candidate, Frame, Judgement, Observations, image_hash
 from diptych.prefer.ledger.files import Blocks, Files, checksum, decode_png, encode_png, storing
-from diptych.prefer.ledger.reading import FOREVER, LIVE, Event, Observer, Said, events, judgements
+from diptych.prefer.ledger.reading import (
+    FOREVER,
+    LIVE,
+    Event,
+    JudgementRecord,
+    Observer,
+    Preview,
+    events,
+    judgements,
+    last_change,
+    previews,
+)
 from diptych.prefer.ledger.store import NAME, Store
-from diptych.runtime.provenance import utc_now
-
-OFFSET = "offset"
-"""Key in the provenance of an imported row that is no latent, but the difference of one from an anchor that nobody
-recorded."""
+from diptych.prefer.ledger.writing import (
+    Identity,
+    insert_candidates,
+    insert_judgement,
+    insert_preview,
+    insert_screen,
+    insert_undo,
+    place_screens,
+)
 
 
 class Ledger:
-    """An open ledger; use :meth:`open`. Safe to call from several threads."""
+    """An open ledger; use :meth:`open`. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,20 +59,20 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: str | Path, *, create: bool = True) -> Self:
-        """Open the ledger in a folder; both are made where they are absent, unless ``create`` is False.
+        """Open the ledger in a folder. Folder and ledger are created if they do not exist, unless ``create`` is False.
 
         Raises
         ------
         InputError
-            There is no ledger (``create=False``), or the folder holds something else of that name.
+            If there is no ledger (``create=False``), or the folder has another file of that name.
         UnavailableError
-            The folder cannot be written, or other processes keep the ledger locked.
+            If the folder cannot be written, or other processes keep the ledger locked.
         """
         path = Path(folder)
         if not create and not (path / NAME).is_file():
-            raise InputError(f"{path}: holds no ledger ({NAME} is absent); expected the folder of a session.")
+            raise InputError(path, f"has no ledger ({NAME} does not exist)", "the folder of a session")
         if path.exists() and not path.is_dir():
-            raise InputError(f"{path}: is a file; expected the folder of a ledger.")
+            raise InputError(path, "is a file", "the folder of a ledger")
         with storing(path):
             path.mkdir(parents=True, exist_ok=True)
         return cls(path)
@@ -71,29 +84,27 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the database; arrays given out stay valid."""
+        """Close the database; arrays that were returned stay valid."""
         self._store.close()
 
     @property
     def journal(self) -> str:
-        """SQLite's journal mode: "wal", or "delete" where the file system does not bear a write-ahead log."""
+        """SQLite's journal mode: "wal", or "delete" where the file system does not support a write-ahead log."""
         return self._store.journal
 
     @property
     def rows(self) -> int:
-        """Judgements that count: on the disk, by whatever process, and not undone."""
+        """Number of judgements that count: on disk, from any process, and not undone."""
         return int(self._store.read(f"SELECT count(*) FROM events e WHERE {LIVE}", (FOREVER, FOREVER))[0][0])
 
     @property
     def position(self) -> int:
-        """Position of the last event, 0 when there is none."""
+        """Position of the last event; 0 if there is none."""
         return int(self._store.read("SELECT coalesce(max(position), 0) FROM events")[0][0])
 
-    # What was shown
-
     def keep_image(self, image: NDArray[np.uint8]) -> str:
-        """Store an image (H, W, 3) uint8, once, and return the file's name; who has decoded it may do so before
-        :meth:`show` must.
+        """Store an image (H, W, 3) uint8 once and return the name of its file. Called right after a decode, it makes
+        :meth:`show` fast.
         """
         pixels = image_hash(image)
         if pixels not in self._images:
@@ -102,12 +113,12 @@ class Ledger:
         return self._images[pixels]
 
     def adopt_image(self, data: bytes, where: str) -> NDArray[np.uint8]:
-        """The pixels (H, W, 3) of a PNG file, which is kept byte for byte as the file of that image.
+        """The pixels (H, W, 3) of a PNG file, which is stored byte for byte as the file of that image.
 
         Raises
         ------
         InputError
-            The bytes are no readable PNG; ``where`` is what the message calls them.
+            If the bytes are not a readable PNG file; the message names ``where``.
         """
         image = decode_png(data, where)
         with storing(self.folder):
@@ -115,10 +126,10 @@ class Ledger:
         return image
 
     def show(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """Record that these are shown together; durable when it returns.
+        """Record that candidates are shown together on a new screen; durable when it returns.
 
-        A candidate that comes without id gets ``<screen>-<slot>``. One whose id the ledger knows is shown again:
-        nothing of it is stored twice, and latent and image must be the same.
+        A candidate without id gets ``<screen>-<slot>``. One whose id is in the ledger is shown again: nothing is stored
+        twice, and its latent and image must be the same.
 
         Parameters
         ----------
@@ -128,86 +139,57 @@ class Ledger:
         Returns
         -------
         tuple of Candidate
-            The same with their id, screen and slot; judge these.
+            The same with id, screen and slot; judge these.
 
         Raises
         ------
         InputError
-            The screen is empty, shows a candidate twice, or an id belongs to another latent or image.
+            If the screen is empty, has a candidate twice, or an id belongs to another latent or image.
         UnavailableError
-            The disk is full or fails; nothing was stored, and the ledger can be used on.
+            If the disk is full or fails; nothing was stored, and the ledger stays usable.
         """
         return self.record([(candidates, None)])[0]
 
     def record(
         self, entries: Sequence[tuple[Sequence[Candidate], Judgement | None]], source: str = ""
     ) -> list[tuple[Candidate, ...]]:
-        """Store screens, each with what was said of it (or None), all or nothing; :meth:`show` for many at once.
+        """Store screens, each with a judgement or None, in one transaction: :meth:`show` for many screens.
 
         Parameters
         ----------
         entries : sequence of (candidates, judgement or None)
         source : str
-            Empty, or ``"legacy"`` for imports: then an entry whose candidates are there already is passed over, and
-            comes back empty.
+            Empty, or ``"legacy"`` for imports: then an entry whose candidates are all in the ledger is skipped and
+            returned as an empty tuple.
         """
         if not all(screen for screen, _ in entries):
-            raise InputError("a screen has no candidates; expected at least one.")
-        looks = [[self._look(candidate) for candidate in screen] for screen, _ in entries]
-        stored: list[tuple[Candidate, ...]] = []
+            raise InputError("screen", "has no candidates", "at least one")
+        identified = [(screen, [self._identity(candidate) for candidate in screen]) for screen, _ in entries]
         with self._store.writing() as database:
-            number = int(database.execute("SELECT coalesce(max(screen), 0) FROM shown").fetchone()[0])
-            new: dict[str, tuple[Candidate, _Look]] = {}
-            for (screen, _), seen in zip(entries, looks, strict=True):
-                if source and all(_exists(database, candidate.id) for candidate in screen):
-                    stored.append(())
-                    continue
-                number += 1
-                placed = tuple(
-                    replace(candidate, id=candidate.id or f"{number:06d}-{slot}", screen=number, slot=slot)
-                    for slot, candidate in enumerate(screen)
-                )
-                if len({candidate.id for candidate in placed}) < len(placed):
-                    raise InputError("a screen shows a candidate twice; expected different candidates.")
-                for candidate, look in zip(placed, seen, strict=True):
-                    if not _known_already(database, candidate, look, new):
-                        new[candidate.id] = candidate, look
-                stored.append(placed)
-            self._insert_candidates(database, list(new.values()), source)
-            for placed, (_, judgement) in zip(stored, entries, strict=True):
+            screens, new = place_screens(database, identified, skip_known=bool(source))
+            insert_candidates(database, self._blocks, new, source)
+            for placed, (_, judgement) in zip(screens, entries, strict=True):
                 if placed:
-                    _insert_screen(database, placed, source)
+                    insert_screen(database, placed, source)
                 if placed and judgement is not None:
-                    _insert_judgement(database, judgement, source)
-        return stored
+                    insert_judgement(database, judgement, source)
+        return screens
 
-    def _look(self, candidate: Candidate) -> _Look:
-        """What identifies a candidate; its image is on the disk afterwards."""
+    def preview(
+        self, frame: Frame, latents: Sequence[NDArray[np.float32]], features: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Record features (k,) of decoded images, shown or not, with their latents (d,); durable when it returns."""
+        if latents:
+            with self._store.writing() as database:
+                for latent, values in zip(latents, features, strict=True):
+                    insert_preview(database, frame, latent, values)
+
+    def _identity(self, candidate: Candidate) -> Identity:
+        """What identifies a candidate; its image is on disk afterwards."""
         if candidate.image is None:
-            return _Look(candidate.dimension, checksum(candidate.latent), None, None)
-        return _Look(
-            candidate.dimension,
-            checksum(candidate.latent),
-            image_hash(candidate.image),
-            self.keep_image(candidate.image),
-        )
-
-    def _insert_candidates(self, database: Connection, new: list[tuple[Candidate, _Look]], source: str) -> None:
-        """Latents first, on the disk; then the rows that name them."""
-        for dimension in sorted({candidate.dimension for candidate, _ in new}):
-            group = [(candidate, look) for candidate, look in new if candidate.dimension == dimension]
-            query = "SELECT coalesce(max(row) + 1, 0) FROM candidates WHERE dimension = ?"
-            first = int(database.execute(query, (dimension,)).fetchone()[0])
-            self._blocks.write(dimension, first, [candidate.latent for candidate, _ in group])
-            for row, (candidate, look) in enumerate(group, first):
-                database.execute(
-                    "INSERT OR IGNORE INTO frames VALUES (?, ?)", (candidate.frame.key, candidate.frame.to_json())
-                )
-                stored = (candidate.id, dimension, row, look.checksum, look.pixels, look.image, candidate.frame.key)
-                about = (source, bool(candidate.provenance.get(OFFSET)), _provenance(candidate))
-                database.execute("INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*stored, *about))
-
-    # What was said
+            return Identity(candidate.dimension, checksum(candidate.latent), None, None)
+        pixels, file = image_hash(candidate.image), self.keep_image(candidate.image)
+        return Identity(candidate.dimension, checksum(candidate.latent), pixels, file)
 
     def judge(self, judgement: Judgement) -> int:
         """Record a judgement; durable when it returns.
@@ -220,18 +202,17 @@ class Ledger:
         Raises
         ------
         InputError
-            It names a candidate that was never shown.
+            If it names a candidate that was never shown.
         UnavailableError
-            The disk is full or fails; nothing was stored, and the ledger can be used on.
+            If the disk is full or fails; nothing was stored, and the ledger stays usable.
         """
         with self._store.writing() as database:
-            return _insert_judgement(database, judgement, "")
+            return insert_judgement(database, judgement, "")
 
     def undo(self, position: int | None = None) -> int:
-        """Take a judgement back by a tombstone: the last one that counts (again and again, so one goes further back),
-        or a given one.
+        """Undo a judgement by appending a tombstone: the last one that counts, or the one at a position.
 
-        Without a position, imported judgements stay.
+        Repeated calls undo earlier and earlier judgements. Without a position, imported judgements are kept.
 
         Returns
         -------
@@ -241,59 +222,44 @@ class Ledger:
         Raises
         ------
         InputError
-            There is nothing to undo, or no judgement that counts has that position.
+            If there is nothing to undo, or no judgement that counts has that position.
         """
         with self._store.writing() as database:
-            which = "e.position = ?" if position is not None else "e.source = ?"
-            found = database.execute(
-                f"SELECT max(e.position) FROM events e WHERE {LIVE} AND {which}",
-                (FOREVER, FOREVER, "" if position is None else position),
-            ).fetchone()[0]
-            if found is None and position is None:
-                raise InputError("there is nothing to undo: no judgement counts.")
-            if found is None:
-                raise InputError(
-                    f"there is no judgement at position {position} that counts; look at the events of the ledger."
-                )
-            database.execute(
-                "INSERT INTO events (kind, time, source, target) VALUES ('undo', ?, '', ?)", (utc_now(), found)
-            )
-            return int(found)
-
-    # What is there
+            return insert_undo(database, position)
 
     def events(self, after: int = 0) -> Iterator[Event]:
-        """Everything that happened after a position, in order."""
+        """Events after a position, in order."""
         return events(self._store, after)
 
-    def judgements(self) -> list[Said]:
-        """The judgements that count, in order."""
+    def judgements(self) -> list[JudgementRecord]:
+        """Judgements that count, in order."""
         return judgements(self._store)
 
     def candidate(self, name: str, *, image: bool = True) -> Candidate:
-        """A candidate as it was shown (on its first screen), read back and checked.
+        """A candidate as it was first shown, read from disk and verified.
 
         Raises
         ------
         InputError
-            Nothing of that id was shown, or what is stored is damaged.
+            If no candidate has that id, or the stored data are damaged.
         """
-        query = "SELECT dimension, row, checksum, pixels, image, body, provenance FROM candidates JOIN frames ON frame = key WHERE id = ?"
+        query = (
+            "SELECT dimension, row, checksum, pixels, image, body, provenance "
+            "FROM candidates JOIN frames ON frame = key WHERE id = ?"
+        )
         found = self._store.read(query, (name,))
         if not found:
-            raise InputError(
-                f"{self.folder}: no candidate {name!r} was shown; look at the events of the ledger for those that were."
-            )
+            raise InputError(self.folder, f"has no candidate {name!r}", "the id of a candidate that was shown")
         dimension, row, expected, pixels, file, frame, provenance = found[0]
         if self._blocks.damaged(dimension, [row], [expected]):
+            where = self._blocks.path(dimension)
             raise InputError(
-                f"{self._blocks.path(dimension)}: row {row} is not what was stored; restore it from a copy of the "
-                f"ledger."
+                where, f"row {row} is damaged (its checksum differs)", remedy="Restore the file from a backup."
             )
         picture = decode_png(self.files.get(file), file) if image and file else None
         if picture is not None and image_hash(picture) != pixels:
             raise InputError(
-                f"{self.folder}: the image of {name!r} is not what was shown; restore it from a copy of the ledger."
+                self.folder, f"the image of {name!r} is damaged (its hash differs)", remedy="Restore it from a backup."
             )
         screen, slot = self._store.read(
             "SELECT screen, slot FROM shown WHERE candidate = ? ORDER BY screen LIMIT 1", (name,)
@@ -308,95 +274,41 @@ class Ledger:
             json.loads(provenance),
         )
 
+    def last_shown(self) -> str | None:
+        """Id of a candidate on the last screen; None if nothing was shown."""
+        found = self._store.read("SELECT candidate FROM shown ORDER BY screen DESC, slot LIMIT 1")
+        return str(found[0][0]) if found else None
+
     def image_file(self, name: str) -> Path | None:
-        """The PNG file of a candidate's image, None when it was shown without one."""
+        """The PNG file of a candidate's image; None if it was shown without one."""
         found = self._store.read("SELECT image FROM candidates WHERE id = ?", (name,))
         return self.files.path(found[0][0]) if found and found[0][0] else None
 
     def observations(
         self, frame: Frame, dimension: int, *, use_legacy: bool = False, until: int | None = None
     ) -> Observations:
-        """The judgements that a fit for ``frame`` uses, with their latents, and a report of the others.
+        """The judgements that a fit for ``frame`` uses, with their latents, and a report of those left out.
 
-        Used are judgements whose candidates all have that dimension and the frame's prompt, negative prompt, model and
-        size. Imported ones join with ``use_legacy``; of their frame the prompt alone is known and compared. No latent
-        is copied while the judged rows lie together in the file.
+        A judgement is used if all its candidates have that dimension and the prompt, negative prompt, model and size of
+        the frame. Imported judgements are used with ``use_legacy``; only the prompt of their frame is known and
+        compared. Latents are not copied while the judged rows are contiguous in the file.
 
         Parameters
         ----------
         frame : Frame
         dimension : int
-            d of the latents.
+            Length d of the latents.
         use_legacy : bool
-            Let imported rows in.
+            Use imported rows.
         until : int, optional
-            Leave out what came after this position, as a replay does.
+            Leave out events after this position, as a replay does.
         """
         return self._observer.observe(frame, dimension, use_legacy, until)
 
+    def previews(self, dimension: int, after: int = 0) -> list[Preview]:
+        """Recorded features of decoded images after a position, in order, of latents of a dimension."""
+        return [one for one in previews(self._store, after) if one.latent.size == dimension]
 
-@dataclass(frozen=True)
-class _Look:
-    dimension: int
-    checksum: int
-    pixels: str | None
-    image: str | None
-
-
-def _exists(database: Connection, name: str) -> bool:
-    return database.execute("SELECT 1 FROM candidates WHERE id = ?", (name,)).fetchone() is not None
-
-
-def _known_already(
-    database: Connection, candidate: Candidate, look: _Look, new: dict[str, tuple[Candidate, _Look]]
-) -> bool:
-    """Whether the ledger, or an earlier screen of the same call, has the candidate; its id must not belong to
-    another.
-    """
-    found = database.execute(
-        "SELECT dimension, checksum, pixels, image FROM candidates WHERE id = ?", (candidate.id,)
-    ).fetchone()
-    known = _Look(*found) if found else new[candidate.id][1] if candidate.id in new else None
-    if known is None:
-        return False
-    if (known.dimension, known.checksum) != (look.dimension, look.checksum) or look.pixels not in (None, known.pixels):
-        raise InputError(
-            f"the id {candidate.id!r} belongs to another latent or image; give each candidate an id of its own, or "
-            f"none."
-        )
-    return True
-
-
-def _provenance(candidate: Candidate) -> str:
-    try:
-        return json.dumps(dict(candidate.provenance), sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"the provenance of the candidate {candidate.id!r} is no JSON ({error}); give plain numbers and text."
-        ) from None
-
-
-def _insert_screen(database: Connection, placed: tuple[Candidate, ...], source: str) -> None:
-    screen = placed[0].screen
-    database.execute(
-        "INSERT INTO events (kind, time, source, screen) VALUES ('screen', ?, ?, ?)", (utc_now(), source, screen)
-    )
-    database.executemany(
-        "INSERT INTO shown VALUES (?, ?, ?)", [(screen, candidate.slot, candidate.id) for candidate in placed]
-    )
-
-
-def _insert_judgement(database: Connection, judgement: Judgement, source: str) -> int:
-    latest: list[int] = []
-    for name in judgement.ids:
-        screen = database.execute("SELECT max(screen) FROM shown WHERE candidate = ?", (name,)).fetchone()[0]
-        if screen is None:
-            raise InputError(
-                f"the judgement names the candidate {name!r}, which this ledger never showed; show it first."
-            )
-        latest.append(screen)
-    values = (judgement.time, source, max(latest), judgement.to_json())
-    done = database.execute(
-        "INSERT INTO events (kind, time, source, screen, body) VALUES ('judgement', ?, ?, ?, ?)", values
-    )
-    return int(done.lastrowid or 0)
+    def last_change(self, until: int) -> int:
+        """Position, up to ``until``, of the last judgement or undo; 0 if there is none."""
+        return last_change(self._store, until)

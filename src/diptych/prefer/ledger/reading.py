@@ -1,8 +1,11 @@
-"""Reading a ledger: its events in order, and the judgements that count as the arrays of a fit."""
+"""Reading a ledger: its events in order, and the judgements that count as the arrays that a fit uses."""
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.prefer.judgement import FLAGGED, Frame, Judgement, Observations, Report, Term
-from diptych.prefer.ledger.files import Blocks, Gathered
+from diptych.prefer.ledger.files import FLOAT, Blocks, Gathered
 from diptych.prefer.ledger.store import Store
 
 LEGACY = "legacy"
-"""Source of what was imported from another program's files."""
+"""Source of rows that were imported from files of the earlier program."""
 
-LIVE = "e.kind = 'judgement' AND e.position <= ? AND NOT EXISTS (SELECT 1 FROM events u WHERE u.target = e.position AND u.position <= ?)"
-"""Which events ``e`` are judgements that count, as things stood at a position (given twice)."""
+LIVE = (
+    "e.kind = 'judgement' AND e.position <= ? "
+    "AND NOT EXISTS (SELECT 1 FROM events u WHERE u.target = e.position AND u.position <= ?)"
+)
+"""SQL condition: event ``e`` is a judgement that counts at a position (passed twice)."""
 
 FOREVER = 2**62
-"""A position after all others."""
+"""A position after every event."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +39,22 @@ class Event:
     ----------
     position : int
         From 1, without gaps, in the order of commits.
-    kind : "screen", "judgement" or "undo"
+    kind : "screen", "judgement", "undo" or "preview"
     time : str
         ISO 8601, UTC.
     source : str
-        Empty, or ``"legacy"`` for what was imported.
+        Empty, or ``"legacy"`` for imported rows.
     screen : int or None
-        The screen shown, or the one that the judgement is about.
+        The screen that was shown, or that the judgement refers to.
     candidates : tuple of str
         Shown, or judged.
     judgement : Judgement or None
     target : int or None
-        Position of the judgement that an undo takes back.
+        Position of the judgement that an undo cancels.
     """
 
     position: int
-    kind: Literal["screen", "judgement", "undo"]
+    kind: Literal["screen", "judgement", "undo", "preview"]
     time: str
     source: str = ""
     screen: int | None = None
@@ -58,8 +64,8 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Said:
-    """A judgement that counts, and where and when it was made."""
+class JudgementRecord:
+    """A judgement that counts, with its position, screen and source."""
 
     position: int
     screen: int
@@ -68,9 +74,12 @@ class Said:
 
 
 def events(store: Store, after: int) -> Iterator[Event]:
-    """Everything that happened after a position, in order."""
+    """Events after a position, in order."""
     shown: dict[int, list[str]] = {}
-    query = "SELECT s.screen, s.candidate FROM shown s JOIN events e ON e.kind = 'screen' AND e.screen = s.screen WHERE e.position > ?"
+    query = (
+        "SELECT s.screen, s.candidate FROM shown s JOIN events e ON e.kind = 'screen' AND e.screen = s.screen "
+        "WHERE e.position > ?"
+    )
     for screen, candidate in store.read(query + " ORDER BY s.screen, s.slot", (after,)):
         shown.setdefault(screen, []).append(candidate)
     query = "SELECT position, kind, time, source, screen, target, body FROM events WHERE position > ? ORDER BY position"
@@ -80,19 +89,72 @@ def events(store: Store, after: int) -> Iterator[Event]:
         yield Event(position, kind, time, source, screen, candidates, judgement, target)
 
 
-def judgements(store: Store, after: int = 0, until: int = FOREVER) -> list[Said]:
-    """The judgements after a position that counted when the event at ``until`` was the last, in order."""
+def judgements(store: Store, after: int = 0, until: int = FOREVER) -> list[JudgementRecord]:
+    """Judgements after a position that count if the event at ``until`` is taken as the last one, in order."""
     query = f"SELECT position, screen, source, body FROM events e WHERE {LIVE} AND e.position > ? ORDER BY position"
     found = store.read(query, (until, until, after))
-    return [Said(position, screen, source, Judgement.from_json(body)) for position, screen, source, body in found]
+    return [
+        JudgementRecord(position, screen, source, Judgement.from_json(body)) for position, screen, source, body in found
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """Features of a decoded image, shown or not.
+
+    Attributes
+    ----------
+    position : int
+        In the ledger.
+    frame : Frame
+    latent : (d,) float32
+    features : (k,) float32
+    """
+
+    position: int
+    frame: Frame
+    latent: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+def preview_body(frame: Frame, latent: NDArray[np.float32], features: NDArray[np.float32]) -> str:
+    """A preview as JSON: key of the frame, and the two arrays as compressed little-endian float32 in base64."""
+    return json.dumps({"frame": frame.key, "latent": _packed(latent), "features": _packed(features)})
+
+
+def previews(store: Store, after: int) -> list[Preview]:
+    """Previews after a position, in order."""
+    query = "SELECT position, body FROM events WHERE kind = 'preview' AND position > ? ORDER BY position"
+    rows = [(position, json.loads(body)) for position, body in store.read(query, (after,))]
+    if not rows:
+        return []
+    frames = {key: Frame.from_json(body) for key, body in store.read("SELECT key, body FROM frames")}
+    return [
+        Preview(position, frames[values["frame"]], _unpacked(values["latent"]), _unpacked(values["features"]))
+        for position, values in rows
+    ]
+
+
+def last_change(store: Store, until: int) -> int:
+    """Position, up to ``until``, of the last event that changes which judgements count; 0 if there is none."""
+    query = "SELECT coalesce(max(position), 0) FROM events WHERE kind IN ('judgement', 'undo') AND position <= ?"
+    return int(store.read(query, (until,))[0][0])
+
+
+def _packed(values: NDArray[np.float32]) -> str:
+    return base64.b64encode(zlib.compress(values.astype(FLOAT).tobytes(), 1)).decode("ascii")
+
+
+def _unpacked(text: str) -> NDArray[np.float32]:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=FLOAT)
 
 
 class Observer:
-    """Makes Observations of what a store holds.
+    """Builds the Observations of a store incrementally.
 
-    What is stored never changes, so what was read, checked and copied for one fit is kept, and the next one takes what
-    is new. (Reading it all again holds Python's lock long enough to be felt by the person who judges.) Only an undo
-    makes it start anew.
+    Stored data never change, so what was read, verified and copied for one fit is reused, and the next fit reads only
+    new events. (Reading everything again holds the interpreter lock long enough to delay the user interface.) Only an
+    undo rebuilds them.
     """
 
     def __init__(self, store: Store, blocks: Blocks) -> None:
@@ -127,14 +189,12 @@ class Observer:
             )
 
     def _undone(self, position: int, last: int) -> bool:
-        """Whether a judgement up to a position was taken back after it."""
+        """Whether a judgement up to a position was undone after it."""
         query = "SELECT 1 FROM events WHERE kind = 'undo' AND position > ? AND position <= ? AND target <= ? LIMIT 1"
         return bool(self._store.read(query, (position, last, position)))
 
     def _learn_candidates(self) -> None:
-        """Read the candidates that are new; what a judgement names was shown before it, so the judgements are read
-        first.
-        """
+        """Read new candidates. Judgements are read before, because their candidates were shown before them."""
         for name, screen, *about in self._store.read(_KNOWN, (self._screen,)):
             known = self._known.setdefault(name, _Known(name, screen, *about))
             self._screen = max(self._screen, screen)
@@ -142,9 +202,9 @@ class Observer:
                 body = self._store.read("SELECT body FROM frames WHERE key = ?", (known.frame,))[0][0]
                 self._frames[known.frame] = Frame.from_json(body)
 
-    def _add(self, view: _View, said: list[Said]) -> None:
-        """Let judgements into a view, or count why not."""
-        fitting: list[tuple[Said, list[_Known]]] = []
+    def _add(self, view: _View, said: list[JudgementRecord]) -> None:
+        """Add judgements to a view, or count why they are left out."""
+        fitting: list[tuple[JudgementRecord, list[_Known]]] = []
         for entry in said:
             judged = [self._known[name] for name in entry.judgement.ids]
             why = next(filter(None, (view.refuses(row, self._frames[row.frame]) for row in judged)), "")
@@ -163,7 +223,7 @@ class Observer:
                 view.add(entry, judged)
 
     def _latents(self, view: _View) -> NDArray[np.float32]:
-        """A piece of the mapped file where the rows lie together and in order, else a copy."""
+        """A slice of the mapped file if the rows are contiguous and in order, otherwise a copy."""
         block, rows = self._blocks.view(view.dimension), view.stored
         if not rows:
             return block[:0]
@@ -191,7 +251,7 @@ FROM shown s JOIN candidates c ON c.id = s.candidate WHERE s.screen > ? ORDER BY
 
 
 class _View:
-    """The judgements that enter fits of one kind, by the rule of
+    """The judgements that fits for one frame use, by the rule of
     :meth:`diptych.prefer.ledger.ledger.Ledger.observations`, up to a position.
     """
 
@@ -209,7 +269,7 @@ class _View:
         self.gathered = Gathered()
 
     def refuses(self, row: _Known, frame: Frame) -> str:
-        """Why a candidate stays out, or the empty string."""
+        """Why a candidate is left out, or the empty string."""
         if row.dimension != self.dimension:
             return "other dimension"
         if row.source == LEGACY:
@@ -217,7 +277,7 @@ class _View:
                 return "legacy"
             if row.offset:
                 return "offset from an unknown anchor"
-            # Of the frame of an imported row the prompt alone is known.
+            # Only the prompt of an imported row is known.
             return "other prompt" if frame.prompt != self._frame.prompt else ""
         different = frame.differences(self._frame)
         if not different:
@@ -225,11 +285,11 @@ class _View:
         return "other size" if different[0] in ("width", "height") else f"other {different[0].replace('_', ' ')}"
 
     def flags(self, row: _Known, frame: Frame) -> tuple[str, ...]:
-        """Settings in which a candidate that is used differs."""
+        """Settings in which a candidate that is used differs from the frame."""
         return () if row.source == LEGACY else frame.differences(self._frame, FLAGGED)
 
-    def add(self, entry: Said, judged: list[_Known]) -> None:
-        """Append a judgement, and rows for those of its candidates that are new."""
+    def add(self, entry: JudgementRecord, judged: list[_Known]) -> None:
+        """Append a judgement, and rows for its new candidates."""
         for row in sorted(judged, key=lambda row: row.row):
             if row.id not in self.rows:
                 self.rows[row.id] = len(self.rows)

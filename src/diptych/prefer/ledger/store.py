@@ -1,4 +1,4 @@
-"""The database of a ledger: one SQLite file, many processes, every commit on the disk before it returns."""
+"""The database of a ledger: one SQLite file, shared by any number of processes; commits are durable."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from diptych.prefer.ledger.files import storing
 from diptych.runtime.logging import LOGGER
 
 NAME = "ledger.sqlite"
-APPLICATION = 0x44495054  # "DIPT", so that no other database is taken for a ledger
+APPLICATION = 0x44495054  # "DIPT": distinguishes a ledger from other databases
 VERSION = 1
 PATIENCE = 30.0
-"""Seconds that a writer waits for others."""
+"""Seconds that a writer waits for other writers."""
 
 NETWORK = frozenset(
     {
@@ -52,13 +52,14 @@ NETWORK = frozenset(
         ),
     }
 )
-"""File systems that other machines may share: WAL keeps its index in memory that these do not see."""
+"""Network file systems: WAL keeps its index in shared memory, which other machines cannot see."""
 
 SCHEMA = """
 CREATE TABLE frames (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE candidates (
-    id TEXT PRIMARY KEY, dimension INTEGER NOT NULL, row INTEGER NOT NULL, checksum INTEGER NOT NULL, pixels TEXT, image TEXT,
-    frame TEXT NOT NULL, source TEXT NOT NULL, offset INTEGER NOT NULL, provenance TEXT NOT NULL, UNIQUE (dimension, row)
+    id TEXT PRIMARY KEY, dimension INTEGER NOT NULL, row INTEGER NOT NULL, checksum INTEGER NOT NULL, pixels TEXT, image
+    TEXT, frame TEXT NOT NULL, source TEXT NOT NULL, offset INTEGER NOT NULL, provenance TEXT NOT NULL, UNIQUE
+    (dimension, row)
 ) WITHOUT ROWID;
 CREATE TABLE events (
     position INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, time TEXT NOT NULL, source TEXT NOT NULL,
@@ -71,19 +72,19 @@ CREATE INDEX screens_of ON shown (candidate, screen);
 
 
 class Store:
-    """A connection to write and one to read, so that a long reading keeps no judgement waiting.
+    """One connection for writing and one for reading, so that a long read does not delay a judgement.
 
     Attributes
     ----------
     journal : str
-        "wal", or "delete" where WAL does not work: then writers also lock ``ledger.lock``.
+        "wal", or "delete" where WAL is not supported.
 
     Raises
     ------
     InputError
-        The file is no ledger, or one of a later version.
+        If the file is not a ledger, or one of a later version.
     UnavailableError
-        The folder cannot be written, or other processes keep it locked.
+        If the folder cannot be written, or other processes keep it locked.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,15 +93,14 @@ class Store:
         self._process = os.getpid()
         self._writing, self._reading = threading.RLock(), threading.Lock()
         network = file_system(folder) in NETWORK
-        with storing(folder), self._words():
+        with storing(folder), self._translated_errors():
             self._writer = self._connect()
             self.journal = self._choose_journal(wanted="delete" if network else "wal")
             self._writer.execute(f"PRAGMA synchronous={'FULL' if self.journal == 'wal' else 'EXTRA'}")
         if self.journal != "wal":
             why = f"{file_system(folder)} is a network file system" if network else "the file system refuses it"
             LOGGER.warning(
-                "%s: no write-ahead log (%s); a rollback journal and a lock file keep processes apart, which is "
-                "slower.",
+                "%s: no write-ahead log (%s); using a rollback journal and a lock file, which is slower.",
                 self.path,
                 why,
             )
@@ -116,15 +116,14 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that holds the write lock of all processes; on the disk when the block ends well, without trace
-        else.
+        """A transaction under the write lock of all processes: durable when the block ends, rolled back when it raises.
 
         Raises
         ------
         UnavailableError
-            The disk is full or fails, or another process holds the lock for :data:`PATIENCE` seconds.
+            If the disk is full or fails, or another process holds the lock for :data:`PATIENCE` seconds.
         """
-        with self._writing, storing(self.path.parent), self._words(), self._locked():
+        with self._writing, storing(self.path.parent), self._translated_errors(), self._locked():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -136,7 +135,7 @@ class Store:
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        with self._reading, self._words():
+        with self._reading, self._translated_errors():
             return self._reader.execute(query, values).fetchall()
 
     def _connect(self) -> sqlite3.Connection:
@@ -145,9 +144,7 @@ class Store:
         return connection
 
     def _choose_journal(self, wanted: str) -> str:
-        """Ask for a journal mode until the processes that open the file at the same moment are done; the mode that it
-        comes to.
-        """
+        """Set the journal mode, retrying while other processes open the file; returns the mode in effect."""
         limit = time.monotonic() + PATIENCE
         while True:
             try:
@@ -175,18 +172,17 @@ class Store:
                 database.execute(f"PRAGMA application_id={APPLICATION}")
                 database.execute(f"PRAGMA user_version={VERSION}")
             elif application != APPLICATION:
-                raise InputError(f"{self.path}: is a database of another program; name another folder.")
+                raise InputError(self.path, "is a database of another program", "a ledger", "Choose another folder.")
             elif version != VERSION:
                 raise InputError(
-                    f"{self.path}: is a ledger of version {version}; this diptych reads version {VERSION}. Update "
-                    f"diptych."
+                    self.path, f"is a ledger of version {version}", f"version {VERSION}", "Update diptych."
                 )
 
     @contextmanager
-    def _words(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         if os.getpid() != self._process:
             raise InputError(
-                f"{self.path}: was opened before this process was forked; open the ledger again in the new process."
+                self.path, "was opened before this process was forked", remedy="Open the ledger in the new process."
             )
         try:
             yield
@@ -204,33 +200,33 @@ class Store:
             raise UnavailableError(f"{self.path}: {error}; nothing was stored.") from error
         except sqlite3.ProgrammingError as error:
             if "closed" in str(error):
-                raise InputError(f"{self.path}: the ledger is closed; open it again.") from error
+                raise InputError(self.path, "the ledger is closed", remedy="Open it again.") from error
             raise
         except sqlite3.DatabaseError as error:
             raise InputError(
-                f"{self.path}: is no ledger, or a damaged one ({error}); restore it from a copy."
+                self.path, f"is not a ledger, or is damaged ({error})", remedy="Restore it from a backup."
             ) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold ``ledger.lock``: writers come in turn, where SQLite lets them try again at random and some wait for
-        seconds.
+        """Hold ``ledger.lock``, so that writers are served in turn. (With SQLite's lock alone they retry at random
+        times, and some wait for seconds.)
 
-        Without WAL it also guards against network file systems that honour locks on whole files better than SQLite's on
-        bytes.
+        Without WAL it also helps on network file systems, where locks of whole files are more reliable than SQLite's
+        locks of byte ranges.
         """
         try:
             import fcntl
         except ImportError:  # Windows: SQLite's own locks
             yield
             return
-        # Closing the file gives the lock back, as the end of the process does.
-        with _Turn(self._lock_path, fcntl.flock, fcntl.LOCK_EX, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        # Closing the file releases the lock, as the end of the process does.
+        with _FileLock(self._lock_path, fcntl.flock, fcntl.LOCK_EX, fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield
 
 
-class _Turn:
-    """A lock on a file, waited for no longer than :data:`PATIENCE`: the process that holds it may have been stopped."""
+class _FileLock:
+    """A file lock with a timeout of :data:`PATIENCE`: the process that holds it may have been stopped."""
 
     def __init__(self, path: Path, flock: Callable[[int, int], None], wait: int, now: int) -> None:
         self._path, self._flock, self._wait, self._now = path, flock, wait, now
@@ -249,7 +245,7 @@ class _Turn:
         os.close(self._handle)
 
     def _queue(self) -> None:
-        """Wait in a thread: nothing else can end a wait for a file lock."""
+        """Wait in a thread, because waiting for a file lock cannot be interrupted."""
         guard, taken, handle, late = threading.Lock(), threading.Event(), self._handle, False
 
         def wait() -> None:
@@ -273,7 +269,7 @@ class _Turn:
 
 
 def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
-    """Type of the file system that holds a folder, as Linux names it; empty where that is not known."""
+    """Type of the file system of a folder, as Linux names it; empty if unknown."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

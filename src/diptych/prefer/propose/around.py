@@ -1,20 +1,37 @@
-"""Latents about an anchor: the prompt's, a random one, or that of an image or seed to start from."""
+"""Latents at a fixed angle from an anchor: that of the prompt, of an image, or of a seed."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions, starting_latent
+import numpy as np
+from pydantic import Field
+
+from diptych.prefer.propose.base import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.propose.registry import ProposalMethod
 from diptych.prefer.spaces.sphere import turn
+from diptych.runtime.options import Options
+
+
+class AroundOptions(Options):
+    """Options of the proposal around."""
+
+    angle: float = Field(0.8, gt=0, le=math.pi / 2, description="Angle from the anchor, rad")
+
+
+class RandomAnchorOptions(AroundOptions):
+    """Options of the proposal random-anchor."""
+
+    anchor_seed: int = Field(0, ge=0, description="Seed of the random anchor")
 
 
 class Around:
-    """The anchor, turned by an angle towards draws of the posterior (of the prior, while nothing is learned).
+    """The anchor, rotated by an angle towards posterior draws (prior draws before the first fit).
 
     Parameters
     ----------
     angle : float
-        rad. 0.8 changes an image well visibly and leaves 70 % of the anchor.
+        rad. At 0.8 rad the image changes clearly, and cos(0.8) = 70 % of the anchor remains.
     """
 
     name = "around"
@@ -24,39 +41,50 @@ class Around:
 
     def propose(self, situation: Situation, count: int, rng: np.random.Generator) -> list[Proposed]:
         """``count`` latents for one screen."""
-        anchor = (
-            starting_latent(situation, rng)
-            if situation.anchor is None
-            else np.asarray(situation.anchor, dtype=np.float64)
-        )
+        if situation.anchor is None:
+            anchor = starting_latent(situation, rng)
+        else:
+            anchor = np.asarray(situation.anchor, dtype=np.float64)
         draws = fresh_directions(situation, count, rng, anchor)
         return [finished(turn(anchor, draw, self.angle), situation, self.name, angle=self.angle) for draw in draws]
 
 
 class RandomAnchor:
-    """The same about an anchor of its own, which is drawn once from a seed and known by it.
+    """The same around a random anchor of its own, which is identified by its seed.
 
     Parameters
     ----------
-    seed : int
-        Seed of the anchor, kept with every latent.
+    anchor_seed : int
+        Seed of the anchor; part of the provenance of every latent.
     angle : float
         rad.
     """
 
     name = "random-anchor"
 
-    def __init__(self, seed: int = 0, angle: float = 0.8) -> None:
-        self.seed, self.angle = seed, angle
+    def __init__(self, anchor_seed: int = 0, angle: float = 0.8) -> None:
+        self.anchor_seed, self.angle = anchor_seed, angle
 
     def propose(self, situation: Situation, count: int, rng: np.random.Generator) -> list[Proposed]:
         """``count`` latents for one screen."""
-        anchor = seeded(self.seed, situation.dimension)
+        anchor = np.random.default_rng(self.anchor_seed).standard_normal(situation.dimension)
         draws = fresh_directions(situation, count, rng, anchor)
-        facts = {"angle": self.angle, "anchor_seed": self.seed}
-        return [finished(turn(anchor, draw, self.angle), situation, self.name, **facts) for draw in draws]
+        info = {"angle": self.angle, "anchor_seed": self.anchor_seed}
+        return [finished(turn(anchor, draw, self.angle), situation, self.name, **info) for draw in draws]
 
 
-def seeded(seed: int, dimension: int) -> np.ndarray:
-    """The normal latent (d,) of a seed."""
-    return np.random.default_rng(seed).standard_normal(dimension)
+AROUND = ProposalMethod(
+    "around",
+    "Latents at a fixed angle from the anchor.",
+    AroundOptions,
+    "sphere",
+    lambda options: Around(options.angle),
+)
+
+RANDOM_ANCHOR = ProposalMethod(
+    "random-anchor",
+    "Latents at a fixed angle from a random anchor.",
+    RandomAnchorOptions,
+    "sphere",
+    lambda options: RandomAnchor(options.anchor_seed, options.angle),
+)

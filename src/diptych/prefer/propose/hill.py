@@ -1,17 +1,26 @@
-"""Small steps from the best liked latent, uphill with some spread."""
+"""Steps from the best liked latent in the direction of increasing utility."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from pydantic import Field
 
-from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.propose.base import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.propose.registry import ProposalMethod
 from diptych.prefer.spaces.sphere import turn
+from diptych.runtime.options import Options
+
+
+class HillOptions(Options):
+    """Options of the proposal hill."""
+
+    step: float = Field(0.5, gt=0, le=math.pi / 2, description="Angle of a step, rad")
 
 
 class Hill:
-    """The start turned by an angle, half towards the direction thought best and half towards a posterior draw.
+    """The start, rotated by an angle towards the mean of the posterior direction and a posterior draw.
 
     Parameters
     ----------
@@ -37,3 +46,12 @@ class Hill:
             finished(turn(start, math.sqrt(0.5) * (uphill + draw), self.step), situation, self.name, angle=self.step)
             for draw in draws
         ]
+
+
+PROPOSAL = ProposalMethod(
+    "hill",
+    "Steps from the best liked image towards higher utility.",
+    HillOptions,
+    "sphere",
+    lambda options: Hill(options.step),
+)

@@ -1,4 +1,4 @@
-"""Along the direction that is thought best."""
+"""Latents on the great circle towards the highest expected utility."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
-from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.propose.base import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.propose.registry import ProposalMethod
 from diptych.prefer.spaces.sphere import on_sphere
 from diptych.prefer.utility import Fitted
+from diptych.runtime.options import Options
+
+
+class LineOptions(Options):
+    """Options of the proposal line."""
+
+    span: float = Field(math.pi / 2, gt=0, le=math.pi, description="Largest angle from the start, rad")
 
 
 class Line:
-    """Latents at even angles on the great circle from the start (best liked latent, anchor or noise) through the
-    direction thought best.
+    """Latents at equal angles on the great circle from the start (best liked latent, anchor or noise) through the
+    direction of highest expected utility.
 
     Parameters
     ----------
     span : float
-        Angle of the last one, rad; it does not go past the direction itself.
+        Angle of the last one, rad; it does not go beyond the direction itself.
     """
 
     name = "line"
@@ -44,16 +53,15 @@ class Line:
 
 
 def step_scores(fitted: Fitted, start: ArrayLike, count: int, step: float) -> NDArray[np.float64]:
-    """Utility (count,) of a latent (d,) turned by 1, 2 ... ``count`` steps of an angle (rad) towards the direction
-    thought best.
+    """Expected utility (count,) of a latent (d,) rotated by 1, 2, ... ``count`` steps of an angle (rad) towards the
+    direction of highest expected utility.
     """
-    return fitted.score(
-        _arc(np.asarray(start, dtype=np.float64), fitted.direction(), np.linspace(step, step * count, count))
-    )[0]
+    angles = np.linspace(step, step * count, count)
+    return fitted.score(_arc(np.asarray(start, dtype=np.float64), fitted.direction(), angles))[0]
 
 
 def _arc(start: NDArray[np.float64], towards: NDArray[np.float64], angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``start`` turned by each of the angles towards a direction (k, d); where it lies there already, unturned."""
+    """``start`` rotated by each angle towards a direction, (k, d); unchanged if it points there already."""
     base = on_sphere(start)
     tangent = towards - base * (base @ towards / (base @ base))
     length = np.linalg.norm(tangent)
@@ -61,3 +69,12 @@ def _arc(start: NDArray[np.float64], towards: NDArray[np.float64], angles: NDArr
         return np.repeat(base[None], len(angles), axis=0)
     tangent = tangent * (math.sqrt(len(base)) / length)
     return np.asarray(np.cos(angles)[:, None] * base + np.sin(angles)[:, None] * tangent)
+
+
+PROPOSAL = ProposalMethod(
+    "line",
+    "Latents along the great circle towards the highest expected utility.",
+    LineOptions,
+    "sphere",
+    lambda options: Line(options.span),
+)

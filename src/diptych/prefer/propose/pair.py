@@ -1,4 +1,4 @@
-"""Two latents that differ in one direction alone, one on either side of what is thought best."""
+"""Pairs of latents that differ in one direction, on either side of the posterior mean."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import math
 
 import numpy as np
 
-from diptych.prefer.propose import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.propose.base import Proposed, Situation, finished, fresh_directions, starting_latent
+from diptych.prefer.propose.registry import ProposalMethod
 from diptych.prefer.propose.tempered import angle
+from diptych.runtime.registry import NoOptions
 
 
 class Pair:
-    """sqrt(d) (cos t unit(m) +- sin t unit(g)), with m, g and t as in the default proposal; before anything is learned
-    m is the start.
+    """sqrt(d) (cos t unit(m) +- sin t unit(g)), with m, g and t as in the default proposal; before the first fit, m is
+    the start and t = pi / 4.
 
-    An odd number of latents ends in half a pair.
+    For an odd count, the last pair has only its first latent.
     """
 
     name = "pair"
 
     def propose(self, situation: Situation, count: int, rng: np.random.Generator) -> list[Proposed]:
-        """``count`` latents for one screen: each pair in turn."""
+        """``count`` latents for one screen, pair by pair."""
         if situation.fitted is None:
             middle, usual = starting_latent(situation, rng), math.pi / 4
         else:
@@ -29,3 +31,12 @@ class Pair:
         draws = fresh_directions(situation, (count + 1) // 2, rng, middle)
         latents = [math.cos(usual) * middle + side * math.sin(usual) * draw for draw in draws for side in (1.0, -1.0)]
         return [finished(latent, situation, self.name, angle=usual) for latent in latents[:count]]
+
+
+PROPOSAL = ProposalMethod(
+    "pair",
+    "Pairs on either side of the posterior mean.",
+    NoOptions,
+    "sphere",
+    lambda options: Pair(),
+)

@@ -1,1 +1,1 @@
-"""A session: images are proposed, judged, and proposed better."""
+"""Sessions: images are proposed, judged, and better ones proposed."""

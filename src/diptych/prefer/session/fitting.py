@@ -1,4 +1,4 @@
-"""Fits in the background: asked for after every judgement, one at a time, swapped in whole."""
+"""Fits in the background: requested after every judgement, run one at a time, and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ from numpy.typing import NDArray
 from diptych.errors import DiptychError, UnavailableError
 from diptych.prefer.judgement import Frame, Observations
 from diptych.prefer.ledger.ledger import Ledger
-from diptych.prefer.session.worker import AtOnce, Worker
-from diptych.prefer.spaces.image_features import ImageFeatures as Gallery
+from diptych.prefer.session.changes import Changes
+from diptych.prefer.session.previews import Previews, Rows
+from diptych.prefer.session.worker import SynchronousWorker, Worker
 from diptych.prefer.utility import OK, TRAINING, UNTRAINED, Fitted, Utility, expected
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.parallel import one_blas_thread
 from diptych.runtime.provenance import utc_now
 
 LIKED = 64
-"""Liked latents that proposals may start from: the last ones."""
+"""Number of liked latents, the latest ones, that proposals may start from."""
 
 MANY = 1500
-"""Judgements above which a fit takes all cores."""
+"""Judgements above which a fit uses all cores."""
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What was learned, all of one moment.
+    """The result of a fit.
 
     Attributes
     ----------
     fitted : Fitted or None
         None unless the status is ``ok``.
     observations : Observations
-        What it was learned from.
+        What was fitted.
     status : str
-        ``untrained``, ``ok`` or ``unavailable: why``.
+        ``untrained``, ``ok`` or ``unavailable: reason``.
     liked : (k, d)
-        Latents judged good or chosen, the one furthest along the direction thought best first.
+        Latents rated good or chosen, in decreasing order of expected utility.
+    feature_rows : (m,) int
+        Rows of the image features that the fit used; empty for image generators.
     seconds : float
-        That the fit took.
+        Duration of the fit.
     time : str
         When it ended, UTC.
     """
@@ -50,17 +53,18 @@ class Snapshot:
     observations: Observations
     status: str = UNTRAINED
     liked: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    feature_rows: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
     seconds: float = 0.0
     time: str = ""
 
     @property
     def position(self) -> int:
-        """Position in the ledger up to which judgements were learned from; 0 before the first fit."""
+        """Position in the ledger up to which judgements were fitted; 0 before the first fit."""
         return self.observations.position
 
 
-class Learning:
-    """Keeps what is learned up with the ledger.
+class Fitting:
+    """Fits a utility model whenever the judgements of the ledger change.
 
     Parameters
     ----------
@@ -69,14 +73,15 @@ class Learning:
     frame : Frame
     dimension : int
     worker : Worker
-        Where fits run. With :class:`AtOnce` they run when :attr:`current` is asked for, and only then.
+        Where fits run. With a :class:`SynchronousWorker` they run when :attr:`current` is read, and only then.
+    changes : Changes
+        Notified after each fit.
     use_legacy : bool
-        Let imported rows in.
+        Use imported rows.
     interval : float
-        Least time between the starts of two fits, s.
-    gallery : Gallery, optional
-        Of settings: what pictures look like; those that were judged before, or by other processes, are read from the
-        ledger.
+        Shortest time between the starts of two fits, s.
+    previews : Previews, optional
+        Image features of settings.
     """
 
     def __init__(
@@ -86,80 +91,82 @@ class Learning:
         frame: Frame,
         dimension: int,
         worker: Worker,
+        changes: Changes,
         *,
         use_legacy: bool,
         interval: float,
-        gallery: Gallery | None = None,
+        previews: Previews | None = None,
     ) -> None:
-        self._ledger, self._utility, self._worker, self._interval = ledger, utility, worker, interval
-        self._gallery = gallery
-        self._what = frame, dimension, use_legacy
+        self._ledger, self._utility, self._worker, self._changes = ledger, utility, worker, changes
+        self._interval, self._previews = interval, previews
+        self._data = frame, dimension, use_legacy
         nothing = Observations(np.zeros((0, dimension), np.float32), np.zeros(0, np.int64), [])
         self._snapshot = Snapshot(None, nothing)
-        self._looked = 0
+        self._checked = 0
         self._began = -np.inf
         self._changed = threading.Condition()
-        self._wanted, self._pending, self._delayed = 0, False, False
+        self._requested, self._pending, self._delayed = 0, False, False
         self._stop, self._resumed = threading.Event(), threading.Event()
         self._resumed.set()
         self._problem: BaseException | None = None
 
     @property
     def current(self) -> Snapshot:
-        """What is known now; where nothing runs in the background, of the ledger as it stands."""
-        if isinstance(self._worker, AtOnce) and self._news():
+        """The last fit; in a synchronous session, the fit to the ledger as it is now."""
+        if isinstance(self._worker, SynchronousWorker) and self._has_news():
             self._snapshot = self._fit()
+            self._changes.notify("fit", self._snapshot.position)
         return self._snapshot
 
     @property
     def status(self) -> str:
-        """``untrained``, ``training`` (the first fit is under way), ``ok`` or ``unavailable: why``."""
+        """``untrained``, ``training`` (during the first fit), ``ok`` or ``unavailable: reason``."""
         known = self.current.status
         return TRAINING if self._pending and known == UNTRAINED else known
 
     @property
     def delayed(self) -> bool:
-        """Whether the next fit waits for the least time between fits."""
+        """Whether the next fit waits for the shortest time between fits."""
         return self._delayed
 
     def resume(self) -> None:
-        """Have earlier judgements learned from; :meth:`known_at_first` waits for that."""
-        if isinstance(self._worker, AtOnce):
+        """Request a fit to earlier judgements; :meth:`first` waits for it."""
+        if isinstance(self._worker, SynchronousWorker):
             return
         self._resumed.clear()
         self.request()
 
-    def known_at_first(self) -> Snapshot:
-        """What is known, once what had been said before the session was resumed is learned from (or that failed)."""
+    def first(self) -> Snapshot:
+        """The last fit, after waiting for the fit to the judgements before the session was resumed."""
         self._resumed.wait()
         return self.current
 
     def request(self) -> None:
-        """Have the judgements learned from, soon; a fit under way is not started twice, but followed by another."""
-        if isinstance(self._worker, AtOnce):
+        """Request a fit. If one is running, exactly one more follows it."""
+        if isinstance(self._worker, SynchronousWorker):
             return
         with self._changed:
-            self._wanted += 1
+            self._requested += 1
             if not self._pending:
                 self._pending = True
-                self._worker.submit("fit", self._learn)
+                self._worker.submit("fit", self._run)
 
     def refresh(self) -> None:
-        """Request a fit where another process has judged since the last one."""
-        if not isinstance(self._worker, AtOnce) and self._news():
+        """Request a fit if another process has added judgements since the last one."""
+        if not isinstance(self._worker, SynchronousWorker) and self._has_news():
             self.request()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Until every judgement made so far is learned from.
+        """Wait until every judgement made so far is fitted.
 
         Raises
         ------
         UnavailableError
-            The last fit failed, or the time is over.
+            If the last fit failed, or the time (s) is over.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: not self._pending, timeout):
-                raise UnavailableError(f"the fit is still under way after {timeout:g} s; wait longer.")
+                raise UnavailableError(f"the fit is still running after {timeout:g} s. Wait longer.")
         problem = self._problem
         if isinstance(problem, DiptychError):
             raise problem
@@ -169,29 +176,29 @@ class Learning:
             ) from problem
 
     def close(self) -> None:
-        """Start no fit that still waits for its time, and let nobody wait for one."""
+        """Start no fit that is delayed, and release those who wait for one."""
         self._stop.set()
         self._resumed.set()
 
-    def _news(self) -> bool:
-        """Whether anything was said, or taken back, since the last fit."""
-        after = max(self._looked, self._snapshot.position)
+    def _has_news(self) -> bool:
+        """Whether there is a judgement or an undo after the last fit."""
+        after = max(self._checked, self._snapshot.position)
         events = list(self._ledger.events(after))
-        if any(event.kind != "screen" for event in events):
+        if any(event.kind in ("judgement", "undo") for event in events):
             return True
-        self._looked = events[-1].position if events else after
+        self._checked = events[-1].position if events else after
         return False
 
-    def _learn(self) -> None:
-        """One fit on the worker's thread, and another after it where judgements came in meanwhile."""
-        wanted = 0
+    def _run(self) -> None:
+        """One fit on the thread of the worker, followed by another if judgements were added meanwhile."""
+        requested = 0
         try:
             self._delayed = True
             self._stop.wait(max(0.0, self._began + self._interval - time.monotonic()))
             self._delayed = False
             self._began = time.monotonic()
             with self._changed:
-                wanted = self._wanted
+                requested = self._requested
             if not self._stop.is_set():
                 self._snapshot = self._fit()
                 self._problem = None
@@ -202,21 +209,23 @@ class Learning:
         finally:
             self._resumed.set()
             with self._changed:
-                self._pending = self._wanted > wanted and not self._stop.is_set()
+                self._pending = self._requested > requested and not self._stop.is_set()
                 if self._pending:
-                    self._worker.submit("fit", self._learn)
+                    self._worker.submit("fit", self._run)
                 self._changed.notify_all()
+            self._changes.notify("fit", self._snapshot.position)
 
     def _fit(self) -> Snapshot:
-        frame, dimension, use_legacy = self._what
+        frame, dimension, use_legacy = self._data
         observations = self._ledger.observations(frame, dimension, use_legacy=use_legacy)
-        if self._gallery is not None:
-            self._look(observations, self._gallery)
+        rows = np.zeros(0, np.int64) if self._previews is None else self._previews.of_fit(observations)
         began = time.perf_counter()
         LOGGER.debug("[train] start: %s, %s", self._utility.name, observations.report)
         with one_blas_thread(len(observations.terms) <= MANY):
-            known = () if self._gallery is None else (self._gallery.snapshot(),)
-            status = self._utility.add(observations, *known)
+            if self._previews is None:
+                status = self._utility.add(observations)
+            else:
+                status = self._utility.add(observations, self._previews.snapshot(rows))
             fitted = self._utility.fitted if status == OK else None
             liked = liked_latents(observations, fitted)
         seconds = time.perf_counter() - began
@@ -227,18 +236,12 @@ class Learning:
             1000 * seconds,
             status,
         )
-        return Snapshot(fitted, observations, status, liked, seconds, utc_now())
-
-    def _look(self, observations: Observations, gallery: Gallery) -> None:
-        """Have the pictures known that were judged."""
-        for name, latent in zip(observations.ids, observations.latents, strict=True):
-            if latent not in gallery and (image := self._ledger.candidate(name).image) is not None:
-                gallery.keep(latent, image)
+        return Snapshot(fitted, observations, status, liked, rows, seconds, utc_now())
 
 
 def liked_latents(observations: Observations, fitted: Fitted | None) -> NDArray[np.float32]:
-    """The last :data:`LIKED` latents (k, d) that were judged good, given four stars or more, or chosen; the best or
-    latest first.
+    """The last :data:`LIKED` latents (k, d) that were rated good or with four stars or more, or chosen. They are in
+    decreasing order of expected utility; before the first fit, the latest come first.
     """
     found: dict[int, None] = {}
     for term in reversed(observations.terms):
@@ -254,5 +257,5 @@ def liked_latents(observations: Observations, fitted: Fitted | None) -> NDArray[
     latents = np.asarray(observations.latents[list(found)])
     if fitted is None or not len(latents):
         return latents
-    # Scores come with deviations, which take longer than a new judgement may take to be learned.
+    # Fitted.score would also compute standard deviations, which is too slow after every judgement.
     return latents[np.argsort(-expected(fitted, latents), kind="stable")]

@@ -1,33 +1,38 @@
-"""The folder of a session: its settings beside the ledger, and what sessions there are."""
+"""The folder of a session: its options beside the ledger, and lists of sessions."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import DiptychError, InputError
+from diptych.prefer.exchange.environment import data_root
 from diptych.prefer.exchange.predecessor import prompt_hash
 from diptych.prefer.ledger.files import storing
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.ledger.store import NAME
-from diptych.prefer.options import SessionOptions
+from diptych.prefer.options import SessionOptions, without_replaced
 from diptych.runtime.files import write_text
 from diptych.runtime.logging import LOGGER
 
 SETTINGS = "session.json"
 
-ROOT = "IPO_DATA_ROOT"
-"""Environment variable that names the folder of all sessions."""
-
 
 @dataclass(frozen=True)
 class About:
-    """A session on the disk: where, on what, how many judgements count, and when it was last added to (UTC; empty:
-    never).
+    """A session on disk.
+
+    Attributes
+    ----------
+    folder : Path
+    prompt, decoder : str
+    rows : int
+        Number of judgements that count.
+    last : str
+        Time of the last event, UTC; empty if there is none.
     """
 
     folder: Path
@@ -37,23 +42,28 @@ class About:
     last: str
 
 
-def data_root() -> Path:
-    """The folder of all sessions: ``$IPO_DATA_ROOT``, else ``data``."""
-    return Path(os.environ.get(ROOT) or "data")
-
-
-def default_folder(prompt: str) -> Path:
-    """Where the session of a prompt is kept when no other place is named: beside the row folders of that prompt."""
-    return data_root() / prompt_hash(prompt)
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings that a session was last opened with; empty for a new one.
+def default_folder(prompt: str | None) -> Path:
+    """Default folder of the session of a prompt: that of the row folders of the prompt.
 
     Raises
     ------
     InputError
-        The file is damaged.
+        If there is no prompt.
+    """
+    if prompt is None:
+        raise InputError(
+            "session", "neither a folder nor a prompt is given", "one of them", "Pass the folder, or --prompt."
+        )
+    return data_root() / prompt_hash(prompt)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The options that a session was last opened with; empty for a new one.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
     """
     path = folder / SETTINGS
     if not path.is_file():
@@ -61,12 +71,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); delete it and give the settings again.") from None
+        raise InputError(
+            path, f"cannot be read ({error})", "JSON", "Delete the file and give the options again."
+        ) from None
     return SessionOptions.build(values, origin=str(path)).model_dump(exclude_unset=True)
 
 
 def write_settings(folder: Path, options: SessionOptions) -> None:
-    """Keep the settings, where they are not kept already."""
+    """Store the options, if they changed."""
     values = options.model_dump(mode="json", exclude_unset=True)
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,15 +87,15 @@ def write_settings(folder: Path, options: SessionOptions) -> None:
 
 
 def sessions(root: str | Path | None = None) -> list[About]:
-    """The sessions in a folder and one level below it, the last one used first."""
+    """The sessions in a folder and one level below it; the last one used comes first."""
     home = data_root() if root is None else Path(root)
     folders = [path.parent for pattern in (NAME, f"*/{NAME}") for path in home.glob(pattern)]
-    found = [one for folder in folders if (one := _about(folder)) is not None]
+    found = [one for folder in folders if (one := _readable(folder)) is not None]
     return sorted(found, key=lambda one: (one.last, str(one.folder)), reverse=True)
 
 
-def _about(folder: Path) -> About | None:
-    """What a folder's session is about; None, and a warning, when it cannot be read."""
+def _readable(folder: Path) -> About | None:
+    """The session in a folder; None, and a warning, if it cannot be read."""
     try:
         return about(folder)
     except DiptychError as error:
@@ -92,16 +104,23 @@ def _about(folder: Path) -> About | None:
 
 
 def about(folder: Path) -> About:
-    """What a folder's session is about."""
+    """The session in a folder."""
     options = SessionOptions.build(read_settings(folder))
     with Ledger.open(folder, create=False) as ledger:
         events = list(ledger.events(max(ledger.position - 1, 0)))
-        return About(folder, options.prompt, options.decoder, ledger.rows, events[-1].time if events else "")
+        prompt = prompt_of(ledger, options) or ""
+        return About(folder, prompt, options.decoder, ledger.rows, events[-1].time if events else "")
+
+
+def prompt_of(ledger: Ledger, options: SessionOptions) -> str | None:
+    """The prompt of a session: that of its options, otherwise that of the image shown last; None without either."""
+    if options.prompt is not None:
+        return options.prompt
+    name = ledger.last_shown()
+    return None if name is None else ledger.candidate(name, image=False).frame.prompt
 
 
 def merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SessionOptions:
-    """Stored settings with those given now laid over them."""
-    values = {**stored, **given}
-    return SessionOptions.build(
-        {name: value for name, value in values.items() if value is not None}, origin="Session.open"
-    )
+    """Stored options, overridden by those given now. None means not given."""
+    given = {name: value for name, value in given.items() if value is not None}
+    return SessionOptions.build({**without_replaced(stored, given), **given}, origin="Session.open")

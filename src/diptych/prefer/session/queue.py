@@ -1,4 +1,4 @@
-"""Images decoded ahead, shown one at a time."""
+"""Images decoded ahead and shown one at a time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from diptych.errors import InputError, UnavailableError
+from diptych.errors import UnavailableError
 from diptych.prefer.judgement import Candidate
-from diptych.prefer.session.worker import AHEAD, AtOnce, Worker
+from diptych.prefer.session.worker import AHEAD, SynchronousWorker, Worker, closed_error
 from diptych.runtime.logging import LOGGER
 
 
 class Queue:
-    """Keeps up to ``size`` images ready while it is in use; each is proposed when its decode starts, by what is known
-    then.
+    """Keeps up to ``size`` images ready while it is in use. Each is proposed when its decode starts, from the last fit
+    at that time.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Queue:
     show : callable
         Record the candidate as shown.
     worker : Worker
-        The one that decodes. With :class:`AtOnce` nothing is made ahead.
+        The worker that decodes. With a :class:`SynchronousWorker` nothing is decoded ahead.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class Queue:
 
     @property
     def ready(self) -> int:
-        """Images that wait to be shown."""
+        """Number of images that are ready to be shown."""
         return len(self._ready)
 
     @property
     def coming(self) -> int:
-        """Images that are being made, or will be."""
+        """Number of images that are being decoded, or waiting for it."""
         return self._coming
 
     def fill(self) -> None:
-        """Have the missing images made, in the background."""
-        if isinstance(self._worker, AtOnce):
+        """Request the missing images, in the background."""
+        if isinstance(self._worker, SynchronousWorker):
             return
         with self._changed:
             missing = self.size - len(self._ready) - self._coming
@@ -59,27 +59,27 @@ class Queue:
             self._worker.submit("decode ahead", self._add, AHEAD).add_done_callback(self._ended)
 
     def take(self, timeout: float | None = None) -> Candidate:
-        """The next image, as a screen of its own; the queue is filled up behind it.
+        """The next image, recorded as a screen of its own; the queue is filled up in the background.
 
         Parameters
         ----------
         timeout : float, optional
-            Longest to wait for a decode, s; for ever when not given, and not at all when 0.
+            Longest time to wait for a decode, s; 0 does not wait, None waits without limit.
 
         Raises
         ------
         UnavailableError
-            No image is ready in time.
+            If no image is ready in time.
         InputError
-            The session is closed. What a decode raised is raised here, too.
+            If the session is closed. Errors of a decode are raised here, too.
         """
-        if isinstance(self._worker, AtOnce):
+        if isinstance(self._worker, SynchronousWorker):
             return self._show(self._worker.submit("decode", self._make).result())
         self.fill()
         with self._changed:
             if not self._changed.wait_for(lambda: self._ready or self._problem is not None, timeout):
                 raise UnavailableError(
-                    f"no image is ready after {timeout:g} s; {self._coming} are being made, ask again."
+                    f"no image is ready after {timeout:g} s; {self._coming} are being decoded. Ask again."
                 )
             if not self._ready:
                 problem, self._problem = self._problem, None
@@ -108,5 +108,5 @@ class Queue:
             return
         with self._changed:
             self._coming -= 1
-            self._problem = InputError("the session is closed; open it again.")
+            self._problem = closed_error()
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Proposing and decoding, in the background: what a session's decode worker does."""
+"""Proposing and decoding candidates on the decode worker of a session."""
 
 from __future__ import annotations
 
@@ -10,61 +10,68 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.prefer.judgement import Candidate
+from diptych.prefer.judgement import Candidate, Frame
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.match import blended, image_latent
 from diptych.prefer.propose import Proposed
-from diptych.prefer.session.candidates import Proposer
-from diptych.prefer.session.fitting import Learning
+from diptych.prefer.session.candidates import CandidateMaker
+from diptych.prefer.session.changes import Changes
+from diptych.prefer.session.fitting import Fitting, Snapshot
+from diptych.prefer.session.previews import Previews
 from diptych.prefer.session.worker import Worker
-from diptych.prefer.spaces.image_features import ImageFeatures as Gallery
 from diptych.prefer.utility import Fitted
-from diptych.prefer.utility.settings_gp import SettingsPosterior
 from diptych.runtime.logging import LOGGER
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder
 
 Result = TypeVar("Result")
+Decode = tuple[NDArray[np.uint8], Frame]
+"""An image, and the frame that was in effect."""
 
-KEPT = 2**26
-"""Bytes of images that were made and not shown: those that are shown later need not be decoded twice."""
+CACHE_BYTES = 2**26
+"""Bytes of images that were decoded and not shown: if they are shown later, they are not decoded again."""
 
 
-class Maker:
-    """Makes candidates on a worker.
+class Renderer:
+    """Decodes candidates on a worker.
 
     Parameters
     ----------
     decoder : Decoder
     ledger : Ledger
-        Where images are kept.
-    proposer : Proposer
-    learning : Learning
-        What proposals go by.
-    guide : (prompt, Learning), optional
-        What they go by until something is learned.
+        Where images are stored.
+    candidates : CandidateMaker
+    fitting : Fitting
+        The fit that proposals use.
+    guide : (prompt, Fitting), optional
+        The fit that they use before there is one.
     worker : Worker
-        The one thread that decodes.
+        The one worker that decodes.
+    changes : Changes
+        Notified after each decode.
+    previews : Previews, optional
+        Where image features of settings are recorded.
     """
 
     def __init__(
         self,
         decoder: Decoder,
         ledger: Ledger,
-        proposer: Proposer,
-        learning: Learning,
-        guide: tuple[str, Learning] | None,
+        candidates: CandidateMaker,
+        fitting: Fitting,
+        guide: tuple[str, Fitting] | None,
         worker: Worker,
-        gallery: Gallery | None,
+        changes: Changes,
+        previews: Previews | None,
     ) -> None:
-        self._decoder, self._ledger, self._proposer, self._learning = decoder, ledger, proposer, learning
-        self._guide, self._worker, self._gallery = guide, worker, gallery
-        self._looked: OrderedDict[bytes, NDArray[np.uint8]] = OrderedDict()
+        self._decoder, self._ledger, self._candidates, self._fitting = decoder, ledger, candidates, fitting
+        self._guide, self._worker, self._changes, self._previews = guide, worker, changes, previews
+        self._cache: OrderedDict[bytes, Decode] = OrderedDict()
 
-    def behind(self, name: str, work: Callable[[], Result]) -> Result:
-        """Have the worker do it before what it makes ahead; a caller who gives up takes the job along where it has not
-        begun.
+    def run(self, name: str, work: Callable[[], Result]) -> Result:
+        """Run a job on the worker, before those done ahead, and wait for it. If the caller is interrupted, a job that
+        has not started is cancelled.
         """
         job = self._worker.submit(name, work)
         try:
@@ -75,54 +82,69 @@ class Maker:
 
     def screen(self, count: int) -> list[Candidate]:
         """Propose and decode; runs on the worker."""
-        return [self.decoded(proposed.latent, proposed.provenance) for proposed in self._propose(count)]
+        found = self._propose(count)
+        decodes = self._decodes([proposed.latent for proposed in found])
+        return [self._stored(one.latent, made, one.provenance) for one, made in zip(found, decodes, strict=True)]
 
     def decoded(self, latent: NDArray[np.float32], provenance: Mapping[str, Any]) -> Candidate:
-        """Decode a latent and put the image on the disk, so that showing it later is quick; runs on the worker."""
-        image = self._made(latent)
-        self._ledger.keep_image(image)
-        return Candidate(latent, self._decoder.frame, image, provenance=provenance)
+        """Decode a latent and store the image; runs on the worker."""
+        return self._stored(latent, self._decodes([latent])[0], provenance)
+
+    def plain(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Decode a latent, and store nothing; waits for the worker."""
+        return self.run("decode", lambda: self._decode(latent)[0])
 
     def uploaded(self, image: NDArray[np.uint8], share: float) -> Candidate:
-        """The decoded blend of the anchor and an image, which is kept; runs on the worker."""
+        """The decoded blend of the anchor and an image, which is stored; runs on the worker."""
         name = self._ledger.keep_image(image)
-        latent = blended(self._decoder, self._proposer.anchor, image_latent(self._decoder, image), share)
+        latent = blended(self._decoder, self._candidates.anchor, image_latent(self._decoder, image), share)
         return self.decoded(latent, {"proposal": "upload", "upload": name, "share": share})
 
-    def _previewer(self, fitted: Fitted | None) -> Callable[[NDArray[np.float32]], Fitted | None]:
-        """Makes pictures of points, and returns the fit with their features."""
+    def _stored(self, latent: NDArray[np.float32], made: Decode, info: Mapping[str, Any]) -> Candidate:
+        # Stored at once, so that showing the image later is fast.
+        image, frame = made
+        self._ledger.keep_image(image)
+        return Candidate(latent, frame, image, provenance=info)
 
-        def preview(latents: NDArray[np.float32]) -> Fitted | None:
-            self._look(latents)
-            if self._gallery is None or not isinstance(fitted, SettingsPosterior):
-                return None
-            return fitted.with_features(self._gallery.snapshot())
+    def _decodes(self, latents: list[NDArray[np.float32]]) -> list[Decode]:
+        """Images of latents, from the cache or decoded; features of settings are recorded."""
+        found = [self._cached(latent) or self._decode(latent) for latent in latents]
+        if self._previews is not None:
+            self._previews.keep(latents, [image for image, _ in found])
+        return found
 
-        return preview
+    def _cached(self, latent: NDArray[np.float32]) -> Decode | None:
+        key = latent.tobytes()
+        return self._cache.pop(key) if key in self._cache else None
 
-    def _look(self, latents: NDArray[np.float32]) -> None:
-        """Make pictures that need not be shown."""
-        for latent in latents:
-            self._looked[latent.tobytes()] = self._made(latent)
-            while sum(image.nbytes for image in self._looked.values()) > KEPT:
-                self._looked.popitem(last=False)
+    def _decode(self, latent: NDArray[np.float32]) -> Decode:
+        image = self._decoder.decode(latent)
+        self._changes.notify("decode")
+        return image, self._decoder.frame
 
-    def _made(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The image of a latent; of settings, what it looks like is remembered."""
-        image = self._looked.pop(latent.tobytes(), None)
-        if image is None:
-            image = self._decoder.decode(latent)
-            if self._gallery is not None:
-                self._gallery.keep(latent, image)
-        return image
+    def _preview(self, latents: NDArray[np.float32], known: Snapshot) -> Fitted | None:
+        """Decode images that need not be shown; returns the fit with their features."""
+        for latent, made in zip(latents, self._decodes(list(latents)), strict=True):
+            self._cache[latent.tobytes()] = made
+        while sum(image.nbytes for image, _ in self._cache.values()) > CACHE_BYTES:
+            self._cache.popitem(last=False)
+        return self._with_features(known)
+
+    def _with_features(self, known: Snapshot) -> Fitted | None:
+        """The fit, with the features of all images that are known now."""
+        if self._previews is None or known.fitted is None:
+            return known.fitted
+        return self._previews.with_all(known.fitted, known.feature_rows)
 
     def _propose(self, count: int) -> list[Proposed]:
-        known = self._learning.known_at_first()
-        fitted = known.fitted
-        facts: dict[str, Any] = {"fit": known.position}
+        known = self._fitting.first()
+        fitted = self._with_features(known)
+        info: dict[str, Any] = {"fit": known.position}
         if fitted is None and self._guide is not None:
-            prompt, learning = self._guide
-            fitted, facts["warm_start"] = learning.known_at_first().fitted, prompt
-        found = self._proposer.propose(fitted, known.liked, count, self._ledger.position, self._previewer(fitted))
-        LOGGER.debug("[batch] new batch: %d by %s, fit %d", count, self._proposer.proposal.name, known.position)
-        return [replace(one, provenance={**one.provenance, **facts}) for one in found]
+            prompt, guide = self._guide
+            fitted, info["warm_start"] = guide.first().fitted, prompt
+        found = self._candidates.propose(
+            fitted, known.liked, count, self._ledger.position, lambda latents: self._preview(latents, known)
+        )
+        LOGGER.debug("[batch] new batch: %d by %s, fit %d", count, self._candidates.proposal.name, known.position)
+        return [replace(one, provenance={**one.provenance, **info}) for one in found]

@@ -1,7 +1,7 @@
-"""A session: images are asked for and judged; fits and decodes run behind the caller's back.
+"""A session: images are requested and judged; fits and decodes run in the background.
 
-A folder holds everything: the ledger, and ``session.json`` with the settings to resume by. Any number of processes may
-work on one.
+A folder has everything: the ledger, and ``session.json`` with the options to resume with. Any number of processes may
+work on it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
-from diptych.prefer import decoders, utility
+from diptych.prefer.decoders import protocols
+from diptych.prefer.decoders.registry import DECODERS, open_decoder
 from diptych.prefer.exchange.pictures import load_image, save_picture
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.match import Match
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.session import factory
-from diptych.prefer.session.candidates import Proposer
-from diptych.prefer.session.fitting import Learning
-from diptych.prefer.session.folder import merged, read_settings, write_settings
+from diptych.prefer.session.candidates import CandidateMaker
+from diptych.prefer.session.changes import Callback, Changes
+from diptych.prefer.session.fitting import Fitting
+from diptych.prefer.session.folder import merged, prompt_of, read_settings, write_settings
+from diptych.prefer.session.previews import Previews
 from diptych.prefer.session.queue import Queue
-from diptych.prefer.session.rendering import Maker
-from diptych.prefer.session.state import Scores, State, lower_bound, reckon_scores, safest, steadiest
-from diptych.prefer.session.worker import AtOnce, Background, Worker
-from diptych.prefer.spaces.image_features import ImageFeatures as Gallery
-from diptych.prefer.utility.diagnostics.cross_validation import CrossValidation, cross_validate
-from diptych.runtime.logging import LOGGER
+from diptych.prefer.session.rendering import Renderer
+from diptych.prefer.session.scoring import best_judged, cross_validated, score_candidates
+from diptych.prefer.session.state import Scores, State, compute_scores
+from diptych.prefer.session.worker import BackgroundWorker, SynchronousWorker, Worker
+from diptych.prefer.utility.diagnostics.cross_validation import CrossValidation
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """An open session; use :meth:`open`. Safe to call from several threads.
+    """An open session; use :meth:`open`. Thread-safe.
 
     Attributes
     ----------
@@ -56,29 +58,32 @@ class Session:
         self,
         ledger: Ledger,
         decoder: Decoder,
-        model: Utility,
+        utility: Utility,
         proposal: Proposal,
         options: SessionOptions,
-        gallery: Gallery | None,
         *,
         synchronous: bool,
+        owns_decoder: bool,
     ) -> None:
+        def worker(name: str) -> Worker:
+            return SynchronousWorker() if synchronous else BackgroundWorker(f"diptych {name}")
+
         self.ledger, self.decoder, self.options = ledger, decoder, options
-        self._utility, self._gallery = model, gallery
-        self._decoding: Worker = AtOnce() if synchronous else Background("diptych decode")
-        self._fitting: Worker = AtOnce() if synchronous else Background("diptych fit")
-        self._learning = self._learner(model, decoder.frame, gallery)
-        self._guide = (
-            None if options.warm_start is None else (options.warm_start, self._other_taste(options.warm_start))
-        )
-        self._proposer = Proposer(proposal, decoder, options.seed, shared=not synchronous)
-        self._maker = Maker(decoder, ledger, self._proposer, self._learning, self._guide, self._decoding, gallery)
+        self._utility = utility
+        self._decoding, self._fit_worker, notifying = worker("decode"), worker("fit"), worker("notify")
+        self._changes = Changes(notifying)
+        self._previews = Previews(ledger, decoder) if decoder.space == "cube" else None
+        self._fitting = self._make_fitting(utility, decoder.frame, self._previews)
+        self._guide = None if options.warm_start is None else (options.warm_start, self._guide_of(options.warm_start))
+        self._candidates = CandidateMaker(proposal, decoder, options.seed, shared=not synchronous)
+        parts = (self._candidates, self._fitting, self._guide, self._decoding, self._changes, self._previews)
+        self._renderer = Renderer(decoder, ledger, *parts)
         self.queue = Queue(
-            options.queue, lambda: self._maker.screen(1)[0], lambda one: self.show(one)[0], self._decoding
+            options.queue, lambda: self._renderer.screen(1)[0], lambda one: self.show(one)[0], self._decoding
         )
         self._validated: CrossValidation | None = None
-        self._loaded: list[Callable[[], None]] = []
-        self._end = weakref.finalize(self, _shut, self._learning, self._fitting, self._decoding, ledger, self._loaded)
+        workers = (self._fit_worker, self._decoding, notifying)
+        self._end = weakref.finalize(self, _shut, self._fitting, workers, ledger, decoder if owns_decoder else None)
 
     @classmethod
     def open(
@@ -91,48 +96,43 @@ class Session:
         synchronous: bool = False,
         **options: Any,
     ) -> Self:
-        """Begin a session in a folder, or resume the one that is there with the settings that it was last opened with.
+        """Start a session in a folder, or resume the one that is there with the options that it was last opened with.
 
         Parameters
         ----------
         folder : path
         decoder, utility, proposal : str or object, optional
-            Names, entry points, or objects that meet the protocols. Objects are not kept: give them again to resume.
+            Names, or objects that meet the protocols. Objects are not stored: give them again to resume.
         synchronous : bool
             Decode and fit in the caller, reproducibly, for tests and benchmarks; one process at a time.
         **options
-            Fields of :class:`diptych.prefer.options.SessionOptions`: prompt, dimension, seed, ...
+            Fields of :class:`diptych.prefer.options.SessionOptions` (prompt, seed, ...), and options of the decoder,
+            utility and proposal (dimension, ...).
 
         Raises
         ------
         InputError
-            An option or a name is unknown, or the folder holds something else.
+            If an option or a name is unknown, a prompt is needed and missing, or the folder has something else.
         UnavailableError
-            The folder cannot be written, or the decoder needs what is not installed.
+            If the folder cannot be written, or the decoder needs something that is not installed.
         """
         home = Path(folder)
-        named = {
-            key: value if isinstance(value, str) else value.name
-            for key, value in (("decoder", decoder), ("utility", utility), ("proposal", proposal))
-            if value is not None
-        }
+        parts = (("decoder", decoder), ("utility", utility), ("proposal", proposal))
+        named = {key: value if isinstance(value, str) else value.name for key, value in parts if value is not None}
         if decoder is not None and not isinstance(decoder, str):
             options["prompt"] = decoder.frame.prompt
         chosen = merged(read_settings(home), {**options, **named})
-        engine = (
-            factory.open_decoder(chosen)
-            if decoder is None or isinstance(decoder, str)
-            else decoders.open_decoder(decoder)
+        owns_decoder = decoder is None or isinstance(decoder, str)
+        if decoder is None or isinstance(decoder, str):
+            opened = factory.open_decoder(_with_last_prompt(home, chosen))
+        else:
+            opened = open_decoder(decoder)
+        model = factory.open_utility(chosen, opened) if utility is None or isinstance(utility, str) else utility
+        method = factory.open_proposal(chosen, opened) if proposal is None or isinstance(proposal, str) else proposal
+        factory.check_spaces(opened, model, method)
+        session = cls(
+            Ledger.open(home), opened, model, method, chosen, synchronous=synchronous, owns_decoder=owns_decoder
         )
-        gallery = factory.gallery_of(engine)
-        model = (
-            factory.open_utility(chosen, engine, gallery) if utility is None or isinstance(utility, str) else utility
-        )
-        way = factory.open_proposal(chosen, engine) if proposal is None or isinstance(proposal, str) else proposal
-        factory.check_spaces(engine, model, way)
-        session = cls(Ledger.open(home), engine, model, way, chosen, gallery, synchronous=synchronous)
-        if engine is not decoder and hasattr(engine, "close"):
-            session._loaded.append(engine.close)
         write_settings(home, chosen)
         session._begin()
         return session
@@ -144,12 +144,12 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """End the job at hand, cancel what waits, and close the ledger. Nothing that was acknowledged is lost."""
+        """Finish the running jobs, cancel the others, and close the ledger. No acknowledged judgement is lost."""
         self._end()
 
     @property
     def frame(self) -> Frame:
-        """What besides the latent decides the pixels."""
+        """Everything besides the latent that determines the pixels."""
         return self.decoder.frame
 
     @property
@@ -159,39 +159,38 @@ class Session:
 
     @property
     def rows(self) -> int:
-        """Judgements that count: one number, for what is live is what is on the disk."""
+        """Number of judgements that count; all of them are on disk."""
         return self.ledger.rows
 
-    # Ask and tell
-
     def ask(self, count: int | None = None) -> tuple[Candidate, ...]:
-        """One screen of new images; returns when they are decoded and recorded as shown.
+        """One screen of new images, decoded and recorded as shown.
 
         Parameters
         ----------
         count : int, optional
-            Images on the screen; ``options.batch`` when not given.
+            Images on the screen; by default ``options.batch``.
         """
         number = self.options.batch if count is None else count
         if number < 1:
-            raise InputError(f"ask({number}): expected at least 1 image.")
-        self._learning.refresh()
-        return self.show(*self._maker.behind(f"decode a screen of {number}", lambda: self._maker.screen(number)))
+            raise InputError(f"ask({number})", "is no number of images", "1 or more")
+        self._fitting.refresh()
+        return self.show(*self._renderer.run(f"decode a screen of {number}", lambda: self._renderer.screen(number)))
 
     def tell(self, judgement: Judgement) -> int:
-        """Record a judgement; on the disk when it returns, and learned from soon after.
+        """Record a judgement. It is on disk when this returns, and a fit to it is requested.
 
         Returns
         -------
         int
-            Its position in the ledger, by which :meth:`undo` can take it back.
+            Its position in the ledger, which :meth:`undo` takes.
         """
         position = self.ledger.judge(judgement)
-        self._learning.request()
+        self._fitting.request()
+        self._changes.notify("judgement", position)
         return position
 
     def undo(self, position: int | None = None) -> int:
-        """Take back the last judgement that counts, or the one at a position. Repeatable.
+        """Undo the last judgement that counts, or the one at a position. Repeated calls undo earlier ones.
 
         Returns
         -------
@@ -199,176 +198,156 @@ class Session:
             Position of the judgement that no longer counts.
         """
         target = self.ledger.undo(position)
-        self._learning.request()
+        self._fitting.request()
+        self._changes.notify("undo", target)
         return target
 
     def show(self, *candidates: Candidate) -> tuple[Candidate, ...]:
-        """Record images as shown together on a new screen, to be judged: new ones, or old ones again (which costs no
-        decode).
-        """
+        """Record images as shown together on a new screen. Images that were shown before need no decode."""
         return self.ledger.show(candidates)
 
     def decode(self, latent: ArrayLike, **provenance: Any) -> Candidate:
-        """The image of a latent (d,), decoded in the background; not shown yet."""
+        """The image of a latent (d,), decoded in the background; it is not recorded as shown."""
         vector = np.asarray(latent, dtype=np.float32)
         if vector.shape != (self.dimension,):
-            raise InputError(
-                f"the latent has shape {vector.shape}; expected ({self.dimension},), what the decoder takes."
-            )
-        return self._maker.behind("decode", lambda: self._maker.decoded(vector, provenance))
+            raise InputError("latent", f"has shape {vector.shape}", f"({self.dimension},), as the decoder takes it")
+        return self._renderer.run("decode", lambda: self._renderer.decoded(vector, provenance))
 
     def upload(self, image: str | Path | NDArray[np.uint8], share: float = 0.5) -> Candidate:
-        """An image of one's own, kept with the data, as a latent that is blended with the anchor; decoded and shown on
-        a screen.
+        """The image of the blend of an uploaded image's latent and the anchor, recorded as shown on a screen.
 
         Parameters
         ----------
         image : path or (H, W, 3) uint8
-            PNG, JPEG or WebP.
+            PNG, JPEG or WebP; stored with the data.
         share : float
-            The upload's part of the blend, 0 to 1.
+            Weight of the upload, 0 to 1.
         """
         pixels = image if isinstance(image, np.ndarray) else load_image(image)
-        return self.show(self._maker.behind("decode an upload", lambda: self._maker.uploaded(pixels, share)))[0]
+        return self.show(self._renderer.run("decode an upload", lambda: self._renderer.uploaded(pixels, share)))[0]
 
     def match(self, target: str | Path | NDArray[np.uint8], start: ArrayLike | None = None) -> Match:
-        """A search for a latent whose image is like the target, from a latent (d,) or the anchor; its decodes run in
+        """A search for a latent whose image resembles the target, from a latent (d,) or the anchor. Its decodes run in
         the background.
         """
         pixels = target if isinstance(target, np.ndarray) else load_image(target)
-        begin = self._proposer.anchor if start is None else start
-        return Match(self.decoder, pixels, begin, seed=self.options.seed, decode=self._plain)
+        begin = self._candidates.anchor if start is None else start
+        return Match(self.decoder, pixels, begin, seed=self.options.seed, decode=self._renderer.plain)
 
     def start_from(self, start: Candidate | ArrayLike | int | None) -> None:
-        """Let proposals about an anchor move from a liked image, a latent (d,) or the latent of a seed; from the
-        prompt's when None.
+        """Set the start of proposals around an anchor: an image, a latent (d,), or the latent of a seed; None is the
+        anchor of the prompt.
         """
-        self._proposer.start_from(start)
-
-    # What was learned
+        self._candidates.start_from(start)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Until every judgement made so far is learned from.
+        """Wait until every judgement made so far is fitted.
 
         Raises
         ------
         UnavailableError
-            The fit failed, or the time (s) is over.
+            If the fit failed, or the time (s) is over.
         """
-        self._learning.wait(timeout)
+        self._fitting.wait(timeout)
+
+    def on_change(self, callback: Callback) -> Callable[[], None]:
+        """Call ``callback`` after each fit, decode, judgement and undo, from a background thread.
+
+        Parameters
+        ----------
+        callback : callable
+            Takes a :class:`~diptych.prefer.session.changes.Change`. Its exceptions are logged, and do not affect the
+            session. In a synchronous session it is called in the caller.
+
+        Returns
+        -------
+        callable
+            Call it to unsubscribe.
+        """
+        return self._changes.subscribe(callback)
 
     @property
     def fitted(self) -> Fitted | None:
-        """What was learned; None unless the status is ``ok``."""
-        return self._learning.current.fitted
+        """The last fit; None unless the status is ``ok``. It is immutable."""
+        return self._fitting.current.fitted
 
     def score(self, candidates: Sequence[Candidate]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation (k,) of the utility of candidates; NaN, shown as n/a, unless the status is
-        ``ok``.
-        """
-        fitted = self.fitted
-        if fitted is None or not candidates:
-            return np.full(len(candidates), np.nan), np.full(len(candidates), np.nan)
-        if self._gallery is not None:
-            for candidate in candidates:
-                if candidate.image is not None:
-                    self._gallery.keep(candidate.latent, candidate.image)
-        mean, spread = fitted.score(np.stack([candidate.latent for candidate in candidates]))
-        for candidate, value in zip(candidates, mean, strict=True):
-            LOGGER.debug("[scorer] tile=%s vm=%s v=%.4f", candidate.id, self._utility.name, value)
-        return mean, spread
+        """Mean and standard deviation (k,) of the utility of candidates; NaN unless the status is ``ok``."""
+        return score_candidates(self._fitting.current, self._previews, candidates, self._utility.name)
 
     def step_scores(self, count: int, step: float) -> NDArray[np.float64]:
-        """Utility (count,) after 1, 2 ... steps from the start towards what is thought best: angles (rad), or, of
-        settings, lengths.
-
-        NaN unless the status is ``ok``.
+        """Expected utility (count,) after 1, 2, ... steps from the best liked latent, or the anchor, in the direction
+        of highest expected utility. Steps are angles (rad), or lengths for settings. NaN unless the status is ``ok``.
         """
-        known = self._learning.current
+        known = self._fitting.current
         if known.fitted is None:
             return np.full(count, np.nan)
-        return self._proposer.step_scores(
-            known.fitted, known.liked[0] if len(known.liked) else self._proposer.anchor, count, step
-        )
+        start = known.liked[0] if len(known.liked) else self._candidates.anchor
+        return self._candidates.step_scores(known.fitted, start, count, step)
 
     def best(self, *, seen: bool = False, safe: bool = False) -> Candidate:
-        """The best image that is known: the posterior mean, extrapolated to the sphere, and decoded; not shown yet.
-
-        In a cube nothing is extrapolated: it is a judged image.
+        """The image of highest expected utility: the posterior mean, extrapolated to the sphere and decoded. It is not
+        recorded as shown. For settings it is a judged image.
 
         Parameters
         ----------
         seen : bool
-            The judged image of highest posterior mean instead.
+            The judged image of highest expected utility instead.
         safe : bool
-            Whichever of both has the higher lower bound, mean less standard deviation.
+            The one of both that has the higher lower bound (mean minus standard deviation).
 
         Raises
         ------
         InputError
-            Nothing is learned yet.
+            If there is no fit yet.
         """
-        known = self._learning.current
+        known = self._fitting.current
         if known.fitted is None:
             raise InputError(
-                f"there is no best image yet ({self._learning.status}); judge a few images good and others bad first."
+                "session",
+                f"there is no best image yet ({self._fitting.status})",
+                remedy="Rate a few images good and others bad first.",
             )
         seen = seen or self.decoder.space == "cube"
-        if seen or safe:
-            judged = (safest if safe else steadiest)(known.fitted, known.observations)
-            latent = np.asarray(known.observations.latents[judged])
-            if seen or lower_bound(known.fitted, latent) >= lower_bound(
-                known.fitted, self._proposer.extrapolated(known.fitted)
-            ):
-                return self.ledger.candidate(known.observations.ids[judged])
-        return self.decode(self._proposer.extrapolated(known.fitted), proposal="best", fit=known.position)
+        extrapolated = None if seen else self._candidates.extrapolated(known.fitted)
+        if (seen or safe) and (judged := best_judged(known, extrapolated, safe=safe)) is not None:
+            return self.ledger.candidate(judged)
+        assert extrapolated is not None
+        return self.decode(extrapolated, proposal="best", fit=known.position)
 
     def save_best(self, path: str | Path, *, seen: bool = False, safe: bool = False) -> Path:
-        """Write :meth:`best` as a PNG that holds its frame and latent."""
+        """Write :meth:`best` as a PNG file with its frame and latent."""
         return save_picture(self.best(seen=seen, safe=safe), path)
 
     def scores(self) -> Scores:
-        """How far the model, and the person, agree with what was said, and whether more labels would help."""
-        return reckon_scores(self._learning.current)
+        """Agreement of the model with the judgements, and the expected gain from more judgements."""
+        return compute_scores(self._fitting.current)
 
     def cross_validate(self, folds: int = 5) -> CrossValidation:
-        """Agreement with judgements that were left out, reckoned in the background when asked for; kept until something
-        changes.
-        """
-        observations = self._learning.current.observations
+        """Agreement with held-out judgements, computed in the background and cached until something changes."""
+        known = self._fitting.current
         name = self._utility.name
-        if name not in utility.NAMES:
-            raise InputError(
-                f"cross-validation makes the model anew for each fold, and {name!r} is no model of diptych; cannot "
-                f"do that."
-            )
-        work = self._fitting.submit(
+        work = self._fit_worker.submit(
             "cross-validation",
-            lambda: cross_validate(
-                lambda: factory.make_utility(name, self.decoder, self._gallery),
-                observations,
-                folds=folds,
-                features=None if self._gallery is None else self._gallery.snapshot(),
-                known=self._validated,
-            ),
+            lambda: cross_validated(name, self.options, self.decoder, known, self._previews, folds, self._validated),
         )
         self._validated = work.result()
         return self._validated
 
     @property
     def state(self) -> State:
-        """What is running and waiting, and how far things are."""
-        known = self._learning.current
+        """Running and waiting jobs, and progress."""
+        known = self._fitting.current
         return State(
-            status=self._learning.status,
+            status=self._fitting.status,
             utility=self._utility.name,
-            proposal=self._proposer.proposal.name,
+            proposal=self._candidates.proposal.name,
             decoder=self.decoder.name,
             rows=self.rows,
             report=str(known.observations.report),
-            running=tuple(filter(None, (self._fitting.running, self._decoding.running))),
-            waiting=(*self._fitting.waiting, *self._decoding.waiting),
-            delayed=self._learning.delayed,
+            running=tuple(filter(None, (self._fit_worker.running, self._decoding.running))),
+            waiting=(*self._fit_worker.waiting, *self._decoding.waiting),
+            delayed=self._fitting.delayed,
             queue_ready=self.queue.ready,
             queue_coming=self.queue.coming,
             fit_position=known.position,
@@ -378,46 +357,43 @@ class Session:
             journal=self.ledger.journal,
         )
 
-    # Behind
-
-    def _plain(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return self._maker.behind("decode", lambda: self.decoder.decode(latent))
-
     def _begin(self) -> None:
-        """Learn from what is there already, and from another prompt where that is wished."""
+        """Fit what is there already, for this prompt and for that of the warm start."""
         self.start_from(self.options.start)
         if self._guide is not None:
             self._guide[1].resume()
         if self.rows:
-            self._learning.resume()
+            self._fitting.resume()
 
-    def _other_taste(self, prompt: str) -> Learning:
-        # Its pictures are of something else, even where the settings are the same: there the settings alone tell.
-        return self._learner(
-            factory.open_utility(self.options, self.decoder, None), replace(self.frame, prompt=prompt), None
+    def _guide_of(self, prompt: str) -> Fitting:
+        # Image features of another prompt are not used: the same settings give other images there.
+        return self._make_fitting(
+            factory.open_utility(self.options, self.decoder), replace(self.frame, prompt=prompt), None
         )
 
-    def _learner(self, model: Utility, frame: Frame, gallery: Gallery | None) -> Learning:
+    def _make_fitting(self, utility: Utility, frame: Frame, previews: Previews | None) -> Fitting:
+        parts = (self.ledger, utility, frame, self.dimension, self._fit_worker, self._changes)
         options = self.options
-        return Learning(
-            self.ledger,
-            model,
-            frame,
-            self.dimension,
-            self._fitting,
-            use_legacy=options.use_legacy,
-            interval=options.fit_interval,
-            gallery=gallery,
-        )
+        return Fitting(*parts, use_legacy=options.use_legacy, interval=options.fit_interval, previews=previews)
 
 
-def _shut(
-    learning: Learning, fitting: Worker, decoding: Worker, ledger: Ledger, loaded: list[Callable[[], None]]
-) -> None:
-    """End the workers, then close what they work on, and what was loaded for this session alone."""
-    learning.close()
+def _with_last_prompt(home: Path, options: SessionOptions) -> SessionOptions:
+    """The options of a session that was stored without a prompt, with the prompt of its images (unless its decoder
+    provides one).
+    """
+    named = options.decoder in DECODERS and DECODERS[options.decoder].prompt != "own"
+    if options.prompt is not None or not named or not (home / "ledger.sqlite").is_file():
+        return options
+    with Ledger.open(home, create=False) as ledger:
+        prompt = prompt_of(ledger, options)
+    return options if prompt is None else options.with_changes(prompt=prompt)
+
+
+def _shut(fitting: Fitting, workers: Sequence[Worker], ledger: Ledger, decoder: Decoder | None) -> None:
+    """Close the workers, then the ledger, and the decoder if it was opened for this session."""
     fitting.close()
-    decoding.close()
+    for worker in workers:
+        worker.close()
     ledger.close()
-    for release in loaded:
-        release()
+    if decoder is not None:
+        protocols.close(decoder)

@@ -1,11 +1,11 @@
-"""What a session tells of itself: what runs, and how well the person is understood."""
+"""What a session reports: running jobs, progress, and how well the model agrees with the judgements."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from diptych.prefer.judgement import Observations
 from diptych.prefer.session.fitting import Snapshot
@@ -16,7 +16,7 @@ CHUNK = 256
 """Latents scored at once."""
 
 MANY = 1024
-"""Judged latents up to which all are scored; of more, those thought best at a glance."""
+"""Judged latents up to which all are scored with standard deviations; of more, those of highest mean."""
 
 
 @dataclass(frozen=True)
@@ -26,28 +26,29 @@ class State:
     Attributes
     ----------
     status : str
-        Of the utility: ``untrained``, ``training``, ``ok`` or ``unavailable: why``.
+        Status of the utility model: ``untrained``, ``training``, ``ok`` or ``unavailable: reason``.
     utility, proposal, decoder : str
         Names.
     rows : int
-        Judgements that count, live and on the disk.
+        Number of judgements that count, which are all on disk.
     report : str
         How many of them the last fit used, and why not the others.
     running, waiting : tuple of str
-        Jobs in the background.
+        Background jobs.
     delayed : bool
-        The next fit waits for the least time between fits.
+        Whether the next fit waits for the shortest time between fits.
     queue_ready, queue_coming : int
-        Images decoded ahead, and being so.
+        Images that are decoded ahead, and being decoded.
     fit_position : int
-        Place in the ledger up to which was learned; 0 before.
+        Position of the ledger up to which the last fit goes; 0 before the first.
     fit_seconds : float
+        Duration of the last fit.
     fit_time : str
         When the last fit ended, UTC.
     decode_seconds : float
-        What one decode costs.
+        Measured time of one decode.
     journal : str
-        The ledger's.
+        Journal mode of the ledger.
     """
 
     status: str
@@ -69,26 +70,27 @@ class State:
 
     @property
     def scorer(self) -> str:
-        """One line on the model: name, status and rows."""
+        """One line on the model: name, status and number of judgements."""
         return f"{self.utility} ({self.status}, rows={self.rows})"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How far the model agrees with the judgements, and the person with herself.
+    """Agreement of the model with the judgements, and of the person with themself.
 
     Attributes
     ----------
     left_out : Agreement or None
-        Each judgement foreseen by the fit without it: the headline. None where the model cannot tell soon.
+        Leave-one-out agreement: each judgement is predicted by the fit without it. None if the model cannot compute it
+        quickly.
     train : Agreement or None
-        Judgements that the fit agrees with, itself having seen them. None before it is ``ok``.
+        Agreement with the judgements that were fitted. None before the first fit.
     itself : Agreement
-        Images rated again on which the person said the same.
+        Images rated again, and the same ratings among them.
     advice : Advice or None
-        What more labels are expected to add. None where the model does not know.
+        Expected gain from more judgements. None if the model has no estimate.
     reach : float
-        Expected utility of the best latent, sigma; NaN where the model does not know.
+        Expected utility of the best latent, sigma; NaN if the model has no estimate.
     """
 
     left_out: Agreement | None
@@ -98,39 +100,43 @@ class Scores:
     reach: float
 
     def __str__(self) -> str:
-        def said(agreement: Agreement | None) -> str:
+        def text(agreement: Agreement | None) -> str:
             return "n/a" if agreement is None or not agreement.total else f"{agreement.hits} of {agreement.total}"
 
-        parts = [f"judgements foreseen: {said(self.left_out)}", f"agreed with in training: {said(self.train)}"]
+        parts = [f"leave-one-out agreement: {text(self.left_out)}", f"training agreement: {text(self.train)}"]
         if self.itself.total:
-            parts.append(f"you agreed with yourself {said(self.itself)}")
+            parts.append(f"repeated ratings that agree: {text(self.itself)}")
         if self.advice is not None:
             parts.append(f"expected gain of {self.advice.labels} more labels: {self.advice.gain:.2f} sigma")
         return "; ".join(parts)
 
 
-def reckon_scores(known: Snapshot) -> Scores:
-    """The scores of a snapshot."""
+def compute_scores(known: Snapshot) -> Scores:
+    """The scores of a fit."""
     fitted, itself = known.fitted, self_agreement(known.observations)
     if fitted is None:
         return Scores(None, None, itself, None, float("nan"))
-    left_out = fitted.loo_agreement() if isinstance(fitted, CrossValidates) else None
-    advice = fitted.advice() if isinstance(fitted, Advises) else None
-    return Scores(left_out, fitted.train, itself, advice, fitted.reach)
+    return Scores(
+        fitted.loo_agreement() if isinstance(fitted, CrossValidates) else None,
+        fitted.train,
+        itself,
+        fitted.advice() if isinstance(fitted, Advises) else None,
+        fitted.reach,
+    )
 
 
-def steadiest(fitted: Fitted, observations: Observations) -> int:
+def highest_mean(fitted: Fitted, observations: Observations) -> int:
     """Row of the judged latent of highest mean utility."""
     return _highest(fitted, observations, 0.0)
 
 
-def safest(fitted: Fitted, observations: Observations) -> int:
+def highest_bound(fitted: Fitted, observations: Observations) -> int:
     """Row of the judged latent of highest lower bound."""
     return _highest(fitted, observations, 1.0)
 
 
 def lower_bound(fitted: Fitted, latent: ArrayLike) -> float:
-    """Mean utility less its standard deviation; the mean where the model knows none."""
+    """Mean utility minus its standard deviation; the mean if the model has no standard deviation."""
     return float(_bounds(fitted, np.asarray(latent)[None], 1.0)[0])
 
 
@@ -143,6 +149,6 @@ def _highest(fitted: Fitted, observations: Observations, deviations: float) -> i
     return int(rows[np.argmax(np.concatenate(bounds))])
 
 
-def _bounds(fitted: Fitted, latents: ArrayLike, deviations: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    mean, spread = fitted.score(latents)
-    return np.asarray(mean - deviations * np.nan_to_num(spread))
+def _bounds(fitted: Fitted, latents: ArrayLike, deviations: float) -> NDArray[np.float64]:
+    mean, deviation = fitted.score(latents)
+    return np.asarray(mean - deviations * np.nan_to_num(deviation))

@@ -1,4 +1,4 @@
-"""Work behind the caller's back: one thread per kind of work, one job at a time, the most urgent first."""
+"""Background work: one thread per kind of work, one job at a time, the most urgent job first."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from diptych.errors import InputError
 Result = TypeVar("Result")
 
 URGENT, AHEAD = 0, 1
-"""Somebody waits for it; it is made ahead."""
+"""Urgency of a job that a caller waits for, and of one that is done ahead."""
 
 
 class Worker(Protocol):
-    """Does jobs in the order of urgency."""
+    """Runs jobs in order of urgency."""
 
     @property
     def running(self) -> str:
-        """What is being done; empty when nothing is."""
+        """Name of the job that is running; empty if none is."""
         ...
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """What is still to be done, in order."""
+        """Names of the waiting jobs, in order."""
         ...
 
     def submit(self, name: str, work: Callable[[], Result], urgency: int = URGENT) -> Future[Result]:
-        """Have ``work`` done; the future holds what it returns or raises."""
+        """Queue a job; the future has what ``work`` returns or raises."""
         ...
 
     def close(self) -> None:
-        """Finish the job at hand and cancel the others."""
+        """Finish the running job and cancel the others."""
         ...
 
 
-class Background:
-    """A thread of its own, started by the first job.
+class BackgroundWorker:
+    """A worker with a thread of its own, which is started by the first job.
 
     Parameters
     ----------
     name : str
-        Of the thread.
+        Name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -59,37 +59,37 @@ class Background:
 
     @property
     def running(self) -> str:
-        """What is being done; empty when nothing is."""
+        """Name of the job that is running; empty if none is."""
         return self._running
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """What is still to be done, in order."""
+        """Names of the waiting jobs, in order."""
         with self._changed:
             return tuple(job[2] for job in sorted(self._jobs))
 
     def submit(self, name: str, work: Callable[[], Result], urgency: int = URGENT) -> Future[Result]:
-        """Have ``work`` done; the future holds what it returns or raises.
+        """Queue a job; the future has what ``work`` returns or raises.
 
         Raises
         ------
         InputError
-            The worker is closed.
+            If the worker is closed.
         """
         future: Future[Result] = Future()
         with self._changed:
             if self._closed:
-                raise InputError("the session is closed; open it again.")
+                raise closed_error()
             heapq.heappush(self._jobs, (urgency, next(self._order), name, work, future))
             if self._thread is None:
-                # A daemon, so that a session left open keeps no program from ending.
+                # A daemon thread, so that an open session does not keep the program from exiting.
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._changed.notify_all()
         return future
 
     def close(self) -> None:
-        """Finish the job at hand and cancel the others."""
+        """Finish the running job and cancel the others."""
         with self._changed:
             self._closed = True
             for job in self._jobs:
@@ -109,12 +109,12 @@ class Background:
                     return
                 _, _, self._running, work, future = heapq.heappop(self._jobs)
             finish(work, future)
-            # Neither the work nor its result may live on here while the thread waits for the next.
+            # Release references to the job and its result while the thread waits for the next one.
             del work, future
 
 
-class AtOnce:
-    """Does every job in the caller, before :meth:`submit` returns."""
+class SynchronousWorker:
+    """Runs every job in the caller, before :meth:`submit` returns."""
 
     running = ""
     waiting: tuple[str, ...] = ()
@@ -123,20 +123,25 @@ class AtOnce:
         self._closed = False
 
     def submit(self, name: str, work: Callable[[], Result], urgency: int = URGENT) -> Future[Result]:
-        """Have ``work`` done; the future holds what it returned or raised."""
+        """Run a job; the future has what it returned or raised."""
         if self._closed:
-            raise InputError("the session is closed; open it again.")
+            raise closed_error()
         future: Future[Result] = Future()
         finish(work, future)
         return future
 
     def close(self) -> None:
-        """Take no more jobs."""
+        """Accept no more jobs."""
         self._closed = True
 
 
+def closed_error() -> InputError:
+    """The error for using a closed session."""
+    return InputError("session", "is closed", remedy="Open it again.")
+
+
 def finish(work: Callable[[], Result], future: Future[Result]) -> None:
-    """Do the work of a future that was not cancelled."""
+    """Run a job and set its future, unless it was cancelled."""
     if not future.set_running_or_notify_cancel():
         return
     try:

@@ -1,1 +1,1 @@
-"""Where latents live: the sphere of images, the cube of settings, and features of images."""
+"""Latent spaces: the sphere of image generators, the cube of reconstruction settings, and features of images."""

@@ -1,8 +1,8 @@
-"""Geometry of settings: points of [0, 1]^d whose numbers are quantiles, some of them together the choice of one
-category.
+"""Geometry of settings: points of [0, 1]^d whose coordinates are quantiles of settings.
 
-A category of C values has C numbers, of which the largest chooses (the first of equals). Points that mean the same
-settings are brought to one: 1 for the choice, 0 for the others; and one quantile for all that mean the same number.
+A categorical setting with C values has C coordinates, and the largest (the first of equals) selects the value. Points
+that mean the same settings are mapped to one representative, the *settled* point: one-hot coordinates for a category,
+and one quantile for all that mean the same number.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import qmc
 
 Array = NDArray[np.float64]
 
 STEPS = (0.03, 0.1, 0.3)
-"""Standard deviations of moves in a setting."""
+"""Standard deviations of random moves of a coordinate."""
 
 
 @dataclass(frozen=True)
 class Flat:
-    """Stretches of one coordinate, in order, of which each means one and the same value, such as a whole number.
+    """Intervals of one coordinate on which the setting is constant, such as those of a whole number.
 
     Attributes
     ----------
     index : int
-        Of the coordinate.
+        The coordinate.
     low, high, at : tuple of float
-        Where each begins and ends, and which quantile stands for it.
+        Start and end of each interval, in increasing order, and the quantile that represents it.
     """
 
     index: int
@@ -37,10 +36,10 @@ class Flat:
     at: tuple[float, ...]
 
     def level(self, values: Array) -> Array:
-        """The values, of each stretch the one that stands for it."""
-        place = np.searchsorted(self.low, values, side="right") - 1
-        inside = (place >= 0) & (values <= np.asarray(self.high)[place])
-        return np.where(inside, np.asarray(self.at)[place], values)
+        """The values, with those inside an interval replaced by its representative."""
+        interval = np.searchsorted(self.low, values, side="right") - 1
+        inside = (interval >= 0) & (values <= np.asarray(self.high)[interval])
+        return np.where(inside, np.asarray(self.at)[interval], values)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Cube:
     Attributes
     ----------
     categories : tuple of slice
-        The coordinates that are together the choice of one setting.
+        The coordinates of each categorical setting.
     flats : tuple of Flat
     """
 
@@ -59,12 +58,12 @@ class Cube:
 
 
 PLAIN = Cube()
-"""Every point means settings of its own."""
+"""No categories and no constant intervals: different points mean different settings."""
 
 
 def settled(points: ArrayLike, cube: Cube) -> Array:
-    """The points (..., d) with 1 for the chosen value of each category and 0 for its others, and one quantile per
-    number; a copy.
+    """The representative of the settings of each point (..., d): one-hot categories, and one quantile per number.
+    Returns a copy.
     """
     found = np.array(points, dtype=np.float64)
     for part in cube.categories:
@@ -84,14 +83,16 @@ def numbers(dimension: int, cube: Cube) -> NDArray[np.int64]:
 
 
 def settings(dimension: int, cube: Cube) -> tuple[slice, ...]:
-    """The coordinates of each setting: first the numbers, then the categories."""
+    """The coordinates of each setting: the numbers first, then the categories."""
     return (*(slice(int(one), int(one) + 1) for one in numbers(dimension, cube)), *cube.categories)
 
 
 def sobol(count: int, dimension: int, cube: Cube, rng: np.random.Generator) -> Array:
-    """The first ``count`` points (count, d) of a scrambled Sobol sequence over the settings; a category takes one of
-    its dimensions.
+    """The first ``count`` points (count, d) of a scrambled Sobol sequence over the settings, settled. A category uses
+    one dimension of the sequence.
     """
+    from scipy.stats import qmc
+
     free = numbers(dimension, cube)
     drawn = qmc.Sobol(len(free) + len(cube.categories), seed=rng).random_base2(max(count - 1, 0).bit_length())[:count]
     points = np.zeros((count, dimension))
@@ -102,13 +103,13 @@ def sobol(count: int, dimension: int, cube: Cube, rng: np.random.Generator) -> A
     return settled(points, cube)
 
 
-def nearby(place: Array, count: int, cube: Cube, rng: np.random.Generator) -> Array:
-    """Points (count, d) about one (d,): each setting moves, by a small step or a larger one and up to its walls, with
-    probability 1/2.
+def nearby(center: Array, count: int, cube: Cube, rng: np.random.Generator) -> Array:
+    """Random points (count, d) around one (d,), settled. Each setting changes with probability 1/2: a number by a
+    normal step of a random size in :data:`STEPS`, clipped to [0, 1], a category to a uniformly drawn value.
     """
-    free = numbers(len(place), cube)
+    free = numbers(len(center), cube)
     size = rng.choice(STEPS, size=(count, 1)) * rng.standard_normal((count, len(free)))
-    points = np.repeat(place[None], count, axis=0)
+    points = np.repeat(center[None], count, axis=0)
     points[:, free] = np.clip(points[:, free] + size * (rng.random((count, len(free))) < 0.5), 0, 1)
     for part in cube.categories:
         width = part.stop - part.start

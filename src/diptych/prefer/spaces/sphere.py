@@ -1,9 +1,8 @@
-"""Where latents live: the sphere of radius sqrt(d), the anchor of a prompt, and the tests that a latent looks like
-noise.
+"""Geometry of image latents: the sphere of radius sqrt(d), the anchor of a prompt, and typicality tests.
 
-A generator was trained on normal noise, whose length is sqrt(d) to within 1 / sqrt(2 d): moves between latents are
-therefore angles, and a latent that noise would hardly ever be (too much energy at low frequencies, say) gives a broken
-image.
+Image generators are trained on standard normal noise, whose norm is sqrt(d) with a relative standard deviation of
+1 / sqrt(2 d). Moves between latents are therefore angles, and a latent that is atypical of normal noise (for instance
+with too much energy at low frequencies) gives a broken image.
 """
 
 from __future__ import annotations
@@ -15,56 +14,49 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.fft import dctn, idctn
 
 from diptych.errors import InputError
 
 Floats = NDArray[np.float64]
 
 LIMIT = 4.0
-"""Standard deviations that each statistic may lie from its mean."""
+"""Largest accepted deviation of each statistic from its mean, in standard deviations."""
 
 BAND = 256
-"""Least number of coefficients whose energy is one statistic."""
+"""Smallest number of coefficients in a band whose energy is a statistic."""
 
 CHANNELS = 4
 """Channels of the latents of Stable Diffusion."""
 
 
 def on_sphere(latents: ArrayLike) -> Floats:
-    """The same directions (..., d) at length sqrt(d), in float64.
+    """Vectors (..., d) scaled to norm sqrt(d), float64.
 
     Raises
     ------
     InputError
-        A vector is zero or not finite.
+        If a vector is zero or not finite.
     """
     values = np.asarray(latents, dtype=np.float64)
     length = np.linalg.norm(values, axis=-1, keepdims=True)
     if not np.all(np.isfinite(length) & (length > 0)):
         raise InputError(
-            "a latent is zero or not finite, and has no direction; give a latent of finite, nonzero values"
+            "latent", "is zero or not finite, so it has no direction", "finite values that are not all zero"
         )
     return np.asarray(values * (math.sqrt(values.shape[-1]) / length))
 
 
 def prompt_anchor(prompt: str, dimension: int) -> NDArray[np.float32]:
-    """The normal vector (d,) that belongs to a prompt: NumPy's generator seeded by the first eight bytes, big-endian,
-    of its SHA-1.
+    """The standard normal vector (d,) of a prompt: NumPy's default generator, seeded by the first eight bytes
+    (big-endian) of the SHA-1 of the prompt.
     """
     seed = int.from_bytes(hashlib.sha1(prompt.encode(), usedforsecurity=False).digest()[:8], "big")
     return np.random.default_rng(seed).standard_normal(dimension).astype(np.float32)
 
 
-def angle_between(first: ArrayLike, second: ArrayLike) -> float:
-    """The angle between two vectors, rad."""
-    a, b = (on_sphere(vector) / math.sqrt(np.shape(vector)[-1]) for vector in (first, second))
-    return float(2 * np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b)))
-
-
 def turn(start: ArrayLike, towards: ArrayLike, angle: float) -> Floats:
-    """``start`` (d,) moved by an angle (rad) along the great circle whose tangent is the part of ``towards`` orthogonal
-    to it.
+    """``start`` (d,) rotated by an angle (rad) along the great circle whose tangent is the component of ``towards``
+    orthogonal to ``start``.
     """
     a = on_sphere(start)
     tangent = np.asarray(towards, dtype=np.float64)
@@ -73,15 +65,15 @@ def turn(start: ArrayLike, towards: ArrayLike, angle: float) -> Floats:
 
 
 def combine(latents: ArrayLike, weights: ArrayLike) -> Floats:
-    """Weighted sum of latents (k, d), put back on the sphere: sums of normal vectors are normal (LOL, arXiv
-    2408.08558).
+    """Weighted sum (d,) of latents (k, d), rescaled to the sphere. Linear combinations of normal vectors are normal
+    (Bodin et al., arXiv:2408.08558).
     """
     return on_sphere(np.asarray(weights, dtype=np.float64) @ on_sphere(latents))
 
 
 def usual_shape(dimension: int) -> tuple[int, int, int]:
-    """Channels, height and width of a latent of ``dimension`` numbers: four square channels where that is possible,
-    else one line.
+    """Default shape (channels, height, width) of a latent of ``dimension`` values: four square channels where that is
+    possible, otherwise (1, 1, d).
     """
     side = math.isqrt(dimension // CHANNELS)
     return (CHANNELS, side, side) if CHANNELS * side * side == dimension else (1, 1, dimension)
@@ -89,19 +81,19 @@ def usual_shape(dimension: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Projection:
-    """A latent (d,) that passes the tests, and the names of the statistics that had to be moved."""
+    """A latent (d,) that passes the tests, and the names of the statistics that had to be changed."""
 
     latent: Floats
     bound: tuple[str, ...]
 
 
 class Typicality:
-    """Tests that a latent could be normal noise: each statistic, standardised by its law for noise, within
-    :data:`LIMIT`.
+    """Tests that a latent is typical of standard normal noise: each statistic, standardised by its distribution for
+    noise, lies within :data:`LIMIT`.
 
-    They are: length; mean of each channel; energy of each channel and of each band of frequencies (where those have at
-    least :data:`BAND` coefficients); products of neighbours, down and across. Bands are square shells of the cosine
-    transform, edges at 8, 16, 32 ... eighths.
+    The statistics are the squared norm; the mean of each channel; the energy of each channel and of each frequency band
+    (where it has at least :data:`BAND` coefficients); and the products of vertical and of horizontal neighbours. Bands
+    are square shells of the discrete cosine transform whose edges double: orders 1, 2, 4, 8, ...
 
     Parameters
     ----------
@@ -119,7 +111,9 @@ class Typicality:
             self._parts |= {f"energy of band {index}": bands == index for index in range(bands.max() + 1)}
 
     def scores(self, latent: ArrayLike) -> dict[str, float]:
-        """Every statistic of a latent (d,) in standard deviations from what noise has on average."""
+        """Every statistic of a latent (d,): its deviation from the mean for noise, in standard deviations."""
+        from scipy.fft import dctn
+
         values = np.asarray(latent, dtype=np.float64).reshape(self.shape)
         return self._scores(values, dctn(values, axes=(1, 2), norm="ortho"))
 
@@ -128,14 +122,15 @@ class Typicality:
         return all(abs(score) <= LIMIT for score in self.scores(latent).values())
 
     def project(self, latent: ArrayLike) -> Projection:
-        """Put a latent (d,) on the sphere and move each statistic that fails to just within its limit, changing little
-        else.
+        """Scale a latent (d,) to the sphere and change each statistic that fails to just within its limit.
 
         Raises
         ------
         InputError
-            The latent is so far from noise that the tests cannot be met together.
+            If the latent is so far from noise that the tests cannot be met together.
         """
+        from scipy.fft import dctn
+
         bound: dict[str, None] = {}
         values = on_sphere(latent).reshape(self.shape)
         for _ in range(60):
@@ -144,10 +139,12 @@ class Typicality:
             if not failed:
                 return Projection(values.ravel(), tuple(bound))
             bound |= dict.fromkeys(failed)
-            values = on_sphere(self._mended(values, waves, failed).ravel()).reshape(self.shape)
-        far = ", ".join(bound)
+            values = on_sphere(self._corrected(values, waves, failed).ravel()).reshape(self.shape)
         raise InputError(
-            f"a latent is too far from noise for all tests to be met ({far}); start from a normal vector, or move less"
+            "latent",
+            f"is too far from normal noise to pass all typicality tests ({', '.join(bound)})",
+            "a latent close to standard normal noise",
+            "Start from a normal vector, or use a smaller step.",
         )
 
     def _scores(self, values: Floats, waves: Floats) -> dict[str, float]:
@@ -164,10 +161,12 @@ class Typicality:
                 scores[name] = float(products.sum()) / math.sqrt(size - size // self.shape[axis])
         return scores
 
-    def _mended(self, values: Floats, waves: Floats, failed: dict[str, float]) -> Floats:
-        """The latent with its failing statistics moved to 95 % of the limit, one after the other; the length is not
+    def _corrected(self, values: Floats, waves: Floats, failed: dict[str, float]) -> Floats:
+        """The latent with its failing statistics set to 95 % of the limit, one after the other. The norm is not
         restored here.
         """
+        from scipy.fft import idctn
+
         waves = waves.copy()
         for name, score in failed.items():
             goal = math.copysign(0.95 * LIMIT, score)
@@ -192,12 +191,12 @@ class Typicality:
 
 @lru_cache(maxsize=8)
 def typicality(shape: tuple[int, int, int]) -> Typicality:
-    """The tests for latents of a shape, made once."""
+    """The tests for latents of a shape; cached."""
     return Typicality(shape)
 
 
 def _shifted(values: Floats, axis: int) -> Floats:
-    """Each value's successor along an axis, 0 past the end."""
+    """Each value's successor along an axis, 0 beyond the end."""
     moved = np.zeros_like(values)
     keep, take = [slice(None)] * 3, [slice(None)] * 3
     keep[axis], take[axis] = slice(None, -1), slice(1, None)
@@ -206,8 +205,8 @@ def _shifted(values: Floats, axis: int) -> Floats:
 
 
 def _bands(shape: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Index of the band of every coefficient: shells whose edges double, the lowest ones joined until they hold
-    :data:`BAND`.
+    """Band index of every coefficient: shells whose edges double; the lowest ones are merged until a band has
+    :data:`BAND` coefficients.
     """
     channels, height, width = shape
     order = np.maximum(*np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
