@@ -24,7 +24,7 @@ import rivals
 from diptych.runtime import provenance
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "preference.md"
+PAGE = HERE.parent / "docs" / "preference-benchmarks.md"
 
 LABELS = (20, 40, 60, 100, 120, 200)
 OWN = "diptych"
@@ -167,11 +167,11 @@ def report(found: dict[str, Any]) -> str:
     for (person, d, per), methods in sorted(groups.items()):
         lines += ["", f"### {person}, d = {d:,}, {per} per screen", ""]
         lines += [
-            "| method | seeds | recommended 20 | 40 | 100 | 200 | shown 100 | mean of both, 100 | diptych less this |",
+            "| method | seeds | recommended 20 | 40 | 100 | 200 | shown 100 | mean of both, 100 | diptych minus this |",
             "|" + "---|" * 9,
         ]
         lines += [row(name, seeds, methods.get(OWN, {})) for name, seeds in methods.items()]
-    lines += ["", "### What diptych foretells", "", *foretold(groups)]
+    lines += ["", "### Calibration of the predictions", "", *calibration(groups)]
     conditions = found.get("conditions", {})
     return "\n".join(
         [f"{conditions.get('date')}, commit {conditions.get('commit')}. Utilities in sigma, 95 % intervals.", *lines]
@@ -208,10 +208,10 @@ def interval(values: list[float]) -> str:
     return f"{mean(values):.2f} ± {half:.2f}"
 
 
-def foretold(groups: dict[tuple[str, int, int], dict[str, dict[int, dict[str, Any]]]]) -> list[str]:
+def calibration(groups: dict[tuple[str, int, int], dict[str, dict[int, dict[str, Any]]]]) -> list[str]:
     """Calibration of P(good) after the 20th label, and expected against realised gains."""
     heads = ("person", "d", "per screen", "predictions", "calibration error", "log-loss", "of the running base rate")
-    lines = [f"| {' | '.join(heads)} | gain at 20, 40, 100: foretold / found |"]
+    lines = [f"| {' | '.join(heads)} | gain at 20, 40, 100: predicted / realised |"]
     lines.append("|" + "---|" * 8)
     for (person, d, per), methods in sorted(groups.items()):
         runs = list(methods.get(OWN, {}).values())
@@ -233,8 +233,8 @@ def foretold(groups: dict[tuple[str, int, int], dict[str, dict[int, dict[str, An
 
 
 def calibration_error(said: np.ndarray) -> float:
-    """Mean distance of the foretold from the found share of goods over ten bins of P(good), weighted by how many fall
-    there.
+    """Expected calibration error: mean distance between predicted P(good) and the observed share of good answers over ten bins,
+    weighted by their counts.
     """
     bins = np.clip((said[:, 0] * 10).astype(int), 0, 9)
     return float(sum(abs((said[bins == one, 0] - said[bins == one, 1]).sum()) for one in range(10)) / len(said))
