@@ -59,6 +59,16 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
         Turning the patterns by 180 degrees gives the complex conjugate of object and probe, and so does mirroring y and
         x of the positions, with the image turned as well. Both fit as well when the probe is free: they differ only
         through the start of the probe, and no ranking can decide between them.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> import diptych
+    >>> scan = diptych.simulate(object="dead-leaves", size=16, patterns=64, step=2.0, dose=1e6, seed=0)
+    >>> wrong = replace(scan, positions=scan.positions[:, ::-1], truth=None)
+    >>> found = diptych.check(wrong)
+    >>> found.rows[0]["relative"] < 1
+    True
     """
     from diptych.ptycho.engines.starts.trial import central_part, try_out
 

@@ -111,6 +111,19 @@ def reconstruct(
         If the scan has no probe, a start or the model does not fit the scan, or an option is wrong.
     Interrupted
         On Ctrl-C; its ``result`` is the best state so far.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=64, step=2.0, dose=1e5, seed=0)
+    >>> result = diptych.reconstruct(scan)
+    >>> result.object.values.dtype.name, result.probe.shape
+    ('complex64', (1, 16, 16))
+    >>> result.provenance["fit"] < 2
+    True
+    >>> quick = diptych.reconstruct(scan, engine="rpie", epochs=5)
+    >>> len(quick.history["fit"])
+    5
     """
     if not isinstance(scan, Scan):
         raise InputError(

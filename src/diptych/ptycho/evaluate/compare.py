@@ -129,6 +129,14 @@ def compare(
         the reference or every other arm fails.
     ComparisonInterrupted
         On Ctrl-C once an arm can be compared; its ``comparison`` holds the finished ones.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=64, step=2.0, dose=1e5, seed=0)
+    >>> table = diptych.compare(scan, {"ml": "ml", "rpie": "rpie"})
+    >>> table["ml"]["complex_error"] < 0.2
+    True
     """
     options = (options or CompareOptions()).with_changes(**overrides)
     return Plan.of(scan, arms, truth, options).carry_out(progress, execution or ExecutionOptions())

@@ -57,6 +57,14 @@ def evaluate(
     ------
     InputError
         If there is no truth, the images do not overlap or disagree about the pixel size, or an option is wrong.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=64, step=2.0, dose=1e6, seed=0)
+    >>> metrics = diptych.evaluate(diptych.reconstruct(scan), truth=scan.truth)
+    >>> metrics["complex_error"] < 0.1
+    True
     """
     options = _options(options, overrides)
     subject = _subject(result)

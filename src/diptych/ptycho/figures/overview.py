@@ -49,6 +49,12 @@ def plot(item: Scan | Reconstruction) -> Figure:
     ------
     InputError
         If ``item`` is neither.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=25, step=2.0, seed=0)
+    >>> diptych.plot(scan).savefig("scan.png")
     """
     if isinstance(item, Scan):
         return plot_scan(item)

@@ -91,6 +91,14 @@ def train(
     Interrupted
         On Ctrl-C, after the batch it came in; its ``model`` is the best so far. ``resume`` starts from the last
         finished epoch.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="lines", size=16, patterns=36, step=3.0, dose=1e6, seed=0)
+    >>> model = diptych.train(scan, epochs=1, width=4, passes=1)
+    >>> path = model.save("model.safetensors")
+    >>> image = diptych.load_model(path).reconstruct(scan)
     """
     if find_spec("lightning") is None:
         raise UnavailableError(
