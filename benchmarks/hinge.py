@@ -1,8 +1,8 @@
 """Find settings of a reconstruction from the judgements of 30 images by a simulated expert.
 
 A scan is simulated with noise. The decoder ``reconstruction`` offers five settings (one of them a category) of the
-engine rpie; everything else has its default. The simulated expert prefers a small true error, observed with noise of 5 %
-of the standard deviation of the error over random settings. Each screen has two new images beside the two judged
+engine rpie; everything else has its default. The simulated expert prefers a small true error, observed with noise of
+5 % of the standard deviation of the error over random settings. Each screen has two new images beside the two judged
 ones of highest upper bound (posterior mean plus standard deviation), and the expert ranks the four. The recommended
 settings are compared with random search: the best of 60, or of 30, random settings as chosen by the expert who
 observes each once; and with the best of 200 by true error. *mean* is the average over five sessions, and over 400

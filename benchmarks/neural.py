@@ -133,9 +133,9 @@ def measure(name: str, seed: int, epochs: int, threads: int, precision: str) -> 
     seconds = time.perf_counter() - began
     result = model.reconstruct(test, execution=ExecutionOptions(device="cpu", threads=threads))
     judged = diptych.evaluate(result, test.truth, gauge="full")
-    told = {key: model.provenance[key] for key in ("epochs", "best_epoch")}
+    training = {key: model.provenance[key] for key in ("epochs", "best_epoch")}
     speed = {"patterns_per_second": result.provenance["patterns_per_second"], "seconds": seconds}
-    return {**{metric: judged[metric] for metric in METRICS}, **told, **speed, "fit": result.provenance["fit"]}
+    return {**{metric: judged[metric] for metric in METRICS}, **training, **speed, "fit": result.provenance["fit"]}
 
 
 def conditions(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -125,13 +125,13 @@ LATENT_PERSONS = {
     "three peaks": three_peaks,
 }
 IMAGE_PERSONS = {"image, linear": image_linear, "image, one peak": image_peak}
-NAMES = (*LATENT_PERSONS, "drifting taste", "close flips", *IMAGE_PERSONS)
+NAMES = (*LATENT_PERSONS, "drifting utility", "close flips", *IMAGE_PERSONS)
 
 
 def make(name: str, d: int, seed: int) -> Person:
     """The person of a name; a seed determines utility and noise."""
     utility_rng, noise_rng = (np.random.default_rng([seed, d, part]) for part in (1, 2))
-    if name == "drifting taste":
+    if name == "drifting utility":
         moving = Drifting(d, utility_rng)
         return Person(moving.utility, noise_rng, drift=moving.drift)
     if name == "close flips":

@@ -80,7 +80,11 @@ def parse() -> argparse.Namespace:
     add("--write", action="store_true", help=f"renew the tables in {PAGE.relative_to(HERE.parent)}")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.persons, arguments.dimensions, arguments.seeds = ("linear", "one peak", "drifting taste"), (16384,), 4
+        arguments.persons, arguments.dimensions, arguments.seeds = (
+            ("linear", "one peak", "drifting utility"),
+            (16384,),
+            4,
+        )
         arguments.minutes = arguments.minutes or 10.0
     return arguments
 
