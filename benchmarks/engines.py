@@ -1,6 +1,6 @@
-"""Measures diptych's engines against bare FFTs, and against engines of other packages, interleaved in one run.
+"""Measure diptych's engines against bare FFTs and against engines of other packages, interleaved in one run.
 
-Every run is a process of its own; nothing else is timed beside it. See README.md for what the figures mean.
+Every run is a separate process, and one runs at a time. README.md explains the numbers.
 """
 
 from __future__ import annotations
@@ -26,15 +26,24 @@ HERE = Path(__file__).resolve().parent
 OWN_ENGINES = ("auto", "rpie", "epie", "dm", "raar")
 
 TIMING = "n128_1e6"
-"""This problem is there for its seconds per epoch, and gets the epochs that the automatic engine needs to reach its
-last stage."""
+"""Problem that measures seconds per epoch; it runs as many epochs as the automatic engine needs to reach its last
+stage.
+"""
 
 TIMING_EPOCHS = 45
 
 QUICK_EPOCHS = 8
 
 DISTRIBUTIONS = {"PtyLab": "ptylab", "ptychi": "ptychi", "cdtools": "cdtools-py"}
-"""Import name and the name under which pip knows the package."""
+"""Import name and distribution name of each package."""
+
+
+VERSIONS = """
+import importlib.metadata, json, sys
+installed = {each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions()}
+print(json.dumps({name: installed.get(name) for name in sys.argv[1:]}))
+"""
+"""Program that prints the versions of the distributions named as its arguments."""
 
 
 def main() -> None:
@@ -87,21 +96,21 @@ def parse() -> argparse.Namespace:
         default=("int_1e6",),
         help="problems on which peers run",
     )
-    add("--peer-seconds", type=float, default=100.0, help="a peer is cut after this time on its clock")
+    add("--peer-seconds", type=float, default=100.0, help="a peer is stopped after this measured time, s")
     add("--repeats", type=int, default=2, help="rounds of diptych, peer, diptych, peer ...")
     add("--threads", type=int, default=2)
     add(
         "--epochs",
         type=int,
-        help="at most so many epochs of each of diptych's engines; without it they stop by themselves",
+        help="most epochs of each of diptych's engines; without it they stop automatically",
     )
     add(
         "--passive",
         action="store_true",
-        help="let OpenMP threads sleep while they wait: for machines that are not idle",
+        help="let OpenMP threads sleep while they wait, for machines that are not idle",
     )
     add("--scorer", type=Path, metavar="FILE", help="Python file whose score() is used instead of diptych.evaluate")
-    add("--json", type=Path, default=Path("results/engines.json"), help="file for all figures")
+    add("--json", type=Path, default=Path("results/engines.json"), help="file for all numbers")
     add("--write", action="store_true", help="put the tables into benchmarks/README.md")
     add(
         "--quick",
@@ -117,7 +126,7 @@ def parse() -> argparse.Namespace:
 
 
 def worker_environment(threads: int, passive: bool) -> dict[str, str]:
-    """What the workers see: equal threads for every library, OpenMP waits at their default unless ``passive``."""
+    """Environment of the workers: equal threads for every library, default OpenMP waits unless ``passive``."""
     variables = {
         key: value
         for key, value in os.environ.items()
@@ -129,7 +138,7 @@ def worker_environment(threads: int, passive: bool) -> dict[str, str]:
 
 
 def load() -> str:
-    """Load average of the last minute, where the system tells."""
+    """Load average of the last minute, where the system reports it."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
@@ -145,18 +154,18 @@ class Bench:
         self._peers = [] if arguments.quick else self._find_peers()
 
     def measure(self, name: str, folder: Path) -> None:
-        """All runs on one problem."""
+        """Do all runs on one problem."""
         scan = problems.make(problems.PROBLEMS[name])
         path = problems.write(scan, folder / f"{name}.npz")
         scorer = own_scorer(scan) if self._arguments.scorer is None else scorer_from(self._arguments.scorer, scan)
-        rivals: list[str | None] = [*self._peers] if name in self._arguments.peer_problems else []
+        others: list[str | None] = [*self._peers] if name in self._arguments.peer_problems else []
         turn = 0
         for _ in range(self._arguments.repeats):
-            for rival in rivals or [None]:
+            for other in others or [None]:
                 turn += 1
                 own = self._own(name, tables.AUTO, path, scorer, turn)
-                if rival is not None:
-                    self._peer(name, rival, path, scorer, turn, own["bare_s"])
+                if other is not None:
+                    self._peer(name, other, path, scorer, turn, own["bare_s"])
         for engine in self._arguments.engines:
             if engine != tables.AUTO and not (self._arguments.quick and name == TIMING):
                 self._own(name, engine, path, scorer, turn)
@@ -195,7 +204,7 @@ class Bench:
         self.runs.append(facts | record)
 
     def _run(self, python: str, script: str, job: dict[str, Any], scorer: Scorer) -> dict[str, Any] | str:
-        """One worker: its scored record, or what it wrote to standard error when it failed."""
+        """Run one worker; return its scored record, or its standard error if it failed."""
         print(f"{Path(job['problem']).stem}: {job['engine']}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             command = [python, str(HERE / script), json.dumps(job | {"folder": folder})]
@@ -207,20 +216,18 @@ class Bench:
             )
 
     def _find_peers(self) -> list[str]:
-        """The peers that can run; the others are listed with the reason."""
+        """Names of the peers that can run; the others are recorded as skipped, with the reason."""
         python, wanted = self._arguments.peers, self._arguments.peer_engines
         if python is None:
             self.skipped |= {
                 peers.ENGINES[name][0]: "no interpreter given (--peers or DIPTYCH_PEERS_PYTHON)" for name in wanted
             }
             return []
-        asked = "import importlib.metadata as m, json, sys; have = {d.metadata['Name'].lower(): d.version for d in m.distributions()}; "
-        asked += "print(json.dumps({n: have.get(n) for n in sys.argv[1:]}))"
-        command = [python, "-c", asked, *DISTRIBUTIONS.values()]
+        command = [python, "-c", VERSIONS, *DISTRIBUTIONS.values()]
         try:
             answer = subprocess.run(command, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise SystemExit(f"--peers {python}: is not a Python interpreter that runs ({error}).") from None
+            raise SystemExit(f"--peers {python}: cannot be run as a Python interpreter ({error}).") from None
         versions = json.loads(answer.stdout)
         self.peer_versions = {name: version for name, version in versions.items() if version is not None}
         missing = [name for name in wanted if versions[DISTRIBUTIONS[peers.ENGINES[name][1]]] is None]

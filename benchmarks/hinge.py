@@ -1,16 +1,14 @@
-"""Settings of a reconstruction, found by an expert who looks at 30 pictures.
+"""Find settings of a reconstruction from the judgements of 30 images by a simulated expert.
 
-A scan is simulated with noise, and the decoder ``reconstruction`` offers its five settings (one of them a category) for
-the engine rpie, which goes by all of them; everything else is as it comes, and so is the session. The simulated expert
-likes a small true error; each look at a picture has noise of 5 % of the spread that the error has over settings drawn
-at random. Screens have two new pictures beside the two judged ones that may well be the best, by the session's mean and
-deviation, and the expert sorts the four. What the session recommends is compared with random settings: with that of 60,
-or of 30, which the expert, who looks once at each, takes for the best; and with the truly best of 200, which no one can
-know.
-*Mean* is over five sessions, and over 400 choices of the 60, or 30, among the 200: what can be expected, rather than
-had by luck.
+A scan is simulated with noise. The decoder ``reconstruction`` offers five settings (one of them a category) of the
+engine rpie; everything else has its default. The simulated expert prefers a small true error, observed with noise of
+5 % of the standard deviation of the error over random settings. Each screen has two new images beside the two judged
+ones of highest upper bound (posterior mean plus standard deviation), and the expert ranks the four. The recommended
+settings are compared with random search: the best of 60, or of 30, random settings as chosen by the expert who
+observes each once; and with the best of 200 by true error. *mean* is the average over five sessions, and over 400
+draws of the 60, or 30, from the 200.
 
-Each scan is kept in the JSON file, so that a measurement that was cut goes on where it stopped.
+Each scan is stored in the JSON file, so that an interrupted benchmark continues where it stopped.
 """
 
 from __future__ import annotations
@@ -42,18 +40,19 @@ SCAN = {"size": 32, "patterns": 36, "step": 4.0, "dose": 1e3}
 """Noisy, and small, so that a reconstruction takes a fifth of a second."""
 
 IMAGES, NEW, KEPT = 30, 2, 2
-"""Pictures in all, new ones on a screen, and judged ones beside them."""
+"""Images in all, new images per screen, and judged images beside them."""
 
-RIVALS = (60, 30)
+RANDOM_SEARCH = (60, 30)
 REFERENCE = 200
 NOISE = 0.05
-"""Spread of a look, as a part of that of the error over random settings."""
+"""Standard deviation of an observation, relative to that of the error over random settings."""
 
 FAILED = 1.0
-"""Error of settings that reconstruct nothing: that of an empty picture."""
+"""Error assigned to settings whose reconstruction fails: that of an empty image."""
 
 DRAWS, SESSIONS = 400, 5
-"""Choices of 60, or 30, of the 200 over which a rival's error is averaged, and sessions over which diptych's is."""
+"""Draws of 60, or 30, from the 200 over which the error of random search is averaged; sessions over which diptych's is.
+"""
 
 Array = NDArray[np.float64]
 
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="seed of the first scan")
     parser.add_argument(
-        "--json", type=Path, default=HERE / "results" / "hinge.json", help="measured so far; delete it to measure anew"
+        "--json", type=Path, default=HERE / "results" / "hinge.json", help="results so far; delete it to start again"
     )
     arguments = parser.parse_args()
     found: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"scans": {}}
@@ -78,7 +77,7 @@ def main() -> None:
 
 
 class Counted(ReconstructionDecoder):
-    """Knows how many pictures it made."""
+    """Counts its decodes."""
 
     decoded = 0
 
@@ -89,19 +88,19 @@ class Counted(ReconstructionDecoder):
 
 
 class Expert:
-    """Sees the error of a picture, with some noise at each look."""
+    """Observes the error of an image with noise."""
 
     def __init__(self, error: Callable[[Any], float], noise: float, rng: np.random.Generator) -> None:
         self._error, self._noise, self._rng = error, noise, rng
 
     def sorted(self, screen: Sequence[Candidate]) -> list[Candidate]:
-        """The pictures, what looks best first."""
+        """The images, ordered by observed error, best first."""
         seen = {one.id: self._error(one.latent) + self._noise * self._rng.standard_normal() for one in screen}
         return sorted(screen, key=lambda one: seen[one.id])
 
 
 def run(seed: int) -> dict[str, Any]:
-    """One scan: true errors of what each finds, by name."""
+    """Run one scan; true errors of the settings found by each method."""
     scan = diptych.simulate(object="natural", seed=seed, **SCAN)
     decoder = Counted(scan, options=ReconstructionOptions(engine="rpie"), threads=1)
 
@@ -111,7 +110,7 @@ def run(seed: int) -> dict[str, Any]:
         except InputError:
             return FAILED
 
-    outcome = by_chance(decoder, error, seed)
+    outcome = by_random_search(decoder, error, seed)
     sessions = [by_session(decoder, error, NOISE * outcome["spread"], [seed, 2, number]) for number in range(SESSIONS)]
     return {
         **outcome,
@@ -121,13 +120,13 @@ def run(seed: int) -> dict[str, Any]:
     }
 
 
-def by_chance(decoder: Counted, error: Callable[[Any], float], seed: int) -> dict[str, float]:
-    """What random settings, and the defaults, are worth."""
+def by_random_search(decoder: Counted, error: Callable[[Any], float], seed: int) -> dict[str, float]:
+    """Errors of random search and of the defaults."""
     rng = np.random.default_rng([seed, 1])
     pool = np.array([error(point) for point in settled(rng.random((REFERENCE, decoder.dimension)), cube_of(decoder))])
     spread = float(pool.std())
     found = {"defaults": error(decoder.start), "spread": spread, f"best of {REFERENCE}": float(pool.min())}
-    for count in RIVALS:
+    for count in RANDOM_SEARCH:
         found[f"random {count}"] = picked(pool[:count], NOISE * spread, rng)
         some = [picked(rng.choice(pool, count, replace=False), NOISE * spread, rng) for _ in range(DRAWS)]
         found[f"random {count}, mean"] = mean(some)
@@ -135,12 +134,14 @@ def by_chance(decoder: Counted, error: Callable[[Any], float], seed: int) -> dic
 
 
 def picked(errors: Array, noise: float, rng: np.random.Generator) -> float:
-    """True error of what looks best when each is looked at once."""
+    """True error of the settings with the smallest observed error."""
     return float(errors[np.argmin(errors + noise * rng.standard_normal(len(errors)))])
 
 
 def by_session(decoder: Counted, error: Callable[[Any], float], noise: float, key: list[int]) -> dict[str, Any]:
-    """The error of what a session recommends after 30 pictures, the settings, and the errors of what it showed."""
+    """Error of the settings that a session recommends after 30 images, the settings, and the errors of the images
+    shown.
+    """
     expert = Expert(error, noise, np.random.default_rng(key))
     shown: list[Candidate] = []
     best: list[Candidate] = []
@@ -165,8 +166,8 @@ def by_session(decoder: Counted, error: Callable[[Any], float], noise: float, ke
 
 
 def report(found: dict[str, Any]) -> str:
-    """A row for each scan, and one of medians."""
-    each = ("diptych", *(f"random {count}" for count in RIVALS))
+    """One row per scan, and one of medians."""
+    each = ("diptych", *(f"random {count}" for count in RANDOM_SEARCH))
     names = (*(name + kind for kind in ("", ", mean") for name in each), f"best of {REFERENCE}", "defaults", "spread")
     runs = found["scans"]
     lines = [f"| scan | {' | '.join(names)} | diptych / best of {REFERENCE} |", "|" + "---|" * (len(names) + 2)]
@@ -178,9 +179,9 @@ def report(found: dict[str, Any]) -> str:
     lines.append(f"| median | {' | '.join(f'{middle[name]:.4f}' for name in names)} | {ratio:.3f} |")
     conditions = found["conditions"]
     sessions = [one for outcome in runs.values() for one in outcome["sessions"]]
-    pictures = f"Pictures made per session: at most {max(one['decoded'] for one in sessions)}; shown: {IMAGES}."
+    images = f"Images computed per session: at most {max(one['decoded'] for one in sessions)}; shown: {IMAGES}."
     return "\n".join(
-        [f"{conditions['date']}, commit {conditions['commit']}. Errors of the complex object. {pictures}", "", *lines]
+        [f"{conditions['date']}, commit {conditions['commit']}. Errors of the complex object. {images}", "", *lines]
     )
 
 

@@ -1,8 +1,8 @@
-"""Networks with and without labels: what physics and overlap are worth, and which likelihood at which dose.
+"""Compare networks trained with and without labels: effect of physics, overlap and likelihood at two doses.
 
-Simulated scans of ``lines`` objects, N = 64, 1,024 patterns to train on and another object to judge by, three seeds.
-Every training is a process of its own; finished ones are kept in the JSON file, so that a run that was cut goes on
-where it stopped.
+Simulated scans of ``lines`` objects, N = 64, 1,024 training patterns and another object for evaluation, three seeds.
+Every training is a separate process; finished ones are stored in the JSON file, so that an interrupted benchmark
+continues where it stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diptych.runtime import provenance
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "network.md"
 
-ARMS: dict[str, tuple[str, float, dict[str, Any]]] = {
+METHODS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "labels": ("labels, one pattern (PtychoNN-like)", 1e9, {"supervision": "labels", "gridsize": 1}),
     "g1": ("physics, one pattern", 1e9, {"gridsize": 1}),
     "g2": ("physics, groups of four, Poisson", 1e9, {}),
@@ -33,7 +33,7 @@ ARMS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "low-poisson-seen": ("the same, Poisson, no photons withheld", 1e4, {"withheld": 0.0}),
     "low-mae-seen": ("the same, amplitude MAE, no photons withheld", 1e4, {"loss": "mae", "withheld": 0.0}),
 }
-"""Title, photons per pattern, and options besides the defaults."""
+"""Title, photons per pattern, and options other than the defaults."""
 
 UNTIL_IT_STOPS_FALLING = {"epochs": 200, "schedule": "plateau", "patience": 12}
 """The baseline trains until its validation error stops falling; the others see each pattern four times in each of
@@ -51,7 +51,7 @@ TRAIN, TEST = 1024, 400
 
 
 def main() -> None:
-    """Train what is missing, print the tables, write the page on request."""
+    """Train what is missing, print the tables, and update the page if requested."""
     arguments = parse()
     if arguments.one:
         name, seed = arguments.one
@@ -59,7 +59,7 @@ def main() -> None:
         return
     found: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"runs": {}}
     wanted = [
-        (name, seed) for seed in arguments.seeds for name in arguments.arms if f"{name}/{seed}" not in found["runs"]
+        (name, seed) for seed in arguments.seeds for name in arguments.methods if f"{name}/{seed}" not in found["runs"]
     ]
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -84,22 +84,20 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--arms", nargs="+", choices=tuple(ARMS), default=tuple(ARMS))
+    add("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
     add("--seeds", nargs="+", type=int, default=(0, 1, 2))
     add("--epochs", type=int, default=12, help="epochs of the groups of four")
     add("--jobs", type=int, default=2, help="trainings at the same time")
     add("--threads", type=int, default=1, help="CPU threads of each training")
     add("--precision", default="bf16-mixed", help="arithmetic of the convolutions")
-    add(
-        "--json", type=Path, default=HERE / "results" / "neural.json", help="measured so far; delete it to measure anew"
-    )
+    add("--json", type=Path, default=HERE / "results" / "neural.json", help="results so far; delete it to start again")
     add("--write", action="store_true", help=f"renew the tables in {PAGE.relative_to(HERE.parent)}")
-    add("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
+    add("--one", nargs=2, metavar=("METHOD", "SEED"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def in_process(arguments: argparse.Namespace, name: str, seed: int) -> tuple[str, dict[str, Any]]:
-    """One training in a process of its own."""
+    """Do one training in a separate process."""
     settings = [
         "--epochs",
         arguments.epochs,
@@ -119,14 +117,12 @@ def in_process(arguments: argparse.Namespace, name: str, seed: int) -> tuple[str
 
 
 def measure(name: str, seed: int, epochs: int, threads: int, precision: str) -> dict[str, Any]:
-    """Train on one object, reconstruct another, and judge: global scale, phase, ramp and shift removed for every arm
-    alike.
-    """
+    """Train on one object, reconstruct another, and evaluate with scale, phase, ramp and shift removed."""
     import diptych
     from diptych.ptycho.neural.options import TrainerOptions
     from diptych.runtime.device import ExecutionOptions
 
-    _, dose, options = ARMS[name]
+    _, dose, options = METHODS[name]
     train = diptych.simulate(**SCAN, patterns=TRAIN, dose=dose, seed=seed)
     test = diptych.simulate(**SCAN, patterns=TEST, dose=dose, seed=seed + 100)
     length = UNTIL_IT_STOPS_FALLING if name == "labels" else {"epochs": epochs * 4 // options.get("gridsize", 2) ** 2}
@@ -137,13 +133,13 @@ def measure(name: str, seed: int, epochs: int, threads: int, precision: str) -> 
     seconds = time.perf_counter() - began
     result = model.reconstruct(test, execution=ExecutionOptions(device="cpu", threads=threads))
     judged = diptych.evaluate(result, test.truth, gauge="full")
-    told = {key: model.provenance[key] for key in ("epochs", "best_epoch")}
+    training = {key: model.provenance[key] for key in ("epochs", "best_epoch")}
     speed = {"patterns_per_second": result.provenance["patterns_per_second"], "seconds": seconds}
-    return {**{metric: judged[metric] for metric in METRICS}, **told, **speed, "fit": result.provenance["fit"]}
+    return {**{metric: judged[metric] for metric in METRICS}, **training, **speed, "fit": result.provenance["fit"]}
 
 
 def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Where and how it was measured."""
+    """Conditions of the measurement."""
     return {
         "date": provenance.utc_now(),
         "commit": provenance.commit(),
@@ -156,20 +152,20 @@ def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(found: dict[str, Any]) -> str:
-    """Conditions, one row per arm and seed, and the two questions answered."""
-    told = found["conditions"]
+    """Conditions, one row per method and seed, and a summary."""
+    stated = found["conditions"]
     lines = [
-        f"{told['date']}, commit {told['commit'] or 'unknown'}; {told['jobs']} trainings at a time with "
-        f"{told['threads']} CPU thread each, "
-        f"{told['precision']}; torch {told['versions']['torch']}.",
+        f"{stated['date']}, commit {stated['commit'] or 'unknown'}; {stated['jobs']} trainings at a time with "
+        f"{stated['threads']} CPU thread each, "
+        f"{stated['precision']}; torch {stated['versions']['torch']}.",
         "",
-        "| arm | photons | seed | " + " | ".join(METRICS.values()) + " | epochs | minutes |",
+        "| method | photons | seed | " + " | ".join(METRICS.values()) + " | epochs | minutes |",
         "|" + " --- |" * (len(METRICS) + 5),
     ]
-    for name, (title, dose, _) in ARMS.items():
+    for name, (title, dose, _) in METHODS.items():
         for key, run in found["runs"].items():
-            arm, _, seed = key.partition("/")
-            if arm == name:
+            method, _, seed = key.partition("/")
+            if method == name:
                 cells = " | ".join(f"{run[metric]:.4f}" for metric in METRICS)
                 lines.append(
                     f"| {title} | {dose:.0e} | {seed} | {cells} | {run['epochs']} | {run['seconds'] / 60:.1f} |"
@@ -178,12 +174,12 @@ def report(found: dict[str, Any]) -> str:
 
 
 def answers(runs: dict[str, Any]) -> list[str]:
-    """What the table says, where its rows are there."""
+    """Summary of the table, as far as its rows exist."""
 
-    def column(arm: str, metric: str) -> list[float]:
-        return [run[metric] for key, run in sorted(runs.items()) if key.partition("/")[0] == arm]
+    def column(method: str, metric: str) -> list[float]:
+        return [run[metric] for key, run in sorted(runs.items()) if key.partition("/")[0] == method]
 
-    said = []
+    lines = []
     for other in ("labels", "g1"):
         ours = {metric: column("g2", metric) for metric in METRICS}
         theirs = {metric: column(other, metric) for metric in METRICS}
@@ -195,14 +191,14 @@ def answers(runs: dict[str, Any]) -> list[str]:
                 for metric, title in METRICS.items()
             }
             wins = ", ".join(f"{title} {count} of {len(ours['frc50'])}" for title, count in better.items())
-            said.append(f"* Groups of four without labels beat {ARMS[other][0]}: {wins} seeds.")
+            lines.append(f"* Groups of four without labels beat {METHODS[other][0]}: {wins} seeds.")
     for poisson, mae, dose in (("low-poisson", "low-mae", "1e4"), ("g2", "g2-mae", "1e9")):
         a, b = column(poisson, "phase_mae"), column(mae, "phase_mae")
         if a and b:
             spread = max(max(a) - min(a), max(b) - min(b))
             means = f"Poisson {mean(a):.4f} rad, amplitude MAE {mean(b):.4f} rad (ratio {mean(a) / mean(b):.2f})"
-            said.append(f"* Phase MAE at {dose} photons: {means}; spread between seeds {spread:.4f}.")
-    return said
+            lines.append(f"* Phase MAE at {dose} photons: {means}; spread between seeds {spread:.4f}.")
+    return lines
 
 
 if __name__ == "__main__":

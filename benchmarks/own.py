@@ -1,7 +1,6 @@
-"""Worker: one run of a diptych engine, through ``diptych.reconstruct``, in a process of its own.
+"""Worker: one run of a diptych engine, through ``diptych.reconstruct``, in a separate process.
 
-The clock covers the whole call: the trial of the probe start, preparation, epochs, final fit. It stands while images
-are written.
+The clock covers the whole call: probe check, preparation, epochs, final fit. It is stopped while images are written.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ SLICE = 64
 """Patterns per batch of the bare FFTs."""
 
 FINAL = -1
-"""Stands for the epoch of the image that ``reconstruct`` returns."""
+"""Epoch number of the image that ``reconstruct`` returns."""
 
 
 def bare_seconds(patterns: int, size: int, repeats: int = 5) -> float:
@@ -43,8 +42,8 @@ def bare_seconds(patterns: int, size: int, repeats: int = 5) -> float:
 
 
 class Watch:
-    """Sees every epoch of a run: its duration, its stage, and at marked epochs the image, which the progress callback
-    is not given.
+    """Record duration and stage of every epoch, and at marked epochs the image, which the progress callback does not
+    receive.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -56,13 +55,13 @@ class Watch:
         self._run_engine = runner.run_engine
 
     def run_engine(self, engine: Engine, *arguments: Any, **options: Any) -> Any:
-        """Stands in for the package's own, which it calls, to get hold of the engine."""
+        """Replace the package's function of that name, and call it, to obtain the engine object."""
         self._engine = engine
         self.preparation = self._last = self.recorder.seconds
         return self._run_engine(engine, *arguments, **options)
 
     def progress(self, report: Progress) -> None:
-        """After each epoch."""
+        """Called after each epoch."""
         if self._engine is None:
             return
         self.recorder.stop()
@@ -75,7 +74,7 @@ class Watch:
 
 
 def run(job: dict[str, Any]) -> None:
-    """Do the run that ``job`` describes, and leave the record in its folder."""
+    """Do the run that ``job`` describes and write its record to its folder."""
     torch.set_num_threads(job["threads"])
     with np.load(job["problem"], allow_pickle=False) as arrays:
         scan = diptych.Scan(arrays["counts"], arrays["positions"], arrays["probe"])

@@ -29,13 +29,13 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Peer(Protocol):
-    """What a run needs of an engine."""
+    """What a run needs from an engine."""
 
     def advance(self, epochs: int) -> None:
-        """Go on for so many passes over the scan."""
+        """Continue for a number of epochs."""
 
     def image(self) -> NDArray[Any]:
-        """The object as it stands, (H, W) complex."""
+        """The current object, (H, W) complex."""
 
     def origin(self) -> tuple[float, float]:
         """Coordinate (y, x) of the image's pixel [0, 0], in the pixels of the positions."""
@@ -96,7 +96,7 @@ class PtyChi:
         return np.asarray(self._task.get_data_to_cpu("object", as_numpy=True)[0])
 
     def origin(self) -> tuple[float, float]:
-        """Position (0, 0) of the package is the middle of its object."""
+        """In this package, position (0, 0) is the centre of the object."""
         y, x = self._middle - np.asarray(self.image().shape) // 2
         return float(y), float(x)
 
@@ -163,7 +163,7 @@ class PtyLab:
         return np.asarray(self._state.object).squeeze()
 
     def origin(self) -> tuple[float, float]:
-        """From where the package put the windows' corners."""
+        """Computed from the window corners of the package."""
         y, x = (self._positions - self._size // 2 - self._state.positions).mean(0)
         return float(y), float(x)
 
@@ -257,7 +257,7 @@ def _stand_in_for_torchvision() -> None:
 
 
 def run(job: dict[str, Any]) -> None:
-    """Do the run that ``job`` describes, and leave the record in its folder."""
+    """Do the run that ``job`` describes and write its record to its folder."""
     with contextlib.suppress(ImportError):
         import torch
 

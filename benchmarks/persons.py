@@ -1,6 +1,4 @@
-"""Simulated persons, whose true utility is known: standardised to mean 0 and spread 1 (sigma) over latents drawn at
-random.
-"""
+"""Simulated persons with known utility, standardised to mean 0 and standard deviation 1 (sigma) over random latents."""
 
 from __future__ import annotations
 
@@ -18,16 +16,16 @@ from diptych.prefer.spaces.sphere import usual_shape
 Array = NDArray[np.float64]
 
 DRAWS = 10_000
-"""Latents over which a utility is standardised."""
+"""Number of latents over which a utility is standardised."""
 
 LOW = 8
 """Low frequencies: the first 8 x 8 cosine coefficients of each channel."""
 
 SUBSPACE = 10
-"""Dimensions in which a peak lies."""
+"""Dimension of the subspace on which a peak depends."""
 
 PEAK_AT, PEAK_WIDTH = math.sqrt(SUBSPACE), 2.5
-"""Distance of a peak from the middle (that of a random latent) and its width; its top is near 6 sigma."""
+"""Distance of a peak from the origin (that of a random latent) and its width; its maximum is near 6 sigma."""
 
 REMEMBERED = 16
 NOISE = 0.3
@@ -35,18 +33,18 @@ NOISE = 0.3
 
 
 class Person:
-    """Answers good or bad against the mean utility of the last 16 images seen.
+    """Answers good or bad by comparison with the mean utility of the last 16 images seen.
 
     Parameters
     ----------
     utility : callable
-        Of latents (k, d), sigma.
+        Utility of latents (k, d), sigma.
     rng : Generator
-        Of the answers.
+        Draws the noise of the answers.
     flips : float
-        Part of the close answers, within 0.5 sigma of the threshold, that are turned round.
+        Fraction of the answers within 0.5 sigma of the threshold that are inverted.
     drift : callable or None
-        Called after each answer, where taste changes.
+        Called after each answer, for a utility that changes.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class Person:
         self.shown: list[float] = []
 
     def rate(self, utility: float) -> bool:
-        """Whether an image of this utility is called good, as of now."""
+        """Whether an image of this utility is judged good at present."""
         threshold = float(np.mean(self.shown[-REMEMBERED:])) if self.shown else 0.0
         good = utility - threshold + NOISE * self._rng.logistic() > 0
         if abs(utility - threshold) < 0.5 and self._rng.random() < self._flips:
@@ -70,22 +68,22 @@ class Person:
         return bool(good)
 
     def seen(self, utility: float) -> None:
-        """Let an image of this utility count for the threshold."""
+        """Include an image of this utility in the threshold."""
         self.shown.append(utility)
 
 
 def linear(d: int, rng: np.random.Generator) -> Callable[[Array], Array]:
-    """One random direction of all d."""
+    """Linear in one random direction."""
     return _along(_unit(rng.standard_normal(d)))
 
 
 def low_frequencies(d: int, rng: np.random.Generator) -> Callable[[Array], Array]:
-    """One random direction of the low frequencies."""
+    """Linear in one random direction among the low frequencies."""
     return _along(_low_directions(d, 1, rng)[0])
 
 
 def mixed(d: int, rng: np.random.Generator) -> Callable[[Array], Array]:
-    """Half the variance from all d, half from the low frequencies."""
+    """Linear; half the variance from all frequencies, half from the low ones."""
     return _along(_unit(_unit(rng.standard_normal(d)) + _low_directions(d, 1, rng)[0]))
 
 
@@ -95,18 +93,18 @@ def one_peak(d: int, rng: np.random.Generator) -> Callable[[Array], Array]:
 
 
 def three_peaks(d: int, rng: np.random.Generator) -> Callable[[Array], Array]:
-    """Three, of different heights."""
+    """Three Gaussian peaks of different heights."""
     return _peaks(d, (1.0, 0.8, 0.6), rng)
 
 
 def image_linear(d: int, rng: np.random.Generator) -> Callable[[Array], Array]:
-    """A direction of the features of the image that the synthetic decoder makes."""
+    """Linear in features of the synthetic decoder's image."""
     weights = _unit(rng.standard_normal(_drawn_features(d).shape[1]))
     return _of_image(d, lambda features: np.asarray(features @ weights))
 
 
 def image_peak(d: int, rng: np.random.Generator) -> Callable[[Array], Array]:
-    """One peak in ten directions of those features."""
+    """One Gaussian peak in ten directions of those features."""
     drawn = _drawn_features(d)
     basis = np.linalg.qr(rng.standard_normal((drawn.shape[1], SUBSPACE)))[0]
     centre, spread = (drawn @ basis).mean(axis=0), (drawn @ basis).std(axis=0)
@@ -127,22 +125,22 @@ LATENT_PERSONS = {
     "three peaks": three_peaks,
 }
 IMAGE_PERSONS = {"image, linear": image_linear, "image, one peak": image_peak}
-NAMES = (*LATENT_PERSONS, "drifting taste", "close flips", *IMAGE_PERSONS)
+NAMES = (*LATENT_PERSONS, "drifting utility", "close flips", *IMAGE_PERSONS)
 
 
 def make(name: str, d: int, seed: int) -> Person:
-    """The person of a name; persons of one seed are alike in taste and in luck."""
-    taste, luck = (np.random.default_rng([seed, d, part]) for part in (1, 2))
-    if name == "drifting taste":
-        moving = Drifting(d, taste)
-        return Person(moving.utility, luck, drift=moving.drift)
+    """The person of a name; a seed determines utility and noise."""
+    utility_rng, noise_rng = (np.random.default_rng([seed, d, part]) for part in (1, 2))
+    if name == "drifting utility":
+        moving = Drifting(d, utility_rng)
+        return Person(moving.utility, noise_rng, drift=moving.drift)
     if name == "close flips":
-        return Person(linear(d, taste), luck, flips=0.3)
-    return Person({**LATENT_PERSONS, **IMAGE_PERSONS}[name](d, taste), luck)
+        return Person(linear(d, utility_rng), noise_rng, flips=0.3)
+    return Person({**LATENT_PERSONS, **IMAGE_PERSONS}[name](d, utility_rng), noise_rng)
 
 
 class Drifting:
-    """A linear taste that turns at random: after 100 answers it has a correlation of 0.8 with what it was."""
+    """A linear utility with a random walk: its correlation over 100 answers is 0.8."""
 
     def __init__(self, d: int, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -150,11 +148,11 @@ class Drifting:
         self._step = math.sqrt(-2 * math.log(0.8) / 100)
 
     def utility(self, latents: Array) -> Array:
-        """As of now."""
+        """Present utility of latents (k, d), sigma."""
         return np.asarray(latents, dtype=np.float64) @ self._weights
 
     def drift(self) -> None:
-        """One answer later."""
+        """Change after one answer."""
         self._weights = _unit(self._weights + self._step * _unit(self._rng.standard_normal(len(self._weights))))
 
 
@@ -166,11 +164,11 @@ def _peaks(d: int, heights: tuple[float, ...], rng: np.random.Generator) -> Call
     basis = _low_directions(d, SUBSPACE, rng)
     peaks = np.stack([PEAK_AT * _unit(rng.standard_normal(SUBSPACE)) for _ in heights])
 
-    def bumps(places: Array) -> Array:
-        apart = ((places[:, None] - peaks) ** 2).sum(axis=2)
+    def bumps(points: Array) -> Array:
+        apart = ((points[:, None] - peaks) ** 2).sum(axis=2)
         return np.asarray(np.exp(-apart / (2 * PEAK_WIDTH**2)) @ np.array(heights))
 
-    # The places of random latents on orthonormal directions are normal themselves.
+    # Projections of random latents on orthonormal directions are standard normal.
     level = bumps(rng.standard_normal((DRAWS, SUBSPACE)))
     mean, spread = float(level.mean()), float(level.std())
     return lambda latents: (bumps(np.asarray(latents, dtype=np.float64) @ basis.T) - mean) / spread
@@ -200,16 +198,16 @@ def _drawn_features(d: int) -> Array:
 
 
 def _features(latents: Array, d: int) -> Array:
-    """What an image person looks at: the image (H, W, 3) made small, 8 x 8 x 3 numbers."""
+    """Features of images (H, W, 3): means over 8 x 8 blocks, 8 x 8 x 3 numbers."""
     images = np.stack([_decoder(d).decode(latent.astype(np.float32)) for latent in np.atleast_2d(latents)]) / 255
     count, height, width, colours = images.shape
     return images.reshape(count, 8, height // 8, 8, width // 8, colours).mean(axis=(2, 4)).reshape(count, -1)
 
 
-def _of_image(d: int, taste: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    level = taste(_drawn_features(d))
+def _of_image(d: int, utility: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    level = utility(_drawn_features(d))
     mean, spread = float(level.mean()), float(level.std())
-    return lambda latents: (taste(_features(np.asarray(latents), d)) - mean) / spread
+    return lambda latents: (utility(_features(np.asarray(latents), d)) - mean) / spread
 
 
 def _unit(vector: Array) -> Array:

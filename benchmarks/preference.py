@@ -1,8 +1,7 @@
-"""How soon a person's taste is found: simulated persons judge images one by one or four to a screen, and several
-methods learn.
+"""Measure how many judgements each method needs: simulated persons judge images singly or four per screen.
 
-Each run is kept in the JSON file, so that a measurement that was cut goes on where it stopped. Rivals that are not
-installed are skipped.
+Each run is stored in the JSON file, so that an interrupted benchmark continues where it stopped. Methods whose packages
+are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import persons
-import rivals
+from methods import METHODS, NEEDS
 
 from diptych.runtime import provenance
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "preference.md"
+PAGE = HERE.parent / "docs" / "preference-benchmarks.md"
 
 LABELS = (20, 40, 60, 100, 120, 200)
 OWN = "diptych"
@@ -33,11 +32,11 @@ LAST_SHOWN = 20
 
 
 def main() -> None:
-    """Measure what is missing, print the tables, write the page on request."""
+    """Measure what is missing, print the tables, and update the page if requested."""
     arguments = parse()
     found: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"runs": {}}
-    methods = [name for name in arguments.methods if installed(name)]
-    jobs = [(*job, seed) for seed in range(arguments.seeds) for job in wanted(arguments, methods)]
+    chosen = [name for name in arguments.methods if installed(name)]
+    jobs = [(*job, seed) for seed in range(arguments.seeds) for job in wanted(arguments, chosen)]
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     for person, method, d, per, labels, seed in jobs:
@@ -45,7 +44,7 @@ def main() -> None:
         if str(labels) in found["runs"].get(key, {}).get("recommended", {}):
             continue
         if arguments.minutes and time.monotonic() - began > 60 * arguments.minutes:
-            print("out of time: run again to go on", file=sys.stderr)
+            print("time limit reached; run again to continue", file=sys.stderr)
             break
         found["runs"][key] = run(person, method, d, per, labels, seed)
         found["conditions"] = {"date": provenance.utc_now(), "commit": provenance.commit()}
@@ -64,31 +63,35 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--persons", nargs="+", choices=persons.NAMES, default=persons.NAMES)
-    add("--methods", nargs="+", choices=tuple(rivals.METHODS), default=tuple(rivals.METHODS))
+    add("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
     add("--dimensions", nargs="+", type=int, default=(256, 4096, 16384))
     add("--screens", nargs="+", type=int, default=(1, 4), help="images per screen")
     add("--seeds", type=int, default=20)
-    add("--labels", type=int, default=100, help="answers that each rival gets")
-    add("--own-labels", type=int, default=200, help="answers that diptych gets")
+    add("--labels", type=int, default=100, help="labels that each other method gets")
+    add("--own-labels", type=int, default=200, help="labels that diptych gets")
     add("--quick", action="store_true", help="under ten minutes: d = 16,384, three persons, four seeds")
-    add("--minutes", type=float, default=0.0, help="stop after this long; what was measured is kept")
+    add("--minutes", type=float, default=0.0, help="stop after this many minutes; results so far are kept")
     add(
         "--json",
         type=Path,
         default=HERE / "results" / "preference.json",
-        help="measured so far; delete it to measure anew",
+        help="results so far; delete it to start again",
     )
     add("--write", action="store_true", help=f"renew the tables in {PAGE.relative_to(HERE.parent)}")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.persons, arguments.dimensions, arguments.seeds = ("linear", "one peak", "drifting taste"), (16384,), 4
+        arguments.persons, arguments.dimensions, arguments.seeds = (
+            ("linear", "one peak", "drifting utility"),
+            (16384,),
+            4,
+        )
         arguments.minutes = arguments.minutes or 10.0
     return arguments
 
 
 def installed(method: str) -> bool:
-    """Whether what a method needs is there; if not, that is said."""
-    missing = [package for package in rivals.NEEDS.get(method, ()) if find_spec(package) is None]
+    """Whether the packages of a method are installed; prints a message if not."""
+    missing = [package for package in NEEDS.get(method, ()) if find_spec(package) is None]
     if missing:
         print(f"{method}: skipped, {', '.join(missing)} not installed", file=sys.stderr)
     return not missing
@@ -111,16 +114,16 @@ def wanted(arguments: argparse.Namespace, methods: list[str]) -> list[tuple[str,
 
 
 def run(person: str, method: str, d: int, per: int, labels: int, seed: int) -> dict[str, Any]:
-    """One person judging one method's images.
+    """Let one person judge the images of one method.
 
     Returns
     -------
     dict
         ``recommended`` and ``shown`` (sigma) by number of labels; for diptych also ``predictions``, pairs of P(good)
-        and the answer, and ``gain``, what 20 more labels were expected to bring.
+        and the answer, and ``gain``, the expected gain of 20 more labels.
     """
     judge = persons.make(person, d, seed)
-    learner = rivals.METHODS[method](d, np.random.default_rng([seed, d, 3]))
+    learner = METHODS[method](d, np.random.default_rng([seed, d, 3]))
     outcome: dict[str, Any] = {"recommended": {}, "shown": {}, "predictions": [], "gain": {}}
     highest, found, given, began = -math.inf, np.zeros(d), 0, time.perf_counter()
     while given < labels:
@@ -151,7 +154,7 @@ def run(person: str, method: str, d: int, per: int, labels: int, seed: int) -> d
 
 
 def save(path: Path, found: dict[str, Any]) -> None:
-    """Replace the file in one step, so that a run that is cut leaves it whole."""
+    """Write the file atomically."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(found), encoding="utf-8")
     part.replace(path)
@@ -167,11 +170,11 @@ def report(found: dict[str, Any]) -> str:
     for (person, d, per), methods in sorted(groups.items()):
         lines += ["", f"### {person}, d = {d:,}, {per} per screen", ""]
         lines += [
-            "| method | seeds | recommended 20 | 40 | 100 | 200 | shown 100 | mean of both, 100 | diptych less this |",
+            "| method | seeds | recommended 20 | 40 | 100 | 200 | shown 100 | mean of both, 100 | diptych minus this |",
             "|" + "---|" * 9,
         ]
         lines += [row(name, seeds, methods.get(OWN, {})) for name, seeds in methods.items()]
-    lines += ["", "### What diptych foretells", "", *foretold(groups)]
+    lines += ["", "### Calibration of the predictions", "", *calibration(groups)]
     conditions = found.get("conditions", {})
     return "\n".join(
         [f"{conditions.get('date')}, commit {conditions.get('commit')}. Utilities in sigma, 95 % intervals.", *lines]
@@ -179,7 +182,7 @@ def report(found: dict[str, Any]) -> str:
 
 
 def row(name: str, seeds: dict[int, dict[str, Any]], own: dict[int, dict[str, Any]]) -> str:
-    """One method's line of a table."""
+    """One row of a table."""
     cells = [
         interval([run["recommended"][label] for run in seeds.values() if label in run["recommended"]])
         for label in ("20", "40", "100", "200")
@@ -208,10 +211,10 @@ def interval(values: list[float]) -> str:
     return f"{mean(values):.2f} ± {half:.2f}"
 
 
-def foretold(groups: dict[tuple[str, int, int], dict[str, dict[int, dict[str, Any]]]]) -> list[str]:
-    """Calibration of P(good) after the 20th label, and expected against realised gains."""
+def calibration(groups: dict[tuple[str, int, int], dict[str, dict[int, dict[str, Any]]]]) -> list[str]:
+    """Calibration of P(good) after the 20th label, and predicted and realised gains."""
     heads = ("person", "d", "per screen", "predictions", "calibration error", "log-loss", "of the running base rate")
-    lines = [f"| {' | '.join(heads)} | gain at 20, 40, 100: foretold / found |"]
+    lines = [f"| {' | '.join(heads)} | gain at 20, 40, 100: predicted / realised |"]
     lines.append("|" + "---|" * 8)
     for (person, d, per), methods in sorted(groups.items()):
         runs = list(methods.get(OWN, {}).values())
@@ -233,20 +236,20 @@ def foretold(groups: dict[tuple[str, int, int], dict[str, dict[int, dict[str, An
 
 
 def calibration_error(said: np.ndarray) -> float:
-    """Mean distance of the foretold from the found share of goods over ten bins of P(good), weighted by how many fall
-    there.
+    """Expected calibration error: mean distance between predicted and observed P(good) over ten bins, weighted by
+    counts.
     """
     bins = np.clip((said[:, 0] * 10).astype(int), 0, 9)
     return float(sum(abs((said[bins == one, 0] - said[bins == one, 1]).sum()) for one in range(10)) / len(said))
 
 
 def log_loss(chance: np.ndarray, good: np.ndarray) -> float:
-    """Mean of - log of what was given to the answer that came, nat."""
+    """Mean negative log-probability of the answers, nat."""
     return float(-np.log(np.clip(np.where(good > 0, chance, 1 - chance), 1e-9, 1)).mean())
 
 
 def running_base(good: np.ndarray) -> np.ndarray:
-    """Share of goods before each answer, one good and one bad added."""
+    """Share of good answers before each answer, with one good and one bad answer added."""
     count = np.arange(len(good))
     return (np.cumsum(good) - good + 1) / (count + 2)
 

@@ -1,4 +1,4 @@
-"""The standard problems: photographs as object, the probe of a zone plate, a blind start, photon noise."""
+"""The standard problems: photographs as object, zone-plate probe, wrong initial probe, photon noise."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import diptych
 from diptych.ptycho.simulate.trajectories import raster
 
 SEED = 7
-"""Of the jitter of the positions and of the photon noise."""
+"""Seed of the position jitter and of the photon noise."""
 
 MEAN_MODULUS = 0.78
-"""Of the object: the blind start is scaled so that its power is that of the mean pattern behind such an object."""
+"""Mean modulus of the object; the initial probe is scaled so that its power is that of the mean pattern with such an
+object.
+"""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One recipe.
+    """Parameters of one problem.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ PROBLEMS = {
     "sub_1e6": Problem(1e6, subpixel=True),
     "n128_1e6": Problem(1e6, size=128, canvas=512, patterns=516, step=16.0),
 }
-"""By name; ``n128_1e6`` has the same recipe for larger patterns (aperture 26 px), and is there for its timing."""
+"""By name; ``n128_1e6`` has larger patterns (aperture 26 px) and measures time only."""
 
 
 def photograph(image: NDArray[Any], side: int) -> NDArray[np.float64]:
@@ -86,7 +88,7 @@ def positions(problem: Problem) -> NDArray[np.float64]:
 
 
 def make(problem: Problem, noise: str = "poisson") -> diptych.Scan:
-    """The scan with its truth; the probe to start from has no central stop, 40 % less defocus and is 10 % smaller."""
+    """The scan with its truth; the initial probe has no central stop, 40 % less defocus and is 10 % smaller."""
     scan: diptych.Scan = diptych.simulate(
         object=true_object(problem.canvas),
         probe="zone-plate",
@@ -101,8 +103,8 @@ def make(problem: Problem, noise: str = "poisson") -> diptych.Scan:
 
 
 def write(scan: diptych.Scan, path: Path) -> Path:
-    """What a solver may know, as NPZ: ``counts`` (M, N, N) float32, ``positions`` (M, 2), ``probe`` (N, N), the blind
-    start.
+    """Write the solver's input as NPZ: ``counts`` (M, N, N) float32, ``positions`` (M, 2), ``probe`` (N, N), the
+    initial guess.
     """
     assert scan.probe is not None
     probe = (scan.probe[0] / MEAN_MODULUS).astype(np.complex64)

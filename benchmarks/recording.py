@@ -1,4 +1,4 @@
-"""Clock, images and memory of one run. Needs NumPy alone, because it also runs in the environment of the peers."""
+"""Record time, images and memory of one run. Imports NumPy only, because it also runs in the peers' environment."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def marked(epoch: int) -> bool:
-    """Whether the image of this epoch is kept: each of the first twelve, then about every eighth part of the epochs
-    done.
-    """
+    """Whether the image of this epoch is recorded: the first twelve, then every eighth part of the epochs done."""
     if epoch <= 12:
         return True
     mark = 12
@@ -34,7 +32,7 @@ def next_mark(epoch: int) -> int:
 
 
 class Recorder:
-    """A stopwatch, and the images at marked epochs; writing them takes place while it stands.
+    """A stopwatch and the images at marked epochs; the clock is stopped while images are written.
 
     Parameters
     ----------
@@ -55,7 +53,7 @@ class Recorder:
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     def start(self) -> None:
-        """Let the clock run."""
+        """Start the clock."""
         self._since = time.perf_counter()
 
     def stop(self) -> None:
@@ -76,7 +74,7 @@ class Recorder:
 
 
 def memory_mb(key: str) -> float:
-    """``VmRSS`` (now) or ``VmHWM`` (peak) of this process in MB; NaN on systems that do not tell."""
+    """``VmRSS`` (now) or ``VmHWM`` (peak) of this process in MB; NaN on systems that do not report it."""
     try:
         lines = _STATUS.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -85,7 +83,7 @@ def memory_mb(key: str) -> float:
 
 
 def forget_peak() -> float:
-    """Start the peak anew, and return the MB in use now; NaN on systems that do not tell."""
+    """Reset the peak and return the MB in use now; NaN on systems that do not report it."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

@@ -1,4 +1,4 @@
-"""Distance from the truth of the images that a run has left, and when it fell below given levels."""
+"""Compute the error of the images that a run recorded, and the times at which it fell below given levels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 import diptych
 
 LEVELS = (0.2, 0.1, 0.05, 0.02)
-"""Relative errors of the complex object, after removing scale, phase ramp and shift."""
+"""Levels of the relative error of the complex object after removing scale, phase ramp and shift."""
 
 Scorer = Callable[[NDArray[Any], tuple[float, float]], tuple[float, float]]
-"""Takes an image (H, W) and the coordinate (y, x) of its pixel [0, 0]; gives complex error and SSIM of the phase."""
+"""From an image (H, W) and the coordinate (y, x) of its pixel [0, 0] to complex error and phase SSIM."""
 
 
 def own_scorer(scan: diptych.Scan) -> Scorer:
@@ -39,7 +39,7 @@ def scorer_from(path: Path, scan: diptych.Scan) -> Scorer:
     """``score(image, truth, y, x, origin)`` of a Python file, which returns a mapping with ``err`` and ``ssim_ph``."""
     spec = importlib.util.spec_from_file_location("scorer", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise SystemExit(f"--scorer {path}: is not a Python file that can be read; expected one that defines score().")
+        raise SystemExit(f"--scorer {path}: cannot be read; expected a Python file that defines score().")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert scan.truth is not None
@@ -53,8 +53,8 @@ def scorer_from(path: Path, scan: diptych.Scan) -> Scorer:
 
 
 def scored(folder: Path, scorer: Scorer, last_only: bool = False) -> dict[str, Any]:
-    """The record of a run with a ``curve``: epoch, seconds, error and phase SSIM of each image (or the last); NaN where
-    it has diverged.
+    """Add to a run's record a ``curve``: epoch, seconds, error and phase SSIM of each image (or the last); NaN where it
+    diverged.
     """
     record: dict[str, Any] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     curve = []
@@ -68,7 +68,7 @@ def scored(folder: Path, scorer: Scorer, last_only: bool = False) -> dict[str, A
 
 
 def seconds_to(curve: list[dict[str, Any]], level: float) -> float | None:
-    """When the error first fell to ``level``: linear in the logarithm of the error between two images. None: never."""
+    """Seconds at which the error first fell to ``level``, interpolated in its logarithm; None if it did not."""
     before: dict[str, Any] | None = None
     for point in curve:
         if point["error"] <= level:

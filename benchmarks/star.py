@@ -1,12 +1,11 @@
-"""A network trained on simulated objects alone, on a measured scan: the Siemens star that ``diptych fetch
-siemens-star`` obtains.
+"""Apply a network trained on simulated objects to a measured scan, the Siemens star of ``diptych fetch siemens-star``.
 
-A first reconstruction recovers the probe, as a beamline has it from the scan before. The simulated scans have that
-probe, the star's positions and photons, and objects of other kinds. Prints how the network's image, under that probe,
-correlates with the iterative result; and the epochs of the engine on the scan as it was fetched, from a flat object and
-with the network, which brings its probe along. What a flat object under the network's probe comes to stands beside
-them: it tells the object's part from the probe's. Draws the documentation's picture. With ``--size 64`` the middle of
-the detector alone is used (96 % of the photons, pixels of the object twice as large).
+A first reconstruction recovers the probe, as a previous scan at a beamline would. The simulated training scans have
+that probe, the positions and dose of the measured scan, and objects of other kinds. Prints the correlation of the
+network's image with the iterative result, and the epochs of the engine on the scan as fetched, from a flat object and
+from the network (its image and its probe). A third run from a flat object with the network's probe separates the
+effects of object and probe. Draws the figure of the documentation. ``--size 64`` uses the central pixels of the
+detector (96 % of the photons, object pixels twice as large).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ KINDS = ("dead-leaves", "lines", "blocks")
 
 
 def main() -> None:
-    """Train or load, reconstruct three ways, print and draw."""
+    """Train or load the network, reconstruct in three ways, print and draw."""
     arguments = parse()
     scan = diptych.load(arguments.scan) if arguments.scan else diptych.fetch("siemens-star")
     if arguments.size:
@@ -64,21 +63,19 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scan", type=Path, help="the scan as a file; without it, it is fetched")
+    parser.add_argument("--scan", type=Path, help="file of the scan; without it, the scan is fetched")
     parser.add_argument(
         "--model", type=Path, default=HERE / "results" / "star.safetensors", help="trained once per size, then loaded"
     )
-    parser.add_argument(
-        "--size", type=int, choices=(64,), help="pixels of the detector's middle to use; without it, all"
-    )
+    parser.add_argument("--size", type=int, choices=(64,), help="central detector pixels to use; all when not given")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--precision", default="bf16-mixed", help="arithmetic of the convolutions in training")
     return parser.parse_args()
 
 
 def cropped(scan: Any, size: int) -> Any:
-    """The scan on the middle ``size`` x ``size`` pixels of its detector: the object's pixels grow, the probe loses its
-    high frequencies.
+    """The scan on the central ``size`` x ``size`` detector pixels: larger object pixels, probe without high
+    frequencies.
     """
     edge = (scan.size - size) // 2
     middle = (slice(None), slice(edge, edge + size), slice(edge, edge + size))
@@ -93,14 +90,12 @@ def cropped(scan: Any, size: int) -> Any:
 
 
 def report(image: Any, runs: dict[str, Any]) -> dict[str, Any]:
-    """The figures, as JSON values."""
+    """The numbers, as JSON values."""
     flat = runs["flat"]
     error = diptych.evaluate(image, flat.object, gauge="full")["complex_error"]
 
     def epochs_to(result: Any) -> dict[str, dict[str, int | None]]:
-        """By the fit on the few watched pixels, on those that no engine sees, and by the loss of maximum likelihood,
-        over all others.
-        """
+        """Epochs to reach the final fit, held-out fit and loss of the flat start, within 5 %, 1 % and exactly."""
         found: dict[str, dict[str, int | None]] = {}
         for column in ("fit", "held_out_fit", "loss"):
             target, values = flat.history[column][-1], list(enumerate(result.history[column], start=1))
@@ -110,7 +105,7 @@ def report(image: Any, runs: dict[str, Any]) -> dict[str, Any]:
             }
         return found
 
-    def told(result: Any) -> dict[str, Any]:
+    def summary(result: Any) -> dict[str, Any]:
         kept = {name: result.provenance[name] for name in ("epochs", "fit", "held_out_fit", "seconds")}
         return {**kept, "epochs_to_the_flat_start's_end": epochs_to(result)}
 
@@ -119,13 +114,13 @@ def report(image: Any, runs: dict[str, Any]) -> dict[str, Any]:
         "network_patterns_per_second": image.provenance["patterns_per_second"],
         "network_fit": image.provenance["fit"],
         "start": runs["warm"].provenance["start"],
-        **{name: told(result) for name, result in runs.items()},
+        **{name: summary(result) for name, result in runs.items()},
         "difference_of_results": diptych.evaluate(runs["warm"], flat.object, gauge="full")["complex_error"],
     }
 
 
 def picture(image: Any, flat: Any, found: dict[str, Any]) -> Any:
-    """Phases of the network's image and of the iterative result, ramps removed, on one scale."""
+    """Phases of the network's image and of the iterative result, without ramps, in the same grey scale."""
     from matplotlib.figure import Figure
 
     metrics = diptych.evaluate(image, flat.object, gauge="full")

@@ -1,6 +1,4 @@
-"""Rivals that cannot work in d dimensions, in a random subspace: what they ask for and what they recommend lies
-there.
-"""
+"""Methods that do not scale to d dimensions, restricted to a random subspace."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ SUBSPACE = 16
 
 
 class SubspaceGp:
-    """BoTorch's PairwiseGP in a random subspace: goods against bads; Thompson sampling over 512 draws."""
+    """BoTorch's PairwiseGP in a random subspace, on pairs of good and bad latents; Thompson sampling over 512 draws."""
 
     def __init__(self, d: int, rng: np.random.Generator) -> None:
         import botorch
@@ -32,7 +30,7 @@ class SubspaceGp:
         self._model: Any = None
 
     def ask(self, count: int) -> Array:
-        """One screen."""
+        """Latents of the next screen."""
         self._fit()
         drawn = self._rng.standard_normal((512, SUBSPACE))
         chosen = drawn[:count] if self._model is None else drawn[self._draws(drawn, count).argmax(axis=1)]
@@ -40,7 +38,7 @@ class SubspaceGp:
         return np.asarray(on_sphere(chosen @ self._basis.T))
 
     def tell(self, good: bool) -> None:
-        """Kept for the next screen's fit."""
+        """Store the answer for the next fit."""
         self._answers.append(good)
 
     def best(self, found: Array) -> Array:
@@ -56,28 +54,28 @@ class SubspaceGp:
         import torch
         from botorch.models.pairwise_gp import PairwiseGP, PairwiseLaplaceMarginalLogLikelihood
 
-        told = self._answers
-        pairs = [pair for index in range(len(told)) for pair in _against(told, index)]
+        answers = self._answers
+        pairs = [pair for index in range(len(answers)) for pair in _against(answers, index)]
         if not pairs:
             return
-        points = torch.tensor(_cube(np.stack(self._points[: len(told)])), dtype=torch.float64)
+        points = torch.tensor(_cube(np.stack(self._points[: len(answers)])), dtype=torch.float64)
         self._model = PairwiseGP(points, torch.tensor(pairs))
         self._botorch.fit.fit_gpytorch_mll(PairwiseLaplaceMarginalLogLikelihood(self._model.likelihood, self._model))
 
-    def _posterior(self, places: Array) -> Any:
+    def _posterior(self, points: Array) -> Any:
         import torch
 
-        return self._model.posterior(torch.tensor(_cube(places), dtype=torch.float64))
+        return self._model.posterior(torch.tensor(_cube(points), dtype=torch.float64))
 
-    def _draws(self, places: Array, count: int) -> Array:
+    def _draws(self, points: Array, count: int) -> Array:
         import torch
 
         with torch.no_grad():
-            return np.asarray(self._posterior(places).rsample(torch.Size([count]))[..., 0])
+            return np.asarray(self._posterior(points).rsample(torch.Size([count]))[..., 0])
 
 
 class SubspaceOptuna:
-    """The preferential sampler of optuna-dashboard in a random subspace; goods against bads among the four before."""
+    """The preferential sampler of optuna-dashboard in a random subspace; pairs with the four previous answers."""
 
     def __init__(self, d: int, rng: np.random.Generator) -> None:
         import optuna
@@ -92,38 +90,40 @@ class SubspaceOptuna:
         self._answers: list[bool] = []
 
     def ask(self, count: int) -> Array:
-        """One screen."""
+        """Latents of the next screen."""
         taken = [self._study.ask() for _ in range(count)]
-        places = [[trial.suggest_float(f"x{axis}", 1e-3, 1 - 1e-3) for axis in range(SUBSPACE)] for trial in taken]
+        points = [[trial.suggest_float(f"x{axis}", 1e-3, 1 - 1e-3) for axis in range(SUBSPACE)] for trial in taken]
         self._trials += taken
-        return self._latents(np.array(places))
+        return self._latents(np.array(points))
 
     def tell(self, good: bool) -> None:
-        """Reported against those before it."""
+        """Report pairs with the previous answers."""
         self._answers.append(good)
         trials = self._study.get_trials(deepcopy=False)
         for better, worse in _against(self._answers, len(self._answers) - 1):
             self._study.report_preference(trials[self._trials[better].number], trials[self._trials[worse].number])
 
     def best(self, found: Array) -> Array:
-        """The last of those that nothing was preferred to."""
+        """The last trial to which no other was preferred."""
         standing = self._study.best_trials
         if not standing:
             return found
         last = max(standing, key=lambda trial: trial.number)
         return np.asarray(self._latents(np.array([[last.params[f"x{axis}"] for axis in range(SUBSPACE)]]))[0])
 
-    def _latents(self, places: Array) -> Array:
-        return np.asarray(on_sphere(ndtri(places) @ self._basis.T))
+    def _latents(self, points: Array) -> Array:
+        return np.asarray(on_sphere(ndtri(points) @ self._basis.T))
 
 
-def _against(told: list[bool], index: int) -> list[tuple[int, int]]:
-    """Pairs (better, worse) of an answer with those of the four before it that were of the other kind."""
+def _against(answers: list[bool], index: int) -> list[tuple[int, int]]:
+    """Pairs (better, worse) of an answer with those of the previous four that differ from it."""
     return [
-        (index, j) if told[index] else (j, index) for j in range(max(0, index - 4), index) if told[index] != told[j]
+        (index, j) if answers[index] else (j, index)
+        for j in range(max(0, index - 4), index)
+        if answers[index] != answers[j]
     ]
 
 
-def _cube(places: Array) -> Array:
-    """Normal places as numbers from 0 to 1."""
-    return np.asarray(ndtr(places))
+def _cube(points: Array) -> Array:
+    """Standard normal values as quantiles from 0 to 1."""
+    return np.asarray(ndtr(points))

@@ -1,4 +1,4 @@
-"""The measurements as markdown."""
+"""Format the measurements as markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 
 def report(results: dict[str, Any]) -> str:
-    """Everything: conditions, one table of runs per problem, one of ratios where peers ran, and what was skipped."""
+    """Conditions, one table of runs per problem, one of ratios where peers ran, and the list of skipped runs."""
     runs = sorted(results["runs"], key=lambda run: not run["own"])
     parts = [conditions(results["conditions"])]
     for problem in _in_order(run["problem"] for run in runs):
@@ -34,7 +34,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def conditions(facts: dict[str, Any]) -> str:
-    """One paragraph on where and how it was measured."""
+    """One paragraph with the conditions of the measurement."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
         f"{facts['date']}, commit {facts['commit'] or 'unknown'}; {facts['threads']} threads of {facts['cores']} "
@@ -55,8 +55,8 @@ def runs_table(runs: list[Record]) -> str:
 
 
 def ratios_table(runs: list[Record]) -> str:
-    """Seconds of each peer over those of the automatic engine run just before it: medians over the rounds; the quickest
-    peer in bold.
+    """Seconds of each peer divided by those of the automatic engine run just before it: medians over the rounds; the
+    fastest peer is bold.
     """
     peers = _in_order(run["title"] for run in runs if not run["own"])
     columns = {
@@ -81,9 +81,7 @@ def write(path: Path, text: str) -> None:
     before, _, rest = page.partition(START)
     _, marker, after = rest.partition(END)
     if not marker:
-        raise SystemExit(
-            f"{path.name}: the lines {START} and {END} are missing; put them where the tables should stand."
-        )
+        raise SystemExit(f"{path.name}: the lines {START} and {END} are missing; add them where the tables belong.")
     path.write_text(f"{before}{START}\n\n{text}\n{END}{after}", encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
-"""What a network's start is worth to the engine: epochs and seconds to the flat start's fit, and that the result is
-never worse.
+"""Compare a network image with a flat object as initial guess: epochs and seconds to the final fit of the flat start,
+and final errors.
 
-One network is trained on a ``lines`` object and kept; then the engine runs from flat and from the network on scans like
-that one, and on random ones: other objects, doses, steps and wrong probes.
+One network is trained on a ``lines`` object and stored; then the engine starts from flat and from the network on
+similar scans and on random ones with other objects, doses, steps and wrong probes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REACHED = 1.05
 
 
 def main() -> None:
-    """Train or load, run both starts on every scan, print a row each and the summary."""
+    """Train or load the network, run both starts on every scan, print one row per scan and a summary."""
     arguments = parse()
     if arguments.model.exists():
         model = diptych.load_model(arguments.model)
@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
     add("--model", type=Path, default=HERE / "results" / "lines.safetensors", help="trained once, then loaded")
     add("--epochs", type=int, default=10)
     add("--precision", default="bf16-mixed", help="arithmetic of the convolutions in training")
-    add("--alike", type=int, default=4, help="scans like the one trained on")
+    add("--alike", type=int, default=4, help="scans similar to the training scan")
     add("--random", type=int, default=20, help="random scans")
     return parser.parse_args()
 
@@ -108,7 +108,7 @@ def row(name: str, options: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Worst ratio of errors, and how many fewer epochs."""
+    """Largest ratio of errors, and ratios of epochs and times."""
     ratios = [each["network"]["err"] / each["flat"]["err"] for each in rows]
     fewer = [
         each["flat"]["to_fit"] / each["network"]["to_fit"]
@@ -118,9 +118,9 @@ def summary(rows: list[dict[str, Any]]) -> str:
     faster = [each["flat"]["seconds"] / each["network"]["seconds"] for each in rows if each["scan"].startswith("alike")]
     taken = sum(each["from"] == "network" for each in rows)
     return (
-        f"{len(rows)} scans, network taken on {taken}; error from the network over that from flat: median "
+        f"{len(rows)} scans, network image accepted on {taken}; error with the network over error from flat: median "
         f"{np.median(ratios):.3f}, "
-        f"largest {max(ratios):.3f}. On scans alike: {np.round(fewer, 1)} times fewer epochs to {REACHED} x the flat "
+        f"largest {max(ratios):.3f}. On similar scans: {np.round(fewer, 1)} times fewer epochs to {REACHED} x the flat "
         f"start's fit, "
         f"{np.round(faster, 2)} times faster in all."
     )

@@ -1,9 +1,9 @@
-"""Draw every picture of the documentation, and the README's.
+"""Draw the figures of the documentation and of the README.
 
     python docs/make_pictures.py [--offline] [--only conventions dose ...]
 
 Takes about two minutes. The measured Siemens star comes from the user's cache, or is fetched; with ``--offline``, or
-where it is not to be had, a simulated star takes its place and the titles say so.
+where it could not be downloaded, a simulated star is used and the titles say so.
 """
 
 from __future__ import annotations
@@ -32,17 +32,15 @@ from diptych.ptycho.figures.panels import show_complex, show_history, show_image
 
 FOLDER = Path(__file__).parent / "pictures"
 LIMIT = 300_000
-"""Bytes a picture may have, so that the repository stays small."""
+"""Largest size of a figure, bytes."""
 
 STAR = "siemens-star"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--offline", action="store_true", help="never go to the network")
-    parser.add_argument(
-        "--only", nargs="+", choices=sorted(PICTURES), default=sorted(PICTURES), help="pictures to draw"
-    )
+    parser.add_argument("--offline", action="store_true", help="do not use the network")
+    parser.add_argument("--only", nargs="+", choices=sorted(PICTURES), default=sorted(PICTURES), help="figures to draw")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
     wanted = parser.parse_args()
     if wanted.offline:
@@ -55,7 +53,7 @@ def main() -> None:
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write a PNG: in all colours where the limit allows it, else in 256 that suit our figures."""
+    """Write a PNG, with a palette of 256 colours where the full colours exceed the size limit."""
     from PIL import Image
     from scipy.spatial import cKDTree
 
@@ -70,13 +68,13 @@ def write(figure: Figure, path: Path) -> None:
             drawn.save(path, optimize=True)
         if path.stat().st_size < LIMIT:
             return
-    raise SystemExit(f"{path.name} is {path.stat().st_size} bytes; draw less in it.")
+    raise SystemExit(f"{path.name} is {path.stat().st_size} bytes, above the limit of {LIMIT}; reduce its content.")
 
 
 @lru_cache(maxsize=1)
 def palette() -> NDArray[np.uint8]:
-    """Greys, hues of several brightnesses, the map of differences: (256, 3). One fitted to a picture would forget small
-    colour wheels.
+    """Greys, hues of several brightnesses, and the colour map of differences, (256, 3). A palette fitted to one figure
+    would lose small colour wheels.
     """
     greys = np.repeat(np.linspace(0, 1, 48)[:, None], 3, axis=1)
     hues = complex_to_rgb(np.arange(1, 6)[:, None] / 5 * np.exp(2j * np.pi * np.arange(34) / 34), limit=1.0).reshape(
@@ -92,12 +90,12 @@ OFFLINE: list[bool] = []
 
 @lru_cache(maxsize=1)
 def star() -> diptych.Scan:
-    """The measured scan, or a simulated one that is called so."""
+    """The measured scan, or a simulated one named as such."""
     try:
         if not OFFLINE or dataset_info(STAR)["cached"]:
             return replace(diptych.fetch(STAR), name="Siemens star, measured")
     except diptych.UnavailableError as error:
-        print(f"a simulated star instead: {error}")
+        print(f"using a simulated star: {error}")
     return replace(diptych.simulate(object="siemens-star", patterns=400, dose=4e5, probe_error=1.0, seed=0), truth=None)
 
 
@@ -108,13 +106,13 @@ def star_result() -> diptych.Reconstruction:
 
 @lru_cache(maxsize=4)
 def simulated(dose: float) -> tuple[diptych.Scan, diptych.Reconstruction]:
-    """A photograph, from a blind start of the probe."""
+    """A photograph as object, reconstructed with a wrong initial probe."""
     scan = diptych.simulate(object="natural", patterns=256, dose=dose, probe_error=1.0, seed=0)
     return scan, diptych.reconstruct(scan)
 
 
 def conventions() -> Figure:
-    """Canvas, window and position, and the pattern that belongs to them."""
+    """Canvas, window and position, and a pattern."""
     figure = Figure(figsize=(12.5, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     draw_canvas(left)
@@ -192,7 +190,7 @@ def note(ax: Any, text: str, point: tuple[float, float], place: tuple[float, flo
 
 
 def siemens_star() -> Figure:
-    """For the README: the phase, and the probe."""
+    """Phase and probe, for the README."""
     result = star_result()
     y0, y1, x0, x1 = scanned_box(result.positions)
     phase = np.angle(level_phase(result.object.crop(y0, y1, x0, x1).values, ramp=True))
@@ -213,7 +211,7 @@ def result() -> Figure:
 
 
 def modes() -> Figure:
-    """The same scan with a partially coherent beam."""
+    """The same scan with three probe modes."""
     return diptych.reconstruct(star(), modes=3).plot()
 
 
@@ -224,7 +222,7 @@ def history() -> Figure:
     ax = figure.subplots()
     show_history(ax, found.history)
     stage, epoch = np.asarray(found.history["stage"]), np.asarray(found.history["epoch"])
-    for number, name in enumerate(("PIE", "difference map", "PIE again", "maximum likelihood")):
+    for number, name in enumerate(("PIE", "difference map", "second PIE", "maximum likelihood")):
         inside = epoch[stage == number]
         if len(inside):
             ax.axvspan(inside[0] - 0.5, inside[-1] + 0.5, color=f"C{number + 2}", alpha=0.12, lw=0)
@@ -244,7 +242,7 @@ def comparison() -> Figure:
 
 
 def misread() -> Figure:
-    """What a transposed detector looks like."""
+    """A result from transposed patterns."""
     taken, _ = simulated(1e6)
     turned = replace(
         taken,
@@ -266,7 +264,10 @@ def dose() -> Figure:
         metrics = diptych.evaluate(found, truth=taken)
         assert metrics.alignment is not None
         image = metrics.alignment.result.values
-        title = f"{photons:.0e} photons per pattern\ncomplex error {metrics['complex_error']:.2g}, phase SSIM {metrics['phase_ssim']:.2f}"
+        title = (
+            f"{photons:.0e} photons per pattern\n"
+            f"complex error {metrics['complex_error']:.2g}, phase SSIM {metrics['phase_ssim']:.2f}"
+        )
         last = ax is axes[-1]
         show_image(
             ax, np.angle(image), title.replace("e+0", "e"), limits=(-0.8, 0.8), label="phase (rad)" if last else None
@@ -276,7 +277,7 @@ def dose() -> Figure:
 
 
 def shot_noise() -> Figure:
-    """The expected deviance of one pixel, which is what the fit divides by."""
+    """The expected deviance of one pixel, by which the fit is normalised."""
     import torch
 
     from diptych.ptycho.physics.likelihood import expected_deviance
@@ -287,7 +288,7 @@ def shot_noise() -> Figure:
     ax.semilogx(rate, expected_deviance(torch.from_numpy(rate)).numpy(), lw=2)
     ax.axhline(1, color="black", lw=0.8, ls=":")
     ax.set(xlabel="expected counts in a pixel, λ", ylabel="expected deviance E[D | λ]", xlim=(1e-4, 1e3), ylim=(0, 1.3))
-    ax.set_title("What photon noise alone costs a pixel")
+    ax.set_title("Expected deviance of a pixel under photon noise")
     ax.grid(alpha=0.3)
     return figure
 

@@ -1,10 +1,10 @@
-"""What does the dose buy, and can the resolution be known without a truth?
+"""Effect of the dose, and resolution without a truth.
 
     python examples/dose_and_resolution.py [--out doses] [--size 64] [--patterns 144]
 
-One object is scanned at several doses. Each scan is reconstructed; its error against the truth, which an experiment
-does not have, is set beside the resolution from two halves of the data, which it has. Two engines are compared at the
-lowest dose.
+One object is scanned at several doses and reconstructed. The error against the truth, known in simulations only, is
+printed beside the resolution from two half data sets, which experiments can measure. Engines are compared at the lowest
+dose.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
         scan = diptych.simulate(object="dead-leaves", size=given.size, patterns=given.patterns, dose=dose, seed=0)
         result = diptych.reconstruct(scan, epochs=given.epochs)
         metrics = diptych.evaluate(result, truth=scan.truth)
-        # Each half has half the patterns, so that the whole is somewhat better than what the halves say of each other.
+        # Each half has half the patterns, so the resolution of the full data is somewhat better than this estimate.
         halves = half_scan_frc(scan, lambda half: diptych.reconstruct(half, epochs=given.epochs))
         curves.append(replace(halves.curve, label=f"{dose:.0e} photons per pattern"))
         row = {
@@ -58,8 +58,7 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
 
-    # At low dose it matters which engine one takes: small batches never settle, because each pulls towards its own
-    # noise.
+    # At low dose the choice of engine matters: small batches do not converge, because each follows its own noise.
     scan = diptych.simulate(object="dead-leaves", size=given.size, patterns=given.patterns, dose=DOSES[0], seed=0)
     for name, options in (
         ("automatic", ReconstructionOptions()),

@@ -2,8 +2,7 @@
 
     python examples/first_reconstruction.py [--out first] [--size 64] [--patterns 256]
 
-The arrays are simulated here, so that the script runs anywhere. Put your own in their place: what matters is in
-``measured``.
+The arrays are simulated, so that the script runs anywhere. Replace the function ``measured`` by your own data.
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ from diptych.ptycho.figures.overview import plot_comparison, save_figure
 def measured(
     size: int, patterns: int
 ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.complex64], NDArray[np.bool_], diptych.Canvas]:
-    """Counts (M, N, N), stage readings (M, 2) in metres, a rough probe (N, N), the bad pixels (N, N), and the truth to
-    compare with.
+    """Counts (M, N, N), stage readings (M, 2) in metres, initial probe (N, N), bad pixels (N, N), and the truth.
 
-    A beamline gives the first four. The probe is a blind start: no central stop, wrong defocus, wrong scale.
+    A measurement gives the first four. The initial probe is wrong: no central stop, wrong defocus, wrong scale.
     """
     scan = diptych.simulate(
         object="siemens-star", size=size, patterns=patterns, dose=1e5, dead=0.002, probe_error=1.0, seed=0
@@ -34,7 +32,7 @@ def measured(
     assert scan.mask is not None
     assert scan.truth is not None
     pixel = np.asarray(GEOMETRY.object_pixel_m(size))
-    # The sample moves, and the beam stands still: the beam's place on the sample has the other sign.
+    # The sample moves and the beam is fixed, so the position of the beam on the sample has the opposite sign.
     return scan.counts, -scan.positions * pixel, scan.probe[0], ~scan.mask, scan.truth
 
 
@@ -51,7 +49,7 @@ def main() -> None:
 
     counts, stage_m, probe, bad_pixels, truth = measured(given.size, given.patterns)
 
-    # A scan checks its arrays at once; the geometry turns the readings into object pixels.
+    # Scan validates its arrays; the geometry converts the readings to object pixels.
     scan = diptych.Scan.from_metres(
         counts, stage_m, GEOMETRY, probe, moves="sample", mask=~bad_pixels, name="first scan"
     )
@@ -64,20 +62,20 @@ def main() -> None:
         print(f"note: {note}")
     save_figure(scan.plot(), given.out / "scan.png")
 
-    # Engine, batches, epochs and the stop are chosen by the program.
+    # Engine, batch size, number of epochs and stopping are chosen automatically.
     result = diptych.reconstruct(scan)
-    told = result.provenance
-    print(f"{told['epochs']} epochs in {told['seconds']:.1f} s; stop: {told['stop_reason']}")
-    print(f"fit {told['fit']:.3f}, held out {told['held_out_fit']:.3f} (1: nothing but photon noise is left)")
+    info = result.provenance
+    print(f"{info['epochs']} epochs in {info['seconds']:.1f} s; stop: {info['stop_reason']}")
+    print(f"fit {info['fit']:.3f}, held out {info['held_out_fit']:.3f} (1: limited by photon noise)")
     for flag in result.flags:
         print(f"flag: {flag}")
 
-    # Ptychodus opens the .h5, NumPy the .npz, and diptych.load both.
+    # Ptychodus can open the .h5, NumPy the .npz, and diptych.load both.
     result.save(given.out / "result.h5")
     result.save(given.out / "result.npz")
     save_figure(result.plot(), given.out / "result.png")
 
-    # Only with a truth: how far off is it, once what the data leave free is removed?
+    # With a truth: error after removing the gauge, which the data do not determine.
     metrics = diptych.evaluate(result, truth=truth)
     print(
         f"complex error {metrics['complex_error']:.4f}, phase SSIM {metrics['phase_ssim']:.3f}; "

@@ -1,8 +1,9 @@
-"""The documentation says what the program does: its code runs, its commands parse, its pictures and links are there."""
+"""The documentation is true: code on the pages runs, commands parse, names, figures, files and links exist."""
 
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 }
+GROUPS = {
+    f"diptych.{kind}" for kind in ("formats", "networks", "engines", "studies", "decoders", "utilities", "proposals")
+}
+"""Entry-point groups, which look like names of modules."""
 LIMIT = 300_000
 """Bytes of a committed picture, at most."""
 
@@ -49,7 +54,7 @@ def commands() -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1)
 def reader() -> dict[str, Any]:
-    """The arrays that a reader of the pages is said to have."""
+    """The arrays that the pages assume a reader has."""
     scan = diptych.simulate(object="blocks", size=16, patterns=25, step=2.0, dose=1e5, seed=0)
     assert scan.probe is not None
     return {
@@ -72,7 +77,7 @@ def test_code_on_the_page_runs(
     names["result"].save("result.h5")
     complete = {"README.md", "docs/index.md", "docs/own-scan.md", "docs/api.md"}
     if page not in complete:
-        # Later pages take the first import for granted.
+        # Later pages omit the import.
         names["diptych"] = diptych
     for number, block in enumerate(blocks(PAGES[page], "python"), 1):
         exec(compile(block, f"{page}, block {number}", "exec"), names)
@@ -103,6 +108,47 @@ def test_every_verb_has_a_section_with_an_example() -> None:
 def test_every_name_of_the_front_door_is_in_the_reference() -> None:
     missing = [name for name in diptych.__all__ if not re.search(rf"\b{name}\b", PAGES["docs/api.md"])]
     assert missing == []
+
+
+def tree(text: str) -> Iterator[str]:
+    """Paths of the map in the README, relative to the project; folders end with a slash."""
+    parents: list[tuple[int, str]] = []
+    for line in blocks(text.partition("## Map of the source")[2], "text")[0].splitlines():
+        name = line.split()[0]
+        indent = len(line) - len(line.lstrip())
+        parents = [(depth, parent) for depth, parent in parents if depth < indent]
+        path = "".join(parent for _, parent in parents) + name
+        if name.endswith("/"):
+            parents.append((indent, name))
+        yield path
+
+
+def test_map_in_the_readme_is_true() -> None:
+    paths = list(tree(PAGES["README.md"]))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    package = ROOT / "src" / "diptych"
+    rooms = {each.parent for pattern in ("*/__init__.py", "*/*/__init__.py") for each in package.glob(pattern)}
+    rooms = {each for each in rooms if package / "cli" not in each.parents and package / "runtime" not in each.parents}
+    assert sorted(
+        f"{each.relative_to(ROOT).as_posix()}/" for each in rooms if "__pycache__" not in each.parts
+    ) == sorted(
+        path for path in paths if path.startswith("src/diptych/") and path.endswith("/") and path != "src/diptych/"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_dotted_names_on_the_page_exist(page: str) -> None:
+    names = {
+        *re.findall(r"`(diptych(?:\.\w+)+)`", PAGES[page]),
+        *re.findall(r"^::: ([\w.]+)", PAGES[page], re.MULTILINE),
+    }
+    missing = []
+    for name in sorted(names):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(name)
+    assert set(missing) <= GROUPS
 
 
 def test_navigation_and_pages_are_the_same() -> None:
@@ -147,7 +193,7 @@ def test_option_tables_hold_every_option() -> None:
 
 
 def script(name: str) -> ModuleType:
-    """A script of the docs folder, which is no package."""
+    """Import a script of the docs folder, which is not a package."""
     specification = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert specification is not None
     assert specification.loader is not None

@@ -1,4 +1,4 @@
-"""The examples run as a newcomer runs them: as scripts, in an empty folder."""
+"""The examples run as scripts in an empty folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_example_is_run_here() -> None:
 
 
 def test_first_reconstruction(tmp_path: Path) -> None:
-    said = run("first_reconstruction", tmp_path, "--size", "32", "--patterns", "64", "--out", "here")
+    output = run("first_reconstruction", tmp_path, "--size", "32", "--patterns", "64", "--out", "here")
     folder = tmp_path / "here"
     assert {path.name for path in folder.iterdir()} == {
         "scan.png",
@@ -39,11 +39,11 @@ def test_first_reconstruction(tmp_path: Path) -> None:
         "result.png",
         "comparison.png",
     }
-    error = re.search(r"complex error ([\d.]+)", said)
+    error = re.search(r"complex error ([\d.]+)", output)
     assert error is not None
-    # Only right if the metres, the sign of the stage, the mask and the coordinates of the truth all are.
+    # Fails if metres, sign of the stage, mask or coordinates of the truth are wrong.
     assert float(error[1]) < 0.15
-    assert "flag" not in said
+    assert "flag" not in output
     first, second = diptych.load(folder / "result.h5"), diptych.load(folder / "result.npz")
     assert isinstance(first, diptych.Reconstruction)
     assert isinstance(second, diptych.Reconstruction)
@@ -57,6 +57,6 @@ def test_dose_and_resolution(tmp_path: Path) -> None:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
     assert [row["photons_per_pattern"] for row in rows] == [1e3, 1e4, 1e5]
     errors = [row["complex_error"] for row in rows]
-    # Ten times the photons take the error of a well-posed problem down by about the root of ten.
+    # Ten times the photons lower the error of a well-posed problem by about sqrt(10).
     assert errors[0] > 1.5 * errors[1] > 2.25 * errors[2]
     assert (tmp_path / "here" / "frc.png").stat().st_size > 10_000

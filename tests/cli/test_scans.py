@@ -100,9 +100,7 @@ def test_check_prints_the_ranking_and_the_advice(cli: Cli, scan_file: Path, monk
     assert "40.25" in done.out
     assert cli("check", scan_file, "--json").json["ranking"] == found.rows
     told = cli("check", scan_file, "--orientation", 3, "--flip-y", "--json").json
-    assert told["advice"].startswith(
-        "Nothing to change. These changes are relative to --orientation --flip-y"
-    )
+    assert told["advice"].startswith("Nothing to change. These changes are relative to --orientation --flip-y")
 
 
 def test_names_from_a_file_cannot_command_the_terminal(cli: Cli, tmp_path: Path) -> None:

@@ -180,6 +180,14 @@ class Judgement:
     ------
     InputError
         If a field is out of range, or a candidate has no id or occurs twice.
+
+    Examples
+    --------
+    >>> from diptych.prefer import Judgement
+    >>> Judgement.rate("image-1", good=True, weight=2.0).value
+    1
+    >>> Judgement.choose("image-2", ["image-1", "image-2", "image-3"]).ids
+    ('image-2', 'image-1', 'image-3')
     """
 
     kind: Kind

@@ -115,6 +115,11 @@ def fetch(name: str = "siemens-star", progress: ProgressCallback | None = None) 
     UnavailableError
         If the file is not cached and pip, setuptools or the network is missing; or the downloaded file has another
         checksum.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.fetch("siemens-star")  # doctest: +SKIP
     """
     dataset = _dataset(name)
     report = progress or (lambda _: None)

@@ -91,6 +91,13 @@ def describe(item: Scan | Reconstruction) -> dict[str, Any]:
     ------
     InputError
         If ``item`` is neither.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=25, step=2.0, seed=0)
+    >>> diptych.describe(scan)["patterns"]
+    25
     """
     if isinstance(item, Scan):
         return describe_scan(item)

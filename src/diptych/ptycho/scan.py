@@ -48,6 +48,13 @@ class Geometry:
     ------
     InputError
         If a value is not finite and positive, or the orientation is not 0..7.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> geometry = diptych.Geometry(energy_eV=8800, distance_m=1.9, detector_pixel_m=75e-6)
+    >>> [f"{pixel * 1e9:.1f} nm" for pixel in geometry.object_pixel_m(128)]
+    ['27.9 nm', '27.9 nm']
     """
 
     energy_eV: float | None = None
@@ -94,6 +101,16 @@ class Canvas:
         Coordinate (y, x) of pixel [0, 0], in object pixels.
     pixel_m : (float, float), optional
         Pixel height and width in metres; None when the geometry is not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import diptych
+    >>> canvas = diptych.Canvas(np.ones((20, 30), dtype=np.complex64), origin=(-4, -3))
+    >>> canvas.extent
+    (-4, 16, -3, 27)
+    >>> canvas.crop(0, 10, 0, 10).origin
+    (0, 0)
     """
 
     values: NDArray[np.complexfloating[Any, Any]]
@@ -164,6 +181,15 @@ class Scan:
     InputError
         When shapes disagree, valid counts are not finite or negative, positions cannot be object pixels, the probe is
         zero, every pixel is masked, or a window leaves the true object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import diptych
+    >>> counts = np.full((3, 16, 16), 5, dtype=np.uint16)
+    >>> scan = diptych.Scan(counts, positions=[[0, 0], [0, 4], [4, 2]], probe=np.ones((16, 16)))
+    >>> len(scan), scan.size, scan.probe.shape
+    (3, 16, (1, 16, 16))
     """
 
     counts: NDArray[Any]
@@ -235,6 +261,18 @@ class Scan:
         ------
         InputError
             If the geometry is incomplete, ``moves`` is unknown, or the arrays do not make a scan.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import diptych
+        >>> geometry = diptych.Geometry(energy_eV=8800, distance_m=1.9, detector_pixel_m=75e-6)
+        >>> positions_m = np.array([[0, 0], [0, 1e-6], [1e-6, 0]])
+        >>> scan = diptych.Scan.from_metres(np.ones((3, 64, 64), dtype=np.uint16), positions_m, geometry)
+        >>> [f"{pixel * 1e9:.1f} nm" for pixel in scan.pixel_m]
+        ['55.8 nm', '55.8 nm']
+        >>> scan.positions.round(1).tolist()
+        [[0.0, 0.0], [0.0, 17.9], [17.9, 0.0]]
         """
         validation.instance(geometry, Geometry, "geometry", "from_metres", "It sets the size of the object pixel.")
         counts = validation.counts_array(counts, "from_metres")

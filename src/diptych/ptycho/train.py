@@ -68,6 +68,14 @@ def train(
     TrainingInterrupted
         On Ctrl-C or ``cancel``, after the current batch. Its ``model`` has the best weights so far; ``resume``
         continues from the last finished epoch.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="lines", size=16, patterns=36, step=3.0, dose=1e6, seed=0)
+    >>> model = diptych.train(scan, epochs=1, width=4, passes=1)
+    >>> path = model.save("model.safetensors")
+    >>> image = diptych.load_model(path).reconstruct(scan)
     """
     from diptych.ptycho.figures.network import Figures
 

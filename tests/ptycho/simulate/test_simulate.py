@@ -264,9 +264,7 @@ def test_options_files_and_overrides(tmp_path: Path) -> None:
     scan = simulate(SimulationOptions.build(read_yaml(path)), dose=10)
     assert scan.counts.shape == (4, 16, 16)
     again = simulate(SimulationOptions.build(read_yaml(path)))
-    assert again.metadata["simulation"]["mean_signal_photons"] == pytest.approx(
-        1e6
-    )
+    assert again.metadata["simulation"]["mean_signal_photons"] == pytest.approx(1e6)
     recorded = SimulationOptions.build(scan.metadata["simulation"]["options"])
     assert recorded.dose == 10
     assert recorded.amplitude == (0.9, 1.0)

@@ -98,7 +98,6 @@ class ReconstructionDecoder(BaseDecoder):
 
         from diptych.ptycho.engines.base import ENGINES
         from diptych.ptycho.engines.options import ReconstructionOptions
-        from diptych.runtime.options import Options
 
         self.scan = _scan(scan)
         self.settings = tuple(settings)

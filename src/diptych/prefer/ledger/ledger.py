@@ -45,7 +45,19 @@ from diptych.prefer.ledger.writing import (
 
 
 class Ledger:
-    """An open ledger; use :meth:`open`. Thread-safe."""
+    """An open ledger; use :meth:`open`. Thread-safe.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from diptych.prefer import Candidate, Frame, Judgement, Ledger
+    >>> image = np.zeros((8, 8, 3), dtype=np.uint8)
+    >>> with Ledger.open("lake") as ledger:
+    ...     shown = ledger.show([Candidate(np.ones(4, dtype=np.float32), Frame("a lake"), image)])
+    ...     position = ledger.judge(Judgement.rate(shown[0], good=True))
+    ...     ledger.rows
+    1
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -52,6 +52,17 @@ class Session:
     options : SessionOptions
     queue : Queue
         Images one by one, decoded ahead.
+
+    Examples
+    --------
+    >>> from diptych.prefer import Judgement, Session
+    >>> with Session.open("lake", decoder="synthetic", dimension=256, prompt="a lake at dawn", seed=0) as session:
+    ...     first, second = session.ask(2)
+    ...     position = session.tell(Judgement.pair(first, second))
+    ...     session.wait()
+    ...     best = session.best()
+    >>> best.latent.shape, best.image.ndim, best.image.dtype.name
+    ((256,), 3, 'uint8')
     """
 
     def __init__(

@@ -66,6 +66,12 @@ def plot(item: Scan | Reconstruction | Comparison | PatchStatistics) -> Figure:
     ------
     InputError
         If ``item`` is none of them.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=25, step=2.0, seed=0)
+    >>> diptych.plot(scan).savefig("scan.png")
     """
     if isinstance(item, Scan):
         return plot_scan(item)

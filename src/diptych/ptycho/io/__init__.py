@@ -53,7 +53,19 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
 
     Examples
     --------
-    >>> scan = diptych.load("scan.npz", domain="amplitude")     # doctest: +SKIP
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=25, step=2.0, seed=0)
+    >>> path = diptych.save(scan, "scan.npz")
+    >>> diptych.load("scan.npz").counts.shape
+    (25, 16, 16)
+
+    A file that does not declare whether it holds counts or amplitudes needs ``domain``:
+
+    >>> import numpy as np
+    >>> y, x = scan.positions.T
+    >>> np.savez("bare.npz", diff3d=scan.counts, ycoords=y, xcoords=x)
+    >>> diptych.load("bare.npz", domain="counts").counts.shape
+    (25, 16, 16)
     """
     path, options = Path(path), _options(options, overrides)
     with opened(path) as file:
@@ -131,6 +143,15 @@ def save(item: Scan | Reconstruction, path: str | Path, format: str | None = Non
         If no format has the suffix, the folder does not exist, or metadata cannot be written as JSON.
     UnavailableError
         If the file system refuses.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> scan = diptych.simulate(object="blocks", size=16, patterns=25, step=2.0, seed=0)
+    >>> result = diptych.reconstruct(scan, epochs=2)
+    >>> path = diptych.save(result, "result.h5")
+    >>> bool((diptych.load(path).object.values == result.object.values).all())
+    True
     """
     path = Path(path)
     if not isinstance(item, Scan | Reconstruction):

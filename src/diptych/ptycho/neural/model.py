@@ -221,6 +221,12 @@ def load_model(path: str | Path) -> Model:
     InputError
         If the file is missing or damaged, holds something else, or needs a newer diptych or a network that is not
         registered.
+
+    Examples
+    --------
+    >>> import diptych
+    >>> model = diptych.load_model("runs/a/model.safetensors")  # doctest: +SKIP
+    >>> result = diptych.reconstruct(scan, model=model)  # doctest: +SKIP
     """
     path = Path(path)
     tensors, header = _read(path)

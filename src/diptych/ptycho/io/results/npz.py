@@ -72,7 +72,9 @@ def restore(
     pixel = said.get("pixel_m")
     geometry = said.get("geometry")
     if geometry is not None:
-        geometry = Geometry(**{**geometry, "detector_pixel_m": geometry["detector_pixel_m"] and tuple(geometry["detector_pixel_m"])})
+        geometry = Geometry(
+            **{**geometry, "detector_pixel_m": geometry["detector_pixel_m"] and tuple(geometry["detector_pixel_m"])}
+        )
     return Reconstruction(
         object=Canvas(values, origin, None if pixel is None else (float(pixel[0]), float(pixel[1]))),
         probe=probe,
@@ -125,7 +127,9 @@ def read_result(source: Source, name: str) -> Reconstruction:
         raise error.changed(where=within(source.where, error.where)) from None
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
-            source.where, f"the result is incomplete ({error} is missing or of a wrong kind)", "what diptych.save writes"
+            source.where,
+            f"the result is incomplete ({error} is missing or of a wrong kind)",
+            "what diptych.save writes",
         ) from None
 
 
@@ -139,7 +143,9 @@ def _foreign(source: Source, name: str) -> Reconstruction:
     if "positions" in headers:
         positions = real_from(source, "positions", "y and x of each pattern")
     elif headers.keys() >= {"xcoords", "ycoords"}:
-        positions = np.stack([np.ravel(real_from(source, key, "one per pattern")) for key in ("ycoords", "xcoords")], axis=1)
+        positions = np.stack(
+            [np.ravel(real_from(source, key, "one per pattern")) for key in ("ycoords", "xcoords")], axis=1
+        )
     else:
         positions = np.empty((0, 2))
         flags.append("the file holds no positions: only the image and the probe are known")

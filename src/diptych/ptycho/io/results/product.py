@@ -99,7 +99,8 @@ def _root_attributes(result: Reconstruction, in_pixels: bool) -> dict[str, Any]:
 
 def _write_own(group: Any, result: Reconstruction) -> None:
     """What the product has no field for. Positions are kept in pixels too: in metres, whole pixels would become
-    fractional."""
+    fractional.
+    """
     group.attrs["origin"] = np.asarray(result.object.origin, np.int64)
     group["record"] = json_text(record(result), f"{result.name}: provenance")
     group["positions"] = result.positions
@@ -158,7 +159,8 @@ def read_product(source: TreeSource, name: str) -> Reconstruction:
 
 def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
     """The result, in object pixels: the origin is the whole pixel nearest to the product's, positions carry the
-    rest."""
+    rest.
+    """
     pixel, shape = np.asarray(product.pixel), np.asarray(product.image.shape)
     if not (np.isfinite(pixel).all() and (pixel > 0).all() and np.isfinite(product.centre).all()):
         raise InputError(product.where, f"the object pixel is {product.pixel} m", "positive numbers")
@@ -169,7 +171,9 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
     corner = product.positions / pixel
     if product.centre == (0.0, 0.0) and not _inside(indices, shape, half) and _inside(corner, shape, half):
         indices, origin = corner, np.zeros(2)
-        flags.append("the object's centre is stated as 0: positions are read relative to the object's first pixel, where they fit")
+        flags.append(
+            "the object's centre is stated as 0: positions are read relative to the object's first pixel, where they fit"
+        )
     if product.dropped_modes:
         flags.append(f"{product.dropped_modes} probes that vary from pattern to pattern (OPR modes) were left out")
     if raw_data:
@@ -183,7 +187,9 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
     try:
         return Reconstruction(
             object=Canvas(
-                product.image.astype(np.complex64), (int(origin[0]), int(origin[1])), None if product.in_pixels else product.pixel
+                product.image.astype(np.complex64),
+                (int(origin[0]), int(origin[1])),
+                None if product.in_pixels else product.pixel,
             ),
             probe=product.probe.astype(np.complex64),
             positions=indices + origin,
@@ -201,7 +207,9 @@ def _read_own(own: TreeSource, source: TreeSource) -> Reconstruction:
     """The exact result from the group ``diptych`` and the product's object and probe."""
     if missing := sorted({"record", "positions", "history"} - set(own.names())):
         raise InputError(
-            source.where, f"the group '{OWN_GROUP}' is damaged: {', '.join(missing)} missing", "what diptych.save writes"
+            source.where,
+            f"the group '{OWN_GROUP}' is damaged: {', '.join(missing)} missing",
+            "what diptych.save writes",
         )
     try:
         origin = [int(v) for v in own.attributes()["origin"]]
@@ -215,12 +223,16 @@ def _read_own(own: TreeSource, source: TreeSource) -> Reconstruction:
     except InputError as error:
         raise error.changed(where=within(source.where, error.where)) from None
     except (KeyError, TypeError, ValueError, IndexError, OSError, AttributeError, RecursionError) as error:
-        raise InputError(source.where, f"the group '{OWN_GROUP}' is damaged ({error})", "what diptych.save writes") from None
+        raise InputError(
+            source.where, f"the group '{OWN_GROUP}' is damaged ({error})", "what diptych.save writes"
+        ) from None
 
 
 def positions_m(source: Source) -> NDArray[np.float64]:
     """Positions (M, 2) of a product, (y, x) in metres."""
-    y, x = (np.ravel(real_from(source, f"probe_position_{axis}_m", "one per pattern")).astype(np.float64) for axis in "yx")
+    y, x = (
+        np.ravel(real_from(source, f"probe_position_{axis}_m", "one per pattern")).astype(np.float64) for axis in "yx"
+    )
     if len(y) != len(x):
         raise InputError(source.where, f"{len(y)} y positions but {len(x)} x positions", "one of each per pattern")
     return np.stack([y, x], axis=1)
@@ -249,7 +261,9 @@ def _pair(source: TreeSource, first: str, second: str) -> tuple[float, float]:
     stated = source.attributes("object")
     missing = next((name for name in (first, second) if name not in stated), None)
     if missing is not None:
-        raise InputError(source.where, f"the object has no attribute {missing!r}", f"{first} and {second}, as a product has")
+        raise InputError(
+            source.where, f"the object has no attribute {missing!r}", f"{first} and {second}, as a product has"
+        )
     return float(stated[first]), float(stated[second])
 
 

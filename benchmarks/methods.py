@@ -1,6 +1,4 @@
-"""Ways to learn a person's taste, all behind ask, tell and best: the package's own, and those that it is measured
-against.
-"""
+"""Preference-learning methods with a common interface (ask, tell, best): diptych's and those it is compared with."""
 
 from __future__ import annotations
 
@@ -22,23 +20,23 @@ Array = NDArray[np.float64]
 
 
 class Method(Protocol):
-    """One way."""
+    """A method."""
 
     def ask(self, count: int) -> Array:
         """Latents (count, d) of the next screen."""
         ...
 
     def tell(self, good: bool) -> None:
-        """The answer to the next latent of the screen."""
+        """Record the answer to the next latent of the screen."""
         ...
 
     def best(self, found: Array) -> Array:
-        """The latent (d,) that is recommended; ``found`` is the best of those shown, which a person could point at."""
+        """The latent (d,) that is recommended; ``found`` is the best of those shown."""
         ...
 
 
 class Learned:
-    """A utility model with a proposal of the package.
+    """A utility model and a proposal of diptych.
 
     Parameters
     ----------
@@ -46,7 +44,7 @@ class Learned:
     rng : Generator
     model, proposal : str
     random : bool
-        Show noise, whatever is learned.
+        Show random latents, whatever was learned.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Learned:
         self._terms: list[SimpleNamespace] = []
 
     def ask(self, count: int) -> Array:
-        """One screen."""
+        """Latents of the next screen."""
         situation = Situation(self._d, None if self._random else self.model.fitted)
         screen = np.stack([proposed.latent for proposed in self._proposal.propose(situation, count, self._rng)])
         number = self._screens[-1] + 1 if self._screens else 1
@@ -68,7 +66,7 @@ class Learned:
         return screen.astype(np.float64)
 
     def chance(self) -> float:
-        """P(good) of the image that is judged next; NaN where the model does not say."""
+        """P(good) of the image that is judged next; NaN where the model does not predict it."""
         row = len(self._terms)
         fitted = self.model.fitted
         if fitted is None:
@@ -76,7 +74,7 @@ class Learned:
         return float(fitted.predict(self._latents[row : row + 1], self._screens[row])[0])
 
     def tell(self, good: bool) -> None:
-        """One answer."""
+        """Record one answer and update the fit."""
         row = len(self._terms)
         self._terms.append(
             SimpleNamespace(kind="rate", rows=(row,), value=int(good), weight=1.0, screen=self._screens[row])
@@ -87,7 +85,7 @@ class Learned:
         )
 
     def best(self, found: Array) -> Array:
-        """The extrapolated mean."""
+        """The extrapolated posterior mean."""
         direction = self.model.direction()
         return found if direction is None else finished(direction, Situation(self._d), "best").latent.astype(np.float64)
 
@@ -98,20 +96,20 @@ class Learned:
 
 
 class Random:
-    """Noise; the best of what was shown is kept."""
+    """Random latents; recommends the best of those shown."""
 
     def __init__(self, d: int, rng: np.random.Generator) -> None:
         self._d, self._rng = d, rng
 
     def ask(self, count: int) -> Array:
-        """One screen."""
+        """Latents of the next screen."""
         return np.asarray(on_sphere(self._rng.standard_normal((count, self._d))))
 
     def tell(self, good: bool) -> None:
-        """Nothing is learned."""
+        """Ignore the answer."""
 
     def best(self, found: Array) -> Array:
-        """The best that was seen."""
+        """The best latent shown."""
         return found
 
 
@@ -123,19 +121,19 @@ class Legacy(Random):
         self._situation = Situation(d, anchor=rng.standard_normal(d))
 
     def ask(self, count: int) -> Array:
-        """One screen."""
+        """Latents of the next screen."""
         proposed = propose.make_proposal("legacy").propose(self._situation, count, self._rng)
         return np.stack([one.latent for one in proposed]).astype(np.float64)
 
 
 class MeanOfGoods:
-    """The mean of what was called good, put on the sphere, at the greedy angle."""
+    """The mean of the latents judged good, projected to the sphere; proposals at the greedy angle."""
 
     def __init__(self, d: int, rng: np.random.Generator) -> None:
         self._rng, self._sum, self._screen, self._next = rng, np.zeros(d), np.zeros((0, d)), 0
 
     def ask(self, count: int) -> Array:
-        """One screen."""
+        """Latents of the next screen."""
         noise = self._rng.standard_normal((count, len(self._sum)))
         if np.any(self._sum):
             unit = self._sum / np.linalg.norm(self._sum)
@@ -146,22 +144,22 @@ class MeanOfGoods:
         return self._screen
 
     def tell(self, good: bool) -> None:
-        """Goods are added up."""
+        """Add a good latent to the sum."""
         self._sum += good * self._screen[self._next]
         self._next += 1
 
     def best(self, found: Array) -> Array:
-        """The mean."""
+        """The projected mean."""
         return np.asarray(on_sphere(self._sum)) if np.any(self._sum) else found
 
 
 class AbsoluteRidge(MeanOfGoods):
-    """Ridge regression on +1 and -1 as they are, without a constant; at the greedy angle.
+    """Ridge regression on +1 and -1 without a constant; proposals at the greedy angle.
 
     Parameters
     ----------
     penalty : float, optional
-        In units of a latent's kernel; without it the one of least leave-one-out error.
+        In units of the kernel of a latent; when not given, the one of least leave-one-out error.
     """
 
     PENALTIES = np.logspace(-3, 3, 13)
@@ -173,7 +171,7 @@ class AbsoluteRidge(MeanOfGoods):
         self._answers: list[float] = []
 
     def tell(self, good: bool) -> None:
-        """Fitted anew."""
+        """Fit again."""
         self._rows.append(self._screen[self._next])
         self._answers.append(1.0 if good else -1.0)
         self._next += 1
@@ -192,9 +190,7 @@ class AbsoluteRidge(MeanOfGoods):
 
 
 class AbsoluteLogistic(AbsoluteRidge):
-    """Logistic regression without a threshold, the prior spread of the logit 3 as in the package's own; at the greedy
-    angle.
-    """
+    """Logistic regression without a threshold; prior standard deviation of the logit 3; greedy angle."""
 
     def _dual(self, kernel: Array, answers: Array) -> Array:
         kernel, dual = 9 * kernel, np.zeros(len(answers))
@@ -206,7 +202,7 @@ class AbsoluteLogistic(AbsoluteRidge):
 
 
 class SeparableCma:
-    """CMA-ES with a diagonal covariance, a good answer worth more than a bad one."""
+    """CMA-ES with a diagonal covariance; a good answer has the lower cost."""
 
     def __init__(self, d: int, rng: np.random.Generator) -> None:
         import cma
@@ -218,7 +214,7 @@ class SeparableCma:
         self._generation: list[tuple[Array, float]] = []
 
     def ask(self, count: int) -> Array:
-        """One screen, of this generation and the next."""
+        """Latents of the next screen, from this generation and the next."""
         taken = []
         for _ in range(count):
             if not self._waiting:
@@ -228,14 +224,14 @@ class SeparableCma:
         return np.asarray(on_sphere(np.stack(taken)))
 
     def tell(self, good: bool) -> None:
-        """A generation is told when it is whole."""
+        """Update the strategy when a generation is complete."""
         self._generation.append((self._asked.pop(0), -float(good)))
         if len(self._generation) == self._strategy.popsize:
             self._strategy.tell(*map(list, zip(*self._generation, strict=True)))
             self._generation = []
 
     def best(self, found: Array) -> Array:
-        """The mean of the strategy; before its first generation, the best that was seen."""
+        """The mean of the strategy; before the first generation, the best latent shown."""
         mean = self._strategy.mean
         return np.asarray(on_sphere(mean)) if np.any(mean) else found
 
@@ -262,4 +258,4 @@ NEEDS = {
     "PairwiseGP, 16-d": ("botorch",),
     "Optuna preferential, 16-d": ("optuna", "optuna_dashboard"),
 }
-"""Packages that some rivals need."""
+"""Packages that some methods need."""
