@@ -259,7 +259,7 @@ ROWS: dict[str, Row] = {
     ),
     "start too small": Row(
         f"{RECONSTRUCT} --start start.npz",
-        ("start.npz", "the object to start from", "windows leave"),
+        ("start.npz", "the initial object", "windows leave"),
         good_scan_and(lambda: start(20)),
     ),
     "start missing": Row(f"{RECONSTRUCT} --start start.npz", ("start.npz", "no such file")),

@@ -40,7 +40,8 @@ sys.addaudithook(watch)
 names = [found.name for found in pkgutil.walk_packages(diptych.__path__, "diptych.")]
 for name in names:
     importlib.import_module(name)
-same = state == (numpy.random.get_state()[1].tolist(), torch.initial_seed(), torch.get_num_threads(), torch.is_grad_enabled())
+now = numpy.random.get_state()[1].tolist(), torch.initial_seed(), torch.get_num_threads(), torch.is_grad_enabled()
+same = state == now
 print(json.dumps({"opened": opened, "names": names, "cuda": torch.cuda.is_initialized(), "same": same}))
 """
 

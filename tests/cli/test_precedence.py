@@ -35,6 +35,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "probe_key": ("first", "second"),
     "device": ("cpu", "cuda:7"),
     "network": ("first", "second"),
+    "engine": ("ml", "rpie"),
     "width": (8, 16),
     "passes": (1, 3),
     "gridsize": (1, 3),

@@ -251,7 +251,7 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
         "epochs": run.epochs,
         "best_epoch": run.best_epoch,
         **final,
-        "options": options.record(),
+        "options": options.resolved(),
         "scan": scan.name,
         **({"start": run.start} if run.start else {}),
     }
@@ -281,7 +281,7 @@ def _identity(request: Request, probe: NDArray[np.complex64]) -> dict[str, Any]:
     scan, digest = request.scan, hashlib.sha256()
     for array in (scan.counts, scan.positions, scan.mask, scan.background, probe):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
-    record = request.options.record()
+    record = request.options.resolved()
     return {
         **{key: value for key, value in record.items() if key not in ("epochs", "stop")},
         "model": None if request.network is None else request.network.digest,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DiptychError, InputError
+from diptych.prefer.decoders.registry import DECODERS
 from diptych.prefer.exchange.environment import data_root
 from diptych.prefer.exchange.predecessor import prompt_hash
 from diptych.prefer.ledger.files import storing
@@ -124,3 +125,15 @@ def merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SessionOption
     """Stored options, overridden by those given now. None means not given."""
     given = {name: value for name, value in given.items() if value is not None}
     return SessionOptions.build({**without_replaced(stored, given), **given}, origin="Session.open")
+
+
+def with_last_prompt(home: Path, options: SessionOptions) -> SessionOptions:
+    """The options of a session that was stored without a prompt, with the prompt of its images (unless its decoder
+    provides one).
+    """
+    named = options.decoder in DECODERS and DECODERS[options.decoder].prompt != "own"
+    if options.prompt is not None or not named or not (home / NAME).is_file():
+        return options
+    with Ledger.open(home, create=False) as ledger:
+        prompt = prompt_of(ledger, options)
+    return options if prompt is None else options.with_changes(prompt=prompt)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
 from diptych.prefer.decoders import protocols
-from diptych.prefer.decoders.registry import DECODERS, open_decoder
+from diptych.prefer.decoders.registry import open_decoder
 from diptych.prefer.exchange.pictures import load_image, save_picture
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.ledger import Ledger
@@ -27,7 +27,7 @@ from diptych.prefer.session import factory
 from diptych.prefer.session.candidates import CandidateMaker
 from diptych.prefer.session.changes import Callback, Changes
 from diptych.prefer.session.fitting import Fitting
-from diptych.prefer.session.folder import merged, prompt_of, read_settings, write_settings
+from diptych.prefer.session.folder import merged, read_settings, with_last_prompt, write_settings
 from diptych.prefer.session.previews import Previews
 from diptych.prefer.session.queue import Queue
 from diptych.prefer.session.rendering import Renderer
@@ -135,7 +135,7 @@ class Session:
         chosen = merged(read_settings(home), {**options, **named})
         owns_decoder = decoder is None or isinstance(decoder, str)
         if decoder is None or isinstance(decoder, str):
-            opened = factory.open_decoder(_with_last_prompt(home, chosen))
+            opened = factory.open_decoder(with_last_prompt(home, chosen))
         else:
             opened = open_decoder(decoder)
         model = factory.open_utility(chosen, opened) if utility is None or isinstance(utility, str) else utility
@@ -386,18 +386,6 @@ class Session:
         parts = (self.ledger, utility, frame, self.dimension, self._fit_worker, self._changes)
         options = self.options
         return Fitting(*parts, use_legacy=options.use_legacy, interval=options.fit_interval, previews=previews)
-
-
-def _with_last_prompt(home: Path, options: SessionOptions) -> SessionOptions:
-    """The options of a session that was stored without a prompt, with the prompt of its images (unless its decoder
-    provides one).
-    """
-    named = options.decoder in DECODERS and DECODERS[options.decoder].prompt != "own"
-    if options.prompt is not None or not named or not (home / "ledger.sqlite").is_file():
-        return options
-    with Ledger.open(home, create=False) as ledger:
-        prompt = prompt_of(ledger, options)
-    return options if prompt is None else options.with_changes(prompt=prompt)
 
 
 def _shut(fitting: Fitting, workers: Sequence[Worker], ledger: Ledger, decoder: Decoder | None) -> None:

@@ -67,7 +67,3 @@ class ReconstructionOptions(SelectingOptions):
             if key in model.model_fields and values[key] == model.model_fields[key].default
         }
         return {key: value for key, value in values.items() if key not in unset}
-
-    def record(self) -> dict[str, Any]:
-        """All options as JSON values, with those of the engine filled in: for provenance and checkpoints."""
-        return {**self.model_dump(mode="json"), **self.own("engine").model_dump(mode="json")}

@@ -1,8 +1,8 @@
 """Results as Ptychodus products (HDF5), with a group ``diptych`` that makes reading our own files exact.
 
 A product holds metres: position = centre + pixel * (object index - size / 2), x = column, y = row. An object index here
-is where index [N // 2, N // 2] of a pattern's window lies, as everywhere in diptych. For even N this agrees with readers
-that put the centre of a window at (N - 1) / 2 and the centre of the object at (size - 1) / 2. A scan of unknown
+is where index [N // 2, N // 2] of a pattern's window lies, as everywhere in diptych. For even N this agrees with
+readers that put the centre of a window at (N - 1) / 2 and the centre of the object at (size - 1) / 2. A scan of unknown
 geometry is written with a pixel of 1.0, and the file's attribute ``units`` then says "pixel".
 """
 
@@ -172,7 +172,8 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
     if product.centre == (0.0, 0.0) and not _inside(indices, shape, half) and _inside(corner, shape, half):
         indices, origin = corner, np.zeros(2)
         flags.append(
-            "the object's centre is stated as 0: positions are read relative to the object's first pixel, where they fit"
+            "the object's centre is stated as 0: positions are read relative to the object's first pixel, "
+            "where they fit"
         )
     if product.dropped_modes:
         flags.append(f"{product.dropped_modes} probes that vary from pattern to pattern (OPR modes) were left out")
