@@ -42,7 +42,7 @@ def test_a_comparison_leaves_a_run_directory(cli: Cli, scan_file: Path, other: A
     assert {path.name for path in Path("run").iterdir()} == {*WRITTEN, "options.yaml", "provenance.json", "log.txt"}
     assert set(FILES) >= WRITTEN
     told = json.loads(Path("run/provenance.json").read_text())
-    assert (told["status"], told["arms"]) == ("done", {"engine": "auto", "other": "other.npz"})
+    assert (told["status"], told["methods"]) == ("done", {"engine": "auto", "other": "other.npz"})
     assert [Path(entry["path"]).name for entry in told["inputs"]] == ["small.npz", "other.npz"]
     assert "method engine" in Path("run/log.txt").read_text()
     assert yaml.safe_load(Path("run/options.yaml").read_text())["crop"] == "all"
@@ -77,7 +77,7 @@ def test_an_earlier_run_is_safe_and_survives_a_wrong_arm(cli: Cli, scan_file: Pa
     assert cli("compare", scan_file, "--arm", "a=absent.npz", "--run", "run", "--overwrite").code == 2
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
     assert cli("compare", scan_file, "--arm", "a=auto", "--crop", "all", "--run", "run", "--overwrite").code == 0
-    assert json.loads(Path("run/provenance.json").read_text())["arms"] == {"a": "auto"}
+    assert json.loads(Path("run/provenance.json").read_text())["methods"] == {"a": "auto"}
 
 
 @pytest.mark.parametrize(
