@@ -22,6 +22,7 @@ from diptych.ptycho.neural.options import InferenceOptions, TrainerOptions, Trai
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.ptycho.simulate import SimulationOptions, simulate
 from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.option_fields import option_names
 from diptych.runtime.progress import Progress
 
 MODELS: dict[str, tuple[type[Any], ...]] = {
@@ -42,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     every verb."""
     if {"verb", "model", "name"} <= set(metafunc.fixturenames):
         fields = [
-            (verb, model, name) for verb, models in MODELS.items() for model in models for name in model.model_fields
+            (verb, model, name) for verb, models in MODELS.items() for model in models for name in option_names(model)
         ]
         metafunc.parametrize(
             ("verb", "model", "name"), fields, ids=[f"{verb}-{model.__name__}-{name}" for verb, model, name in fields]

@@ -12,6 +12,7 @@ import pytest
 
 from diptych import __version__
 from diptych.cli import VERBS
+from diptych.runtime.option_fields import option_fields
 
 
 def flat(text: str) -> str:
@@ -44,11 +45,13 @@ def test_every_verb_has_a_page(pages: dict[str, str]) -> None:
 def test_every_option_shows_its_flag_its_description_and_its_default(
     pages: dict[str, str], verb: str, model: type[Any], name: str
 ) -> None:
-    field, page = model.model_fields[name], flat(pages[verb])
+    field = next(each for each in option_fields(model) if each.name == name)
+    page = flat(pages[verb])
     assert "--" + name.replace("_", "-") in page
-    assert flat(field.description) in page
+    assert flat(field.help) in page
+    assert flat(field.group) in page
     if field.default is not None:
-        assert flat(f"[default: {field.default}]") in page[page.index(flat(field.description)) :]
+        assert flat(f"[default: {field.default}]") in page[page.index(flat(field.help)) :]
 
 
 def test_choices_and_limits_are_shown(pages: dict[str, str]) -> None:

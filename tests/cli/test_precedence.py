@@ -21,9 +21,8 @@ import diptych.runtime.provenance
 from diptych.cli.generate import flag, verb
 from diptych.cli.output import Report
 from diptych.ptycho.evaluate import compare
-from diptych.ptycho.networks import NETWORKS, Network
 from diptych.runtime.options import Options
-from diptych.runtime.registry import NoOptions
+from diptych.runtime.registry import SelectingOptions
 
 EXAMPLES: dict[str, tuple[Any, Any]] = {
     "amplitude": ([0.25, 0.5], [0.5, 0.75]),
@@ -34,7 +33,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "probe": ("a.npz", "b.npz"),
     "probe_key": ("first", "second"),
     "device": ("cpu", "cuda:7"),
-    "network": ("first", "second"),
+    "network": ("cnn", "cnn"),
     "engine": ("ml", "rpie"),
     "width": (8, 16),
     "passes": (1, 3),
@@ -49,13 +48,6 @@ NEEDS: dict[str, dict[str, Any]] = {
     "pool": {"oversample": True},
 }
 """What else must be set for a field to mean anything."""
-
-
-@pytest.fixture(autouse=True)
-def networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two more generators, to choose between."""
-    made = {name: Network(name, "For these tests.", NoOptions, lambda *_: None) for name in EXAMPLES["network"]}
-    monkeypatch.setattr(NETWORKS, "_registered", made)
 
 
 class Reached(BaseException):
@@ -106,6 +98,18 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
         monkeypatch.setattr(module, name, consumer(pick))
 
     return install
+
+
+def owner(model: type[Options], name: str) -> tuple[dict[str, str], FieldInfo]:
+    """What selects the first extension that has the option, and the option's field; nothing where the model has it."""
+    if name in model.model_fields:
+        return {}, model.model_fields[name]
+    assert issubclass(model, SelectingOptions)
+    for field, registry in model.registries.items():
+        for extension, options in registry.option_models().items():
+            if name in options.model_fields:
+                return {field: extension}, options.model_fields[name]
+    raise AssertionError(name)
 
 
 def two_values(name: str, field: FieldInfo) -> tuple[Any, Any]:
@@ -198,8 +202,9 @@ def test_flag_wins_over_file_and_file_over_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     consumers(verb, model.__name__)
-    first, second = two_values(name, model.model_fields[name])
-    needed = NEEDS.get(name, {})
+    selecting, info = owner(model, name)
+    first, second = two_values(name, info)
+    needed = {**NEEDS.get(name, {}), **selecting}
     config = scan_file.with_name("options.yaml")
 
     def reached(*argv: str) -> Any:
@@ -213,12 +218,13 @@ def test_flag_wins_over_file_and_file_over_default(
             *(["--overwrite"] if verb in ("reconstruct", "train", "compare", "simulate") else []),
         )
         assert isinstance(caught[0], Reached), caught
-        return getattr(caught[0].options, name)
+        options = caught[0].options
+        return getattr(options.own(next(iter(selecting))) if selecting else options, name)
 
     def plain(value: Any) -> Any:
         return list(value) if isinstance(value, tuple) else value
 
-    assert reached() == model.model_fields[name].default
+    assert reached(*as_flags(selecting)) == info.default
     config.write_text(yaml.safe_dump({name: first, **needed}))
     assert plain(reached("--config", str(config))) == first
     assert plain(reached("--config", str(config), *as_flags({name: second}))) == second

@@ -192,6 +192,9 @@ def test_options_yaml_is_a_config_file_again(tmp_path: Path) -> None:
     run.write_options([options, ExecutionOptions(threads=2)])
     values = yaml.safe_load((run.path / "options.yaml").read_text())
     assert values == {**options.resolved(), **ExecutionOptions(threads=2).resolved()}
+    assert ReconstructionOptions.build({key: values[key] for key in options.resolved()}).own("engine") == options.own(
+        "engine"
+    )
 
 
 def test_metrics_csv_has_one_row_per_epoch_and_blank_cells_where_a_column_ends(tmp_path: Path) -> None:

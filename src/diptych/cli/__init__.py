@@ -26,6 +26,8 @@ VERBS = {
     "simulate": ("diptych.cli.scans:simulate", "Simulate a scan with its truth."),
     "reconstruct": ("diptych.cli.reconstruction:reconstruct", "Recover the object and the probe from a scan."),
     "train": ("diptych.cli.training:train", "Train a network on scans; `reconstruct --model` starts from it."),
+    "networks": ("diptych.cli.networks:networks", "List the networks that can be trained, with their options."),
+    "study": ("diptych.cli.study:study", "Measure a quantity over a grid of conditions; list the studies."),
     "evaluate": ("diptych.cli.evaluation:evaluate", "Measure a result against the truth, or a scan against itself."),
     "compare": ("diptych.cli.comparison:compare", "Reconstruct a scan in several ways and judge the results alike."),
     "prefer": ("diptych.cli.prefer:app", "Learn what a person likes, and propose better images; a group of verbs."),

@@ -25,11 +25,18 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 log = logging.getLogger("diptych")
 
 
-def verb(*models: type[Options]) -> Callable[[Callable[..., Report]], Verb]:
+def verb(*models: type[Options], without: tuple[str, ...] = ()) -> Callable[[Callable[..., Report]], Verb]:
     """Make a command of a function that takes its own arguments and ``choices: Choices``.
 
     The command's signature is the function's, with every option of ``models`` and the flags ``--config``, ``--json``
     and ``--debug`` in the place of ``choices``.
+
+    Parameters
+    ----------
+    *models : option models
+        Their options become flags.
+    without : tuple of str
+        Options that get no flag, because the function sets them from arguments of its own.
 
     Raises
     ------
@@ -43,7 +50,8 @@ def verb(*models: type[Options]) -> Callable[[Callable[..., Report]], Verb]:
         common = [
             p for p in inspect.signature(_common, eval_str=True).parameters.values() if models or p.name != "config"
         ]
-        fields = _distinct([field for model in models for field in option_fields(model)], {p.name for p in own})
+        every = [field for model in models for field in option_fields(model) if field.name not in without]
+        fields = _distinct(every, {p.name for p in own})
         flags = flags_of(fields)
         parameters = [*own, *flags, *common]
         names = [p.name for p in parameters]

@@ -152,6 +152,10 @@ class Choices:
     def __iter__(self) -> Iterator[Options]:
         return (self[model] for model in self.models)
 
+    def with_values(self, **values: Any) -> Choices:
+        """These choices, with values laid over all layers."""
+        return replace(self, layers=(*self.layers, ("command line", values)))
+
     def above(self, path: Path) -> Choices:
         """These choices, laid over those in another YAML file."""
         return replace(self, layers=(file_layer(path, self.models), *self.layers))

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import diptych.runtime.jobs.process as process_module
 from diptych.errors import InputError
 from diptych.runtime.jobs import Finished, Job, JobContext, JobQueue, list_records, stopping
 from diptych.runtime.jobs.job import PREVIEW_SECONDS
-from diptych.runtime.progress import Progress
+from diptych.runtime.progress import Preview, Progress
 from diptych.runtime.run_directory import RunDirectory
 
 HERE = "job_functions"
@@ -85,27 +84,15 @@ def threads(*, context: JobContext) -> Finished:
     return Finished({"threads": torch.get_num_threads()})
 
 
-@dataclass
-class Images:
-    object_amplitude: Any
-    probe: Any
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class Seen(Progress):
-    made: Any = None
-
-    def preview(self) -> Images:
-        if self.made is not None:
-            self.made.append(time.monotonic())
-        return Images(np.full((4, 4), self.done, np.float32), np.zeros((2, 2), np.float32))
-
-
 def seen(*, to: int, context: JobContext) -> Finished:
     made: list[float] = []
+
+    def preview() -> Preview:
+        made.append(time.monotonic())
+        return Preview.of(np.ones((4, 4), np.complex64), np.ones((1, 2, 2), np.complex64))
+
     for done in range(1, to + 1):
-        context.progress(Seen("see", done, to, made=made))
+        context.progress(Progress("see", done, to, preview=preview))
         time.sleep(0.02)
     return Finished({"previews": len(made)})
 
@@ -188,8 +175,8 @@ def test_previews_are_images_and_rare(queue: JobQueue, process: bool) -> None:
     job = queue.submit(f"{HERE}:seen", {"to": 50}, process=process)
     began = time.monotonic()
     assert job.wait(60)
-    assert set(job.preview) == {"object_amplitude", "probe"}
-    assert job.preview["object_amplitude"].shape == (4, 4)
+    assert set(job.preview) == {"amplitude", "phase", "probe"}
+    assert job.preview["amplitude"].shape == (4, 4)
     assert job.result is not None
     assert 1 <= job.result["previews"] <= 1 + (time.monotonic() - began) / PREVIEW_SECONDS
 

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,8 +47,9 @@ class Job:
         result nevertheless.
     progress : Progress or None
         The last report.
-    preview : dict of str to (H, W) arrays
-        Small images of the state of the work by name, at most one set every 0.5 s; empty where there are none.
+    preview : dict of str to (h, w) float32 arrays
+        The images of the last :class:`~diptych.runtime.progress.Preview` by name, renewed at most every 0.5 s; empty
+        where there are none.
     folder : Path or None
         The run directory, once it is open.
     result : dict or None
@@ -156,12 +157,10 @@ class Job:
 
 def preview_of(progress: Progress) -> dict[str, NDArray[Any]]:
     """The images of a report by name; computing them costs time, so callers ask only when a preview is due."""
-    make = getattr(progress, "preview", None)
-    found = make() if make is not None else None
-    if found is None or isinstance(found, type) or not is_dataclass(found):
+    if progress.preview is None:
         return {}
-    images = {each.name: getattr(found, each.name) for each in fields(found)}
-    return {name: image for name, image in images.items() if hasattr(image, "shape")}
+    found = progress.preview()
+    return {each.name: getattr(found, each.name) for each in fields(found)}
 
 
 def explain(error: BaseException) -> str:
