@@ -58,7 +58,7 @@ def test_csv_and_json_files_hold_each_value_with_its_conventions(
 def test_a_figure_needs_aligned_images(cli: Cli, scan_file: Path, result: Reconstruction) -> None:
     done = cli("evaluate", "result.h5", "--truth", scan_file, "--convention", "ptychopinn", "--figure", "m.png")
     assert done.code == 2
-    assert "pass --convention both" in done.err
+    assert "Pass --convention both" in done.err
 
 
 def test_without_a_truth_the_scan_is_halved(

@@ -92,7 +92,7 @@ def test_info_explains_a_network(cli: Cli, model_file: Path) -> None:
     assert (told["kind"], told["size"], told["options"]["width"]) == ("network", 16, 4)
     done = cli("info", model_file, "--figure", "x.png")
     assert done.code == 2
-    assert "no picture" in done.err
+    assert "has no figure" in done.err
     done = cli("info", model_file, "--domain", "counts", "--flip-x")
     assert done.code == 2
     assert "--domain, --flip-x" in done.err

@@ -212,7 +212,7 @@ def test_answers_are_stored_as_they_are_given(cli: Cli, monkeypatch: pytest.Monk
         ("skip", "000004-2", 0),
     ]
     assert said[3].ids == ("000002-1", "000002-0", "000002-2")
-    assert "'x' is no answer" in done.out
+    assert "'x': is not an answer" in done.out
     paths = [Path(word) for word in done.out.split() if word.endswith(".png")]
     assert len(paths) == 15
     assert all(path.is_file() for path in paths)

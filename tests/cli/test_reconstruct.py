@@ -222,6 +222,6 @@ def test_the_device_is_recorded_and_an_absent_one_makes_no_run(
     else:
         assert (done.code, done.err.strip()) == (
             1,
-            "error: device 'cuda' asked for, but torch sees 0 CUDA devices; use --device cpu.",
+            "error: device 'cuda': torch finds 0 CUDA devices. Use --device cpu.",
         )
         assert not (tmp_path / "cuda").exists()

@@ -34,7 +34,7 @@ def test_info_says_why_a_file_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
     assert done.code == 2
     assert done.err.startswith("error: x.npz: holds some; expected a scan")
     assert len(done.err.splitlines()) == 1
-    # What was found is still shown: it is what the person needs to mend the file.
+    # What was found is still shown: it is needed to fix the file.
     assert "some" in done.out
     assert "float64" in done.out
     assert cli("info", "x.npz", "--figure", "x.png").code == 2
@@ -114,7 +114,7 @@ def test_names_from_a_file_cannot_command_the_terminal(cli: Cli, tmp_path: Path)
     assert r"\x1b[31mred" in done.err
 
 
-def test_the_flags_that_check_names_mend_the_scan(cli: Cli, tmp_path: Path) -> None:
+def test_the_flags_that_check_names_fix_the_scan(cli: Cli, tmp_path: Path) -> None:
     scan = simulate(size=32, patterns=64, step=4.0, dose=1e5, seed=2)
     turned = replace(scan, counts=turn(scan.counts, 5), truth=None)
     save(turned, tmp_path / "turned.npz")

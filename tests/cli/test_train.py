@@ -50,7 +50,7 @@ def test_a_run_leaves_all_that_a_reader_needs(cli: Cli, larger: Path, tmp_path: 
     options = yaml.safe_load((run / "options.yaml").read_text())
     assert (options["width"], options["loss"], options["device"], options["domain"]) == (4, "poisson", "cpu", "auto")
     log = (run / "log.txt").read_text()
-    assert "device cpu (as asked)" in log
+    assert "device cpu (as requested)" in log
     assert "epoch 2/2: seconds=" in log
     assert "INFO done after" in log
     assert done.json["status"] == "done"

@@ -25,7 +25,7 @@ def test_auto_takes_a_gpu_where_there_is_one_and_says_why(gpus: int) -> None:
 
 
 def test_cpu_is_taken_when_asked_for(gpus: int) -> None:
-    assert choose_device("cpu") == (torch.device("cpu"), "as asked")
+    assert choose_device("cpu") == (torch.device("cpu"), "as requested")
 
 
 @pytest.mark.parametrize(("name", "needed"), [("cuda", 1), ("cuda:0", 1), ("cuda:1", 2), ("cuda:2", 3)])
@@ -33,7 +33,7 @@ def test_a_named_gpu_is_taken_or_its_absence_is_said(gpus: int, name: str, neede
     if gpus >= needed:
         assert choose_device(name)[0] == torch.device(name)
     else:
-        with pytest.raises(UnavailableError, match=f"torch sees {gpus} CUDA devices; use --device cpu"):
+        with pytest.raises(UnavailableError, match=f"torch finds {gpus} CUDA devices. Use --device cpu"):
             choose_device(name)
 
 

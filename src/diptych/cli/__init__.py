@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from diptych.cli.output import Report
 
 VERBS = {
-    "info": ("diptych.cli.scans:info", "Explain a file: what it holds, its numbers, and what looks wrong."),
+    "info": ("diptych.cli.scans:info", "Describe a file: contents, summary numbers and warnings."),
     "check": ("diptych.cli.scans:check", "Try orientations, position conventions and centring; rank them."),
-    "fetch": ("diptych.cli.scans:fetch", "Obtain a measured scan by name."),
+    "fetch": ("diptych.cli.scans:fetch", "Download a measured scan by name."),
     "simulate": ("diptych.cli.scans:simulate", "Simulate a scan with its truth."),
     "reconstruct": ("diptych.cli.reconstruction:reconstruct", "Recover the object and the probe from a scan."),
     "train": ("diptych.cli.training:train", "Train a network on scans; `reconstruct --model` starts from it."),
     "networks": ("diptych.cli.networks:networks", "List the networks that can be trained, with their options."),
     "study": ("diptych.cli.study:study", "Measure a quantity over a grid of conditions; list the studies."),
-    "evaluate": ("diptych.cli.evaluation:evaluate", "Measure a result against the truth, or a scan against itself."),
-    "compare": ("diptych.cli.comparison:compare", "Reconstruct a scan in several ways and judge the results alike."),
+    "evaluate": (
+        "diptych.cli.evaluation:evaluate",
+        "Compute metrics against the truth, or the resolution from half scans.",
+    ),
+    "compare": ("diptych.cli.comparison:compare", "Reconstruct a scan with several methods and compare the results."),
     "prefer": ("diptych.cli.prefer:app", "Learn what a person likes, and propose better images; a group of verbs."),
     "demo": ("diptych.cli.demo:demo", "Reconstruct a measured Siemens star, with a picture."),
 }
@@ -45,14 +48,14 @@ def main() -> NoReturn:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (head, less) has gone; what is still buffered must not raise again when Python ends.
+        # The reader (head, less) has exited; what is still buffered must not raise again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
-    """Run a command line and return its exit code; nothing that a user can cause raises.
+    """Run a command line and return its exit code; errors that a user can cause do not raise.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ def run(argv: list[str]) -> int:
 
     flags = argv[: argv.index("--")] if "--" in argv else argv
     as_json = "--json" in flags
-    # Whatever a library prints during the work is not the answer; with --json it must not reach standard output.
+    # What libraries print during the work must not reach standard output with --json.
     quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     try:
         with quiet, warnings_on_stderr():

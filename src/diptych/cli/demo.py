@@ -75,7 +75,7 @@ def is_demo(run: Path) -> bool:
 
 
 def obtain(offline: bool) -> tuple[Scan, dict[str, Any]]:
-    """The measured scan and where it comes from, or the simulated one and why."""
+    """The measured scan and its source, or a simulated one and the reason."""
     from diptych.ptycho.datasets import dataset_info, fetch
     from diptych.ptycho.simulate import simulate
 

@@ -1,4 +1,4 @@
-"""``evaluate``: how good a result is."""
+"""``evaluate``: metrics of a result."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ def evaluate(
     overwrite: Overwrite = False,
     choices: Choices,
 ) -> Report:
-    """Compare a result with the truth, or halves of its scan with one another."""
+    """Compare a result with the truth, or reconstructions of the two halves of its scan with each other."""
     if (truth is None) == (scan is None):
         raise InputError(
-            "evaluate: pass either --truth FILE (a simulated scan or a reference result) or --scan FILE (measured "
-            "data)."
+            "evaluate",
+            "needs exactly one reference",
+            "either --truth FILE (a simulated scan or a reference result) or --scan FILE (measured data)",
         )
     from diptych.ptycho.io import load_result
 
@@ -102,7 +103,9 @@ def draw(metrics: Metrics, path: Path, *, compared: bool) -> None:
     from diptych.ptycho.figures.overview import plot_comparison, plot_frc, save_figure
 
     if compared and metrics.alignment is None:
-        raise InputError("--figure: the images are aligned by the textbook convention only; pass --convention both.")
+        raise InputError(
+            "--figure", "images are aligned in the textbook convention only", remedy="Pass --convention both."
+        )
     save_figure(
         plot_comparison(metrics.alignment) if compared and metrics.alignment is not None else plot_frc(metrics), path
     )

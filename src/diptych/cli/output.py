@@ -1,4 +1,4 @@
-"""What a command hands back, and how it is shown: tables for people, one JSON object for programs."""
+"""The report of a command and how it is printed: tables, or one JSON object."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Report:
     Parameters
     ----------
     data : dict
-        What ``--json`` prints.
+        Printed with ``--json``.
     text : sequence of rich renderables
-        What a person sees on standard output.
+        Printed on standard output otherwise.
     code : int
         Exit code.
     note : str
@@ -38,7 +38,7 @@ class Report:
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters spelled out: names and messages may come from a file, and a terminal would obey
+    """``text`` with control characters escaped: names and messages may come from a file, and a terminal would execute
     them.
     """
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
@@ -51,7 +51,7 @@ def show(report: Report, *, as_json: bool) -> None:
     else:
         from rich.console import Console
 
-        # A pipe has no width; a fixed one keeps what scripts and diffs see the same everywhere.
+        # A pipe has no width; a fixed one gives scripts and diffs the same text everywhere.
         console = Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
         for part in report.text:
             console.print(printable(part) if isinstance(part, str) else part)
@@ -65,7 +65,7 @@ def to_json(data: Mapping[str, Any]) -> str:
 
 
 def table(values: Mapping[str, Any], title: str | None = None) -> Table:
-    """Two columns, name and value; nested mappings are indented under their name, texts in a list have a line each."""
+    """Two columns, name and value; nested mappings are indented, and each text of a list has its own line."""
     from rich.table import Table
 
     result = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
@@ -91,7 +91,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> T
 
 
 def cell(value: Any) -> str:
-    """A value as a person reads it."""
+    """A value as text for tables."""
     value = plain(value) if not isinstance(value, float) else value
     if value is None:
         return "-"

@@ -1,4 +1,4 @@
-"""``info``, ``check``, ``fetch`` and ``simulate``: what there is before a reconstruction."""
+"""``info``, ``check``, ``fetch`` and ``simulate``: scans before reconstruction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from diptych.ptycho.scan import Scan
 
-Overwrite = Annotated[bool, Parameter(help="Replace what an earlier call wrote.", negative=())]
+Overwrite = Annotated[bool, Parameter(help="Replace files of an earlier call.", negative=())]
 
 READING = ("orientation", "corner_centred", "move_y", "move_x", "swap_xy", "flip_y", "flip_x")
 """Options of ``load`` that ``check`` varies."""
@@ -49,14 +49,14 @@ def info(
     if data["kind"] == "network":
         if figure is not None:
             raise InputError(
-                f"--figure {figure}: {file} holds a trained network, of which there is no picture; leave --figure out."
+                f"--figure {figure}", f"{file} holds a trained network, which has no figure", remedy="Omit --figure."
             )
         usual = LoadOptions()
         if given := [
             flag(name)[0] for name in type(usual).model_fields if getattr(options, name) != getattr(usual, name)
         ]:
             raise InputError(
-                f"{', '.join(given)}: {file} holds a trained network, which is read as it is; leave these options out."
+                ", ".join(given), f"{file} holds a trained network; load options do not apply", remedy="Omit them."
             )
     if figure is not None:
         from diptych.ptycho.figures.overview import save_figure
@@ -142,14 +142,12 @@ def simulate(
 
 
 def numbers(scan: Scan) -> dict[str, Any]:
-    """The summary of a scan without the record of how it was made, which is long."""
+    """The summary of a scan without its metadata, which may be long."""
     return {key: value for key, value in scan.summary().items() if key != "metadata"}
 
 
 def explanation(data: dict[str, Any]) -> list[RenderableType]:
-    """What ``describe_file`` says, in the order a person asks: what is it, what is in it, its numbers, what looks
-    wrong.
-    """
+    """The result of ``describe_file`` as text: kind, arrays, numbers, notes."""
     rest = {
         key: value
         for key, value in data.items()
@@ -165,6 +163,6 @@ def explanation(data: dict[str, Any]) -> list[RenderableType]:
 
 
 def without_nothing(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` without what is unknown or empty, at any depth."""
+    """``values`` without unknown or empty entries, at any depth."""
     kept = {key: without_nothing(value) if isinstance(value, dict) else value for key, value in values.items()}
     return {key: value for key, value in kept.items() if value not in (None, {}, [], "")}

@@ -1,1 +1,1 @@
-"""What every long job needs: devices, progress, run directories, logs and seeds."""
+"""Shared infrastructure: options, registries, devices, progress, jobs, run directories and logs."""

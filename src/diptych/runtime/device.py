@@ -1,4 +1,4 @@
-"""Where the arithmetic runs."""
+"""Options of device, precision and threads, and the choice of a torch device."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
     Raises
     ------
     InputError
-        If the name is none that diptych knows.
+        If the name is not a device name.
     UnavailableError
-        If the named GPU is not on this machine.
+        If this machine has no such GPU.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise InputError(f"device {name!r} is not known; expected auto, cpu, cuda or cuda:N, for instance cuda:0.")
+        raise InputError(f"device {name!r}", "is not known", "auto, cpu, cuda or cuda:N, for instance cuda:0")
     import torch
 
     if name == "auto":
@@ -43,6 +43,6 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
     kind, _, index = name.partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise UnavailableError(
-            f"device {name!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu."
+            f"device {name!r}: torch finds {torch.cuda.device_count()} CUDA devices. Use --device cpu."
         )
-    return torch.device(name), "as asked"
+    return torch.device(name), "as requested"

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Atomic writing of files, and checks of output paths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diptych.errors import InputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it takes the name ``path`` when the block ends well, else it is removed.
+    """Yield a temporary path beside ``path``; renamed to ``path`` when the block ends without error, else removed.
 
     The temporary name keeps the suffix, because some writers (matplotlib, NumPy) choose or append one by it.
     """
@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         # Without this, a crash of the machine may leave the new name on an empty file.
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        # mkstemp makes files private; give the result the permissions any other new file of this process would have.
+        # mkstemp makes files private; set the permissions that any other new file of this process would have.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -48,32 +48,35 @@ def sha256(path: Path) -> str:
 
 
 def check_output(path: Path, suffixes: tuple[str, ...], *, overwrite: bool = False, option: str = "--out") -> Path:
-    """``path``, when a file of that name may be written; asked before the work starts, not after it.
+    """``path``, if a file of that name may be written; called before the work starts.
 
     Parameters
     ----------
     path : Path
-        The file to be.
+        The file to write.
     suffixes : tuple of str
         Suffixes the writer knows, with the dot.
     overwrite : bool
-        Allow a file that is there to be replaced.
+        Allow an existing file to be replaced.
     option : str
-        What messages call the argument.
+        Name of the argument in messages.
 
     Raises
     ------
     InputError
-        If the suffix is unknown, the folder is absent, or a file (without ``overwrite``) or a folder has the name.
+        If the suffix is unknown, the folder is absent, or a folder, or (without ``overwrite``) a file, of that name
+        exists.
     """
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"{option} {path}: the suffix is {path.suffix!r}; expected {' or '.join(suffixes)}.")
+        raise InputError(f"{option} {path}", f"the suffix is {path.suffix!r}", " or ".join(suffixes))
     if not path.parent.is_dir():
         raise InputError(
-            f"{option} {path}: the folder {path.parent} does not exist; make it first, or name another file."
+            f"{option} {path}",
+            f"the folder {path.parent} does not exist",
+            remedy="Create it first, or name another file.",
         )
     if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; expected the name of a file.")
+        raise InputError(f"{option} {path}", "is a folder", "the name of a file")
     if path.exists() and not overwrite:
-        raise InputError(f"{option} {path}: exists already; name another file, or pass --overwrite.")
+        raise InputError(f"{option} {path}", "exists already", remedy="Name another file, or pass --overwrite.")
     return path

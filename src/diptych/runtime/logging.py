@@ -1,7 +1,7 @@
-"""Where messages go: a run's ``log.txt``, and warnings to the person at the terminal.
+"""Log handlers: a run's ``log.txt``, and warnings on the terminal.
 
-Library code writes to ``logging.getLogger("diptych")`` and configures nothing; these two context managers do, for the
-time of one command, and leave things as they were.
+Library code writes to ``logging.getLogger("diptych")`` and configures nothing. These context managers add handlers for
+the duration of one command and remove them afterwards.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def logged(callback: ProgressCallback) -> ProgressCallback:
 
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        # Captured Python warnings come as "file:line: Category: message\n  source line"; the person needs the message.
+        # Captured Python warnings read "file:line: Category: message\n  source line"; only the message is shown.
         first = record.getMessage().splitlines()[0] if record.getMessage() else ""
         text = first.split(": ", 2)[-1] if record.name == "py.warnings" else record.getMessage()
         return f"{record.levelname.lower()}: {text}"

@@ -1,4 +1,4 @@
-"""How much memory there is to take: asked before an array is made whose size a file decides."""
+"""Available memory, checked before an array is allocated whose size a file determines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may take: what the system says is available, at most the limit of its container.
+    """Bytes that this process may allocate: what the system reports as available, at most its container's limit.
 
     Returns
     -------
     int or None
-        The installed memory where the system tells no more than that; None where it does not tell even that.
+        The installed memory where the system does not report what is available; None where it reports neither.
     """
     found = [value for value in (_available(), _limit()) if value is not None]
     if found:
@@ -27,7 +27,7 @@ def available_memory() -> int | None:
 
 
 def _available() -> int | None:
-    """MemAvailable of Linux: free memory and what the page cache would give back."""
+    """MemAvailable of Linux: free memory and reclaimable page cache."""
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):

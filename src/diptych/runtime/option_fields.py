@@ -190,7 +190,8 @@ def _field(name: str, info: FieldInfo, group: str) -> OptionField:
 
 def _constraints(annotation: Any) -> Iterator[Any]:
     if get_origin(annotation) is Annotated:
-        yield from get_args(annotation)[1:]
+        for each in get_args(annotation)[1:]:
+            yield from each.metadata if isinstance(each, FieldInfo) else [each]
     for inner in get_args(annotation):
         yield from _constraints(inner)
 
@@ -253,5 +254,6 @@ def _kind(annotation: Any) -> str:
     if annotation in _KINDS:
         return _KINDS[annotation]
     if get_origin(annotation) in (tuple, list):
-        return "numbers" if Ellipsis in inner or get_origin(annotation) is list else f"{len(inner)} numbers"
+        plural = "texts" if inner[0] is str or get_origin(inner[0]) is Literal else "numbers"
+        return plural if Ellipsis in inner or get_origin(annotation) is list else f"{len(inner)} {plural}"
     return _kind(inner[0]) if inner else str(annotation)

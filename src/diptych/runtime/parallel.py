@@ -1,8 +1,8 @@
-"""Work shared out over CPU threads by whole batches of patterns.
+"""Parallel work over CPU threads by whole batches of patterns.
 
-A batch costs some thirty short array operations. Splitting each over threads, as torch does by default, spends as much
-time in waiting for the others as in work, and several times that where cores are shared; a thread per batch, with one
-torch thread each, does not wait.
+A batch takes about thirty short array operations. Splitting each over threads, as torch does by default, spends as much
+time on synchronisation as on work, and several times that where cores are shared. One thread per batch, with one torch
+thread each, needs no synchronisation.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Workers:
         return [first, *(other.result() for other in others)]
 
     def close(self) -> None:
-        """Wait for work under way and end the threads."""
+        """Wait for running work and end the threads."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
 
 def _one_torch_thread() -> None:
-    """In a thread of its own: an FFT that came first there would take all cores."""
+    """Initialise a worker thread: otherwise an FFT that runs first in it would use all cores."""
     import torch
 
     torch.set_num_threads(1)
@@ -55,14 +55,14 @@ def _one_torch_thread() -> None:
 
 @contextmanager
 def shared_out(parallel: bool, threads: int | None = None) -> Iterator[Workers]:
-    """Workers for the length of the block; torch's number of threads is put back afterwards.
+    """Workers for the duration of the block; torch's number of threads is restored afterwards.
 
     Parameters
     ----------
     parallel : bool
         One worker per thread, each with one torch thread. False (a GPU does the work): one worker.
     threads : int, optional
-        How many threads; as many as torch has when None.
+        Number of threads; None means as many as torch uses.
     """
     import torch
 
@@ -92,7 +92,7 @@ def torch_threads(count: int | None) -> Iterator[None]:
 
 
 def split_evenly(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
-    """At most ``parts`` stretches of ``items``, in order, none empty, of nearly equal length."""
+    """At most ``parts`` consecutive slices of ``items``, none empty, of nearly equal length."""
     parts = min(parts, len(items))
     cuts = [len(items) * i // max(parts, 1) for i in range(parts + 1)]
     return [items[a:b] for a, b in pairwise(cuts)]
@@ -105,7 +105,7 @@ _limit: Any = None
 
 @lru_cache(maxsize=1)
 def _blas_libraries() -> Any:
-    import scipy.linalg  # noqa: F401 - so that its library is there to be found
+    import scipy.linalg  # noqa: F401 - so that its library is found
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -117,8 +117,8 @@ def _set() -> None:
 
 
 def _briefly(work: Callable[[], None]) -> None:
-    """In a thread that ends: to threadpoolctl the first thread that asks is the only one that may, as long as it
-    lives.
+    """Run ``work`` in a thread that ends: threadpoolctl lets only the first thread that asks change limits while that
+    thread is alive.
     """
     thread = threading.Thread(target=work)
     thread.start()
@@ -127,15 +127,15 @@ def _briefly(work: Callable[[], None]) -> None:
 
 @contextmanager
 def one_blas_thread(wanted: bool = True) -> Iterator[None]:
-    """Linear algebra of NumPy and SciPy on one thread, in the whole process, while any thread is inside.
+    """Limit linear algebra of NumPy and SciPy to one thread, in the whole process, while any thread is in the block.
 
-    Products of middling size gain little by a second thread, and lose much where that thread waits, spinning, for a
-    core that another thread of the program is using.
+    Products of medium size gain little from a second thread, and lose much where it spins waiting for a core that
+    another thread of the program uses.
 
     Parameters
     ----------
     wanted : bool
-        False: nothing is changed.
+        False: change nothing.
     """
     global _inside
     if not wanted:

@@ -1,4 +1,4 @@
-"""What a later reader needs to know of a run: versions, commit, device, seeds and the hashes of what went in."""
+"""The record of a run: versions, commit, device, seeds and SHA-256 of the inputs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def utc_now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of those packages that are installed and that the numbers depend on; none of them is
-    imported.
-    """
+    """Versions of Python and of the installed packages that results depend on; none is imported."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -49,8 +47,8 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """Git commit of the checkout that diptych runs from, ``-dirty`` appended when files differ from it.
 
-    None for an installed wheel: then the package's version says what ran. A folder that merely lies inside somebody
-    else's repository (a virtual environment, say) does not count, so this module must be a tracked file.
+    None for an installed wheel, which its version identifies. This module must be a tracked file: a virtual environment
+    inside another repository does not count.
     """
     here = Path(__file__).resolve()
 
@@ -70,12 +68,12 @@ def commit() -> str | None:
 
 
 def device(execution: ExecutionOptions) -> dict[str, Any]:
-    """What the choice of device comes to on this machine, and why.
+    """The device chosen on this machine, and why.
 
     Raises
     ------
     UnavailableError
-        If the named device is not here.
+        If this machine has no such device.
     """
     import torch
 
@@ -115,16 +113,16 @@ def provenance(
     command : str
         The verb.
     execution : ExecutionOptions
-        The device asked for; what it came to is recorded.
+        The requested device; the chosen one is recorded.
     files : iterable of Path
         What the run reads, the scan first.
     options : iterable of Options
-        Their seeds are listed; all their values stand in ``options.yaml``.
+        Their seeds are listed; all their values are in ``options.yaml``.
 
     Raises
     ------
     UnavailableError
-        If the named device is not here.
+        If this machine has no such device.
     """
     return {
         "program": "diptych",

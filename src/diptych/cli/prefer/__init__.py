@@ -28,16 +28,16 @@ Folder = Annotated[
 
 VERBS = {
     "label": ("label:label", "Judge images at the terminal: g, b, 1 to 9, s, u, q."),
-    "best": ("session:best", "Make the best image, and print what makes it again."),
+    "best": ("session:best", "Make the best image, and print Python code that reproduces it."),
     "score": ("session:score", "Report leave-one-out agreement with the judgements, or score saved images."),
     "rows": ("session:rows", "Count the judgements, once a second."),
     "sessions": ("session:sessions", "List the sessions of a folder."),
-    "train": ("train:train", "Train a utility model on what is on the disk, and save it."),
+    "train": ("train:train", "Train a utility model on stored judgements, and save it."),
     "export": ("files:export", "Write judgements as row folders, a state file, or CSV and PNG."),
-    "import": ("files:import_", "Take in row folders or a state file."),
+    "import": ("files:import_", "Import row folders or a state file."),
     "simulate": ("train:simulate", "Let a simulated person judge."),
     "sanity": ("decoder:sanity", "Decode once, and fail when the image is flat."),
-    "serve-decoder": ("decoder:serve_decoder", "Decode for others over HTTP."),
+    "serve-decoder": ("decoder:serve_decoder", "Serve the decoder over HTTP."),
     "make-tiny-pipeline": (
         "decoder:make_tiny_pipeline",
         "Write a tiny Stable Diffusion pipeline with random weights.",

@@ -93,12 +93,12 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
 
     found = re.fullmatch(r"([gbs]?)([1-9]?)", answer)
     if not found or not answer:
-        raise InputError(f"{answer!r} is no answer; expected {' '.join(HELP.split())}")
+        raise InputError(repr(answer), "is not an answer", " ".join(HELP.split()))
     letter, number = found[1], int(found[2] or 0)
     if not letter and len(screen) == 1:
         return [Judgement.stars(screen[0], number)]
     if number > len(screen):
-        raise InputError(f"{answer!r}: the screen has {len(screen)} images; give a number up to that.")
+        raise InputError(repr(answer), f"the screen has {len(screen)} images", "a number up to that")
     if not letter:
         return [Judgement.choose(screen[number - 1], screen)]
     meant = [screen[number - 1]] if number else screen

@@ -50,7 +50,7 @@ def train(
     from diptych.prefer.exchange.utility_files import save_model
 
     if n_estimators < 1 or max_depth < 1:
-        raise InputError(f"--n-estimators {n_estimators} --max-depth {max_depth}: expected 1 or more of both.")
+        raise InputError(f"--n-estimators {n_estimators} --max-depth {max_depth}", expected="1 or more of both")
     if value_model == "xgboost" and find_spec("xgboost") is None:
         raise UnavailableError(
             "train: xgboost is not installed; run `pip install 'diptych[prefer]'`, or choose another --value-model."
@@ -61,7 +61,7 @@ def train(
         model, status, seconds = _fit(value_model, n_estimators, max_depth, observations)
         fitted = model.fitted
         if fitted is None:
-            raise InputError(f"{home}: {value_model} cannot be trained ({status}); judge more images.")
+            raise InputError(home, f"{value_model} cannot be trained ({status})", remedy="Judge more images.")
         count = len(observations.terms)
         LOGGER.info(
             "[train-summary] %s rows=%d n_estimators=%d ms=%.0f", value_model, count, n_estimators, 1000 * seconds
@@ -103,7 +103,7 @@ def simulate(
     from diptych.prefer.person import LinearPerson
 
     if labels < 1:
-        raise InputError(f"--labels {labels}: expected 1 or more.")
+        raise InputError(f"--labels {labels}", expected="1 or more")
     with open_session(folder, choices, create=True, synchronous=True) as session:
         usual = spread_points(session.decoder) if session.decoder.space == "cube" else None
         someone, shown, said = LinearPerson(session.dimension, person, usual), [], 0
@@ -147,7 +147,7 @@ def _stored(home: Path, choices: Choices, anchor: Literal["prompt"] | None) -> I
 
 
 def _largest(ledger: Ledger, prompt: str, use_legacy: bool, home: Path) -> Observations:
-    """The judgements of a prompt, of that frame and dimension which has most."""
+    """The judgements of a prompt, of the frame and dimension with the most judgements."""
     frames: dict[tuple[Frame, int], None] = {}
     for said in ledger.judgements():
         candidate = ledger.candidate(said.judgement.ids[0], image=False)
@@ -158,8 +158,9 @@ def _largest(ledger: Ledger, prompt: str, use_legacy: bool, home: Path) -> Obser
     if best is None or not best.terms:
         why = f" ({best.report})" if best is not None else ""
         raise InputError(
-            f"{home}: holds no judgements of {prompt!r} to train on{why}; judge some, or give the prompt of those it "
-            f"holds."
+            home,
+            f"holds no judgements of {prompt!r} to train on{why}",
+            remedy="Judge some images, or pass the prompt of the judgements it holds.",
         )
     return best
 

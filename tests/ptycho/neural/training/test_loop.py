@@ -514,7 +514,7 @@ def test_what_the_machine_cannot_do_is_refused(
 def test_the_device_and_its_reason_are_logged(scan: diptych.Scan, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "diptych")
     train(scan, trainer=PLAIN, **{**SMALL, "epochs": 1})
-    assert "device cpu (as asked)" in caplog.text
+    assert "device cpu (as requested)" in caplog.text
     assert "epoch 1/1: seconds=" in caplog.text
 
 
