@@ -75,7 +75,7 @@ def test_a_network_alone_needs_a_network(folder: Path) -> None:
 def test_statistics_need_a_folder(folder: Path, trained: dict[str, Any]) -> None:
     model = diptych.load_model(folder / "run" / "model.safetensors")
     scan = diptych.load(folder / "new.npz")
-    with pytest.raises(diptych.InputError, match="pass folder=PATH"):
+    with pytest.raises(diptych.InputError, match="Pass folder=PATH"):
         model.reconstruct(scan, log_patch_stats=True)
     uniform, probe = (model.reconstruct(scan, network_weights=w).object.values for w in ("uniform", "probe"))
     assert not np.allclose(uniform, probe)

@@ -98,7 +98,7 @@ def test_a_simulated_person_judges_reconstructions(cli: Cli) -> None:
     assert abs(done.json["recommended_sigma"]) < 4
     refused = cli("prefer", "simulate", "t", "--decoder", "reconstruction", "--scan", "scan.npz", "--utility", "ridge")
     assert refused.code == 2
-    assert "choose 'surface'" in refused.err
+    assert "Choose 'surface'" in refused.err
 
 
 def test_scores_are_honest_and_images_can_be_scored(cli: Cli, session: Path) -> None:

@@ -21,6 +21,7 @@ from diptych.ptycho import train as training
 from diptych.ptycho.io import save
 from diptych.ptycho.neural.model import load_model
 from diptych.ptycho.simulate import simulate
+from diptych.runtime.interrupts import SIGNALS
 
 Cli = Callable[..., Any]
 QUICK = ("--width", 4, "--passes", 1, "--n-groups", 8, "--epochs", 2, "--device", "cpu", "--threads", 1)
@@ -163,7 +164,8 @@ def test_faults_leave_the_log(cli: Cli, larger: Path, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.integration
-def test_a_real_ctrl_c_ends_the_process_with_130(larger: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_real_signal_ends_the_process_with_130(larger: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Through the real entry point: Lightning must neither swallow the signal nor end the process by itself."""
     arguments = [
         str(each) for each in ("train", larger, "--run", "run", *QUICK[:-6], "--epochs", 5000, "--no-pictures")
@@ -182,7 +184,7 @@ def test_a_real_ctrl_c_ends_the_process_with_130(larger: Path, tmp_path: Path) -
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
