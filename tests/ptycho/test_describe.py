@@ -185,7 +185,7 @@ def test_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:
 
 def test_a_cxi_file_is_explained(measured_data: Path) -> None:
     about = describe_file(measured_data / "petra3_p25_near_field.cxi")
-    assert "CXI" in about["problem"]
+    assert (about["kind"], about["problem"], about["patterns"]) == ("scan", None, 200)
     assert {"name": "entry_1/instrument_1/detector_1/data", "shape": [200, 100, 100], "dtype": "int32"} in about[
         "arrays"
     ]

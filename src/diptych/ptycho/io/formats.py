@@ -31,6 +31,10 @@ BUILTIN = {
     "result-npz": "diptych.ptycho.io.results.npz:FORMAT",
     "raw-data": "diptych.ptycho.io.scans.hdf5:RAW_DATA",
     "scan-hdf5": "diptych.ptycho.io.scans.hdf5:FORMAT",
+    "cxi": "diptych.ptycho.io.scans.cxi:FORMAT",
+    "ptypy": "diptych.ptycho.io.scans.ptypy:FORMAT",
+    "fold-slice": "diptych.ptycho.io.scans.fold_slice:FORMAT",
+    "ptylab": "diptych.ptycho.io.scans.ptylab:FORMAT",
 }
 """Formats are asked in this order; the first that recognises the content reads it."""
 

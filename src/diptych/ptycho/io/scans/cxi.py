@@ -1,0 +1,187 @@
+"""Scans as CXI files: cdtools, Ptychodus, SHARP and beamlines (Maia, Acta Cryst. D 68, 1186, 2012; cxidb.org).
+
+Patterns are ``entry_1/data_1/data`` (M, N, N), positions a ``translation`` (M, 3) in metres, (x, y, z). The detector
+states its pixel, distance, mask (0 where a pixel is good) and, in cdtools, ``basis_vectors`` (3, 2): the steps of the
+first and second detector axis in the laboratory (x, y, z).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io.fields import real_from, scalar_from
+from diptych.ptycho.io.files import DataFile
+from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.physical import ENERGY_UNITS, geometry_of, photon_energy_eV, positions_in_pixels
+from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.scan import Scan
+from diptych.runtime.registry import NoOptions
+
+PATTERNS = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "entry_1/data/data")
+TRANSLATIONS = (
+    "entry_1/data_1/translation",
+    "entry_1/sample_1/geometry_1/translation",
+    "entry_1/instrument_1/detector_1/translation",
+)
+DETECTORS = ("entry_1/instrument_1/detector_1", "entry_1/detector_1")
+ENERGIES = (
+    "entry_1/instrument_1/beam_1/energy",
+    "entry_1/instrument_1/source_1/energy",
+    "entry_1/instrument/beam/energy",
+)
+PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/source_1/probe")
+
+
+def first(source: TreeSource, paths: tuple[str, ...]) -> str | None:
+    """The first of ``paths`` that is an array."""
+    return next((path for path in paths if source.header(path) is not None), None)
+
+
+def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
+    """The scan in a CXI file, as stored.
+
+    Raises
+    ------
+    InputError
+        If patterns or positions are missing or disagree, or the energy is implausible.
+    """
+    patterns, translation = first(source, PATTERNS), first(source, TRANSLATIONS)
+    if patterns is None or translation is None:
+        what = "diffraction patterns" if patterns is None else "positions (a translation of each pattern)"
+        where = " or ".join(PATTERNS[:2] if patterns is None else TRANSLATIONS[:2])
+        raise InputError(source.where, f"is a CXI file without {what}", where)
+    values = real_from(source, patterns)
+    metres = real_from(source, translation, "positions in metres")
+    if values.ndim != 3 or metres.ndim != 2 or metres.shape[1] not in (2, 3) or len(metres) != len(values):
+        raise InputError(
+            source.where,
+            f"{patterns} has shape {values.shape} and {translation} {metres.shape}",
+            "(patterns, N, N) and (patterns, 3)",
+        )
+    detector = next((path for path in DETECTORS if source.group(path) is not None), "")
+    said = [f"patterns read from {patterns}, positions (x, y, z) from {translation}"]
+    geometry = geometry_of(options, source.where, **_stated(source, detector, options, said))
+    signs = _signs(source, detector, said)
+    y, x, converted = positions_in_pixels(
+        signs[0] * metres[:, 1], signs[1] * metres[:, 0], geometry, values.shape[-1], source.where
+    )
+    return RawScan(
+        where=source.where,
+        name=name,
+        values=values,
+        y=y,
+        x=x,
+        domain="counts" if options.domain == "auto" else options.domain,
+        scale=1.0 if options.scale is None else options.scale,
+        probe=_probe(source, options, values.shape[-1], said),
+        mask=_mask(source, detector, values.shape[-2:], said),
+        background=_dark(source, detector, values.shape[-2:], said),
+        geometry=geometry,
+        metadata={"layout": "CXI", "stored_domain": "counts"},
+        said=[*said, converted],
+    )
+
+
+def _stated(source: TreeSource, detector: str, options: LoadOptions, said: list[str]) -> dict[str, Any]:
+    """Energy, distance and detector pixel that the file states."""
+
+    def number(path: str) -> float | None:
+        return scalar_from(source, path) if source.header(path) is not None else None
+
+    stated: dict[str, Any] = {"distance_m": number(f"{detector}/distance")}
+    pixels = [number(f"{detector}/{axis}_pixel_size") for axis in ("y", "x")]
+    if None not in pixels:
+        stated["detector_pixel_m"] = tuple(pixels)
+    # NeXus files keep the energy of the storage ring, in GeV, where others keep that of the photons.
+    units = {path: source.attributes(path).get("units") for path in ENERGIES if source.header(path) is not None}
+    path = next((path for path, unit in units.items() if unit in (None, *ENERGY_UNITS)), None)
+    if options.energy_eV is None and path is not None:
+        where = f"{source.where}: {path}"
+        stated["energy_eV"], how = photon_energy_eV(scalar_from(source, path), units[path], where)
+        said.append(how)
+    return stated
+
+
+def _signs(source: TreeSource, detector: str, said: list[str]) -> tuple[float, float]:
+    """Signs (y, x) that turn a translation into positions along the detector's rows and columns.
+
+    Without basis vectors a translation is that of the probe along the detector's axes. Writers that state them
+    (cdtools) store the translation of the sample in the laboratory; the sample moves against the probe, and with the
+    usual vectors, negative in both axes, the two signs cancel.
+    """
+    path = f"{detector}/basis_vectors"
+    if source.header(path) is None:
+        return 1.0, 1.0
+    vectors = real_from(source, path, "steps of the detector axes")
+    if vectors.shape != (3, 2) or vectors[1, 0] == 0 or vectors[0, 1] == 0:
+        raise InputError(
+            f"{source.where}: {path}",
+            f"are {np.array2string(np.asarray(vectors), separator=', ')}".replace("\n", ""),
+            "detector rows along y and columns along x",
+            "Orient the patterns with orientation=... (--orientation) after removing the vectors.",
+        )
+    signs = -float(np.sign(vectors[1, 0])), -float(np.sign(vectors[0, 1]))
+    said.append(f"signs of y and x ({signs[0]:+g}, {signs[1]:+g}) from {path}")
+    return signs
+
+
+def _mask(source: TreeSource, detector: str, shape: tuple[int, ...], said: list[str]) -> NDArray[np.bool_] | None:
+    path = f"{detector}/mask"
+    if source.header(path) is None:
+        return None
+    stored = source.read(path)
+    if stored.shape[-2:] != shape or stored.ndim not in (2, 3):
+        raise InputError(f"{source.where}: {path}", f"has shape {stored.shape}", f"that of a pattern, {shape}")
+    said.append(f"mask read from {path}: a pixel is valid where it is 0")
+    return np.asarray(stored == 0)
+
+
+def _dark(source: TreeSource, detector: str, shape: tuple[int, ...], said: list[str]) -> NDArray[np.float32] | None:
+    """The dark frame as background, where there is one that is not zero."""
+    path = f"{detector}/data_dark"
+    if source.header(path) is None:
+        return None
+    dark = real_from(source, path)
+    dark = dark.mean(0) if dark.ndim == 3 else dark
+    if dark.shape != shape or not np.any(dark):
+        return None
+    said.append(f"background read from {path}")
+    return np.asarray(dark, np.float32)
+
+
+def _probe(source: TreeSource, options: LoadOptions, size: int, said: list[str]) -> NDArray[Any] | None:
+    path = first(source, PROBES) if options.use_probe else None
+    if path is None:
+        return None
+    probe = source.read(path)
+    probe = probe.reshape(-1, *probe.shape[-2:]) if probe.ndim >= 2 else probe
+    if probe.shape[-2:] != (size, size):
+        said.append(f"probe of shape {probe.shape} in {path} not used: patterns have {size} px")
+        return None
+    said.append(f"initial probe read from {path}")
+    return probe
+
+
+def _matches(file: DataFile) -> bool:
+    return file.kind == "hdf5" and "entry_1" in file.arrays.names() and first(file.arrays, PATTERNS) is not None
+
+
+def _read(file: DataFile, options: LoadOptions) -> Scan:
+    return finish(read_cxi(file.arrays, options, file.path.stem), options)
+
+
+FORMAT = Format(
+    name="cxi",
+    help="Scan as CXI (cdtools, Ptychodus, SHARP): entry_1/data_1/data with a translation of each pattern in metres.",
+    options=NoOptions,
+    holds="scan",
+    matches=_matches,
+    read=_read,
+    datasets={"patterns": PATTERNS, "probe": PROBES},
+)

@@ -1,0 +1,104 @@
+"""Scans of fold_slice and PtychoShelves: a pair of files ``*_dp.hdf5`` and ``*_para.hdf5`` in one folder.
+
+The first holds the patterns ``dp`` (M, N, N), zero frequency in the centre; the second ``ppX`` and ``ppY`` (M,), the
+positions in metres, ``lambda``, the wavelength in metres, and ``dx``, the object pixel in metres. The programs negate
+the positions and move the object; the window of a pattern, which moves against it, lies at (ppY, ppX).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from diptych.errors import InputError
+from diptych.ptycho.io.fields import real_from, scalar_from
+from diptych.ptycho.io.files import DataFile, opened
+from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.physical import geometry_of, wavelength_energy_eV
+from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.scan import Scan
+from diptych.runtime.registry import NoOptions
+
+_PATTERNS, _PARAMETERS = "_dp", "_para"
+
+
+def parameter_file(path: Path) -> Path:
+    """The file with the positions that belongs to a file of patterns: ``scan_dp.hdf5`` and ``scan_para.hdf5``.
+
+    Raises
+    ------
+    InputError
+        If it is not in the folder.
+    """
+    stem, _, rest = path.stem.rpartition(_PATTERNS)
+    other = path.with_name(f"{stem}{_PARAMETERS}{rest}{path.suffix}") if stem else None
+    if other is None or not other.is_file():
+        name = "<name>_para.hdf5" if other is None else other.name
+        raise InputError(
+            path,
+            "holds patterns (dp) of fold_slice without their positions",
+            f"the file {name} beside it, with ppX and ppY",
+            "Copy it into the same folder.",
+        )
+    return other
+
+
+def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
+    """The scan in a pair of files, as stored.
+
+    Raises
+    ------
+    InputError
+        If the second file is missing, or the two do not belong together.
+    """
+    where = str(file.path)
+    values = real_from(file.arrays, "dp")
+    other = parameter_file(file.path)
+    with opened(other) as parameters:
+        source = parameters.arrays
+        missing = [key for key in ("ppX", "ppY", "dx") if source.header(key) is None]
+        if missing:
+            raise InputError(other, f"holds no {', '.join(missing)}", "ppX, ppY and dx in metres")
+        x_m, y_m = (np.ravel(real_from(source, key, "positions in metres")) for key in ("ppX", "ppY"))
+        pixel = scalar_from(source, "dx")
+        wavelength = scalar_from(source, "lambda") if source.header("lambda") is not None else None
+    if values.ndim != 3 or not len(values) == len(x_m) == len(y_m):
+        raise InputError(
+            where, f"dp has shape {values.shape} and {other.name} {len(y_m)} positions", "one position of each pattern"
+        )
+    if not pixel > 0:
+        raise InputError(other, f"dx is {pixel:g}", "the object pixel in metres")
+    energy = wavelength_energy_eV(wavelength) if wavelength is not None and wavelength > 0 else None
+    return RawScan(
+        where=where,
+        name=file.path.stem,
+        values=values,
+        y=y_m.astype(np.float64) / pixel,
+        x=x_m.astype(np.float64) / pixel,
+        domain="counts" if options.domain == "auto" else options.domain,
+        scale=1.0 if options.scale is None else options.scale,
+        geometry=geometry_of(options, where, energy_eV=energy),
+        metadata={"layout": "fold_slice", "stored_domain": "counts", "object_pixel_m": pixel},
+        said=[f"positions (ppY, ppX) read from {other.name}, in object pixels of dx = {pixel:.4g} m"],
+    )
+
+
+def _matches(file: DataFile) -> bool:
+    return file.kind == "hdf5" and file.arrays.header("dp") is not None
+
+
+def _read(file: DataFile, options: LoadOptions) -> Scan:
+    return finish(read_fold_slice(file, options), options)
+
+
+FORMAT = Format(
+    name="fold-slice",
+    help="Scan of fold_slice and PtychoShelves: *_dp.hdf5 with the patterns, *_para.hdf5 with the positions.",
+    options=NoOptions,
+    holds="scan",
+    matches=_matches,
+    read=_read,
+    datasets={"patterns": ("dp",)},
+)
