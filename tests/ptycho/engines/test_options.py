@@ -22,8 +22,8 @@ def test_the_options_of_an_engine_stand_beside_the_others() -> None:
     options = ReconstructionOptions.build({"engine": "rpie", "alpha": 0.1, "seed": 4})
     assert options.own("engine").alpha == 0.1
     assert options.with_changes(momentum=0.0).own("engine").momentum == 0.0
-    assert options.record()["alpha"] == 0.1
-    assert options.record()["batch"] is None
+    assert options.resolved()["alpha"] == 0.1
+    assert options.resolved()["batch"] is None
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_records_that_list_the_options_of_all_engines_are_read() -> None:
     record = {"engine": "dm", "batch": 8, "alpha": None, "step": None, "momentum": None, "likelihood": "auto"}
     options = ReconstructionOptions.build(record)
     assert options.own("engine").batch == 8
-    assert ReconstructionOptions.build(options.record()) == options.build(options.record())
+    assert ReconstructionOptions.build(options.resolved()) == options.build(options.resolved())
     for name in ENGINES.names():
-        assert ReconstructionOptions.build(ReconstructionOptions(engine=name).record()).engine == name
+        assert ReconstructionOptions.build(ReconstructionOptions(engine=name).resolved()).engine == name
 
 
 def test_options_need_no_torch() -> None:
@@ -57,7 +57,7 @@ def test_options_need_no_torch() -> None:
 import sys
 from diptych.ptycho.engines.base import ENGINES
 from diptych.ptycho.engines.options import ReconstructionOptions
-ENGINES.option_models(), ReconstructionOptions(engine="rpie", alpha=0.2).record()
+ENGINES.option_models(), ReconstructionOptions(engine="rpie", alpha=0.2).resolved()
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

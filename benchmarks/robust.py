@@ -1,0 +1,186 @@
+"""Ten faults of real scans x four objects x three doses: error, fit, flags and seconds of reconstructions by default.
+
+Each fault is put into a simulated scan with a blind probe. A line per run goes to standard output as JSON; ``--write``
+puts the table into the documentation. ``--clean`` runs scans without fault on jittered rasters and spirals instead, and
+counts false flags. Lines that a results file already holds are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import diptych
+from diptych.ptycho.io import LoadOptions
+from diptych.ptycho.io.raw import reread
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "robustness.md"
+OBJECTS = ("blocks", "natural", "lines", "dead-leaves")
+DOSES = (1e4, 1e5, 1e6)
+LIMIT = 1.5
+"""An error above this many times that of the clean scan must come with a flag."""
+
+Change = Callable[[diptych.Scan, np.random.Generator], diptych.Scan]
+
+
+def _counts(change: Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]) -> Change:
+    """A fault of the counts (M, N, N) alone."""
+    return lambda scan, rng: replace(scan, counts=change(scan.counts.astype(np.float32), rng))
+
+
+def _frames(count: int, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Change:
+    """A fault of some frames, drawn at random."""
+
+    def changed(counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        bad = rng.choice(len(counts), count, replace=False)
+        counts[bad] = change(counts[bad])
+        return counts
+
+    return _counts(changed)
+
+
+def _intensity(counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Beam intensity that varies by 30 % from frame to frame."""
+    factors = 1 + 0.3 * rng.uniform(-1, 1, len(counts))
+    return rng.poisson(counts * factors[:, None, None]).astype(np.float32)
+
+
+def _hot(counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Two hot pixels in all frames."""
+    for y, x in rng.integers(4, counts.shape[-1] - 4, (2, 2)):
+        counts[:, y, x] += rng.poisson(0.02 * counts.sum((1, 2)))
+    return counts
+
+
+def _dead_lines(counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A row and a column near the middle that always read zero."""
+    middle = counts.shape[-1] // 2
+    y, x = middle + rng.integers(-6, 7, 2)
+    counts[:, y], counts[:, :, x] = 0, 0
+    return counts
+
+
+def _clipped(counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Counts stored in 8 bits, the largest ones clipped; scaled so that 0.3 % of the pixels are."""
+    return np.minimum(counts, min(255.0, np.quantile(counts, 0.997))).astype(np.uint8)
+
+
+def _outlier(scan: diptych.Scan, rng: np.random.Generator) -> diptych.Scan:
+    """One position far outside the scan."""
+    positions = scan.positions.copy()
+    positions[rng.integers(len(positions))] = 1500.0
+    return replace(scan, positions=positions, truth=None)
+
+
+FAULTS: dict[str, Change] = {
+    "orientation": lambda scan, rng: replace(reread(scan, LoadOptions(orientation=4)), truth=None),
+    "late frames": _counts(lambda counts, rng: np.roll(counts, 1, 0)),
+    "random order": _counts(lambda counts, rng: counts[rng.permutation(len(counts))]),
+    "intensity +-30 %": _counts(_intensity),
+    "empty frames": _frames(10, lambda frames: 0 * frames),
+    "frames x 30": _frames(3, lambda frames: 30 * frames),
+    "hot pixels": _counts(_hot),
+    "dead lines": _counts(_dead_lines),
+    "clipping": _counts(_clipped),
+    "position outlier": _outlier,
+}
+
+
+def main() -> None:
+    """Run what the results file lacks, print a line per run, and write the table where asked."""
+    arguments = parse()
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    rows = (
+        [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.exists() else []
+    )
+    done = {tuple(row["key"]) for row in rows}
+    for key, scan, truth in cases(arguments):
+        if key not in done:
+            rows.append({"key": key, **run(scan, truth)})
+            with arguments.results.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            print(json.dumps(rows[-1]), flush=True)
+    print(summary(rows))
+    if arguments.write:
+        head, _, tail = PAGE.read_text(encoding="utf-8").partition("<!-- measured -->")
+        _, _, tail = tail.partition("<!-- /measured -->")
+        PAGE.write_text(f"{head}<!-- measured -->\n{summary(rows)}\n<!-- /measured -->{tail}", encoding="utf-8")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--objects", nargs="+", default=OBJECTS)
+    add("--doses", nargs="+", type=float, default=DOSES)
+    add("--faults", nargs="+", default=list(FAULTS), help="by default all")
+    add("--seeds", type=int, default=1, help="scans of each kind; 5 for --clean in the documentation")
+    add("--clean", action="store_true", help="scans without fault, on rasters and spirals: count the false flags")
+    add("--results", type=Path, default=HERE / "results" / "robust.jsonl")
+    add("--write", action="store_true", help="write the table into docs/robustness.md")
+    return parser.parse_args()
+
+
+def cases(arguments: argparse.Namespace) -> Any:
+    """Key, scan and true object of every run."""
+    for seed in range(1, arguments.seeds + 1):
+        for kind in arguments.objects:
+            for dose in arguments.doses:
+                paths = ("jittered-raster", "fermat-spiral") if arguments.clean else ("jittered-raster",)
+                for path in paths:
+                    scan = simulated(kind, dose, seed, path)
+                    yield (kind, dose, seed, "clean" if path == paths[0] else path), scan, scan.truth
+                for name in () if arguments.clean else arguments.faults:
+                    rng = np.random.default_rng([seed, 7])
+                    yield (kind, dose, seed, name), FAULTS[name](scan, rng), scan.truth
+
+
+def simulated(kind: str, dose: float, seed: int, path: str) -> diptych.Scan:
+    """A scan of 144 patterns with a blind probe."""
+    return diptych.simulate(
+        object=kind, size=64, patterns=144, step=8, dose=dose, probe_error=0.5, trajectory=path, seed=seed
+    )
+
+
+def run(scan: diptych.Scan, truth: diptych.Canvas | None) -> dict[str, Any]:
+    """Reconstruct without options: error, fits, flags, seconds."""
+    began = time.perf_counter()
+    result = diptych.reconstruct(scan)
+    seconds = time.perf_counter() - began
+    try:
+        error = float(diptych.evaluate(result, truth=truth)["complex_error"])
+    except diptych.InputError:
+        error = float("nan")
+    fits = {name: float(result.provenance[name]) for name in ("fit", "held_out_fit")}
+    return {"error": error, **fits, "seconds": round(seconds, 1), "flags": list(result.flags)}
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Error over that of the clean scan, and the share of runs with a flag, as a Markdown table."""
+    clean = {tuple(row["key"][:3]): row for row in rows if row["key"][3] == "clean"}
+    lines = ["| fault | error / clean error, median (worst) | runs with a flag | above 1.5 without a flag | seconds |"]
+    lines.append("|---|---|---|---|---|")
+    for name in dict.fromkeys(row["key"][3] for row in rows):
+        these = [row for row in rows if row["key"][3] == name]
+        ratios = [
+            row["error"] / clean[tuple(row["key"][:3])]["error"] for row in these if tuple(row["key"][:3]) in clean
+        ]
+        silent = sum(not ratio <= LIMIT and not row["flags"] for ratio, row in zip(ratios, these, strict=False))
+        flagged = sum(bool(row["flags"]) for row in these)
+        ratio = f"{np.nanmedian(ratios):.2f} ({np.nanmax(ratios):.2f})" if ratios else ""
+        seconds = f"{np.median([row['seconds'] for row in these]):.1f}"
+        lines.append(f"| {name} | {ratio} | {flagged} of {len(these)} | {silent} | {seconds} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
