@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.report import UndefinedMetricError
+from diptych.ptycho.physics.illumination import soft_inside
 
 Threshold = float | str
 """A constant between 0 and 1, or ``"half-bit"``."""
@@ -20,6 +21,9 @@ ONE_SEVENTH = 1 / 7
 
 FLAT = 1e-5
 """Standard deviation over rms below which an image counts as flat: single-precision rounding of a constant."""
+
+LEAST_EDGE = 4.0
+"""Least width of the soft edges of a mask, px."""
 
 _MIN_SIDE = 16
 _MIN_SAMPLES = 8.0
@@ -99,6 +103,7 @@ def fourier_ring_correlation(
     second: NDArray[Any],
     *,
     window: bool = True,
+    mask: NDArray[np.bool_] | None = None,
     pixel_m: float | tuple[float, float] | None = None,
     label: str = "FRC",
 ) -> RingCorrelation:
@@ -106,7 +111,7 @@ def fourier_ring_correlation(
 
     Re sum(F1 conj F2) / sqrt(sum |F1|^2 sum |F2|^2) over rings one pixel wide of the shorter side's spectrum (Saxton
     and Baumeister 1982). The mean is removed and, by default, a Hann window applied: without one, the edges that both
-    images share correlate at all frequencies.
+    images share correlate at all frequencies. For the same reason the edges of a mask are soft.
 
     Parameters
     ----------
@@ -114,6 +119,8 @@ def fourier_ring_correlation(
         Images on the same pixels.
     window : bool
         Apply the Hann window.
+    mask : (H, W) bool, optional
+        Pixels that count. The window is 0 outside, and rises over an eighth of the mask's width inside its edges.
     pixel_m : float or (float, float), optional
         Pixel size in metres.
     label : str
@@ -124,7 +131,7 @@ def fourier_ring_correlation(
     InputError
         If the shapes differ.
     UndefinedMetricError
-        If an image is flat, or a side is under 16 pixels.
+        If an image is flat, a side is under 16 pixels, or the mask is empty or has only narrow parts.
     """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != 2:
@@ -135,8 +142,8 @@ def fourier_ring_correlation(
         raise UndefinedMetricError(
             f"the area of {first.shape[0]} x {first.shape[1]} px is under {_MIN_SIDE} px a side: too few rings"
         )
-    weights = [np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in first.shape]
-    w = weights[0][:, None] * weights[1]
+    w = _window(first.shape, window, mask)
+    first, second = (np.where(w > 0, image, 0) for image in (first, second))
     spectra = [np.fft.fft2(_fluctuation(image, w) * w) for image in (first, second)]
     ring = ring_index(first.shape)
     count = min(first.shape) // 2 + 1
@@ -144,7 +151,7 @@ def fourier_ring_correlation(
     cross = ring_sum((spectra[0] * spectra[1].conj()).real, ring)[1:count]
     norm = np.sqrt(power[0] * power[1])
     # The window correlates neighbouring samples. A ring is one sample thick, so only the neighbours along it count.
-    independent = math.sqrt(math.prod(float(np.mean(v**2) ** 2 / np.mean(v**4)) for v in weights))
+    independent = math.sqrt(float(np.mean(w**2) ** 2 / np.mean(w**4)))
     return RingCorrelation(
         frequency=np.arange(1, count) / (min(first.shape) / 2),
         correlation=np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 0),
@@ -164,6 +171,34 @@ def ring_index(shape: tuple[int, ...]) -> NDArray[np.intp]:
 def ring_sum(values: NDArray[np.floating[Any]], ring: NDArray[np.intp]) -> NDArray[np.float64]:
     """Sum ``values`` over each ring."""
     return np.asarray(np.bincount(ring.ravel(), values.ravel()), np.float64)
+
+
+def _window(shape: tuple[int, ...], window: bool, mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Hann window (H, W), times the soft-edged mask."""
+    sides = [np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in shape]
+    w = np.asarray(sides[0][:, None] * sides[1], np.float64)
+    if mask is None or mask.all():
+        return w
+    if not mask.any():
+        raise UndefinedMetricError("no pixel of the area was illuminated")
+    width = max(LEAST_EDGE, math.sqrt(float(mask.sum())) / 8)
+    if not (soft := _wide_parts(soft_inside(mask, width))).any():
+        raise UndefinedMetricError(
+            f"the illuminated area consists of parts too narrow for a ring correlation (under {2 * width:.0f} px)"
+        )
+    return w * soft
+
+
+def _wide_parts(soft: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A soft-edged mask without the connected parts in which it does not reach 1: the edges of a narrow part would mix
+    all frequencies.
+    """
+    from scipy.ndimage import label
+
+    parts, count = label(soft > 0)
+    highest = np.zeros(count + 1)
+    np.maximum.at(highest, parts.ravel(), soft.ravel())
+    return np.where(highest[parts] >= 1 - 1e-9, soft, 0.0)
 
 
 def _fluctuation(image: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
