@@ -15,6 +15,17 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.options import Gauge
+from diptych.ptycho.evaluate.registration.shift import (
+    FAR,
+    HERE,
+    HERE_PX,
+    NEAR,
+    NEAR_PX,
+    Peak,
+    Surface,
+    agreement,
+    refined,
+)
 from diptych.ptycho.evaluate.report import Box
 from diptych.ptycho.scan import Canvas
 
@@ -46,6 +57,8 @@ class Alignment:
         Phase ramp of the result (y, x), rad per object pixel.
     shift : (float, float)
         Displacement of the result (y, x), object pixels.
+    doubt : str
+        Why the shift is unknown, and with it every metric; empty where it was found.
     """
 
     result: Canvas
@@ -54,6 +67,7 @@ class Alignment:
     scale: complex = 1.0
     ramp: tuple[float, float] = (0.0, 0.0)
     shift: tuple[float, float] = (0.0, 0.0)
+    doubt: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The removed parameters as JSON values, units in the names."""
@@ -67,7 +81,7 @@ class Alignment:
 
 
 def align(
-    result: Canvas, truth: Canvas, box: Box | None = None, gauge: Gauge = "full", max_shift: int = 16
+    result: Canvas, truth: Canvas, box: Box | None = None, gauge: Gauge = "full", max_shift: int | None = None
 ) -> Alignment:
     """Align ``result`` with ``truth`` inside ``box``, removing no more than ``gauge`` allows.
 
@@ -80,8 +94,9 @@ def align(
     gauge : {"full", "scale", "phase", "none"}
         ``full`` removes the complex scale, ramp and shift that minimise the squared difference; ``scale`` the complex
         scale; ``phase`` the global phase; ``none`` nothing.
-    max_shift : int
-        Largest shift searched, object pixels (``full`` only).
+    max_shift : int, optional
+        Largest shift searched, object pixels (``full`` only). None: the whole field; where no shift makes the images
+        agree better than unrelated ones do, the alignment says so in ``doubt``.
 
     Returns
     -------
@@ -95,25 +110,16 @@ def align(
 
     Notes
     -----
-    The initial shift is the peak of the cross-correlation of the lag-one products of the fields, whose modulus does not
-    depend on the ramp. The initial ramp is the peak of the Fourier transform of result * conj(truth). Both are refined
+    The initial shift is the peak of the normalised cross-correlation of the lag-one products of the fields, whose
+    modulus does not depend on the ramp (:mod:`diptych.ptycho.evaluate.registration.shift`). A box may be stated in the
+    coordinates of either image: after a shift both are tried, and the better match is kept. The initial ramp is the peak of the Fourier transform of result * conj(truth). Both are refined
     together by least squares on ||c S_d[result exp(-i k r)] - truth||^2 with Fourier shifts S_d (image registration
     with sub-pixel accuracy, Guizar-Sicairos et al. 2008, extended by the ramp).
     """
-    box = common_box(result, truth, box)
-    if min(box[1] - box[0], box[3] - box[2]) < _MIN_SIDE:
-        raise InputError(
-            "evaluate",
-            f"the compared area is {box[1] - box[0]} x {box[3] - box[2]} px",
-            f"at least {_MIN_SIDE} px on a side",
-            "For a scan along a line, or with very few positions, pass crop='all' (--crop all).",
-        )
-    reference = _values(truth, box)
-    for name, values in (("result", _values(result, box)), ("truth", reference)):
-        if not np.any(values):
-            raise InputError("evaluate", f"the {name} is zero everywhere in the compared area", "an image")
     if gauge == "full":
-        return _align_full(result, truth, box, min(max_shift, min(reference.shape) // 4))
+        return _align_full(result, truth, box, max_shift)
+    box = common_box(result, truth, box)
+    reference = _checked(result, truth, box, (0, 0))
     image = _values(result, box)
     factor = {
         "none": lambda: 1.0 + 0j,
@@ -141,9 +147,71 @@ def common_box(result: Canvas, truth: Canvas, box: Box | None = None) -> Box:
     return y0, y1, x0, x1
 
 
-def _align_full(result: Canvas, truth: Canvas, box: Box, max_shift: int) -> Alignment:
-    whole = _coarse_shift(_values(truth, box), _values(result, box), max_shift)
-    starts = [_coarse_ramp(result, truth, box, shift) for shift in dict.fromkeys([(0, 0), whole])]
+def displacement(result: Canvas, truth: Canvas, box: Box | None = None) -> tuple[int, int]:
+    """The shift (y, x) of the result on the truth in whole pixels; (0, 0) unless one stands out of the whole field."""
+    shifts, _ = _shifts(result, truth, box, None)
+    return (0, 0) if (0, 0) in shifts else shifts[-1]
+
+
+def _shifts(
+    result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None
+) -> tuple[list[tuple[int, int]], str]:
+    """Shifts to be tried, the best last, and why none of them can be trusted."""
+    best: tuple[Surface, Canvas, Peak] | None = None
+    for part in _searched(result, box):
+        surface = agreement(part.values, truth.values, _offset(part, truth))
+        if surface is not None and (best is None or surface.peak(max_shift).agreement > best[2].agreement):
+            best = surface, part, surface.peak(max_shift)
+    if best is None:
+        return [(0, 0)], ""
+    surface, part, whole = best
+    least = min(*part.shape, *truth.shape) // 4
+    near = surface.peak(min(NEAR_PX, least, *([] if max_shift is None else [max_shift])))
+    here = surface.peak(HERE_PX)
+    if whole.agreement >= FAR:
+        exact = refined(part.values, truth.values, _offset(part, truth), whole, surface.step)
+        others = [(0, 0)] if 2 * here.agreement >= whole.agreement else []
+        others += [near.shift] if 2 * near.agreement >= whole.agreement else []
+        return list(dict.fromkeys([*others, exact])), ""
+    doubt = ""
+    if max_shift is None and near.agreement < NEAR and here.agreement < HERE:
+        doubt = (
+            f"no shift makes the images agree better than unrelated images do (agreement {whole.agreement:.0f}, "
+            f"expected at least {FAR:.0f}); gauge='scale' (--gauge scale) compares them by their coordinates"
+        )
+    return list(dict.fromkeys([(0, 0), near.shift])), doubt
+
+
+def _searched(result: Canvas, box: Box | None) -> list[Canvas]:
+    """Parts of the result to look for in the truth: what lies in ``box``, and as much in the middle of the result.
+
+    The middle is what was scanned where the origin of the result, or its positions, are in other coordinates. What lies
+    outside was hardly illuminated, and may hold anything.
+    """
+    if box is None:
+        return [result]
+    y0, y1, x0, x1 = result.extent
+    down, across = (y0 + y1 - box[0] - box[1]) // 2, (x0 + x1 - box[2] - box[3]) // 2
+    boxes = [box] if max(abs(down), abs(across)) <= HERE_PX else [box, _displaced(box, (down, across))]
+    parts = [part for each in boxes if (part := _intersection(result.extent, each)) is not None]
+    large = [part for part in parts if 2 * _area(part) >= _area(box) and min(_sides(part)) >= _MIN_SIDE]
+    return [result.crop(*part) for part in large] or [result]
+
+
+def _offset(image: Canvas, reference: Canvas) -> tuple[int, int]:
+    return image.origin[0] - reference.origin[0], image.origin[1] - reference.origin[1]
+
+
+def _align_full(result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None) -> Alignment:
+    shifts, doubt = _shifts(result, truth, box, max_shift)
+    starts = []
+    for shift in shifts:
+        for placed in _placed(result, truth, box, shift):
+            if min(_sides(placed)) >= _MIN_SIDE:
+                _checked(result, truth, placed, shift)
+                starts.append(_coarse_ramp(result, truth, placed, shift))
+    if not starts:
+        _checked(result, truth, common_box(result, truth, box), (0, 0))
     _, coarse, ramp, inner = max(starts, key=lambda start: start[0])
     reference = _values(truth, inner)
     patch, edge = _patch(result, inner, coarse, ramp)
@@ -158,32 +226,42 @@ def _align_full(result: Canvas, truth: Canvas, box: Box, max_shift: int) -> Alig
         scale=_inverse(factor) * phase_factor,
         ramp=total,
         shift=(coarse[0] + fine_shift[0], coarse[1] + fine_shift[1]),
+        doubt=doubt,
     )
 
 
-def _coarse_shift(reference: ComplexImage, image: ComplexImage, reach: int) -> tuple[int, int]:
-    """Whole-pixel displacement of ``image`` on ``reference``, independent of phase ramps.
+def _checked(result: Canvas, truth: Canvas, box: Box, shift: tuple[int, int]) -> ComplexImage:
+    """The truth in ``box``. Raises InputError when the area is too small, or an image is zero there."""
+    if min(_sides(box)) < _MIN_SIDE:
+        raise InputError(
+            "evaluate",
+            f"the compared area is {box[1] - box[0]} x {box[3] - box[2]} px",
+            f"at least {_MIN_SIDE} px on a side",
+            "For a scan along a line, or with very few positions, pass crop='all' (--crop all).",
+        )
+    reference = _values(truth, box)
+    for name, values in (("result", _values(result, _displaced(box, shift))), ("truth", reference)):
+        if not np.any(values):
+            raise InputError("evaluate", f"the {name} is zero everywhere in the compared area", "an image")
+    return reference
 
-    A ramp multiplies the lag-one product X(r + 1) conj(X(r)) by a constant phase, so the modulus of the products'
-    cross-correlation peaks at the displacement.
+
+def _placed(result: Canvas, truth: Canvas, box: Box | None, shift: tuple[int, int]) -> list[Box]:
+    """What the displaced result and the truth share, inside ``box`` in the coordinates of the truth or of the result.
+
+    Both are listed only where they differ by more than a few pixels: a result with other coordinates may state its
+    positions in them or not.
     """
-    if reach == 0 or min(reference.shape) < 4:
-        return 0, 0
-    shape = [n + reach for n in reference.shape]
-    surface = np.zeros(shape)
-    for axis in (0, 1):
-        spectra = [np.fft.fft2(_lag_one(field, axis), shape) for field in (image, reference)]
-        surface += np.abs(np.fft.ifft2(spectra[0] * spectra[1].conj()))
-    lags = np.arange(-reach, reach + 1)
-    near = surface[np.ix_(lags, lags)]
-    y, x = np.unravel_index(int(near.argmax()), near.shape)
-    return int(lags[y]), int(lags[x])
-
-
-def _lag_one(field: ComplexImage, axis: int) -> ComplexImage:
-    ahead, here = (field[1:], field[:-1]) if axis == 0 else (field[:, 1:], field[:, :-1])
-    product = ahead * here.conj()
-    return np.asarray(product - product.mean())
+    back = (-shift[0], -shift[1])
+    both = _intersection(truth.extent, _displaced(result.extent, back))
+    if both is None:
+        return []
+    boxes = [both] if box is None else [box]
+    if box is not None and max(map(abs, shift)) > HERE_PX:
+        boxes.append(_displaced(box, back))
+    parts = [part for each in boxes if (part := _intersection(both, each)) is not None]
+    largest = max(map(_area, parts), default=0)
+    return [part for part in parts if 2 * _area(part) >= largest]
 
 
 def _coarse_ramp(
@@ -313,3 +391,16 @@ def _canvas(like: Canvas, values: ComplexImage, box: Box) -> Canvas:
 
 def _displaced(box: Box, shift: tuple[int, int]) -> Box:
     return box[0] + shift[0], box[1] + shift[0], box[2] + shift[1], box[3] + shift[1]
+
+
+def _intersection(a: Box, b: Box) -> Box | None:
+    y0, y1, x0, x1 = max(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), min(a[3], b[3])
+    return (y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
+
+
+def _sides(box: Box) -> tuple[int, int]:
+    return box[1] - box[0], box[3] - box[2]
+
+
+def _area(box: Box) -> int:
+    return _sides(box)[0] * _sides(box)[1]

@@ -143,7 +143,7 @@ def evaluate_without_truth(
         split=options.split,
         gauge=options.gauge,
         crop=options.crop,
-        max_shift=options.max_shift,
+        max_shift=16 if options.max_shift is None else options.max_shift,
         seed=options.seed,
     )
     alignment = halves.alignment
@@ -160,7 +160,7 @@ def _textbook(
     alignment: Alignment, gauge: str, pixel_m: tuple[float, float] | None
 ) -> tuple[Collector, dict[str, RingCorrelation]]:
     image, truth = alignment.result.values, alignment.truth.values
-    collector = Collector(Detail("textbook", gauge, alignment.truth.extent))
+    collector = Collector(Detail("textbook", gauge, alignment.truth.extent), alignment.doubt)
     difference = metrics.phase_difference(image, truth)
     phase, true_phase = metrics.phases(image, truth)
     collector.add("complex_error", lambda: metrics.complex_error(image, truth))
