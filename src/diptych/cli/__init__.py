@@ -51,6 +51,11 @@ def main() -> NoReturn:
         # The reader (head, less) has exited; what is still buffered must not raise again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        # Standard output is a file on a full disk; Python would try to write what is buffered once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"error: standard output: could not be written ({error.strerror})", file=sys.stderr)
+        code = 1
     sys.exit(code)
 
 

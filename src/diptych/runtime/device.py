@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from diptych.errors import InputError, UnavailableError
+from diptych.runtime.forking import cuda_lost
 from diptych.runtime.options import Options
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
         raise InputError(f"device {name!r}", "is not known", "auto, cpu, cuda or cuda:N, for instance cuda:0")
     import torch
 
+    if cuda_lost():
+        if name in ("auto", "cpu"):
+            return torch.device("cpu"), f"{name}: CUDA cannot be used in a process forked from one that used it"
+        raise UnavailableError(
+            f"device {name!r}: CUDA cannot be used in a process forked from one that used it; start it with "
+            "multiprocessing.get_context('spawn'), or use device='cpu'."
+        )
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda"), f"auto: found {torch.cuda.get_device_name()}"

@@ -104,6 +104,11 @@ def interrupts_after() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+def ends_process(number: int) -> bool:
+    """Whether the present handler of a signal ends the process at once, so that nothing can be saved afterwards."""
+    return signal.getsignal(number) == signal.SIG_DFL
+
+
 def _pass_on(handler: Any, number: int, frame: FrameType | None) -> None:
     """Do what the previous handler of a signal does: call it, end the process (the default), or nothing (ignored)."""
     if callable(handler):

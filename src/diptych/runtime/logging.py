@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diptych.runtime.progress import Progress, ProgressCallback
@@ -21,8 +21,11 @@ _SOURCES = (LOGGER, logging.getLogger("py.warnings"))
 
 @contextmanager
 def log_file(path: Path) -> Iterator[logging.Logger]:
-    """Append everything of level INFO and above to ``path`` with UTC times; yield the logger."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    """Append everything of level INFO and above to ``path`` with UTC times; yield the logger.
+
+    A file system that refuses a line (full, quota) costs that line, and one warning on standard error.
+    """
+    handler = _LogFile(path, encoding="utf-8")
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
@@ -55,6 +58,29 @@ def logged(callback: ProgressCallback) -> ProgressCallback:
         callback(progress)
 
     return report
+
+
+class _LogFile(logging.FileHandler):
+    """A log file on a disk that may be full."""
+
+    _warned = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Warn once; the default prints a traceback for every line."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._warned:
+            self._warned = True
+            print(
+                f"warning: {self.baseFilename}: could not be written ({error.strerror}); lines of the log are missing",
+                file=sys.stderr,
+            )
+
+    def close(self) -> None:
+        """Close the file, whatever is left in its buffer."""
+        with suppress(OSError):
+            super().close()
 
 
 class _OneLine(logging.Formatter):

@@ -15,6 +15,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from diptych.runtime.forking import forked
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -77,8 +79,8 @@ def shared_out(parallel: bool, threads: int | None = None) -> Iterator[Workers]:
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Set torch's number of CPU threads within the block; None changes nothing."""
-    if count is None:
+    """Set torch's number of CPU threads within the block; None, or a forked process, changes nothing."""
+    if count is None or forked():
         yield
         return
     import torch

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from diptych.errors import InputError
-from diptych.runtime.files import replacing, write_text
+from diptych.errors import InputError, UnavailableError
+from diptych.runtime.files import replacing, unless_refused, write_text
 from diptych.runtime.options import Options
 from diptych.runtime.provenance import utc_now
 
@@ -224,7 +224,14 @@ class RunDirectory:
         for model in options:
             body = yaml.safe_dump(model.resolved(), sort_keys=False, allow_unicode=True)
             parts.append(f"# {type(model).__name__}\n{body}")
-        write_text(self.path / "options.yaml", "\n".join(parts))
+        try:
+            write_text(self.path / "options.yaml", "\n".join(parts))
+        except OSError as error:
+            # Nothing has been done yet, and nothing that the run finds could be kept.
+            self.discard()
+            raise UnavailableError(
+                f"--run {self.path}: the run directory cannot be written to ({error.strerror}). Name another folder."
+            ) from error
 
     def write_history(self, history: Mapping[str, list[float]]) -> None:
         """Write the columns of a history to ``metrics.csv``; short columns end in empty cells."""
@@ -245,8 +252,9 @@ class RunDirectory:
         and options back.
         """
         if self.earlier:
-            for name, text in self.earlier.items():
-                write_text(self.path / name, text)
+            with unless_refused("it says that the run is under way"):
+                for name, text in self.earlier.items():
+                    write_text(self.path / name, text)
             self.release()
             return
         _remove_run_files(self.path)

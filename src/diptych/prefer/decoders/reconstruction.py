@@ -215,6 +215,9 @@ def picture(result: Reconstruction, box: tuple[int, int, int, int], scale: int) 
     Level, ramp and colour ranges are those of the pixels that light reached; the others are striped. The phase is
     levelled, and its ramp removed where the data do not determine it; a phase that wraps has a cyclic colour map.
     """
+    from diptych.runtime.plotting import load_matplotlib
+
+    load_matplotlib()
     from matplotlib import colormaps
 
     from diptych.ptycho.evaluate.gauge import resolve_gauge

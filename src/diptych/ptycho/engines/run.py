@@ -12,7 +12,8 @@ import numpy as np
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine
 from diptych.ptycho.engines.checkpoint import Run, save_checkpoint
 from diptych.ptycho.engines.stopping import StopRule
-from diptych.runtime.interrupts import interrupts_after
+from diptych.runtime.files import unless_refused
+from diptych.runtime.interrupts import ends_process, interrupts_after
 from diptych.runtime.progress import Preview, Progress, ProgressCallback
 
 CHECKPOINT_SECONDS = 20.0
@@ -51,7 +52,8 @@ def run_engine(
     progress : callable, optional
         Called after each epoch, with a preview that is computed only on request.
     checkpoint : Path, optional
-        File (NPZ) to keep the state in, written every 20 s and at the end.
+        File (NPZ) to keep the state in, written every 20 s and at the end. A file system that refuses it (full,
+        quota, input/output error) is a warning.
     identity : dict, optional
         What must agree for the checkpoint to be resumed (JSON values).
     cancel : CancelToken, optional
@@ -88,9 +90,11 @@ def run_engine(
                 total = epochs or engine.most_epochs
                 progress(Progress(stage, run.epochs, total, report, lambda: preview(engine)))
             if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_SECONDS:
-                save_checkpoint(checkpoint, engine, run, rng, identity or {})
+                _keep(checkpoint, engine, run, rng, identity)
                 written = time.perf_counter()
             if asked:
+                if checkpoint is not None and ends_process(asked[0]):
+                    _keep(checkpoint, engine, run, rng, identity)
                 # Sent again to the handler outside, which raises KeyboardInterrupt by default.
                 signal.raise_signal(asked[0])
         else:
@@ -100,8 +104,16 @@ def run_engine(
     if run.best is None:
         run.best, run.best_epoch = engine.snapshot(), run.epochs
     if checkpoint is not None and whole:
-        save_checkpoint(checkpoint, engine, run, rng, identity or {})
+        _keep(checkpoint, engine, run, rng, identity)
     return run
+
+
+def _keep(
+    checkpoint: Path, engine: Engine, run: Run, rng: np.random.Generator, identity: dict[str, Any] | None
+) -> None:
+    """Write the checkpoint; where the file system refuses, warn: the run, and then its result, do not depend on it."""
+    with unless_refused(f"the run goes on without a checkpoint of epoch {run.epochs}"):
+        save_checkpoint(checkpoint, engine, run, rng, identity or {})
 
 
 def _judged(history: dict[str, list[float]]) -> list[tuple[float, float]]:

@@ -35,7 +35,7 @@ class CompareOptions(Options):
     gauge: Literal["auto", "full", "scale", "phase", "none"] = _as_in_evaluate("gauge")
     convention: Literal["textbook", "ptychopinn", "both"] = _as_in_evaluate("convention")
     crop: Literal["scan", "all"] = _as_in_evaluate("crop")
-    max_shift: int = _as_in_evaluate("max_shift")
+    max_shift: int | None = _as_in_evaluate("max_shift")
     reference: str | None = Field(
         default=None,
         description="Method that the others are compared with. Default: the truth, or without one the method called "

@@ -182,7 +182,7 @@ def evaluate_without_truth(
         split=options.split,
         gauge=options.gauge,
         crop=options.crop,
-        max_shift=options.max_shift,
+        max_shift=16 if options.max_shift is None else options.max_shift,
         seed=options.seed,
     )
     alignment = halves.alignment
@@ -200,7 +200,8 @@ def _textbook(
     alignment: Alignment, gauge: str, pixel_m: tuple[float, float] | None
 ) -> tuple[Collector, dict[str, RingCorrelation]]:
     image, truth, counted = alignment.result.values, alignment.truth.values, alignment.counted
-    collector = Collector(Detail("textbook", gauge, alignment.truth.extent, lit_share=alignment.lit_share))
+    detail = Detail("textbook", gauge, alignment.truth.extent, lit_share=alignment.lit_share)
+    collector = Collector(detail, alignment.doubt)
     difference = metrics.phase_difference(image, truth)[counted]
     phase, true_phase = metrics.phases(image, truth)
     collector.add("complex_error", lambda: metrics.complex_error(image[counted], truth[counted]))

@@ -32,11 +32,11 @@ class EvaluationOptions(Options):
         description="Area compared: scan (the pixels that light reached inside the bounding box of the positions) or "
         "all (wherever both images are defined).",
     )
-    max_shift: int = Field(
-        default=16,
+    max_shift: int | None = Field(
+        default=None,
         ge=0,
-        le=256,
-        description="Largest shift between result and truth that is searched by the alignment, object px.",
+        description="Largest shift between result and truth that is searched by the alignment, object px. Default: the "
+        "whole field (16 between two halves of a scan).",
     )
     split: Literal["positions", "thinning"] = Field(
         default="positions",

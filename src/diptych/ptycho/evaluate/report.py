@@ -148,10 +148,12 @@ class Collector:
     ----------
     shared : Detail
         The conventions common to all of them.
+    undefined : str
+        Why all of them are undefined; empty where they are not.
     """
 
-    def __init__(self, shared: Detail) -> None:
-        self.shared = shared
+    def __init__(self, shared: Detail, undefined: str = "") -> None:
+        self.shared, self.undefined = shared, undefined
         self.values: dict[str, float] = {}
         self.details: dict[str, Detail] = {}
 
@@ -167,6 +169,8 @@ class Collector:
         """Compute one metric and record it with its conventions."""
         reason = None
         try:
+            if self.undefined:
+                raise UndefinedMetricError(self.undefined)
             value = float(compute())
         except UndefinedMetricError as error:
             value, reason = math.nan, str(error)

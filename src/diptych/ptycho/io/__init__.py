@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import InputError
+import numpy as np
+
+from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
 from diptych.ptycho.io.files import opened
 from diptych.ptycho.io.formats import FORMATS, recognise, unrecognised, writer
@@ -14,10 +17,12 @@ from diptych.ptycho.io.probe import read_probe
 from diptych.ptycho.io.scans.hdf5 import scan_group
 from diptych.ptycho.io.source import listed
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.runtime.files import is_full, needs
 
 __all__ = [
     "FORMATS",
     "LoadOptions",
+    "bytes_of",
     "load",
     "load_object",
     "load_result",
@@ -142,7 +147,7 @@ def save(item: Scan | Reconstruction, path: str | Path, format: str | None = Non
     InputError
         If no format has the suffix, the folder does not exist, or metadata cannot be written as JSON.
     UnavailableError
-        If the file system refuses.
+        If the file system refuses; on a full disk the message says how many bytes are needed.
 
     Examples
     --------
@@ -158,8 +163,20 @@ def save(item: Scan | Reconstruction, path: str | Path, format: str | None = Non
         raise InputError("save", f"got a {type(item).__name__}", "a Scan or a Reconstruction")
     write = writer(item, path, format).write
     assert write is not None
-    write(item, path)
+    try:
+        write(item, path)
+    except UnavailableError as error:
+        if not (isinstance(error.__cause__, OSError) and is_full(error.__cause__)):
+            raise
+        raise UnavailableError(f"{str(error).rstrip('.')}: {needs(path, bytes_of(item))}.") from error.__cause__
     return path
+
+
+def bytes_of(item: Scan | Reconstruction) -> int:
+    """Bytes of the arrays of a scan or a result: what its file needs at most, but for a few kB."""
+    parts = (getattr(item, each.name) for each in fields(item))
+    arrays = (part.values if isinstance(part, Canvas) else part for part in parts)
+    return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
 
 def _options(options: LoadOptions | None, overrides: dict[str, Any]) -> LoadOptions:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.errors import InputError
+from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.runtime.device import ExecutionOptions
-from diptych.runtime.files import check_output
+from diptych.runtime.files import check_output, unless_refused
 from diptych.runtime.jobs.context import Finished, JobContext, ending
 from diptych.runtime.jobs.runs import open_run, options_from, recorded
 from diptych.runtime.logging import LOGGER, log_file, logged
@@ -24,6 +25,9 @@ from diptych.runtime.run_directory import MARK, RunDirectory, plain
 
 if TYPE_CHECKING:
     from diptych.ptycho.scan import Reconstruction, Scan
+
+RESERVE = 100_000
+"""Bytes of a result's file beside its arrays: names, history, options. A small result's file has 20 to 60 kB of them."""
 
 SUFFIXES = (".h5", ".hdf5", ".npz")
 
@@ -98,7 +102,7 @@ def run_reconstruction(
     KeyboardInterrupt
         When interrupted before there is a state to save; the message says what is in the run directory.
     """
-    from diptych.ptycho.io import load_scan, save
+    from diptych.ptycho.io import load_scan
 
     context = context or JobContext()
     if out is not None:
@@ -132,10 +136,10 @@ def run_reconstruction(
         model=None if model is None else Path(model),
         inference=network,
         resume=resume,
+        out=None if out is None else Path(out),
     )
-    paths = paths_of(directory)
-    if out is not None:
-        save(solved.result, Path(out))
+    paths = {name: path for name, path in paths_of(directory).items() if Path(path).exists()}
+    if out is not None and Path(out).exists():
         paths["out"] = str(out)
     status = ending(solved.interrupted)
     return FinishedReconstruction({**paths, "status": status, **summary}, status, directory, solved.result)
@@ -175,6 +179,7 @@ def solve_in(
     model: Path | None = None,
     inference: InferenceOptions | None = None,
     resume: bool = False,
+    out: Path | None = None,
 ) -> tuple[Solved, dict[str, Any]]:
     """Reconstruct with a log and checkpoints, and write everything into ``directory``; the result and its summary."""
     kept, nothing = "its state is kept", "there was no state to save yet"
@@ -187,24 +192,76 @@ def solve_in(
         for flag in solved.result.flags:
             log.info("flag: %s", flag)
         log.info("%s after %.1f s", "interrupted" if solved.interrupted else "done", solved.seconds)
-        summary = write_result(directory, scan, solved)
+        summary = write_result(directory, scan, solved, out)
     return solved, summary
 
 
-def write_result(directory: RunDirectory, scan: Scan, solved: Solved) -> dict[str, Any]:
-    """Write ``result.h5``, ``metrics.csv``, ``summary.json``, the figures and, last, the status; return the summary."""
+def write_result(directory: RunDirectory, scan: Scan, solved: Solved, out: Path | None = None) -> dict[str, Any]:
+    """Write ``result.h5``, ``metrics.csv``, ``summary.json``, the figures and, last, the status; return the summary.
+
+    A file system that refuses any of the files after the result is a warning.
+
+    Parameters
+    ----------
+    out : Path, optional
+        Another file for the result.
+
+    Raises
+    ------
+    UnavailableError
+        If the result cannot be written anywhere; the message names the file and the bytes that are needed.
+    """
     from diptych.ptycho.figures.overview import save_figure
-    from diptych.ptycho.io import save
 
     result = replace(solved.result, provenance={**solved.result.provenance, "run": plain(directory.record)})
-    save(result, directory.result)
-    directory.write_history(result.history)
+    _save_result(directory, result, out)
+    kept = "the result is kept"
+    with unless_refused(kept):
+        directory.write_history(result.history)
     summary = summarise(scan, solved)
-    directory.write_json("summary.json", summary)
-    save_figure(result.plot(), directory.path / "result.png")
-    save_figure(scan.plot(), directory.path / "scan.png")
-    directory.set_status("interrupted" if solved.interrupted else "done")
+    with unless_refused(kept):
+        directory.write_json("summary.json", summary)
+    for item, name in ((result, "result.png"), (scan, "scan.png")):
+        with unless_refused(kept):
+            save_figure(item.plot(), directory.path / name)
+    with unless_refused(kept):
+        directory.set_status("interrupted" if solved.interrupted else "done")
     return summary
+
+
+def _save_result(directory: RunDirectory, result: Reconstruction, out: Path | None) -> None:
+    """Write the result into the run directory and to ``out``; one of them must succeed."""
+    from diptych.ptycho.io import save
+
+    paths = [directory.result, *([] if out is None else [out])]
+    refused: list[UnavailableError] = []
+    for path in paths:
+        try:
+            save(result, path)
+        except UnavailableError as error:
+            refused.append(error)
+    if len(refused) == len(paths) and _make_space(directory, result):
+        save(result, directory.result)
+        refused = refused[1:]
+    if len(refused) == len(paths):
+        kept = directory.checkpoint.exists()
+        remedy = f"Free some space and continue with --run {directory.path} --resume." if kept else ""
+        raise UnavailableError(f"{refused[0]} {remedy}".strip()) from refused[0].__cause__
+    for error in refused:
+        LOGGER.warning("%s", error)
+
+
+def _make_space(directory: RunDirectory, result: Reconstruction) -> bool:
+    """Remove the checkpoint where the result needs its space on a full disk; whether it was removed."""
+    from diptych.ptycho.io import bytes_of
+
+    state = directory.checkpoint
+    needed = bytes_of(result) + RESERVE
+    if not state.exists() or state.stat().st_size + shutil.disk_usage(directory.path).free < needed:
+        return False
+    state.unlink()
+    LOGGER.warning("%s: removed, to make space for the result; the run cannot be resumed", state)
+    return True
 
 
 def summarise(scan: Scan, solved: Solved) -> dict[str, Any]:

@@ -6,6 +6,7 @@ the data, and no number here depends on it.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from diptych.errors import InputError
 from diptych.ptycho.neural.protocols import NetworkFigures
-from diptych.runtime.files import replacing, write_text
+from diptych.runtime.files import is_full, replacing, write_text
 from diptych.runtime.run_directory import plain
 
 if TYPE_CHECKING:
@@ -339,6 +340,8 @@ def _writing(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
     except OSError as error:
+        if is_full(error) or error.errno == errno.EIO:
+            raise
         raise InputError(
             folder, f"diagnostics cannot be written ({error.strerror or error})", remedy="Choose another folder."
         ) from None

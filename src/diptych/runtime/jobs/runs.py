@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diptych.errors import DiptychError, InputError
+from diptych.runtime.files import unless_refused
 from diptych.runtime.jobs.context import JobContext
 from diptych.runtime.option_fields import Choices
 from diptych.runtime.options import Options, read_yaml
@@ -77,7 +78,8 @@ def recorded(
     try:
         yield
     except KeyboardInterrupt:
-        directory.set_status("interrupted")
+        with unless_refused("the status of the run stays as it was"):
+            directory.set_status("interrupted")
         what = f"{kept} (continue with --run {directory.path} --resume)" if begun() else nothing
         raise KeyboardInterrupt(f"interrupted; {what}; the log is in {directory.path}.") from None
     except Exception as error:
@@ -87,7 +89,8 @@ def recorded(
         if nothing_done or (isinstance(error, InputError) and resume):
             directory.discard()
         else:
-            directory.set_status("failed", error=str(error) if isinstance(error, DiptychError) else repr(error))
+            with unless_refused("the status of the run stays as it was"):
+                directory.set_status("failed", error=str(error) if isinstance(error, DiptychError) else repr(error))
         raise
     finally:
         directory.release()

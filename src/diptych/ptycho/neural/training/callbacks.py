@@ -21,7 +21,7 @@ from diptych.ptycho.neural.training.lightning_module import Prediction, PtychoMo
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.groups import Layout
 from diptych.ptycho.physics.patches import split
-from diptych.runtime.files import replacing
+from diptych.runtime.files import replacing, unless_refused
 from diptych.runtime.progress import Progress, ProgressCallback
 from diptych.runtime.run_directory import RunDirectory
 
@@ -53,6 +53,7 @@ class CheckpointCallback(Callback):
         self.history: dict[str, list[float]] = {}
         self.best: dict[str, torch.Tensor] = {}
         self.best_epoch = 0
+        self.unwritten = False
         self._seconds_before = 0.0
         self._began = time.perf_counter()
 
@@ -127,10 +128,14 @@ class CheckpointCallback(Callback):
     def _write(self, trainer: lightning.Trainer) -> None:
         path = self.checkpoint
         if trainer.is_global_zero:
-            path.parent.mkdir(exist_ok=True)
-            with replacing(path) as temporary:
-                trainer.save_checkpoint(temporary, weights_only=False)
-            RunDirectory(self.folder).write_history(self.history)
+            self.unwritten = True
+            with unless_refused(f"training goes on without a checkpoint of epoch {self.epochs}"):
+                path.parent.mkdir(exist_ok=True)
+                with replacing(path) as temporary:
+                    trainer.save_checkpoint(temporary, weights_only=False)
+                self.unwritten = False
+            with unless_refused("training goes on"):
+                RunDirectory(self.folder).write_history(self.history)
         else:
             # All processes must take part; only the first one writes.
             trainer.save_checkpoint(path, weights_only=False)
@@ -254,7 +259,8 @@ class DiagnosticsCallback(Callback):
         if self.folder is None or not trainer.is_global_zero:
             return
         if self._statistics is not None:
-            self._statistics.write(self.folder)
+            with unless_refused("training goes on"):
+                self._statistics.write(self.folder)
         if self.options.parity_dump and self._shown is not None:
             assert isinstance(pl_module, PtychoModule)
             self._dump_group(self.folder / "analysis" / "parity", pl_module, self._shown)
@@ -277,7 +283,8 @@ class DiagnosticsCallback(Callback):
         valid = None if batch.valid is None else batch.valid[0]
         figure = self.figures.group(batch.counts[0], result.predicted[0], result.patches[0], result.merged[0], valid)
         # A lower resolution than other figures: there is one per epoch, and drawing takes as long as several batches.
-        write_figure(path, figure, dpi=100)
+        with unless_refused("training goes on"):
+            write_figure(path, figure, dpi=100)
 
     def _dump_group(self, folder: Path, module: PtychoModule, shown: Prediction) -> None:
         """Write the first group of a batch: its patches and their average on the canvas of the group."""

@@ -21,6 +21,7 @@ from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.protocols import CancelToken, NetworkFigures
 from diptych.ptycho.scan import Scan
 from diptych.runtime.device import choose_device
+from diptych.runtime.files import unless_refused
 from diptych.runtime.interrupts import interrupts_after
 from diptych.runtime.progress import ProgressCallback
 from diptych.runtime.provenance import versions
@@ -203,7 +204,8 @@ def _fit(
 
 def _load_best(module: PtychoModule, checkpoints: CheckpointCallback, interrupted: bool) -> None:
     """Load the best weights into the module: from the file, because other processes train with several devices."""
-    if not _restore(checkpoints):
+    # Where the disk refused the last checkpoint, the file holds an older state, or none.
+    if not (checkpoints.unwritten and checkpoints.best) and not _restore(checkpoints):
         # There is no checkpoint because the first epoch was interrupted; the current weights are kept.
         assert interrupted
         return
@@ -293,4 +295,5 @@ def _draw_losses(checkpoints: CheckpointCallback, folder: Path, figures: Network
     from diptych.ptycho.neural.diagnostics import write_figure
 
     if figures is not None and checkpoints.epochs:
-        write_figure(folder / FIGURE, figures.losses(checkpoints.history, checkpoints.best_epoch), dpi=150)
+        with unless_refused("the model is kept"):
+            write_figure(folder / FIGURE, figures.losses(checkpoints.history, checkpoints.best_epoch), dpi=150)

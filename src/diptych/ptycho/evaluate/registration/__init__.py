@@ -1,0 +1,1 @@
+"""Where one image lies on another."""
