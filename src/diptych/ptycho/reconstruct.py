@@ -19,6 +19,7 @@ from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
 from diptych.ptycho.neural.options import InferenceOptions
+from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions, choose_device
 from diptych.runtime.parallel import Workers, shared_out
@@ -242,8 +243,13 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
     assert run.best is not None
-    final = full_fit(problem, *run.best, sweep_batch(problem))
     image, probe = run.best if options.probe == "fixed" else _in_gauge(problem, *run.best)
+    positions = scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5)
+    light = illumination(
+        probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
+    )
+    image = torch.from_numpy(settle_unlit(image.cpu().numpy(), light)).to(problem.device)
+    final = full_fit(problem, image, probe, sweep_batch(problem))
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {
         "engine": name,
@@ -258,12 +264,13 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
     return Reconstruction(
         object=Canvas(image.to(torch.complex64).cpu().numpy(), problem.origin, scan.pixel_m),
         probe=probe.to(torch.complex64).cpu().numpy(),
-        positions=scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5),
+        positions=positions,
         history=run.history,
         flags=fit_flags(final, run.interrupted, len(probe)),
         provenance=provenance,
         name=scan.name,
         geometry=scan.geometry,
+        illumination=light,
     )
 
 

@@ -341,6 +341,9 @@ class Reconstruction:
         Name of the result in messages and figures.
     geometry : Geometry, optional
         As in the scan.
+    illumination : (H, W) float32, optional
+        Sum over positions of the probe's |P|^2, photons per object pixel: which pixels were measured
+        (:mod:`diptych.ptycho.physics.illumination`).
     """
 
     object: Canvas
@@ -352,6 +355,7 @@ class Reconstruction:
     provenance: dict[str, Any] = field(default_factory=dict)
     name: str = "reconstruction"
     geometry: Geometry | None = None
+    illumination: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -364,13 +368,10 @@ class Reconstruction:
             "positions",
             validation.coordinates(self.positions, "(patterns, 2) floats, (y, x) in object pixels", self.name),
         )
-        if self.error is not None:
-            error = validation.numeric(
-                self.error, f"{self.name}: error", f"standard errors of the object's shape {self.object.shape}"
-            )
-            if error.shape != self.object.shape:
-                raise InputError(f"{self.name}: error", f"has shape {error.shape}", f"the object's {self.object.shape}")
-            set_(self, "error", error)
+        shape = self.object.shape
+        set_(self, "error", validation.object_map(self.error, shape, "error", "standard errors", self.name))
+        light = validation.object_map(self.illumination, shape, "illumination", "photons per pixel", self.name)
+        set_(self, "illumination", validation.not_negative(light, "illumination", self.name))
 
     def save(self, path: str | Path) -> Path:
         """Write the result to ``path`` (.h5 or .npz); see :func:`diptych.save`."""

@@ -345,6 +345,25 @@ def background_array(background: Any, size: int, name: str) -> NDArray[np.float3
     return array
 
 
+def object_map(values: Any, shape: tuple[int, int], what: str, content: str, name: str) -> NDArray[np.float32] | None:
+    """Real numbers for each object pixel, of the object's ``shape``, or None; ``content`` describes them."""
+    if values is None:
+        return None
+    array = numeric(values, f"{name}: {what}", f"{content} of the object's shape {shape}")
+    if array.shape != shape:
+        raise InputError(f"{name}: {what}", f"has shape {array.shape}", f"the object's {shape}")
+    return array
+
+
+def not_negative(array: NDArray[Any] | None, what: str, name: str) -> NDArray[np.float32] | None:
+    """The array as float32. Raises InputError where a value is complex, negative or not finite."""
+    if array is None:
+        return None
+    if np.iscomplexobj(array) or not np.isfinite(array).all() or (array < 0).any():
+        raise InputError(f"{name}: {what}", "holds complex, negative or non-finite values", "numbers >= 0")
+    return array.astype(np.float32, copy=False)
+
+
 def instance(value: Any, kind: type, what: str, name: str, remedy: str) -> None:
     """Raise when ``value`` is no ``kind``."""
     if not isinstance(value, kind):

@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.options import Gauge
 from diptych.ptycho.evaluate.report import Box
+from diptych.ptycho.physics.illumination import Mask, soft_outside
+from diptych.ptycho.physics.measured import EDGE, LEAST_SIDE, Light
 from diptych.ptycho.scan import Canvas
 
 ComplexImage = NDArray[np.complex128]
+Weights = NDArray[np.float64]
+
+NO_LIGHT = "no light reached the compared area"
 
 _MARGIN = 16
 """Margin around the compared box during Fourier shifts, px, so that the taper at the border lies outside the box."""
-
-_MIN_SIDE = 8
-"""Smallest side of an area that can be compared, px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,8 @@ class Alignment:
         Phase ramp of the result (y, x), rad per object pixel.
     shift : (float, float)
         Displacement of the result (y, x), object pixels.
+    mask : (h, w) bool, optional
+        Pixels of the box that light reached, and that therefore count; None: not known, all count.
     """
 
     result: Canvas
@@ -54,6 +58,26 @@ class Alignment:
     scale: complex = 1.0
     ramp: tuple[float, float] = (0.0, 0.0)
     shift: tuple[float, float] = (0.0, 0.0)
+    mask: Mask | None = None
+
+    @property
+    def counted(self) -> Mask:
+        """Pixels of the box that count, (h, w) bool."""
+        return np.ones(self.truth.shape, bool) if self.mask is None else self.mask
+
+    @property
+    def lit_share(self) -> float | None:
+        """Share of the box that counts; None where it is not known which pixels light reached."""
+        return None if self.mask is None else float(self.mask.mean())
+
+    def counting(self, light: Light | None) -> Alignment:
+        """The same alignment, where pixels also count only if they are lit in ``light``, in the truth's coordinates."""
+        if light is None:
+            return self
+        mask = light.mask(self.truth.extent) & self.counted
+        if not mask.any():
+            raise InputError("evaluate", NO_LIGHT, "positions and object in the same coordinates")
+        return replace(self, mask=mask)
 
     def to_dict(self) -> dict[str, Any]:
         """The removed parameters as JSON values, units in the names."""
@@ -67,7 +91,12 @@ class Alignment:
 
 
 def align(
-    result: Canvas, truth: Canvas, box: Box | None = None, gauge: Gauge = "full", max_shift: int = 16
+    result: Canvas,
+    truth: Canvas,
+    box: Box | None = None,
+    gauge: Gauge = "full",
+    max_shift: int = 16,
+    light: Light | None = None,
 ) -> Alignment:
     """Align ``result`` with ``truth`` inside ``box``, removing no more than ``gauge`` allows.
 
@@ -82,6 +111,9 @@ def align(
         scale; ``phase`` the global phase; ``none`` nothing.
     max_shift : int
         Largest shift searched, object pixels (``full`` only).
+    light : Light, optional
+        Illumination of the result, in its coordinates. It weighs the squared difference, and unlit pixels have no
+        influence.
 
     Returns
     -------
@@ -91,36 +123,39 @@ def align(
     Raises
     ------
     InputError
-        If the images do not overlap by at least 8 px, or one of them is zero there.
+        If the images do not overlap by at least 8 px, no light reached the overlap, or one of them is zero there.
 
     Notes
     -----
     The initial shift is the peak of the cross-correlation of the lag-one products of the fields, whose modulus does not
     depend on the ramp. The initial ramp is the peak of the Fourier transform of result * conj(truth). Both are refined
-    together by least squares on ||c S_d[result exp(-i k r)] - truth||^2 with Fourier shifts S_d (image registration
+    together by weighted least squares on ||c S_d[result exp(-i k r)] - truth||^2 with Fourier shifts S_d (image registration
     with sub-pixel accuracy, Guizar-Sicairos et al. 2008, extended by the ramp).
     """
     box = common_box(result, truth, box)
-    if min(box[1] - box[0], box[3] - box[2]) < _MIN_SIDE:
+    if min(box[1] - box[0], box[3] - box[2]) < LEAST_SIDE:
         raise InputError(
             "evaluate",
             f"the compared area is {box[1] - box[0]} x {box[3] - box[2]} px",
-            f"at least {_MIN_SIDE} px on a side",
+            f"at least {LEAST_SIDE} px on a side",
             "For a scan along a line, or with very few positions, pass crop='all' (--crop all).",
         )
-    reference = _values(truth, box)
+    reference, weight = _values(truth, box), _weight(light, box)
+    if not weight.any():
+        raise InputError("evaluate", NO_LIGHT, "positions and object in the same coordinates")
     for name, values in (("result", _values(result, box)), ("truth", reference)):
         if not np.any(values):
             raise InputError("evaluate", f"the {name} is zero everywhere in the compared area", "an image")
     if gauge == "full":
-        return _align_full(result, truth, box, min(max_shift, min(reference.shape) // 4))
+        return _align_full(result, truth, box, min(max_shift, min(reference.shape) // 4), light)
     image = _values(result, box)
     factor = {
         "none": lambda: 1.0 + 0j,
-        "phase": lambda: _unit(complex(np.vdot(image, reference))),
-        "scale": lambda: _best_scale(image, reference),
+        "phase": lambda: _unit(complex(np.vdot(weight * image, reference))),
+        "scale": lambda: _best_scale(image, reference, weight),
     }[gauge]()
-    return Alignment(_canvas(truth, factor * image, box), _canvas(truth, reference, box), gauge, scale=_inverse(factor))
+    images = _canvas(truth, factor * image, box), _canvas(truth, reference, box)
+    return Alignment(*images, gauge, scale=_inverse(factor), mask=None if light is None else light.mask(box))
 
 
 def common_box(result: Canvas, truth: Canvas, box: Box | None = None) -> Box:
@@ -141,13 +176,16 @@ def common_box(result: Canvas, truth: Canvas, box: Box | None = None) -> Box:
     return y0, y1, x0, x1
 
 
-def _align_full(result: Canvas, truth: Canvas, box: Box, max_shift: int) -> Alignment:
+def _align_full(result: Canvas, truth: Canvas, box: Box, max_shift: int, light: Light | None) -> Alignment:
+    # Unlit pixels, faded out here, would reach lit ones by the Fourier shifts.
+    result = result if light is None else replace(result, values=result.values * soft_outside(light.lit, EDGE))
     whole = _coarse_shift(_values(truth, box), _values(result, box), max_shift)
-    starts = [_coarse_ramp(result, truth, box, shift) for shift in dict.fromkeys([(0, 0), whole])]
+    starts = [_coarse_ramp(result, truth, box, shift, light) for shift in dict.fromkeys([(0, 0), whole])]
     _, coarse, ramp, inner = max(starts, key=lambda start: start[0])
     reference = _values(truth, inner)
     patch, edge = _patch(result, inner, coarse, ramp)
-    fine_ramp, fine_shift, factor, image = _refine(patch, edge, reference)
+    there = _displaced(inner, coarse)
+    fine_ramp, fine_shift, factor, image = _refine(patch, edge, reference, _weight(light, there))
     total = (ramp[0] + fine_ramp[0], ramp[1] + fine_ramp[1])
     # The ramp was removed about the middle of the shifted box; its phase there belongs to the scale.
     phase_factor = np.exp(-1j * (total[0] * coarse[0] + total[1] * coarse[1]))
@@ -158,6 +196,7 @@ def _align_full(result: Canvas, truth: Canvas, box: Box, max_shift: int) -> Alig
         scale=_inverse(factor) * phase_factor,
         ramp=total,
         shift=(coarse[0] + fine_shift[0], coarse[1] + fine_shift[1]),
+        mask=None if light is None else light.mask(there),
     )
 
 
@@ -187,14 +226,15 @@ def _lag_one(field: ComplexImage, axis: int) -> ComplexImage:
 
 
 def _coarse_ramp(
-    result: Canvas, truth: Canvas, box: Box, shift: tuple[int, int]
+    result: Canvas, truth: Canvas, box: Box, shift: tuple[int, int], light: Light | None
 ) -> tuple[float, tuple[int, int], tuple[float, float], Box]:
     """Correlation, shift, ramp (rad per pixel) and usable box for one whole-pixel shift."""
     (ry0, ry1, rx0, rx1), (dy, dx) = result.extent, shift
     # Where the result has no margin around the box, one pixel is reserved for the sub-pixel part of the shift.
     inner = (max(box[0], ry0 - dy + 1), min(box[1], ry1 - dy - 1), max(box[2], rx0 - dx + 1), min(box[3], rx1 - dx - 1))
-    image = _values(result, _displaced(inner, shift))
-    reference = _values(truth, inner)
+    root = np.sqrt(_weight(light, _displaced(inner, shift)))
+    image = _values(result, _displaced(inner, shift)) * root
+    reference = _values(truth, inner) * root
     # Zero-padded to twice the size, the peak is at most a quarter of a cycle over the box from the true ramp: within
     # the range in which the refinement converges.
     shape = [2 * n for n in image.shape]
@@ -232,7 +272,7 @@ def _taper(length: int) -> NDArray[np.float64]:
 
 
 def _refine(
-    patch: ComplexImage, edge: int, reference: ComplexImage
+    patch: ComplexImage, edge: int, reference: ComplexImage, weight: Weights
 ) -> tuple[tuple[float, float], tuple[float, float], complex, ComplexImage]:
     """Least squares over ramp and shift by L-BFGS-B, the complex scale eliminated.
 
@@ -244,20 +284,22 @@ def _refine(
     y, x = (np.arange(n) - (n - 1) / 2 for n in patch.shape)
     inside = (slice(edge, -edge), slice(edge, -edge))
     yi, xi = y[edge:-edge, None], x[None, edge:-edge]
-    power = float(np.vdot(reference, reference).real)
+    power = float(np.vdot(reference, weight * reference).real)
+    root = np.sqrt(weight)
     # The curvatures of the noise-free problem give all four parameters the same scale.
-    slopes = [float(np.linalg.norm(np.gradient(reference, axis=axis))) for axis in (0, 1)]
-    levers = [float(np.linalg.norm(yi * reference)), float(np.linalg.norm(xi * reference))]
+    slopes = [float(np.linalg.norm(root * np.gradient(reference, axis=axis))) for axis in (0, 1)]
+    levers = [float(np.linalg.norm(root * yi * reference)), float(np.linalg.norm(root * xi * reference))]
     unit = np.sqrt(power) / np.maximum([*levers, *slopes], 1e-3 * np.sqrt(power))
 
     def relative_error(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         image, down, across = _shifted(patch, y, x, scaled * unit, inside)
-        factor = _best_scale(image, reference)
+        factor = _best_scale(image, reference, weight)
         residual = factor * image - reference
+        weighted = weight * residual
         # The derivative with respect to the eliminated factor is zero at its optimum.
         columns = (-1j * yi * image, -1j * xi * image, down, across)
-        gradient = np.array([2 * np.vdot(residual, factor * column).real for column in columns]) * unit / power
-        return float(np.vdot(residual, residual).real) / power, gradient
+        gradient = np.array([2 * np.vdot(weighted, factor * column).real for column in columns]) * unit / power
+        return float(np.vdot(weighted, residual).real) / power, gradient
 
     # Bounds: the shift stays inside the margin, the ramp near the Fourier peak.
     reach = np.array([2 * np.pi / len(yi), 2 * np.pi / xi.size, edge / 2, edge / 2]) / unit
@@ -271,7 +313,12 @@ def _refine(
     )
     best = np.asarray(found.x * unit, np.float64)
     image = _shifted(patch, y, x, best, inside)[0]
-    return (float(best[0]), float(best[1])), (float(best[2]), float(best[3])), _best_scale(image, reference), image
+    return (
+        (float(best[0]), float(best[1])),
+        (float(best[2]), float(best[3])),
+        _best_scale(image, reference, weight),
+        image,
+    )
 
 
 def _shifted(
@@ -290,9 +337,18 @@ def _shifted(
     return image, down, across
 
 
-def _best_scale(image: ComplexImage, reference: ComplexImage) -> complex:
-    """The factor c that minimises ||c image - reference||."""
-    return complex(np.vdot(image, reference) / max(np.vdot(image, image).real, np.finfo(float).tiny))
+def _best_scale(image: ComplexImage, reference: ComplexImage, weight: Weights) -> complex:
+    """The factor c that minimises the weighted ||c image - reference||."""
+    weighted = weight * image
+    return complex(np.vdot(weighted, reference) / max(np.vdot(weighted, image).real, np.finfo(float).tiny))
+
+
+def _weight(light: Light | None, box: Box) -> Weights:
+    """Weights of the squared differences in a box, mean 1 (h, w): the illumination of lit pixels, or 1."""
+    if light is None:
+        return np.ones((box[1] - box[0], box[3] - box[2]))
+    weight = light.weight(box)
+    return weight / max(float(weight.mean()), np.finfo(float).tiny)
 
 
 def _unit(value: complex) -> complex:

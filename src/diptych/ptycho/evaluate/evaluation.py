@@ -14,10 +14,11 @@ from diptych.errors import InputError
 from diptych.ptycho.evaluate import metrics
 from diptych.ptycho.evaluate.align import Alignment, align
 from diptych.ptycho.evaluate.gauge import resolve_gauge
-from diptych.ptycho.evaluate.halves import half_scan_frc, scanned_box
+from diptych.ptycho.evaluate.halves import half_scan_frc
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.evaluate.report import Collector, Detail, Metrics, UndefinedMetricError
 from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation, Threshold, fourier_ring_correlation
+from diptych.ptycho.physics.measured import Light, compared_box, light_of
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 if TYPE_CHECKING:
@@ -68,27 +69,30 @@ def evaluate(
     """
     options = _options(options, overrides)
     subject = _result(result)
+    truth = _opened(truth)
     reference, positions = _reference(truth)
     image = subject if isinstance(subject, Canvas) else subject.object
     if isinstance(subject, Reconstruction) and len(subject.positions):
         # Results of other programs may have no positions.
         positions = subject.positions
     _same_pixels(image, reference)
-    box = scanned_box(positions) if options.crop == "scan" and positions is not None else None
+    scanned = options.crop == "scan"
+    light, known = _lights(subject, truth) if scanned else (None, None)
+    box = compared_box(positions, light) if scanned and positions is not None else None
     gauge, why = resolve_gauge(options.gauge, subject)
     values: dict[str, float] = {}
     details: dict[str, Detail] = {}
     curves: dict[str, RingCorrelation] = {}
     alignment: Alignment | None = None
     if options.convention != "ptychopinn":
-        alignment = align(image, reference, box, gauge, options.max_shift)
+        alignment = align(image, reference, box, gauge, options.max_shift, light).counting(known)
         collector, curves = _textbook(alignment, why, image.pixel_m or reference.pixel_m)
         values |= collector.values
         details |= collector.details
     if options.convention != "textbook":
         from diptych.ptycho.evaluate.ptychopinn import ptychopinn_metrics
 
-        collector = ptychopinn_metrics(image, reference, box)
+        collector = ptychopinn_metrics(image, reference, box, light)
         values |= collector.values
         details |= collector.details
     return Metrics(values, details, alignment, curves)
@@ -147,8 +151,9 @@ def evaluate_without_truth(
         seed=options.seed,
     )
     alignment = halves.alignment
-    collector = Collector(Detail("textbook", halves.gauge, alignment.truth.extent))
-    collector.add("half_difference", lambda: metrics.complex_error(alignment.result.values, alignment.truth.values))
+    collector = Collector(Detail("textbook", halves.gauge, alignment.truth.extent, lit_share=alignment.lit_share))
+    first, second = (canvas.values[alignment.counted] for canvas in (alignment.truth, alignment.result))
+    collector.add("half_difference", lambda: metrics.complex_error(second, first))
     curve = _attempt(lambda: halves.curve)
     _add_resolution(collector, curve, {"frc1over7": ONE_SEVENTH, "frc_half_bit": "half-bit"}, halves.note)
     return Metrics(
@@ -159,26 +164,32 @@ def evaluate_without_truth(
 def _textbook(
     alignment: Alignment, gauge: str, pixel_m: tuple[float, float] | None
 ) -> tuple[Collector, dict[str, RingCorrelation]]:
-    image, truth = alignment.result.values, alignment.truth.values
-    collector = Collector(Detail("textbook", gauge, alignment.truth.extent))
-    difference = metrics.phase_difference(image, truth)
+    image, truth, counted = alignment.result.values, alignment.truth.values, alignment.counted
+    collector = Collector(Detail("textbook", gauge, alignment.truth.extent, lit_share=alignment.lit_share))
+    difference = metrics.phase_difference(image, truth)[counted]
     phase, true_phase = metrics.phases(image, truth)
-    collector.add("complex_error", lambda: metrics.complex_error(image, truth))
+    collector.add("complex_error", lambda: metrics.complex_error(image[counted], truth[counted]))
     collector.add("phase_rms_rad", lambda: float(np.sqrt(np.mean(difference**2))), unit="rad")
     channels = {"amplitude": (np.abs(image), np.abs(truth), ""), "phase": (phase, true_phase, "rad")}
     for name, (a, b, unit) in channels.items():
-        _add_channel(collector, name, a, b, unit)
-    curve = _attempt(lambda: fourier_ring_correlation(truth, image, pixel_m=pixel_m, label="result against truth"))
+        _add_channel(collector, name, a, b, counted, unit)
+    curve = _attempt(
+        lambda: fourier_ring_correlation(
+            truth, image, mask=alignment.mask, pixel_m=pixel_m, label="result against truth"
+        )
+    )
     _add_resolution(collector, curve, {"frc50": 0.5, "frc1over7": ONE_SEVENTH})
     return collector, {"truth": curve} if isinstance(curve, RingCorrelation) else {}
 
 
-def _add_channel(collector: Collector, name: str, image: metrics.Image, truth: metrics.Image, unit: str) -> None:
-    extent = metrics.data_range(truth)
-    collector.add(f"{name}_mae", lambda: metrics.mean_absolute_error(image, truth), unit=unit)
-    collector.add(f"{name}_psnr", lambda: metrics.psnr(image, truth), unit="dB", data_range=1.0)
-    collector.add(f"{name}_ssim", lambda: metrics.ssim(image, truth, extent), data_range=extent)
-    collector.add(f"{name}_ms_ssim", lambda: metrics.ms_ssim(image, truth, extent), data_range=extent)
+def _add_channel(
+    collector: Collector, name: str, image: metrics.Image, truth: metrics.Image, counted: metrics.Mask, unit: str
+) -> None:
+    extent = metrics.data_range(truth[counted])
+    collector.add(f"{name}_mae", lambda: metrics.mean_absolute_error(image[counted], truth[counted]), unit=unit)
+    collector.add(f"{name}_psnr", lambda: metrics.psnr(image[counted], truth[counted]), unit="dB", data_range=1.0)
+    collector.add(f"{name}_ssim", lambda: metrics.ssim(image, truth, extent, counted), data_range=extent)
+    collector.add(f"{name}_ms_ssim", lambda: metrics.ms_ssim(image, truth, extent, counted), data_range=extent)
 
 
 def _attempt(compute: Callable[[], RingCorrelation]) -> RingCorrelation | UndefinedMetricError:
@@ -254,8 +265,21 @@ def _result(result: Any) -> Reconstruction | Canvas:
     return found
 
 
-def _reference(truth: Any) -> tuple[Canvas, NDArray[np.float64] | None]:
-    """The true object and, where known, the scan positions."""
+def _lights(subject: Reconstruction | Canvas, truth: Any) -> tuple[Light | None, Light | None]:
+    """Illumination of the result (that of the scan where it has none), and of a truth that is a result itself."""
+    known = light_of(truth) if isinstance(truth, Reconstruction) else None
+    own = light_of(subject)
+    return (light_of(truth) if own is None and not isinstance(truth, Canvas) else own), known
+
+
+def _opened(truth: Any) -> Any:
+    """The truth; that of a file where it is a path.
+
+    Raises
+    ------
+    InputError
+        If there is none, or the file holds none.
+    """
     if truth is None:
         raise InputError(
             "evaluate",
@@ -263,27 +287,38 @@ def _reference(truth: Any) -> tuple[Canvas, NDArray[np.float64] | None]:
             "a Canvas, a simulated Scan or a file (--truth FILE)",
             "For the resolution of measured data, use evaluate_without_truth(scan) (--scan FILE).",
         )
-    origin = truth if isinstance(truth, str | Path) else "evaluate"
-    if isinstance(truth, str | Path):
-        from diptych.ptycho.io import load
+    if not isinstance(truth, str | Path):
+        return truth
+    from diptych.ptycho.io import load
 
-        truth = load(truth)
+    found = load(truth)
+    if isinstance(found, Scan) and found.truth is None:
+        raise _no_truth(truth, found)
+    return found
+
+
+def _reference(truth: Any) -> tuple[Canvas, NDArray[np.float64] | None]:
+    """The true object and, where known, the scan positions."""
     if isinstance(truth, Canvas):
         return truth, None
     if isinstance(truth, Reconstruction):
         return truth.object, truth.positions
     if not isinstance(truth, Scan):
         raise InputError(
-            origin, f"the truth is a {type(truth).__name__}", "a Canvas, a Scan with its truth or a Reconstruction"
+            "evaluate", f"the truth is a {type(truth).__name__}", "a Canvas, a Scan with its truth or a Reconstruction"
         )
     if truth.truth is None:
-        raise InputError(
-            origin,
-            f"the scan {truth.name!r} has no true object",
-            "a simulated scan, a Canvas or a reference result",
-            "For measured data, use evaluate_without_truth(scan) (--scan FILE).",
-        )
+        raise _no_truth("evaluate", truth)
     return truth.truth, truth.positions
+
+
+def _no_truth(where: str | Path, scan: Scan) -> InputError:
+    return InputError(
+        where,
+        f"the scan {scan.name!r} has no true object",
+        "a simulated scan, a Canvas or a reference result",
+        "For measured data, use evaluate_without_truth(scan) (--scan FILE).",
+    )
 
 
 def _same_pixels(image: Canvas, reference: Canvas) -> None:

@@ -14,8 +14,8 @@ from diptych.errors import InputError
 from diptych.ptycho.evaluate.align import Alignment, align
 from diptych.ptycho.evaluate.gauge import resolve_gauge
 from diptych.ptycho.evaluate.options import Gauge
-from diptych.ptycho.evaluate.report import Box
 from diptych.ptycho.evaluate.resolution import RingCorrelation, fourier_ring_correlation
+from diptych.ptycho.physics.measured import compared_box, light_of
 from diptych.ptycho.scan import Reconstruction, Scan
 
 Split = Literal["positions", "thinning"]
@@ -61,7 +61,9 @@ class HalfScanResult:
         Raises UndefinedMetricError when they are flat.
         """
         first, second = self.alignment.truth.values, self.alignment.result.values
-        return fourier_ring_correlation(first, second, pixel_m=self.pixel_m, label="half against half")
+        return fourier_ring_correlation(
+            first, second, mask=self.alignment.mask, pixel_m=self.pixel_m, label="half against half"
+        )
 
 
 def half_scan_frc(
@@ -87,7 +89,7 @@ def half_scan_frc(
     gauge : {"auto", "full", "scale", "phase", "none"}
         What is removed between the halves; auto removes what the data leave undetermined.
     crop : {"scan", "all"}
-        Compare the scanned area, or the whole area that both halves cover.
+        Compare the illuminated part of the scanned area, or the whole area that both halves cover.
     max_shift : int
         Largest shift searched between the halves, object pixels.
     seed : int
@@ -110,16 +112,11 @@ def half_scan_frc(
     scans = checkerboard(scan) if split == "positions" else thin(scan, np.random.default_rng(seed))
     first, second = reconstruct(scans[0]), reconstruct(scans[1])
     chosen, why = resolve_gauge(gauge, first)
-    box = scanned_box(scan.positions) if crop == "scan" else None
-    alignment = align(second.object, first.object, box, chosen, max_shift)
+    lights = [light_of(half) if crop == "scan" else None for half in (first, second)]
+    box = compared_box(scan.positions, lights[0]) if crop == "scan" else None
+    alignment = align(second.object, first.object, box, chosen, max_shift, lights[1]).counting(lights[0])
     note = f"{_SPLIT_NOTES[split]}; {SHARED_START}"
     return HalfScanResult(alignment, (first, second), why, note, first.object.pixel_m or scan.pixel_m)
-
-
-def scanned_box(positions: NDArray[np.float64]) -> Box:
-    """Half-open box of coordinates between the outermost (y, x) positions."""
-    (y0, x0), (y1, x1) = np.ceil(positions.min(axis=0)), np.floor(positions.max(axis=0))
-    return int(y0), int(y1), int(x0), int(x1)
 
 
 def checkerboard(scan: Scan) -> tuple[Scan, Scan]:

@@ -1,4 +1,8 @@
-"""Image metrics of an aligned result and its truth. All take (H, W) arrays on the same pixels."""
+"""Image metrics of an aligned result and its truth.
+
+All take arrays on the same pixels: (H, W), or for metrics without a window also the (n,) values of the pixels that
+count. Metrics with a window take a mask (H, W), and average over the windows that lie inside it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from diptych.ptycho.evaluate.report import UndefinedMetricError
 
 Image = NDArray[np.floating[Any]]
 Field = NDArray[np.complexfloating[Any, Any]]
+Mask = NDArray[np.bool_]
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales (Wang, Simoncelli and Bovik 2003)."""
@@ -74,7 +79,7 @@ def psnr(image: Image, reference: Image, peak: float = 1.0) -> float:
     return math.inf if rms == 0 else 20 * math.log10(peak / rms)
 
 
-def ssim(image: Image, reference: Image, range_: float) -> float:
+def ssim(image: Image, reference: Image, range_: float, mask: Mask | None = None) -> float:
     """Structural similarity (Wang et al. 2004) as in scikit-image, with a 7 x 7 uniform window.
 
     Parameters
@@ -83,11 +88,13 @@ def ssim(image: Image, reference: Image, range_: float) -> float:
         Images.
     range_ : float
         Data range, which sets the stabilising constants.
+    mask : (H, W) bool, optional
+        Pixels that count. Default: all.
 
     Raises
     ------
     UndefinedMetricError
-        If the range is 0 or the images are smaller than the window.
+        If the range is 0, or no window fits into the images or the mask.
     """
     from skimage.metrics import structural_similarity
 
@@ -96,10 +103,15 @@ def ssim(image: Image, reference: Image, range_: float) -> float:
         raise UndefinedMetricError(
             f"images of {image.shape[0]} x {image.shape[1]} px are smaller than the window of {_SSIM_WINDOW} px"
         )
-    return float(structural_similarity(reference, image, data_range=range_))  # type: ignore[no-untyped-call]
+    if mask is None:
+        return float(structural_similarity(reference, image, data_range=range_))  # type: ignore[no-untyped-call]
+    # Outside the mask both are flat, so that no value there can overflow.
+    a, b = (np.where(mask, field, 0.0) for field in (reference, image))
+    similarity = structural_similarity(a, b, data_range=range_, full=True)[1]  # type: ignore[no-untyped-call]
+    return float(similarity[_windows_inside(mask, _SSIM_WINDOW)].mean())
 
 
-def ms_ssim(image: Image, reference: Image, range_: float) -> float:
+def ms_ssim(image: Image, reference: Image, range_: float, mask: Mask | None = None) -> float:
     """Multi-scale structural similarity of Wang, Simoncelli and Bovik (2003).
 
     Gaussian window of 11 pixels and sigma 1.5; contrast-structure at five scales, luminance at the coarsest; each scale
@@ -111,11 +123,13 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
         Images of at least 176 pixels a side.
     range_ : float
         Data range, which sets the stabilising constants.
+    mask : (H, W) bool, optional
+        Pixels that count. Default: all.
 
     Raises
     ------
     UndefinedMetricError
-        If the range is 0, a side is under 176 pixels, or the images are anticorrelated at some scale (a power of a
+        If the range is 0, a side is under 176 pixels, no window of the coarsest scale fits into the mask, or the images are anticorrelated at some scale (a power of a
         negative number).
     """
     _check_range(range_)
@@ -124,17 +138,20 @@ def ms_ssim(image: Image, reference: Image, range_: float) -> float:
             f"the area of {image.shape[0]} x {image.shape[1]} px is smaller than {MS_SSIM_MIN_SIDE} px a side, which "
             "5 scales of an 11 px window need"
         )
-    a: Image = np.asarray(image, np.float64)
-    b: Image = np.asarray(reference, np.float64)
+    counted = np.ones(image.shape, bool) if mask is None else mask
+    a: Image = np.where(counted, np.asarray(image, np.float64), 0.0)
+    b: Image = np.where(counted, np.asarray(reference, np.float64), 0.0)
     value = 1.0
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         luminance, structure = ssim_parts(a, b, range_)
+        inside = _windows_inside(counted, 11)[5:-5, 5:-5]
         last = scale == len(MS_SSIM_WEIGHTS) - 1
-        term = float((luminance * structure).mean() if last else structure.mean())
+        term = float((luminance * structure if last else structure)[inside].mean())
         if term < 0:
             raise UndefinedMetricError(f"the images are anticorrelated at scale {scale + 1} of {len(MS_SSIM_WEIGHTS)}")
         value *= term**weight
         a, b = half_size(a), half_size(b)
+        counted = half_size(counted.astype(np.float64)) == 1
     return value
 
 
@@ -159,6 +176,19 @@ def half_size(image: Image) -> Image:
     """Mean over 2 x 2 blocks; an odd last row or column is dropped."""
     h, w = image.shape[0] // 2, image.shape[1] // 2
     return np.asarray(image[: 2 * h, : 2 * w].reshape(h, 2, w, 2).mean(axis=(1, 3)))
+
+
+def _windows_inside(mask: Mask, side: int) -> Mask:
+    """Centres of the windows of ``side`` pixels that lie inside a mask (H, W).
+
+    Raises UndefinedMetricError when there are none.
+    """
+    from scipy.ndimage import minimum_filter
+
+    inside = np.asarray(minimum_filter(mask, side, mode="constant", cval=False), bool)
+    if not inside.any():
+        raise UndefinedMetricError(f"no window of {side} px lies inside the illuminated area")
+    return inside
 
 
 def _check_range(range_: float) -> None:

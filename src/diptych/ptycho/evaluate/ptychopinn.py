@@ -19,6 +19,7 @@ from diptych.ptycho.evaluate import metrics
 from diptych.ptycho.evaluate.align import common_box
 from diptych.ptycho.evaluate.report import Box, Collector, Detail, UndefinedMetricError
 from diptych.ptycho.evaluate.resolution import FLAT, ONE_SEVENTH, ring_index, ring_sum
+from diptych.ptycho.physics.measured import Light
 from diptych.ptycho.scan import Canvas
 
 Image = NDArray[np.float64]
@@ -35,7 +36,7 @@ _BORDER, _TRIM = 2, 2
 _MIN_SIDE = 16
 
 
-def ptychopinn_metrics(result: Canvas, truth: Canvas, box: Box | None) -> Collector:
+def ptychopinn_metrics(result: Canvas, truth: Canvas, box: Box | None, light: Light | None = None) -> Collector:
     """MAE, MSE, PSNR, SSIM, MS-SSIM and FRC of amplitude and phase; keys end in ``_ptychopinn``.
 
     Parameters
@@ -44,6 +45,8 @@ def ptychopinn_metrics(result: Canvas, truth: Canvas, box: Box | None) -> Collec
         (H, W) complex images in the same coordinates.
     box : (y0, y1, x0, x1) or None
         Scanned area, which is extended by 10 px; None for the whole overlap.
+    light : Light, optional
+        Illumination of the result. The convention has no mask: unlit pixels count, and a note says how many there are.
 
     Raises
     ------
@@ -63,6 +66,10 @@ def ptychopinn_metrics(result: Canvas, truth: Canvas, box: Box | None) -> Collec
         for key in collector.values:
             if key.startswith("phase"):
                 collector.remark(key, "the phase of the result wraps, which this convention counts as an error")
+    unlit = 0.0 if light is None else 1 - float(light.mask(inner).mean())
+    if unlit > 0:
+        for key in collector.values:
+            collector.remark(key, f"no light reached {100 * unlit:.2g} % of the area, which this convention counts too")
     return collector
 
 

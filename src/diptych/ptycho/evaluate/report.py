@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import DiptychError
+from diptych.ptycho.physics.measured import Box
 
 if TYPE_CHECKING:
     from diptych.ptycho.evaluate.align import Alignment
     from diptych.ptycho.evaluate.resolution import RingCorrelation
-
-Box = tuple[int, int, int, int]
-"""(y0, y1, x0, x1): a half-open box of object pixel coordinates."""
 
 
 class UndefinedMetricError(DiptychError):
@@ -34,6 +32,8 @@ class Detail:
         What was removed before comparing, and why.
     box : (y0, y1, x0, x1)
         Half-open box of object pixel coordinates that was compared.
+    lit_share : float, optional
+        Share of the box that light reached; only this counts. None: not known, or not asked for; the whole box counts.
     unit : str
         Unit of the value, ``""`` for a pure number.
     data_range : float, optional
@@ -51,6 +51,14 @@ class Detail:
     data_range: float | None = None
     reason: str | None = None
     note: str | None = None
+    lit_share: float | None = None
+
+    @property
+    def area(self) -> str:
+        """The compared area as text: the box, and the share of it that counts."""
+        y0, y1, x0, x1 = self.box
+        counts = "all of it counts" if self.lit_share is None else f"{lit_text(self.lit_share)} counts"
+        return f"y {y0}..{y1}, x {x0}..{x1} ({y1 - y0} x {x1 - x0} px); {counts}"
 
 
 class Metrics(Mapping[str, float]):
@@ -121,7 +129,7 @@ class Metrics(Mapping[str, float]):
             for text in (detail.reason, detail.note):
                 if text:
                     remarks.append((text, key))
-        for label, text_of in (("gauge", lambda d: d.gauge), ("area", lambda d: _box_text(d.box))):
+        for label, text_of in (("gauge", lambda d: d.gauge), ("area", lambda d: d.area)):
             seen: dict[str, str] = {}
             for detail in self.details.values():
                 seen.setdefault(text_of(detail), detail.convention)
@@ -173,6 +181,6 @@ class Collector:
         self.details[key] = replace(detail, note=note if detail.note is None else f"{detail.note}; {note}")
 
 
-def _box_text(box: Box) -> str:
-    y0, y1, x0, x1 = box
-    return f"y {y0}..{y1}, x {x0}..{x1} ({y1 - y0} x {x1 - x0} px)"
+def lit_text(share: float) -> str:
+    """The share of an area that light reached, as text."""
+    return "all of it was illuminated and" if share == 1 else f"the illuminated part, {100 * share:.3g} % of it,"

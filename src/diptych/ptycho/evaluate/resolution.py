@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.report import UndefinedMetricError
+from diptych.ptycho.physics.illumination import soft_inside
 
 Threshold = float | str
 """A constant between 0 and 1, or ``"half-bit"``."""
@@ -99,6 +100,7 @@ def fourier_ring_correlation(
     second: NDArray[Any],
     *,
     window: bool = True,
+    mask: NDArray[np.bool_] | None = None,
     pixel_m: float | tuple[float, float] | None = None,
     label: str = "FRC",
 ) -> RingCorrelation:
@@ -106,7 +108,7 @@ def fourier_ring_correlation(
 
     Re sum(F1 conj F2) / sqrt(sum |F1|^2 sum |F2|^2) over rings one pixel wide of the shorter side's spectrum (Saxton
     and Baumeister 1982). The mean is removed and, by default, a Hann window applied: without one, the edges that both
-    images share correlate at all frequencies.
+    images share correlate at all frequencies. For the same reason the edges of a mask are soft.
 
     Parameters
     ----------
@@ -114,6 +116,8 @@ def fourier_ring_correlation(
         Images on the same pixels.
     window : bool
         Apply the Hann window.
+    mask : (H, W) bool, optional
+        Pixels that count. The window is 0 outside, and rises over an eighth of the mask's width inside its edges.
     pixel_m : float or (float, float), optional
         Pixel size in metres.
     label : str
@@ -124,7 +128,7 @@ def fourier_ring_correlation(
     InputError
         If the shapes differ.
     UndefinedMetricError
-        If an image is flat, or a side is under 16 pixels.
+        If an image is flat, a side is under 16 pixels, or the mask is empty.
     """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != 2:
@@ -135,8 +139,8 @@ def fourier_ring_correlation(
         raise UndefinedMetricError(
             f"the area of {first.shape[0]} x {first.shape[1]} px is under {_MIN_SIDE} px a side: too few rings"
         )
-    weights = [np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in first.shape]
-    w = weights[0][:, None] * weights[1]
+    w = _window(first.shape, window, mask)
+    first, second = (np.where(w > 0, image, 0) for image in (first, second))
     spectra = [np.fft.fft2(_fluctuation(image, w) * w) for image in (first, second)]
     ring = ring_index(first.shape)
     count = min(first.shape) // 2 + 1
@@ -144,7 +148,7 @@ def fourier_ring_correlation(
     cross = ring_sum((spectra[0] * spectra[1].conj()).real, ring)[1:count]
     norm = np.sqrt(power[0] * power[1])
     # The window correlates neighbouring samples. A ring is one sample thick, so only the neighbours along it count.
-    independent = math.sqrt(math.prod(float(np.mean(v**2) ** 2 / np.mean(v**4)) for v in weights))
+    independent = math.sqrt(float(np.mean(w**2) ** 2 / np.mean(w**4)))
     return RingCorrelation(
         frequency=np.arange(1, count) / (min(first.shape) / 2),
         correlation=np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 0),
@@ -164,6 +168,17 @@ def ring_index(shape: tuple[int, ...]) -> NDArray[np.intp]:
 def ring_sum(values: NDArray[np.floating[Any]], ring: NDArray[np.intp]) -> NDArray[np.float64]:
     """Sum ``values`` over each ring."""
     return np.asarray(np.bincount(ring.ravel(), values.ravel()), np.float64)
+
+
+def _window(shape: tuple[int, ...], window: bool, mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Hann window (H, W), times the soft-edged mask."""
+    sides = [np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in shape]
+    w = np.asarray(sides[0][:, None] * sides[1], np.float64)
+    if mask is None or mask.all():
+        return w
+    if not mask.any():
+        raise UndefinedMetricError("no pixel of the area was illuminated")
+    return w * soft_inside(mask, max(2.0, math.sqrt(float(mask.sum())) / 8))
 
 
 def _fluctuation(image: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:

@@ -23,6 +23,7 @@ from diptych.ptycho.neural.data.patterns import Patterns, ScanPatterns, pieces
 from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.physics.forward import AXES, intensity
 from diptych.ptycho.physics.groups import Layout
+from diptych.ptycho.physics.illumination import illumination
 from diptych.ptycho.physics.likelihood import fit_sums
 from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split, spread
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
@@ -211,10 +212,11 @@ def infer(
         "options": {"engine": "network", "probe": "fixed"},
         "inference": {"network_batch": batch, "network_weights": weights},
     }
+    probe = (probe_model.modes() * probe_model.power**0.5).cpu().numpy()
     pixel = patterns.geometry.object_pixel_m(patterns.size) if patterns.geometry is not None else None
     return Reconstruction(
         object=Canvas(image.cpu().numpy(), stitcher.origin, pixel),
-        probe=(probe_model.modes() * probe_model.power**0.5).cpu().numpy(),
+        probe=probe,
         positions=patterns.positions,
         flags=(
             f"predicted by a network only, with fit {fit:.3g}; an engine that starts from it (model=...) reaches a "
@@ -223,6 +225,7 @@ def infer(
         provenance=provenance,
         name=patterns.name,
         geometry=patterns.geometry,
+        illumination=illumination(probe, patterns.positions, stitcher.origin, tuple(image.shape)),
     )
 
 

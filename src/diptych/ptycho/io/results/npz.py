@@ -22,6 +22,7 @@ from diptych.ptycho.io.fields import (
 from diptych.ptycho.io.files import DataFile, writing
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.results.light import with_illumination
 from diptych.ptycho.io.source import Source, json_text, read_json, write_npz
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
 from diptych.runtime.registry import NoOptions
@@ -29,6 +30,9 @@ from diptych.runtime.registry import NoOptions
 RESULT_FORMAT = "diptych result"
 FORMAT_VERSION = 1
 _HISTORY = "history_"
+
+MAPS = ("error", "illumination")
+"""Fields of a result with a real number for each object pixel, (H, W); a file need not hold them."""
 
 
 def record(result: Reconstruction) -> dict[str, Any]:
@@ -59,10 +63,12 @@ def restore(
     probe: NDArray[Any],
     positions: NDArray[Any],
     history: dict[str, list[float]],
-    error: NDArray[Any] | None,
+    maps: dict[str, NDArray[Any]],
     where: str,
 ) -> Reconstruction:
-    """The result that :func:`record` and the arrays describe; ``where`` names the file in messages."""
+    """The result that :func:`record` and the arrays describe; ``maps`` has those of :data:`MAPS` that the file holds,
+    ``where`` names it in messages.
+    """
     if said.get("format_version", 0) > FORMAT_VERSION:
         raise InputError(
             where,
@@ -75,17 +81,18 @@ def restore(
         geometry = Geometry(
             **{**geometry, "detector_pixel_m": geometry["detector_pixel_m"] and tuple(geometry["detector_pixel_m"])}
         )
-    return Reconstruction(
+    result = Reconstruction(
         object=Canvas(values, origin, None if pixel is None else (float(pixel[0]), float(pixel[1]))),
         probe=probe,
         positions=positions,
         history=history,
-        error=error,
+        **{name: maps.get(name) for name in MAPS},
         flags=tuple(said.get("flags", ())),
         provenance=dict(said.get("provenance", {})),
         name=str(said.get("name", "reconstruction")),
         geometry=geometry,
     )
+    return with_illumination(result)
 
 
 def write_result(result: Reconstruction, path: Path) -> None:
@@ -97,8 +104,7 @@ def write_result(result: Reconstruction, path: Path) -> None:
         "positions": result.positions,
     }
     arrays |= {_HISTORY + name: np.asarray(column, np.float64) for name, column in result.history.items()}
-    if result.error is not None:
-        arrays["error"] = result.error
+    arrays |= {name: values for name in MAPS if (values := getattr(result, name)) is not None}
     arrays["_metadata"] = np.asarray(json_text(record(result), f"{result.name}: provenance"))
     with writing(path) as temporary:
         write_npz(temporary, arrays)
@@ -116,11 +122,11 @@ def read_result(source: Source, name: str) -> Reconstruction:
             columns = [key for key in headers if key.startswith(_HISTORY)]
             history = {key.removeprefix(_HISTORY): column_from(source, key) for key in columns}
             canvas = canvas_from(source, "object")
-            error = source.read("error") if "error" in headers else None
+            maps = {name: source.read(name) for name in MAPS if name in headers}
             if canvas is None:
                 raise InputError(source.where, "the result is incomplete: 'object' is missing")
             probe, positions = source.read("probe"), source.read("positions")
-            return restore(said, canvas.values, canvas.origin, probe, positions, history, error, source.where)
+            return restore(said, canvas.values, canvas.origin, probe, positions, history, maps, source.where)
         return _foreign(source, name)
     except InputError as error:
         # The checks of a Reconstruction name it by itself, not by its file.
@@ -151,7 +157,7 @@ def _foreign(source: Source, name: str) -> Reconstruction:
         flags.append("the file holds no positions: only the image and the probe are known")
     if "objectOrigin" not in headers:
         flags.append("the file does not state the object's origin: its first pixel is taken as coordinate (0, 0)")
-    return Reconstruction(
+    result = Reconstruction(
         object=Canvas(canvas.values.astype(np.complex64), canvas.origin),
         probe=probe_from(source, probe_key).astype(np.complex64),
         positions=positions,
@@ -160,6 +166,7 @@ def _foreign(source: Source, name: str) -> Reconstruction:
         name=name,
         geometry=geometry_from(source, LoadOptions()),
     )
+    return with_illumination(result)
 
 
 def _matches(file: DataFile) -> bool:

@@ -21,7 +21,8 @@ from diptych.ptycho.io.fields import column_from, image_from, probe_from, real_f
 from diptych.ptycho.io.files import DataFile, writing
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
-from diptych.ptycho.io.results.npz import record, restore
+from diptych.ptycho.io.results.light import with_illumination
+from diptych.ptycho.io.results.npz import MAPS, record, restore
 from diptych.ptycho.io.source import Source, TreeSource, json_text, listed
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
 from diptych.runtime.registry import NoOptions
@@ -107,8 +108,9 @@ def _write_own(group: Any, result: Reconstruction) -> None:
     history = group.create_group("history")
     for name, column in result.history.items():
         history[name] = np.asarray(column, np.float64)
-    if result.error is not None:
-        group["error"] = result.error
+    for name in MAPS:
+        if (values := getattr(result, name)) is not None:
+            group[name] = values
 
 
 def read_product(source: TreeSource, name: str) -> Reconstruction:
@@ -186,7 +188,7 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
         detector = float(geometry.wavelength_m or 0.0) * product.distance_m / extent
         geometry = Geometry(product.energy_eV, product.distance_m, (float(detector[0]), float(detector[1])))
     try:
-        return Reconstruction(
+        result = Reconstruction(
             object=Canvas(
                 product.image.astype(np.complex64),
                 (int(origin[0]), int(origin[1])),
@@ -202,6 +204,7 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
         )
     except InputError as error:
         raise error.changed(where=within(product.where, error.where)) from None
+    return with_illumination(result)
 
 
 def _read_own(own: TreeSource, source: TreeSource) -> Reconstruction:
@@ -217,10 +220,10 @@ def _read_own(own: TreeSource, source: TreeSource) -> Reconstruction:
         said = json.loads(str(own.read("record")[()]))
         columns = own.group("history")
         history = {} if columns is None else {name: column_from(columns, name) for name in columns.headers()}
-        error = own.read("error") if "error" in own.names() else None
+        maps = {name: own.read(name) for name in MAPS if name in own.names()}
         image, probe = source.read("object")[0], source.read("probe")[0]
         positions = own.read("positions")
-        return restore(said, image, (origin[0], origin[1]), probe, positions, history, error, source.where)
+        return restore(said, image, (origin[0], origin[1]), probe, positions, history, maps, source.where)
     except InputError as error:
         raise error.changed(where=within(source.where, error.where)) from None
     except (KeyError, TypeError, ValueError, IndexError, OSError, AttributeError, RecursionError) as error:
