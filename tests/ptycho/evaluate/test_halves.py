@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from diptych.errors import InputError
-from diptych.ptycho.evaluate.halves import checkerboard, half_scan_frc, scanned_box, thin, two_colours
+from diptych.ptycho.evaluate.halves import checkerboard, half_scan_frc, thin, two_colours
+from diptych.ptycho.physics.measured import scanned_box
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,24 +212,30 @@ class ReconstructionDecoder(BaseDecoder):
 def picture(result: Reconstruction, box: tuple[int, int, int, int], scale: int) -> Decoded:
     """Amplitude (left) and phase (right) inside a box (y0, y1, x0, x1) of coordinates, each with its own colour range.
 
-    The phase is levelled, and its ramp removed where the data do not determine it; a phase that wraps has a cyclic
-    colour map.
+    Level, ramp and colour ranges are those of the pixels that light reached; the others are striped. The phase is
+    levelled, and its ramp removed where the data do not determine it; a phase that wraps has a cyclic colour map.
     """
     from matplotlib import colormaps
 
     from diptych.ptycho.evaluate.gauge import resolve_gauge
-    from diptych.ptycho.figures.colours import level_phase, phase_display, robust_range
+    from diptych.ptycho.figures.area import shown_part, striped
+    from diptych.ptycho.figures.colours import phase_display, robust_range
 
-    canvas = result.object.crop(*box)
-    finite = bool(np.isfinite(canvas.values).all())
-    values = level_phase(np.nan_to_num(canvas.values), ramp=resolve_gauge("auto", result)[0] == "full")
+    shown = shown_part(result, box)
+    finite = bool(np.isfinite(shown.canvas.values[shown.lit]).all())
+    shown = replace(shown, canvas=replace(shown.canvas, values=np.nan_to_num(shown.canvas.values)))
+    values = shown.levelled(ramp=resolve_gauge("auto", result)[0] == "full")
     amplitude, phase = np.abs(values), np.angle(values)
-    cmap, limits = phase_display(phase)
-    shown = [
+    cmap, limits = phase_display(phase[shown.lit])
+    images = [
         colormaps[name](np.clip((image - low) / (high - low), 0, 1))[..., :3]
-        for image, name, (low, high) in ((amplitude, "gray", robust_range(amplitude)), (phase, cmap, limits))
+        for image, name, (low, high) in (
+            (amplitude, "gray", robust_range(amplitude[shown.lit])),
+            (phase, cmap, limits),
+        )
     ]
-    large = [image.repeat(scale, 0).repeat(scale, 1) for image in shown]
+    lit = shown.lit.repeat(scale, 0).repeat(scale, 1)
+    large = [striped(image.repeat(scale, 0).repeat(scale, 1), lit) for image in images]
     decoded = as_bytes(np.concatenate([large[0], np.ones((len(large[0]), GAP, 3)), large[1]], axis=1))
     return Decoded(decoded.image, finite)
 
@@ -244,12 +251,12 @@ def _scan(given: Scan | str | Path) -> Scan:
 
 
 def _box(scan: Scan) -> tuple[int, int, int, int]:
-    """Bounding box of the positions, (y0, y1, x0, x1); for a scan along a line, everything that was illuminated."""
-    from diptych.ptycho.evaluate.halves import scanned_box
+    """The scanned area as figures show it, (y0, y1, x0, x1); where nothing bounds one, everything in a window."""
+    from diptych.ptycho.figures.area import shown_box
+    from diptych.ptycho.physics.measured import light_of
 
-    y0, y1, x0, x1 = scanned_box(scan.positions)
-    if min(y1 - y0, x1 - x0) >= 2:
-        return y0, y1, x0, x1
+    if (box := shown_box(scan.positions, light_of(scan))) is not None:
+        return box
     (y0, x0), (y1, x1) = np.floor([scan.positions.min(axis=0), scan.positions.max(axis=0)]).astype(int) - scan.size // 2
     return int(y0), int(y1) + scan.size, int(x0), int(x1) + scan.size
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.options import Gauge
-from diptych.ptycho.evaluate.report import Box
 from diptych.ptycho.physics.illumination import Mask, soft_outside
-from diptych.ptycho.physics.measured import EDGE, LEAST_SIDE, Light
+from diptych.ptycho.physics.measured import EDGE, LEAST_SIDE, Box, Light
 from diptych.ptycho.scan import Canvas
 
 ComplexImage = NDArray[np.complex128]
@@ -129,8 +128,8 @@ def align(
     -----
     The initial shift is the peak of the cross-correlation of the lag-one products of the fields, whose modulus does not
     depend on the ramp. The initial ramp is the peak of the Fourier transform of result * conj(truth). Both are refined
-    together by weighted least squares on ||c S_d[result exp(-i k r)] - truth||^2 with Fourier shifts S_d (image registration
-    with sub-pixel accuracy, Guizar-Sicairos et al. 2008, extended by the ramp).
+    together by weighted least squares on ||c S_d[result exp(-i k r)] - truth||^2 with Fourier shifts S_d (image
+    registration with sub-pixel accuracy, Guizar-Sicairos et al. 2008, extended by the ramp).
     """
     box = common_box(result, truth, box)
     if min(box[1] - box[0], box[3] - box[2]) < LEAST_SIDE:
@@ -313,12 +312,8 @@ def _refine(
     )
     best = np.asarray(found.x * unit, np.float64)
     image = _shifted(patch, y, x, best, inside)[0]
-    return (
-        (float(best[0]), float(best[1])),
-        (float(best[2]), float(best[3])),
-        _best_scale(image, reference, weight),
-        image,
-    )
+    ramp, shift = (float(best[0]), float(best[1])), (float(best[2]), float(best[3]))
+    return ramp, shift, _best_scale(image, reference, weight), image
 
 
 def _shifted(

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.evaluate.report import Box, Detail
+from diptych.ptycho.evaluate.report import Detail, lit_text
 from diptych.ptycho.evaluate.resolution import RingCorrelation
+from diptych.ptycho.physics.measured import Box
 from diptych.runtime.files import replacing, write_text
 from diptych.runtime.run_directory import plain
 
@@ -64,6 +65,8 @@ class Comparison:
         Object pixel (y, x) in metres, where known.
     notes : tuple of str
         Remarks that affect the interpretation.
+    mask : (h, w) bool, optional
+        Pixels of the box that count for all methods: those that light reached. None: all do.
     """
 
     scan: str
@@ -75,6 +78,7 @@ class Comparison:
     aligned: dict[str, NDArray[np.complex64]]
     pixel_m: tuple[float, float] | None = None
     notes: tuple[str, ...] = field(default=())
+    mask: NDArray[np.bool_] | None = None
 
     def __str__(self) -> str:
         return self.table()
@@ -111,7 +115,7 @@ class Comparison:
         y0, y1, x0, x1 = self.box
         text += [
             f"reference: {self.reference}",
-            f"area: y {y0}..{y1}, x {x0}..{x1} ({y1 - y0} x {x1 - x0} px), the same for all",
+            f"area: y {y0}..{y1}, x {x0}..{x1} ({y1 - y0} x {x1 - x0} px), the same for all; {self._counts}",
         ]
         gauges: dict[tuple[str, str], list[str]] = {}
         for method, details in self.details.items():
@@ -126,6 +130,15 @@ class Comparison:
             ]
         )
 
+    @property
+    def lit_share(self) -> float | None:
+        """Share of the box that counts; None where it is not known which pixels light reached."""
+        return None if self.mask is None else float(self.mask.mean())
+
+    @property
+    def _counts(self) -> str:
+        return "all of it counts" if self.lit_share is None else f"{lit_text(self.lit_share)} counts"
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the images and curves as JSON values; null where a number is unknown or undefined."""
         details = {key: {name: asdict(detail) for name, detail in each.items()} for key, each in self.details.items()}
@@ -134,6 +147,7 @@ class Comparison:
                 "scan": self.scan,
                 "reference": self.reference,
                 "box": self.box,
+                "lit_share": self.lit_share,
                 "pixel_m": self.pixel_m,
                 "rows": self.rows,
                 "details": details,

@@ -46,6 +46,12 @@ def evaluate(
     **overrides
         Single options by name.
 
+    Notes
+    -----
+    Compared are the pixels inside the box of the positions that light reached (``illumination`` of the result, or of
+    the scan that is given as truth); ``details[...].lit_share`` is their share of the box. With ``crop="all"``, or where
+    the illumination is not known, every pixel of the area counts.
+
     Returns
     -------
     Metrics
@@ -68,24 +74,53 @@ def evaluate(
     True
     """
     options = _options(options, overrides)
-    subject = _result(result)
-    truth = _opened(truth)
+    subject, truth = _result(result), _opened(truth)
     reference, positions = _reference(truth)
-    image = subject if isinstance(subject, Canvas) else subject.object
     if isinstance(subject, Reconstruction) and len(subject.positions):
         # Results of other programs may have no positions.
         positions = subject.positions
+    light = light_of(subject) or (None if isinstance(truth, Canvas) else light_of(truth))
+    counted = light_of(truth) if isinstance(truth, Reconstruction) else None
+    return evaluate_images(subject, reference, positions, options, light, counted)
+
+
+def evaluate_images(
+    subject: Reconstruction | Canvas,
+    reference: Canvas,
+    positions: NDArray[np.float64] | None,
+    options: EvaluationOptions,
+    light: Light | None = None,
+    counted: Light | None = None,
+) -> Metrics:
+    """The metrics of :func:`evaluate`, with all that it finds out for itself.
+
+    Parameters
+    ----------
+    subject : Reconstruction or Canvas
+        The reconstructed object.
+    reference : Canvas
+        The true object.
+    positions : (M, 2) float64, optional
+        Their box is compared.
+    options : EvaluationOptions
+        Gauge, convention, area.
+    light : Light, optional
+        Illumination of the result.
+    counted : Light, optional
+        In the coordinates of the reference; pixels that are unlit here do not count either.
+    """
+    image = subject if isinstance(subject, Canvas) else subject.object
     _same_pixels(image, reference)
-    scanned = options.crop == "scan"
-    light, known = _lights(subject, truth) if scanned else (None, None)
-    box = compared_box(positions, light) if scanned and positions is not None else None
+    if options.crop == "all":
+        positions = light = counted = None
+    box = None if positions is None else compared_box(positions, light)
     gauge, why = resolve_gauge(options.gauge, subject)
     values: dict[str, float] = {}
     details: dict[str, Detail] = {}
     curves: dict[str, RingCorrelation] = {}
     alignment: Alignment | None = None
     if options.convention != "ptychopinn":
-        alignment = align(image, reference, box, gauge, options.max_shift, light).counting(known)
+        alignment = align(image, reference, box, gauge, options.max_shift, light).counting(counted)
         collector, curves = _textbook(alignment, why, image.pixel_m or reference.pixel_m)
         values |= collector.values
         details |= collector.details
@@ -263,13 +298,6 @@ def _result(result: Any) -> Reconstruction | Canvas:
         return result
     found: Reconstruction = _loaded(result, "result", Reconstruction)
     return found
-
-
-def _lights(subject: Reconstruction | Canvas, truth: Any) -> tuple[Light | None, Light | None]:
-    """Illumination of the result (that of the scan where it has none), and of a truth that is a result itself."""
-    known = light_of(truth) if isinstance(truth, Reconstruction) else None
-    own = light_of(subject)
-    return (light_of(truth) if own is None and not isinstance(truth, Canvas) else own), known
 
 
 def _opened(truth: Any) -> Any:

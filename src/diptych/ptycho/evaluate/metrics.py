@@ -129,8 +129,8 @@ def ms_ssim(image: Image, reference: Image, range_: float, mask: Mask | None = N
     Raises
     ------
     UndefinedMetricError
-        If the range is 0, a side is under 176 pixels, no window of the coarsest scale fits into the mask, or the images are anticorrelated at some scale (a power of a
-        negative number).
+        If the range is 0, a side is under 176 pixels, no window of the coarsest scale fits into the mask, or the images
+        are anticorrelated at some scale (a power of a negative number).
     """
     _check_range(range_)
     if min(image.shape) < MS_SSIM_MIN_SIDE:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.evaluate import metrics
 from diptych.ptycho.evaluate.align import common_box
-from diptych.ptycho.evaluate.report import Box, Collector, Detail, UndefinedMetricError
+from diptych.ptycho.evaluate.report import Collector, Detail, UndefinedMetricError
 from diptych.ptycho.evaluate.resolution import FLAT, ONE_SEVENTH, ring_index, ring_sum
-from diptych.ptycho.physics.measured import Light
+from diptych.ptycho.physics.measured import Box, Light
 from diptych.ptycho.scan import Canvas
 
 Image = NDArray[np.float64]

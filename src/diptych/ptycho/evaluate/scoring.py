@@ -11,10 +11,10 @@ import numpy as np
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.align import Alignment, common_box
 from diptych.ptycho.evaluate.comparison import Comparison
-from diptych.ptycho.evaluate.evaluation import evaluate
-from diptych.ptycho.evaluate.halves import scanned_box
+from diptych.ptycho.evaluate.evaluation import evaluate_images
 from diptych.ptycho.evaluate.options import EvaluationOptions
-from diptych.ptycho.evaluate.report import Box, Metrics
+from diptych.ptycho.evaluate.report import Metrics
+from diptych.ptycho.physics.measured import Box, Light, light_of, scanned_box
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 _LEAST_COVER = 0.5
@@ -83,7 +83,8 @@ def score(
         name: replace(result, positions=scan.positions) for name, result in results.items() if name != reference
     }
     canvas, notes = _covered(canvas, subjects, scan, errors)
-    metrics, alignments = _measured(canvas, subjects, options, errors)
+    known = None if truth is not None else light_of(results[reference])
+    metrics, alignments = _measured(canvas, subjects, options, errors, known)
     if not alignments:
         reasons = "; ".join(f"{name}: {why}" for name, why in errors.items())
         raise InputError("compare", f"no method could be compared ({reasons})")
@@ -108,6 +109,7 @@ def score(
         details={name: each.details for name, each in metrics.items()},
         curves={name: replace(curve, label=name) for name, each in metrics.items() for curve in each.curves.values()},
         aligned={reference: common.values.astype(np.complex64), **aligned},
+        mask=next(iter(alignments.values())).mask,
         pixel_m=next((pixel for pixel in pixels if pixel is not None), scan.pixel_m),
         notes=tuple(notes),
     )
@@ -152,12 +154,18 @@ def _covered(
 
 
 def _measured(
-    reference: Canvas, subjects: Mapping[str, Reconstruction], options: EvaluationOptions, errors: dict[str, str]
+    reference: Canvas,
+    subjects: Mapping[str, Reconstruction],
+    options: EvaluationOptions,
+    errors: dict[str, str],
+    counted: Light | None,
 ) -> tuple[dict[str, Metrics], dict[str, Alignment]]:
-    """Metrics and alignments by method, on one box. A result that cannot be evaluated is added to ``errors``.
+    """Metrics and alignments by method, on one box and the same pixels of it. A result that cannot be evaluated is
+    added to ``errors``.
 
-    Where alignment shifts a result, the box loses the edge that the shifted result does not cover. All are then
-    evaluated again on the smaller box, until their boxes are equal; the box only shrinks, so this terminates.
+    Where alignment shifts a result, the box loses the edge that the shifted result does not cover, and pixels that are
+    unlit in one result count in none. All are then evaluated again on the smaller area, until the areas are equal; they
+    only shrink, so this terminates.
     """
     # Images are aligned by the textbook convention, whichever metrics are requested.
     both = options if options.convention != "ptychopinn" else options.with_changes(convention="both")
@@ -166,7 +174,8 @@ def _measured(
         alignments: dict[str, Alignment] = {}
         for name in (name for name in subjects if name not in errors):
             try:
-                found[name] = evaluate(subjects[name], reference, both)
+                subject = subjects[name]
+                found[name] = evaluate_images(subject, reference, subject.positions, both, light_of(subject), counted)
             except InputError as error:
                 errors[name] = str(error)
                 continue
@@ -175,7 +184,13 @@ def _measured(
             alignments[name] = alignment
         boxes = {alignment.truth.extent for alignment in alignments.values()}
         if len(boxes) <= 1:
-            return {name: _requested(metrics, options) for name, metrics in found.items()}, alignments
+            masks = [alignment.counted for alignment in alignments.values()]
+            common = np.logical_and.reduce(masks) if masks else np.ones(reference.shape, bool)
+            if all(np.array_equal(mask, common) for mask in masks):
+                return {name: _requested(metrics, options) for name, metrics in found.items()}, alignments
+            ((y0, _, x0, _),) = boxes
+            counted = Light(common.astype(np.float32), (y0, x0))
+            continue
         first, *rest = boxes
         for box in rest:
             first = _overlap(first, box)

@@ -68,14 +68,17 @@ def robust_range(values: NDArray[Any], percentiles: Range = (0.5, 99.5)) -> Rang
     return low, high
 
 
-def mean_ramp(values: NDArray[Any]) -> Range:
-    """Mean phase slope (y, x) in rad per pixel, weighted by intensity: the phase of the mean lag-one product."""
+def mean_ramp(values: NDArray[Any], weight: NDArray[np.floating[Any]] | None = None) -> Range:
+    """Mean phase slope (y, x) in rad per pixel, weighted by intensity (times ``weight``): the phase of the mean lag-one
+    product.
+    """
+    values = values if weight is None else values * np.sqrt(weight)
     down = (values[1:] * values[:-1].conj()).sum()
     across = (values[:, 1:] * values[:, :-1].conj()).sum()
     return float(np.angle(down)), float(np.angle(across))
 
 
-def level_phase(values: NDArray[Any], ramp: bool) -> NDArray[Any]:
+def level_phase(values: NDArray[Any], ramp: bool, weight: NDArray[np.floating[Any]] | None = None) -> NDArray[Any]:
     """Multiply a field by a phase factor so that its mean has phase 0; with ``ramp``, remove its mean phase ramp too.
 
     Parameters
@@ -84,13 +87,15 @@ def level_phase(values: NDArray[Any], ramp: bool) -> NDArray[Any]:
         Complex field.
     ramp : bool
         Remove the mean phase ramp (:func:`mean_ramp`).
+    weight : (H, W), optional
+        Weights of the means, for instance the illumination; 0 where a pixel must have no influence.
     """
     out = np.asarray(values, np.complex128)
     if ramp:
-        slope = mean_ramp(out)
+        slope = mean_ramp(out, weight)
         y, x = (np.arange(n) - (n - 1) / 2 for n in out.shape)
         out = out * np.exp(-1j * slope[0] * y)[:, None] * np.exp(-1j * slope[1] * x)
-    mean = out.sum()
+    mean = out.sum() if weight is None else (out * weight).sum()
     return out * np.exp(-1j * np.angle(mean)) if mean else out
 
 

@@ -15,7 +15,7 @@ from diptych.ptycho.evaluate.comparison import TRUTH, Comparison
 from diptych.ptycho.evaluate.report import UndefinedMetricError
 from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation
 from diptych.ptycho.figures.colours import level_phase, robust_range
-from diptych.ptycho.figures.panels import length_text, show_image
+from diptych.ptycho.figures.panels import length_text, shade_unlit, show_image
 
 _COLUMN = 3.1
 _LEAST_WIDTH = 8.0
@@ -47,18 +47,20 @@ def _without_ramp(comparison: Comparison) -> dict[str, NDArray[Any]]:
     images = {comparison.reference: reference, **comparison.aligned}
     if comparison.reference == TRUTH:
         return images
-    rotation = np.exp(1j * np.angle(level_phase(reference, ramp=True) * reference.conj()))
+    rotation = np.exp(1j * np.angle(level_phase(reference, ramp=True, weight=comparison.mask) * reference.conj()))
     return {name: image * rotation for name, image in images.items()}
 
 
 def _show_images(axes: NDArray[Any], images: dict[str, NDArray[Any]], comparison: Comparison) -> None:
     reference = images[comparison.reference]
+    counted = np.ones(reference.shape, bool) if comparison.mask is None else comparison.mask
     for column, (name, image) in enumerate(images.items()):
         phase, true_phase = metrics.phases(image, reference)
         first, last = column == 0, column == len(images) - 1
-        rms = float(np.sqrt(np.mean((phase - true_phase) ** 2)))
+        rms = float(np.sqrt(np.mean((phase - true_phase)[counted] ** 2)))
+        error = metrics.complex_error(image[counted], reference[counted])
         titles = (
-            name if first else f"{name}: error {metrics.complex_error(image, reference):.3g}",
+            name if first else f"{name}: error {error:.3g}",
             "" if first else f"phase rms {rms:.3g} rad",
         )
         shown = (("amplitude", np.abs(image), np.abs(reference)), ("phase (rad)", phase, true_phase))
@@ -67,11 +69,12 @@ def _show_images(axes: NDArray[Any], images: dict[str, NDArray[Any]], comparison
                 ax,
                 values,
                 title,
-                limits=robust_range(reference_values),
+                limits=robust_range(reference_values[counted]),
                 label=label if last else None,
                 pixel_m=comparison.pixel_m,
                 bar=first,
             )
+            shade_unlit(ax, counted, legend=last and ax is axes[-1, column])
             ax.title.set_fontsize(10)
             if first:
                 ax.set_ylabel(label.removesuffix(" (rad)"))

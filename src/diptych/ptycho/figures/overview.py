@@ -17,23 +17,25 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.evaluate import metrics
-from diptych.ptycho.evaluate.align import Alignment, align, common_box
+from diptych.ptycho.evaluate.align import Alignment, align
 from diptych.ptycho.evaluate.comparison import Comparison
 from diptych.ptycho.evaluate.gauge import REMOVED, resolve_gauge
-from diptych.ptycho.evaluate.halves import scanned_box
 from diptych.ptycho.evaluate.report import Metrics, UndefinedMetricError
 from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation
-from diptych.ptycho.figures.colours import level_phase, phase_display, robust_range
+from diptych.ptycho.figures.area import shown_part
+from diptych.ptycho.figures.colours import phase_display, robust_range
 from diptych.ptycho.figures.comparison import plot_methods
 from diptych.ptycho.figures.panels import (
     PixelSize,
     length_text,
     save_figure,
+    shade_unlit,
     show_complex,
     show_history,
     show_image,
     show_wheel,
 )
+from diptych.ptycho.physics.measured import compared_box, light_of
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 if TYPE_CHECKING:
@@ -91,23 +93,28 @@ def plot_reconstruction(result: Reconstruction) -> Figure:
     """Amplitude, phase, complex view, probe modes and history of a reconstruction, cropped to the scanned area.
 
     The phase is shown with mean 0. When the probe was refined, the data do not determine the phase ramp: its mean is
-    then removed, and the title says so. Display ranges are the 0.5th to 99.5th percentiles.
+    then removed, and the title says so. Display ranges are the 0.5th to 99.5th percentiles of the pixels that light
+    reached; the others are hatched.
     """
-    canvas = _scanned(result.object, result.positions)
+    shown = shown_part(result)
+    canvas, lit = shown.canvas, shown.lit
     gauge, _ = resolve_gauge("auto", result)
-    values = level_phase(canvas.values, ramp=gauge == "full")
+    values = shown.levelled(ramp=gauge == "full")
+    amplitude, phase = np.abs(values), np.angle(values)
     figure = Figure(figsize=(15, 9.2), layout="constrained")
     rows: Any = figure.subfigures(2, 1, height_ratios=(1.25, 1))
     figure.suptitle(_headline(result))
     axes = rows[0].subplots(1, 3)
     pixel_m = canvas.pixel_m or (result.geometry.object_pixel_m(result.probe.shape[-1]) if result.geometry else None)
-    show_image(
-        axes[0], np.abs(values), "Amplitude", limits=robust_range(np.abs(values)), label="amplitude", pixel_m=pixel_m
-    )
-    cmap, limits = phase_display(np.angle(values))
+    limits = robust_range(amplitude[lit])
+    show_image(axes[0], amplitude, "Amplitude", limits=limits, label="amplitude", pixel_m=pixel_m)
+    cmap, limits = phase_display(phase[lit])
     title = "Phase, ramp removed" if gauge == "full" else "Phase"
-    show_image(axes[1], np.angle(values), title, limits=limits, cmap=cmap, label="phase (rad)", pixel_m=pixel_m)
-    show_complex(axes[2], values, "Object: hue = phase, brightness = amplitude", pixel_m=pixel_m)
+    show_image(axes[1], phase, title, limits=limits, cmap=cmap, label="phase (rad)", pixel_m=pixel_m)
+    brightest = robust_range(amplitude[lit], (0, 99.5))[1]
+    show_complex(axes[2], values, "Object: hue = phase, brightness = amplitude", pixel_m=pixel_m, limit=brightest)
+    for ax in axes:
+        shade_unlit(ax, lit)
     show_wheel(axes[2])
     left, right = rows[1].subfigures(1, 2, width_ratios=(1.6, 1))
     _show_modes(left, result.probe, pixel_m)
@@ -218,27 +225,30 @@ def plot_comparison(result: Reconstruction | Canvas | Alignment, truth: Canvas |
         If there is no truth, or the images do not overlap.
     """
     alignment, gauge = _aligned(result, truth)
-    image, reference = alignment.result.values, alignment.truth.values
+    image, reference, counted = alignment.result.values, alignment.truth.values, alignment.counted
     phase, true_phase = metrics.phases(image, reference)
     pixel_m = alignment.result.pixel_m or alignment.truth.pixel_m
     figure = Figure(figsize=(14, 8.6), layout="constrained")
     axes = figure.subplots(2, 3)
-    figure.suptitle(f"Relative complex error {metrics.complex_error(image, reference):.4f}; {gauge}")
+    error = metrics.complex_error(image[counted], reference[counted])
+    figure.suptitle(f"Relative complex error {error:.4f}; {gauge}")
     rows: tuple[tuple[str, NDArray[Any], NDArray[Any], str], ...] = (
         ("amplitude", np.abs(image), np.abs(reference), "amplitude"),
         ("phase", phase, true_phase, "phase (rad)"),
     )
     for row, (name, found, true, label) in zip(axes, rows, strict=True):
-        limits = robust_range(true)
+        limits = robust_range(true[counted])
         error = found - true
-        most = max(robust_range(np.abs(error), (0, 99.5))[1], 1e-6)
+        most = max(robust_range(np.abs(error[counted]), (0, 99.5))[1], 1e-6)
         show_image(row[0], true, f"True {name}", limits=limits, label=label, pixel_m=pixel_m)
         show_image(row[1], found, f"Reconstructed {name}", limits=limits, label=label, pixel_m=pixel_m)
-        rms = float(np.sqrt(np.mean(error**2)))
+        rms = float(np.sqrt(np.mean(error[counted] ** 2)))
         title = f"Difference, rms {rms:.3g}" + (" rad" if name == "phase" else "")
         show_image(
             row[2], error, title, limits=(-most, most), cmap="RdBu_r", label=f"{label}, result − truth", pixel_m=pixel_m
         )
+        for ax in row:
+            shade_unlit(ax, counted, legend=ax is row[2])
     return figure
 
 
@@ -250,15 +260,8 @@ def _aligned(result: Reconstruction | Canvas | Alignment, truth: Canvas | None) 
     gauge, why = resolve_gauge("auto", result)
     if isinstance(result, Canvas):
         return align(result, truth, None, gauge), why
-    return align(result.object, truth, scanned_box(result.positions), gauge), why
-
-
-def _scanned(canvas: Canvas, positions: NDArray[np.float64]) -> Canvas:
-    """The part of the canvas between the outermost positions; all of it for a scan along a line or of one point."""
-    y0, y1, x0, x1 = scanned_box(positions)
-    if y1 - y0 < 2 or x1 - x0 < 2:
-        return canvas
-    return canvas.crop(*common_box(canvas, canvas, (y0, y1, x0, x1)))
+    light = light_of(result)
+    return align(result.object, truth, compared_box(result.positions, light), gauge, light=light), why
 
 
 def _headline(result: Reconstruction) -> str:

@@ -12,11 +12,13 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
 from matplotlib.ticker import ScalarFormatter
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.ptycho.figures.area import STRIPE, UNLIT, UNLIT_LABEL
 from diptych.ptycho.figures.colours import Range, colour_wheel, complex_to_rgb
 
 PixelSize = tuple[float, float] | None
@@ -114,6 +116,24 @@ def show_complex(
 ) -> None:
     """Draw a complex field: hue is the phase, brightness the amplitude; see :func:`show_image`."""
     show_image(ax, complex_to_rgb(values, limit), title, pixel_m=pixel_m, bar=bar)
+
+
+def shade_unlit(ax: Axes, lit: NDArray[np.bool_], *, legend: bool = True) -> None:
+    """Hatch the pixels of an image (H, W) that no light reached; with ``legend``, say so below the image."""
+    if lit.all():
+        return
+    cover = np.zeros((*lit.shape, 4))
+    cover[~lit] = (*UNLIT, 1.0)
+    ax.imshow(cover, aspect=ax.get_aspect(), interpolation="nearest", zorder=1.5)
+    if min(lit.shape) > 1:
+        hatched = ax.contourf(~lit, levels=[0.5, 1.5], colors="none", hatches=["////"], zorder=1.6)
+        hatched.set_edgecolor(STRIPE)
+        hatched.set_linewidth(0)
+    if legend:
+        patch = Patch(facecolor=UNLIT, edgecolor=STRIPE, hatch="////", label=UNLIT_LABEL)
+        ax.legend(
+            handles=[patch], loc="upper right", bbox_to_anchor=(1.0, 0.0), borderaxespad=0.3, fontsize=8, frameon=False
+        )
 
 
 def show_wheel(ax: Axes) -> None:
