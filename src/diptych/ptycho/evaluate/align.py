@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.options import Gauge
-from diptych.ptycho.physics.illumination import Mask, soft_outside
-from diptych.ptycho.physics.measured import EDGE, LEAST_SIDE, Box, Light
+from diptych.ptycho.physics.illumination import Mask
+from diptych.ptycho.physics.measured import LEAST_SIDE, Box, Light
 from diptych.ptycho.scan import Canvas
 
 ComplexImage = NDArray[np.complex128]
@@ -177,7 +177,7 @@ def common_box(result: Canvas, truth: Canvas, box: Box | None = None) -> Box:
 
 def _align_full(result: Canvas, truth: Canvas, box: Box, max_shift: int, light: Light | None) -> Alignment:
     # Unlit pixels, faded out here, would reach lit ones by the Fourier shifts.
-    result = result if light is None else replace(result, values=result.values * soft_outside(light.lit, EDGE))
+    result = result if light is None else replace(result, values=result.values * light.fade(result.extent))
     whole = _coarse_shift(_values(truth, box), _values(result, box), max_shift)
     starts = [_coarse_ramp(result, truth, box, shift, light) for shift in dict.fromkeys([(0, 0), whole])]
     _, coarse, ramp, inner = max(starts, key=lambda start: start[0])

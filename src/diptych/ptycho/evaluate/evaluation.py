@@ -49,8 +49,8 @@ def evaluate(
     Notes
     -----
     Compared are the pixels inside the box of the positions that light reached (``illumination`` of the result, or of
-    the scan that is given as truth); ``details[...].lit_share`` is their share of the box. With ``crop="all"``, or where
-    the illumination is not known, every pixel of the area counts.
+    the scan that is given as truth); ``details[...].lit_share`` is their share of the box. With ``crop="all"``, or
+    where the illumination is not known, every pixel of the area counts.
 
     Returns
     -------
@@ -74,13 +74,13 @@ def evaluate(
     True
     """
     options = _options(options, overrides)
-    subject, truth = _result(result), _opened(truth)
-    reference, positions = _reference(truth)
+    subject, known = _result(result), _opened(truth)
+    reference, positions = _reference(known)
     if isinstance(subject, Reconstruction) and len(subject.positions):
         # Results of other programs may have no positions.
         positions = subject.positions
-    light = light_of(subject) or (None if isinstance(truth, Canvas) else light_of(truth))
-    counted = light_of(truth) if isinstance(truth, Reconstruction) else None
+    light = light_of(subject) or light_of(known)
+    counted = light_of(known) if isinstance(known, Reconstruction) else None
     return evaluate_images(subject, reference, positions, options, light, counted)
 
 

@@ -15,7 +15,7 @@ from diptych.ptycho.evaluate.align import Alignment, align
 from diptych.ptycho.evaluate.gauge import resolve_gauge
 from diptych.ptycho.evaluate.options import Gauge
 from diptych.ptycho.evaluate.resolution import RingCorrelation, fourier_ring_correlation
-from diptych.ptycho.physics.measured import compared_box, light_of
+from diptych.ptycho.physics.measured import compared_box, scan_light
 from diptych.ptycho.scan import Reconstruction, Scan
 
 Split = Literal["positions", "thinning"]
@@ -112,9 +112,10 @@ def half_scan_frc(
     scans = checkerboard(scan) if split == "positions" else thin(scan, np.random.default_rng(seed))
     first, second = reconstruct(scans[0]), reconstruct(scans[1])
     chosen, why = resolve_gauge(gauge, first)
-    lights = [light_of(half) if crop == "scan" else None for half in (first, second)]
-    box = compared_box(scan.positions, lights[0]) if crop == "scan" else None
-    alignment = align(second.object, first.object, box, chosen, max_shift, lights[1]).counting(lights[0])
+    # That of the whole scan: halves of a scan with little overlap may be lit in different places.
+    light = scan_light(scan, first.probe) if crop == "scan" else None
+    box = compared_box(scan.positions, light) if crop == "scan" else None
+    alignment = align(second.object, first.object, box, chosen, max_shift, light)
     note = f"{_SPLIT_NOTES[split]}; {SHARED_START}"
     return HalfScanResult(alignment, (first, second), why, note, first.object.pixel_m or scan.pixel_m)
 

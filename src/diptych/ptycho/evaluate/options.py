@@ -29,8 +29,8 @@ class EvaluationOptions(Options):
     )
     crop: Literal["scan", "all"] = Field(
         default="scan",
-        description="Area compared: scan (inside the bounding box of the probe positions, the pixels that light reached) "
-        "or all (wherever both images are defined).",
+        description="Area compared: scan (the pixels that light reached inside the bounding box of the positions) or "
+        "all (wherever both images are defined).",
     )
     max_shift: int = Field(
         default=16,

@@ -129,10 +129,10 @@ class Metrics(Mapping[str, float]):
             for text in (detail.reason, detail.note):
                 if text:
                     remarks.append((text, key))
-        for label, text_of in (("gauge", lambda d: d.gauge), ("area", lambda d: d.area)):
+        for label in ("gauge", "area"):
             seen: dict[str, str] = {}
             for detail in self.details.values():
-                seen.setdefault(text_of(detail), detail.convention)
+                seen.setdefault(getattr(detail, label), detail.convention)
             lines += [f"{label} ({convention}): {text}" for text, convention in seen.items()]
         grouped: dict[str, list[str]] = {}
         for text, key in remarks:

@@ -22,6 +22,9 @@ ONE_SEVENTH = 1 / 7
 FLAT = 1e-5
 """Standard deviation over rms below which an image counts as flat: single-precision rounding of a constant."""
 
+LEAST_EDGE = 4.0
+"""Least width of the soft edges of a mask, px."""
+
 _MIN_SIDE = 16
 _MIN_SAMPLES = 8.0
 
@@ -128,7 +131,7 @@ def fourier_ring_correlation(
     InputError
         If the shapes differ.
     UndefinedMetricError
-        If an image is flat, a side is under 16 pixels, or the mask is empty.
+        If an image is flat, a side is under 16 pixels, or the mask is empty or has only narrow parts.
     """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != 2:
@@ -178,7 +181,24 @@ def _window(shape: tuple[int, ...], window: bool, mask: NDArray[np.bool_] | None
         return w
     if not mask.any():
         raise UndefinedMetricError("no pixel of the area was illuminated")
-    return w * soft_inside(mask, max(2.0, math.sqrt(float(mask.sum())) / 8))
+    width = max(LEAST_EDGE, math.sqrt(float(mask.sum())) / 8)
+    if not (soft := _wide_parts(soft_inside(mask, width))).any():
+        raise UndefinedMetricError(
+            f"the illuminated area consists of parts too narrow for a ring correlation (under {2 * width:.0f} px)"
+        )
+    return w * soft
+
+
+def _wide_parts(soft: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A soft-edged mask without the connected parts in which it does not reach 1: the edges of a narrow part would mix
+    all frequencies.
+    """
+    from scipy.ndimage import label
+
+    parts, count = label(soft > 0)
+    highest = np.zeros(count + 1)
+    np.maximum.at(highest, parts.ravel(), soft.ravel())
+    return np.where(highest[parts] >= 1 - 1e-9, soft, 0.0)
 
 
 def _fluctuation(image: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:

@@ -47,7 +47,8 @@ def _without_ramp(comparison: Comparison) -> dict[str, NDArray[Any]]:
     images = {comparison.reference: reference, **comparison.aligned}
     if comparison.reference == TRUTH:
         return images
-    rotation = np.exp(1j * np.angle(level_phase(reference, ramp=True, weight=comparison.mask) * reference.conj()))
+    weight = np.ones(reference.shape) if comparison.mask is None else comparison.mask.astype(np.float64)
+    rotation = np.exp(1j * np.angle(level_phase(reference, ramp=True, weight=weight) * reference.conj()))
     return {name: image * rotation for name, image in images.items()}
 
 

@@ -225,7 +225,7 @@ def infer(
         provenance=provenance,
         name=patterns.name,
         geometry=patterns.geometry,
-        illumination=illumination(probe, patterns.positions, stitcher.origin, tuple(image.shape)),
+        illumination=illumination(probe, patterns.positions, stitcher.origin, (image.shape[0], image.shape[1])),
     )
 
 

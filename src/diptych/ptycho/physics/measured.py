@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.ptycho.physics.illumination import Mask, illumination, lit, measured_frames
+from diptych.ptycho.physics.illumination import Mask, illumination, lit, measured_frames, soft_outside
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 Box = tuple[int, int, int, int]
@@ -50,6 +50,10 @@ class Light:
         """Illumination of the lit pixels of a box, 0 elsewhere, (h, w)."""
         return np.asarray(_part(np.where(self.lit, self.values, 0), self.origin, box), np.float64)
 
+    def fade(self, box: Box) -> NDArray[np.float64]:
+        """Window (h, w) of a box that is 1 on lit pixels and falls softly to 0 outside them."""
+        return soft_outside(self.mask(box), EDGE)
+
     def extent(self) -> Box:
         """Bounding box of the lit pixels."""
         rows, columns = (np.flatnonzero(self.lit.any(axis=axis)) for axis in (1, 0))
@@ -68,14 +72,16 @@ def light_of(item: Reconstruction | Scan | Canvas | None) -> Light | None:
         return _useful(Light(illumination(item.probe, item.positions, origin, shape), origin))
     if isinstance(item, Scan):
         probe = item.probe if item.true_probe is None else item.true_probe
-        if probe is None:
-            return None
-        low, high = (np.floor(edge).astype(int) for edge in (item.positions.min(0), item.positions.max(0)))
-        origin, shape = low - item.size // 2, high - low + item.size + 2
-        corner, sides = (int(origin[0]), int(origin[1])), (int(shape[0]), int(shape[1]))
-        counted = measured_frames(item.mask, len(item))
-        return _useful(Light(illumination(probe, item.positions, corner, sides, counted), corner))
+        return None if probe is None else scan_light(item, probe)
     return None
+
+
+def scan_light(scan: Scan, probe: NDArray[np.complexfloating[Any, Any]]) -> Light | None:
+    """The illumination of all unmasked patterns of a scan by a probe (P, N, N); None where there is none."""
+    low, high = (np.floor(edge).astype(int) for edge in (scan.positions.min(0), scan.positions.max(0)))
+    (y, x), (h, w) = (low - scan.size // 2).tolist(), (high - low + scan.size + 2).tolist()
+    counted = measured_frames(scan.mask, len(scan))
+    return _useful(Light(illumination(probe, scan.positions, (y, x), (h, w), counted), (y, x)))
 
 
 def scanned_box(positions: NDArray[np.float64]) -> Box:
