@@ -67,7 +67,8 @@ def positions(box: tuple[int, int, int, int]) -> NDArray[np.float64]:
 @pytest.fixture(scope="session")
 def probe() -> NDArray[np.complex64]:
     y, x = np.mgrid[:16, :16] - 8
-    return (20 * np.exp(-(y**2 + x**2) / 18 + 0.1j * x * y)).astype(np.complex64)
+    # Wide enough to leave no gap between the positions of the raster.
+    return (20 * np.exp(-(y**2 + x**2) / 98 + 0.1j * x * y)).astype(np.complex64)
 
 
 @pytest.fixture(scope="session")

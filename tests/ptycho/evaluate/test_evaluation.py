@@ -253,7 +253,7 @@ def test_halves_are_reconstructed_with_the_options_of_the_result(monkeypatch, sc
         truth, probe, scan.positions, provenance={"options": {"engine": "rpie", "probe": "fixed", "epochs": 7}}
     )
     found = evaluate_without_truth(scan, result, progress=print)
-    assert found["half_difference"] == 0
+    assert found["half_difference"] == pytest.approx(0, abs=1e-12)
     assert [(options.engine, options.epochs, progress) for options, progress in calls] == [("rpie", 7, print)] * 2
     assert "held fixed" in found.details["half_difference"].gauge
     evaluate_without_truth(scan)
