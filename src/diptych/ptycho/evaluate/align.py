@@ -237,11 +237,27 @@ def _coarse_ramp(
     # Zero-padded to twice the size, the peak is at most a quarter of a cycle over the box from the true ramp: within
     # the range in which the refinement converges.
     shape = [2 * n for n in image.shape]
-    surface = np.abs(np.fft.fft2(image * reference.conj(), shape))
+    product = image * reference.conj()
+    surface = np.abs(np.fft.fft2(product, shape))
     ky, kx = np.unravel_index(int(surface.argmax()), surface.shape)
-    ramp = (2 * np.pi * float(np.fft.fftfreq(shape[0])[ky]), 2 * np.pi * float(np.fft.fftfreq(shape[1])[kx]))
+    near = (2 * np.pi * float(np.fft.fftfreq(shape[0])[ky]), 2 * np.pi * float(np.fft.fftfreq(shape[1])[kx]))
+    height, ramp = _finer_peak(product, near)
     norm = float(np.linalg.norm(image) * np.linalg.norm(reference))
-    return float(surface[ky, kx]) / max(norm, np.finfo(float).tiny), shift, ramp, inner
+    return height / max(norm, np.finfo(float).tiny), shift, ramp, inner
+
+
+def _finer_peak(product: ComplexImage, near: tuple[float, float]) -> tuple[float, tuple[float, float]]:
+    """Height and place (rad per pixel) of the highest value of a Fourier transform within two cycles of ``near``.
+
+    Between lit areas with a gap the peak has side lobes of nearly its height, and the grid of an FFT may meet one of
+    them better.
+    """
+    cycles = np.arange(-16, 17) / 8
+    ramps = [k + 2 * np.pi * cycles / n for k, n in zip(near, product.shape, strict=True)]
+    down, across = (np.exp(-1j * k[:, None] * np.arange(n)) for k, n in zip(ramps, product.shape, strict=True))
+    surface = np.abs(down @ product @ across.T)
+    y, x = np.unravel_index(int(surface.argmax()), surface.shape)
+    return float(surface[y, x]), (float(ramps[0][y]), float(ramps[1][x]))
 
 
 def _patch(result: Canvas, box: Box, shift: tuple[int, int], ramp: tuple[float, float]) -> tuple[ComplexImage, int]:
