@@ -82,13 +82,11 @@ def _without_isolated(box: Box, light: Light) -> Box:
     from scipy.ndimage import find_objects, label
 
     parts, count = label(light.mask(box))
-    if count < 2:
+    if not count:
         return box
     power = np.bincount(parts.ravel(), light.weight(box).ravel())
     power[0] = 0
     kept = power >= ISOLATED * power.max()
-    if kept[1:].all():
-        return box
     rows, columns = find_objects(kept[parts].astype(np.int8))[0]
     return box[0] + rows.start, box[0] + rows.stop, box[2] + columns.start, box[2] + columns.stop
 

@@ -23,7 +23,7 @@ from diptych.ptycho.neural.data.patterns import Patterns, ScanPatterns, pieces
 from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.physics.forward import AXES, intensity
 from diptych.ptycho.physics.groups import Layout
-from diptych.ptycho.physics.illumination import illumination
+from diptych.ptycho.physics.illumination import illumination, settle_unlit
 from diptych.ptycho.physics.likelihood import fit_sums
 from diptych.ptycho.physics.patches import canvas_box, gather, scatter_add, split, spread
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
@@ -197,7 +197,10 @@ def infer(
         stitcher.add(patches, placed.expand(patches.shape), patterns.positions[part], align_phase=True)
         if progress is not None:
             progress(Progress("network", min(start + step, len(members)), len(members)))
+    probe = (probe_model.modes() * probe_model.power**0.5).cpu().numpy()
     image = stitcher.image()
+    light = illumination(probe, patterns.positions, stitcher.origin, (image.shape[0], image.shape[1]))
+    image = torch.from_numpy(settle_unlit(image.cpu().numpy(), light)).to(device)
     seconds = time.perf_counter() - began
     fit = _fit(probe_model, patterns, image, stitcher.origin)
     provenance: dict[str, Any] = {
@@ -212,7 +215,6 @@ def infer(
         "options": {"engine": "network", "probe": "fixed"},
         "inference": {"network_batch": batch, "network_weights": weights},
     }
-    probe = (probe_model.modes() * probe_model.power**0.5).cpu().numpy()
     pixel = patterns.geometry.object_pixel_m(patterns.size) if patterns.geometry is not None else None
     return Reconstruction(
         object=Canvas(image.cpu().numpy(), stitcher.origin, pixel),
@@ -225,7 +227,7 @@ def infer(
         provenance=provenance,
         name=patterns.name,
         geometry=patterns.geometry,
-        illumination=illumination(probe, patterns.positions, stitcher.origin, (image.shape[0], image.shape[1])),
+        illumination=light,
     )
 
 
