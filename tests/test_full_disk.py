@@ -63,7 +63,9 @@ def test_a_checkpoint_that_does_not_fit_is_a_warning_and_the_result_is_written(t
     np.testing.assert_array_equal(diptych.load(tmp_path / "run" / "result.h5").object.values, free.object.values)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 5
-    assert all("checkpoint.npz" in text and FULL in text and "goes on without a checkpoint" in text for text in warnings)
+    assert all(
+        "checkpoint.npz" in text and FULL in text and "goes on without a checkpoint" in text for text in warnings
+    )
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EDQUOT, errno.EROFS])
@@ -138,7 +140,7 @@ def test_a_full_standard_output_is_an_error_without_a_traceback(tmp_path, scan):
 
 
 def test_errors_of_the_file_system_name_the_file_that_was_asked_for(tmp_path):
-    with pytest.raises(OSError, match="quota|Disk") as caught, files.replacing(tmp_path / "a.npz"):
+    with pytest.raises(OSError, match=r"quota|Disk") as caught, files.replacing(tmp_path / "a.npz"):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     assert caught.value.filename == str(tmp_path / "a.npz")
     with pytest.raises(OSError, match=FULL), files.replacing(tmp_path / "a.h5"):

@@ -112,9 +112,10 @@ def align(
     -----
     The initial shift is the peak of the normalised cross-correlation of the lag-one products of the fields, whose
     modulus does not depend on the ramp (:mod:`diptych.ptycho.evaluate.registration.shift`). A box may be stated in the
-    coordinates of either image: after a shift both are tried, and the better match is kept. The initial ramp is the peak of the Fourier transform of result * conj(truth). Both are refined
-    together by least squares on ||c S_d[result exp(-i k r)] - truth||^2 with Fourier shifts S_d (image registration
-    with sub-pixel accuracy, Guizar-Sicairos et al. 2008, extended by the ramp).
+    coordinates of either image: after a shift both are tried, and the better match is kept. The initial ramp is the
+    peak of the Fourier transform of result * conj(truth). Both are refined together by least squares on ||c S_d[result
+    exp(-i k r)] - truth||^2 with Fourier shifts S_d (image registration with sub-pixel accuracy, Guizar-Sicairos et al.
+    2008, extended by the ramp).
     """
     if gauge == "full":
         return _align_full(result, truth, box, max_shift)
@@ -153,9 +154,7 @@ def displacement(result: Canvas, truth: Canvas, box: Box | None = None) -> tuple
     return (0, 0) if (0, 0) in shifts else shifts[-1]
 
 
-def _shifts(
-    result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None
-) -> tuple[list[tuple[int, int]], str]:
+def _shifts(result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None) -> tuple[list[tuple[int, int]], str]:
     """Shifts to be tried, the best last, and why none of them can be trusted."""
     best: tuple[Surface, Canvas, Peak] | None = None
     for part in _searched(result, box):

@@ -6,7 +6,9 @@ from diptych.errors import InputError
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.source import TreeSource
 
-_BY_PATH = "Name its arrays: --patterns-at PATH --positions-at PATH (and --probe-at, --mask-at); `diptych info` lists them."
+_BY_PATH = (
+    "Name its arrays: --patterns-at PATH --positions-at PATH (and --probe-at, --mask-at); `diptych info` lists them."
+)
 _BUILD = "Build diptych.Scan from its arrays."
 
 
@@ -28,7 +30,10 @@ def _npz(file: DataFile) -> tuple[str, str] | None:
     kinds = {".pt": "a PyTorch file", ".pkl": "a PyTorch file", ".docx": "a document"}
     what = next((kind for end, kind in kinds.items() if any(name.endswith(end) for name in members)), "a ZIP archive")
     named = ", ".join(members[:3]) + (", ..." if len(members) > 3 else "")
-    return f"is {what}, no NPZ: it holds {named or 'no files'}, and no NPY arrays", "Unpack it first, if it holds a scan."
+    return (
+        f"is {what}, no NPZ: it holds {named or 'no files'}, and no NPY arrays",
+        "Unpack it first, if it holds a scan.",
+    )
 
 
 def _hdf5(source: TreeSource) -> tuple[str, str] | None:

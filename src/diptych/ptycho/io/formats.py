@@ -35,6 +35,7 @@ BUILTIN = {
 }
 """Formats are asked in this order; the first that recognises the content reads it."""
 
+
 @dataclass(frozen=True)
 class Format(Extension):
     """A file format.

@@ -77,8 +77,8 @@ class LoadOptions(Options):
     )
     positions_at: str | None = Field(
         default=None,
-        description="Path of the positions (M, 2) as (y, x), or two paths with a comma between them, y first. Used with "
-        "patterns_at.",
+        description="Path of the positions (M, 2) as (y, x), or two paths with a comma between them, y first. Used "
+        "with patterns_at.",
     )
     probe_at: str | None = Field(default=None, description="Path of the initial probe. Used with patterns_at.")
     mask_at: str | None = Field(default=None, description="Path of the mask. Used with patterns_at.")
@@ -86,7 +86,9 @@ class LoadOptions(Options):
         default=None, description="What illuminates: photon or electron; overrides the file. Default: photon."
     )
     energy_eV: float | None = Field(
-        default=None, gt=0, description="Energy of a photon, or kinetic energy of an electron, in eV; overrides the file."
+        default=None,
+        gt=0,
+        description="Energy of a photon, or kinetic energy of an electron, in eV; overrides the file.",
     )
     distance_m: float | None = Field(
         default=None, gt=0, description="Sample to detector distance in m; overrides the file."

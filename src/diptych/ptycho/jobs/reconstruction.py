@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diptych.ptycho.scan import Reconstruction, Scan
 
 RESERVE = 100_000
-"""Bytes of a result's file beside its arrays: names, history, options. A small result's file has 20 to 60 kB of them."""
+"""Bytes of a result's file beside its arrays (names, history, options): 20 to 60 kB in small ones."""
 
 SUFFIXES = (".h5", ".hdf5", ".npz")
 
@@ -196,9 +196,7 @@ def solve_in(
     return solved, summary
 
 
-def write_result(
-    directory: RunDirectory, scan: Scan, solved: Solved, out: Path | None = None
-) -> dict[str, Any]:
+def write_result(directory: RunDirectory, scan: Scan, solved: Solved, out: Path | None = None) -> dict[str, Any]:
     """Write ``result.h5``, ``metrics.csv``, ``summary.json``, the figures and, last, the status; return the summary.
 
     A file system that refuses any of the files after the result is a warning.

@@ -79,7 +79,9 @@ class Surface:
         if not window.size:
             return Peak((0, 0), 0.0)
         y, x = np.unravel_index(int(window.argmax()), window.shape)
-        at = tuple(first + self.step * (start + int(n)) for first, start, n in zip(self.first, low, (y, x), strict=True))
+        at = tuple(
+            first + self.step * (start + int(n)) for first, start, n in zip(self.first, low, (y, x), strict=True)
+        )
         return Peak((at[0], at[1]), float(window[y, x]))
 
 
@@ -127,7 +129,7 @@ def refined(image: Field, reference: Field, offset: Shift, peak: Peak, step: int
 
 
 def _score(a: Field, b: Field, step: int) -> Floats:
-    """n |correlation|^2 of two fields, normalised over the n pixels that overlap, at lags (h - 1) to H - 1."""
+    """N |correlation|^2 of two fields, normalised over the n pixels that overlap, at lags (h - 1) to H - 1."""
     import scipy.fft
 
     shape = [scipy.fft.next_fast_len(m + n - 1) for m, n in zip(a.shape, b.shape, strict=True)]

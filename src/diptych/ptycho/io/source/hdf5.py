@@ -134,7 +134,9 @@ class Hdf5Source:
             return f"link to {link.path}"
         item = group[name]
         if _is_dataset(item) and item.is_virtual:
-            files = sorted({"this file" if part.file_name == "." else part.file_name for part in item.virtual_sources()})
+            files = sorted(
+                {"this file" if part.file_name == "." else part.file_name for part in item.virtual_sources()}
+            )
             return f"virtual, of {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}"
         return ""
 
