@@ -33,7 +33,7 @@ def test_arrays_are_read_by_their_paths(tmp_path, scan):
     np.testing.assert_array_equal(found.mask, np.eye(16) == 0)
     columns = diptych.load(path, positions_at="entry/stage/y,entry/stage/x", **{**common, "patterns_at": "linked"})
     np.testing.assert_array_equal(columns.positions, found.positions)
-    with pytest.raises(InputError, match="there is no array.*entry/data/frames"):
+    with pytest.raises(InputError, match=r"there is no array.*entry/data/frames"):
         diptych.load(path, positions_at="entry/stage/yx", **{**common, "patterns_at": "nowhere"})
     with pytest.raises(InputError, match="--positions-at"):
         diptych.load(path, **common)
