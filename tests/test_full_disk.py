@@ -140,7 +140,7 @@ def test_a_full_standard_output_is_an_error_without_a_traceback(tmp_path, scan):
 
 
 def test_errors_of_the_file_system_name_the_file_that_was_asked_for(tmp_path):
-    with pytest.raises(OSError, match="quota|Disk") as caught, files.replacing(tmp_path / "a.npz"):
+    with pytest.raises(OSError, match=r"quota|Disk") as caught, files.replacing(tmp_path / "a.npz"):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     assert caught.value.filename == str(tmp_path / "a.npz")
     with pytest.raises(OSError, match=FULL), files.replacing(tmp_path / "a.h5"):

@@ -177,10 +177,15 @@ def _arrays(arrays: TreeSource | None) -> list[dict[str, Any]]:
     """Path, shape and type of every array in the file; the reason in place of the type where a link is refused."""
     if arrays is None:
         return []
-    return [
+    target = getattr(arrays, "target", lambda path: "")
+    lines = [
         {"name": name, "shape": [], "dtype": found} if isinstance(found, str) else _line(name, found.shape, found.dtype)
         for name, found in arrays.walk()
     ]
+    for line in lines:
+        if (leads := target(line["name"])) and leads not in line["dtype"]:
+            line["dtype"] = f"{line['dtype']} ({leads})"
+    return lines
 
 
 def _line(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -193,6 +198,7 @@ def _geometry(geometry: Geometry | None) -> dict[str, Any] | None:
         return None
     pixel = geometry.detector_pixel_m
     return {
+        "particle": geometry.particle,
         "energy_eV": geometry.energy_eV,
         "wavelength_m": geometry.wavelength_m,
         "distance_m": geometry.distance_m,

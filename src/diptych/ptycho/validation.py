@@ -63,6 +63,39 @@ def positive(value: Any, what: str) -> float:
     return number
 
 
+PLAUSIBLE_EV = {"photon": (10.0, 1e6), "electron": (1e3, 1e7)}
+"""Energies at which diffraction is measured, in eV: ultraviolet to hard X-rays; electron microscopes."""
+
+_UNITS_EV = {"J": 6.241509074460763e18, "keV": 1e3, "MeV": 1e6}
+
+
+def particle(value: Any, what: str) -> None:
+    """Check the name of a particle."""
+    if value not in PLAUSIBLE_EV:
+        raise InputError(what, f"found {value!r}", "'photon' or 'electron'")
+
+
+def plausible_energy(energy: float, particle: str, what: str) -> None:
+    """Check an energy in eV against what is measured with the particle; say what it would be in other units."""
+    low, high = PLAUSIBLE_EV[particle]
+    if low <= energy <= high:
+        return
+    readings = [
+        f"{energy * factor:.4g} eV if it is in {unit}"
+        for unit, factor in _UNITS_EV.items()
+        if any(least <= energy * factor <= most for least, most in PLAUSIBLE_EV.values())
+    ]
+    other = "electron" if particle == "photon" else "photon"
+    least, most = PLAUSIBLE_EV[other]
+    remedy = f"Pass particle='{other}' (--particle {other}) if it is one." if least <= energy <= most else ""
+    raise InputError(
+        what,
+        f"{energy:.4g} eV" + (f" ({', '.join(readings)})" if readings else ""),
+        f"the energy of a {particle} in eV, {low:g} to {high:g}",
+        remedy or "Pass the right one with energy_eV=... (--energy-eV), and the particle (--particle).",
+    )
+
+
 def pixel_sides(value: Any, what: str) -> tuple[float, float]:
     """Height and width of a pixel in metres from a pair, or from one number for a square pixel."""
     array = numeric(value, what, "one or two numbers (y, x), in metres")

@@ -19,6 +19,7 @@ from diptych.ptycho.evaluate.registration.refinement import (
     Weights,
     best_scale,
     displaced,
+    finer_peak,
     patch_of,
     refine,
     values_in,
@@ -318,11 +319,13 @@ def _coarse_ramp(
     # Zero-padded to twice the size, the peak is at most a quarter of a cycle over the box from the true ramp: within
     # the range in which the refinement converges.
     shape = [2 * n for n in image.shape]
-    surface = np.abs(np.fft.fft2(image * reference.conj(), shape))
+    product = image * reference.conj()
+    surface = np.abs(np.fft.fft2(product, shape))
     ky, kx = np.unravel_index(int(surface.argmax()), surface.shape)
-    ramp = (2 * np.pi * float(np.fft.fftfreq(shape[0])[ky]), 2 * np.pi * float(np.fft.fftfreq(shape[1])[kx]))
+    near = (2 * np.pi * float(np.fft.fftfreq(shape[0])[ky]), 2 * np.pi * float(np.fft.fftfreq(shape[1])[kx]))
+    height, ramp = finer_peak(product, near)
     norm = float(np.linalg.norm(image) * np.linalg.norm(reference))
-    return float(surface[ky, kx]) / max(norm, np.finfo(float).tiny), shift, ramp, inner
+    return height / max(norm, np.finfo(float).tiny), shift, ramp, inner
 
 
 def _weight(light: Light | None, box: Box) -> Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.figures.area import STRIPE, UNLIT, UNLIT_LABEL
 from diptych.ptycho.figures.colours import Range, colour_wheel, complex_to_rgb
+from diptych.runtime.files import is_full, replacing
 
 PixelSize = tuple[float, float] | None
 
@@ -50,8 +52,11 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
         raise InputError(path, f"the suffix is {path.suffix!r}", f"one of {', '.join(SUFFIXES)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=dpi)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=dpi)
     except OSError as error:
+        if is_full(error) or error.errno == errno.EIO:
+            raise
         raise InputError(path, f"the figure cannot be written ({error.strerror or error})") from None
     return path
 

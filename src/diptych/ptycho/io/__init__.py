@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from diptych.ptycho.io.formats import FORMATS, recognise, unrecognised, writer
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.probe import read_probe
 from diptych.ptycho.io.scans.hdf5 import scan_group
+from diptych.ptycho.io.scans.paths import read_at
 from diptych.ptycho.io.source import listed
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.files import is_full, needs
@@ -74,6 +75,8 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
     """
     path, options = Path(path), _options(options, overrides)
     with opened(path) as file:
+        if options.patterns_at is not None:
+            return read_at(file, options)
         found = recognise(file)
         if found is None or found.holds == "positions":
             raise unrecognised(file)
@@ -89,6 +92,8 @@ def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides:
     """
     path, options = Path(path), _options(options, overrides)
     with opened(path) as file:
+        if options.patterns_at is not None:
+            return read_at(file, options)
         found = recognise(file, "scan")
         if found is not None:
             scan: Scan = found.read(file, options)
@@ -174,13 +179,17 @@ def save(item: Scan | Reconstruction, path: str | Path, format: str | None = Non
 
 def bytes_of(item: Scan | Reconstruction) -> int:
     """Bytes of the arrays of a scan or a result: what its file needs at most, but for a few kB."""
-    parts = (getattr(item, each.name) for each in fields(item))
+    parts = (getattr(item, each.name) for each in dataclasses.fields(item))
     arrays = (part.values if isinstance(part, Canvas) else part for part in parts)
     return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
 
 def _options(options: LoadOptions | None, overrides: dict[str, Any]) -> LoadOptions:
-    return (options or LoadOptions()).with_changes(**overrides)
+    chosen = (options or LoadOptions()).with_changes(**overrides)
+    paths = [name for name in ("positions_at", "probe_at", "mask_at") if getattr(chosen, name) is not None]
+    if paths and chosen.patterns_at is None:
+        raise InputError("load", f"{', '.join(paths)} without patterns_at", "patterns_at=... (--patterns-at PATH) too")
+    return chosen
 
 
 def _refuse_options(path: Path, options: LoadOptions) -> None:

@@ -121,6 +121,10 @@ def geometry_from(source: Source, options: LoadOptions) -> Geometry | None:
             values[field] = scalar_from(source, key)
     if "orientation" in source.headers():
         values["orientation"] = scalar_from(source, "orientation")
+    if options.particle is not None:
+        values["particle"] = options.particle
+    elif "particle" in source.headers():
+        values["particle"] = str(source.read("particle"))
     try:
         return Geometry(**values) if values else None
     except InputError as error:

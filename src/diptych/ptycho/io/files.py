@@ -21,7 +21,10 @@ _OTHERS = {
     b"BZh": ("the file is compressed with bzip2", "Decompress it first (bunzip2)."),
     b"\x1f\x8b": ("the file is compressed with gzip", "Decompress it first (gunzip)."),
     b"PK\x05\x06": ("the file is an empty zip archive", ""),
-    b"MATLAB": ("the file is a MATLAB 5 file", "Save it with -v7.3, or as NPZ."),
+    b"MATLAB": (
+        "the file is a MATLAB 5 file (.mat)",
+        "Read it with scipy.io.loadmat(path), build diptych.Scan from its arrays, and save that with diptych.save.",
+    ),
     b"II*\x00": ("the file is a TIFF image", ""),
     b"MM\x00*": ("the file is a TIFF image", ""),
     b"\x89PNG": ("the file is a PNG image", ""),

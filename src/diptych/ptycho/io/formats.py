@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from diptych.errors import InputError
 from diptych.ptycho.io.files import DataFile
+from diptych.ptycho.io.foreign import foreign
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.source import listed
 from diptych.ptycho.scan import Reconstruction, Scan
@@ -37,9 +38,6 @@ BUILTIN = {
     "ptylab": "diptych.ptycho.io.scans.ptylab:FORMAT",
 }
 """Formats are asked in this order; the first that recognises the content reads it."""
-
-_NOT_READ = {"cxi_version": "a CXI file", "entry_1": "a CXI file"}
-"""Names at the top of files whose format is known and not read."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +100,8 @@ def unrecognised(file: DataFile, holds: Holds | None = None) -> InputError:
     if file.kind == "npy":
         return InputError(file.path, "holds a single NPY array", f"{expected}, as NPZ or HDF5")
     names = file.source.names()
-    known = next((what for name, what in _NOT_READ.items() if name in names), None)
-    if known is not None:
-        return InputError(file.path, f"is {known}, which is not read", expected, "Build diptych.Scan from its arrays.")
-    if not names and file.kind == "npz":
-        return InputError(file.path, "is a ZIP archive without NPY arrays", expected)
+    if (known := foreign(file, expected)) is not None:
+        return known
     blocked = next((f"{name!r} {found}" for name, found in file.source.walk() if isinstance(found, str)), None)
     note = f", and {blocked}" if blocked else ""
     return InputError(

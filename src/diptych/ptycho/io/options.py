@@ -71,7 +71,25 @@ class LoadOptions(Options):
     use_truth: bool = Field(
         default=True, description="Use objectGuess as the true object; switch off where it is only a guess."
     )
-    energy_eV: float | None = Field(default=None, gt=0, description="Photon energy in eV; overrides the file.")
+    patterns_at: str | None = Field(
+        default=None,
+        description="Path of the patterns in the file, for a layout that is not known: entry/data/data. Needs domain.",
+    )
+    positions_at: str | None = Field(
+        default=None,
+        description="Path of the positions (M, 2) as (y, x), or two paths with a comma between them, y first. Used "
+        "with patterns_at.",
+    )
+    probe_at: str | None = Field(default=None, description="Path of the initial probe. Used with patterns_at.")
+    mask_at: str | None = Field(default=None, description="Path of the mask. Used with patterns_at.")
+    particle: Literal["photon", "electron"] | None = Field(
+        default=None, description="What illuminates: photon or electron; overrides the file. Default: photon."
+    )
+    energy_eV: float | None = Field(
+        default=None,
+        gt=0,
+        description="Energy of a photon, or kinetic energy of an electron, in eV; overrides the file.",
+    )
     distance_m: float | None = Field(
         default=None, gt=0, description="Sample to detector distance in m; overrides the file."
     )

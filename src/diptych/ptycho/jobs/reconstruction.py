@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diptych.ptycho.scan import Reconstruction, Scan
 
 RESERVE = 100_000
-"""Bytes of a result's file beside its arrays: names, history, options. A small result's file has 20 to 60 kB of them."""
+"""Bytes of a result's file beside its arrays (names, history, options): 20 to 60 kB in small ones."""
 
 SUFFIXES = (".h5", ".hdf5", ".npz")
 

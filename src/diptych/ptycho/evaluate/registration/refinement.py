@@ -117,3 +117,17 @@ def values_in(canvas: Canvas, box: Box) -> ComplexImage:
 def displaced(box: Box, shift: tuple[int, int]) -> Box:
     """The box moved by ``shift`` (y, x)."""
     return box[0] + shift[0], box[1] + shift[0], box[2] + shift[1], box[3] + shift[1]
+
+
+def finer_peak(product: ComplexImage, near: tuple[float, float]) -> tuple[float, tuple[float, float]]:
+    """Height and place (rad per pixel) of the highest value of a Fourier transform within two cycles of ``near``.
+
+    Between lit areas with a gap the peak has side lobes of nearly its height, and the grid of an FFT may meet one of
+    them better.
+    """
+    cycles = np.arange(-16, 17) / 8
+    ramps = [k + 2 * np.pi * cycles / n for k, n in zip(near, product.shape, strict=True)]
+    down, across = (np.exp(-1j * k[:, None] * np.arange(n)) for k, n in zip(ramps, product.shape, strict=True))
+    surface = np.abs(down @ product @ across.T)
+    y, x = np.unravel_index(int(surface.argmax()), surface.shape)
+    return float(surface[y, x]), (float(ramps[0][y]), float(ramps[1][x]))

@@ -129,7 +129,7 @@ def refined(image: Field, reference: Field, offset: Shift, peak: Peak, step: int
 
 
 def _score(a: Field, b: Field, step: int) -> Floats:
-    """n |correlation|^2 of two fields, normalised over the n pixels that overlap, at lags (h - 1) to H - 1."""
+    """N |correlation|^2 of two fields, normalised over the n pixels that overlap, at lags (h - 1) to H - 1."""
     import scipy.fft
 
     shape = [scipy.fft.next_fast_len(m + n - 1) for m, n in zip(a.shape, b.shape, strict=True)]

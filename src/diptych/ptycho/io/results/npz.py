@@ -52,6 +52,7 @@ def record(result: Reconstruction) -> dict[str, Any]:
             "distance_m": geometry.distance_m,
             "detector_pixel_m": geometry.detector_pixel_m,
             "orientation": geometry.orientation,
+            "particle": geometry.particle,
         },
     }
 

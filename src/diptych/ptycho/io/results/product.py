@@ -23,7 +23,7 @@ from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.results.light import with_illumination
 from diptych.ptycho.io.results.npz import MAPS, record, restore
-from diptych.ptycho.io.source import Source, TreeSource, json_text, listed
+from diptych.ptycho.io.source import Source, TreeSource, json_text, listed, write_hdf5
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
 from diptych.runtime.registry import NoOptions
 
@@ -53,12 +53,10 @@ class Product:
 
 def write_product(result: Reconstruction, path: Path) -> None:
     """Write ``result`` as an HDF5 product that Ptychodus opens, and that :func:`read_product` reads back exactly."""
-    import h5py
-
     size = result.probe.shape[-1]
     pixel = result.object.pixel_m or (result.geometry.object_pixel_m(size) if result.geometry is not None else None)
     (py, px), (oy, ox), (h, w) = pixel or (1.0, 1.0), result.object.origin, result.object.shape
-    with writing(path) as temporary, h5py.File(temporary, "w") as file:
+    with writing(path) as temporary, write_hdf5(temporary) as file:
         file.attrs.update(_root_attributes(result, in_pixels=pixel is None))
         # The specification calls this an index into probe entries (all 0 for one probe), but Ptychodus reads it as the
         # number of the pattern and averages positions of equal number: zeros would collapse the scan to one point.

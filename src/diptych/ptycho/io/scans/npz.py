@@ -42,7 +42,7 @@ _KNOWN = {
         "mask",
         "background",
     ),
-    *("trueProbe", "_metadata", "energy_eV", "distance_m", "detector_pixel_m", "orientation"),
+    *("trueProbe", "_metadata", "energy_eV", "distance_m", "detector_pixel_m", "orientation", "particle"),
     *("photon_energy_eV", "probe_energy_ev", "detector_distance_m", "detector_pixel_size_m"),
 }
 _DOMAINS: dict[str, convert.Domain] = {
@@ -274,6 +274,8 @@ def write_scan(scan: Scan, path: Path) -> None:
         stated = {key: getattr(scan.geometry, key) for key in ("energy_eV", "distance_m", "detector_pixel_m")}
         arrays |= {key: np.asarray(value, np.float64) for key, value in stated.items() if value is not None}
         arrays["orientation"] = np.asarray(scan.geometry.orientation, np.int64)
+        if scan.geometry.particle != "photon":
+            arrays["particle"] = np.asarray(scan.geometry.particle)
     declaration = {
         "format": SCAN_FORMAT,
         "format_version": FORMAT_VERSION,

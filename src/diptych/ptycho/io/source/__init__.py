@@ -7,6 +7,7 @@ available memory, and nothing is ever unpickled.
 
 from diptych.ptycho.io.source.base import Header, Source, TreeSource, listed
 from diptych.ptycho.io.source.hdf5 import Hdf5Source, open_hdf5
+from diptych.ptycho.io.source.hdf5_storage import write_hdf5
 from diptych.ptycho.io.source.json_text import json_text, read_json
 from diptych.ptycho.io.source.npz import NpySource, NpzSource, open_npz, write_npz
 
@@ -22,5 +23,6 @@ __all__ = [
     "open_hdf5",
     "open_npz",
     "read_json",
+    "write_hdf5",
     "write_npz",
 ]

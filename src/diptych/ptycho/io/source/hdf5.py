@@ -121,6 +121,25 @@ class Hdf5Source:
                 seen.add(_address(item))
                 waiting.extend((f"{path}/", item, inner) for inner in reversed(list(item)))
 
+    def target(self, path: str) -> str:
+        """Where the link or the virtual dataset at ``path`` leads, for a person; empty for a plain dataset."""
+        import h5py
+
+        folder, _, name = path.rpartition("/")
+        group = self._item(folder) if folder else self._group
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            return f"link to {link.path} of {link.filename}"
+        if isinstance(link, h5py.SoftLink):
+            return f"link to {link.path}"
+        item = group[name]
+        if _is_dataset(item) and item.is_virtual:
+            files = sorted(
+                {"this file" if part.file_name == "." else part.file_name for part in item.virtual_sources()}
+            )
+            return f"virtual, of {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}"
+        return ""
+
     def _item(self, path: str) -> Any:
         if path not in self._opened:
             self._opened[path] = self._files.resolve(self._group, path, f"{self.where}: {path!r}")

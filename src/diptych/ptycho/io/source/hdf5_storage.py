@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import InputError, UnavailableError
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EDEADLK}
 """What file systems answer that offer no locks (some NFS and parallel file systems)."""
 
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK}
+"""What they answer where another program holds the lock (11 on Linux, 35 on macOS)."""
 
 _FILTERS = {
     305: "LZO",
@@ -64,6 +66,22 @@ def open_file(path: Path) -> Any:
         raise InputError(
             path, f"the HDF5 file is truncated, damaged or being written ({error})", remedy="Copy or write it again."
         ) from None
+
+
+@contextmanager
+def write_hdf5(path: Path) -> Iterator[Any]:
+    """An HDF5 file to be filled, which is put together in memory and written to ``path`` at the end.
+
+    The library must not write to a disk by itself: where the disk is full, the file can be neither completed nor
+    closed, and the process crashes when it ends.
+    """
+    import h5py
+
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        content = file.id.get_file_image()
+    path.write_bytes(content)
 
 
 def check_extent(dataset: Any, where: str) -> None:

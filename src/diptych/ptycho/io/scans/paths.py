@@ -1,0 +1,100 @@
+"""A scan whose arrays the user names by their paths in the file, whatever its layout (``--patterns-at`` and others)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.io import convert
+from diptych.ptycho.io.fields import geometry_from, probe_from, real_from
+from diptych.ptycho.io.files import DataFile
+from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.source import TreeSource, listed
+from diptych.ptycho.scan import Scan
+
+
+def read_at(file: DataFile, options: LoadOptions) -> Scan:
+    """The scan at the paths that the options name.
+
+    ``positions_at`` names one array (M, 2) of (y, x), or two arrays (M,), y before x, separated by a comma.
+
+    Raises
+    ------
+    InputError
+        If a path leads to no array, an array has another shape, or the options leave open what the patterns are.
+    """
+    source, where = file.arrays, f"{file.path}: {options.patterns_at!r}"
+    patterns = _at(source, options.patterns_at or "", "patterns_at")
+    y, x = _positions(source, options)
+    if options.domain == "auto":
+        raise InputError(
+            where,
+            "the path does not say whether the patterns are counts or amplitudes",
+            remedy="Pass domain='counts' (--domain counts) or domain='amplitude' (--domain amplitude).",
+        )
+    axes = None if options.axes == "auto" else options.axes
+    values, said = convert.arrange_axes(patterns, len(y), axes or "auto", str(file.path), options.patterns_at or "")
+    mask = None if options.mask_at is None else _mask(source, options, values.shape)
+    probe = None
+    if options.probe_at is not None:
+        _at(source, options.probe_at, "probe_at", read=False)
+        probe = probe_from(source, options.probe_at)
+    return finish(
+        RawScan(
+            where=str(file.path),
+            name=file.path.stem,
+            values=values,
+            y=y,
+            x=x,
+            domain=options.domain,
+            scale=1.0 if options.scale is None else options.scale,
+            probe=probe,
+            mask=mask,
+            geometry=geometry_from(source, options),
+            metadata={"layout": "arrays named by their paths", "stored_domain": options.domain},
+            said=said,
+        ),
+        options,
+    )
+
+
+def _at(source: TreeSource, path: str, option: str, read: bool = True) -> NDArray[Any]:
+    """The real array at ``path``."""
+    if source.header(path) is None:
+        found = listed(name for name, header in source.walk() if not isinstance(header, str))
+        flag = "--" + option.replace("_", "-")
+        raise InputError(f"{source.where}: {path!r}", "there is no array", f"{flag} with one of {found}")
+    return real_from(source, path, option.removesuffix("_at")) if read else np.empty(0)
+
+
+def _positions(source: TreeSource, options: LoadOptions) -> tuple[NDArray[Any], NDArray[Any]]:
+    paths = [part.strip() for part in (options.positions_at or "").split(",") if part.strip()]
+    if not paths and source.header("ycoords") is not None and source.header("xcoords") is not None:
+        paths = ["ycoords", "xcoords"]
+    columns = [_at(source, path, "positions_at") for path in paths]
+    if len(columns) == 1 and columns[0].ndim == 2 and 2 in columns[0].shape:
+        table = columns[0] if columns[0].shape[1] == 2 else columns[0].T
+        return table[:, 0], table[:, 1]
+    if len(columns) == 2 and all(column.size == max(column.shape, default=0) for column in columns):
+        return columns[0].ravel(), columns[1].ravel()
+    raise InputError(
+        f"{source.where}: positions",
+        f"found {'nothing' if not columns else ', '.join(str(column.shape) for column in columns)}",
+        "one array (patterns, 2) of (y, x), or two arrays of one coordinate each",
+        "Pass positions_at='PATH' or 'PATH_OF_Y,PATH_OF_X' (--positions-at).",
+    )
+
+
+def _mask(source: TreeSource, options: LoadOptions, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """True = valid, as ``mask_means`` says."""
+    path = options.mask_at or ""
+    if source.header(path) is None:
+        _at(source, path, "mask_at")
+    stored = source.read(path)
+    if stored.shape not in (shape, shape[1:]):
+        raise InputError(f"{source.where}: {path!r}", f"the mask has shape {stored.shape}", f"{shape[1:]} or {shape}")
+    return stored == 0 if options.mask_means == "bad" else stored != 0
