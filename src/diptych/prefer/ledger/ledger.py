@@ -80,7 +80,8 @@ class Ledger:
         UnavailableError
             If the folder cannot be written, or other processes keep the ledger locked.
         """
-        path = Path(folder)
+        # Absolute: the working directory may change while it is open.
+        path = Path(folder).absolute()
         if not create and not (path / NAME).is_file():
             raise InputError(path, f"has no ledger ({NAME} does not exist)", "the folder of a session")
         if path.exists() and not path.is_dir():

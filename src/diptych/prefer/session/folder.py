@@ -122,9 +122,9 @@ def prompt_of(ledger: Ledger, options: SessionOptions) -> str | None:
 
 
 def merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SessionOptions:
-    """Stored options, overridden by those given now. None means not given."""
+    """Stored options, overridden by those given now, with absolute paths. None means not given."""
     given = {name: value for name, value in given.items() if value is not None}
-    return SessionOptions.build({**without_replaced(stored, given), **given}, origin="Session.open")
+    return SessionOptions.build({**without_replaced(stored, given), **given}, origin="Session.open").normalised()
 
 
 def with_last_prompt(home: Path, options: SessionOptions) -> SessionOptions:
