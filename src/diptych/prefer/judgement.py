@@ -214,7 +214,9 @@ class Judgement:
                 f"judgement of kind {self.kind!r}", f"value = {self.value!r}", f"{allowed.start} to {allowed.stop - 1}"
             )
         if not WEIGHTS[0] <= self.weight <= WEIGHTS[1]:
-            raise InputError("judgement", f"weight = {self.weight:g}", f"a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}")
+            raise InputError(
+                "judgement", f"weight = {self.weight:g}", f"a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}"
+            )
         if not all(isinstance(name, str) and name for name in self.ids):
             raise InputError("judgement", "names a candidate without id", "candidates that were shown")
         count = {"pair": (2, 2), "tie": (2, 2), "best": (2, math.inf)}.get(self.kind, (1, 1))

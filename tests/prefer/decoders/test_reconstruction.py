@@ -199,6 +199,8 @@ def test_the_frame_tells_scans_of_one_name_apart_by_their_data(scan, tmp_path):
     diptych.save(scan, tmp_path / "other.npz")
     path = tmp_path / "folder" / ".." / "other.npz"
     (tmp_path / "folder").mkdir()
-    same = dataclasses.replace(scan, mask=mask, truth=None, true_probe=None, metadata={}, counts=scan.counts.astype("f4"))
+    same = dataclasses.replace(
+        scan, mask=mask, truth=None, true_probe=None, metadata={}, counts=scan.counts.astype("f4")
+    )
     assert model(same) == own
     assert model(tmp_path / "other.npz").split()[-1] == model(str(path)).split()[-1] == own.split()[-1]

@@ -225,7 +225,7 @@ def test_bad_rows_are_left_out_and_counted(ledger: Ledger, tmp_path: Path) -> No
         "image.png unreadable, row imported without it": 1,
     }
     assert not (tmp_path / "boom").exists()
-    assert "left out (without sample.npz)" in str(moved)
+    assert "1 left out (without sample.npz: 000002)" in str(moved)
 
 
 def test_an_image_of_another_kind_of_png_is_kept_as_it_is(ledger: Ledger, tmp_path: Path) -> None:

@@ -425,7 +425,9 @@ def test_a_ledger_is_not_started_over_the_latents_of_another(tmp_path: Path, lef
     if left is not None:
         (tmp_path / "ledger.sqlite").write_bytes(left)
     before = (tmp_path / f"latents-{D}.f32").read_bytes()
-    with pytest.raises(InputError, match=r"but latents-32.f32 has the latents.* Restore it from a backup; to start anew"):
+    with pytest.raises(
+        InputError, match=r"but latents-32.f32 has the latents.* Restore it from a backup; to start anew"
+    ):
         Ledger.open(tmp_path)
     assert (tmp_path / f"latents-{D}.f32").read_bytes() == before
     assert (tmp_path / "ledger.sqlite").exists() == (left is not None)

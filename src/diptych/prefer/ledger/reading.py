@@ -187,7 +187,12 @@ class Observer:
             view.position = last
             report = Report(len(view.terms), dict(view.unused), dict(view.flagged), tuple(sorted(view.damaged)))
             return Observations(
-                view.gathered.values, np.array(view.screens, dtype=np.int64), list(view.terms), tuple(view.rows), report, last
+                view.gathered.values,
+                np.array(view.screens, dtype=np.int64),
+                list(view.terms),
+                tuple(view.rows),
+                report,
+                last,
             )
 
     def _undone(self, position: int, last: int) -> bool:
@@ -294,9 +299,7 @@ class _View:
         """Settings in which a candidate that is used differs from the frame."""
         return () if row.source == LEGACY else frame.differences(self._frame, FLAGGED)
 
-    def add(
-        self, entry: JudgementRecord, judged: list[_Known], latents: dict[str, NDArray[np.float32] | None]
-    ) -> None:
+    def add(self, entry: JudgementRecord, judged: list[_Known], latents: dict[str, NDArray[np.float32] | None]) -> None:
         """Append a judgement, and rows for its new candidates, whose latents are given by id."""
         for row in sorted(judged, key=lambda row: row.row):
             if row.id not in self.rows and (latent := latents[row.id]) is not None:
