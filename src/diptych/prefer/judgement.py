@@ -30,9 +30,10 @@ WEIGHTS = 1e-6, 100.0
 the fitted direction from a cosine of 0.71 with the true one to 0.64; of 1e3 to 0.42, of 1e4 to 0.24, and above 1e12
 nothing is learned.)"""
 
-LONGEST = 100.0
-"""Largest length of a latent that is stored, in units of sqrt(d): 1 for noise, at most 1 for settings. (Fits stay finite
-up to 1e6.)"""
+LONGEST = 10.0
+"""Largest length of a latent that is stored, in units of sqrt(d): 1 for noise, at most 1 for settings. (Among 60
+judgements in 256 dimensions, one latent of 10 costs no model much, one of 100 hides the others from ridge regression,
+and above 1e6 the Gaussian process cannot be fitted.)"""
 
 SAME = ("prompt", "negative_prompt", "model", "width", "height")
 """Fields of a Frame that are equal for all rows of a fit."""

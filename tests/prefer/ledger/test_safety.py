@@ -402,7 +402,7 @@ def test_nothing_is_acknowledged_after_the_files_were_replaced(
     elif how == "database restored":
         shutil.copy(backup / "ledger.sqlite", home)
     for store in (lambda: ledger.judge(Judgement.rate(shown, False)), lambda: show(ledger, latents(1, 8)), ledger.undo):
-        with pytest.raises(UnavailableError, match="while it was open|cannot be written"):
+        with pytest.raises(UnavailableError, match=r"while it was open|cannot be written"):
             store()
     if how == "folder removed":
         return
@@ -463,13 +463,13 @@ with Ledger.open(sys.argv[1]) as ledger:
 # Extreme numbers
 
 
-@pytest.mark.parametrize("length", [1e3, 1e15, 1e36])
+@pytest.mark.parametrize("length", [12.0, 1e15, 1e36])
 def test_excessive_latents_are_refused_and_those_stored_earlier_left_out(
     ledger: Ledger, length: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = show(ledger, latents(3))
     extreme = Candidate(latents(1, 5)[0] * np.float32(length), FRAME)
-    with pytest.raises(InputError, match=r"has the length .* sqrt\(d\); expected at most 100 sqrt\(d\)"):
+    with pytest.raises(InputError, match=r"has the length .* sqrt\(d\); expected at most 10 sqrt\(d\)"):
         ledger.show([extreme])
     assert ledger.position == 1
     with monkeypatch.context() as patch:
@@ -478,7 +478,7 @@ def test_excessive_latents_are_refused_and_those_stored_earlier_left_out(
     for candidate in (*shown, stored):
         ledger.judge(Judgement.rate(candidate, True))
     found = ledger.observations(FRAME, D)
-    assert (found.report.used, dict(found.report.unused)) == (3, {"latent longer than 100 sqrt(d)": 1})
+    assert (found.report.used, dict(found.report.unused)) == (3, {"latent longer than 10 sqrt(d)": 1})
     assert ledger.candidate(stored.id).latent[0] == extreme.latent[0]
 
 

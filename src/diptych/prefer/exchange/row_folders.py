@@ -41,8 +41,8 @@ SAMPLE, IMAGE = "sample.npz", "image.png"
 def import_rows(
     ledger: Ledger, folder: str | Path, prompt: str, *, anchor: Anchor = None, dimension: int | None = None
 ) -> Moved:
-    """Import the rows of a prompt into a ledger; those that it has are skipped, and those that are damaged, excessive or
-    of another length are left out and named.
+    """Import the rows of a prompt into a ledger; those that it has are skipped, and those that are damaged, excessive
+    or of another length are left out and named.
 
     Parameters
     ----------

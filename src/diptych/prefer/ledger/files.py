@@ -99,7 +99,7 @@ class Blocks:
             for row, expected in zip(rows, checksums, strict=True):
                 file.seek(row * size)
                 latent = np.empty(dimension, dtype=FLOAT)
-                sound = _read_into(file, memoryview(latent).cast("B")) and checksum(latent) == expected
+                sound = _read_into(file, latent.data.cast("B")) and checksum(latent) == expected
                 latent.setflags(write=False)
                 found.append(latent if sound else None)
         return found

@@ -156,7 +156,7 @@ class Store:
         if self.path.parent.is_dir():
             if self._copy is None or not self._copy.exists():
                 self._copy = save_copy(self._writer, self.path.parent)
-            remedy = f"All that was stored before is in {self._copy}: put it in the place of {NAME}, or open what is there now."
+            remedy = f"All that was stored before is in {self._copy}: rename it to {NAME}, or open what is there now."
         raise UnavailableError(
             f"{self.path}: {what} by another program while it was open; nothing was stored there. {remedy}"
         )
