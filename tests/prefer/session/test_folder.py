@@ -11,7 +11,7 @@ import pytest
 
 import diptych
 from diptych.errors import InputError
-from diptych.prefer import Judgement, Session
+from diptych.prefer import Candidate, Judgement, Session
 from diptych.prefer.session.folder import change_settings, merged, read_settings, with_dimension
 
 D = 256
@@ -55,9 +55,9 @@ def test_paths_mean_the_same_in_every_working_directory(tmp_path: Path, monkeypa
         frame = session.frame
         monkeypatch.chdir("data")
         # The files of an open session stay where they are.
-        shown = session.show(session.decoder_candidate())[0] if hasattr(session, "decoder_candidate") else None
-        assert shown is None
-        assert session.ledger.folder == tmp_path / "s"
+        latent = np.zeros(session.dimension, np.float32)
+        session.tell(Judgement.rate(session.show(Candidate(latent, frame))[0], True))
+        assert [path.name for path in (tmp_path / "data").iterdir()] == ["scan.npz"]
     assert read_settings(tmp_path / "s")["scan"] == str(tmp_path / "data" / "scan.npz")
     with Session.open("../s", synchronous=True) as session:
         assert session.frame == frame
@@ -81,7 +81,7 @@ def test_judgements_of_another_scan_or_network_do_not_count(tmp_path: Path) -> N
     with opened(tmp_path / "s", decoder="reconstruction", scan=str(tmp_path / "0.npz"), threads=1) as session:
         rng = np.random.default_rng(0)
         for _ in range(2):
-            candidate = diptych.prefer.Candidate(rng.random(session.dimension, dtype=np.float32), session.frame)
+            candidate = Candidate(rng.random(session.dimension, dtype=np.float32), session.frame)
             session.tell(Judgement.rate(session.show(candidate)[0], True))
         assert session.ledger.observations(session.frame, session.dimension).report.used == 2
     with Session.open(tmp_path / "s", scan=str(tmp_path / "1.npz"), synchronous=True) as session:

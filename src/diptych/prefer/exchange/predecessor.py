@@ -132,7 +132,8 @@ def candidate_of(x: NDArray[Any], frame: Frame, name: str, anchor: Anchor, prove
 def flaw_of(x: NDArray[Any], anchor: Anchor, dimension: int | None) -> str:
     """Why a stored row (d,) cannot be imported; empty if it can."""
     values = np.asarray(x, dtype=np.float64)
-    length = float(np.linalg.norm(values)) / math.sqrt(values.size)
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(values)) / math.sqrt(values.size)
     if dimension is not None and values.size != dimension:
         return f"{values.size} values instead of {dimension}"
     if not np.all(np.isfinite(values)):
