@@ -314,6 +314,51 @@ def test_rows_go_out_and_come_in(cli: Cli, session: Path) -> None:
     )
 
 
+def test_a_round_trip_ends_with_the_rows_in_use(cli: Cli, session: Path) -> None:
+    assert cli("prefer", "export", session, "--out", "data").code == 0
+    done = cli("prefer", "import", "t", "--from", "data", "--prompt", PROMPT)
+    assert "prefer settings t --use-legacy" in done.err
+    assert cli("prefer", "score", "t", "--use-legacy", "--json").json["judgements"] == "16 judgements used"
+    assert cli("prefer", "settings", "t", "--use-legacy", "--json").json["settings"]["dimension"] == D
+    assert cli("prefer", "score", "t", "--json").json["judgements"] == "16 judgements used"
+    # A later import changes nothing that is stored.
+    before = Path("t/session.json").read_bytes()
+    other = cli("prefer", "export", session, "--out", "data2")
+    assert (other.code, cli("prefer", "import", "t", "--from", "data2", "--prompt", PROMPT, "--batch", 2).code) == (
+        0,
+        0,
+    )
+    assert Path("t/session.json").read_bytes() == before
+
+
+# settings
+
+
+def test_only_settings_changes_what_a_session_stores(cli: Cli, session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (session / "session.json").read_bytes()
+    assert cli("prefer", "best", session, "--prompt", "typo").code == 2
+    assert cli("prefer", "score", session, "--utility", "ridge").code == 0
+    for flags in (("--dimension", 512), ("--prompt", "typo"), ("--batch", 2), ("--utility", "cosine")):
+        answer(monkeypatch, "q")
+        done = cli("prefer", "label", session, *flags)
+        assert done.code == 0
+        assert "for this run only" in done.err
+    assert cli("prefer", "rows", session, "--seconds", 0, "--prompt", "typo").code == 0
+    assert cli("prefer", "export", session, "--out", "data", "--prompt", "typo").code == 0
+    assert (session / "session.json").read_bytes() == before
+    stored = json.loads(before)
+    assert cli("prefer", "settings", session, "--json").json["settings"] == stored
+    changed = cli("prefer", "settings", session, "--utility", "ridge", "--warm-start", "a hill", "--json").json
+    assert changed["settings"] == {**stored, "utility": "ridge", "warm_start": "a hill"}
+    assert "ridge" in cli("prefer", "score", session, "--json").json["scorer"]
+    forgotten = cli("prefer", "settings", session, "--unset", "utility", "warm-start", "--json").json
+    assert forgotten["settings"] == stored
+    wrong = cli("prefer", "settings", session, "--unset", "colour")
+    assert (wrong.code, "colour is not stored" in wrong.err) == (2, True)
+    assert (session / "session.json").read_bytes() == before
+    assert cli("prefer", "settings", "nowhere").code == 2
+
+
 @pytest.mark.parametrize(("layout", "file"), [("state", "latent_state_*.npz"), ("csv", "judgements.csv")])
 def test_other_layouts_are_written(cli: Cli, session: Path, layout: str, file: str) -> None:
     assert cli("prefer", "export", session, "--out", "out", "--layout", layout).code == 0

@@ -123,7 +123,7 @@ def test_constructors_put_the_winner_first() -> None:
         (lambda: Judgement.stars("a", 6), "value = 6; expected 1 to 5"),
         (lambda: Judgement.stars("a", 0), "value = 0"),
         (lambda: Judgement.stars("a", 2.5), "value = 2.5"),
-        (lambda: Judgement.rate("a", True, 0.0), "weight = 0.0; expected a finite number above 0"),
+        (lambda: Judgement.rate("a", True, 0.0), "weight = 0; expected a number from 1e-06 to 100"),
         (lambda: Judgement.rate("a", True, float("nan")), "weight = nan"),
         (lambda: Judgement.rate("", True), "without id; expected candidates that were shown"),
         (lambda: Judgement.pair("a", "a"), "names a, a; expected two different candidates"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -54,6 +54,13 @@ class SessionOptions(SelectingOptions):
         None, ge=0, description="Seed of the latent to start from; that of the prompt when not given"
     )
     seed: int = Field(0, ge=0, description="Seed of the proposals")
+
+    def normalised(self) -> Self:
+        """The same options as the chosen extensions validate them, for instance with absolute paths."""
+        own: dict[str, Any] = {}
+        for field in self.registries:
+            own |= self.own(field).model_dump(exclude_unset=True)
+        return self.with_changes(**own)
 
     def chosen(self, field: str) -> Any:
         """The extension that ``field`` names; None where the field is None, or names an object that was given in place

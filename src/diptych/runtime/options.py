@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import reprlib
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from diptych.errors import InputError
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 120, 120
 """Shortens a wrong value for a message: with YAML aliases a few lines can stand for a value of gigabytes."""
+
+
+def absolute_path(given: str) -> str:
+    """The absolute form of the path of a file or folder that exists, without links, ``~`` and trailing separators;
+    other text (a name in a registry or on a server) as it is, without trailing slashes.
+    """
+    path = Path(given).expanduser()
+    return str(path.resolve()) if given and path.exists() else given.rstrip("/") or given
+
+
+LocalPath = Annotated[str | None, AfterValidator(lambda given: None if given is None else absolute_path(given))]
+"""An option that names a file, a folder, or something elsewhere. Stored options have to mean the same in every working
+directory, so what exists here becomes absolute."""
 
 
 class Options(BaseModel):

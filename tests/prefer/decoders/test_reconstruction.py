@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -169,3 +171,36 @@ def test_wrong_spaces_and_scans_are_refused(scan, tmp_path):
         tmp_path / "scan.npz", settings=FEW, options=ReconstructionOptions(engine="rpie"), threads=1
     )
     assert loaded.result(loaded.latent(epochs=1)).provenance["engine"] == "rpie"
+
+
+def test_the_frame_tells_scans_of_one_name_apart_by_their_data(scan, tmp_path):
+    def model(found, **options):
+        return ReconstructionDecoder(found, **{"settings": FEW, "threads": 1, **options}).frame.model
+
+    own = model(scan)
+    assert own.startswith(f"reconstruct {scan.name} ")
+    counts, positions = scan.counts.copy(), scan.positions.copy()
+    counts[7, 3, 5] += 1
+    positions[2, 1] += 1e-6
+    mask = np.ones(scan.counts.shape[1:], bool)
+    others = [
+        diptych.simulate(object="blocks", size=16, patterns=25, step=3.0, dose=1e4, seed=1),
+        dataclasses.replace(scan, counts=counts),
+        dataclasses.replace(scan, positions=positions),
+        dataclasses.replace(scan, probe=scan.probe * 1.001),
+        dataclasses.replace(scan, background=np.full(mask.shape, 0.1, np.float32)),
+        dataclasses.replace(scan, mask=mask & (np.arange(16) > 0)),
+        dataclasses.replace(scan, probe_calibrated=not scan.probe_calibrated),
+    ]
+    models = [model(other) for other in others]
+    models += [model(scan, options=ReconstructionOptions(modes=2)), model(scan, settings=FEW[1:] + FEW[:1])]
+    assert len({own, *models}) == len(models) + 1
+    # The same data in another form, or with another name of the file, are the same scan.
+    diptych.save(scan, tmp_path / "other.npz")
+    path = tmp_path / "folder" / ".." / "other.npz"
+    (tmp_path / "folder").mkdir()
+    same = dataclasses.replace(
+        scan, mask=mask, truth=None, true_probe=None, metadata={}, counts=scan.counts.astype("f4")
+    )
+    assert model(same) == own
+    assert model(tmp_path / "other.npz").split()[-1] == model(str(path)).split()[-1] == own.split()[-1]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from diptych.errors import InputError
-from diptych.prefer.exchange.predecessor import prompt_hash
+from diptych.prefer.exchange.predecessor import prompt_hash, read_arrays
 from diptych.prefer.exchange.row_folders import export_rows, import_rows
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.ledger import Ledger
@@ -225,7 +226,7 @@ def test_bad_rows_are_left_out_and_counted(ledger: Ledger, tmp_path: Path) -> No
         "image.png unreadable, row imported without it": 1,
     }
     assert not (tmp_path / "boom").exists()
-    assert "left out (without sample.npz)" in str(moved)
+    assert "1 left out (without sample.npz: 000002)" in str(moved)
 
 
 def test_an_image_of_another_kind_of_png_is_kept_as_it_is(ledger: Ledger, tmp_path: Path) -> None:
@@ -241,3 +242,43 @@ def test_an_image_of_another_kind_of_png_is_kept_as_it_is(ledger: Ledger, tmp_pa
     file = ledger.image_file(name)
     assert file is not None
     assert file.read_bytes() == buffer.getvalue()
+
+
+def claim(path: Path, shape: tuple[int, ...], data: bytes = bytes(64)) -> None:
+    """A sample whose X claims a shape, with other data behind the header."""
+    header, y = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    np.save(y, np.array([1.0]))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("X.npy", header.getvalue() + data)
+        archive.writestr("y.npy", y.getvalue())
+
+
+def test_rows_with_wrong_headers_or_extreme_numbers_are_named_and_the_rest_is_imported(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    for number in (1, 20):
+        write_row(data, number, latent(number), 1.0)
+    claim(write_row(data, 2, latent(2), 1.0) / "sample.npz", (1, 10**12))
+    claim(write_row(data, 3, latent(3), 1.0) / "sample.npz", (1, 2**62))
+    claim(write_row(data, 4, latent(4), 1.0) / "sample.npz", (1, 2**24), bytes(2**27))
+    claim(write_row(data, 5, latent(5), 1.0) / "sample.npz", (1, 4))
+    write_row(data, 6, np.zeros(D), 1.0)
+    write_row(data, 7, np.full(D, 1e300), 1.0)
+    write_row(data, 8, np.full(D, 1e30), 1.0)
+    write_row(data, 9, latent(9), 1e15)
+    write_row(data, 10, latent(10), 1e-300)
+    write_row(data, 11, latent(11, 32), 1.0)
+    moved = import_rows(ledger, data, PROMPT, dimension=D)
+    assert (moved.rows, moved.dimension) == (2, D)
+    assert moved.names == {
+        "unreadable sample.npz": ["000002", "000003", "000004", "000005"],
+        "all values are zero": ["000006"],
+        "longer than 8 sqrt(d)": ["000007", "000008"],
+        "label of absolute value outside 1e-06 to 100": ["000009", "000010"],
+        f"32 values instead of {D}": ["000011"],
+    }
+    assert "2 left out (longer than 8 sqrt(d): 000007, 000008)" in str(moved)
+    with pytest.raises(InputError, match=r"X.npy claims float64 of shape \(1, 1000000000000\), 8000000000\d+ bytes"):
+        read_arrays(data / HASH / "000002" / "sample.npz", ("X", "y"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger import files as ledger_files
+from diptych.prefer.ledger import ledger as ledger_module
 from diptych.prefer.ledger import store as ledger_store
 from diptych.prefer.ledger.ledger import Ledger
 
@@ -364,3 +366,132 @@ def test_latents_are_on_the_disk_before_the_row_that_names_them(
     assert order[0] == "BEGIN"
     assert order[-1] == "COMMIT"
     assert order.index("latents") < order.index("INSERT")
+
+
+# What other programs do to the files of an open ledger
+
+
+def judged(folder: Path, count: int = 4) -> list[Candidate]:
+    with Ledger.open(folder) as ledger:
+        shown = show(ledger, latents(count))
+        for candidate in shown:
+            ledger.judge(Judgement.rate(candidate, True))
+    return list(shown)
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+@pytest.mark.parametrize("how", ["database removed", "database restored", "folder replaced", "folder removed"])
+def test_nothing_is_acknowledged_after_the_files_were_replaced(
+    tmp_path: Path, how: str, journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if journal == "delete":
+        monkeypatch.setattr(ledger_store, "file_system", lambda folder: "nfs")
+    home, backup = tmp_path / "s", tmp_path / "backup"
+    judged(home)
+    shutil.copytree(home, backup)
+    ledger = Ledger.open(home)
+    shown = show(ledger, latents(1, 7))[0]
+    ledger.judge(Judgement.rate(shown, True))
+    if how.startswith("folder"):
+        home.rename(tmp_path / "old")
+    else:
+        for file in home.glob("ledger.sqlite*"):
+            file.unlink()
+    if how == "folder replaced":
+        shutil.copytree(backup, home)
+    elif how == "database restored":
+        shutil.copy(backup / "ledger.sqlite", home)
+    for store in (lambda: ledger.judge(Judgement.rate(shown, False)), lambda: show(ledger, latents(1, 8)), ledger.undo):
+        with pytest.raises(UnavailableError, match=r"while it was open|cannot be written"):
+            store()
+    if how == "folder removed":
+        return
+    (copy,) = home.glob("ledger.recovered-*.sqlite")
+    ledger.close()
+    if how == "database removed":
+        with pytest.raises(InputError, match=rf"missing, but latents-{D}.f32 .* Restore it from {copy.name}"):
+            Ledger.open(home)
+    copy.replace(home / "ledger.sqlite")
+    with Ledger.open(home) as again:
+        assert again.rows == 5
+        assert len(again.observations(FRAME, D).report.damaged) == (how == "folder replaced")
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["missing", "empty"])
+def test_a_ledger_is_not_started_over_the_latents_of_another(tmp_path: Path, left: bytes | None) -> None:
+    judged(tmp_path)
+    for file in tmp_path.glob("ledger.sqlite*"):
+        file.unlink()
+    if left is not None:
+        (tmp_path / "ledger.sqlite").write_bytes(left)
+    before = (tmp_path / f"latents-{D}.f32").read_bytes()
+    with pytest.raises(
+        InputError, match=r"but latents-32.f32 has the latents.* Restore it from a backup; to start anew"
+    ):
+        Ledger.open(tmp_path)
+    assert (tmp_path / f"latents-{D}.f32").read_bytes() == before
+    assert (tmp_path / "ledger.sqlite").exists() == (left is not None)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2.5])
+def test_latents_truncated_under_an_open_ledger_are_reported(tmp_path: Path, keep: float) -> None:
+    """In a process of its own: touching a mapped page of a truncated file ends it with SIGBUS."""
+    script = f"""
+import os, sys
+import numpy as np
+from diptych.prefer.judgement import Candidate, Frame, Judgement
+from diptych.prefer.ledger.ledger import Ledger
+d = 4096
+with Ledger.open(sys.argv[1]) as ledger:
+    shown = ledger.show([Candidate(row, Frame("a")) for row in np.random.default_rng(0).standard_normal((4, d))])
+    for one in shown:
+        ledger.judge(Judgement.rate(one, True))
+    found, one = ledger.observations(Frame("a"), d), ledger.candidate(shown[3].id)
+    os.truncate(ledger.folder / f"latents-{{d}}.f32", int({keep} * 4 * d))
+    assert np.isfinite(found.latents).all() and np.isfinite(one.latent).all()
+    assert Ledger.open(sys.argv[1]).observations(Frame("a"), d).report.used == int({keep})
+    try:
+        ledger.candidate(shown[3].id)
+    except ValueError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "row 3 is damaged" in done.stdout
+
+
+# Extreme numbers
+
+
+@pytest.mark.parametrize("length", [12.0, 1e15, 1e36])
+def test_excessive_latents_are_refused_and_those_stored_earlier_left_out(
+    ledger: Ledger, length: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = show(ledger, latents(3))
+    extreme = Candidate(latents(1, 5)[0] * np.float32(length), FRAME)
+    with pytest.raises(InputError, match=r"has the length .* sqrt\(d\); expected at most 10 sqrt\(d\)"):
+        ledger.show([extreme])
+    assert ledger.position == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "check_length", lambda latent, where: None)
+        stored = ledger.show([extreme])[0]
+    for candidate in (*shown, stored):
+        ledger.judge(Judgement.rate(candidate, True))
+    found = ledger.observations(FRAME, D)
+    assert (found.report.used, dict(found.report.unused)) == (3, {"latent longer than 10 sqrt(d)": 1})
+    assert ledger.candidate(stored.id).latent[0] == extreme.latent[0]
+
+
+@pytest.mark.parametrize("weight", [1e-300, 101.0, 1e15, 1e300])
+def test_excessive_weights_are_refused_and_those_stored_earlier_left_out(ledger: Ledger, weight: float) -> None:
+    shown = show(ledger, latents(3))
+    for kind in ("rate", "pair"):
+        with pytest.raises(InputError, match=r"weight = .*; expected a number from 1e-06 to 100"):
+            Judgement(kind, ("a", "b")[: 1 + (kind == "pair")], int(kind == "rate"), weight)
+    positions = [ledger.judge(Judgement.rate(candidate, True)) for candidate in shown]
+    with sqlite3.connect(ledger.folder / "ledger.sqlite") as database:
+        body = Judgement.rate(shown[1], True).to_json().replace('"weight": 1.0', f'"weight": {weight!r}')
+        database.execute("UPDATE events SET body = ? WHERE position = ?", (body, positions[1]))
+    found = ledger.observations(FRAME, D)
+    assert (found.report.used, dict(found.report.unused)) == (2, {f"weight {weight:g}": 1})
+    assert ledger.judgements()[1].judgement.weight == weight

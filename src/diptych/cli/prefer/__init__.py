@@ -31,6 +31,7 @@ VERBS = {
     "best": ("session:best", "Make the best image, and print Python code that reproduces it."),
     "score": ("session:score", "Report leave-one-out agreement with the judgements, or score saved images."),
     "rows": ("session:rows", "Count the judgements, once a second."),
+    "settings": ("settings:settings", "Show, change or forget the options that a session stores."),
     "sessions": ("session:sessions", "List the sessions of a folder."),
     "train": ("train:train", "Train a utility model on stored judgements, and save it."),
     "export": ("files:export", "Write judgements as row folders, a state file, or CSV and PNG."),
@@ -96,15 +97,19 @@ def given_options(choices: Choices) -> dict[str, Any]:
 
 
 def open_session(folder: Path | None, choices: Choices, *, create: bool, synchronous: bool = False) -> Session:
-    """Open the session; options of the command line override those that it was last opened with."""
+    """Open the session. Options of the command line are stored in a new session; otherwise they override, for this run,
+    those that it stores.
+    """
+    from diptych.prefer.session.folder import SETTINGS
     from diptych.prefer.session.session import Session
 
     home = home_of(folder, choices)
     if not create:
         open_ledger(home).close()
+    new = create and not (home / SETTINGS).exists()
     given = given_options(choices)
     parts = {name: given.pop(name, None) for name in ("utility", "proposal")}
-    return Session.open(home, given.pop("decoder", None), synchronous=synchronous, **parts, **given)
+    return Session.open(home, given.pop("decoder", None), synchronous=synchronous, remember=new, **parts, **given)
 
 
 def open_ledger(home: Path) -> Ledger:

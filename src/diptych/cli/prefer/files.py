@@ -61,13 +61,13 @@ def import_(
     ] = None,
     choices: Choices,
 ) -> Report:
-    """Take rows of another program into a session, which is made where there is none; fits use them with
-    --use-legacy.
+    """Take rows of another program into a session. A new session stores the options that are given and the length of
+    the rows; fits use the rows with --use-legacy.
     """
     from diptych.prefer.exchange.row_folders import import_rows
     from diptych.prefer.exchange.state_file import import_state
     from diptych.prefer.ledger.ledger import Ledger
-    from diptych.prefer.session.folder import merged, read_settings, write_settings
+    from diptych.prefer.session.folder import SETTINGS, merged, read_settings, with_dimension, write_settings
 
     given = given_options(choices)
     prompt = given.get("prompt")
@@ -76,12 +76,15 @@ def import_(
     if not source.exists():
         raise InputError(f"--from {source}", "does not exist", "a folder or a state file")
     home = home_of(folder, choices)
-    settings = merged(read_settings(home), given)
+    new, settings = not (home / SETTINGS).exists(), merged(read_settings(home), given)
     with Ledger.open(home) as ledger:
         take = import_state if source.is_file() else import_rows
-        moved = take(ledger, source, prompt, anchor=anchor)
-    write_settings(home, settings)
-    return _report(ledger.folder, moved)
+        moved = take(ledger, source, prompt, anchor=anchor, dimension=(settings.model_extra or {}).get("dimension"))
+    if new:
+        write_settings(home, with_dimension(settings, moved.dimension))
+    store = f"store it with `diptych prefer settings {home} --use-legacy`"
+    hint = "" if settings.use_legacy else f"Fits leave imported rows out: pass --use-legacy to use them, or {store}."
+    return dataclasses.replace(_report(ledger.folder, moved), note=hint)
 
 
 def _state(ledger: Ledger, out: Path, prompt: str) -> Moved:

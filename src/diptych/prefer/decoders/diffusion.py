@@ -15,7 +15,7 @@ from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes, version
 from diptych.prefer.decoders.pipelines import Pipeline
 from diptych.prefer.decoders.registry import DecoderKind
 from diptych.prefer.judgement import Frame
-from diptych.runtime.options import Options
+from diptych.runtime.options import LocalPath, Options, absolute_path
 
 log = logging.getLogger("diptych")
 
@@ -33,7 +33,7 @@ PACKAGES = ("diptych", "torch", "diffusers", "transformers")
 class DiffusionOptions(Options):
     """Options of the decoder diffusion."""
 
-    model: str | None = Field(None, description=f"Name or folder of the diffusion model; {MODEL} when not given")
+    model: LocalPath = Field(None, description=f"Name or folder of the diffusion model; {MODEL} when not given")
     width: int | None = Field(None, ge=8, description="Width of the image, pixels")
     height: int | None = Field(None, ge=8, description="Height of the image, pixels")
     steps: int | None = Field(None, ge=1, le=MOST_STEPS, description=f"Denoising steps; {STEPS} when not given")
@@ -95,7 +95,7 @@ class Diffusion(BaseDecoder):
             raise InputError("diffusion decoder", f"guidance = {guidance}", "0 or more")
         if not 0 <= seed < 2**63:
             raise InputError("diffusion decoder", f"seed = {seed}", "0 or more, below 2^63")
-        self.pipeline = Pipeline(str(model), device) if pipeline is None else pipeline
+        self.pipeline = Pipeline(absolute_path(str(model)), device) if pipeline is None else pipeline
         loaded = self.pipeline
         width, height = (loaded.usual_side if side is None else side for side in (width, height))
         for name, side in (("width", width), ("height", height)):

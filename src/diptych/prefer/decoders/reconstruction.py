@@ -4,9 +4,11 @@ two panels.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes, version
 from diptych.prefer.decoders.registry import DecoderKind
 from diptych.prefer.decoders.settings import Choice, Number, Setting
 from diptych.prefer.judgement import Frame
-from diptych.runtime.options import Options
+from diptych.runtime.options import LocalPath, Options
 
 if TYPE_CHECKING:
     from diptych.ptycho.engines.options import ReconstructionOptions
@@ -52,7 +54,7 @@ the stochastic start."""
 class ReconstructionDecoderOptions(Options):
     """Options of the decoder reconstruction."""
 
-    scan: str | None = Field(None, description="File of the scan whose reconstruction is judged")
+    scan: LocalPath = Field(None, description="File of the scan whose reconstruction is judged")
     threads: int | None = Field(None, ge=1, description="Threads of a reconstruction; those of torch when not given")
 
 
@@ -67,7 +69,8 @@ class ReconstructionDecoder(BaseDecoder):
     settings : sequence of Setting
         The settings that the latent encodes.
     options : ReconstructionOptions, optional
-        Values of all other options.
+        Values of all other options. ``frame.model`` names the scan and ends with a hash of its data, the settings and
+        these options: judgements of another scan of that name do not count.
     threads : int, optional
         The number of threads of torch if None.
 
@@ -129,7 +132,7 @@ class ReconstructionDecoder(BaseDecoder):
         frame = Frame(
             self.scan.name if prompt is None else prompt,
             negative_prompt,
-            f"reconstruct {self.scan.name}",
+            f"reconstruct {self.scan.name} {content_hash((self.scan, self.settings, self.options))}",
             2 * (x1 - x0) * self._scale + GAP,
             (y1 - y0) * self._scale,
             seed=self.options.seed,
@@ -241,6 +244,44 @@ def picture(result: Reconstruction, box: tuple[int, int, int, int], scale: int) 
     large = [striped(image.repeat(scale, 0).repeat(scale, 1), lit) for image in images]
     decoded = as_bytes(np.concatenate([large[0], np.ones((len(large[0]), GAP, 3)), large[1]], axis=1))
     return Decoded(decoded.image, finite)
+
+
+UNSEEN = frozenset({"name", "metadata", "truth", "true_probe"})
+"""Fields of a scan that do not change its reconstruction."""
+
+
+def content_hash(content: Any) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of arrays and options, nested in dataclasses and tuples.
+
+    Equal numbers give equal hashes, whatever their type and byte order: a scan has that of the file it was saved to.
+    """
+    digest = hashlib.sha256()
+    _feed(digest.update, content)
+    return digest.hexdigest()[:16]
+
+
+def _feed(update: Callable[[bytes | memoryview], None], content: Any) -> None:
+    if isinstance(content, np.ndarray):
+        update(repr(content.shape).encode())
+        # One pattern at a time: the scan may fill half of the memory.
+        for part in content if content.ndim > 2 else [content]:
+            update(np.ascontiguousarray(part, dtype="<c16" if np.iscomplexobj(part) else "<f8").data.cast("B"))
+    elif dataclasses.is_dataclass(content):
+        update(type(content).__name__.encode())
+        for entry in dataclasses.fields(content):
+            value = getattr(content, entry.name)
+            array = isinstance(value, np.ndarray)
+            usual = (value.dtype == bool and value.all()) if array else value == entry.default
+            if entry.name not in UNSEEN and not usual:
+                update(entry.name.encode())
+                _feed(update, value)
+    elif isinstance(content, tuple):
+        for value in content:
+            _feed(update, value)
+    else:
+        # Without defaults: a later version may have more options, and the judgements still count.
+        plain = sorted(content.model_dump(exclude_defaults=True).items()) if isinstance(content, Options) else content
+        update(repr(plain).encode() + b";")
 
 
 def _scan(given: Scan | str | Path) -> Scan:

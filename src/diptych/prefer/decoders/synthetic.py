@@ -73,7 +73,13 @@ class Synthetic(BaseDecoder):
         if not SMALLEST <= dimension <= LARGEST:
             raise InputError("synthetic decoder", f"dimension = {dimension}", f"{SMALLEST} to {LARGEST}")
         frame = Frame(
-            prompt, negative_prompt, "synthetic", SIDE, SIDE, seed=seed, versions=versions("diptych", "numpy")
+            prompt,
+            negative_prompt,
+            f"synthetic {seed}" if seed else "synthetic",
+            SIDE,
+            SIDE,
+            seed=seed,
+            versions=versions("diptych", "numpy"),
         )
         shape = usual_shape(dimension)
         super().__init__("synthetic", "sphere", dimension, frame, shape if shape[0] == CHANNELS else None)

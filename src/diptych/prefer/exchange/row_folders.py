@@ -16,14 +16,17 @@ import numpy as np
 
 from diptych.errors import InputError
 from diptych.prefer.exchange.predecessor import (
+    LARGEST_ROW,
     Anchor,
     Moved,
     candidate_of,
     check_anchor,
+    flaw_of,
     label_of,
     prompt_hash,
     read_arrays,
     store,
+    weight_flaw,
 )
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.files import storing, sync_folder
@@ -35,8 +38,11 @@ from diptych.runtime.logging import LOGGER
 SAMPLE, IMAGE = "sample.npz", "image.png"
 
 
-def import_rows(ledger: Ledger, folder: str | Path, prompt: str, *, anchor: Anchor = None) -> Moved:
-    """Import the rows of a prompt into a ledger; those that it has are skipped.
+def import_rows(
+    ledger: Ledger, folder: str | Path, prompt: str, *, anchor: Anchor = None, dimension: int | None = None
+) -> Moved:
+    """Import the rows of a prompt into a ledger; those that it has are skipped, and those that are damaged, excessive
+    or of another length are left out and named.
 
     Parameters
     ----------
@@ -48,6 +54,8 @@ def import_rows(ledger: Ledger, folder: str | Path, prompt: str, *, anchor: Anch
     anchor : "prompt" or None
         What rows are differences from, if their norm is not within 5 % of sqrt(d). With None they are imported, but not
         used in fits.
+    dimension : int, optional
+        Length d of the latents of the session; rows of every length are imported if None.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def import_rows(ledger: Ledger, folder: str | Path, prompt: str, *, anchor: Anch
     check_anchor(anchor)
     home = _prompt_folder(Path(folder), prompt)
     moved = Moved()
-    store(ledger, _entries(ledger, home, prompt, anchor, moved), moved)
+    store(ledger, _entries(ledger, home, prompt, (anchor, dimension), moved), moved)
     LOGGER.info("[data] imported %s: %s", home, moved)
     return moved
 
@@ -109,16 +117,18 @@ def _prompt_folder(folder: Path, prompt: str) -> Path:
 
 
 def _entries(
-    ledger: Ledger, home: Path, prompt: str, anchor: Anchor, moved: Moved
+    ledger: Ledger, home: Path, prompt: str, rule: tuple[Anchor, int | None], moved: Moved
 ) -> Iterator[tuple[Sequence[Candidate], Judgement]]:
     rows = sorted(
         (path for path in home.iterdir() if re.fullmatch(r"\d{6,}", path.name)), key=lambda path: int(path.name)
     )
     for row in rows:
         try:
-            yield _entry(ledger, row, prompt, anchor, moved)
+            yield _entry(ledger, row, prompt, rule, moved)
         except _LeftOut as reason:
-            moved.skipped[str(reason)] += 1
+            moved.leave_out(str(reason), row.name)
+        except OSError as error:
+            moved.leave_out(f"cannot be read, {error.strerror}", row.name)
 
 
 class _LeftOut(Exception):
@@ -126,7 +136,7 @@ class _LeftOut(Exception):
 
 
 def _entry(
-    ledger: Ledger, row: Path, prompt: str, anchor: Anchor, moved: Moved
+    ledger: Ledger, row: Path, prompt: str, rule: tuple[Anchor, int | None], moved: Moved
 ) -> tuple[Sequence[Candidate], Judgement]:
     path = row / SAMPLE
     if row.is_symlink() or path.is_symlink():
@@ -134,7 +144,7 @@ def _entry(
     if not path.is_file():
         raise _LeftOut(f"without {SAMPLE}")
     try:
-        arrays = read_arrays(path, ("X", "y"))
+        arrays = read_arrays(path, ("X", "y"), largest=LARGEST_ROW)
     except InputError:
         raise _LeftOut(f"unreadable {SAMPLE}") from None
     x, y = arrays["X"], arrays["y"]
@@ -143,11 +153,13 @@ def _entry(
     )
     if not plain or x.ndim != 2 or len(x) != 1 or x.size == 0 or y.shape != (1,) or y[0] == 0:
         raise _LeftOut("X is not (1, d) or y not (1,) finite and nonzero")
+    if flaw := flaw_of(x[0], *rule) or weight_flaw(float(y[0])):
+        raise _LeftOut(flaw)
     data = path.read_bytes()
     name = f"{LEGACY}-{prompt_hash(prompt)}-{row.name}-{_hash(data)[:8]}"
     with storing(ledger.folder):
         provenance = {"row": row.name, "sample": ledger.files.put(data, ".npz")}
-    candidate = candidate_of(x[0], Frame(prompt), name, anchor, provenance)
+    candidate = candidate_of(x[0], Frame(prompt), name, rule[0], provenance)
     candidate = _with_image(ledger, candidate, row / IMAGE, moved)
     time = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return (candidate,), label_of(candidate, y[0], time)
@@ -158,9 +170,11 @@ def _with_image(ledger: Ledger, candidate: Candidate, path: Path, moved: Moved) 
     if path.is_symlink() or not path.is_file():
         return candidate
     try:
+        if path.stat().st_size > LARGEST_ROW:
+            raise InputError(path, f"has {path.stat().st_size} bytes", f"at most {LARGEST_ROW}")
         image = ledger.adopt_image(path.read_bytes(), str(path))
-    except InputError:
-        moved.skipped[f"{IMAGE} unreadable, row imported without it"] += 1
+    except (InputError, OSError):
+        moved.leave_out(f"{IMAGE} unreadable, row imported without it", path.parent.name)
         return candidate
     return Candidate(candidate.latent, candidate.frame, image, candidate.id, provenance=candidate.provenance)
 

@@ -24,10 +24,12 @@ from diptych.prefer.exchange.predecessor import (
     Moved,
     candidate_of,
     check_anchor,
+    flaw_of,
     label_of,
     prompt_hash,
     read_arrays,
     store,
+    weight_flaw,
 )
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.files import storing
@@ -40,12 +42,14 @@ from diptych.runtime.provenance import utc_now
 Arrays = dict[str, NDArray[Any]]
 
 
-def import_state(ledger: Ledger, path: str | Path, prompt: str, *, anchor: Anchor = None) -> Moved:
+def import_state(
+    ledger: Ledger, path: str | Path, prompt: str, *, anchor: Anchor = None, dimension: int | None = None
+) -> Moved:
     """Import the labels and pairs of a state file into a ledger; those that it has are skipped.
 
     Parameters
     ----------
-    ledger, prompt, anchor
+    ledger, prompt, anchor, dimension
         As for :func:`diptych.prefer.exchange.row_folders.import_rows`.
     path : path
         ``latent_state_<hash>.npz``, or ``latent_state.npz`` in the folder of the prompt.
@@ -53,12 +57,16 @@ def import_state(ledger: Ledger, path: str | Path, prompt: str, *, anchor: Ancho
     Raises
     ------
     InputError
-        If the file is of another prompt, or not a state file.
+        If the file is of another prompt or dimension, or not a state file.
     """
     check_anchor(anchor)
     path = Path(path)
     arrays = read_arrays(path, ("width", "height", "d"), ("X", "y", "z_pairs", "choices", "prompt"))
     d, frame = _check(path, arrays, prompt)
+    if dimension not in (None, d):
+        raise InputError(
+            path, f"has latents of {d} values", f"{dimension}, as the session has", "Choose another session."
+        )
     with storing(ledger.folder):
         provenance = {"state": ledger.files.put(path.read_bytes(), ".npz")}
     moved = Moved()
@@ -155,19 +163,22 @@ def _entries(
     pairs = arrays["z_pairs"]
     differences = pairs[:, 0] - pairs[:, 1]
     for index, (x, label) in enumerate(zip(arrays["X"], arrays["y"], strict=True)):
-        if not np.all(np.isfinite(x)) or not np.isfinite(label) or label == 0:
-            moved.skipped["not finite, or label 0"] += 1
+        if flaw := flaw_of(x, anchor, None) or weight_flaw(float(label)):
+            moved.leave_out(flaw, f"X[{index}]")
         elif any(
             np.allclose(x, differences[row])
             for row in np.flatnonzero(np.isclose(differences[:, :8], x[:8]).all(axis=1))
         ):
-            moved.skipped["difference of a pair, which is imported itself"] += 1
+            moved.leave_out("difference of a pair, which is imported itself", f"X[{index}]")
         else:
             rated = candidate(x, "X", index)
             yield (rated,), label_of(rated, label, now)
     for index, (pair, choice) in enumerate(zip(pairs, arrays["choices"], strict=True)):
-        if not np.all(np.isfinite(pair)) or choice not in (1, -1) or np.array_equal(*pair):
-            moved.skipped["pair not finite, of two equal latents, or without choice"] += 1
+        if flaw := flaw_of(pair[0], anchor, None) or flaw_of(pair[1], anchor, None):
+            moved.leave_out(flaw, f"z_pairs[{index}]")
+            continue
+        if choice not in (1, -1) or np.array_equal(*pair):
+            moved.leave_out("pair of two equal latents, or without choice", f"z_pairs[{index}]")
             continue
         first, second = candidate(pair[0], "z_pairs", index, 0), candidate(pair[1], "z_pairs", index, 1)
         ids = (first.id, second.id) if choice > 0 else (second.id, first.id)

@@ -25,8 +25,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Report a full disk and other write errors below ``path`` as UnavailableError.
+def storing(path: Path, what: str = "written") -> Iterator[None]:
+    """Report a full disk and other errors of writing (or of what ``what`` says) below ``path`` as UnavailableError.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def storing(path: Path) -> Iterator[None]:
             raise UnavailableError(
                 f"{path}: the disk is full; nothing was stored. Free some space and repeat the last step."
             ) from error
-        raise UnavailableError(f"{path}: cannot be written ({error.strerror or error}); nothing was stored.") from error
+        raise UnavailableError(f"{path}: cannot be {what} ({error.strerror or error}); nothing was stored.") from error
 
 
 def sync_folder(path: Path) -> None:
@@ -67,7 +67,6 @@ class Blocks:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._checked: dict[int, NDArray[np.bool_]] = {}
 
     def path(self, dimension: int) -> Path:
         """The file of a dimension."""
@@ -84,55 +83,49 @@ class Blocks:
         if new:
             sync_folder(self._folder)
 
-    def view(self, dimension: int) -> NDArray[np.float32]:
-        """The complete rows of a block, (rows, d), memory-mapped and read-only."""
-        path = self.path(dimension)
-        rows = path.stat().st_size // (dimension * FLOAT.itemsize) if path.exists() else 0
-        if rows == 0:
-            return np.zeros((0, dimension), dtype=np.float32)
-        return np.memmap(path, dtype=FLOAT, mode="r", shape=(rows, dimension))
+    def read(self, dimension: int, rows: Sequence[int], checksums: Sequence[int]) -> list[NDArray[np.float32] | None]:
+        """Latents (d,), read and compared with their checksums; None for a row that is missing or damaged.
 
-    def damaged(self, dimension: int, rows: Sequence[int], checksums: Sequence[int]) -> list[int]:
-        """Those of ``rows`` that do not exist or whose checksum differs from the given one.
-
-        Rows never change, so those that were verified are not read again by this process.
+        They are read, not mapped into memory: the system kills a process that touches a mapped page of a file that
+        another program has truncated.
         """
-        view = self.view(dimension)
-        before = self._checked.get(dimension, np.zeros(0, dtype=bool))
-        sound = np.zeros(max(len(view), len(before)), dtype=bool)
-        sound[: len(before)] = before
-        bad = []
-        for row, expected in zip(rows, checksums, strict=True):
-            if row < len(view) and (sound[row] or checksum(view[row]) == expected):
-                sound[row] = True
-            else:
-                bad.append(row)
-        self._checked[dimension] = sound
-        return bad
+        size = dimension * FLOAT.itemsize
+        try:
+            handle = self.path(dimension).open("rb", buffering=0)
+        except FileNotFoundError:
+            return [None] * len(rows)
+        found: list[NDArray[np.float32] | None] = []
+        with handle as file, storing(self._folder, "read"):
+            for row, expected in zip(rows, checksums, strict=True):
+                file.seek(row * size)
+                latent = np.empty(dimension, dtype=FLOAT)
+                sound = _read_into(file, latent.data.cast("B")) and checksum(latent) == expected
+                latent.setflags(write=False)
+                found.append(latent if sound else None)
+        return found
 
 
 class Gathered:
-    """Latents copied from a block and cached, so that the next fit copies only new rows."""
+    """Latents (n, d) that grow row by row; arrays that were returned earlier keep their values."""
 
-    def __init__(self) -> None:
-        self._rows: list[int] = []
-        self._values = np.zeros((0, 0), dtype=np.float32)
+    def __init__(self, dimension: int) -> None:
+        self._count = 0
+        self._values = np.zeros((0, dimension), dtype=np.float32)
 
-    def take(self, view: NDArray[np.float32], rows: list[int]) -> NDArray[np.float32]:
-        """Rows of ``view`` (m, d), in the order of the list, as (n, d)."""
-        known = len(self._rows)
-        if self._values.shape[1] != view.shape[1] or rows[:known] != self._rows:
-            known, self._values = 0, np.zeros((0, view.shape[1]), dtype=np.float32)
-        if len(rows) > len(self._values):
+    def append(self, latent: NDArray[np.float32]) -> None:
+        """Add a row (d,)."""
+        if self._count == len(self._values):
             # Arrays returned earlier keep the old memory. The margin makes growth cheap on average.
-            values = np.empty((len(rows) + max(64, len(rows) // 8), view.shape[1]), dtype=np.float32)
-            values[:known] = self._values[:known]
+            values = np.empty((self._count + max(64, self._count // 8), self._values.shape[1]), dtype=np.float32)
+            values[: self._count] = self._values[: self._count]
             self._values = values
-        if len(rows) > known:
-            # mode="clip" avoids a second copy in NumPy; the rows have been checked.
-            np.take(view, rows[known:], axis=0, out=self._values[known : len(rows)], mode="clip")
-        self._rows = list(rows)
-        given = self._values[: len(rows)]
+        self._values[self._count] = latent
+        self._count += 1
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The rows (n, d), read-only."""
+        given = self._values[: self._count]
         given.setflags(write=False)
         return given
 
@@ -190,6 +183,16 @@ def write_all(file: io.RawIOBase | io.FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) or 0 :]
+
+
+def _read_into(file: io.RawIOBase | io.FileIO, buffer: memoryview) -> bool:
+    """Fill the buffer from a file; False if the file ends before."""
+    while buffer:
+        count = file.readinto(buffer)
+        if not count:
+            return False
+        buffer = buffer[count:]
+    return True
 
 
 def checksum(latent: NDArray[np.float32]) -> int:

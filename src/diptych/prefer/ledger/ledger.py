@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.prefer.judgement import Candidate, Frame, Judgement, Observations, image_hash
+from diptych.prefer.judgement import Candidate, Frame, Judgement, Observations, check_length, image_hash
 from diptych.prefer.ledger.files import Blocks, Files, checksum, decode_png, encode_png, storing
 from diptych.prefer.ledger.reading import (
     FOREVER,
@@ -80,7 +80,8 @@ class Ledger:
         UnavailableError
             If the folder cannot be written, or other processes keep the ledger locked.
         """
-        path = Path(folder)
+        # Absolute: the working directory may change while it is open.
+        path = Path(folder).absolute()
         if not create and not (path / NAME).is_file():
             raise InputError(path, f"has no ledger ({NAME} does not exist)", "the folder of a session")
         if path.exists() and not path.is_dir():
@@ -156,7 +157,8 @@ class Ledger:
         Raises
         ------
         InputError
-            If the screen is empty, has a candidate twice, or an id belongs to another latent or image.
+            If the screen is empty, has a candidate twice, a latent is longer than
+            :data:`~diptych.prefer.judgement.LONGEST` sqrt(d), or an id belongs to another latent or image.
         UnavailableError
             If the disk is full or fails; nothing was stored, and the ledger stays usable.
         """
@@ -197,7 +199,8 @@ class Ledger:
                     insert_preview(database, frame, latent, values)
 
     def _identity(self, candidate: Candidate) -> Identity:
-        """What identifies a candidate; its image is on disk afterwards."""
+        """What identifies a candidate; its image is on disk afterwards. Raises InputError for an excessive latent."""
+        check_length(candidate.latent, f"candidate {candidate.id!r}" if candidate.id else "candidate")
         if candidate.image is None:
             return Identity(candidate.dimension, checksum(candidate.latent), None, None)
         pixels, file = image_hash(candidate.image), self.keep_image(candidate.image)
@@ -263,7 +266,8 @@ class Ledger:
         if not found:
             raise InputError(self.folder, f"has no candidate {name!r}", "the id of a candidate that was shown")
         dimension, row, expected, pixels, file, frame, provenance = found[0]
-        if self._blocks.damaged(dimension, [row], [expected]):
+        (latent,) = self._blocks.read(dimension, [row], [expected])
+        if latent is None:
             where = self._blocks.path(dimension)
             raise InputError(
                 where, f"row {row} is damaged (its checksum differs)", remedy="Restore the file from a backup."
@@ -277,7 +281,7 @@ class Ledger:
             "SELECT screen, slot FROM shown WHERE candidate = ? ORDER BY screen LIMIT 1", (name,)
         )[0]
         return Candidate(
-            self._blocks.view(dimension)[row],
+            latent,
             Frame.from_json(frame),
             picture,
             name,
@@ -303,7 +307,8 @@ class Ledger:
 
         A judgement is used if all its candidates have that dimension and the prompt, negative prompt, model and size of
         the frame. Imported judgements are used with ``use_legacy``; only the prompt of their frame is known and
-        compared. Latents are not copied while the judged rows are contiguous in the file.
+        compared. Latents and weights beyond :data:`~diptych.prefer.judgement.LONGEST` and
+        :data:`~diptych.prefer.judgement.WEIGHTS`, which earlier versions stored, are left out.
 
         Parameters
         ----------

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.prefer.judgement import FLAGGED, Frame, Judgement, Observations, Report, Term
+from diptych.prefer.judgement import FLAGGED, LONGEST, WEIGHTS, Frame, Judgement, Observations, Report, Term
 from diptych.prefer.ledger.files import FLOAT, Blocks, Gathered
 from diptych.prefer.ledger.store import Store
 
@@ -26,6 +26,9 @@ LIVE = (
     "AND NOT EXISTS (SELECT 1 FROM events u WHERE u.target = e.position AND u.position <= ?)"
 )
 """SQL condition: event ``e`` is a judgement that counts at a position (passed twice)."""
+
+CHUNK = 256
+"""Judgements whose latents are read at once."""
 
 FOREVER = 2**62
 """A position after every event."""
@@ -84,7 +87,7 @@ def events(store: Store, after: int) -> Iterator[Event]:
         shown.setdefault(screen, []).append(candidate)
     query = "SELECT position, kind, time, source, screen, target, body FROM events WHERE position > ? ORDER BY position"
     for position, kind, time, source, screen, target, body in store.read(query, (after,)):
-        judgement = Judgement.from_json(body) if kind == "judgement" else None
+        judgement = Judgement.stored(body) if kind == "judgement" else None
         candidates = judgement.ids if judgement else tuple(shown.get(screen, ()))
         yield Event(position, kind, time, source, screen, candidates, judgement, target)
 
@@ -94,7 +97,7 @@ def judgements(store: Store, after: int = 0, until: int = FOREVER) -> list[Judge
     query = f"SELECT position, screen, source, body FROM events e WHERE {LIVE} AND e.position > ? ORDER BY position"
     found = store.read(query, (until, until, after))
     return [
-        JudgementRecord(position, screen, source, Judgement.from_json(body)) for position, screen, source, body in found
+        JudgementRecord(position, screen, source, Judgement.stored(body)) for position, screen, source, body in found
     ]
 
 
@@ -183,9 +186,13 @@ class Observer:
             self._add(view, said)
             view.position = last
             report = Report(len(view.terms), dict(view.unused), dict(view.flagged), tuple(sorted(view.damaged)))
-            latents = self._latents(view)
             return Observations(
-                latents, np.array(view.screens, dtype=np.int64), list(view.terms), tuple(view.rows), report, last
+                view.gathered.values,
+                np.array(view.screens, dtype=np.int64),
+                list(view.terms),
+                tuple(view.rows),
+                report,
+                last,
             )
 
     def _undone(self, position: int, last: int) -> bool:
@@ -208,28 +215,33 @@ class Observer:
         for entry in said:
             judged = [self._known[name] for name in entry.judgement.ids]
             why = next(filter(None, (view.refuses(row, self._frames[row.frame]) for row in judged)), "")
+            if not why and not WEIGHTS[0] <= entry.judgement.weight <= WEIGHTS[1]:
+                why = f"weight {entry.judgement.weight:g}"
             if why:
                 view.unused[why] += 1
             else:
                 fitting.append((entry, judged))
-        rows = {row.row: row for _, judged in fitting for row in judged}
-        bad = set(self._blocks.damaged(view.dimension, list(rows), [row.checksum for row in rows.values()]))
-        view.damaged |= {rows[row].id for row in bad}
+        for start in range(0, len(fitting), CHUNK):
+            self._add_chunk(view, fitting[start : start + CHUNK])
+
+    def _add_chunk(self, view: _View, fitting: list[tuple[JudgementRecord, list[_Known]]]) -> None:
+        """Read the latents of some judgements, and add those judgements whose latents can be used."""
+        rows = {row.id: row for _, judged in fitting for row in judged if row.id not in view.rows}
+        found = self._blocks.read(
+            view.dimension, [row.row for row in rows.values()], [row.checksum for row in rows.values()]
+        )
+        latents = dict(zip(rows, found, strict=True))
+        longest = LONGEST * view.dimension**0.5
         for entry, judged in fitting:
-            if bad.intersection(row.row for row in judged):
+            read = {row.id: latents[row.id] for row in judged if row.id in latents}
+            if missing := {name for name, latent in read.items() if latent is None}:
+                view.damaged |= missing
                 view.unused["damaged latent"] += 1
+            elif any(np.linalg.norm(one.astype(np.float64)) > longest for one in read.values() if one is not None):
+                view.unused[f"latent longer than {LONGEST:g} sqrt(d)"] += 1
             else:
                 view.flagged.update({name for row in judged for name in view.flags(row, self._frames[row.frame])})
-                view.add(entry, judged)
-
-    def _latents(self, view: _View) -> NDArray[np.float32]:
-        """A slice of the mapped file if the rows are contiguous and in order, otherwise a copy."""
-        block, rows = self._blocks.view(view.dimension), view.stored
-        if not rows:
-            return block[:0]
-        if rows == list(range(rows[0], rows[0] + len(rows))):
-            return block[rows[0] : rows[0] + len(rows)]
-        return view.gathered.take(block, rows)
+                view.add(entry, judged, latents)
 
 
 @dataclass(frozen=True)
@@ -261,12 +273,11 @@ class _View:
         self._use_legacy = use_legacy
         self.position = 0
         self.rows: dict[str, int] = {}
-        self.stored: list[int] = []
         self.screens: list[int] = []
         self.terms: list[Term] = []
         self.unused, self.flagged = Counter[str](), Counter[str]()
         self.damaged: set[str] = set()
-        self.gathered = Gathered()
+        self.gathered = Gathered(dimension)
 
     def refuses(self, row: _Known, frame: Frame) -> str:
         """Why a candidate is left out, or the empty string."""
@@ -288,12 +299,12 @@ class _View:
         """Settings in which a candidate that is used differs from the frame."""
         return () if row.source == LEGACY else frame.differences(self._frame, FLAGGED)
 
-    def add(self, entry: JudgementRecord, judged: list[_Known]) -> None:
-        """Append a judgement, and rows for its new candidates."""
+    def add(self, entry: JudgementRecord, judged: list[_Known], latents: dict[str, NDArray[np.float32] | None]) -> None:
+        """Append a judgement, and rows for its new candidates, whose latents are given by id."""
         for row in sorted(judged, key=lambda row: row.row):
-            if row.id not in self.rows:
+            if row.id not in self.rows and (latent := latents[row.id]) is not None:
                 self.rows[row.id] = len(self.rows)
-                self.stored.append(row.row)
+                self.gathered.append(latent)
                 self.screens.append(row.screen)
         said = entry.judgement
         places = tuple(self.rows[name] for name in said.ids)

@@ -13,6 +13,7 @@ from typing import Any
 
 from diptych.errors import DiptychError, InputError, UnavailableError
 from diptych.prefer.ledger.files import storing
+from diptych.prefer.ledger.replaced import file_identities, refuse_lost, save_copy
 from diptych.runtime.logging import LOGGER
 
 NAME = "ledger.sqlite"
@@ -90,7 +91,10 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self._lock_path = folder / "ledger.lock"
+        refuse_lost(self.path)
         self._process = os.getpid()
+        self._copy: Path | None = None
+        self._opened: tuple[tuple[int, int] | None, ...] | None = None
         self._writing, self._reading = threading.RLock(), threading.Lock()
         network = file_system(folder) in NETWORK
         with storing(folder), self._translated_errors():
@@ -105,6 +109,7 @@ class Store:
                 why,
             )
         self._prepare()
+        self._opened = file_identities(self.path)
         self._reader = self._connect()
         self._reader.execute("PRAGMA query_only=ON")
 
@@ -121,13 +126,17 @@ class Store:
         Raises
         ------
         UnavailableError
-            If the disk is full or fails, or another process holds the lock for :data:`PATIENCE` seconds.
+            If the disk is full or fails, another process holds the lock for :data:`PATIENCE` seconds, or the database
+            is no longer the file that was opened: then what is written would be lost, and a copy of everything that
+            was acknowledged is made.
         """
         with self._writing, storing(self.path.parent), self._translated_errors(), self._locked():
+            self._refuse_replaced()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
                 self._writer.execute("COMMIT")
+                self._refuse_replaced()
             finally:
                 # A failed COMMIT may or may not have rolled back.
                 if self._writer.in_transaction:
@@ -137,6 +146,20 @@ class Store:
         """All rows of a query."""
         with self._reading, self._translated_errors():
             return self._reader.execute(query, values).fetchall()
+
+    def _refuse_replaced(self) -> None:
+        """Raise UnavailableError if the open files are not those that have their names now."""
+        if self._opened is None or file_identities(self.path) == self._opened:
+            return
+        what = "was replaced" if self.path.exists() else "was removed"
+        remedy = "Open the session again."
+        if self.path.parent.is_dir():
+            if self._copy is None or not self._copy.exists():
+                self._copy = save_copy(self._writer, self.path.parent)
+            remedy = f"All that was stored before is in {self._copy}: rename it to {NAME}, or open what is there now."
+        raise UnavailableError(
+            f"{self.path}: {what} by another program while it was open; nothing was stored there. {remedy}"
+        )
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)

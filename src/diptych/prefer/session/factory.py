@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diptych.errors import InputError
-from diptych.prefer.decoders.protocols import Decoder, cube_of
+from diptych.prefer.decoders.protocols import Decoder, checked, cube_of
 from diptych.prefer.decoders.registry import DECODERS, build_decoder
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.propose import PROPOSALS, Proposal
@@ -16,6 +16,27 @@ DEFAULTS = {"sphere": ("contrastive", "tempered"), "cube": ("surface", "thompson
 """Utility model and proposal of each space, if none are named."""
 
 SPACES = {"sphere": "latents on a sphere", "cube": "settings in a cube"}
+
+
+def open_parts(
+    options: SessionOptions,
+    decoder: str | Decoder | None,
+    utility: str | Utility | None,
+    proposal: str | Proposal | None,
+) -> tuple[Decoder, Utility, Proposal]:
+    """Decoder, utility and proposal: the objects that are given, and those that the options name for the others.
+
+    Raises
+    ------
+    InputError
+        If an object is not a decoder, or a part is for the other space.
+    """
+    by_name = decoder is None or isinstance(decoder, str)
+    opened = open_decoder(options) if by_name else checked(decoder, type(decoder).__name__)
+    model = open_utility(options, opened) if utility is None or isinstance(utility, str) else utility
+    method = open_proposal(options, opened) if proposal is None or isinstance(proposal, str) else proposal
+    check_spaces(opened, model, method)
+    return opened, model, method
 
 
 def open_decoder(options: SessionOptions) -> Decoder:

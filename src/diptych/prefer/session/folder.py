@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def default_folder(prompt: str | None) -> Path:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The options that a session was last opened with; empty for a new one.
+    """The options that a session stores; empty for a new one.
 
     Raises
     ------
@@ -85,6 +85,56 @@ def write_settings(folder: Path, options: SessionOptions) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / SETTINGS).exists() or read_settings(folder) != values:
             write_text(folder / SETTINGS, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def without(stored: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Stored options without some of them; options of a decoder, utility or proposal go with its name.
+
+    Raises
+    ------
+    InputError
+        If one is not stored.
+    """
+    names = [name.replace("-", "_") for name in names]
+    if unknown := [name for name in names if name not in stored]:
+        known = ", ".join(stored) or "none"
+        raise InputError("unset", f"{', '.join(unknown)} is not stored", f"some of those that are: {known}")
+    gone = set(names)
+    for field, registry in SessionOptions.registries.items():
+        if field in names and stored[field] in registry:
+            gone |= set(registry[stored[field]].options.model_fields)
+    return {key: value for key, value in stored.items() if key not in gone}
+
+
+def change_settings(folder: Path, given: Mapping[str, Any], unset: Sequence[str] = ()) -> SessionOptions:
+    """Set, and forget, options that a session stores; returns those that are stored now.
+
+    Raises
+    ------
+    InputError
+        If there is no session, an option is wrong, or one to forget is not stored. Nothing is changed then.
+    """
+    if not (folder / NAME).is_file() and not (folder / SETTINGS).is_file():
+        raise InputError(folder, f"has no session (neither {NAME} nor {SETTINGS} exists)", "the folder of a session")
+    options = merged(without(read_settings(folder), unset), given)
+    if given or unset:
+        write_settings(folder, options)
+    return options
+
+
+def write_or_note(folder: Path, options: SessionOptions, *, remember: bool) -> None:
+    """Store the options of a session, or log which of them hold for this run only, because it stores others."""
+    if remember:
+        write_settings(folder, options)
+        return
+    stored, now = read_settings(folder), options.model_dump(mode="json", exclude_unset=True)
+    changed = [f"{key} = {value!r}" for key, value in now.items() if stored.get(key) != value]
+    if changed:
+        LOGGER.warning(
+            "%s: %s for this run only; `diptych prefer settings` changes what the session stores.",
+            folder,
+            ", ".join(changed),
+        )
 
 
 def sessions(root: str | Path | None = None) -> list[About]:
@@ -122,9 +172,17 @@ def prompt_of(ledger: Ledger, options: SessionOptions) -> str | None:
 
 
 def merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SessionOptions:
-    """Stored options, overridden by those given now. None means not given."""
+    """Stored options, overridden by those given now, with absolute paths. None means not given."""
     given = {name: value for name, value in given.items() if value is not None}
-    return SessionOptions.build({**without_replaced(stored, given), **given}, origin="Session.open")
+    return SessionOptions.build({**without_replaced(stored, given), **given}, origin="Session.open").normalised()
+
+
+def with_dimension(options: SessionOptions, dimension: int | None) -> SessionOptions:
+    """The options with the length d of imported latents, if their decoder has that option and none is given."""
+    known = options.own("decoder")
+    if dimension is None or "dimension" not in type(known).model_fields or "dimension" in known.model_fields_set:
+        return options
+    return options.with_changes(dimension=dimension)
 
 
 def with_last_prompt(home: Path, options: SessionOptions) -> SessionOptions:

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
 from diptych.prefer.decoders import protocols
-from diptych.prefer.decoders.registry import open_decoder
 from diptych.prefer.exchange.pictures import load_image, save_picture
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.ledger import Ledger
@@ -27,7 +26,7 @@ from diptych.prefer.session import factory
 from diptych.prefer.session.candidates import CandidateMaker
 from diptych.prefer.session.changes import Callback, Changes
 from diptych.prefer.session.fitting import Fitting
-from diptych.prefer.session.folder import merged, read_settings, with_last_prompt, write_settings
+from diptych.prefer.session.folder import merged, read_settings, with_last_prompt, without, write_or_note
 from diptych.prefer.session.previews import Previews
 from diptych.prefer.session.queue import Queue
 from diptych.prefer.session.rendering import Renderer
@@ -105,9 +104,11 @@ class Session:
         utility: str | Utility | None = None,
         proposal: str | Proposal | None = None,
         synchronous: bool = False,
+        unset: Sequence[str] = (),
+        remember: bool = True,
         **options: Any,
     ) -> Self:
-        """Start a session in a folder, or resume the one that is there with the options that it was last opened with.
+        """Start a session in a folder, or resume the one that is there with the options that it stores.
 
         Parameters
         ----------
@@ -116,6 +117,10 @@ class Session:
             Names, or objects that meet the protocols. Objects are not stored: give them again to resume.
         synchronous : bool
             Decode and fit in the caller, reproducibly, for tests and benchmarks; one process at a time.
+        unset : sequence of str
+            Stored options to forget; their defaults hold again.
+        remember : bool
+            Store the options that are given. Otherwise they hold until the session is closed.
         **options
             Fields of :class:`diptych.prefer.options.SessionOptions` (prompt, seed, ...), and options of the decoder,
             utility and proposal (dimension, ...).
@@ -132,19 +137,11 @@ class Session:
         named = {key: value if isinstance(value, str) else value.name for key, value in parts if value is not None}
         if decoder is not None and not isinstance(decoder, str):
             options["prompt"] = decoder.frame.prompt
-        chosen = merged(read_settings(home), {**options, **named})
-        owns_decoder = decoder is None or isinstance(decoder, str)
-        if decoder is None or isinstance(decoder, str):
-            opened = factory.open_decoder(with_last_prompt(home, chosen))
-        else:
-            opened = open_decoder(decoder)
-        model = factory.open_utility(chosen, opened) if utility is None or isinstance(utility, str) else utility
-        method = factory.open_proposal(chosen, opened) if proposal is None or isinstance(proposal, str) else proposal
-        factory.check_spaces(opened, model, method)
-        session = cls(
-            Ledger.open(home), opened, model, method, chosen, synchronous=synchronous, owns_decoder=owns_decoder
-        )
-        write_settings(home, chosen)
+        chosen = merged(without(read_settings(home), unset), {**options, **named})
+        opened, model, method = factory.open_parts(with_last_prompt(home, chosen), decoder, utility, proposal)
+        owns = opened is not decoder
+        session = cls(Ledger.open(home), opened, model, method, chosen, synchronous=synchronous, owns_decoder=owns)
+        write_or_note(home, chosen, remember=remember)
         session._begin()
         return session
 
