@@ -103,7 +103,7 @@ def rows(
         while True:
             count = ledger.rows
             line = f"[rows] live={count} disk={count} disp={count}"
-            LOGGER.debug(line)
+            LOGGER.info(line)
             print(line, flush=True)
             if seconds is not None and time.monotonic() - began + PERIOD > seconds:
                 return Report({"session": str(home), "rows": count})

@@ -203,8 +203,14 @@ class Ledger:
         pixels, file = image_hash(candidate.image), self.keep_image(candidate.image)
         return Identity(candidate.dimension, checksum(candidate.latent), pixels, file)
 
-    def judge(self, judgement: Judgement) -> int:
+    def judge(self, judgement: Judgement, source: str = "") -> int:
         """Record a judgement; durable when it returns.
+
+        Parameters
+        ----------
+        judgement : Judgement
+        source : str
+            Empty for a person, ``"simulated"`` for a program.
 
         Returns
         -------
@@ -219,7 +225,7 @@ class Ledger:
             If the disk is full or fails; nothing was stored, and the ledger stays usable.
         """
         with self._store.writing() as database:
-            return insert_judgement(database, judgement, "")
+            return insert_judgement(database, judgement, source)
 
     def undo(self, position: int | None = None) -> int:
         """Undo a judgement by appending a tombstone: the last one that counts, or the one at a position.
@@ -290,6 +296,11 @@ class Ledger:
         """Id of a candidate on the last screen; None if nothing was shown."""
         found = self._store.read("SELECT candidate FROM shown ORDER BY screen DESC, slot LIMIT 1")
         return str(found[0][0]) if found else None
+
+    def screen(self, number: int) -> tuple[str, ...]:
+        """Ids of the candidates on a screen, in order; empty if there is no such screen."""
+        found = self._store.read("SELECT candidate FROM shown WHERE screen = ? ORDER BY slot", (number,))
+        return tuple(str(row[0]) for row in found)
 
     def image_file(self, name: str) -> Path | None:
         """The PNG file of a candidate's image; None if it was shown without one."""
