@@ -101,9 +101,7 @@ class Session:
         )
         self._validated: CrossValidation | None = None
         workers = (self._fit_worker, self._decoding, notifying)
-        self._end = weakref.finalize(
-            self, factory.shut, self._fitting, workers, ledger, decoder, owns_decoder, cancel
-        )
+        self._end = weakref.finalize(self, factory.shut, self._fitting, workers, ledger, decoder, owns_decoder, cancel)
 
     @classmethod
     def open(
