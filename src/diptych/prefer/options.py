@@ -69,6 +69,27 @@ class SessionOptions(SelectingOptions):
         return super()._unknown(key, known)
 
 
+def without_effect(*kept: str) -> tuple[str, ...]:
+    """The options of a session that have no effect on a command that uses only the fields ``kept``: the other fields,
+    and the options of the extensions that they name.
+    """
+    fields = SessionOptions.model_fields
+    found = dict.fromkeys(name for name in fields if name not in kept)
+    used = {
+        key
+        for field, registry in SessionOptions.registries.items()
+        if field in kept
+        for model in registry.option_models().values()
+        for key in model.model_fields
+    }
+    for field, registry in SessionOptions.registries.items():
+        if field not in kept:
+            found.update(
+                dict.fromkeys(key for model in registry.option_models().values() for key in model.model_fields)
+            )
+    return tuple(name for name in found if name not in used)
+
+
 def without_replaced(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Stored options without those of a decoder, utility or proposal that ``given`` replaces."""
     kept = dict(stored)

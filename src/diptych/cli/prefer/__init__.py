@@ -106,7 +106,8 @@ def opened_session(
     folder: Path | None, choices: Choices, *, create: bool, synchronous: bool = False
 ) -> Iterator[tuple[Session, Status]]:
     """The open session, and a status line for work that takes long; what is logged is also in :data:`LOG`, beside the
-    ledger. Options of the command line override those that the session was last opened with.
+    ledger. Options of the command line override those that the session was last opened with. Without ``create`` the
+    session must be there, and nothing but the log is written to it.
     """
     from diptych.cli.prefer.status import status
     from diptych.prefer.session.session import Session
@@ -121,7 +122,13 @@ def opened_session(
         stack.enter_context(session_log(home))
         with line.doing("opening the session"):
             opened = Session.open(
-                home, given.pop("decoder", None), synchronous=synchronous, progress=line, **parts, **given
+                home,
+                given.pop("decoder", None),
+                synchronous=synchronous,
+                read_only=not create,
+                progress=line,
+                **parts,
+                **given,
             )
         yield stack.enter_context(opened), line
 
@@ -142,4 +149,4 @@ def open_ledger(home: Path) -> Ledger:
     """The ledger of a session that exists."""
     from diptych.prefer.ledger.ledger import Ledger
 
-    return Ledger.open(home, create=False)
+    return Ledger.open(home, read_only=True)

@@ -64,10 +64,6 @@ def match(
                 search.step()
             shown = session.show(session.decode(search.best.latent, proposal="match", decodes=decodes))[0]
         save_picture(shown, out)
-        data = {
-            "id": shown.id,
-            "file": str(out),
-            "error": search.best.error**0.5,
-            "first_error": search.errors[0] ** 0.5,
-        }
+        first, last = (error**0.5 for error in (search.errors[0], search.best.error))
+        data = {"id": shown.id, "file": str(out), "first_error_grey_levels": first, "error_grey_levels": last}
     return Report(data, [table(data), f"Judge it: in `diptych prefer label`, answer a {shown.id}"])

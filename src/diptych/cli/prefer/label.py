@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diptych.cli.generate import verb
 from diptych.cli.output import Report, cell, printable, table
@@ -167,7 +167,7 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
         raise InputError(repr(answer), f"the screen has {len(screen)} images", "a number up to that")
     meant = [screen[number - 1] for number in numbers] or list(screen)
     if pairs:
-        return [Judgement.tie(*meant, heavy)]
+        return [Judgement.tie(meant[0], meant[1], heavy)]
     if not letter:
         return [Judgement.choose(meant[0], screen, heavy)]
     return [Judgement.skip(one) if letter == "s" else Judgement.rate(one, letter == "g", heavy) for one in meant]

@@ -14,7 +14,7 @@ from diptych.cli.generate import verb
 from diptych.cli.output import Report, Verbatim, rows_table, table
 from diptych.cli.prefer import Folder, home_of, logged, open_ledger, opened_session
 from diptych.cli.scans import Overwrite
-from diptych.prefer.options import SessionOptions
+from diptych.prefer.options import SessionOptions, without_effect
 from diptych.runtime.files import check_output, write_text
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.option_fields import Choices
@@ -128,7 +128,7 @@ def scored(session: Session, path: Path, picture: Candidate) -> dict[str, Any]:
     return {"image": str(path), "value": float(mean[0]), "deviation": float(spread[0]), "note": ""}
 
 
-@verb(SessionOptions)
+@verb(SessionOptions, without=without_effect("prompt"))
 @logged
 def rows(
     folder: Folder = None,

@@ -28,8 +28,8 @@ COLUMNS = 4
 
 
 def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
-    """Write the images of a screen, numbered, to :data:`NAME` in a folder; None, and a warning, if it cannot be written:
-    the images can be judged without it.
+    """Write the images of a screen, numbered, to :data:`NAME` in a folder; None, and a warning, if that fails: they can
+    be judged without it.
     """
     from PIL import Image, ImageDraw
 

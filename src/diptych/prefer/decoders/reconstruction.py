@@ -141,7 +141,8 @@ class ReconstructionDecoder(BaseDecoder):
             threads=self._threads,
         )
         super().__init__("reconstruction", "cube", ends[-1], frame)
-        self._progress, self._cancel = silent, Cancel()
+        self._progress: ProgressCallback = silent
+        self._cancel = Cancel()
         self.start = self.latent()
 
     def values(self, latent: ArrayLike) -> dict[str, Any]:
@@ -177,8 +178,8 @@ class ReconstructionDecoder(BaseDecoder):
         return found
 
     def config(self, latent: ArrayLike) -> dict[str, Any]:
-        """The options of ``reconstruct`` that make the image of a latent (d,), as ``--config`` takes them: the settings,
-        and the other options that differ from the defaults.
+        """The options of ``reconstruct`` that make the image of a latent (d,), as ``--config`` takes them: the
+        settings, and the other options that were given.
         """
         given = self.options.model_dump(mode="json", exclude_unset=True)
         return {**given, **self.values(latent)}

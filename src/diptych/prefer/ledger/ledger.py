@@ -59,19 +59,28 @@ class Ledger:
     1
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._store = Store(folder)
-        with storing(folder):
-            (folder / "files").mkdir(exist_ok=True)
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder, self.read_only = folder, read_only
+        self._store = Store(folder, read_only=read_only)
+        if not read_only:
+            with storing(folder):
+                (folder / "files").mkdir(exist_ok=True)
         self.files = Files(folder / "files")
         self._blocks = Blocks(folder)
         self._observer = Observer(self._store, self._blocks)
         self._images: dict[str, str] = {}
 
     @classmethod
-    def open(cls, folder: str | Path, *, create: bool = True) -> Self:
+    def open(cls, folder: str | Path, *, create: bool = True, read_only: bool = False) -> Self:
         """Open the ledger in a folder. Folder and ledger are created if they do not exist, unless ``create`` is False.
+
+        Parameters
+        ----------
+        folder : path
+        create : bool
+        read_only : bool
+            Write nothing, as is right for programs that only read, and works on a full or read-only disk. Images and
+            features are not kept, and whatever is to be shown or judged raises UnavailableError.
 
         Raises
         ------
@@ -81,13 +90,14 @@ class Ledger:
             If the folder cannot be written, or other processes keep the ledger locked.
         """
         path = Path(folder)
-        if not create and not (path / NAME).is_file():
+        if (read_only or not create) and not (path / NAME).is_file():
             raise InputError(path, f"has no ledger ({NAME} does not exist)", "the folder of a session")
         if path.exists() and not path.is_dir():
             raise InputError(path, "is a file", "the folder of a ledger")
-        with storing(path):
-            path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        if not read_only:
+            with storing(path):
+                path.mkdir(parents=True, exist_ok=True)
+        return cls(path, read_only=read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +129,8 @@ class Ledger:
         :meth:`show` fast.
         """
         pixels = image_hash(image)
+        if self.read_only:
+            return ""
         if pixels not in self._images:
             with storing(self.folder):
                 self._images[pixels] = self.files.put(encode_png(image), ".png")
@@ -191,7 +203,7 @@ class Ledger:
         self, frame: Frame, latents: Sequence[NDArray[np.float32]], features: Sequence[NDArray[np.float32]]
     ) -> None:
         """Record features (k,) of decoded images, shown or not, with their latents (d,); durable when it returns."""
-        if latents:
+        if latents and not self.read_only:
             with self._store.writing() as database:
                 for latent, values in zip(latents, features, strict=True):
                     insert_preview(database, frame, latent, values)

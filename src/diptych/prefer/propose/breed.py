@@ -13,7 +13,7 @@ from diptych.prefer.propose.registry import ProposalMethod
 from diptych.prefer.spaces.sphere import combine, on_sphere, turn
 from diptych.runtime.options import Options
 
-PARENTS = 4
+PARENTS = 2
 """Fewest parents of a screen; random latents make up the number."""
 
 
@@ -27,7 +27,7 @@ class BreedOptions(Options):
 
 class Breed:
     """Sums of the liked latents with random (Dirichlet) weights, rescaled to the sphere and rotated towards a posterior
-    draw. Until a few images are liked, random latents are among the parents.
+    draw. Until two images are liked, random latents are among the parents.
 
     Parameters
     ----------

@@ -112,6 +112,7 @@ class Session:
         utility: str | Utility | None = None,
         proposal: str | Proposal | None = None,
         synchronous: bool = False,
+        read_only: bool = False,
         progress: ProgressCallback = silent,
         **options: Any,
     ) -> Self:
@@ -124,6 +125,8 @@ class Session:
             Names, or objects that meet the protocols. Objects are not stored: give them again to resume.
         synchronous : bool
             Decode and fit in the caller, reproducibly, for tests and benchmarks; one process at a time.
+        read_only : bool
+            Write nothing: for scores and the best image of a session that is there; the options hold for this time.
         progress : callable
             Called from a background thread with a :class:`~diptych.runtime.progress.Progress` during long decodes.
         **options
@@ -151,9 +154,10 @@ class Session:
         model = factory.open_utility(chosen, opened) if utility is None or isinstance(utility, str) else utility
         method = factory.open_proposal(chosen, opened) if proposal is None or isinstance(proposal, str) else proposal
         factory.check_spaces(opened, model, method)
-        parts_of = (Ledger.open(home), opened, model, method, chosen)
+        parts_of = (Ledger.open(home, read_only=read_only), opened, model, method, chosen)
         session = cls(*parts_of, synchronous=synchronous, owns_decoder=owns_decoder, progress=progress)
-        write_settings(home, chosen)
+        if not read_only:
+            write_settings(home, chosen)
         session._begin()
         return session
 
@@ -215,7 +219,9 @@ class Session:
         return positions[-1]
 
     def undo(self, position: int | None = None) -> int:
-        """Undo the last answer (see :meth:`take_back`), or the judgement at a position; returns the (first) position."""
+        """Undo the last answer (see :meth:`take_back`), or the judgement at a position; returns (the first)
+        position.
+        """
         if position is None:
             return self.take_back().positions[0]
         target = self.ledger.undo(position)

@@ -48,8 +48,8 @@ class Ridge(Learner):
 def _solve(
     kernel: NDArray[np.float64], mark: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Alpha (m,), and the penalty, for the penalty with the smallest weighted sum of squared leave-one-out residuals, which are
-    alpha_i / [(K + penalty)^-1]_ii.
+    """Alpha (m,) for the penalty with the smallest weighted sum of squared leave-one-out residuals, and that penalty.
+    The residuals are alpha_i / [(K + penalty)^-1]_ii.
     """
     root = np.sqrt(weight)
     values, vectors = eigh(root[:, None] * kernel * root, check_finite=False)
