@@ -74,20 +74,11 @@ def without_effect(*kept: str) -> tuple[str, ...]:
     and the options of the extensions that they name.
     """
     fields = SessionOptions.model_fields
-    found = dict.fromkeys(name for name in fields if name not in kept)
-    used = {
-        key
-        for field, registry in SessionOptions.registries.items()
-        if field in kept
-        for model in registry.option_models().values()
-        for key in model.model_fields
-    }
+    used, unused = set(kept), {name for name in fields if name not in kept}
     for field, registry in SessionOptions.registries.items():
-        if field not in kept:
-            found.update(
-                dict.fromkeys(key for model in registry.option_models().values() for key in model.model_fields)
-            )
-    return tuple(name for name in found if name not in used)
+        names = {name for model in registry.option_models().values() for name in model.model_fields}
+        (used if field in kept else unused).update(names)
+    return tuple(sorted(unused - used))
 
 
 def without_replaced(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
