@@ -125,7 +125,9 @@ class _Labelling:
     def _undone(self) -> Sequence[Candidate]:
         undone = self.session.take_back()
         whose = f" It was given by {undone.whose}." if undone.whose else ""
-        print(printable(f"taken back: {len(undone.positions)} judgements of screen {undone.screen}.{whose}"))
+        count = len(undone.positions)
+        what = f"{count} judgement{'s' if count > 1 else ''}"
+        print(printable(f"taken back: {what} of screen {undone.screen}.{whose}"))
         return self._shown(self.session.ledger.screen(undone.screen) or undone.ids)
 
     def _again(self, names: Sequence[str]) -> Sequence[Candidate]:
