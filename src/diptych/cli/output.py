@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+class Verbatim(str):
+    """Text that is printed as it is, without wrapping: code and files to copy from the terminal."""
+
+
 @dataclass(frozen=True)
 class Report:
     """The outcome of a command.
@@ -54,6 +58,9 @@ def show(report: Report, *, as_json: bool) -> None:
         # A pipe has no width; a fixed one gives scripts and diffs the same text everywhere.
         console = Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
         for part in report.text:
+            if isinstance(part, Verbatim):
+                print(printable(part))
+                continue
             console.print(printable(part) if isinstance(part, str) else part)
     if report.note:
         print(printable(report.note), file=sys.stderr)

@@ -76,6 +76,18 @@ class SessionOptions(SelectingOptions):
         return super()._unknown(key, known)
 
 
+def without_effect(*kept: str) -> tuple[str, ...]:
+    """The options of a session that have no effect on a command that uses only the fields ``kept``: the other fields,
+    and the options of the extensions that they name.
+    """
+    fields = SessionOptions.model_fields
+    used, unused = set(kept), {name for name in fields if name not in kept}
+    for field, registry in SessionOptions.registries.items():
+        names = {name for model in registry.option_models().values() for name in model.model_fields}
+        (used if field in kept else unused).update(names)
+    return tuple(sorted(unused - used))
+
+
 def without_replaced(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Stored options without those of a decoder, utility or proposal that ``given`` replaces."""
     kept = dict(stored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -157,14 +157,26 @@ def test_random_anchor_is_known_by_its_seed(usual):
     assert angle_between(screens[0][0].latent, screens[1][0].latent) > 1.2
 
 
-def test_children_are_like_their_parents_and_orphans_are_refused(usual):
+def test_children_are_like_their_parents_and_the_first_have_random_ones(usual):
     noise = np.random.default_rng(5).standard_normal(4096)
     for child in make_proposal("breed").propose(usual, 3, np.random.default_rng(0)):
         nearest = min(angle_between(child.latent, parent) for parent in usual.liked)
         assert nearest < 1.1 < angle_between(child.latent, noise)
         assert sum(child.provenance["weights"]) == pytest.approx(1, abs=1e-4)
-    with pytest.raises(InputError, match="liked"):
-        make_proposal("breed").propose(Situation(256), 1, np.random.default_rng(0))
+    for liked in (None, usual.liked[:1]):
+        screen = make_proposal("breed").propose(Situation(4096, liked=liked), 4, np.random.default_rng(0))
+        closest = min(angle_between(a.latent, b.latent) for a, b in combinations(screen, 2))
+        assert closest > np.radians(15)
+
+
+@pytest.mark.parametrize("dimension", [64, 1024, 16384])
+def test_the_images_of_a_line_stay_apart_when_its_start_is_the_best_that_is_known(dimension):
+    fitted, _ = person(40, dimension)
+    start = np.sqrt(dimension) * fitted.direction()
+    situation = Situation(dimension, fitted, liked=start[None].astype(np.float32))
+    screen = make_proposal("line").propose(situation, 4, np.random.default_rng(0))
+    steps = [angle_between(a.latent, b.latent) for a, b in pairwise(screen)]
+    assert min(steps) > np.radians(18)
 
 
 def test_legacy_hardly_moves(usual):

@@ -839,7 +839,7 @@ def test_the_snippet_reads_the_latent_back(session: Session, tmp_path: Path) -> 
         scheduler="EulerDiscreteScheduler",
         dtype="float32, sliced",
     )
-    code = snippet(Candidate(candidate.latent, frame), path)
+    code = snippet(Candidate(candidate.latent, frame), path, "lake")
     compile(code, "snippet", "exec")
     reading = code.split("import diffusers")[0]
     names: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +15,11 @@ from cyclopts import App, Parameter
 from diptych.cli.output import Report
 from diptych.errors import InputError
 from diptych.prefer.exchange import environment
-from diptych.runtime.logging import LOGGER
+from diptych.runtime.logging import LOGGER, log_file
 from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
+    from diptych.cli.prefer.status import Status
     from diptych.prefer.ledger.ledger import Ledger
     from diptych.prefer.session.session import Session
 
@@ -26,9 +27,14 @@ Folder = Annotated[
     Path | None, Parameter(help="The session; without it the folder of the prompt below $IPO_DATA_ROOT, or data.")
 ]
 
+LOG = "session.log"
+"""Log file in the folder of a session."""
+
 VERBS = {
-    "label": ("label:label", "Judge images at the terminal: g, b, 1 to 9, s, u, q."),
-    "best": ("session:best", "Make the best image, and print Python code that reproduces it."),
+    "label": ("label:label", "Judge images at the terminal: g, b, 1 to 9, t, s, u, a, q."),
+    "upload": ("images:upload", "Blend an image of your own into a session."),
+    "match": ("images:match", "Search for an image that resembles one of yours."),
+    "best": ("session:best", "Make the best image; print code or settings that make it again."),
     "score": ("session:score", "Report leave-one-out agreement with the judgements, or score saved images."),
     "rows": ("session:rows", "Count the judgements, once a second."),
     "settings": ("settings:settings", "Show, change or forget the options that a session stores."),
@@ -96,10 +102,15 @@ def given_options(choices: Choices) -> dict[str, Any]:
     return {name: value for _, values in choices.layers for name, value in values.items()}
 
 
-def open_session(folder: Path | None, choices: Choices, *, create: bool, synchronous: bool = False) -> Session:
-    """Open the session. Options of the command line are stored in a new session; otherwise they override, for this run,
-    those that it stores.
+@contextmanager
+def opened_session(
+    folder: Path | None, choices: Choices, *, create: bool, synchronous: bool = False
+) -> Iterator[tuple[Session, Status]]:
+    """The open session, and a status line for work that takes long; what is logged is also in :data:`LOG`, beside the
+    ledger. Options of the command line are stored in a new session; otherwise they override, for this run, those that
+    it stores. Without ``create`` the session must be there, and nothing but the log is written to it.
     """
+    from diptych.cli.prefer.status import status
     from diptych.prefer.session.folder import SETTINGS
     from diptych.prefer.session.session import Session
 
@@ -109,11 +120,37 @@ def open_session(folder: Path | None, choices: Choices, *, create: bool, synchro
     new = create and not (home / SETTINGS).exists()
     given = given_options(choices)
     parts = {name: given.pop(name, None) for name in ("utility", "proposal")}
-    return Session.open(home, given.pop("decoder", None), synchronous=synchronous, remember=new, **parts, **given)
+    with ExitStack() as stack:
+        line = stack.enter_context(status())
+        stack.enter_context(session_log(home))
+        with line.doing("opening the session"):
+            opened = Session.open(
+                home,
+                given.pop("decoder", None),
+                synchronous=synchronous,
+                read_only=not create,
+                remember=new,
+                progress=line,
+                **parts,
+                **given,
+            )
+        yield stack.enter_context(opened), line
+
+
+@contextmanager
+def session_log(home: Path) -> Iterator[None]:
+    """Log to :data:`LOG` in a folder that can be written; elsewhere the log is not kept."""
+    with ExitStack() as stack:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(log_file(home / LOG))
+        except OSError as error:
+            LOGGER.debug("%s: no log is kept (%s)", home / LOG, error.strerror)
+        yield
 
 
 def open_ledger(home: Path) -> Ledger:
     """The ledger of a session that exists."""
     from diptych.prefer.ledger.ledger import Ledger
 
-    return Ledger.open(home, create=False)
+    return Ledger.open(home, read_only=True)

@@ -13,7 +13,7 @@ from diptych.cli.output import Report, table
 from diptych.cli.prefer import given_options, logged
 from diptych.cli.scans import Overwrite
 from diptych.prefer.exchange import environment
-from diptych.prefer.options import SessionOptions
+from diptych.prefer.options import SessionOptions, without_effect
 from diptych.runtime.files import check_output
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.option_fields import Choices
@@ -22,7 +22,7 @@ LEAST = 30.0
 """Standard deviation of the pixels, grey levels, of a flat image; $SANITY_MIN_STD overrides it."""
 
 
-@verb(SessionOptions)
+@verb(SessionOptions, without=without_effect("decoder", "prompt", "negative_prompt", "seed"))
 @logged
 def sanity(
     *,
@@ -65,7 +65,7 @@ def sanity(
     return Report(data, [table(data)], code=0 if fine else 1, note=note)
 
 
-@verb(SessionOptions)
+@verb(SessionOptions, without=without_effect("decoder", "prompt", "negative_prompt"))
 @logged
 def serve_decoder(
     *,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, printable, table
-from diptych.cli.prefer import Folder, logged, open_session
+from diptych.cli.output import Report, cell, printable, table
+from diptych.cli.prefer import Folder, logged, opened_session
+from diptych.cli.prefer.sheet import write_sheet
+from diptych.cli.prefer.status import Status
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.option_fields import Choices
@@ -19,19 +21,23 @@ if TYPE_CHECKING:
     from diptych.prefer.session.session import Session
 
 HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
-s: skip; u: undo the last answer; q: quit. Several answers may stand on one line."""
+t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
+u: undo the last answer and show its screen again; a: show the screen before again; a ID: show any earlier images again;
+q: quit. Several answers may stand on one line; they are undone together."""
+
+_ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
 
 
 @verb(SessionOptions)
 @logged
 def label(folder: Folder = None, /, *, choices: Choices) -> Report:
     """Show the paths of images and take answers, a line for each screen, until q or the end of the input."""
-    with open_session(folder, choices, create=True) as session:
+    with opened_session(folder, choices, create=True) as (session, status):
         print(HELP)
         session.wait()
-        before = session.rows
+        before, labelling = session.rows, _Labelling(session, status)
         try:
-            answered = _loop(session)
+            labelling.run()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; every answer is kept in {session.ledger.folder}.") from None
         session.wait()
@@ -39,46 +45,101 @@ def label(folder: Folder = None, /, *, choices: Choices) -> Report:
             "session": session.ledger.folder,
             "rows": session.rows,
             "new": session.rows - before,
-            "screens": answered,
+            "screens": labelling.screens,
         }
         scores = session.scores()
-        return Report(
-            {**data, "status": session.state.status, "left_out": _hits(scores.left_out)}, [table(data), str(scores)]
-        )
+        left_out = scores.left_out
+        hits = None if left_out is None else [left_out.hits, left_out.total]
+        return Report({**data, "status": session.state.status, "left_out": hits}, [table(data), str(scores)])
 
 
-def _loop(session: Session) -> int:
-    screens = 0
-    while True:
-        screen = (session.queue.take(),) if session.options.batch == 1 else session.ask()
-        screens += 1
-        values = session.score(screen)[0]
+class _Labelling:
+    """The screens of a session, one after the other, until q or the end of the input."""
+
+    def __init__(self, session: Session, status: Status) -> None:
+        self.session, self.status, self.screens = session, status, 0
+        self._waiting: list[Sequence[Candidate]] = []
+        self._before: Sequence[Candidate] = ()
+
+    def run(self) -> None:
+        """Show screens and take answers."""
+        screen = self._next()
+        while screen:
+            self._print(screen)
+            screen = self._judge(screen)
+
+    def _next(self) -> Sequence[Candidate]:
+        """A screen that waits to be shown again, or a new one."""
+        if self._waiting:
+            return self._waiting.pop()
+        single = self.session.options.batch == 1
+        with self.status.doing("making one image" if single else "making a screen of images"):
+            screen = (self.session.queue.take(),) if single else self.session.ask()
+        self.screens += 1
+        return screen
+
+    def _print(self, screen: Sequence[Candidate]) -> None:
+        """One line for each image: number, file, value, id, and its settings where it was made with settings."""
+        from diptych.prefer.decoders.protocols import config_of
+
+        values = self.session.score(screen)[0]
         for number, (candidate, value) in enumerate(zip(screen, values, strict=True), start=1):
             shown = "n/a" if value != value else f"{value:.2f}"
-            print(printable(f"{number}  {session.ledger.image_file(candidate.id)}  value {shown}"))
+            settings = config_of(self.session.decoder, candidate.latent)
+            said = "".join(f"  {name}={cell(setting)}" for name, setting in settings.items())
+            file = self.session.ledger.image_file(candidate.id)
+            print(printable(f"{number}  {file}  value {shown}  id {candidate.id}{said}"))
+        if (sheet := write_sheet(screen, self.session.ledger.folder)) is not None:
+            print(printable(f"all of them: {sheet}"))
+
+    def _judge(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Take answers on a screen; returns the next one, which is empty at the end."""
         while True:
-            print(f"[{session.rows} rows] > ", end="", flush=True)
+            print(f"[{self.session.rows} rows] > ", end="", flush=True)
             line = sys.stdin.readline()
-            answers = line.lower().split()
-            if not line or "q" in answers:
-                return screens
+            answers = line.split()
+            if not line or "q" in map(str.lower, answers):
+                return ()
             try:
-                if answers and _answer(session, screen, answers):
-                    break
+                if answers and (found := self._answered(screen, answers)) is not None:
+                    return found
             except InputError as error:
                 print(error)
 
+    def _answered(self, screen: Sequence[Candidate], answers: Sequence[str]) -> Sequence[Candidate] | None:
+        """Do what a line says; returns the next screen, or None if this one is still to be judged. Nothing is stored
+        when part of the line is wrong.
+        """
+        first = answers[0].lower()
+        if first in ("u", "a"):
+            if first == "u" and len(answers) > 1:
+                raise InputError(repr(" ".join(answers)), "undo stands alone", "u")
+            shown = self._undone() if first == "u" else self._again(answers[1:])
+            self._waiting.append(screen)
+            return shown
+        said = [judgement for answer in answers for judgement in read_answer(answer.lower(), screen)]
+        self.session.tell(*said)
+        self._before = screen
+        return self._next()
 
-def _answer(session: Session, screen: Sequence[Candidate], answers: Sequence[str]) -> bool:
-    """Tell what a line says; whether the screen is done with. Nothing is told when part of the line is wrong."""
-    if answers == ["u"]:
-        session.undo()
-        print(f"taken back; {session.rows} rows.")
-        return False
-    said = [judgement for answer in answers for judgement in read_answer(answer, screen)]
-    for judgement in said:
-        session.tell(judgement)
-    return True
+    def _undone(self) -> Sequence[Candidate]:
+        undone = self.session.take_back()
+        whose = f" It was given by {undone.whose}." if undone.whose else ""
+        count = len(undone.positions)
+        what = f"{count} judgement{'s' if count > 1 else ''}"
+        print(printable(f"taken back: {what} of screen {undone.screen}.{whose}"))
+        return self._shown(self.session.ledger.screen(undone.screen) or undone.ids)
+
+    def _again(self, names: Sequence[str]) -> Sequence[Candidate]:
+        if names:
+            return self._shown(names)
+        if not self._before:
+            raise InputError("'a'", "there is no screen before this one", "a ID, with the id of an image")
+        return self._shown([candidate.id for candidate in self._before])
+
+    def _shown(self, names: Sequence[str]) -> Sequence[Candidate]:
+        ledger = self.session.ledger
+        return self.session.show(*(ledger.candidate(name) for name in dict.fromkeys(names)))
 
 
 def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
@@ -91,19 +152,24 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
     """
     from diptych.prefer.judgement import Judgement
 
-    found = re.fullmatch(r"([gbs]?)([1-9]?)", answer)
-    if not found or not answer:
+    found = _ANSWER.fullmatch(answer)
+    letter, digits, weight = found.groups() if found else ("", "", None)
+    numbers = [int(digit) for digit in digits]
+    pairs = letter == "t"
+    if pairs and not numbers and len(screen) == 2:
+        numbers = [1, 2]
+    if not (letter or numbers) or len(numbers) > 1 + pairs or (pairs and len(set(numbers)) != 2):
         raise InputError(repr(answer), "is not an answer", " ".join(HELP.split()))
-    letter, number = found[1], int(found[2] or 0)
+    if weight is not None and letter == "s":
+        raise InputError(repr(answer), "a skip has no weight", "s")
+    heavy = 1.0 if weight is None else float(weight)
     if not letter and len(screen) == 1:
-        return [Judgement.stars(screen[0], number)]
-    if number > len(screen):
+        return [Judgement.stars(screen[0], numbers[0], heavy)]
+    if max(numbers, default=0) > len(screen):
         raise InputError(repr(answer), f"the screen has {len(screen)} images", "a number up to that")
+    meant = [screen[number - 1] for number in numbers] or list(screen)
+    if pairs:
+        return [Judgement.tie(meant[0], meant[1], heavy)]
     if not letter:
-        return [Judgement.choose(screen[number - 1], screen)]
-    meant = [screen[number - 1]] if number else screen
-    return [Judgement.skip(one) if letter == "s" else Judgement.rate(one, good=letter == "g") for one in meant]
-
-
-def _hits(agreement: Any) -> list[int] | None:
-    return None if agreement is None else [agreement.hits, agreement.total]
+        return [Judgement.choose(meant[0], screen, heavy)]
+    return [Judgement.skip(one) if letter == "s" else Judgement.rate(one, letter == "g", heavy) for one in meant]

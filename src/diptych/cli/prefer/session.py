@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, rows_table, table
-from diptych.cli.prefer import Folder, home_of, logged, open_ledger, open_session
+from diptych.cli.output import Report, Verbatim, rows_table, table
+from diptych.cli.prefer import Folder, home_of, logged, open_ledger, opened_session
 from diptych.cli.scans import Overwrite
-from diptych.prefer.options import SessionOptions
-from diptych.runtime.files import check_output
+from diptych.prefer.options import SessionOptions, without_effect
+from diptych.runtime.files import check_output, write_text
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.option_fields import Choices
+
+if TYPE_CHECKING:
+    from diptych.prefer.judgement import Candidate
+    from diptych.prefer.session.session import Session
 
 PERIOD = 1.0
 """Seconds between two counts."""
@@ -34,16 +39,21 @@ def best(
     overwrite: Overwrite = False,
     choices: Choices,
 ) -> Report:
-    """Save the best image and print Python code that decodes it again."""
+    """Save the best image. Print Python code that decodes it again, or, of a reconstruction, its settings as YAML for
+    `diptych reconstruct --config`, which are also written beside the image.
+    """
+    from diptych.prefer.decoders.protocols import config_of
     from diptych.prefer.exchange.pictures import save_picture, snippet
 
     check_output(out, (".png",), overwrite=overwrite)
-    with open_session(folder, choices, create=False) as session:
+    with opened_session(folder, choices, create=False) as (session, status), status.doing("making the best image"):
         session.wait()
         candidate = session.best(seen=seen, safe=safe)
         mean, spread = (float(values[0]) for values in session.score([candidate]))
+        home, settings = session.ledger.folder, config_of(session.decoder, candidate.latent)
     save_picture(candidate, out)
-    code = snippet(candidate, out)
+    written = write_settings_file(settings, out.with_suffix(".yaml"), overwrite=overwrite) if settings else None
+    code = _again(out, written, settings) if written else snippet(candidate, out, home)
     data = {
         "file": str(out),
         "value": mean,
@@ -51,7 +61,29 @@ def best(
         "seen": bool(candidate.id),
         "id": candidate.id or None,
     }
-    return Report({**data, "frame": dataclasses.asdict(candidate.frame), "snippet": code}, [table(data), "", code])
+    more = {"settings": settings, "settings_file": str(written)} if written else {}
+    frame = dataclasses.asdict(candidate.frame)
+    return Report({**data, **more, "frame": frame, "snippet": code}, [table(data), "", Verbatim(code)])
+
+
+def write_settings_file(settings: dict[str, Any], path: Path, *, overwrite: bool) -> Path:
+    """Write settings as YAML; returns the file."""
+    import yaml
+
+    from diptych.prefer.ledger.files import storing
+
+    check_output(path, (".yaml",), overwrite=overwrite)
+    with storing(path):
+        write_text(path, yaml.safe_dump(settings, sort_keys=False))
+    return path
+
+
+def _again(image: Path, file: Path, settings: dict[str, Any]) -> str:
+    """The settings as YAML, and how to use them."""
+    import yaml
+
+    use = f"# {file}; use it: diptych reconstruct SCAN --config {file}"
+    return f"{use}\n{yaml.safe_dump(settings, sort_keys=False).rstrip()}"
 
 
 @verb(SessionOptions)
@@ -71,22 +103,32 @@ def score(
     """Fit, and report leave-one-out agreement and the expected gain from more judgements."""
     from diptych.prefer.exchange.pictures import load_picture
 
-    with open_session(folder, choices, create=False) as session:
+    with opened_session(folder, choices, create=False) as (session, status), status.doing("fitting"):
         session.wait()
         state, scores = session.state, session.scores()
         data: dict[str, Any] = {"scorer": state.scorer, "judgements": state.report, **dataclasses.asdict(scores)}
         if cross_validate:
             data["cross_validation"] = dataclasses.asdict(session.cross_validate())
-        saved = [load_picture(path) for path in images or []]
-        means, spreads = session.score(saved)
-    rows = [
-        {"image": str(path), "value": float(mean), "deviation": float(spread)}
-        for path, mean, spread in zip(images or [], means, spreads, strict=True)
-    ]
+        rows = [scored(session, path, load_picture(path)) for path in images or []]
     return Report({**data, "images": rows}, [table(data), str(scores), *([rows_table(rows)] if rows else [])])
 
 
-@verb(SessionOptions)
+def scored(session: Session, path: Path, picture: Candidate) -> dict[str, Any]:
+    """The value of a saved image, or why it has none: the utility of the images of one model says nothing about those
+    of another.
+    """
+    ours, other = session.frame, picture.frame
+    different = [f"{name} {getattr(other, name)!r}, not {getattr(ours, name)!r}" for name in other.differences(ours)]
+    if picture.dimension != session.dimension:
+        different.append(f"dimension {picture.dimension}, not {session.dimension}")
+    if different:
+        why = f"not of this session: {'; '.join(different)}"
+        return {"image": str(path), "value": math.nan, "deviation": math.nan, "note": why}
+    mean, spread = session.score([picture])
+    return {"image": str(path), "value": float(mean[0]), "deviation": float(spread[0]), "note": ""}
+
+
+@verb(SessionOptions, without=without_effect("prompt"))
 @logged
 def rows(
     folder: Folder = None,
@@ -103,7 +145,7 @@ def rows(
         while True:
             count = ledger.rows
             line = f"[rows] live={count} disk={count} disp={count}"
-            LOGGER.debug(line)
+            LOGGER.info(line)
             print(line, flush=True)
             if seconds is not None and time.monotonic() - began + PERIOD > seconds:
                 return Report({"session": str(home), "rows": count})

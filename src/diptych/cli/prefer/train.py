@@ -15,15 +15,17 @@ from cyclopts import Parameter
 
 from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
-from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger, open_session
+from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger, opened_session
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.option_fields import Choices
+from diptych.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from diptych.prefer.judgement import Frame, Observations
     from diptych.prefer.ledger.ledger import Ledger
+    from diptych.prefer.session.session import Session
     from diptych.prefer.utility import Utility
 
 ValueModel = Literal["contrastive", "ridge", "logistic", "xgboost", "distance", "cosine"]
@@ -62,9 +64,10 @@ def train(
         fitted = model.fitted
         if fitted is None:
             raise InputError(home, f"{value_model} cannot be trained ({status})", remedy="Judge more images.")
-        count = len(observations.terms)
+        count, tag = len(observations.terms), "xgb" if value_model == "xgboost" else value_model
+        lam = "" if (found := getattr(fitted, "lam", None)) is None else f" lam={found:g}"
         LOGGER.info(
-            "[train-summary] %s rows=%d n_estimators=%d ms=%.0f", value_model, count, n_estimators, 1000 * seconds
+            "[train-summary] %s rows=%d%s n_estimators=%d ms=%.0f", tag, count, lam, n_estimators, 1000 * seconds
         )
         name = f"{'xgb' if value_model == 'xgboost' else value_model}_model_{prompt_hash(prompt)}"
         about = {"model": value_model, "prompt": prompt, "rows": str(count)}
@@ -95,23 +98,34 @@ def simulate(
     *,
     labels: Annotated[int, Parameter(help="Images to be judged.")] = 100,
     person: Annotated[int, Parameter(help="Seed of the person.")] = 0,
+    add: Annotated[
+        bool, Parameter(help="Also into a session that a person judged; the judgements are marked.", negative=())
+    ] = False,
     choices: Choices,
 ) -> Report:
-    """Let a simulated person with a random linear utility rate images; report the true utility of the best one."""
+    """Let a simulated person with a random linear utility rate images; report the true utility of the best one. The
+    judgements are marked as simulated, and a session that a person judged is refused.
+    """
     from diptych.prefer.decoders import spread_points
     from diptych.prefer.judgement import Judgement
     from diptych.prefer.person import LinearPerson
+    from diptych.prefer.session.answers import SIMULATED
 
     if labels < 1:
         raise InputError(f"--labels {labels}", expected="1 or more")
-    with open_session(folder, choices, create=True, synchronous=True) as session:
+    with (
+        opened_session(folder, choices, create=True, synchronous=True) as (session, status),
+        status.doing("simulating"),
+    ):
+        refuse_persons(session, add=add)
         usual = spread_points(session.decoder) if session.decoder.space == "cube" else None
         someone, shown, said = LinearPerson(session.dimension, person, usual), [], 0
         while said < labels:
             for candidate in session.ask(min(session.options.batch, labels - said)):
                 shown.append(someone.utility(candidate))
-                session.tell(Judgement.rate(candidate, good=someone.rate(candidate)))
+                session.tell(Judgement.rate(candidate, good=someone.rate(candidate)), source=SIMULATED)
                 said += 1
+            status(Progress("judgements", said, labels))
         known = session.fitted is not None
         recommended = someone.utility(session.best()) if known else float("nan")
         data = {
@@ -122,6 +136,20 @@ def simulate(
         }
         found = {"recommended_sigma": recommended, "shown_sigma": float(np.mean(shown[-20:]))}
         return Report({**data, **found}, [table({**data, **found}), str(session.scores())])
+
+
+def refuse_persons(session: Session, *, add: bool) -> None:
+    """Raise InputError if the session has judgements of a person, unless simulated ones may be added to them."""
+    from diptych.prefer.session.answers import SIMULATED
+
+    real = sum(said.source != SIMULATED for said in session.ledger.judgements())
+    if real and not add:
+        raise InputError(
+            session.ledger.folder,
+            f"has {real} judgements of a person",
+            "a folder of its own for simulated judgements",
+            "Name another folder, or pass --add to mix them.",
+        )
 
 
 @contextmanager

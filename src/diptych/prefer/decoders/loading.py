@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,13 @@ FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 PACKED = re.compile(r"flux|stable-diffusion-3|\bsd-?3", re.IGNORECASE)
 """Names of flow-matching models with packed latents, which are not supported."""
+
+
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+"""Environment variables that forbid downloads."""
+
+WAIT = 5.0
+"""Longest time, s, for the first answer of the hub."""
 
 
 def need_diffusers() -> None:
@@ -78,10 +86,40 @@ def _fetched_index(model: str) -> Any:
         from diffusers import DiffusionPipeline
 
         try:
+            return DiffusionPipeline.load_config(model, local_files_only=True)
+        except Exception as error:
+            # Not downloaded yet. The client of the hub repeats failed requests for half a minute, so that whether it
+            # can be reached is found out before.
+            log.info("[pipe] %s: not on this machine (%s)", model, type(error).__name__)
+        refuse_unreachable(model)
+        try:
             return DiffusionPipeline.load_config(model)
         except Exception as error:
             # The client of the hub raises many kinds of errors.
             raise UnavailableError(_unreachable(model, error)) from error
+
+
+def refuse_unreachable(model: str) -> None:
+    """Ask the hub for a model, once, for at most :data:`WAIT` seconds. Any answer will do: its client reports refusals.
+
+    Raises
+    ------
+    UnavailableError
+        If the hub cannot be reached, or may not be.
+    """
+    import urllib.error
+    import urllib.request
+
+    if any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in OFFLINE):
+        raise UnavailableError(_unreachable(model, f"{' or '.join(OFFLINE)} forbids it, and it is not on this machine"))
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    try:
+        with urllib.request.urlopen(f"{host}/api/models/{model}", timeout=WAIT):
+            return
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        raise UnavailableError(_unreachable(model, f"{host} cannot be reached: {error}")) from error
 
 
 def _refusal(model: str, what: str) -> InputError:
@@ -92,7 +130,7 @@ def _refusal(model: str, what: str) -> InputError:
     )
 
 
-def _unreachable(model: str, error: Exception) -> str:
+def _unreachable(model: str, error: Exception | str) -> str:
     return (
         f"{model}: could not be downloaded ({' '.join(str(error).split())[:200]}). Give a local folder, or use the "
         "decoder synthetic, which needs no download."

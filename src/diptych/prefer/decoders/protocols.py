@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from diptych.errors import InputError
 from diptych.prefer.judgement import Frame
 from diptych.prefer.spaces.cube import Cube, Flat, sobol
+from diptych.runtime.interrupts import Cancel
+from diptych.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders.base import DecodeRecord
@@ -112,6 +114,35 @@ class Closes(Protocol):
     def close(self) -> None:
         """Release it."""
         ...
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """A decode takes long: it reports progress and can be stopped."""
+
+    def attend(self, progress: ProgressCallback, cancel: Cancel) -> None:
+        """Report progress to ``progress`` from now on, and stop the decode that runs when ``cancel`` is requested."""
+        ...
+
+
+@runtime_checkable
+class Configures(Protocol):
+    """The latent stands for options of ``reconstruct``."""
+
+    def config(self, latent: ArrayLike) -> dict[str, Any]:
+        """The options of a latent (d,), as ``reconstruct --config`` takes them."""
+        ...
+
+
+def attend(decoder: Decoder, progress: ProgressCallback, cancel: Cancel) -> None:
+    """See :meth:`Attended.attend`; does nothing for other decoders."""
+    if isinstance(decoder, Attended):
+        decoder.attend(progress, cancel)
+
+
+def config_of(decoder: Decoder, latent: ArrayLike) -> dict[str, Any]:
+    """The options of ``reconstruct`` that a latent (d,) stands for; empty for a decoder of images."""
+    return decoder.config(latent) if isinstance(decoder, Configures) else {}
 
 
 def latent_shape(decoder: Decoder) -> tuple[int, int, int] | None:

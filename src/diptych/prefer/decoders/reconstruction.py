@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from diptych.errors import InputError
+from diptych.errors import InputError, UnavailableError
 from diptych.prefer.decoders.base import BaseDecoder, Decoded, as_bytes, versions
 from diptych.prefer.decoders.registry import DecoderKind
 from diptych.prefer.decoders.settings import Choice, Number, Setting
 from diptych.prefer.judgement import Frame
+from diptych.runtime.interrupts import Cancel
+from diptych.runtime.jobs.context import silent
 from diptych.runtime.options import LocalPath, Options
+from diptych.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from diptych.ptycho.engines.options import ReconstructionOptions
@@ -142,6 +145,8 @@ class ReconstructionDecoder(BaseDecoder):
             threads=self._threads,
         )
         super().__init__("reconstruction", "cube", ends[-1], frame)
+        self._progress: ProgressCallback = silent
+        self._cancel = Cancel()
         self.start = self.latent()
 
     def values(self, latent: ArrayLike) -> dict[str, Any]:
@@ -176,6 +181,17 @@ class ReconstructionDecoder(BaseDecoder):
                 found[part] = setting.part(values.get(setting.name, setting.value(middle)))
         return found
 
+    def config(self, latent: ArrayLike) -> dict[str, Any]:
+        """The options of ``reconstruct`` that make the image of a latent (d,), as ``--config`` takes them: the
+        settings, and the other options that were given.
+        """
+        given = self.options.model_dump(mode="json", exclude_unset=True)
+        return {**given, **self.values(latent)}
+
+    def attend(self, progress: ProgressCallback, cancel: Cancel) -> None:
+        """Report the epochs of reconstructions to ``progress``, and stop them when ``cancel`` is requested."""
+        self._progress, self._cancel = progress, cancel
+
     def result(self, latent: ArrayLike) -> Reconstruction:
         """The reconstruction of an image: from the cache of the last :data:`KEPT`, or repeated."""
         checked = self._checked(latent)
@@ -183,7 +199,7 @@ class ReconstructionDecoder(BaseDecoder):
             return self._result(checked)
 
     def _result(self, latent: NDArray[np.float32]) -> Reconstruction:
-        from diptych.ptycho.reconstruct import reconstruct
+        from diptych.ptycho.reconstruct import Interrupted, reconstruct
         from diptych.runtime.device import ExecutionOptions
 
         values = self.values(latent)
@@ -194,7 +210,13 @@ class ReconstructionDecoder(BaseDecoder):
         log.info("[pipe] reconstruct %s", " ".join(f"{name}={value}" for name, value in values.items()))
         # A fixed device and number of threads, so that a repeated decode gives the same image.
         execution = ExecutionOptions(device="cpu", threads=self._threads)
-        found = reconstruct(self.scan, options=self.options.with_changes(**values), execution=execution)
+        options, cancel = self.options.with_changes(**values), self._cancel
+        try:
+            found = reconstruct(self.scan, None, options, self._progress, execution=execution, cancel=cancel)
+        except Interrupted:
+            if not cancel.requested:
+                raise
+            raise UnavailableError(f"{self.scan.name}: the reconstruction was stopped; there is no image.") from None
         self._results[key] = found
         while len(self._results) > KEPT:
             self._results.popitem(last=False)

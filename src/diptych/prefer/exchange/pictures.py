@@ -91,8 +91,10 @@ def load_image(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         raise InputError(path, f"is not a readable PNG, JPEG or WebP image ({error})") from None
 
 
-def snippet(candidate: Candidate, path: str | Path) -> str:
-    """Python code that decodes a saved image again: with diffusers for a diffusion model, otherwise with diptych."""
+def snippet(candidate: Candidate, path: str | Path, folder: str | Path) -> str:
+    """Python code that decodes a saved image again: with diffusers for a diffusion model, otherwise with diptych and
+    the session in a folder.
+    """
     frame = candidate.frame
     reading = [
         "import base64, json",
@@ -107,7 +109,7 @@ def snippet(candidate: Candidate, path: str | Path) -> str:
                 "from diptych.prefer import Session",
                 "from diptych.prefer.exchange.pictures import load_picture",
                 f"candidate = load_picture({str(path)!r})",
-                "with Session.open(FOLDER) as session:  # the folder of the session",
+                f"with Session.open({str(folder)!r}) as session:",
                 "    image = session.decode(candidate.latent).image",
             ]
         )

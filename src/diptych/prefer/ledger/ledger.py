@@ -59,19 +59,28 @@ class Ledger:
     1
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._store = Store(folder)
-        with storing(folder):
-            (folder / "files").mkdir(exist_ok=True)
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder, self.read_only = folder, read_only
+        self._store = Store(folder, read_only=read_only)
+        if not read_only:
+            with storing(folder):
+                (folder / "files").mkdir(exist_ok=True)
         self.files = Files(folder / "files")
         self._blocks = Blocks(folder)
         self._observer = Observer(self._store, self._blocks)
         self._images: dict[str, str] = {}
 
     @classmethod
-    def open(cls, folder: str | Path, *, create: bool = True) -> Self:
+    def open(cls, folder: str | Path, *, create: bool = True, read_only: bool = False) -> Self:
         """Open the ledger in a folder. Folder and ledger are created if they do not exist, unless ``create`` is False.
+
+        Parameters
+        ----------
+        folder : path
+        create : bool
+        read_only : bool
+            Write nothing, as is right for programs that only read, and works on a full or read-only disk. Images and
+            features are not kept, and whatever is to be shown or judged raises UnavailableError.
 
         Raises
         ------
@@ -82,13 +91,14 @@ class Ledger:
         """
         # Absolute: the working directory may change while it is open.
         path = Path(folder).absolute()
-        if not create and not (path / NAME).is_file():
+        if (read_only or not create) and not (path / NAME).is_file():
             raise InputError(path, f"has no ledger ({NAME} does not exist)", "the folder of a session")
         if path.exists() and not path.is_dir():
             raise InputError(path, "is a file", "the folder of a ledger")
-        with storing(path):
-            path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        if not read_only:
+            with storing(path):
+                path.mkdir(parents=True, exist_ok=True)
+        return cls(path, read_only=read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +130,8 @@ class Ledger:
         :meth:`show` fast.
         """
         pixels = image_hash(image)
+        if self.read_only:
+            return ""
         if pixels not in self._images:
             with storing(self.folder):
                 self._images[pixels] = self.files.put(encode_png(image), ".png")
@@ -193,7 +205,7 @@ class Ledger:
         self, frame: Frame, latents: Sequence[NDArray[np.float32]], features: Sequence[NDArray[np.float32]]
     ) -> None:
         """Record features (k,) of decoded images, shown or not, with their latents (d,); durable when it returns."""
-        if latents:
+        if latents and not self.read_only:
             with self._store.writing() as database:
                 for latent, values in zip(latents, features, strict=True):
                     insert_preview(database, frame, latent, values)
@@ -206,8 +218,14 @@ class Ledger:
         pixels, file = image_hash(candidate.image), self.keep_image(candidate.image)
         return Identity(candidate.dimension, checksum(candidate.latent), pixels, file)
 
-    def judge(self, judgement: Judgement) -> int:
+    def judge(self, judgement: Judgement, source: str = "") -> int:
         """Record a judgement; durable when it returns.
+
+        Parameters
+        ----------
+        judgement : Judgement
+        source : str
+            Empty for a person, ``"simulated"`` for a program.
 
         Returns
         -------
@@ -222,7 +240,7 @@ class Ledger:
             If the disk is full or fails; nothing was stored, and the ledger stays usable.
         """
         with self._store.writing() as database:
-            return insert_judgement(database, judgement, "")
+            return insert_judgement(database, judgement, source)
 
     def undo(self, position: int | None = None) -> int:
         """Undo a judgement by appending a tombstone: the last one that counts, or the one at a position.
@@ -294,6 +312,11 @@ class Ledger:
         """Id of a candidate on the last screen; None if nothing was shown."""
         found = self._store.read("SELECT candidate FROM shown ORDER BY screen DESC, slot LIMIT 1")
         return str(found[0][0]) if found else None
+
+    def screen(self, number: int) -> tuple[str, ...]:
+        """Ids of the candidates on a screen, in order; empty if there is no such screen."""
+        found = self._store.read("SELECT candidate FROM shown WHERE screen = ? ORDER BY slot", (number,))
+        return tuple(str(row[0]) for row in found)
 
     def image_file(self, name: str) -> Path | None:
         """The PNG file of a candidate's image; None if it was shown without one."""

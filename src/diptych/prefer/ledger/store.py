@@ -13,6 +13,7 @@ from typing import Any
 
 from diptych.errors import DiptychError, InputError, UnavailableError
 from diptych.prefer.ledger.files import storing
+from diptych.prefer.ledger.read_only import open_to_read
 from diptych.prefer.ledger.replaced import file_identities, refuse_lost, save_copy
 from diptych.runtime.logging import LOGGER
 
@@ -75,6 +76,12 @@ CREATE INDEX screens_of ON shown (candidate, screen);
 class Store:
     """One connection for writing and one for reading, so that a long read does not delay a judgement.
 
+    Parameters
+    ----------
+    folder : Path
+    read_only : bool
+        Write nothing to the folder; :meth:`writing` raises UnavailableError.
+
     Attributes
     ----------
     journal : str
@@ -88,14 +95,19 @@ class Store:
         If the folder cannot be written, or other processes keep it locked.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.path, self.read_only = folder / NAME, read_only
         self._lock_path = folder / "ledger.lock"
         refuse_lost(self.path)
         self._process = os.getpid()
         self._copy: Path | None = None
         self._opened: tuple[tuple[int, int] | None, ...] | None = None
         self._writing, self._reading = threading.RLock(), threading.Lock()
+        if read_only:
+            with self._translated_errors():
+                self._writer = self._reader = open_to_read(self.path, APPLICATION, VERSION)
+                self.journal = str(self._reader.execute("PRAGMA journal_mode").fetchone()[0]).lower()
+            return
         network = file_system(folder) in NETWORK
         with storing(folder), self._translated_errors():
             self._writer = self._connect()
@@ -130,6 +142,8 @@ class Store:
             is no longer the file that was opened: then what is written would be lost, and a copy of everything that
             was acknowledged is made.
         """
+        if self.read_only:
+            raise UnavailableError(f"{self.path}: is open for reading only; nothing was stored.")
         with self._writing, storing(self.path.parent), self._translated_errors(), self._locked():
             self._refuse_replaced()
             self._writer.execute("BEGIN IMMEDIATE")

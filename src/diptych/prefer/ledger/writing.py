@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.files import Blocks
-from diptych.prefer.ledger.reading import FOREVER, LIVE, preview_body
+from diptych.prefer.ledger.reading import FOREVER, LEGACY, LIVE, preview_body
 from diptych.runtime.provenance import utc_now
 
 OFFSET = "offset"
@@ -130,10 +130,10 @@ def insert_undo(database: Connection, position: int | None) -> int:
     """The tombstone of the judgement at a position, or of the last one that counts; returns the position that it
     undoes.
     """
-    which = "e.position = ?" if position is not None else "e.source = ?"
+    which = "e.position = ?" if position is not None else "e.source != ?"
     found = database.execute(
         f"SELECT max(e.position) FROM events e WHERE {LIVE} AND {which}",
-        (FOREVER, FOREVER, "" if position is None else position),
+        (FOREVER, FOREVER, LEGACY if position is None else position),
     ).fetchone()[0]
     if found is None and position is None:
         raise InputError("undo", "there is nothing to undo: the session has no judgements")

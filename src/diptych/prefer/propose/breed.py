@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from diptych.errors import InputError
 from diptych.prefer.propose.base import Proposed, Situation, finished, fresh_directions
 from diptych.prefer.propose.registry import ProposalMethod
-from diptych.prefer.spaces.sphere import combine, turn
+from diptych.prefer.spaces.sphere import combine, on_sphere, turn
 from diptych.runtime.options import Options
+
+PARENTS = 2
+"""Fewest parents of a screen; random latents make up the number."""
 
 
 class BreedOptions(Options):
@@ -24,7 +27,7 @@ class BreedOptions(Options):
 
 class Breed:
     """Sums of the liked latents with random (Dirichlet) weights, rescaled to the sphere and rotated towards a posterior
-    draw.
+    draw. Until two images are liked, random latents are among the parents.
 
     Parameters
     ----------
@@ -38,18 +41,8 @@ class Breed:
         self.mutation = mutation
 
     def propose(self, situation: Situation, count: int, rng: np.random.Generator) -> list[Proposed]:
-        """``count`` latents for one screen.
-
-        Raises
-        ------
-        InputError
-            If no image was rated good or chosen yet.
-        """
-        if situation.liked is None or not len(situation.liked):
-            raise InputError(
-                "proposal breed", "there is no liked image yet", remedy="Rate an image good, or choose one, first."
-            )
-        parents = np.asarray(situation.liked, dtype=np.float64)
+        """``count`` latents for one screen."""
+        parents = self._parents(situation, rng)
         weights = rng.dirichlet(np.ones(len(parents)), size=count)
         draws = fresh_directions(situation, count, rng, None)
         children = [turn(combine(parents, own), draw, self.mutation) for own, draw in zip(weights, draws, strict=True)]
@@ -57,6 +50,17 @@ class Breed:
         return [
             finished(child, situation, self.name, weights=own) for child, own in zip(children, rounded, strict=True)
         ]
+
+    def _parents(self, situation: Situation, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Liked latents (k, d), and random ones where they are fewer than :data:`PARENTS`: children of one parent
+        would all look like it, and the first screen has none.
+        """
+        liked = situation.liked if situation.liked is not None else ()
+        missing = PARENTS - len(liked)
+        found = [np.asarray(latent, dtype=np.float64) for latent in liked]
+        if missing > 0:
+            found += [on_sphere(draw) for draw in fresh_directions(situation, missing, rng, None)]
+        return np.stack(found)
 
 
 PROPOSAL = ProposalMethod(

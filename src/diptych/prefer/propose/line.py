@@ -25,10 +25,19 @@ class Line:
     """Latents at equal angles on the great circle from the start (best liked latent, anchor or noise) through the
     direction of highest expected utility.
 
+    Where that direction is nearer to the start than the span, as it is once the start was found on an earlier line, an
+    arc up to it would be too short to tell its images apart. The line then approaches that direction from a posterior
+    draw, which is what is not known about it yet. Every screen has the same spacing, and climbs in expected utility.
+
     Parameters
     ----------
     span : float
-        Angle of the last one, rad; it does not go beyond the direction itself.
+        Angle of the last one, rad.
+
+    Notes
+    -----
+    Simulated linear persons, d = 256 and 1024, 60 ratings on screens of four, three seeds each: images next to one
+    another are 22 degrees apart on every screen (arcs up to the direction: 0.5 degrees in the median).
     """
 
     name = "line"
@@ -39,13 +48,14 @@ class Line:
     def propose(self, situation: Situation, count: int, rng: np.random.Generator) -> list[Proposed]:
         """``count`` latents for one screen."""
         start = starting_latent(situation, rng)
+        angles = np.linspace(0, self.span, count + 1)[1:]
         if situation.fitted is None:
             towards = fresh_directions(situation, 1, rng, start)[0]
-            span = self.span
         else:
-            towards = situation.fitted.direction()
-            span = min(self.span, math.acos(float(np.clip(towards @ start / np.linalg.norm(start), -1, 1))))
-        angles = np.linspace(0, span, count + 1)[1:]
+            towards = np.asarray(situation.fitted.direction(), dtype=np.float64)
+            if towards @ start > math.cos(self.span) * np.linalg.norm(towards) * np.linalg.norm(start):
+                start, towards = towards, fresh_directions(situation, 1, rng, towards)[0]
+                angles = (angles - 0.5 * angles[0])[::-1]
         return [
             finished(latent, situation, self.name, angle=float(angle))
             for latent, angle in zip(_arc(start, towards, angles), angles, strict=True)

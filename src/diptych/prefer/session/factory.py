@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diptych.errors import InputError
-from diptych.prefer.decoders.protocols import Decoder, checked, cube_of
+from diptych.prefer.decoders.protocols import Decoder, attend, checked, close, cube_of
 from diptych.prefer.decoders.registry import DECODERS, build_decoder
+from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.propose import PROPOSALS, Proposal
+from diptych.prefer.session.fitting import Fitting
+from diptych.prefer.session.worker import Worker
 from diptych.prefer.utility import UTILITIES, Utility
+from diptych.runtime.interrupts import Cancel
+from diptych.runtime.jobs.context import silent
 from diptych.runtime.registry import NoOptions, Registry
 
 DEFAULTS = {"sphere": ("contrastive", "tempered"), "cube": ("surface", "thompson")}
@@ -71,6 +77,22 @@ def check_spaces(decoder: Decoder, utility: Utility, proposal: Proposal) -> None
                 f"one for {SPACES[decoder.space]}, the space of the decoder {decoder.name}",
                 f"Choose {DEFAULTS[decoder.space][index]!r}.",
             )
+
+
+def shut(
+    fitting: Fitting, workers: Sequence[Worker], ledger: Ledger, decoder: Decoder, owned: bool, cancel: Cancel
+) -> None:
+    """Stop the decode that runs, if the decoder can, close the workers, then the ledger, and the decoder if it was
+    opened for this session (``owned``).
+    """
+    cancel.request()
+    fitting.close()
+    for worker in workers:
+        worker.close()
+    ledger.close()
+    attend(decoder, silent, Cancel())
+    if owned:
+        close(decoder)
 
 
 def _own(options: SessionOptions, field: str, registry: Registry[Any], name: str) -> Any:

@@ -229,14 +229,17 @@ class Fitting:
             fitted = self._utility.fitted if status == OK else None
             liked = liked_latents(observations, fitted)
         seconds = time.perf_counter() - began
-        LOGGER.info(
-            "[train-summary] %s rows=%d ms=%.0f status=%s",
-            self._utility.name,
-            len(observations.terms),
-            1000 * seconds,
-            status,
-        )
+        log_fit(self._utility.name, fitted, observations, status, seconds)
         return Snapshot(fitted, observations, status, liked, rows, seconds, utc_now())
+
+
+def log_fit(name: str, fitted: Fitted | None, observations: Observations, status: str, seconds: float) -> None:
+    """Log the lines of a fit: one of the model, with the regularisation ``lam`` where it has one, and the duration."""
+    tag, lam, rows = ("xgb" if name == "xgboost" else name), getattr(fitted, "lam", None), len(observations.terms)
+    known = "" if lam is None else f" lam={lam:g}"
+    LOGGER.info("[%s] fit rows=%d d=%d%s status=%s", tag, rows, observations.latents.shape[1], known, status)
+    LOGGER.info("[train-summary] %s rows=%d%s ms=%.0f status=%s", tag, rows, known, 1000 * seconds, status)
+    LOGGER.info("[perf] train %.3f s", seconds)
 
 
 def liked_latents(observations: Observations, fitted: Fitted | None) -> NDArray[np.float32]:

@@ -157,7 +157,7 @@ def _readable(folder: Path) -> About | None:
 def about(folder: Path) -> About:
     """The session in a folder."""
     options = SessionOptions.build(read_settings(folder))
-    with Ledger.open(folder, create=False) as ledger:
+    with Ledger.open(folder, read_only=True) as ledger:
         events = list(ledger.events(max(ledger.position - 1, 0)))
         prompt = prompt_of(ledger, options) or ""
         return About(folder, prompt, options.decoder, ledger.rows, events[-1].time if events else "")
@@ -192,6 +192,6 @@ def with_last_prompt(home: Path, options: SessionOptions) -> SessionOptions:
     named = options.decoder in DECODERS and DECODERS[options.decoder].prompt != "own"
     if options.prompt is not None or not named or not (home / NAME).is_file():
         return options
-    with Ledger.open(home, create=False) as ledger:
+    with Ledger.open(home, read_only=True) as ledger:
         prompt = prompt_of(ledger, options)
     return options if prompt is None else options.with_changes(prompt=prompt)

@@ -87,7 +87,7 @@ class Queue:
                 raise problem
             candidate = self._ready.popleft()
         self.fill()
-        LOGGER.debug("[queue] taken, %d ready", self.ready)
+        LOGGER.info("[queue] taken, %d ready", self.ready)
         return self._show(candidate)
 
     def _add(self) -> None:

@@ -20,7 +20,9 @@ from diptych.prefer.session.fitting import Fitting, Snapshot
 from diptych.prefer.session.previews import Previews
 from diptych.prefer.session.worker import Worker
 from diptych.prefer.utility import Fitted
+from diptych.runtime.jobs.context import silent
 from diptych.runtime.logging import LOGGER
+from diptych.runtime.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder
@@ -52,6 +54,8 @@ class Renderer:
         Notified after each decode.
     previews : Previews, optional
         Where image features of settings are recorded.
+    progress : callable
+        Called with the number of images decoded, of those of one screen or preview.
     """
 
     def __init__(
@@ -64,9 +68,11 @@ class Renderer:
         worker: Worker,
         changes: Changes,
         previews: Previews | None,
+        progress: ProgressCallback = silent,
     ) -> None:
         self._decoder, self._ledger, self._candidates, self._fitting = decoder, ledger, candidates, fitting
         self._guide, self._worker, self._changes, self._previews = guide, worker, changes, previews
+        self._progress = progress
         self._cache: OrderedDict[bytes, Decode] = OrderedDict()
 
     def run(self, name: str, work: Callable[[], Result]) -> Result:
@@ -108,7 +114,11 @@ class Renderer:
 
     def _decodes(self, latents: list[NDArray[np.float32]]) -> list[Decode]:
         """Images of latents, from the cache or decoded; features of settings are recorded."""
-        found = [self._cached(latent) or self._decode(latent) for latent in latents]
+        found = []
+        for number, latent in enumerate(latents):
+            self._progress(Progress("images", number, len(latents)))
+            found.append(self._cached(latent) or self._decode(latent))
+        self._progress(Progress("images", len(latents), len(latents)))
         if self._previews is not None:
             self._previews.keep(latents, [image for image, _ in found])
         return found
@@ -146,5 +156,5 @@ class Renderer:
         found = self._candidates.propose(
             fitted, known.liked, count, self._ledger.position, lambda latents: self._preview(latents, known)
         )
-        LOGGER.debug("[batch] new batch: %d by %s, fit %d", count, self._candidates.proposal.name, known.position)
+        LOGGER.info("[batch] new batch: %d by %s, fit %d", count, self._candidates.proposal.name, known.position)
         return [replace(one, provenance={**one.provenance, **info}) for one in found]

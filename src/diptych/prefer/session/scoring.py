@@ -45,7 +45,7 @@ def score_candidates(
         if len(rows):
             mean[rows], deviation[rows] = fitted.score(latents[rows])
     for candidate, value in zip(candidates, mean, strict=True):
-        LOGGER.debug("[scorer] tile=%s vm=%s v=%.4f", candidate.id, utility, value)
+        LOGGER.info("[scorer] tile=%s vm=%s v=%.4f", candidate.id, utility, value)
     return mean, deviation
 
 

@@ -23,6 +23,7 @@ from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.match import Match
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.session import factory
+from diptych.prefer.session.answers import Answers, Undone, saved
 from diptych.prefer.session.candidates import CandidateMaker
 from diptych.prefer.session.changes import Callback, Changes
 from diptych.prefer.session.fitting import Fitting
@@ -31,9 +32,12 @@ from diptych.prefer.session.previews import Previews
 from diptych.prefer.session.queue import Queue
 from diptych.prefer.session.rendering import Renderer
 from diptych.prefer.session.scoring import best_judged, cross_validated, score_candidates
-from diptych.prefer.session.state import Scores, State, compute_scores
+from diptych.prefer.session.state import Scores, State, compute_scores, compute_state
 from diptych.prefer.session.worker import BackgroundWorker, SynchronousWorker, Worker
 from diptych.prefer.utility.diagnostics.cross_validation import CrossValidation
+from diptych.runtime.interrupts import Cancel
+from diptych.runtime.jobs.context import silent
+from diptych.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder
@@ -74,6 +78,7 @@ class Session:
         *,
         synchronous: bool,
         owns_decoder: bool,
+        progress: ProgressCallback = silent,
     ) -> None:
         def worker(name: str) -> Worker:
             return SynchronousWorker() if synchronous else BackgroundWorker(f"diptych {name}")
@@ -81,19 +86,21 @@ class Session:
         self.ledger, self.decoder, self.options = ledger, decoder, options
         self._utility = utility
         self._decoding, self._fit_worker, notifying = worker("decode"), worker("fit"), worker("notify")
-        self._changes = Changes(notifying)
+        self._changes, self._answers = Changes(notifying), Answers(ledger)
+        cancel = Cancel()
+        protocols.attend(decoder, progress, cancel)
         self._previews = Previews(ledger, decoder) if decoder.space == "cube" else None
         self._fitting = self._make_fitting(utility, decoder.frame, self._previews)
         self._guide = None if options.warm_start is None else (options.warm_start, self._guide_of(options.warm_start))
         self._candidates = CandidateMaker(proposal, decoder, options.seed, shared=not synchronous)
         parts = (self._candidates, self._fitting, self._guide, self._decoding, self._changes, self._previews)
-        self._renderer = Renderer(decoder, ledger, *parts)
+        self._renderer = Renderer(decoder, ledger, *parts, progress)
         self.queue = Queue(
             options.queue, lambda: self._renderer.screen(1)[0], lambda one: self.show(one)[0], self._decoding
         )
         self._validated: CrossValidation | None = None
         workers = (self._fit_worker, self._decoding, notifying)
-        self._end = weakref.finalize(self, _shut, self._fitting, workers, ledger, decoder if owns_decoder else None)
+        self._end = weakref.finalize(self, factory.shut, self._fitting, workers, ledger, decoder, owns_decoder, cancel)
 
     @classmethod
     def open(
@@ -106,6 +113,8 @@ class Session:
         synchronous: bool = False,
         unset: Sequence[str] = (),
         remember: bool = True,
+        read_only: bool = False,
+        progress: ProgressCallback = silent,
         **options: Any,
     ) -> Self:
         """Start a session in a folder, or resume the one that is there with the options that it stores.
@@ -121,6 +130,10 @@ class Session:
             Stored options to forget; their defaults hold again.
         remember : bool
             Store the options that are given. Otherwise they hold until the session is closed.
+        read_only : bool
+            Write nothing: for scores and the best image of a session that is there; the options hold for this time.
+        progress : callable
+            Called from a background thread with a :class:`~diptych.runtime.progress.Progress` during long decodes.
         **options
             Fields of :class:`diptych.prefer.options.SessionOptions` (prompt, seed, ...), and options of the decoder,
             utility and proposal (dimension, ...).
@@ -139,9 +152,11 @@ class Session:
             options["prompt"] = decoder.frame.prompt
         chosen = merged(without(read_settings(home), unset), {**options, **named})
         opened, model, method = factory.open_parts(with_last_prompt(home, chosen), decoder, utility, proposal)
+        parts_of = (Ledger.open(home, read_only=read_only), opened, model, method, chosen)
         owns = opened is not decoder
-        session = cls(Ledger.open(home), opened, model, method, chosen, synchronous=synchronous, owns_decoder=owns)
-        write_or_note(home, chosen, remember=remember)
+        session = cls(*parts_of, synchronous=synchronous, owns_decoder=owns, progress=progress)
+        if not read_only:
+            write_or_note(home, chosen, remember=remember)
         session._begin()
         return session
 
@@ -152,7 +167,9 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Finish the running jobs, cancel the others, and close the ledger. No acknowledged judgement is lost."""
+        """Finish the fit that runs, stop the decode if the decoder can (else finish it), cancel the other jobs, and
+        close the ledger. No acknowledged judgement is lost.
+        """
         self._end()
 
     @property
@@ -184,31 +201,41 @@ class Session:
         self._fitting.refresh()
         return self.show(*self._renderer.run(f"decode a screen of {number}", lambda: self._renderer.screen(number)))
 
-    def tell(self, judgement: Judgement) -> int:
-        """Record a judgement. It is on disk when this returns, and a fit to it is requested.
+    def tell(self, *judgements: Judgement, source: str = "") -> int:
+        """Record an answer: one judgement, or several that are undone together. They are on disk when this returns, and
+        a fit to them is requested. ``source="simulated"`` marks judgements that no person made.
 
         Returns
         -------
         int
-            Its position in the ledger, which :meth:`undo` takes.
+            Position in the ledger of the last one, which :meth:`undo` takes.
         """
-        position = self.ledger.judge(judgement)
+        positions = self._answers.tell(judgements, source)
+        saved(self.ledger, judgements, positions)
         self._fitting.request()
-        self._changes.notify("judgement", position)
-        return position
+        for position in positions:
+            self._changes.notify("judgement", position)
+        return positions[-1]
 
     def undo(self, position: int | None = None) -> int:
-        """Undo the last judgement that counts, or the one at a position. Repeated calls undo earlier ones.
-
-        Returns
-        -------
-        int
-            Position of the judgement that no longer counts.
+        """Undo the last answer (see :meth:`take_back`), or the judgement at a position; returns (the first)
+        position.
         """
+        if position is None:
+            return self.take_back().positions[0]
         target = self.ledger.undo(position)
         self._fitting.request()
         self._changes.notify("undo", target)
         return target
+
+    def take_back(self) -> Undone:
+        """Undo the last answer with all its judgements. Repeated calls undo earlier ones: those that were given to this
+        object, then those of earlier sessions and other processes, whose names are in the result.
+        """
+        undone = self._answers.undo()
+        self._fitting.request()
+        self._changes.notify("undo", undone.positions[0])
+        return undone
 
     def show(self, *candidates: Candidate) -> tuple[Candidate, ...]:
         """Record images as shown together on a new screen. Images that were shown before need no decode."""
@@ -311,11 +338,8 @@ class Session:
         """
         known = self._fitting.current
         if known.fitted is None:
-            raise InputError(
-                "session",
-                f"there is no best image yet ({self._fitting.status})",
-                remedy="Rate a few images good and others bad first.",
-            )
+            why = f"there is no best image yet ({self._fitting.status})"
+            raise InputError("session", why, remedy="Rate a few images good and others bad first.")
         seen = seen or self.decoder.space == "cube"
         extrapolated = None if seen else self._candidates.extrapolated(known.fitted)
         if (seen or safe) and (judged := best_judged(known, extrapolated, safe=safe)) is not None:
@@ -345,25 +369,9 @@ class Session:
     @property
     def state(self) -> State:
         """Running and waiting jobs, and progress."""
-        known = self._fitting.current
-        return State(
-            status=self._fitting.status,
-            utility=self._utility.name,
-            proposal=self._candidates.proposal.name,
-            decoder=self.decoder.name,
-            rows=self.rows,
-            report=str(known.observations.report),
-            running=tuple(filter(None, (self._fit_worker.running, self._decoding.running))),
-            waiting=(*self._fit_worker.waiting, *self._decoding.waiting),
-            delayed=self._fitting.delayed,
-            queue_ready=self.queue.ready,
-            queue_coming=self.queue.coming,
-            fit_position=known.position,
-            fit_seconds=known.seconds,
-            fit_time=known.time,
-            decode_seconds=self.decoder.cost,
-            journal=self.ledger.journal,
-        )
+        workers = (self._fit_worker, self._decoding)
+        parts = (self._utility.name, self._candidates.proposal.name, self.decoder, self.ledger, self.queue)
+        return compute_state(self._fitting, workers, *parts)
 
     def _begin(self) -> None:
         """Fit what is there already, for this prompt and for that of the warm start."""
@@ -383,13 +391,3 @@ class Session:
         parts = (self.ledger, utility, frame, self.dimension, self._fit_worker, self._changes)
         options = self.options
         return Fitting(*parts, use_legacy=options.use_legacy, interval=options.fit_interval, previews=previews)
-
-
-def _shut(fitting: Fitting, workers: Sequence[Worker], ledger: Ledger, decoder: Decoder | None) -> None:
-    """Close the workers, then the ledger, and the decoder if it was opened for this session."""
-    fitting.close()
-    for worker in workers:
-        worker.close()
-    ledger.close()
-    if decoder is not None:
-        protocols.close(decoder)

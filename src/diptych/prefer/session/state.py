@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.prefer.judgement import Observations
-from diptych.prefer.session.fitting import Snapshot
+from diptych.prefer.ledger.ledger import Ledger
+from diptych.prefer.session.fitting import Fitting, Snapshot
+from diptych.prefer.session.queue import Queue
+from diptych.prefer.session.worker import Worker
 from diptych.prefer.utility import Advice, Advises, Agreement, CrossValidates, Fitted, expected
 from diptych.prefer.utility.diagnostics.agreement import self_agreement
+
+if TYPE_CHECKING:
+    from diptych.prefer.decoders import Decoder
 
 CHUNK = 256
 """Latents scored at once."""
@@ -109,6 +117,39 @@ class Scores:
         if self.advice is not None:
             parts.append(f"expected gain of {self.advice.labels} more labels: {self.advice.gain:.2f} sigma")
         return "; ".join(parts)
+
+
+def compute_state(
+    fitting: Fitting,
+    workers: Sequence[Worker],
+    utility: str,
+    proposal: str,
+    decoder: Decoder,
+    ledger: Ledger,
+    queue: Queue,
+) -> State:
+    """The state of a session, from its parts: the worker that fits and the one that decodes, and the names of the
+    utility model and the proposal.
+    """
+    known = fitting.current
+    return State(
+        status=fitting.status,
+        utility=utility,
+        proposal=proposal,
+        decoder=decoder.name,
+        rows=ledger.rows,
+        report=str(known.observations.report),
+        running=tuple(filter(None, (worker.running for worker in workers))),
+        waiting=tuple(name for worker in workers for name in worker.waiting),
+        delayed=fitting.delayed,
+        queue_ready=queue.ready,
+        queue_coming=queue.coming,
+        fit_position=known.position,
+        fit_seconds=known.seconds,
+        fit_time=known.time,
+        decode_seconds=decoder.cost,
+        journal=ledger.journal,
+    )
 
 
 def compute_scores(known: Snapshot) -> Scores:

@@ -34,6 +34,10 @@ COORDINATES = 32
 """Number of principal coordinates."""
 
 
+LAMBDA = 1e-3
+"""Penalty of the leaves' values."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trees:
     """Boosted trees over principal coordinates.
@@ -47,12 +51,15 @@ class Trees:
         The coordinates of a latent z are z X' / d times this.
     train : Agreement
         Agreement with the marks that it was fitted to.
+    lam : float
+        Penalty of the leaves' values.
     """
 
     booster: Any
     latents: NDArray[np.float32]
     basis: Array
     train: Agreement
+    lam: float = LAMBDA
 
     @property
     def dimension(self) -> int:
@@ -141,7 +148,7 @@ class Boosted(Learner):
             "colsample_bytree": 0.9,
         }
         booster = xgboost.train(
-            {**settings, "lambda": 1e-3, "nthread": 1, "seed": 0, "verbosity": 0},
+            {**settings, "lambda": LAMBDA, "nthread": 1, "seed": 0, "verbosity": 0},
             data,
             num_boost_round=self.options.trees,
         )

@@ -26,11 +26,14 @@ class Linear:
         c.
     train : Agreement
         Agreement with the judgements that it was fitted to.
+    lam : float or None
+        Penalty of the weights; None if it was not chosen by the fit.
     """
 
     weights: Array
     constant: float
     train: Agreement
+    lam: float | None = None
 
     @property
     def dimension(self) -> int:

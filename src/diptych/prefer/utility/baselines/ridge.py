@@ -39,27 +39,29 @@ class Ridge(Learner):
             return "ties alone do not determine ridge regression; rate an image or choose between two"
         self._gram.update(observations.latents)
         kernel = self._gram.dense()[np.ix_(rows.index, rows.index)] + 1
-        alpha = _solve(kernel, rows.mark, rows.weight)
+        alpha, penalty = _solve(kernel, rows.mark, rows.weight)
         total = np.bincount(rows.index, alpha, len(observations.latents))
         weights = spread(total[None] / observations.latents.shape[1], observations.latents)[0]
-        return Linear(weights, float(alpha.sum()), sign_agreement(rows.mark, kernel @ alpha))
+        return Linear(weights, float(alpha.sum()), sign_agreement(rows.mark, kernel @ alpha), penalty)
 
 
-def _solve(kernel: NDArray[np.float64], mark: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Alpha (m,) for the penalty with the smallest weighted sum of squared leave-one-out residuals, which are
-    alpha_i / [(K + penalty)^-1]_ii.
+def _solve(
+    kernel: NDArray[np.float64], mark: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Alpha (m,) for the penalty with the smallest weighted sum of squared leave-one-out residuals, and that penalty.
+    The residuals are alpha_i / [(K + penalty)^-1]_ii.
     """
     root = np.sqrt(weight)
     values, vectors = eigh(root[:, None] * kernel * root, check_finite=False)
     inner = vectors.T @ (root * mark)
-    best, least = np.zeros(len(mark)), np.inf
+    best, least, chosen = np.zeros(len(mark)), np.inf, float(PENALTIES[0])
     for penalty in PENALTIES:
         inverse = 1 / (np.maximum(values, 0) + penalty)
         alpha = vectors @ (inverse * inner)
         error = float(((alpha / (vectors**2 @ inverse)) ** 2).sum())
         if error < least:
-            best, least = root * alpha, error
-    return best
+            best, least, chosen = root * alpha, error, float(penalty)
+    return best, chosen
 
 
 def _build(options: NoOptions, cube: Cube) -> Ridge:

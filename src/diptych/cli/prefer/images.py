@@ -1,0 +1,69 @@
+"""``prefer upload`` and ``match``: images of one's own in a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from diptych.cli.generate import verb
+from diptych.cli.output import Report, table
+from diptych.cli.prefer import Folder, logged, opened_session
+from diptych.cli.scans import Overwrite
+from diptych.errors import InputError
+from diptych.prefer.options import SessionOptions
+from diptych.runtime.files import check_output
+from diptych.runtime.option_fields import Choices
+from diptych.runtime.progress import Progress
+
+Image = Annotated[Path, Parameter(name="--image", help="A PNG, JPEG or WebP file.")]
+
+
+@verb(SessionOptions)
+@logged
+def upload(
+    folder: Folder = None,
+    /,
+    *,
+    image: Image,
+    share: Annotated[float, Parameter(help="Weight of the image, 0 to 1; the rest is the start of proposals.")] = 0.5,
+    choices: Choices,
+) -> Report:
+    """Blend an image of your own into the session; judge it with `label`, answer `a ID`."""
+    with opened_session(folder, choices, create=True) as (session, status):
+        with status.doing("decoding the blend"):
+            shown = session.upload(image, share)
+        data = {"id": shown.id, "file": str(session.ledger.image_file(shown.id)), "share": share}
+    return Report(data, [table(data), f"Judge it: in `diptych prefer label`, answer a {shown.id}"])
+
+
+@verb(SessionOptions)
+@logged
+def match(
+    folder: Folder = None,
+    /,
+    *,
+    image: Image,
+    decodes: Annotated[int, Parameter(help="Images to try.")] = 300,
+    out: Annotated[Path, Parameter(help="The .png file to write; it holds the latent, too.")] = Path("match.png"),
+    overwrite: Overwrite = False,
+    choices: Choices,
+) -> Report:
+    """Search for the latent whose image resembles one of yours most; it is shown in the session, and saved."""
+    from diptych.prefer.exchange.pictures import save_picture
+
+    if decodes < 1:
+        raise InputError(f"--decodes {decodes}", expected="1 or more")
+    check_output(out, (".png",), overwrite=overwrite)
+    with opened_session(folder, choices, create=True) as (session, status):
+        with status.doing("searching"):
+            search = session.match(image)
+            for number in range(decodes):
+                status(Progress("images", number, decodes))
+                search.step()
+            shown = session.show(session.decode(search.best.latent, proposal="match", decodes=decodes))[0]
+        save_picture(shown, out)
+        first, last = (error**0.5 for error in (search.errors[0], search.best.error))
+        data = {"id": shown.id, "file": str(out), "first_error_grey_levels": first, "error_grey_levels": last}
+    return Report(data, [table(data), f"Judge it: in `diptych prefer label`, answer a {shown.id}"])

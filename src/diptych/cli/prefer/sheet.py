@@ -1,0 +1,56 @@
+"""A screen as one picture, for an image viewer beside the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diptych.runtime.files import replacing
+from diptych.runtime.logging import LOGGER
+
+if TYPE_CHECKING:
+    from diptych.prefer.judgement import Candidate
+
+NAME = "screen.png"
+"""File in the folder of a session: the screen that is to be judged."""
+
+GAP = 8
+"""Pixels between two images."""
+
+TITLE = 20
+"""Pixels above an image, with its number."""
+
+COLUMNS = 4
+"""Images in a row."""
+
+
+def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
+    """Write the images of a screen, numbered, to :data:`NAME` in a folder; None, and a warning, if that fails: they can
+    be judged without it.
+    """
+    from PIL import Image, ImageDraw
+
+    images = [candidate.image for candidate in screen if candidate.image is not None]
+    if len(images) < len(screen):
+        return None
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    columns = min(COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    size = (columns * (width + GAP) - GAP, rows * (height + TITLE + GAP) - GAP)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, image in enumerate(images):
+        x, y = index % columns * (width + GAP), index // columns * (height + TITLE + GAP)
+        draw.text((x + 4, y + 4), str(index + 1), fill="black")
+        sheet.paste(Image.fromarray(np.asarray(image)), (x, y + TITLE))
+    path = folder / NAME
+    try:
+        with replacing(path) as temporary:
+            sheet.save(temporary, "PNG")
+    except OSError as error:
+        LOGGER.warning("%s: cannot be written (%s); the images can be judged without it.", path, error.strerror)
+        return None
+    return path
