@@ -17,6 +17,7 @@ from diptych.ptycho.engines.base import EngineInput
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
+from diptych.ptycho.engines.starts.photons import gain_flag, in_photons
 from diptych.ptycho.engines.starts.network import network_guess, opened
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
@@ -151,6 +152,11 @@ def _by_engine(request: Request) -> Reconstruction:
     import torch
 
     began = time.perf_counter()
+    declared = request.scan.scale is not None
+    scan, gain = in_photons(request.scan)
+    request = replace(request, scan=scan)
+    for flag in gain_flag(gain, declared):
+        log.info("%s", flag)
     device, why = choose_device(request.execution.device)
     log.info("device %s (%s)", device, why)
     with torch.no_grad(), shared_out(device.type == "cpu", request.execution.threads) as workers:
@@ -163,11 +169,13 @@ def _by_engine(request: Request) -> Reconstruction:
     provenance = {
         **result.provenance,
         "probe_start": note,
+        "counts_per_photon": gain.value,
         "device": str(device),
         "device_reason": why,
         "seconds": time.perf_counter() - began,
     }
-    result = replace(result, provenance=provenance)
+    probe = result.probe if gain.value == 1 else (result.probe * np.sqrt(gain.value)).astype(np.complex64)
+    result = replace(result, probe=probe, flags=(*result.flags, *gain_flag(gain, declared)), provenance=provenance)
     if run.interrupted:
         raise Interrupted(result)
     return result
@@ -227,8 +235,18 @@ def _started(
         guess = InitialGuess(initial_object(problem, request.scan, options), modes)
     else:
         guess = network_guess(request, probe, problem)
+    if problem.forward.factors is not None:
+        problem.forward.factors.fitted = options.frame_factors == "on"
     given = EngineInput(
-        problem, guess.image, guess.probe, options.probe != "fixed", rng, guess.fit, modes, request.progress
+        problem,
+        guess.image,
+        guess.probe,
+        options.probe != "fixed",
+        rng,
+        guess.fit,
+        modes,
+        request.progress,
+        options.frame_factors == "auto",
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
@@ -244,6 +262,8 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
     assert run.best is not None
     final = full_fit(problem, *run.best, sweep_batch(problem))
     image, probe = run.best if options.probe == "fixed" else _in_gauge(problem, *run.best)
+    factors = problem.forward.factors
+    fitted = None if factors is None or not factors.fitted else factors.values.double().cpu().numpy()
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {
         "engine": name,
@@ -260,7 +280,11 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5),
         history=run.history,
-        flags=fit_flags(final, run.interrupted, len(probe)),
+        frame_factors=None if fitted is None else fitted / fitted.mean(),
+        flags=(
+            *fit_flags(final, run.interrupted, len(probe)),
+            *(() if factors is None else factors.flag(final["held_out_fit"])),
+        ),
         provenance=provenance,
         name=scan.name,
         geometry=scan.geometry,

@@ -60,6 +60,7 @@ def restore(
     positions: NDArray[Any],
     history: dict[str, list[float]],
     error: NDArray[Any] | None,
+    factors: NDArray[Any] | None,
     where: str,
 ) -> Reconstruction:
     """The result that :func:`record` and the arrays describe; ``where`` names the file in messages."""
@@ -81,6 +82,7 @@ def restore(
         positions=positions,
         history=history,
         error=error,
+        frame_factors=factors,
         flags=tuple(said.get("flags", ())),
         provenance=dict(said.get("provenance", {})),
         name=str(said.get("name", "reconstruction")),
@@ -99,6 +101,8 @@ def write_result(result: Reconstruction, path: Path) -> None:
     arrays |= {_HISTORY + name: np.asarray(column, np.float64) for name, column in result.history.items()}
     if result.error is not None:
         arrays["error"] = result.error
+    if result.frame_factors is not None:
+        arrays["frameFactors"] = result.frame_factors
     arrays["_metadata"] = np.asarray(json_text(record(result), f"{result.name}: provenance"))
     with writing(path) as temporary:
         write_npz(temporary, arrays)
@@ -120,7 +124,8 @@ def read_result(source: Source, name: str) -> Reconstruction:
             if canvas is None:
                 raise InputError(source.where, "the result is incomplete: 'object' is missing")
             probe, positions = source.read("probe"), source.read("positions")
-            return restore(said, canvas.values, canvas.origin, probe, positions, history, error, source.where)
+            factors = source.read("frameFactors") if "frameFactors" in headers else None
+            return restore(said, canvas.values, canvas.origin, probe, positions, history, error, factors, source.where)
         return _foreign(source, name)
     except InputError as error:
         # The checks of a Reconstruction name it by itself, not by its file.

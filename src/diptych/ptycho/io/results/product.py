@@ -109,6 +109,8 @@ def _write_own(group: Any, result: Reconstruction) -> None:
         history[name] = np.asarray(column, np.float64)
     if result.error is not None:
         group["error"] = result.error
+    if result.frame_factors is not None:
+        group["frame_factors"] = result.frame_factors
 
 
 def read_product(source: TreeSource, name: str) -> Reconstruction:
@@ -220,7 +222,8 @@ def _read_own(own: TreeSource, source: TreeSource) -> Reconstruction:
         error = own.read("error") if "error" in own.names() else None
         image, probe = source.read("object")[0], source.read("probe")[0]
         positions = own.read("positions")
-        return restore(said, image, (origin[0], origin[1]), probe, positions, history, error, source.where)
+        factors = own.read("frame_factors") if "frame_factors" in own.names() else None
+        return restore(said, image, (origin[0], origin[1]), probe, positions, history, error, factors, source.where)
     except InputError as error:
         raise error.changed(where=within(source.where, error.where)) from None
     except (KeyError, TypeError, ValueError, IndexError, OSError, AttributeError, RecursionError) as error:
