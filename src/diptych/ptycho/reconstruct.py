@@ -17,8 +17,8 @@ from diptych.ptycho.engines.base import EngineInput
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
-from diptych.ptycho.engines.starts.photons import gain_flag, in_photons
 from diptych.ptycho.engines.starts.network import network_guess, opened
+from diptych.ptycho.engines.starts.photons import gain_flag, in_photons
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions, choose_device

@@ -41,6 +41,6 @@ def gain_flag(gain: Gain, declared: bool) -> tuple[str, ...]:
     if declared or gain.value == 1:
         return ()
     return (
-        f"counts are not photons: gain g = {gain.value:.3g} counts per photon ({gain.source}). They were divided by it; "
-        f"state the scale (photons per count, Scan(scale={1 / gain.value:.3g}), --scale) where you know it better.",
+        f"counts are not photons: gain g = {gain.value:.3g} counts per photon ({gain.source}). They were divided by "
+        f"it; state the scale (photons per count, Scan(scale={1 / gain.value:.3g}), --scale) where you know it better.",
     )
