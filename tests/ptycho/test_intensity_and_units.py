@@ -11,7 +11,7 @@ import pytest
 import diptych
 from diptych.ptycho.scan import Scan
 
-OPTIONS = {"size": 32, "patterns": 100, "step": 4, "probe_error": 0.5, "seed": 1}
+OPTIONS = {"size": 32, "patterns": 64, "step": 4, "probe_error": 0.5, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_varying_intensity_is_found_fitted_and_named(
     assert result.frame_factors.mean() == pytest.approx(1)
     assert np.corrcoef(result.frame_factors, factors)[0, 1] > 0.95
     assert any("beam intensity varies by" in flag and "->" in flag for flag in result.flags)
-    assert diptych.evaluate(result, truth=scan.truth)["complex_error"] < 1.5 * error
+    assert diptych.evaluate(result, truth=scan.truth)["complex_error"] < 1.4 * error
     for name in ("a.npz", "a.h5"):
         read = diptych.load(diptych.save(result, tmp_path / name))
         np.testing.assert_array_equal(read.frame_factors, result.frame_factors)
@@ -58,7 +58,7 @@ def test_factors_can_be_turned_off(varied: tuple[Scan, np.ndarray]) -> None:
 
 def test_factors_do_not_hide_a_wrong_reading(clean: Scan) -> None:
     for counts in (clean.counts.swapaxes(1, 2).copy(), np.roll(clean.counts, 1, axis=0)):
-        result = diptych.reconstruct(replace(clean, counts=counts), epochs=45)
+        result = diptych.reconstruct(replace(clean, counts=counts), epochs=20)
         assert result.frame_factors is None
         assert result.provenance["fit"] > 1.5
 

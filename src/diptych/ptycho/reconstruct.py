@@ -257,13 +257,22 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
 
     from diptych.ptycho.engines.fit_monitor import fit_flags, full_fit
     from diptych.ptycho.engines.problem import sweep_batch
+    from diptych.ptycho.engines.starts.gauge import without_factor_ramp
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
     assert run.best is not None
+    if (factors := problem.forward.factors) is not None and factors.on_trial:
+        factors.fitted = False
     final = full_fit(problem, *run.best, sweep_batch(problem))
-    image, probe = run.best if options.probe == "fixed" else _in_gauge(problem, *run.best)
-    factors = problem.forward.factors
-    fitted = None if factors is None or not factors.fitted else factors.values.double().cpu().numpy()
+    image, probe = run.best
+    if fitted := factors is not None and factors.fitted:
+        assert factors is not None
+        if options.probe != "fixed":
+            image, probe, factors.values = without_factor_ramp(problem, image, probe)
+        # The mean of the factors is 1; their scale goes to the photons.
+        image, factors.values = image * factors.values.mean().sqrt(), factors.values / factors.values.mean()
+    if options.probe != "fixed":
+        image, probe = _in_gauge(problem, image, probe)
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {
         "engine": name,
@@ -280,7 +289,7 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5),
         history=run.history,
-        frame_factors=None if fitted is None else fitted / fitted.mean(),
+        frame_factors=factors.values.double().cpu().numpy() if fitted and factors is not None else None,
         flags=(
             *fit_flags(final, run.interrupted, len(probe)),
             *(() if factors is None else factors.flag(final["held_out_fit"])),

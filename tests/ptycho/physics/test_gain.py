@@ -39,7 +39,7 @@ def test_noise_gives_the_gain_where_a_flat_field_hides_the_unit(counts: np.ndarr
 
 def test_the_gain_does_not_depend_on_how_the_scan_is_read(counts: np.ndarray) -> None:
     """A wrong reading must not hide behind a large gain."""
-    assert noise_gain(counts)[0] == pytest.approx(noise_gain(counts[::-1, ::-1].swapaxes(1, 2))[0], rel=0.01)
+    assert noise_gain(counts)[0] == pytest.approx(noise_gain(counts[::-1, ::-1].swapaxes(1, 2))[0], rel=0.05)
 
 
 def test_few_levels_tell_no_unit() -> None:

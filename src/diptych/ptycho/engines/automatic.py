@@ -80,10 +80,12 @@ REFINEMENT_SLOW = 0.9
 """Refinement is finished when two epochs do not bring the held-out fit below this share."""
 
 FACTORS_SHARE = 0.05
-"""Factors of the frames are tried where they explain this share of the deviance above that of shot noise, and kept
-where the held-out fit falls by as much. On two kinds of object at 1e4, 1e5 and 1e6 photons, after PIE: at most 0.01 for
+"""Factors of the frames are tried where they explain this share of the deviance above that of shot noise. On two kinds of object at 1e4, 1e5 and 1e6 photons, after PIE: at most 0.01 for
 constant beams, hot pixels and wrong readings (orientation, order, frames late by one), 0.12 to 0.3 for intensities
 within 5 %, and 0.6 to 0.7 within 30 %."""
+
+FACTORS_GAIN = 0.2
+"""Factors are kept where the held-out fit's excess over 1 falls by this share: longer PIE alone brings a few percent."""
 
 LEAST_EXCESS = 0.1
 """Excess over a fit of 1 of which the share is taken at least: where noise is fitted, there is none."""
@@ -162,7 +164,9 @@ class Automatic:
 
     @property
     def _waiting(self) -> tuple[Tensor, Tensor] | None:
-        """The first guess, as long as no second one fits better."""
+        """The first guess, as long as no second one fits better, or factors of the frames are on trial."""
+        if self._constant is not None:
+            return self._constant[:2]
         if self._first is None or (self._fits and self._fits[-1] < self._first[2]):
             return None
         return self._first[:2]
@@ -208,8 +212,8 @@ class Automatic:
             return
         if self._test_factors and self._need_factors():
             self._constant = self.image, self.probe.clone(), self._fits[-1]
-            self._set_factors(True)
-            self._enter("frame factors", self.image, self.probe)
+            self._set_factors(True, on_trial=True)
+            self._enter("frame factors", *self._constant[:2])
             return
         self._leave_initial_guess(report)
 
@@ -234,10 +238,10 @@ class Automatic:
         excess = max(without["fit"] - 1, LEAST_EXCESS)
         return without["fit"] - with_factors["fit"] > FACTORS_SHARE * excess
 
-    def _set_factors(self, fitted: bool) -> None:
+    def _set_factors(self, fitted: bool, on_trial: bool = False) -> None:
         factors = self.problem.forward.factors
         assert factors is not None
-        factors.fitted = fitted
+        factors.fitted, factors.on_trial = fitted, on_trial
 
     def _after_frame_factors(self, report: Report) -> None:
         self._extra += 1
@@ -248,8 +252,9 @@ class Automatic:
         image, probe, before = self._constant
         after = self._fits[-1]
         self._constant = None
-        if before - after > FACTORS_SHARE * max(before - 1, LEAST_EXCESS):
+        if before - after > FACTORS_GAIN * max(before - 1, LEAST_EXCESS):
             log.info("a factor for each frame: held-out fit %.3g before, %.3g after", before, after)
+            self._set_factors(True)
             self.problem.forward.factors.fit_before = before
         else:
             self._set_factors(False)
@@ -335,6 +340,7 @@ class Automatic:
         if (factors := self.problem.forward.factors) is not None:
             factors.fitted, self._test_factors = bool(state["factors"][0]), bool(state["factors"][2])
             factors.fit_before = float(state["factors"][1])
+            factors.on_trial = self._constant is not None
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
         if "first_image" in state:
             self._first = (state["first_image"], state["first_probe"], float(state["first_fit"]))

@@ -30,6 +30,7 @@ class FrameFactors:
         self.values = torch.ones(patterns, dtype=dtype, device=device)
         self.fitted = False
         self.fit_before = math.nan
+        self.on_trial = False
 
     def of(self, index: Tensor) -> Tensor | None:
         """Factors (B, 1, 1) of some patterns (B,); None where they are not fitted."""
