@@ -50,6 +50,7 @@ def test_varying_intensity_is_found_fitted_and_named(
         np.testing.assert_array_equal(read.frame_factors, result.frame_factors)
 
 
+@pytest.mark.slow
 def test_factors_can_be_turned_off(varied: tuple[Scan, np.ndarray]) -> None:
     result = diptych.reconstruct(varied[0], frame_factors="off", epochs=25)
     assert result.frame_factors is None
