@@ -295,8 +295,9 @@ def _domain_notes(scan: Scan, look: dict[str, Any]) -> list[str]:
         return ["the counts are not whole numbers but their squares are: are they amplitudes? (domain='amplitude')"]
     if not look["whole"]:
         return [
-            "the counts are not whole numbers: normalised, background-subtracted or noise-free data? Poisson "
-            "weights are then approximate."
+            "the counts are not whole numbers: other units than photons, normalised, background-subtracted or "
+            "noise-free data? `reconstruct` divides them by their gain (counts per photon), which it takes from their "
+            "unit or their noise; state it where it is known (--scale, photons per count)."
         ]
     return []
 

@@ -18,6 +18,7 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
+from diptych.ptycho.engines.starts.photons import gain_flag, in_photons
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
@@ -152,6 +153,11 @@ def _by_engine(request: Request) -> Reconstruction:
     import torch
 
     began = time.perf_counter()
+    declared = request.scan.scale is not None
+    scan, gain = in_photons(request.scan)
+    request = replace(request, scan=scan)
+    for flag in gain_flag(gain, declared):
+        log.info("%s", flag)
     device, why = choose_device(request.execution.device)
     log.info("device %s (%s)", device, why)
     with torch.no_grad(), shared_out(device.type == "cpu", request.execution.threads) as workers:
@@ -164,11 +170,13 @@ def _by_engine(request: Request) -> Reconstruction:
     provenance = {
         **result.provenance,
         "probe_start": note,
+        "counts_per_photon": gain.value,
         "device": str(device),
         "device_reason": why,
         "seconds": time.perf_counter() - began,
     }
-    result = replace(result, provenance=provenance)
+    probe = result.probe if gain.value == 1 else (result.probe * np.sqrt(gain.value)).astype(np.complex64)
+    result = replace(result, probe=probe, flags=(*result.flags, *gain_flag(gain, declared)), provenance=provenance)
     if run.interrupted:
         raise Interrupted(result)
     return result
@@ -228,8 +236,18 @@ def _started(
         guess = InitialGuess(initial_object(problem, request.scan, options), modes)
     else:
         guess = network_guess(request, probe, problem)
+    if problem.forward.factors is not None:
+        problem.forward.factors.fitted = options.frame_factors == "on"
     given = EngineInput(
-        problem, guess.image, guess.probe, options.probe != "fixed", rng, guess.fit, modes, request.progress
+        problem,
+        guess.image,
+        guess.probe,
+        options.probe != "fixed",
+        rng,
+        guess.fit,
+        modes,
+        request.progress,
+        options.frame_factors == "auto",
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
@@ -240,16 +258,27 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
 
     from diptych.ptycho.engines.fit_monitor import fit_flags, full_fit
     from diptych.ptycho.engines.problem import sweep_batch
+    from diptych.ptycho.engines.starts.gauge import without_factor_ramp
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
     assert run.best is not None
-    image, probe = run.best if options.probe == "fixed" else _in_gauge(problem, *run.best)
+    if (factors := problem.forward.factors) is not None and factors.on_trial:
+        factors.fitted = False
+    final = full_fit(problem, *run.best, sweep_batch(problem))
+    image, probe = run.best
+    if fitted := factors is not None and factors.fitted:
+        assert factors is not None
+        if options.probe != "fixed":
+            image, probe, factors.values = without_factor_ramp(problem, image, probe)
+        # The mean of the factors is 1; their scale goes to the photons.
+        image, factors.values = image * factors.values.mean().sqrt(), factors.values / factors.values.mean()
+    if options.probe != "fixed":
+        image, probe = _in_gauge(problem, image, probe)
     positions = scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5)
     light = illumination(
         probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
     )
     image = torch.from_numpy(settle_unlit(image.cpu().numpy(), light)).to(problem.device)
-    final = full_fit(problem, image, probe, sweep_batch(problem))
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {
         "engine": name,
@@ -266,7 +295,11 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=positions,
         history=run.history,
-        flags=fit_flags(final, run.interrupted, len(probe)),
+        frame_factors=factors.values.double().cpu().numpy() if fitted and factors is not None else None,
+        flags=(
+            *fit_flags(final, run.interrupted, len(probe)),
+            *(() if factors is None else factors.flag(final["held_out_fit"])),
+        ),
         provenance=provenance,
         name=scan.name,
         geometry=scan.geometry,

@@ -185,6 +185,8 @@ class Scan:
         The true probe, of a simulated scan.
     probe_calibrated : bool
         True when sum |probe|^2 is known to be the photons per pattern through a transparent object.
+    scale : float, optional
+        Photons per count. None: whole counts are photons, and that of others is found from their unit or their noise.
     name : str
         Name of the scan in messages and figures.
     metadata : dict
@@ -215,6 +217,7 @@ class Scan:
     truth: Canvas | None = None
     true_probe: Complex | None = None
     probe_calibrated: bool = False
+    scale: float | None = None
     name: str = "scan"
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -234,6 +237,8 @@ class Scan:
         if self.true_probe is not None:
             set_(self, "true_probe", validation.probe_array(self.true_probe, size, "true probe", self.name))
         set_(self, "background", validation.background_array(self.background, size, self.name))
+        if self.scale is not None:
+            set_(self, "scale", validation.positive(self.scale, f"{self.name}: scale"))
         if self.geometry is not None:
             validation.instance(
                 self.geometry, Geometry, "geometry", self.name, "Make one of its numbers: Geometry(energy_eV=...)."
@@ -347,6 +352,8 @@ class Reconstruction:
         ...
     error : (H, W) float32, optional
         Standard error of the object's values, where an engine estimates it.
+    frame_factors : (M,) float64, optional
+        Factor of each pattern's intensity, mean 1, where they were fitted.
     flags : tuple of str
         Warnings about the result, for instance that the fit stayed far above 1.
     provenance : dict
@@ -365,6 +372,7 @@ class Reconstruction:
     positions: Floats
     history: dict[str, list[float]] = field(default_factory=dict)
     error: NDArray[np.float32] | None = None
+    frame_factors: Floats | None = None
     flags: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     name: str = "reconstruction"
@@ -386,6 +394,12 @@ class Reconstruction:
         set_(self, "error", validation.object_map(self.error, shape, "error", "standard errors", self.name))
         light = validation.object_map(self.illumination, shape, "illumination", "photons per pixel", self.name)
         set_(self, "illumination", validation.not_negative(light, "illumination", self.name))
+        if self.frame_factors is not None:
+            where = f"{self.name}: frame_factors"
+            factors = validation.numeric(self.frame_factors, where, f"one factor for each of {len(self.positions)}")
+            if factors.shape != (len(self.positions),):
+                raise InputError(where, f"has shape {factors.shape}", f"({len(self.positions)},), one for each pattern")
+            set_(self, "frame_factors", factors.astype(np.float64))
 
     def save(self, path: str | Path) -> Path:
         """Write the result to ``path`` (.h5 or .npz); see :func:`diptych.save`."""

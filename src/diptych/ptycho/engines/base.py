@@ -79,6 +79,8 @@ class EngineInput:
         Initial probe modes for a flat object, where they differ from ``probe``.
     progress : callable, optional
         For messages before the first epoch.
+    test_factors : bool
+        Whether to find out if a factor for each frame is needed.
     """
 
     problem: Problem
@@ -89,6 +91,7 @@ class EngineInput:
     fit: float | None = None
     flat_probe: Tensor | None = None
     progress: ProgressCallback | None = None
+    test_factors: bool = False
 
 
 @dataclass(frozen=True)

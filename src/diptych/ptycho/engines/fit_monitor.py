@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.engines.problem import Problem, in_order, share_out, zero_masked
+from diptych.ptycho.engines.problem import Problem, detect, in_order, share_out, zero_masked
 from diptych.ptycho.physics.likelihood import fit_sums
 
 POOR_FIT = 3.0
@@ -78,7 +78,7 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
         sums = np.zeros(3)
         for some in some_batches:
             views = problem.forward.views(image, probe, some)
-            _, expected = problem.forward.detect(views.exit_waves())
+            _, expected = detect(problem, some, views.exit_waves())
             meter.add(some, expected)
             fitted = torch.ones_like(expected)
             zero_masked(problem, some, fitted)

@@ -48,6 +48,11 @@ class ReconstructionOptions(SelectingOptions):
         le=0.2,
         description="Fraction of the detector pixels held out from the engine, used to detect over-fitting.",
     )
+    frame_factors: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Factor of each frame's intensity: on, off, or auto (fitted where the frames' totals show that the "
+        "beam varied and the held-out fit confirms it; engines auto and ml).",
+    )
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")
 
     @model_validator(mode="before")

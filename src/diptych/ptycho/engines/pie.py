@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.problem import Problem, exit_wave_change, sweep_batch
+from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, sweep_batch
 from diptych.ptycho.physics.forward import intensity, multiply
 from diptych.ptycho.physics.patches import scatter_add
 
@@ -125,7 +125,7 @@ class Pie:
         scatter_add(lit, forward.corners[batch], light.expand(len(batch), -1, -1))
         for some in np.array_split(batch, -(-len(batch) // sweep_batch(problem))):
             views = forward.views(self.image, self.probe, some)
-            field, expected = forward.detect(views.exit_waves())
+            field, expected = detect(problem, some, views.exit_waves())
             meter.add(some, expected)
             change = exit_wave_change(problem, some, field, self._weights(expected, some))
             forward.add_object_adjoint(views, change, in_object)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.physics.forward import ForwardModel
+from diptych.ptycho.physics.forward import ForwardModel, intensity
 from diptych.ptycho.physics.patches import canvas_box
 from diptych.ptycho.physics.probe import gauge_power
 from diptych.runtime.parallel import Workers, split_evenly
@@ -196,6 +196,29 @@ def zero_masked(problem: Problem, batch: NDArray[np.int64], weights: Tensor) -> 
         weights.masked_fill_(problem.invalid if problem.invalid.ndim == 2 else problem.invalid[index], 0.0)
     if problem.held.shape[1]:
         weights.view(len(batch), -1).scatter_(1, problem.held[index], 0.0)
+
+
+def detect(problem: Problem, batch: NDArray[np.int64], waves: Tensor) -> tuple[Tensor, Tensor]:
+    """Field at the detector (B, P, N, N) of exit waves, and the expected counts (B, N, N).
+
+    Where factors of the frames are fitted, those of the batch are set to their most likely values first.
+    """
+    forward, factors = problem.forward, problem.forward.factors
+    if factors is None or not factors.fitted:
+        return forward.detect(waves)
+    field = forward.propagator.forward(waves)
+    plain = intensity(field)
+    valid = torch.ones_like(plain)
+    zero_masked(problem, batch, valid)
+    index = torch.from_numpy(batch).to(problem.device)
+    expected = plain * factors.fit(index, problem.counts[index], plain, forward.background, valid)
+    return field, expected if forward.background is None else expected.add_(forward.background)
+
+
+def frame_factors(problem: Problem, batch: NDArray[np.int64]) -> Tensor | None:
+    """Factors (B, 1, 1) of a batch as last fitted, or None where there are none."""
+    factors = problem.forward.factors
+    return None if factors is None else factors.of(torch.from_numpy(batch).to(problem.device))
 
 
 def exit_wave_change(problem: Problem, batch: NDArray[np.int64], field: Tensor, weights: Tensor) -> Tensor:

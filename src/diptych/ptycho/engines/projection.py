@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.problem import Problem, exit_wave_change, in_order, share_out
+from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, frame_factors, in_order, share_out
 from diptych.ptycho.physics.forward import Views
 from diptych.ptycho.physics.modes import scaled_to
 
@@ -79,10 +79,10 @@ class Projections:
         beta, forward = self.settings.beta, self.problem.forward
         for views in self._views(batches):
             overlap = views.exit_waves()
-            meter.add(views.batch, forward.detect(overlap)[1])
+            meter.add(views.batch, detect(self.problem, views.batch, overlap)[1])
             psi = self._psi[views.rows]
             reflected = overlap.mul(2).sub_(psi)
-            field, found = forward.detect(reflected)
+            field, found = forward.detect(reflected, frame_factors(self.problem, views.batch))
             counts = self.problem.counts[views.rows]
             weights = counts.div(found.clamp(min=1e-12)).sqrt_().sub_(1)
             reflected += exit_wave_change(self.problem, views.batch, field, weights)

@@ -82,6 +82,7 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
             truth=raw.truth,
             true_probe=raw.true_probe,
             probe_calibrated=raw.calibrated,
+            scale=1.0 if options.scale is not None and raw.domain == "counts" else None,
             name=raw.name,
             metadata=metadata,
         )
@@ -133,7 +134,7 @@ def reread(scan: Scan, options: LoadOptions) -> Scan:
         calibrated=scan.probe_calibrated,
         metadata=scan.metadata,
     )
-    return finish(raw, options)
+    return replace(finish(raw, options), scale=scan.scale)
 
 
 def _turn_frames(raw: RawScan, options: LoadOptions) -> tuple[RawScan, list[str]]:

@@ -247,8 +247,8 @@ def _save_result(directory: RunDirectory, result: Reconstruction, out: Path | No
         kept = directory.checkpoint.exists()
         remedy = f"Free some space and continue with --run {directory.path} --resume." if kept else ""
         raise UnavailableError(f"{refused[0]} {remedy}".strip()) from refused[0].__cause__
-    for error in refused:
-        LOGGER.warning("%s", error)
+    for failure in refused:
+        LOGGER.warning("%s", failure)
 
 
 def _make_space(directory: RunDirectory, result: Reconstruction) -> bool:

@@ -199,8 +199,8 @@ def infer(
             progress(Progress("network", min(start + step, len(members)), len(members)))
     probe = (probe_model.modes() * probe_model.power**0.5).cpu().numpy()
     image = stitcher.image()
-    light = illumination(probe, patterns.positions, stitcher.origin, (image.shape[0], image.shape[1]))
-    image = torch.from_numpy(settle_unlit(image.cpu().numpy(), light)).to(device)
+    lit = illumination(probe, patterns.positions, stitcher.origin, (image.shape[0], image.shape[1]))
+    image = torch.from_numpy(settle_unlit(image.cpu().numpy(), lit)).to(device)
     seconds = time.perf_counter() - began
     fit = _fit(probe_model, patterns, image, stitcher.origin)
     provenance: dict[str, Any] = {
@@ -227,7 +227,7 @@ def infer(
         provenance=provenance,
         name=patterns.name,
         geometry=patterns.geometry,
-        illumination=light,
+        illumination=lit,
     )
 
 

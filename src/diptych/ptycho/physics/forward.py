@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diptych.ptycho.physics.frame_factors import FrameFactors
 from diptych.ptycho.physics.patches import gather, inside, scatter_add, split, windows
 from diptych.ptycho.physics.propagators import CORNERED, FarField, Propagator
 
@@ -163,6 +164,8 @@ class ForwardModel:
         spectrum; None where all positions are whole pixels.
     background : (N, N) tensor or None
         Expected background counts.
+    factors : FrameFactors or None
+        Factor of each pattern's intensity.
     """
 
     size: int
@@ -171,6 +174,7 @@ class ForwardModel:
     propagator: Propagator
     ramps: Tensor | None = None
     background: Tensor | None = None
+    factors: FrameFactors | None = None
 
     @classmethod
     def far_field(
@@ -214,7 +218,8 @@ class ForwardModel:
         if subpixel and np.abs(fraction).max(initial=0.0) > least_shift:
             # The ramp of the propagator moves the probe's spectrum to the centre, and the shift factors with it.
             ramps = torch.fft.fftshift(shift_ramps(torch.from_numpy(fraction), size), -1).to(device, dtype)
-        return cls(size, corners, shape, FarField.centred(size, dtype, device), ramps, background)
+        factors = FrameFactors(len(positions), dtype.to_real(), device)
+        return cls(size, corners, shape, FarField.centred(size, dtype, device), ramps, background, factors)
 
     def views(self, image: Tensor, probe: Tensor, batch: NDArray[np.int64]) -> Views:
         """Patches and probe modes of some patterns.
@@ -240,10 +245,15 @@ class ForwardModel:
         ramps = _grid(self.ramps[torch.from_numpy(batch).to(self.ramps.device)])
         return _multiplied_spectrum(probe, ramps), ramps
 
-    def detect(self, waves: Tensor) -> tuple[Tensor, Tensor]:
-        """Field at the detector (B, P, N, N) of exit waves, and the expected counts (B, N, N)."""
+    def detect(self, waves: Tensor, factors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Field at the detector (B, P, N, N) of exit waves, and the expected counts (B, N, N).
+
+        ``factors`` (B, 1, 1) multiply the intensity, not the field.
+        """
         field = self.propagator.forward(waves)
         expected = intensity(field)
+        if factors is not None:
+            expected = expected * factors
         return field, expected if self.background is None else expected.add_(self.background)
 
     def back(self, field: Tensor, weights: Tensor) -> Tensor:

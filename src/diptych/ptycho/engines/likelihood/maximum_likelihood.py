@@ -19,7 +19,15 @@ from torch import Tensor
 from diptych.ptycho.engines.fit_monitor import FitMeter
 from diptych.ptycho.engines.likelihood.lbfgs import Curvature, dot
 from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
-from diptych.ptycho.engines.problem import Problem, exit_wave_change, in_order, share_out, zero_masked
+from diptych.ptycho.engines.problem import (
+    Problem,
+    detect,
+    exit_wave_change,
+    frame_factors,
+    in_order,
+    share_out,
+    zero_masked,
+)
 
 NEGLIGIBLE_GAIN = 2.5e-5
 """Converged when ten steps gain less than this on average, nats per unknown and step. (Photon noise alone accounts for
@@ -180,11 +188,13 @@ class MaximumLikelihood:
         in_object, in_probe = self._parts(gradient)
         for batch in batches:
             views = forward.views(image, probe, batch)
-            field, expected = forward.detect(views.exit_waves())
+            field, expected = detect(problem, batch, views.exit_waves())
             meter.add(batch, expected)
             terms, weights = self._terms(expected, problem.counts[views.rows])
             zero_masked(problem, batch, terms)
             loss += float(terms.sum(-1).sum(dtype=torch.float64))
+            if (factors := frame_factors(problem, batch)) is not None:
+                weights.mul_(factors)
             change = exit_wave_change(problem, batch, field, weights)
             forward.add_object_adjoint(views, change, in_object)
             if self.settings.refine_probe:

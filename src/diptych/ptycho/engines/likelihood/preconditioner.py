@@ -5,7 +5,8 @@ Guizar-Sicairos, New J. Phys. 14, 063004, 2012). And low spatial frequencies of 
 diagonal is wrong by orders of magnitude: a phase phi(r) that varies little within the probe only shifts each pattern,
 by its gradient. Its curvature in the loss is that of a ramp, ``light |O|^2 s^2 |grad phi|^2`` with s the probe's
 spread, and vanishes with the square of the spatial frequency. Its inverse is an inverse Laplacian, applied by FFT.
-Without it the slow phases of a large object converge last, over hundreds of steps.
+Without it the slow phases of a large object converge last, over hundreds of steps. Where a factor is fitted for each
+frame, slow changes of the modulus are as free as those of the phase, and are treated alike.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Preconditioner:
     """
 
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, damping: float) -> None:
+        factors = problem.forward.factors
+        self._free_modulus = factors is not None and factors.fitted
         light = problem.forward.illumination(probe)
         seen = problem.forward.transparency(image)
         lit = light > LIT * light.max()
@@ -53,18 +56,24 @@ class Preconditioner:
         """Step of object and probe for a gradient in both, at the object ``image``; new tensors."""
         in_object, in_probe = gradient
         step = in_object / self._light
+        if self._free_modulus:
+            # The gradient in phase and log modulus, conj(O) g, filtered by the inverse Laplacian.
+            whole = torch.fft.fft2(image.conj() * in_object).mul_(self._filter(image, half=False))
+            return [step.addcmul_(image, torch.fft.ifft2(whole)), in_probe / self._seen]
         # The gradient in the phase, Im(conj(O) g), filtered by the inverse Laplacian.
         spectrum = torch.fft.rfft2(image.real * in_object.imag - image.imag * in_object.real).mul_(self._filter(image))
         phase = torch.fft.irfft2(spectrum, s=image.shape)
         torch.view_as_real(step).addcmul_(torch.stack([-image.imag, image.real], -1), phase[..., None])
         return [step, in_probe / self._seen]
 
-    def _filter(self, image: Tensor) -> Tensor:
-        """Inverse Laplacian on the frequencies of ``rfft2``; 0 at zero frequency, since the global phase is free."""
+    def _filter(self, image: Tensor, half: bool = True) -> Tensor:
+        """Inverse Laplacian on the frequencies of ``rfft2`` (``half``) or ``fft2``; 0 at zero frequency.
+
+        The global phase is free.
+        """
         (height, width), real = image.shape, {"dtype": self._light.dtype, "device": image.device}
-        squared: Tensor = (
-            torch.fft.fftfreq(height, **real)[:, None].square() + torch.fft.rfftfreq(width, **real).square()
-        )
+        along = torch.fft.rfftfreq if half else torch.fft.fftfreq
+        squared: Tensor = torch.fft.fftfreq(height, **real)[:, None].square() + along(width, **real).square()
         squared[0, 0] = torch.inf
         return squared.mul_((2 * np.pi) ** 2).reciprocal_().mul_(float(self._softness))
 

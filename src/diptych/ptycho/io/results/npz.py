@@ -31,8 +31,8 @@ RESULT_FORMAT = "diptych result"
 FORMAT_VERSION = 1
 _HISTORY = "history_"
 
-MAPS = ("error", "illumination")
-"""Fields of a result with a real number for each object pixel, (H, W); a file need not hold them."""
+MAPS = ("error", "illumination", "frame_factors")
+"""Further arrays of a result: maps of the object (H, W), and a factor for each frame (M,); a file need not hold them."""
 
 
 def record(result: Reconstruction) -> dict[str, Any]:

@@ -97,4 +97,4 @@ def _mask(source: TreeSource, options: LoadOptions, shape: tuple[int, ...]) -> N
     stored = source.read(path)
     if stored.shape not in (shape, shape[1:]):
         raise InputError(f"{source.where}: {path!r}", f"the mask has shape {stored.shape}", f"{shape[1:]} or {shape}")
-    return stored == 0 if options.mask_means == "bad" else stored != 0
+    return np.asarray(stored == 0 if options.mask_means == "bad" else stored != 0, np.bool_)

@@ -1,0 +1,70 @@
+"""Factors of each pattern's intensity, for a beam whose intensity varies between frames.
+
+The expected counts of pattern m are ``f_m I_m + b``. For given object and probe the Poisson likelihood is largest at
+``f = sum(k - b) / sum(I)`` over fitted pixels (exactly so without a background), so no engine iterates on factors:
+they are eliminated (variable projection: Golub and Pereyra, Inverse Problems 19, R1, 2003). By the envelope theorem
+the gradient in object and probe is that at fixed factors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LEAST, MOST = 1e-3, 1e3
+"""Bounds of a factor: an empty frame has none."""
+
+
+class FrameFactors:
+    """The factors of a scan, (M,), whether they are fitted, and the held-out fit that was reached without them.
+
+    Parameters
+    ----------
+    patterns : int
+        M.
+    """
+
+    def __init__(self, patterns: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.values = torch.ones(patterns, dtype=dtype, device=device)
+        self.fitted = False
+        self.fit_before = math.nan
+        self.on_trial = False
+
+    def of(self, index: Tensor) -> Tensor | None:
+        """Factors (B, 1, 1) of some patterns (B,); None where they are not fitted."""
+        return self.values[index, None, None] if self.fitted else None
+
+    def fit(self, index: Tensor, counts: Tensor, intensity: Tensor, background: Tensor | None, valid: Tensor) -> Tensor:
+        """Fit and return the factors (B, 1, 1) of some patterns.
+
+        Parameters
+        ----------
+        index : (B,) int64 tensor
+            Which patterns.
+        counts, intensity : (B, N, N) tensors
+            Measured counts, and the predicted ones at factor 1 without background.
+        background : (N, N) tensor or None
+            Expected background.
+        valid : (B, N, N) real tensor
+            1 at fitted pixels, else 0.
+        """
+        signal = counts if background is None else counts - background
+        found = (signal * valid).sum((1, 2)) / (intensity * valid).sum((1, 2)).clamp(min=1e-30)
+        self.values[index] = found.clamp(LEAST, MOST)
+        return self.values[index, None, None]
+
+    def spread(self) -> float:
+        """Standard deviation over mean."""
+        values = self.values.double()
+        return float(values.std(correction=0) / values.mean())
+
+    def flag(self, held_out_fit: float) -> tuple[str, ...]:
+        """What a result says of them, with its held-out fit; nothing where they were not fitted."""
+        if not self.fitted:
+            return ()
+        text = f"beam intensity varies by {self.spread():.1%} (rms) from frame to frame: a factor per frame was fitted"
+        if math.isfinite(self.fit_before):
+            text += f", held-out fit {self.fit_before:.2f} -> {held_out_fit:.2f}"
+        return (text + ". frame_factors='off' (--frame-factors off) turns it off.",)
