@@ -159,7 +159,7 @@ def _by_engine(request: Request) -> Reconstruction:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe)
-        result = _result(request, problem, run)
+        result = _result(request, problem, run, probe)
     provenance = {
         **result.provenance,
         "probe_start": note,
@@ -233,11 +233,12 @@ def _started(
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
 
-def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
+def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.complex64]) -> Reconstruction:
     """The best state in the gauge of the problem, with its fit over all pixels, flags and provenance."""
     import torch
 
-    from diptych.ptycho.engines.fit_monitor import fit_flags, full_fit
+    from diptych.ptycho.engines.fit_monitor import full_fit
+    from diptych.ptycho.engines.flags.result import result_flags
     from diptych.ptycho.engines.problem import sweep_batch
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
@@ -260,7 +261,16 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5),
         history=run.history,
-        flags=fit_flags(final, run.interrupted, len(probe)),
+        flags=result_flags(
+            scan,
+            problem,
+            run.best,
+            probe_modes(problem, start, options.modes),
+            refined=options.probe != "fixed",
+            epochs=run.epochs,
+            converged=not run.reason.startswith("all "),
+            interrupted=run.interrupted,
+        ),
         provenance=provenance,
         name=scan.name,
         geometry=scan.geometry,
