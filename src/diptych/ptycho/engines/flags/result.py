@@ -47,7 +47,7 @@ def result_flags(
     interrupted : bool
         Whether the user ended the run.
     """
-    evidence = gather_evidence(problem, *state, refined)
+    evidence = gather_evidence(problem, *state, refined, start)
     whole = not interrupted and (converged or epochs >= ENOUGH_EPOCHS)
     unfinished = "" if whole else f"after {epochs} epochs"
     flags = [*data_flags(evidence), *misfit_flags(scan, problem, state, start, evidence, unfinished)]

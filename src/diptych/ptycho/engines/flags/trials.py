@@ -2,8 +2,8 @@
 
 The standard is the same for a result, for a trial and for ``check``: the *excess*, the deviance per photon that noise
 does not explain, corrected for over-fitting by the held-out pixels. It hardly depends on the dose. Measured (blocks and
-natural, 1e4 and 1e6 photons, 64 x 64 px, 144 patterns, blind probe): right readings -0.009 to 3e-5; transposed patterns,
-frames late by one, in random or file-name order, one frame lost, intensity varying by 30 %: 0.021 to 0.10.
+natural, 1e4 and 1e6 photons, 64 x 64 px, 144 patterns, blind probe): right readings -0.009 to 3e-5; transposed
+patterns, frames late by one, in random or file-name order, one frame lost, intensity varying by 30 %: 0.021 to 0.10.
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
 def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None) -> Evidence:
     """Evidence of a short reconstruction of the central part of a scan, PIE and then maximum likelihood."""
     part = central_part(scan, PATTERNS)
-    problem = make_problem(
-        part, device=torch.device("cpu"), double=False, subpixel=True, held_out=HELD_OUT, seed=SEED
-    )
+    problem = make_problem(part, device=torch.device("cpu"), double=False, subpixel=True, held_out=HELD_OUT, seed=SEED)
     return _solve(problem, probe_of(part) if probe is None else probe)
 
 
