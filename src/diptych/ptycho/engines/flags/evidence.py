@@ -149,7 +149,7 @@ def _held_sums(problem: Problem, batch: NDArray[np.int64], found: Tensor, predic
 
 def _level_error(held: NDArray[np.float64]) -> float:
     """Standard error of the mean of fit and held-out fit: half that of the held-out fit, which has far fewer pixels."""
-    d, e, dd, de, ee = held.tolist()
+    d, e, dd, de, ee = (float(value) for value in held)
     if e <= 0:
         return float("nan")
     return math.sqrt(max(dd - 2 * d / e * de + (d / e) ** 2 * ee, 0.0)) / e / 2

@@ -56,7 +56,6 @@ def misfit_flags(
     scan: Scan,
     problem: Problem,
     state: tuple[Tensor, Tensor],
-    start: Tensor,
     evidence: Evidence,
     unfinished: str = "",
 ) -> list[Flag]:
@@ -70,8 +69,6 @@ def misfit_flags(
         Its counts and forward model.
     state : object (H, W) and probe modes (P, N, N)
         The result.
-    start : (P, N, N) complex tensor
-        Initial probe modes.
     evidence : Evidence
         Of the result.
     unfinished : str
@@ -85,7 +82,7 @@ def misfit_flags(
         return _unfinished(evidence, unfinished)
     standard = 1.0
     if evidence.used > UNCERTAIN and trials.poor(evidence):
-        standard = max(trials.right_level(problem, *state, start), 1.0)
+        standard = max(trials.right_level(problem, *state), 1.0)
         log.info("a right reading reaches a level of %.3f at this dose; this result %.3f", standard, evidence.level)
     if not trials.poor(evidence, standard):
         return [_not_noise(evidence, len(state[1]))] if evidence.level > max(FAIR_FIT, 1.2 * standard) else []

@@ -50,7 +50,7 @@ def result_flags(
     evidence = gather_evidence(problem, *state, refined, start)
     whole = not interrupted and (converged or epochs >= ENOUGH_EPOCHS)
     unfinished = "" if whole else f"after {epochs} epochs"
-    flags = [*data_flags(evidence), *misfit_flags(scan, problem, state, start, evidence, unfinished)]
+    flags = [*data_flags(evidence), *misfit_flags(scan, problem, state, evidence, unfinished)]
     if interrupted:
         flags.append(Flag(INTERRUPTED, "the best state up to then, not a finished result."))
     return tuple(str(flag) for flag in sorted(flags, key=lambda flag: KINDS.index(flag.kind)))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diptych.ptycho.engines.flags.evidence import Evidence, gather_evidence
 from diptych.ptycho.engines.flags.readings import Reading
@@ -111,15 +112,12 @@ def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None) -> Evid
     return _solve(problem, probe_of(part) if probe is None else probe)
 
 
-def right_level(problem: Problem, image: torch.Tensor, probe: torch.Tensor, start: torch.Tensor) -> float:
+def right_level(problem: Problem, image: Tensor, probe: Tensor) -> float:
     """Level that a right reading reaches at this dose: that of counts simulated from a result (parametric bootstrap).
 
-    Parameters
-    ----------
-    image, probe : (H, W) and (P, N, N) complex tensors
-        The result; Poisson counts are drawn from what it predicts.
-    start : (P, N, N) complex tensor
-        Initial probe modes.
+    Poisson counts are drawn from what the result (object (H, W), probe modes (P, N, N)) predicts. The reconstruction
+    starts from the result itself: what a wrong reading looks like can be hard to find from a flat object, and a search
+    that fails would hide the misfit.
     """
     counts = torch.empty_like(problem.counts)
     generator = torch.Generator(device=problem.device).manual_seed(SEED)
@@ -130,7 +128,7 @@ def right_level(problem: Problem, image: torch.Tensor, probe: torch.Tensor, star
         counts[views.rows] = torch.poisson(expected, generator)
     if problem.invalid is not None:
         counts.masked_fill_(problem.invalid, 0.0)
-    return _solve(replace(problem, counts=counts), start.cpu().numpy()).level
+    return _maximise(replace(problem, counts=counts), image, probe).level
 
 
 def probe_of(scan: Scan) -> NDArray[np.complex64]:
@@ -145,7 +143,12 @@ def _solve(problem: Problem, probe: NDArray[np.complex64]) -> Evidence:
         pie = Pie(problem, problem.flat_object(), start, PieSettings(batch=batch), np.random.default_rng(SEED))
         for _ in range(GUESS):
             pie.epoch()
-        engine = MaximumLikelihood(problem, pie.image, pie.probe, LikelihoodSettings(batch=sweep_batch(problem)))
-        for _ in range(STEPS):
-            engine.epoch()
-        return gather_evidence(problem, engine.image, engine.probe, refined=True)
+        return _maximise(problem, pie.image, pie.probe)
+
+
+def _maximise(problem: Problem, image: Tensor, probe: Tensor) -> Evidence:
+    """Evidence after some steps of maximum likelihood."""
+    engine = MaximumLikelihood(problem, image, probe, LikelihoodSettings(batch=sweep_batch(problem)))
+    for _ in range(STEPS):
+        engine.epoch()
+    return gather_evidence(problem, engine.image, engine.probe, refined=True)
