@@ -137,7 +137,7 @@ def _advice(ranked: list[dict[str, Any]], verdict: Verdict, given: float) -> str
     from diptych.ptycho.engines.flags.misfit import NO_ADVICE, NO_RANKING, UNRANKED, intensity_varies
 
     best, name = ranked[0]["fit"], verdict.best.name
-    if not verdict.right:
+    if not (verdict.right or verdict.distinct):
         text = (
             f"No reading fits: the best short trial reaches {best:.2f} ('{ranked[0]['reading']}'), the scan as given "
             f"{given:.2f}, and a longer trial of '{name}' {verdict.evidence.level:.2f}, where 1 is expected. As far as "
@@ -148,9 +148,16 @@ def _advice(ranked: list[dict[str, Any]], verdict: Verdict, given: float) -> str
             text += f" The totals of the patterns vary by {verdict.evidence.spread:.0%}: the beam was not stable."
         return text + (NO_RANKING if verdict.evidence.level > UNRANKED else "")
     if verdict.best is AS_GIVEN:
-        return f"The scan fits best as it is given (fit {given:.2f}).{_twins(ranked, 'as given', given)}"
+        text = f"The scan fits best as it is given (fit {given:.2f}).{_twins(ranked, 'as given', given)}"
+        return text if verdict.right else text + _MISSING
     times = f"{given / best:.1f} times better than" if np.isfinite(given) else "well, and diverged"
     return f"Reading the scan with '{name}' fits {times} as given: {verdict.best.remedy}.{_twins(ranked, name, best)}"
+
+
+_MISSING = (
+    " No other reading comes near, but the patterns are not explained yet: try more probe modes (--modes 3), another "
+    "initial probe (--probe estimate), and check positions, mask and bad frames."
+)
 
 
 def _twins(ranked: list[dict[str, Any]], reading: str, fit: float) -> str:

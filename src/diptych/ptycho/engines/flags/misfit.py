@@ -110,15 +110,16 @@ def _reading(scan: Scan, evidence: Evidence, standard: float, modes: int) -> Fla
     verdict = trials.settle(scan, readings, trials.rank(scan, readings, trials.PATTERNS))
     log.info("of %d readings, '%s' fits best", len(readings), verdict.best.name)
     found = levels(evidence, standard)
-    if verdict.right and verdict.best is not AS_GIVEN:
-        text = f"{found} Read with '{verdict.best.name}' the patterns are explained: {verdict.best.remedy}."
-        return Flag(MISREAD, text)
-    if verdict.right:
-        more = f"more probe modes than {modes} (--modes {modes + 2})" if modes < 8 else "the positions"
+    if verdict.best is not AS_GIVEN and (verdict.right or verdict.distinct):
+        much = "are explained" if verdict.right else "fit far better"
+        text = f"{found} Read with '{verdict.best.name}' the patterns {much}: {verdict.best.remedy}. "
+        return Flag(MISREAD, f"{text}`diptych check` lists all readings.")
+    if verdict.right or verdict.distinct:
+        more = f"more probe modes than {modes} (--modes {modes + 2})" if modes < 8 else "a background"
         return Flag(
             POOR_FIT,
-            f"{found} The centre of the scan is explained as it is given, so the reading is right: try {more}, a "
-            "longer run, or look for bad frames at the edges of the scan.",
+            f"{found} No other orientation or order of frames comes near, so the reading is right and something else is "
+            f"missing: try {more}, check the initial probe, the positions and the mask, and look for bad frames.",
         )
     text = f"{found} Run `diptych check` on the scan: {NO_ADVICE}"
     return Flag(NO_READING, text + (NO_RANKING if evidence.level > UNRANKED else ""))

@@ -44,6 +44,11 @@ GUESS, STEPS = 15, 45
 CLEARLY_BETTER = 0.95
 """A reading is tried further when its short trial fits better than that of the scan as given by this factor."""
 
+DISTINCT = 0.3
+"""A reading stands out when the misfit (fit - 1) of its short trial is below this share of the median of all. Measured
+with blocks: right readings 0.006 to 0.03; 0.55 and 0.7 with one frame lost, 0.42 and 0.66 where the intensity varies
+by 30 %, 0.9 for frames in random order (1e6 and 1e4 photons)."""
+
 HELD_OUT = 0.02
 """Fraction of the detector pixels held out in a longer trial."""
 
@@ -58,12 +63,16 @@ class Verdict:
         The reading with the best short trial; the scan as given unless another is clearly better.
     right : bool
         Whether it explains the patterns.
+    distinct : bool
+        Whether it fits better than the other readings by far. The reading is then right even where the patterns are
+        not explained: something else is missing.
     evidence : Evidence
         Of the longer trial of ``best``.
     """
 
     best: Reading
     right: bool
+    distinct: bool
     evidence: Evidence
 
 
@@ -102,7 +111,8 @@ def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
     if not fits[best] < CLEARLY_BETTER * fits[0]:
         best = 0
     evidence = longer_trial(readings[best].apply(scan))
-    return Verdict(readings[best], not poor(evidence), evidence)
+    distinct = fits[best] - 1 < DISTINCT * (float(np.median(fits)) - 1)
+    return Verdict(readings[best], not poor(evidence), bool(distinct), evidence)
 
 
 def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None) -> Evidence:
