@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+import diptych
+from diptych.ptycho.engines.flags import trials
 from diptych.ptycho.engines.flags.base import KINDS, by_kind, faults
 from diptych.ptycho.engines.flags.data import data_flags
 from diptych.ptycho.engines.flags.evidence import Evidence
 from diptych.ptycho.engines.flags.misfit import intensity_varies
-from diptych.ptycho.engines.flags.trials import poor
+from diptych.ptycho.engines.flags.readings import AS_GIVEN, orientations
+from diptych.ptycho.engines.flags.trials import poor, settle
 
 # 144 patterns of 64 x 64 pixels at 1e5 photons each, read the right way.
 RIGHT = Evidence(
@@ -87,6 +90,28 @@ def test_a_level_within_its_error_is_no_fault() -> None:
 def test_varying_intensity_is_told_from_a_wrong_reading() -> None:
     assert intensity_varies(replace(RIGHT, fit=2.3, held_out=2.9, by_frame=0.57, spread=0.14))
     assert not intensity_varies(replace(RIGHT, fit=1.03, held_out=1.26, by_frame=0.0, spread=0.0))
+
+
+# Fits of short trials as measured: as given, then other readings.
+@pytest.mark.parametrize(
+    ("fits", "best", "distinct"),
+    [
+        ([1.21, 44.4, 42.5, 43.6, 47.7, 41.7], 0, True),  # right
+        ([47.7, 41.7, 39.3, 48.4, 1.21, 44.4], 4, True),  # transposed
+        ([24.4, 46.5, 43.6, 43.2, 44.5, 31.9], 0, False),  # one frame lost
+        ([20.7, 53.9, 48.1, 51.3, 60.1, 46.9], 0, False),  # intensity varies
+        ([1.93, 1.80, 1.87, 1.89, 1.98, 1.99], 1, False),  # random order
+        ([8.97, 9.1, 8.8, 9.0, 8.9, 8.7], 0, False),  # nothing is clearly better
+    ],
+)
+def test_which_reading_stands_out(
+    fits: list[float], best: int, distinct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "longer_trial", lambda scan: RIGHT)
+    scan = diptych.simulate(size=16, patterns=9, step=2.0, seed=0)
+    readings = [AS_GIVEN, *orientations()[:5]]
+    verdict = settle(scan, readings, fits)
+    assert (verdict.best, verdict.distinct) == (readings[best], distinct)
 
 
 def test_flags_by_kind() -> None:

@@ -118,8 +118,8 @@ def _reading(scan: Scan, evidence: Evidence, standard: float, modes: int) -> Fla
         more = f"more probe modes than {modes} (--modes {modes + 2})" if modes < 8 else "a background"
         return Flag(
             POOR_FIT,
-            f"{found} No other orientation or order of frames comes near, so the reading is right and something else is "
-            f"missing: try {more}, check the initial probe, the positions and the mask, and look for bad frames.",
+            f"{found} No other orientation or order of frames comes near, so the reading is right and something else "
+            f"is missing: try {more}, check the initial probe, the positions and the mask, and look for bad frames.",
         )
     text = f"{found} Run `diptych check` on the scan: {NO_ADVICE}"
     return Flag(NO_READING, text + (NO_RANKING if evidence.level > UNRANKED else ""))
