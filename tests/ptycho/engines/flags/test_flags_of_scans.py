@@ -15,6 +15,8 @@ from diptych.ptycho.check import check
 from diptych.ptycho.engines.flags.base import by_kind, faults
 from diptych.ptycho.scan import Scan
 
+SLOW = pytest.mark.slow
+
 
 @functools.cache
 def right(dose: float = 1e4) -> Scan:
@@ -57,7 +59,7 @@ def test_a_clean_scan_is_not_flagged() -> None:
     ("spoil", "kind", "said"),
     [
         (lambda s: replace(s, counts=np.ascontiguousarray(s.counts.transpose(0, 2, 1))), "misread", "--orientation 4"),
-        (frames(lambda n: np.maximum(np.arange(n) - 1, 0)), "misread", "one position early"),
+        pytest.param(frames(lambda n: np.maximum(np.arange(n) - 1, 0)), "misread", "one position early", marks=SLOW),
         (frames(shuffled), "no reading fits", "order of frames"),
     ],
 )
@@ -92,7 +94,7 @@ def test_few_photons_are_a_note(dose: float) -> None:
     assert faults(flags) == ()
 
 
-@pytest.mark.parametrize("spoil", [frames(shuffled), lost])
+@pytest.mark.parametrize("spoil", [pytest.param(frames(shuffled), marks=SLOW), lost])
 def test_check_recommends_nothing_where_no_reading_fits(spoil: Callable[[Scan], Scan]) -> None:
     advice = check(spoil(right(1e6))).advice
     assert advice.startswith("No reading fits")
@@ -103,10 +105,10 @@ def test_check_recommends_nothing_where_no_reading_fits(spoil: Callable[[Scan], 
 @pytest.mark.parametrize(
     ("order", "reading"),
     [
-        (lambda n: np.maximum(np.arange(n) - 1, 0), "frames: one position early"),
-        (lambda n: np.minimum(np.arange(n) + 1, n - 1), "frames: one position late"),
+        pytest.param(lambda n: np.maximum(np.arange(n) - 1, 0), "frames: one position early", marks=SLOW),
+        pytest.param(lambda n: np.minimum(np.arange(n) + 1, n - 1), "frames: one position late", marks=SLOW),
         (by_name, "frames: file-name order (1, 10, 11, ... 2) undone"),
-        (lambda n: np.arange(n)[::-1], "frames: reversed"),
+        pytest.param(lambda n: np.arange(n)[::-1], "frames: reversed", marks=SLOW),
     ],
 )
 def test_check_finds_the_order_of_frames(order: Callable[[int], NDArray[np.int64]], reading: str) -> None:
