@@ -1,4 +1,5 @@
-"""Checks the conventions of a scan: orientation, position signs and centring, each tried for a few epochs and ranked.
+"""Checks the conventions of a scan: orientation, position signs, centring and order of frames, each tried for a few
+epochs and ranked.
 
 A wrong convention is the most common failure at a beamline: the engine runs and the fit stays poor, without an error.
 """
@@ -6,27 +7,26 @@ A wrong convention is the most common failure at a beamline: the engine runs and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from diptych.ptycho.io.options import LoadOptions
-from diptych.ptycho.io.raw import reread
+from diptych.ptycho.engines.flags.readings import (
+    AS_GIVEN,
+    Reading,
+    by_options,
+    command_line,
+    frame_orders,
+    orientations,
+)
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress, ProgressCallback
 
+if TYPE_CHECKING:
+    from diptych.ptycho.engines.flags.trials import Verdict
+
 PATTERNS = 200
 """Patterns at the centre of the scan that the trials use."""
-
-EPOCHS = 10
-"""Epochs of each trial."""
-
-CLEARLY_BETTER = 0.85
-"""A change is recommended when its trial fit is below this fraction of that of the scan as given."""
-
-POOR = 3.0
-"""A trial fit above this indicates an error, whichever reading is best."""
 
 AS_GOOD = 1.3
 """Readings within this factor of the best fit are reported as indistinguishable."""
@@ -50,7 +50,8 @@ class Check:
 
 
 def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
-    """Try the 8 orientations of the patterns, the signs and order of the positions, and the centring of the patterns.
+    """Try the 8 orientations of the patterns, the signs and order of the positions, the centring of the patterns, and
+    other assignments of frames to positions.
 
     Parameters
     ----------
@@ -66,6 +67,9 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
         and x of the positions, with the image rotated as well. Both fit equally well where the probe is refined: they
         differ only in the initial probe, and no ranking can decide between them.
 
+        The best reading is then reconstructed further. Where it does not explain the patterns either, the advice
+        recommends no reading: see :mod:`diptych.ptycho.engines.flags.trials` for the standard.
+
     Examples
     --------
     >>> from dataclasses import replace
@@ -76,37 +80,27 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
     >>> found.rows[0]["relative"] < 1
     True
     """
-    from diptych.ptycho.engines.starts.trial import central_part, try_out
+    from diptych.ptycho.engines.flags.trials import rank, settle
+    from diptych.ptycho.engines.starts.trial import central_part
 
-    part = central_part(scan, PATTERNS)
-    readings = _readings(part)
+    readings = _readings(scan, central_part(scan, PATTERNS))
     rows: list[dict[str, Any]] = []
-    for done, (name, changes) in enumerate(readings, 1):
-        fit = try_out(*_with_probe(reread(part, LoadOptions(**changes)) if changes else part), EPOCHS).fit
-        rows.append({"reading": name, "change": _flags(changes), "fit": fit})
+
+    def report(done: int, reading: Reading, fit: float) -> None:
+        rows.append({"reading": reading.name, "change": _change(reading), "fit": fit})
         if progress is not None:
-            progress(Progress(f"check: {name}", done, len(readings), {"fit": fit}))
-    given = rows[0]["fit"]
+            progress(Progress(f"check: {reading.name}", done, len(readings), {"fit": fit}))
+
+    fits = rank(scan, readings, PATTERNS, report)
     for row in rows:
-        row["relative"] = row["fit"] / given
+        row["relative"] = row["fit"] / fits[0]
     ranked = sorted(rows, key=lambda row: row["fit"])
-    return Check(ranked, _advice(ranked, dict(readings)[ranked[0]["reading"]], given))
+    return Check(ranked, _advice(ranked, settle(scan, readings, fits), fits[0]))
 
 
-def _with_probe(scan: Scan) -> tuple[Scan, NDArray[np.complex64]]:
-    if scan.probe is not None:
-        return scan, scan.probe
-    from diptych.ptycho.engines.starts.estimate import estimate_probe
-
-    return scan, estimate_probe(scan)
-
-
-def _readings(scan: Scan) -> list[tuple[str, dict[str, Any]]]:
-    """Name, and the options of ``load`` that make the reading."""
-    readings: list[tuple[str, dict[str, Any]]] = [("as given", {})]
-    for orientation in range(1, 8):
-        turns = [what for bit, what in ((4, "transpose"), (2, "flip y"), (1, "flip x")) if orientation & bit]
-        readings.append((f"patterns: {', '.join(turns)} (orientation {orientation})", {"orientation": orientation}))
+def _readings(scan: Scan, part: Scan) -> list[Reading]:
+    """The readings to try, the scan as given first; ``part`` shows where the patterns are centred."""
+    readings = [AS_GIVEN, *orientations()]
     for name, changes in (
         ("negate y", {"flip_y": True}),
         ("negate x", {"flip_x": True}),
@@ -116,23 +110,18 @@ def _readings(scan: Scan) -> list[tuple[str, dict[str, Any]]]:
         ("swap, negate x", {"swap_xy": True, "flip_x": True}),
         ("swap, negate both", {"swap_xy": True, "flip_y": True, "flip_x": True}),
     ):
-        readings.append((f"positions: {name}", dict(changes)))
-    readings.append(("patterns: zero frequency at the corner", {"corner_centred": True}))
-    y, x = _off_centre(scan)
+        readings.append(by_options(f"positions: {name}", changes))
+    readings.append(by_options("patterns: zero frequency at the corner", {"corner_centred": True}))
+    y, x = _off_centre(part)
     if (y, x) != (0, 0):
-        half = scan.size // 2
-        readings.append((f"patterns: centre at y {half + y}, x {half + x}", {"move_y": -y, "move_x": -x}))
-    return readings
+        half = part.size // 2
+        readings.append(by_options(f"patterns: centre at y {half + y}, x {half + x}", {"move_y": -y, "move_x": -x}))
+    return readings + frame_orders(scan)
 
 
-def _flags(changes: dict[str, Any]) -> str:
-    """Flags for the command line."""
-    return (
-        " ".join(
-            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in changes.items()
-        )
-        or "nothing"
-    )
+def _change(reading: Reading) -> str:
+    """Flags for the command line, or what to do where no flag makes the reading."""
+    return reading.remedy if reading.changes is None else command_line(reading.changes)
 
 
 def _off_centre(scan: Scan) -> tuple[int, int]:
@@ -143,25 +132,32 @@ def _off_centre(scan: Scan) -> tuple[int, int]:
     return int(np.rint((mean.sum(1) @ axis) / mean.sum())), int(np.rint((mean.sum(0) @ axis) / mean.sum()))
 
 
-def _advice(ranked: list[dict[str, Any]], changes: dict[str, Any], given: float) -> str:
-    """What to do; ``changes`` are the options of the best reading."""
-    best = ranked[0]
-    if best["fit"] > CLEARLY_BETTER * given:
-        if given < POOR:
-            return f"The scan fits best as it is given (fit {given:.2f}).{_twins(ranked, 'as given', given)}"
-        return (
-            f"No other reading fits clearly better than the scan as given (fit {given:.2f} after {EPOCHS} epochs). "
-            "If the fit of a full run stays poor, check "
-            "the initial probe (--probe estimate), the probe modes (--modes 3), the units of the "
-            "positions and the mask."
+def _advice(ranked: list[dict[str, Any]], verdict: Verdict, given: float) -> str:
+    """What to do: nothing, another reading, or to look for the cause where no reading fits."""
+    from diptych.ptycho.engines.flags.misfit import NO_ADVICE, NO_RANKING, UNRANKED, intensity_varies
+
+    best, name = ranked[0]["fit"], verdict.best.name
+    if not (verdict.right or verdict.distinct):
+        text = (
+            f"No reading fits: the best short trial reaches {best:.2f} ('{ranked[0]['reading']}'), the scan as given "
+            f"{given:.2f}, and a longer trial of '{name}' {verdict.evidence.level:.2f}, where 1 is expected. As far as "
+            f"tried, {NO_ADVICE} An initial probe far from the true one (--probe estimate) and too few probe modes "
+            "(--modes 3) have the same effect."
         )
-    times = f"{given / best['fit']:.1f} times better than" if np.isfinite(given) else "well, and diverged"
-    python = ", ".join(f"{name}={value!r}" for name, value in changes.items())
-    return (
-        f"Reading the scan with '{best['reading']}' fits {times} as given: pass {best['change']}, in Python "
-        f"load(FILE, {python})."
-        f"{_twins(ranked, best['reading'], best['fit'])}"
-    )
+        if intensity_varies(verdict.evidence):
+            text += f" The totals of the patterns vary by {verdict.evidence.spread:.0%}: the beam was not stable."
+        return text + (NO_RANKING if verdict.evidence.level > UNRANKED else "")
+    if verdict.best is AS_GIVEN:
+        text = f"The scan fits best as it is given (fit {given:.2f}).{_twins(ranked, 'as given', given)}"
+        return text if verdict.right else text + _MISSING
+    times = f"{given / best:.1f} times better than" if np.isfinite(given) else "well, and diverged"
+    return f"Reading the scan with '{name}' fits {times} as given: {verdict.best.remedy}.{_twins(ranked, name, best)}"
+
+
+_MISSING = (
+    " No other reading comes near, but the patterns are not explained yet: try more probe modes (--modes 3), another "
+    "initial probe (--probe estimate), and check positions, mask and bad frames."
+)
 
 
 def _twins(ranked: list[dict[str, Any]], reading: str, fit: float) -> str:

@@ -166,7 +166,7 @@ def _by_engine(request: Request) -> Reconstruction:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe)
-        result = _result(request, problem, run)
+        result = _result(request, problem, run, probe)
     provenance = {
         **result.provenance,
         "probe_start": note,
@@ -252,11 +252,12 @@ def _started(
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
 
-def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
+def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.complex64]) -> Reconstruction:
     """The best state in the gauge of the problem, with its fit over all pixels, flags and provenance."""
     import torch
 
-    from diptych.ptycho.engines.fit_monitor import fit_flags, full_fit
+    from diptych.ptycho.engines.fit_monitor import full_fit
+    from diptych.ptycho.engines.flags.result import result_flags
     from diptych.ptycho.engines.problem import sweep_batch
     from diptych.ptycho.engines.starts.gauge import without_factor_ramp
 
@@ -297,7 +298,16 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
         history=run.history,
         frame_factors=factors.values.double().cpu().numpy() if fitted and factors is not None else None,
         flags=(
-            *fit_flags(final, run.interrupted, len(probe)),
+            *result_flags(
+                scan,
+                problem,
+                (image, probe),
+                probe_modes(problem, start, options.modes),
+                refined=options.probe != "fixed",
+                epochs=run.epochs,
+                converged=not run.reason.startswith("all "),
+                interrupted=run.interrupted,
+            ),
             *(() if factors is None else factors.flag(final["held_out_fit"])),
         ),
         provenance=provenance,

@@ -12,12 +12,6 @@ from torch import Tensor
 from diptych.ptycho.engines.problem import Problem, detect, in_order, share_out, zero_masked
 from diptych.ptycho.physics.likelihood import fit_sums
 
-POOR_FIT = 3.0
-"""A fit above this many times the expected deviance is flagged as poor."""
-
-FAIR_FIT = 1.5
-"""Above this fit something other than photon noise limits the result, and a flag says what to try."""
-
 
 class FitMeter:
     """Collects expected counts at the held-out and the monitored pixels, batch by batch; computes the fit from them.
@@ -88,27 +82,3 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
 
     found, predicted, photons = sum(share_out(problem, part, in_order(len(problem), batch)), np.zeros(3)).tolist()
     return {**meter.values(), "fit": found / max(predicted, 1e-30), "excess": (found - predicted) / max(photons, 1.0)}
-
-
-def fit_flags(final: dict[str, float], interrupted: bool, modes: int) -> tuple[str, ...]:
-    """Warnings about a result: poor fit, not limited by photon noise, interrupted; with the next thing to try."""
-    flags = []
-    worst = np.nanmax([final["fit"], final["held_out_fit"]])
-    if not worst <= POOR_FIT:
-        flags.append(
-            f"poor fit: {worst:.2f} times the deviance that photon noise explains (limit {POOR_FIT:g}). Run `diptych "
-            "check` on the scan: wrong orientation, position sign or centring is the most common cause; too few probe "
-            "modes (--modes 3) the next."
-        )
-    elif final["fit"] > FAIR_FIT:
-        more = (
-            f"More probe modes than {modes} (--modes {modes + 2}) often explain"
-            if modes < 8
-            else "Positions or background may explain"
-        )
-        flags.append(
-            f"not limited by photon noise: the fit is {final['fit']:.2f} times what noise explains. {more} the rest."
-        )
-    if interrupted:
-        flags.append("interrupted: the best state up to then, not a finished result.")
-    return tuple(flags)

@@ -1,0 +1,151 @@
+"""Flags about patterns that the result does not explain: a wrong reading of the scan, varying intensity, or less."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from torch import Tensor
+
+from diptych.ptycho.engines.flags import trials
+from diptych.ptycho.engines.flags.base import INTENSITY, MISREAD, NO_READING, NOT_NOISE, POOR_FIT, Flag
+from diptych.ptycho.engines.flags.data import MOST_USED
+from diptych.ptycho.engines.flags.evidence import Evidence
+from diptych.ptycho.engines.flags.readings import AS_GIVEN, frame_orders, orientations
+from diptych.ptycho.engines.problem import Problem
+from diptych.ptycho.scan import Scan
+
+log = logging.getLogger("diptych")
+
+FAIR_FIT = 1.5
+"""Above this level something other than photon noise limits the result, even where the excess is small."""
+
+UNCERTAIN = 0.2
+"""Where more than this share of what was measured went into fitting noise, the level that a right reading reaches is
+simulated: the correction of first order is exact enough below (clean scans of 1e4 to 1e6 photons: 0.09 to 0.15)."""
+
+BY_FRAME = 0.2
+"""The intensity is blamed where one factor for each pattern explains more than this share of the excess, and varies by
+more than :data:`SPREAD`. Measured at 1e5 photons: 0.57 where the intensity varies by +-30 %, 0.000 where frames are
+late."""
+
+SPREAD = 0.02
+"""Relative spread of the patterns' intensities, beyond counting noise, that is worth a flag."""
+
+POOR_FIT_LEVEL = 3.0
+"""Level above which a run that did not converge is flagged."""
+
+CHECK = "Run `diptych check` on the scan: a wrong orientation, position sign or centring is the most common cause."
+
+UNRANKED = 20.0
+"""Level above which a better fit says nothing about which of two readings, or sets of positions, is right."""
+
+NO_ADVICE = (
+    "no other orientation of the patterns, and no order of frames that was tried, explains them. Check the order of "
+    "frames, a lost frame, the units of the positions, the mask and the initial probe."
+)
+"""What is said where no reading fits."""
+
+NO_RANKING = (
+    " Fits so far above 1 do not rank readings or positions: something else dominates, and a smaller one is not "
+    "evidence for either."
+)
+
+
+def misfit_flags(
+    scan: Scan,
+    problem: Problem,
+    state: tuple[Tensor, Tensor],
+    evidence: Evidence,
+    unfinished: str = "",
+) -> list[Flag]:
+    """Flags of a result whose patterns are not explained; empty where photon noise explains what is left.
+
+    Parameters
+    ----------
+    scan : Scan
+        As given.
+    problem : Problem
+        Its counts and forward model.
+    state : object (H, W) and probe modes (P, N, N)
+        The result.
+    evidence : Evidence
+        Of the result.
+    unfinished : str
+        Why the run is not expected to have converged; no reading is tried then.
+    """
+    if not math.isfinite(evidence.level):
+        return [Flag(POOR_FIT, f"the fit is not finite ({evidence.fit:g}): the engine diverged. {CHECK}")]
+    if evidence.used > MOST_USED or len(problem) < 2:
+        return []
+    if unfinished:
+        return _unfinished(evidence, unfinished)
+    standard = 1.0
+    if evidence.used > UNCERTAIN and trials.poor(evidence):
+        standard = max(trials.right_level(problem, *state), 1.0)
+        log.info("a right reading reaches a level of %.3f at this dose; this result %.3f", standard, evidence.level)
+    if not trials.poor(evidence, standard):
+        return [_not_noise(evidence, len(state[1]))] if evidence.level > max(FAIR_FIT, 1.2 * standard) else []
+    if intensity_varies(evidence):
+        return [_intensity(evidence)]
+    return [_reading(scan, evidence, standard, len(state[1]))]
+
+
+def intensity_varies(evidence: Evidence) -> bool:
+    """Whether a factor for each pattern's intensity explains much of the misfit."""
+    return evidence.by_frame > BY_FRAME and evidence.spread > SPREAD
+
+
+def levels(evidence: Evidence, standard: float = 1.0) -> str:
+    """How well the patterns are explained, against what a right reading reaches."""
+    return (
+        f"fit {evidence.fit:.2f}, held out {evidence.held_out:.2f} (mean {evidence.level:.2f}; a right reading reaches "
+        f"{standard:.2f} at this dose)."
+    )
+
+
+def _reading(scan: Scan, evidence: Evidence, standard: float, modes: int) -> Flag:
+    """The flag of a result that is poor: which reading is the right one, if any."""
+    readings = [AS_GIVEN, *orientations(), *frame_orders(scan)]
+    verdict = trials.settle(scan, readings, trials.rank(scan, readings, trials.PATTERNS))
+    log.info("of %d readings, '%s' fits best", len(readings), verdict.best.name)
+    found = levels(evidence, standard)
+    if verdict.best is not AS_GIVEN and (verdict.right or verdict.distinct):
+        much = "are explained" if verdict.right else "fit far better"
+        text = f"{found} Read with '{verdict.best.name}' the patterns {much}: {verdict.best.remedy}. "
+        return Flag(MISREAD, f"{text}`diptych check` lists all readings.")
+    if verdict.right or verdict.distinct:
+        more = f"more probe modes than {modes} (--modes {modes + 2})" if modes < 8 else "a background"
+        return Flag(
+            POOR_FIT,
+            f"{found} No other orientation or order of frames comes near, so the reading is right and something else "
+            f"is missing: try {more}, check the initial probe, the positions and the mask, and look for bad frames.",
+        )
+    text = f"{found} Run `diptych check` on the scan: {NO_ADVICE}"
+    return Flag(NO_READING, text + (NO_RANKING if evidence.level > UNRANKED else ""))
+
+
+def _unfinished(evidence: Evidence, why: str) -> list[Flag]:
+    if not evidence.level > POOR_FIT_LEVEL:
+        return []
+    text = f"fit {evidence.fit:.2f}, held out {evidence.held_out:.2f}, {why}. More epochs may help. {CHECK}"
+    return [Flag(POOR_FIT, text)]
+
+
+def _intensity(evidence: Evidence) -> Flag:
+    return Flag(
+        INTENSITY,
+        f"the totals of the patterns vary by {evidence.spread:.0%} (rms) about the predicted ones, which explains "
+        f"{min(evidence.by_frame, 1):.0%} of the misfit; {levels(evidence)} The beam was not stable, or exposures "
+        "differ: divide the patterns by a monitor's signal, or fit a factor for each. More probe modes do not help.",
+    )
+
+
+def _not_noise(evidence: Evidence, modes: int) -> Flag:
+    more = (
+        f"More probe modes than {modes} (--modes {modes + 2}) often explain"
+        if modes < 8
+        else "Positions or background may explain"
+    )
+    text = f"the fit is {evidence.level:.2f} times what noise explains. {more} the rest."
+    return Flag(NOT_NOISE, text + (NO_RANKING if evidence.level > UNRANKED else ""))

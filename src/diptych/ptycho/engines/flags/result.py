@@ -1,0 +1,56 @@
+"""All flags of a reconstruction."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diptych.ptycho.engines.flags.base import INTERRUPTED, KINDS, Flag
+from diptych.ptycho.engines.flags.data import data_flags
+from diptych.ptycho.engines.flags.evidence import gather_evidence
+from diptych.ptycho.engines.flags.misfit import misfit_flags
+from diptych.ptycho.engines.problem import Problem
+from diptych.ptycho.scan import Scan
+
+ENOUGH_EPOCHS = 60
+"""A run that was ended by its number of epochs counts as finished from this number on."""
+
+
+def result_flags(
+    scan: Scan,
+    problem: Problem,
+    state: tuple[Tensor, Tensor],
+    start: Tensor,
+    *,
+    refined: bool,
+    epochs: int,
+    converged: bool,
+    interrupted: bool,
+) -> tuple[str, ...]:
+    """Flags of a result, ordered by kind (:data:`~diptych.ptycho.engines.flags.base.KINDS`).
+
+    Parameters
+    ----------
+    scan : Scan
+        As given.
+    problem : Problem
+        Its counts and forward model.
+    state : object (H, W) and probe modes (P, N, N)
+        The result.
+    start : (P, N, N) complex tensor
+        Initial probe modes.
+    refined : bool
+        Whether the probe was fitted.
+    epochs : int
+        Epochs that were run.
+    converged : bool
+        Whether the stop rule ended the run.
+    interrupted : bool
+        Whether the user ended the run.
+    """
+    evidence = gather_evidence(problem, *state, refined, start)
+    whole = not interrupted and (converged or epochs >= ENOUGH_EPOCHS)
+    unfinished = "" if whole else f"after {epochs} epochs"
+    flags = [*data_flags(evidence), *misfit_flags(scan, problem, state, evidence, unfinished)]
+    if interrupted:
+        flags.append(Flag(INTERRUPTED, "the best state up to then, not a finished result."))
+    return tuple(str(flag) for flag in sorted(flags, key=lambda flag: KINDS.index(flag.kind)))

@@ -1,0 +1,164 @@
+"""Which reading of a scan fits: short trials of all, and a longer reconstruction of the best one.
+
+The standard is the same for a result, for a trial and for ``check``: the *excess*, the deviance per photon that noise
+does not explain, corrected for over-fitting by the held-out pixels. It hardly depends on the dose. Measured (blocks and
+natural, 1e4 and 1e6 photons, 64 x 64 px, 144 patterns, blind probe): right readings -0.009 to 3e-5; transposed
+patterns, frames late by one, in random or file-name order, one frame lost, intensity varying by 30 %: 0.021 to 0.10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diptych.ptycho.engines.flags.evidence import Evidence, gather_evidence
+from diptych.ptycho.engines.flags.readings import Reading
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.engines.pie import Pie, PieSettings
+from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
+from diptych.ptycho.engines.starts.estimate import estimate_probe
+from diptych.ptycho.engines.starts.trial import SEED, central_part, try_out
+from diptych.ptycho.physics.modes import scaled_to
+from diptych.ptycho.scan import Scan
+
+POOR_EXCESS = 0.01
+"""Excess above which no reading is believed."""
+
+SIGNIFICANT = 4.0
+"""Standard errors by which the level must exceed 1 before an excess counts."""
+
+PATTERNS = 100
+"""Patterns at the centre of the scan that trials and simulated repetitions use."""
+
+EPOCHS = 10
+"""Epochs of each short trial."""
+
+GUESS, STEPS = 15, 45
+"""Epochs of PIE and steps of maximum likelihood of a longer trial."""
+
+CLEARLY_BETTER = 0.95
+"""A reading is tried further when its short trial fits better than that of the scan as given by this factor."""
+
+DISTINCT = 0.3
+"""A reading stands out when the misfit (fit - 1) of its short trial is below this share of the median of all. Measured
+with blocks: right readings 0.006 to 0.03; 0.55 and 0.7 with one frame lost, 0.42 and 0.66 where the intensity varies
+by 30 %, 0.9 for frames in random order (1e6 and 1e4 photons)."""
+
+HELD_OUT = 0.02
+"""Fraction of the detector pixels held out in a longer trial."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the trials found.
+
+    Parameters
+    ----------
+    best : Reading
+        The reading with the best short trial; the scan as given unless another is clearly better.
+    right : bool
+        Whether it explains the patterns.
+    distinct : bool
+        Whether it fits better than the other readings by far. The reading is then right even where the patterns are
+        not explained: something else is missing.
+    evidence : Evidence
+        Of the longer trial of ``best``.
+    """
+
+    best: Reading
+    right: bool
+    distinct: bool
+    evidence: Evidence
+
+
+def poor(evidence: Evidence, standard: float = 1.0) -> bool:
+    """Whether something other than photon noise and over-fitting is needed to explain the patterns.
+
+    Parameters
+    ----------
+    standard : float
+        Level that a right reading reaches; 1 except at few photons, see :func:`right_level`.
+    """
+    beyond = evidence.level - standard
+    significant = not beyond <= SIGNIFICANT * np.nan_to_num(evidence.error)
+    return bool(significant and beyond * evidence.expected > POOR_EXCESS * max(evidence.photons, 1.0))
+
+
+def rank(
+    scan: Scan, readings: list[Reading], patterns: int, report: Callable[[int, Reading, float], None] | None = None
+) -> list[float]:
+    """Fits of short trials, one for each reading, on the central ``patterns`` patterns."""
+    fits = []
+    for done, reading in enumerate(readings, 1):
+        part = central_part(reading.apply(scan), patterns)
+        fits.append(try_out(part, probe_of(part), EPOCHS).fit)
+        if report is not None:
+            report(done, reading, fits[-1])
+    return fits
+
+
+def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
+    """The best of ``readings`` by the fits of their short trials, and whether a longer trial of it fits.
+
+    ``readings`` begin with the scan as given.
+    """
+    best = int(np.argmin(fits))
+    if not fits[best] < CLEARLY_BETTER * fits[0]:
+        best = 0
+    evidence = longer_trial(readings[best].apply(scan))
+    distinct = fits[best] - 1 < DISTINCT * (float(np.median(fits)) - 1)
+    return Verdict(readings[best], not poor(evidence), bool(distinct), evidence)
+
+
+def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None) -> Evidence:
+    """Evidence of a short reconstruction of the central part of a scan, PIE and then maximum likelihood."""
+    part = central_part(scan, PATTERNS)
+    problem = make_problem(part, device=torch.device("cpu"), double=False, subpixel=True, held_out=HELD_OUT, seed=SEED)
+    return _solve(problem, probe_of(part) if probe is None else probe)
+
+
+def right_level(problem: Problem, image: Tensor, probe: Tensor) -> float:
+    """Level that a right reading reaches at this dose: that of counts simulated from a result (parametric bootstrap).
+
+    Poisson counts are drawn from what the result (object (H, W), probe modes (P, N, N)) predicts. The reconstruction
+    starts from the result itself: what a wrong reading looks like can be hard to find from a flat object, and a search
+    that fails would hide the misfit.
+    """
+    counts = torch.empty_like(problem.counts)
+    generator = torch.Generator(device=problem.device).manual_seed(SEED)
+    batch = sweep_batch(problem)
+    for first in range(0, len(problem), batch):
+        views = problem.forward.views(image, probe, np.arange(first, min(first + batch, len(problem))))
+        _, expected = problem.forward.detect(views.exit_waves())
+        counts[views.rows] = torch.poisson(expected, generator)
+    if problem.invalid is not None:
+        counts.masked_fill_(problem.invalid, 0.0)
+    return _maximise(replace(problem, counts=counts), image, probe).level
+
+
+def probe_of(scan: Scan) -> NDArray[np.complex64]:
+    """The scan's initial probe, or an estimate."""
+    return estimate_probe(scan) if scan.probe is None else scan.probe
+
+
+def _solve(problem: Problem, probe: NDArray[np.complex64]) -> Evidence:
+    with torch.no_grad():
+        start = scaled_to(torch.from_numpy(probe.copy()).to(problem.device, problem.complex_dtype), problem.power)
+        batch = int(np.clip(len(problem) // 16, 1, 64))
+        pie = Pie(problem, problem.flat_object(), start, PieSettings(batch=batch), np.random.default_rng(SEED))
+        for _ in range(GUESS):
+            pie.epoch()
+        return _maximise(problem, pie.image, pie.probe)
+
+
+def _maximise(problem: Problem, image: Tensor, probe: Tensor) -> Evidence:
+    """Evidence after some steps of maximum likelihood."""
+    engine = MaximumLikelihood(problem, image, probe, LikelihoodSettings(batch=sweep_batch(problem)))
+    for _ in range(STEPS):
+        engine.epoch()
+    return gather_evidence(problem, engine.image, engine.probe, refined=True)

@@ -1,0 +1,117 @@
+"""Reconstructions of scans with a known fault are flagged by the fault's name, and clean ones are not flagged."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import diptych
+from diptych.ptycho.check import check
+from diptych.ptycho.engines.flags.base import by_kind, faults
+from diptych.ptycho.scan import Scan
+
+SLOW = pytest.mark.slow
+
+
+@functools.cache
+def right(dose: float = 1e4) -> Scan:
+    """64 patterns of 32 x 32 pixels, with a blind initial probe."""
+    return diptych.simulate(
+        object="natural", size=32, patterns=64, step=4.0, integer=True, dose=dose, probe_error=0.5, seed=2
+    )
+
+
+def frames(order: Callable[[int], NDArray[np.int64]]) -> Callable[[Scan], Scan]:
+    return lambda scan: replace(scan, counts=np.ascontiguousarray(scan.counts[order(len(scan))]), truth=None)
+
+
+def lost(scan: Scan) -> Scan:
+    """The middle frame is missing: every later one stands at the position before."""
+    kept = np.delete(scan.counts, len(scan) // 2, 0)
+    return replace(scan, counts=kept, positions=scan.positions[:-1], truth=None)
+
+
+def by_name(patterns: int) -> NDArray[np.int64]:
+    return np.array(sorted(range(patterns), key=lambda i: str(i + 1)))
+
+
+def shuffled(patterns: int) -> NDArray[np.int64]:
+    return np.random.default_rng(3).permutation(patterns)
+
+
+def unsteady(scan: Scan) -> Scan:
+    """The beam's intensity varies by +-30 % from frame to frame."""
+    rng = np.random.default_rng(4)
+    factors = rng.uniform(0.7, 1.3, len(scan))[:, None, None]
+    return replace(scan, counts=rng.binomial(scan.counts.astype(np.int64), factors / 1.3).astype(scan.counts.dtype))
+
+
+def test_a_clean_scan_is_not_flagged() -> None:
+    assert diptych.reconstruct(right()).flags == ()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "said"),
+    [
+        (lambda s: replace(s, counts=np.ascontiguousarray(s.counts.transpose(0, 2, 1))), "misread", "--orientation 4"),
+        pytest.param(frames(lambda n: np.maximum(np.arange(n) - 1, 0)), "misread", "one position early", marks=SLOW),
+        (frames(shuffled), "no reading fits", "order of frames"),
+    ],
+)
+def test_a_wrong_reading_is_flagged_at_low_dose(spoil: Callable[[Scan], Scan], kind: str, said: str) -> None:
+    found = by_kind(diptych.reconstruct(spoil(right())).flags)
+    assert list(found) == [kind]
+    assert said in found[kind][0]
+
+
+def test_unsteady_intensity_is_named() -> None:
+    found = by_kind(diptych.reconstruct(unsteady(right(1e5)), epochs=60).flags)
+    assert list(found) == ["beam intensity"]
+    assert "probe modes do not help" in found["beam intensity"][0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind"),
+    [
+        (lambda s: replace(s, counts=s.counts[:1], positions=s.positions[:1], truth=None), "one pattern"),
+        (lambda s: replace(s, counts=s.counts[:8], positions=s.positions[:8], truth=None), "over-fitting"),
+        (lambda s: replace(s, positions=s.positions * 10, truth=None), "no overlap"),
+    ],
+)
+def test_too_little_data_are_flagged(spoil: Callable[[Scan], Scan], kind: str) -> None:
+    assert kind in by_kind(diptych.reconstruct(spoil(right(1e5)), epochs=60).flags)
+
+
+@pytest.mark.parametrize("dose", [10.0, 100.0])
+def test_few_photons_are_a_note(dose: float) -> None:
+    flags = diptych.reconstruct(right(dose), epochs=40).flags
+    assert list(by_kind(flags)) == ["few photons"]
+    assert faults(flags) == ()
+
+
+@pytest.mark.parametrize("spoil", [pytest.param(frames(shuffled), marks=SLOW), lost])
+def test_check_recommends_nothing_where_no_reading_fits(spoil: Callable[[Scan], Scan]) -> None:
+    advice = check(spoil(right(1e6))).advice
+    assert advice.startswith("No reading fits")
+    assert "a lost frame" in advice
+    assert "pass --" not in advice
+
+
+@pytest.mark.parametrize(
+    ("order", "reading"),
+    [
+        pytest.param(lambda n: np.maximum(np.arange(n) - 1, 0), "frames: one position early", marks=SLOW),
+        pytest.param(lambda n: np.minimum(np.arange(n) + 1, n - 1), "frames: one position late", marks=SLOW),
+        (by_name, "frames: file-name order (1, 10, 11, ... 2) undone"),
+        pytest.param(lambda n: np.arange(n)[::-1], "frames: reversed", marks=SLOW),
+    ],
+)
+def test_check_finds_the_order_of_frames(order: Callable[[int], NDArray[np.int64]], reading: str) -> None:
+    found = check(frames(order)(right()))
+    assert found.rows[0]["reading"] == reading
+    assert reading in found.advice
