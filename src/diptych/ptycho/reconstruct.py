@@ -20,6 +20,7 @@ from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, 
 from diptych.ptycho.engines.starts.network import network_guess, opened
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.prepare.clean import Cleaned, clean
+from diptych.ptycho.prepare.positions import check_memory
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions, choose_device
 from diptych.runtime.parallel import Workers, shared_out
@@ -128,6 +129,7 @@ def reconstruct(
     for flag in cleaned.flags:
         log.warning("%s: %s", scan.name, flag)
     unused = inference is None or (network is None and inference == InferenceOptions())
+    check_memory(cleaned.scan)
     request = Request(
         cleaned.scan,
         options,

@@ -80,9 +80,7 @@ def without_frames(scan: Scan, numbers: list[int]) -> Scan:
 
 def masked(scan: Scan, valid: NDArray[np.bool_]) -> Scan:
     """The scan with the pixels masked where ``valid`` (N, N) or (M, N, N) is False."""
-    if scan.mask is not None:
-        valid = valid & (scan.mask if scan.mask.ndim <= valid.ndim else scan.mask)
-    return replace(scan, mask=valid)
+    return replace(scan, mask=valid if scan.mask is None else scan.mask & valid)
 
 
 @dataclass(frozen=True, eq=False)

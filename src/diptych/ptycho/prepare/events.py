@@ -1,4 +1,4 @@
-"""Cosmic rays and other events: counts at single pixels of single frames that neither other frames nor neighbours hold."""
+"""Cosmic rays and other events: bright single pixels of single frames, dark in other frames and around."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.ptycho.io.convert import chunks
 from diptych.ptycho.prepare.frames import ranges
 from diptych.ptycho.scan import Scan
 
-RATIO = 10.0
+RATIO = 20.0
 """An event exceeds this multiple of the pixel's mean over the other frames, scaled to the frame's total, and of the
 pixels around it. No count of 48 simulated clean scans (four kinds of object, three probes, 1e2 to 1e6 photons) did
 both."""
@@ -73,7 +73,9 @@ def find_events(scan: Scan) -> Events:
     return Events(np.concatenate(found) if found else np.empty((0, 3), np.int64))
 
 
-def _ring(frames: NDArray[np.float64], i: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]) -> NDArray[np.float64]:
+def _ring(
+    frames: NDArray[np.float64], i: NDArray[np.intp], y: NDArray[np.intp], x: NDArray[np.intp]
+) -> NDArray[np.float64]:
     """The fifth-brightest of the 16 pixels at distance 2 from each of some pixels, as far as the frame reaches."""
     size = frames.shape[-1]
     dy, dx = (d.ravel() for d in np.mgrid[-2:3, -2:3])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.io.convert import chunks
+from diptych.ptycho.prepare.positions import isolated
 from diptych.ptycho.scan import Scan
 
 FAR = 3.0
@@ -28,7 +29,7 @@ of a scan vary much altogether, a factor says little."""
 
 SIGMAS = 8.0
 """Robust standard deviations by which a shape must differ. In the same clean scans the lowest shape
-lay 5.5 of them below the median; frames of uniform light lay 19 and more below, stray light at 60 pixels 20 and more."""
+lay 5.5 of them below the median; frames of uniform light, or of stray light at 60 pixels, lay 19 and more below."""
 
 NEIGHBOURS = 6
 """Nearest positions with which the total of a frame is compared."""
@@ -50,11 +51,12 @@ class BadFrames:
 
     Parameters
     ----------
-    empty, bright, dark, shape : tuple of int
-        Nearly without photons; far more and far fewer photons than the overlapping frames; another shape than the
-        scan's patterns.
+    isolated, empty, bright, dark, shape : tuple of int
+        At positions that overlap no other; nearly without photons; far more and far fewer photons than the
+        overlapping frames; another shape than the scan's patterns.
     """
 
+    isolated: tuple[int, ...] = ()
     empty: tuple[int, ...] = ()
     bright: tuple[int, ...] = ()
     dark: tuple[int, ...] = ()
@@ -63,11 +65,12 @@ class BadFrames:
     @property
     def numbers(self) -> list[int]:
         """All of them, sorted."""
-        return sorted({*self.empty, *self.bright, *self.dark, *self.shape})
+        return sorted({*self.isolated, *self.empty, *self.bright, *self.dark, *self.shape})
 
     def sentences(self) -> list[str]:
         """What was found, with the numbers of the frames."""
         kinds = (
+            (self.isolated, "at positions that overlap no other frame"),
             (self.empty, "without photons (or nearly)"),
             (self.bright, "with far more photons than the frames around them"),
             (self.dark, "with far fewer photons than the frames around them"),
@@ -84,13 +87,17 @@ def find_bad_frames(scan: Scan) -> BadFrames:
     if len(scan) < 8:
         return BadFrames()
     totals = frame_totals(scan)
+    alone = isolated(scan)
+    if not (totals > 0).any():
+        return BadFrames(alone)
     middle = float(np.median(totals[totals > 0]))
     far = _far(totals, middle)
     jump = far & _jumps(scan.positions, np.maximum(totals, 1e-3 * middle), far)
     empty = (totals < EMPTY * middle) & (jump | (totals <= 0)) & (middle >= 50)
     shape = _misshapen(scan, totals, usual=~far & ~empty) & ~empty & ~jump
     wrong = (empty, jump & (totals > middle) & ~empty, jump & (totals < middle) & ~empty, shape)
-    return BadFrames(*(tuple(int(i) for i in np.flatnonzero(some)) for some in wrong))
+    kinds = (tuple(int(i) for i in np.flatnonzero(some) if i not in alone) for some in wrong)
+    return BadFrames(alone, *kinds)
 
 
 def _far(totals: Floats, middle: float) -> Mask:
@@ -153,7 +160,7 @@ def _misshapen(scan: Scan, totals: Floats, usual: Mask) -> Mask:
 
 
 def _log_ratio(scan: Scan, totals: Floats, usual: Mask) -> Floats:
-    """log of the mean pattern's share at each pixel over a uniform one's, (N, N)."""
+    """Logarithm of the mean pattern's share at each pixel over a uniform one's, (N, N)."""
     mean = np.zeros(scan.counts.shape[1:])
     for part, counts in _valid(scan):
         mean += np.tensordot(usual[part] / np.maximum(totals[part], 1.0), counts, 1)

@@ -29,6 +29,9 @@ pixel dark with probability exp(-25)."""
 SINGLE = 4
 """Adjacent dark pixels that are still called single ones; more are an area, such as the shadow of a beam stop."""
 
+WIDEST = 0.2
+"""Widest gap of dark lines, as a share of N: gaps between detector modules are narrower. Wider dark bands are margins."""
+
 DISPERSION = 0.02
 """A stuck pixel's variance over the frames is below this multiple of its mean: photons vary by their mean or more."""
 
@@ -183,7 +186,7 @@ def _dark_lines(total: Floats, zero: Mask, good: Mask) -> tuple[int, ...]:
     for y in np.flatnonzero(dark):
         above, below = np.flatnonzero(~dark[:y]), y + 1 + np.flatnonzero(~dark[y + 1 :])
         # A row at the border has light on one side only, and the margin of a padded detector looks the same.
-        if len(above) and len(below) and min(light[above[-1]], light[below[0]]) >= EXPECTED:
+        if len(above) and len(below) and below[0] - above[-1] <= WIDEST * len(dark) and min(light[above[-1]], light[below[0]]) >= EXPECTED:
             found.append(int(y))
     return tuple(found)
 
