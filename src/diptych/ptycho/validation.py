@@ -183,7 +183,9 @@ def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: 
             f"{name}: {COUNTS}",
             f"{total} valid counts equal the largest number of {values.dtype} ({first}): a sentinel that detectors "
             "write for bad pixels",
-            remedy="Mask those pixels, or load the file with mask_invalid=True (--mask-invalid).",
+            remedy=f"They are unsigned counts stored as {values.dtype}: pass {unsigned(values.dtype)}."
+            if wrapped(values)
+            else "Mask those pixels, or load the file with mask_invalid=True (--mask-invalid).",
         )
 
 

@@ -26,11 +26,15 @@ EXPECTED = 25.0
 """Photons that its neighbours must hold over all frames where a pixel without any is called dead: chance leaves such a
 pixel dark with probability exp(-25)."""
 
+LEAST_NEIGHBOURS = 6
+"""Valid neighbours (of 8, those beyond the border counted) without which a pixel is not judged: beside a gap the rest
+says little."""
+
 SINGLE = 4
 """Adjacent dark pixels that are still called single ones; more are an area, such as the shadow of a beam stop."""
 
 WIDEST = 0.2
-"""Widest gap of dark lines, as a share of N: gaps between detector modules are narrower. Wider dark bands are margins."""
+"""Widest gap of dark lines, as a share of N: gaps between detector modules are narrower; wider ones are margins."""
 
 DISPERSION = 0.02
 """A stuck pixel's variance over the frames is below this multiple of its mean: photons vary by their mean or more."""
@@ -101,9 +105,6 @@ def find_bad_pixels(scan: Scan) -> BadPixels:
     frames, good = _sample(scan)
     mean = frames.mean(0)
     total = np.where(good, mean * len(frames), np.nan)
-    third = _neighbour(frames, good, 3)
-    above = (frames > EXCESS * third + 3 * np.sqrt(third + 1) + 1).mean(0)
-    hot = good & (above >= NEARLY_ALL) & ~_sharp_light(scan)
     zero = good & (total == 0)
     rows = _dark_lines(total, zero, good)
     columns = _dark_lines(total.T, zero.T, good.T)
@@ -111,7 +112,13 @@ def find_bad_pixels(scan: Scan) -> BadPixels:
     alone[list(rows)] = False
     alone[:, list(columns)] = False
     around = _neighbour(np.nan_to_num(total)[None], good, 3)[0]
-    dead = alone & (around >= EXPECTED) & ~_areas(alone)
+    dead = alone & np.isfinite(around) & (around >= EXPECTED) & ~_areas(alone)
+    lit = good & ~dead
+    lit[list(rows)] = False
+    lit[:, list(columns)] = False
+    third = _neighbour(frames, lit, 3)
+    above = (frames > EXCESS * third + 3 * np.sqrt(third + 1) + 1).mean(0)
+    hot = lit & (above >= NEARLY_ALL) & ~_sharp_light(scan)
     spread = frames.var(0) / np.maximum(mean, 1e-9)
     usual = float(np.median(spread[mean >= 5])) if (mean >= 5).any() else 1.0
     stuck = good & (mean >= 2) & (spread < DISPERSION * min(1.0, usual)) & (mean < _ceiling(frames))
@@ -141,7 +148,9 @@ def _sample(scan: Scan) -> tuple[NDArray[np.float32], Mask]:
 
 
 def _neighbour(frames: NDArray[Any], good: Mask, rank: int) -> NDArray[np.float32]:
-    """The ``rank``-th brightest of the valid neighbours of each pixel (m, N, N); infinite where there are fewer."""
+    """The ``rank``-th brightest of the valid neighbours of each pixel (m, N, N); infinite at edges,
+    where fewer than :data:`LEAST_NEIGHBOURS` are valid.
+    """
     size = frames.shape[-1]
     padded = np.full((size + 2, size + 2), -1.0, np.float32)
     out = np.empty(frames.shape, np.float32)
@@ -150,7 +159,9 @@ def _neighbour(frames: NDArray[Any], good: Mask, rank: int) -> NDArray[np.float3
         padded[1:-1, 1:-1] = np.where(good, frame, -1.0)
         stack = np.stack([padded[y : y + size, x : x + size] for y, x in shifts])
         out[i] = np.partition(stack, 8 - rank, axis=0)[8 - rank]
-    out[out < 0] = np.inf
+    known = np.pad(good.astype(int), 1, constant_values=1)
+    count = sum(known[y : y + size, x : x + size] for y, x in shifts)
+    out[(out < 0) | (np.asarray(count) < LEAST_NEIGHBOURS)] = np.inf
     return out
 
 
@@ -180,13 +191,18 @@ def _dark_lines(total: Floats, zero: Mask, good: Mask) -> tuple[int, ...]:
 
     Photons of the rows on both sides of a run of such rows say what the rows would hold.
     """
-    dark = (zero | ~good).all(1) & zero.any(1)
+    dark = np.asarray((zero | ~good).all(1) & zero.any(1))
     light = np.nan_to_num(total).sum(1)
     found = []
     for y in np.flatnonzero(dark):
         above, below = np.flatnonzero(~dark[:y]), y + 1 + np.flatnonzero(~dark[y + 1 :])
         # A row at the border has light on one side only, and the margin of a padded detector looks the same.
-        if len(above) and len(below) and below[0] - above[-1] <= WIDEST * len(dark) and min(light[above[-1]], light[below[0]]) >= EXPECTED:
+        if (
+            len(above)
+            and len(below)
+            and below[0] - above[-1] <= WIDEST * len(dark)
+            and min(light[above[-1]], light[below[0]]) >= EXPECTED
+        ):
             found.append(int(y))
     return tuple(found)
 
