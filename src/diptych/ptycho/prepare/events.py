@@ -13,7 +13,7 @@ from diptych.ptycho.scan import Scan
 
 RATIO = 20.0
 """An event exceeds this multiple of the pixel's mean over the other frames, scaled to the frame's total, and of the
-pixels around it. No count of 48 simulated clean scans (four kinds of object, three probes, 1e2 to 1e6 photons) did
+pixels around it. No count of 36 simulated clean scans (four kinds of object, three probes, 1e2 to 1e6 photons) did
 both."""
 
 LEAST = 12.0

@@ -19,8 +19,8 @@ NEARLY_ALL = 0.9
 """A hot pixel exceeds its neighbours in at least this share of the frames."""
 
 EXCESS = 2.0
-"""A hot pixel holds more than this multiple of its third-brightest neighbour. The speckles and disc edges of 36
-simulated clean scans do so at one place in at most 0.6 of the frames."""
+"""A hot pixel holds more than this multiple of its third-brightest neighbour. The speckles and disc edges of 48
+simulated clean scans do so at one place in at most 0.67 of the frames."""
 
 EXPECTED = 25.0
 """Photons that its neighbours must hold over all frames where a pixel without any is called dead: chance leaves such a
