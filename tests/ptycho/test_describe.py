@@ -47,7 +47,7 @@ def test_numbers_of_a_known_scan() -> None:
     assert about["positions"] == "whole pixels"
     assert about["probe_diameter_px"] == pytest.approx(2 * 9 * np.sqrt(0.9), abs=1.2)
     assert about["overlap"] == pytest.approx(1 - STEP / about["probe_diameter_px"])
-    assert about["notes"] == []
+    assert [note[:31] for note in about["notes"]] == ["the positions are an exact rast"]
 
 
 def test_masked_pixels_enter_no_number() -> None:
@@ -95,9 +95,9 @@ def _saturated(old: Scan) -> Scan:
     [
         (_corner, "corner_centred"),
         (lambda s: replace(s, counts=np.roll(s.counts, 4, axis=1)), r"centre of mass lies 4\.0"),
-        (_dead, r"1 patterns hold no photons \(first: 7\)"),
-        (_outlier, r"1 patterns have totals far from the median .*first: 9"),
-        (_saturated, "saturated"),
+        (_dead, r"1 frames without photons .*: 7"),
+        (_outlier, r"1 frames with far more photons .*: 9"),
+        (_saturated, "saturates there"),
         (lambda s: replace(s, counts=np.sqrt(s.counts, dtype=np.float32)), "are they amplitudes"),
         (lambda s: replace(s, counts=(s.counts * 0.37).astype(np.float32)), "not whole numbers"),
         (
@@ -112,7 +112,7 @@ def _saturated(old: Scan) -> Scan:
     ],
 )
 def test_one_note_for_one_oddity(change: Any, note: str) -> None:
-    notes = describe_scan(change(scan()))["notes"]
+    notes = [note for note in describe_scan(change(scan()))["notes"] if "exact raster" not in note]
     assert len(notes) == 1, notes
     assert re.search(note, notes[0]), notes
 

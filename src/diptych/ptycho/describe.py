@@ -15,6 +15,8 @@ from diptych.ptycho.io.files import opened
 from diptych.ptycho.io.formats import recognise, unrecognised
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.physics.probe import probe_diameter
+from diptych.ptycho.prepare.clean import inspect
+from diptych.ptycho.prepare.positions import position_notes
 from diptych.ptycho.scan import Geometry, Reconstruction, Scan
 
 
@@ -261,22 +263,11 @@ def _notes(scan: Scan, about: dict[str, Any], look: dict[str, Any]) -> list[str]
     """Sentences on unusual properties; each states what was found."""
     totals: NDArray[np.float64] = look["totals"]
     notes = [*_domain_notes(scan, look), *_centre_notes(scan, look["mean"])]
-    if dead := int((totals == 0).sum()):
-        notes.append(f"{dead} patterns hold no photons (first: {int(np.argmax(totals == 0))}).")
-    median = float(np.median(totals))
-    spread = 1.4826 * float(np.median(np.abs(totals - median)))
-    far = (np.abs(totals - median) > 10 * spread) & (np.abs(totals - median) > 0.5 * median) & (totals > 0)
-    if far.any():
-        notes.append(
-            f"{int(far.sum())} patterns have totals far from the median {median:.4g} (first: {int(np.argmax(far))})."
-        )
+    notes += [f"{sentence}." for sentence in inspect(scan).sentences()]
+    notes += position_notes(scan, about["step_px"])
     repeated = len(scan) - len(np.unique(scan.positions, axis=0))
     if repeated:
         notes.append(f"{repeated} positions repeat an earlier one.")
-    if look["max"] >= 255 and look["at_max"] > max(20, 1e-6 * scan.counts.size):
-        notes.append(
-            f"{look['at_max']} pixels share the largest count {look['max']:g}: is the detector saturated there?"
-        )
     if scan.probe is None:
         notes.append("there is no probe to start from; reconstruct with probe='estimate' (--probe estimate) or a file.")
     if about["overlap"] is not None and about["overlap"] < 0.4:

@@ -21,6 +21,8 @@ from diptych.ptycho.engines.starts.network import network_guess, opened
 from diptych.ptycho.engines.starts.photons import gain_flag, in_photons
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
+from diptych.ptycho.prepare.clean import Cleaned, clean
+from diptych.ptycho.prepare.positions import check_memory
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions, choose_device
 from diptych.runtime.parallel import Workers, shared_out
@@ -119,9 +121,19 @@ def reconstruct(
         raise InputError("reconstruct", f"scan is a {type(scan).__name__}", "a Scan", "diptych.load(path) reads one.")
     options = (options or ReconstructionOptions()).with_changes(**overrides)
     network = None if model is None else opened(model, options)
-    unused = inference is None or (network is None and inference == InferenceOptions())
-    request = Request(
+    cleaned = clean(
         scan,
+        drop=options.drop,
+        bad_frames=options.bad_frames,
+        auto_mask=options.auto_mask,
+        saturated=options.saturated,
+    )
+    for flag in cleaned.flags:
+        log.warning("%s: %s", scan.name, flag)
+    unused = inference is None or (network is None and inference == InferenceOptions())
+    check_memory(cleaned.scan)
+    request = Request(
+        cleaned.scan,
         options,
         execution or ExecutionOptions(),
         network=network,
@@ -131,7 +143,19 @@ def reconstruct(
         resume=resume,
         cancel=cancel,
     )
-    return _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
+    try:
+        result = _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
+    except Interrupted as stop:
+        raise Interrupted(_with_findings(stop.result, cleaned)) from None
+    return _with_findings(result, cleaned)
+
+
+def _with_findings(result: Reconstruction, cleaned: Cleaned) -> Reconstruction:
+    """The result with what was left out of the scan in its flags and its provenance."""
+    if not cleaned.flags:
+        return result
+    provenance = {**result.provenance, "left_out": cleaned.record}
+    return replace(result, flags=(*result.flags, *cleaned.flags), provenance=provenance)
 
 
 def _by_network(request: Request) -> Reconstruction:

@@ -216,7 +216,9 @@ def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: 
             f"{name}: {COUNTS}",
             f"{total} valid counts equal the largest number of {values.dtype} ({first}): a sentinel that detectors "
             "write for bad pixels",
-            remedy="Mask those pixels, or load the file with mask_invalid=True (--mask-invalid).",
+            remedy=f"They are unsigned counts stored as {values.dtype}: pass {unsigned(values.dtype)}."
+            if wrapped(values)
+            else "Mask those pixels, or load the file with mask_invalid=True (--mask-invalid).",
         )
 
 
@@ -237,6 +239,13 @@ def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: st
         if total:
             found.append(f"{total} valid counts are negative ({first})")
             remedies.append("with clip_negative=True (--clip-negative) to set negative ones to 0")
+            if wrapped(counts):
+                remedies = [f"They are unsigned counts stored as {counts.dtype}: pass {unsigned(counts.dtype)}"]
+            elif np.issubdtype(counts.dtype, np.floating) or total > len(counts):
+                remedies.append(
+                    "if a background was subtracted, add it back and pass it as background=..., which keeps the noise "
+                    "that of photons"
+                )
     where = f"{name}: {COUNTS}"
     if found:
         raise InputError(where, " and ".join(found), "counts >= 0", f"{', or '.join(remedies)}.")
@@ -244,6 +253,19 @@ def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: st
         bool(np.any(part > 0 if valid is None else (part > 0) & valid)) for _, part, valid in _parts(counts, mask)
     ):
         raise InputError(where, "no valid pixel holds a single photon; there is nothing to reconstruct")
+
+
+def wrapped(counts: NDArray[Any]) -> bool:
+    """Whether signed integers look like unsigned counts that passed half the range: values at both of its ends."""
+    if not np.issubdtype(counts.dtype, np.signedinteger):
+        return False
+    limit = np.iinfo(counts.dtype).max
+    return bool(counts.max() > 0.9 * limit and counts.min() < -0.5 * limit)
+
+
+def unsigned(dtype: np.dtype[Any]) -> str:
+    """How to read an array of signed integers as unsigned ones."""
+    return f"counts.view(np.uint{8 * dtype.itemsize})"
 
 
 def _not_finite(part: NDArray[Any]) -> NDArray[np.bool_]:
@@ -321,11 +343,13 @@ def canvas_size(positions: NDArray[np.float64], size: int, name: str) -> None:
     """Raise when the object that the positions need would be absurdly large."""
     height, width = (float(side) for side in np.ptp(positions / 2, axis=0) * 2 + size + 1)
     if height * width > MAX_CANVAS_PIXELS:
+        far = int(np.argmax(np.abs(positions - np.median(positions, axis=0)).max(1)))
         raise InputError(
             f"{name}: {POSITIONS}",
-            f"they need an object of {height:.0f} x {width:.0f} pixels (limit {MAX_CANVAS_PIXELS:.0e} in all)",
+            f"they need an object of {height:.0f} x {width:.0f} pixels (limit {MAX_CANVAS_PIXELS:.0e} in all); the "
+            f"outermost is pattern {far} at (y {positions[far, 0]:.6g}, x {positions[far, 1]:.6g})",
             "positions in object pixels",
-            "Are they in nanometres, or is one position an outlier?",
+            "Are they in nanometres? If that position is an outlier, remove it and its pattern.",
         )
     if (furthest := float(np.abs(positions).max())) > MAX_COORDINATE:
         raise InputError(

@@ -90,16 +90,16 @@ def arrange_axes(
 def mask_invalid(
     values: NDArray[Any], mask: Mask | None, options: LoadOptions
 ) -> tuple[NDArray[Any], Mask | None, list[str]]:
-    """Mask invalid values and clip negative ones, where the options request it.
+    """Mask invalid and saturated values and clip negative ones, where the options request it.
 
     Invalid values are those that are not finite, negative (unless clipped), or the largest number of an integer type of
     16 bits or more, the sentinel that detectors write for bad pixels. Masked values are set to 0, so that no NaN is
     passed on. The mask is (N, N) where each pixel is invalid in all patterns or in none, otherwise (M, N, N).
     """
-    if not (options.mask_invalid or options.clip_negative):
+    if not (options.mask_invalid or options.clip_negative or options.saturation):
         return values, mask, []
     out = values.copy()
-    clipped, found = 0, 0
+    clipped, found, high = 0, 0, 0
     good: list[Mask] = []
     for part in chunks(values):
         bad = ~np.isfinite(values[part]) | validation.sentinel(values[part])
@@ -109,17 +109,25 @@ def mask_invalid(
             out[part][negative] = 0
         else:
             bad |= negative
-        if options.mask_invalid:
-            found += int(bad.sum())
-            out[part][bad] = 0
-            good.append(~bad)
+        if not options.mask_invalid:
+            bad = np.zeros(bad.shape, bool)
+        found += int(bad.sum())
+        if options.saturation:
+            full = (values[part] >= options.saturation) & ~bad
+            high += int(full.sum())
+            bad |= full
+        out[part][bad] = 0
+        good.append(~bad)
     said = [f"{clipped} negative values set to 0"] if clipped else []
-    if found:
+    if found or high:
         added = np.concatenate(good)
         if np.array_equal(added.all(axis=0), added.any(axis=0)):
             added = added[0]
         mask = added if mask is None else mask & added
+    if found:
         said.append(f"{found} invalid values masked")
+    if high:
+        said.append(f"{high} saturated values (at or above {options.saturation:g}) masked")
     return out, mask, said
 
 

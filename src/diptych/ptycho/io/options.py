@@ -63,7 +63,14 @@ class LoadOptions(Options):
     )
     mask_invalid: bool = Field(
         default=False,
-        description="Mask every pixel whose value is not finite, negative, or the largest number of its integer type.",
+        description="Mask every pixel whose value is not finite, negative, or the largest number of its integer type "
+        "(of 16 bits or more). Values of a detector that saturates lower: --saturation.",
+    )
+    saturation: float | None = Field(
+        default=None,
+        gt=0,
+        description="Mask stored values at or above this one: where the detector saturates, for instance 255 for "
+        "8-bit files.",
     )
     clip_negative: bool = Field(default=False, description="Set negative values to 0.")
     probe_key: str | None = Field(default=None, description="Key of the solver's initial probe. Default: probeGuess.")

@@ -14,6 +14,9 @@ _AXES = (-2, -1)
 GAUGE_QUANTILE = 0.99
 """Quantile of the patterns' totals that fixes the scale of an uncalibrated probe."""
 
+GAUGE_OUTLIER = 3.0
+"""Totals above this multiple of the median are left out of the gauge, unless the totals vary that much altogether."""
+
 LEAST_POWER = 1e-6
 """Lower bound of the gauge, photons per pattern."""
 
@@ -21,10 +24,13 @@ LEAST_POWER = 1e-6
 def gauge_power(totals: NDArray[np.float64]) -> float:
     """Sum |P|^2 of a probe of unknown scale: the 99th percentile of the patterns' totals (M,), in photons.
 
-    ``totals`` are the sums of each pattern's valid pixels, less the background on them. Outlier frames must be excluded
-    before.
+    ``totals`` are the sums of each pattern's valid pixels, less the background on them. Totals far above the others
+    (:data:`GAUGE_OUTLIER` times the median, and outside ten times the distance from it to the upper quartile) are no
+    photons through a transparent object, and are left out, so that a few bright frames do not move the gauge.
     """
-    return max(float(np.quantile(totals, GAUGE_QUANTILE)), LEAST_POWER)
+    middle, upper = np.quantile(totals, (0.5, 0.75))
+    usual = totals <= max(GAUGE_OUTLIER * middle, middle + 10 * (upper - middle))
+    return max(float(np.quantile(totals[usual] if middle > 0 else totals, GAUGE_QUANTILE)), LEAST_POWER)
 
 
 def power(probe: Wave) -> float:

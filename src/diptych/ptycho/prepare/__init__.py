@@ -1,0 +1,1 @@
+"""What is excluded from a scan before it is reconstructed: bad frames, bad pixels, saturated counts."""

@@ -1,0 +1,232 @@
+"""Bad detector pixels and saturated counts, found by comparing each pixel with its neighbours in many frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.ptycho.physics.probe import to_pupil
+from diptych.ptycho.prepare.frames import ranges
+from diptych.ptycho.scan import Scan
+
+MOST_FRAMES = 400
+"""Frames, evenly spread over the scan, on which statistics of pixels are computed."""
+
+NEARLY_ALL = 0.9
+"""A hot pixel exceeds its neighbours in at least this share of the frames."""
+
+EXCESS = 2.0
+"""A hot pixel holds more than this multiple of its third-brightest neighbour. The speckles and disc edges of 48
+simulated clean scans do so at one place in at most 0.67 of the frames."""
+
+EXPECTED = 25.0
+"""Photons that its neighbours must hold over all frames where a pixel without any is called dead: chance leaves such a
+pixel dark with probability exp(-25)."""
+
+LEAST_NEIGHBOURS = 6
+"""Valid neighbours (of 8, those beyond the border counted) without which a pixel is not judged: beside a gap the rest
+says little."""
+
+SINGLE = 4
+"""Adjacent dark pixels that are still called single ones; more are an area, such as the shadow of a beam stop."""
+
+WIDEST = 0.2
+"""Widest gap of dark lines, as a share of N: gaps between detector modules are narrower; wider ones are margins."""
+
+DISPERSION = 0.02
+"""A stuck pixel's variance over the frames is below this multiple of its mean: photons vary by their mean or more."""
+
+REPEATS = 10
+"""Least number of pixels at the largest value of a scan that is called saturation."""
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Where = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BadPixels:
+    """Pixels (y, x), rows and columns at fault."""
+
+    hot: tuple[Where, ...] = ()
+    dead: tuple[Where, ...] = ()
+    stuck: tuple[Where, ...] = ()
+    rows: tuple[int, ...] = ()
+    columns: tuple[int, ...] = ()
+    size: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.hot or self.dead or self.stuck or self.rows or self.columns)
+
+    def valid(self) -> Mask:
+        """The proposed mask (N, N): True at pixels without a fault."""
+        good = np.ones((self.size, self.size), bool)
+        for y, x in (*self.hot, *self.dead, *self.stuck):
+            good[y, x] = False
+        good[list(self.rows)] = False
+        good[:, list(self.columns)] = False
+        return good
+
+    def sentences(self) -> list[str]:
+        """What was found, with the pixels."""
+        kinds = (
+            (self.hot, "hot pixels exceed their neighbours in nearly all frames"),
+            (self.stuck, "stuck pixels hold the same value in all frames"),
+            (self.dead, "dead pixels are zero in all frames, among bright neighbours"),
+        )
+        said = [f"{len(some)} {what}: {_places(some)}" for some, what in kinds if some]
+        for lines, what in ((self.rows, "rows (y)"), (self.columns, "columns (x)")):
+            if lines:
+                said.append(f"{len(lines)} {what} are zero in all frames, beside bright ones: {ranges(lines)}")
+        return said
+
+
+def _places(pixels: tuple[Where, ...]) -> str:
+    """The first pixels as text."""
+    more = f" and {len(pixels) - 8} more" if len(pixels) > 8 else ""
+    return ", ".join(f"(y {y}, x {x})" for y, x in pixels[:8]) + more
+
+
+def find_bad_pixels(scan: Scan) -> BadPixels:
+    """Hot, stuck and dead pixels, and lines of zeros, among the valid pixels of a scan.
+
+    Notes
+    -----
+    Sharp features that light makes are no fault. A pixel is compared with its *third*-brightest neighbour, so edges
+    and right-angled corners of a beam stop pass. Where the probe's own far field has a peak as sharp, and in the 3 x 3
+    pixels of the direct beam, no pixel is called hot. Areas of zeros that are neither single pixels nor whole lines may
+    be the shadow of a beam stop, and are left.
+    """
+    if len(scan) < 8:
+        return BadPixels()
+    frames, good = _sample(scan)
+    mean = frames.mean(0)
+    total = np.where(good, mean * len(frames), np.nan)
+    zero = good & (total == 0)
+    rows = _dark_lines(total, zero, good)
+    columns = _dark_lines(total.T, zero.T, good.T)
+    alone = zero.copy()
+    alone[list(rows)] = False
+    alone[:, list(columns)] = False
+    around = _neighbour(np.nan_to_num(total)[None], good, 3)[0]
+    dead = alone & np.isfinite(around) & (around >= EXPECTED) & ~_areas(alone)
+    lit = good & ~dead
+    lit[list(rows)] = False
+    lit[:, list(columns)] = False
+    third = _neighbour(frames, lit, 3)
+    above = (frames > EXCESS * third + 3 * np.sqrt(third + 1) + 1).mean(0)
+    hot = lit & (above >= NEARLY_ALL) & ~_sharp_light(scan)
+    spread = frames.var(0) / np.maximum(mean, 1e-9)
+    usual = float(np.median(spread[mean >= 5])) if (mean >= 5).any() else 1.0
+    stuck = good & (mean >= 2) & (spread < DISPERSION * min(1.0, usual)) & (mean < _ceiling(frames))
+    hot &= ~stuck
+    return BadPixels(_listed(hot), _listed(dead), _listed(stuck), rows, columns, scan.size)
+
+
+def _ceiling(frames: NDArray[np.float32]) -> float:
+    """Above every count where the detector saturates: pixels at a common ceiling are not stuck but saturated."""
+    top = float(frames.max())
+    return top if int((frames.max(0) == top).sum()) > 1 else np.inf
+
+
+def _listed(found: Mask) -> tuple[Where, ...]:
+    return tuple((int(y), int(x)) for y, x in np.argwhere(found))
+
+
+def _sample(scan: Scan) -> tuple[NDArray[np.float32], Mask]:
+    """Some frames (m, N, N), 0 at masked pixels, and the pixels that are valid in most of the scan."""
+    chosen = np.unique(np.linspace(0, len(scan) - 1, min(len(scan), MOST_FRAMES)).astype(int))
+    frames = scan.counts[chosen].astype(np.float32)
+    if scan.mask is None:
+        return frames, np.ones(frames.shape[1:], bool)
+    if scan.mask.ndim == 2:
+        return np.where(scan.mask, frames, 0), scan.mask
+    return np.where(scan.mask[chosen], frames, 0), scan.mask[chosen].mean(0) > 0.5
+
+
+def _neighbour(frames: NDArray[Any], good: Mask, rank: int) -> NDArray[np.float32]:
+    """The ``rank``-th brightest of the valid neighbours of each pixel (m, N, N); infinite at edges,
+    where fewer than :data:`LEAST_NEIGHBOURS` are valid.
+    """
+    size = frames.shape[-1]
+    padded = np.full((size + 2, size + 2), -1.0, np.float32)
+    out = np.empty(frames.shape, np.float32)
+    shifts = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    for i, frame in enumerate(frames):
+        padded[1:-1, 1:-1] = np.where(good, frame, -1.0)
+        stack = np.stack([padded[y : y + size, x : x + size] for y, x in shifts])
+        out[i] = np.partition(stack, 8 - rank, axis=0)[8 - rank]
+    known = np.pad(good.astype(int), 1, constant_values=1)
+    count = sum(known[y : y + size, x : x + size] for y, x in shifts)
+    out[(out < 0) | (np.asarray(count) < LEAST_NEIGHBOURS)] = np.inf
+    return out
+
+
+def _sharp_light(scan: Scan) -> Mask:
+    """Where light alone can make a peak of one pixel: the direct beam, and peaks of the probe's far field."""
+    sharp = np.zeros((scan.size, scan.size), bool)
+    middle = scan.size // 2
+    sharp[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
+    if scan.probe is not None:
+        far = (np.abs(to_pupil(scan.probe)) ** 2).sum(0)
+        sharp |= far > 0.5 * EXCESS * _neighbour(far[None], np.ones_like(sharp), 3)[0]
+        # Only peaks that hold a share of the light: ratios between numerical zeros mean nothing.
+        sharp &= (far > 1e-3 * far.max()) | (np.hypot(*(np.indices(far.shape) - middle)) < 2)
+    return sharp
+
+
+def _areas(dark: Mask) -> Mask:
+    """The pixels (N, N) that belong to an area of more than :data:`SINGLE` dark ones."""
+    from scipy.ndimage import label
+
+    numbers, _ = label(dark, np.ones((3, 3)))
+    return np.asarray(dark & (np.bincount(numbers.ravel())[numbers] > SINGLE))
+
+
+def _dark_lines(total: Floats, zero: Mask, good: Mask) -> tuple[int, ...]:
+    """Rows of zeros (nowhere else) beside rows that hold photons in their brighter half.
+
+    Photons of the rows on both sides of a run of such rows say what the rows would hold.
+    """
+    dark = np.asarray((zero | ~good).all(1) & zero.any(1))
+    light = np.nan_to_num(total).sum(1)
+    found = []
+    for y in np.flatnonzero(dark):
+        above, below = np.flatnonzero(~dark[:y]), y + 1 + np.flatnonzero(~dark[y + 1 :])
+        # A row at the border has light on one side only, and the margin of a padded detector looks the same.
+        if (
+            len(above)
+            and len(below)
+            and below[0] - above[-1] <= WIDEST * len(dark)
+            and min(light[above[-1]], light[below[0]]) >= EXPECTED
+        ):
+            found.append(int(y))
+    return tuple(found)
+
+
+def find_saturation(scan: Scan) -> float | None:
+    """The value at which the detector saturates, where the counts show it; None where they do not.
+
+    Counts of light thin out towards their largest value. Where the largest value repeats instead, far more often than
+    the values just below it, the detector stopped counting there.
+    """
+    counts, mask = scan.counts, scan.mask
+    top, at_top, below = 0.0, 0, 0
+    for step in (0, 1):
+        for start in range(0, len(counts), 64):
+            frames = counts[start : start + 64]
+            if mask is not None:
+                frames = np.where(mask if mask.ndim == 2 else mask[start : start + 64], frames, 0)
+            if step == 0:
+                top = max(top, float(frames.max()))
+            else:
+                at_top += int((frames >= top * (1 - 1e-6)).sum())
+                below += int(((frames >= 0.8 * top) & (frames < top * (1 - 1e-6))).sum())
+    # Of the values between 0.8 and 1 of the largest, evenly filled, each holds this many.
+    each = below / max(0.2 * top, 1.0)
+    if top < 8 or at_top < REPEATS or at_top <= 2 * each + 5 * np.sqrt(each) + REPEATS * (below == 0 and top < 16):
+        return None
+    return top
