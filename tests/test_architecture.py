@@ -16,6 +16,7 @@ ORDER = (
     ("diptych.runtime",),
     ("diptych",),
     ("diptych.ptycho.validation",),
+    ("diptych.ptycho.geometry",),
     ("diptych.ptycho.scan", "diptych.ptycho"),
     ("diptych.ptycho.physics",),
     ("diptych.ptycho.io",),

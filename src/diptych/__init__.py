@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diptych.runtime import forking as _forking  # noqa: F401 - must be known before a process is forked
+from diptych.runtime.cpu import forking as _forking  # noqa: F401 - must be known before a process is forked
 from diptych.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from diptych.ptycho.physics.illumination import illumination, measured_frames, s
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.positions import check_memory
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.runtime.cpu.parallel import Workers, shared_out
 from diptych.runtime.device import ExecutionOptions, choose_device
-from diptych.runtime.parallel import Workers, shared_out
 from diptych.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:

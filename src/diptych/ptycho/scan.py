@@ -9,98 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho import validation
+from diptych.ptycho.geometry import ELECTRON_REST_EV, PLANCK_TIMES_LIGHT_EV_M, Geometry
+
+__all__ = ["ELECTRON_REST_EV", "PLANCK_TIMES_LIGHT_EV_M", "Canvas", "Geometry", "Reconstruction", "Scan"]
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PLANCK_TIMES_LIGHT_EV_M = 1.239841984332003e-06
-"""h c in eV m (CODATA 2018, exact)."""
-
-ELECTRON_REST_EV = 510998.95069
-"""m c^2 of the electron in eV (CODATA 2022)."""
-
 Complex = NDArray[np.complex64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Energy and particle, detector distance, pixel size and orientation. Every field may be unknown (None).
-
-    Parameters
-    ----------
-    energy_eV : float, optional
-        Energy of a photon (10 eV to 1 MeV), or kinetic energy of an electron (1 keV to 10 MeV), in electronvolt.
-    distance_m : float, optional
-        Sample to detector distance in metres.
-    detector_pixel_m : (float, float), optional
-        Detector pixel height and width (y, x) in metres.
-    orientation : int
-        Orientation of the stored frames relative to the detector, 0 to 7: bit 4 transposes, then bit 2 flips y, then
-        bit 1 flips x.
-    particle : {"photon", "electron"}
-        What illuminates; it sets the wavelength that belongs to an energy.
-
-    Raises
-    ------
-    InputError
-        If a value is not finite and positive, the energy is implausible for the particle (another unit, or another
-        particle), or the orientation is not 0..7.
-
-    Examples
-    --------
-    >>> import diptych
-    >>> geometry = diptych.Geometry(energy_eV=8800, distance_m=1.9, detector_pixel_m=75e-6)
-    >>> [f"{pixel * 1e9:.1f} nm" for pixel in geometry.object_pixel_m(128)]
-    ['27.9 nm', '27.9 nm']
-    """
-
-    energy_eV: float | None = None
-    distance_m: float | None = None
-    detector_pixel_m: tuple[float, float] | None = None
-    orientation: int = 0
-    particle: Literal["photon", "electron"] = "photon"
-
-    def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        for name in ("energy_eV", "distance_m"):
-            if (value := getattr(self, name)) is not None:
-                set_(self, name, validation.positive(value, f"geometry: {name}"))
-        validation.particle(self.particle, "geometry: particle")
-        if self.energy_eV is not None:
-            validation.plausible_energy(self.energy_eV, self.particle, "geometry: energy_eV")
-        if self.detector_pixel_m is not None:
-            set_(self, "detector_pixel_m", validation.pixel_sides(self.detector_pixel_m, "geometry: detector_pixel_m"))
-        orientation = validation.whole(self.orientation, "geometry: orientation", "an integer from 0 to 7")
-        if orientation not in range(8):
-            raise InputError("geometry: orientation", f"found {orientation}", "an integer from 0 to 7")
-        set_(self, "orientation", orientation)
-
-    @property
-    def wavelength_m(self) -> float | None:
-        """Wavelength in metres, relativistic for electrons (de Broglie), or None when the energy is not known."""
-        if self.energy_eV is None:
-            return None
-        energy = self.energy_eV
-        momentum = energy if self.particle == "photon" else (energy * (energy + 2 * ELECTRON_REST_EV)) ** 0.5
-        return PLANCK_TIMES_LIGHT_EV_M / momentum
-
-    def object_pixel_m(self, size: int) -> tuple[float, float] | None:
-        """Object pixel (y, x) in metres for a ``size`` x ``size`` pattern: wavelength * distance / (size * detector
-        pixel).
-        """
-        if self.wavelength_m is None or self.distance_m is None or self.detector_pixel_m is None:
-            return None
-        y, x = (self.wavelength_m * self.distance_m / (size * pixel) for pixel in self.detector_pixel_m)
-        return y, x
 
 
 @dataclass(frozen=True, eq=False)

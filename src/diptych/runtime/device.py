@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from diptych.errors import InputError, UnavailableError
-from diptych.runtime.forking import cuda_lost
+from diptych.runtime.cpu.forking import cuda_lost
 from diptych.runtime.options import Options
 
 if TYPE_CHECKING:

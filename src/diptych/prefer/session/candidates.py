@@ -18,7 +18,7 @@ from diptych.prefer.propose.line import step_scores
 from diptych.prefer.spaces.cube import sobol
 from diptych.prefer.spaces.sphere import on_sphere, prompt_anchor, turn, typicality, usual_shape
 from diptych.prefer.utility import Fitted
-from diptych.runtime.parallel import one_blas_thread
+from diptych.runtime.cpu.parallel import one_blas_thread
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder

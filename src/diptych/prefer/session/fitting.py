@@ -16,8 +16,8 @@ from diptych.prefer.session.changes import Changes
 from diptych.prefer.session.previews import Previews, Rows
 from diptych.prefer.session.worker import SynchronousWorker, Worker
 from diptych.prefer.utility import OK, TRAINING, UNTRAINED, Fitted, Utility, expected
+from diptych.runtime.cpu.parallel import one_blas_thread
 from diptych.runtime.logging import LOGGER
-from diptych.runtime.parallel import one_blas_thread
 from diptych.runtime.provenance import utc_now
 
 LIKED = 64

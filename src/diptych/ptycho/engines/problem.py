@@ -19,7 +19,7 @@ from torch import Tensor
 from diptych.ptycho.physics.forward import ForwardModel, intensity
 from diptych.ptycho.physics.patches import canvas_box
 from diptych.ptycho.physics.probe import gauge_power
-from diptych.runtime.parallel import Workers, split_evenly
+from diptych.runtime.cpu.parallel import Workers, split_evenly
 
 if TYPE_CHECKING:
     from diptych.ptycho.scan import Scan

@@ -23,8 +23,8 @@ from diptych.ptycho.networks import NETWORKS, build_network, check_size
 from diptych.ptycho.neural.data.patterns import Patterns
 from diptych.ptycho.neural.options import InferenceOptions, TrainingOptions
 from diptych.ptycho.scan import Reconstruction, Scan
+from diptych.runtime.cpu.parallel import shared_out
 from diptych.runtime.device import ExecutionOptions, choose_device
-from diptych.runtime.parallel import shared_out
 from diptych.runtime.progress import ProgressCallback
 from diptych.runtime.run_directory import plain
 

@@ -11,12 +11,12 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
+from diptych.runtime.cpu.parallel import torch_threads
 from diptych.runtime.interrupts import Cancel, install
 from diptych.runtime.jobs.context import Finished, JobContext
 from diptych.runtime.jobs.job import PREVIEW_SECONDS, explain, preview_of
 from diptych.runtime.jobs.process import GRACE_SECONDS, encode
 from diptych.runtime.jobs.queue import resolve
-from diptych.runtime.parallel import torch_threads
 from diptych.runtime.progress import Progress
 from diptych.runtime.run_directory import plain
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from diptych.runtime.cpu.parallel import torch_threads
 from diptych.runtime.jobs.context import Finished
 from diptych.runtime.jobs.job import Job, explain
 from diptych.runtime.jobs.process import run_in_process
-from diptych.runtime.parallel import torch_threads
 
 
 class JobQueue:

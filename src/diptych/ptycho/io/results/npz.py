@@ -32,7 +32,7 @@ FORMAT_VERSION = 1
 _HISTORY = "history_"
 
 MAPS = ("error", "illumination", "frame_factors")
-"""Further arrays of a result: maps of the object (H, W), and a factor for each frame (M,); a file need not hold them."""
+"""Further arrays of a result: maps of the object (H, W), and a factor for each frame (M,). Files need not hold them."""
 
 
 def record(result: Reconstruction) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.runtime.memory import available_memory
+from diptych.runtime.cpu.memory import available_memory
 
 _MOST_NAMES = 12
 

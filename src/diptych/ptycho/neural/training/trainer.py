@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.training.callbacks import SILENCED_LOGGERS
-from diptych.runtime.parallel import shared_out
+from diptych.runtime.cpu.parallel import shared_out
 
 
 def check_trainer(trainer: TrainerOptions, device: torch.device) -> None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from diptych.runtime.forking import forked
+from diptych.runtime.cpu.forking import forked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diptych
+from diptych.runtime.cpu.parallel import Workers, shared_out, split_evenly
 from diptych.runtime.device import ExecutionOptions
-from diptych.runtime.parallel import Workers, shared_out, split_evenly
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
@@ -63,7 +63,7 @@ BLAS = """
 import threading
 import scipy.linalg
 from threadpoolctl import threadpool_info
-from diptych.runtime.parallel import one_blas_thread
+from diptych.runtime.cpu.parallel import one_blas_thread
 
 def threads():
     return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.runtime import memory
+from diptych.runtime.cpu import memory
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import UnavailableError
-from diptych.runtime import forking
+from diptych.runtime.cpu import forking
 from diptych.runtime.device import choose_device
 
 CODE = """

@@ -1,0 +1,1 @@
+"""The processor and its memory: threads, forked processes, available memory."""
