@@ -206,7 +206,7 @@ def test_a_bad_valid_count_is_counted_and_placed(value: float, count: int) -> No
 
 
 def test_bad_counts_are_counted_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.ptycho.validation._CHUNK_BYTES", 2 * N * N * 4)
+    monkeypatch.setattr("diptych.ptycho.validation.counts._CHUNK_BYTES", 2 * N * N * 4)
     counts = changed((3, 1, 0), np.nan)
     counts[4, 5:7, 2] = -1
     both = (
