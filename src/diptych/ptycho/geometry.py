@@ -22,7 +22,8 @@ class Geometry:
     Parameters
     ----------
     energy_eV : float, optional
-        Energy of a photon (10 eV to 1 MeV), or kinetic energy of an electron (1 keV to 10 MeV), in electronvolt.
+        Energy of a photon (0.1 to 4.5 eV, 20 eV to 1 MeV), or kinetic energy of an electron (1 keV to 10 MeV), in
+        electronvolt.
     distance_m : float, optional
         Sample to detector distance in metres.
     detector_pixel_m : (float, float), optional

@@ -107,7 +107,7 @@ def test_the_wavelength_is_that_of_the_particle():
 @pytest.mark.parametrize(
     ("energy", "particle", "says"),
     [
-        (1.5e-21, "photon", "10 to 1e"),
+        (1.5e-21, "photon", "20 to 1e"),
         (1.41e-15, "photon", "eV if it is in J"),
         (8.8, "photon", "8800 eV if it is in keV"),
         (5e6, "photon", "--particle electron"),

@@ -42,9 +42,14 @@ def positive(value: Any, what: str) -> float:
     return number
 
 
-PLAUSIBLE_EV = {"photon": (10.0, 1e6), "electron": (1e3, 1e7)}
-"""Energies at which diffraction is measured, in eV: ultraviolet to hard X-rays; electron microscopes."""
+PLAUSIBLE_EV: dict[str, tuple[tuple[float, float], ...]] = {
+    "photon": ((0.1, 4.5), (20.0, 1e6)),
+    "electron": ((1e3, 1e7),),
+}
+"""Energies at which diffraction is measured, in eV: light, extreme ultraviolet to hard X-rays; electron microscopes.
 
+From 4.5 to 20 eV the air and every lens absorb; a number there is an X-ray energy in keV.
+"""
 
 _UNITS_EV = {"J": 6.241509074460763e18, "keV": 1e3, "MeV": 1e6}
 
@@ -57,23 +62,26 @@ def particle(value: Any, what: str) -> None:
 
 def plausible_energy(energy: float, particle: str, what: str) -> None:
     """Check an energy in eV against what is measured with the particle; say what it would be in other units."""
-    low, high = PLAUSIBLE_EV[particle]
-    if low <= energy <= high:
+    if _plausible(energy, particle):
         return
     readings = [
         f"{energy * factor:.4g} eV if it is in {unit}"
         for unit, factor in _UNITS_EV.items()
-        if any(least <= energy * factor <= most for least, most in PLAUSIBLE_EV.values())
+        if any(_plausible(energy * factor, each) for each in PLAUSIBLE_EV)
     ]
     other = "electron" if particle == "photon" else "photon"
-    least, most = PLAUSIBLE_EV[other]
-    remedy = f"Pass particle='{other}' (--particle {other}) if it is one." if least <= energy <= most else ""
+    remedy = f"Pass particle='{other}' (--particle {other}) if it is one." if _plausible(energy, other) else ""
+    ranges = " or ".join(f"{low:g} to {high:g}" for low, high in PLAUSIBLE_EV[particle])
     raise InputError(
         what,
         f"{energy:.4g} eV" + (f" ({', '.join(readings)})" if readings else ""),
-        f"the energy of a {particle} in eV, {low:g} to {high:g}",
+        f"the energy of a {particle} in eV, {ranges}",
         remedy or "Pass the right one with energy_eV=... (--energy-eV), and the particle (--particle).",
     )
+
+
+def _plausible(energy: float, particle: str) -> bool:
+    return any(low <= energy <= high for low, high in PLAUSIBLE_EV[particle])
 
 
 def pixel_sides(value: Any, what: str) -> tuple[float, float]:
