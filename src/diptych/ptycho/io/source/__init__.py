@@ -8,6 +8,7 @@ available memory, and nothing is ever unpickled.
 from diptych.ptycho.io.source.base import Header, Source, TreeSource, listed
 from diptych.ptycho.io.source.hdf5 import Hdf5Source, open_hdf5
 from diptych.ptycho.io.source.json_text import json_text, read_json
+from diptych.ptycho.io.source.matlab import open_matlab
 from diptych.ptycho.io.source.npz import NpySource, NpzSource, open_npz, write_npz
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "json_text",
     "listed",
     "open_hdf5",
+    "open_matlab",
     "open_npz",
     "read_json",
     "write_npz",
