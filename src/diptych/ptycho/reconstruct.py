@@ -182,7 +182,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
         request.scan,
         device=device,
         double=request.execution.precision == "double",
-        subpixel=options.positions != "round",
+        subpixel=options.subpixel != "round",
         held_out=options.held_out,
         seed=options.seed,
         power=power(probe) if request.keeps_scale else None,
@@ -258,7 +258,7 @@ def _result(request: Request, problem: Problem, run: Run) -> Reconstruction:
     return Reconstruction(
         object=Canvas(image.to(torch.complex64).cpu().numpy(), problem.origin, scan.pixel_m),
         probe=probe.to(torch.complex64).cpu().numpy(),
-        positions=scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5),
+        positions=scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5),
         history=run.history,
         flags=fit_flags(final, run.interrupted, len(probe)),
         provenance=provenance,

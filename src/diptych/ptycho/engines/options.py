@@ -38,7 +38,7 @@ class ReconstructionOptions(SelectingOptions):
     modes: int | None = Field(
         None, ge=1, le=32, description="Incoherent probe modes; extra ones start orthogonal with 5 % of the power."
     )
-    positions: Literal["fourier", "round"] = Field(
+    subpixel: Literal["fourier", "round"] = Field(
         "fourier",
         description="Sub-pixel positions: fourier (shift the probe where there are any) or round (to whole pixels).",
     )
@@ -49,6 +49,14 @@ class ReconstructionOptions(SelectingOptions):
         description="Fraction of the detector pixels held out from the engine, used to detect over-fitting.",
     )
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_name(cls, values: Any) -> Any:
+        """Records of earlier versions call ``subpixel`` positions."""
+        if isinstance(values, dict) and values.get("positions") in ("fourier", "round") and "subpixel" not in values:
+            return {("subpixel" if key == "positions" else key): value for key, value in values.items()}
+        return values
 
     @model_validator(mode="before")
     @classmethod

@@ -51,6 +51,11 @@ class LoadOptions(Options):
         description="Unit of the stored positions: px (object pixels), m, um or nm; lengths need energy, distance "
         "and detector pixel.",
     )
+    positions: str | None = Field(
+        default=None,
+        description="Positions from another file, FILE or FILE:PATH: a table with a header (CSV), a result, a scan, or "
+        "datasets of an HDF5 file; joined by frame number where the file states it.",
+    )
     nominal_positions: bool = Field(
         default=False, description="Use the nominal positions (xcoords_start, ycoords_start), not the refined ones."
     )

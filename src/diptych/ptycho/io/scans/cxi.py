@@ -18,6 +18,7 @@ from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import ENERGY_UNITS, geometry_of, photon_energy_eV, positions_in_pixels
+from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Scan
@@ -52,12 +53,16 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         If patterns or positions are missing or disagree, or the energy is implausible.
     """
     patterns, translation = first(source, PATTERNS), first(source, TRANSLATIONS)
-    if patterns is None or translation is None:
+    if patterns is None or (translation is None and options.positions is None):
         what = "diffraction patterns" if patterns is None else "positions (a translation of each pattern)"
         where = " or ".join(PATTERNS[:2] if patterns is None else TRANSLATIONS[:2])
         raise InputError(source.where, f"is a CXI file without {what}", where)
     values = real_from(source, patterns)
-    metres = real_from(source, translation, "positions in metres")
+    metres = (
+        np.full((len(values), 3), np.nan)
+        if translation is None or options.positions is not None
+        else real_from(source, translation, "positions in metres")
+    )
     if values.ndim != 3 or metres.ndim != 2 or metres.shape[1] not in (2, 3) or len(metres) != len(values):
         raise InputError(
             source.where,
@@ -65,12 +70,17 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
             "(patterns, N, N) and (patterns, 3)",
         )
     detector = next((path for path in DETECTORS if source.group(path) is not None), "")
-    said = [f"patterns read from {patterns}, positions (x, y, z) from {translation}"]
+    placed = options.positions is None
+    said = [f"patterns read from {patterns}" + (f", positions (x, y, z) from {translation}" if placed else "")]
     geometry = geometry_of(options, source.where, **_stated(source, detector, options, said))
-    signs = _signs(source, detector, said)
-    y, x, converted = positions_in_pixels(
-        signs[0] * metres[:, 1], signs[1] * metres[:, 0], geometry, values.shape[-1], source.where
-    )
+    if placed:
+        signs = _signs(source, detector, said)
+        y, x, converted = positions_in_pixels(
+            signs[0] * metres[:, 1], signs[1] * metres[:, 0], geometry, values.shape[-1], source.where
+        )
+        said.append(converted)
+    else:
+        y = x = unplaced(len(values))
     return RawScan(
         where=source.where,
         name=name,
@@ -84,7 +94,7 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         background=_dark(source, detector, values.shape[-2:], said),
         geometry=geometry,
         metadata={"layout": "CXI", "stored_domain": "counts"},
-        said=[*said, converted],
+        said=said,
     )
 
 
