@@ -37,9 +37,11 @@ BUILTIN = {
     "ptypy": "diptych.ptycho.io.scans.ptypy:FORMAT",
     "fold-slice": "diptych.ptycho.io.scans.fold_slice:FORMAT",
     "ptylab": "diptych.ptycho.io.scans.ptylab:FORMAT",
+    "hxn": "diptych.ptycho.io.scans.hxn:FORMAT",
     "ptypy-result": "diptych.ptycho.io.results.ptypy:FORMAT",
     "cdtools-result": "diptych.ptycho.io.results.cdtools:FORMAT",
     "ptyrad": "diptych.ptycho.io.results.ptyrad:FORMAT",
+    "raster": "diptych.ptycho.io.scans.raster:FORMAT",
 }
 """Formats are asked in this order; the first that recognises the content reads it."""
 

@@ -20,6 +20,7 @@ from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import ENERGY_UNITS, geometry_of, photon_energy_eV, positions_in_pixels
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.scans.nexus import axes_beside, lengths_m, positions_m
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
@@ -35,6 +36,7 @@ ENERGIES = (
     "entry_1/instrument_1/beam_1/energy",
     "entry_1/instrument_1/source_1/energy",
     "entry_1/instrument/beam/energy",
+    "entry_1/instrument_1/beam_1/incident_beam_energy",
 )
 PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/source_1/probe")
 
@@ -53,16 +55,22 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         If patterns or positions are missing or disagree, or the energy is implausible.
     """
     patterns, translation = first(source, PATTERNS), first(source, TRANSLATIONS)
-    if patterns is None or (translation is None and options.positions is None):
+    axes = None if patterns is None or translation is not None else axes_beside(source, patterns)
+    if patterns is None or (translation is None and axes is None and options.positions is None):
         what = "diffraction patterns" if patterns is None else "positions (a translation of each pattern)"
         where = " or ".join(PATTERNS[:2] if patterns is None else TRANSLATIONS[:2])
         raise InputError(source.where, f"is a CXI file without {what}", where)
+    said: list[str] = []
     values = real_from(source, patterns)
-    metres = (
-        np.full((len(values), 3), np.nan)
-        if translation is None or options.positions is not None
-        else real_from(source, translation, "positions in metres")
-    )
+    scan_shape = values.shape[:-2]
+    values = values.reshape(-1, *values.shape[-2:]) if values.ndim == 4 else values
+    placed = options.positions is None
+    metres = np.full((len(values), 3), np.nan)
+    if placed and translation is not None:
+        metres = lengths_m(source, translation, said)
+        said.append(f"positions (x, y, z) read from {translation}")
+    elif placed and axes is not None:
+        metres = positions_m(source, axes, scan_shape, said)
     if values.ndim != 3 or metres.ndim != 2 or metres.shape[1] not in (2, 3) or len(metres) != len(values):
         raise InputError(
             source.where,
@@ -70,8 +78,7 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
             "(patterns, N, N) and (patterns, 3)",
         )
     detector = next((path for path in DETECTORS if source.group(path) is not None), "")
-    placed = options.positions is None
-    said = [f"patterns read from {patterns}" + (f", positions (x, y, z) from {translation}" if placed else "")]
+    said.insert(0, f"patterns read from {patterns}")
     geometry = geometry_of(options, source.where, **_stated(source, detector, options, said))
     if placed:
         signs = _signs(source, detector, said)
@@ -102,7 +109,12 @@ def _stated(source: TreeSource, detector: str, options: LoadOptions, said: list[
     """Energy, distance and detector pixel that the file states."""
 
     def number(path: str) -> float | None:
-        return scalar_from(source, path) if source.header(path) is not None else None
+        if source.header(path) is None:
+            return None
+        found = lengths_m(source, path, said)
+        if found.size != 1:
+            raise InputError(f"{source.where}: {path}", f"has shape {found.shape}", "one number")
+        return float(found.reshape(()))
 
     stated: dict[str, Any] = {"distance_m": number(f"{detector}/distance")}
     pixels = [number(f"{detector}/{axis}_pixel_size") for axis in ("y", "x")]
