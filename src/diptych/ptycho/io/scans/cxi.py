@@ -20,6 +20,7 @@ from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import ENERGY_UNITS, geometry_of, photon_energy_eV, positions_in_pixels
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.scans.cxi_write import write_cxi
 from diptych.ptycho.io.scans.nexus import axes_beside, lengths_m, positions_m
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Scan
@@ -38,6 +39,7 @@ ENERGIES = (
     "entry_1/instrument/beam/energy",
     "entry_1/instrument_1/beam_1/incident_beam_energy",
 )
+TITLE = "entry_1/title"
 PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/source_1/probe")
 
 
@@ -66,7 +68,11 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     values = values.reshape(-1, *values.shape[-2:]) if values.ndim == 4 else values
     placed = options.positions is None
     metres = np.full((len(values), 3), np.nan)
-    if placed and translation is not None:
+    in_pixels = translation is not None and source.attributes(translation).get("units") == "px"
+    if placed and in_pixels and translation is not None:
+        metres = real_from(source, translation, "positions in object pixels").astype(np.float64)
+        said.append(f"positions (x, y, z) read from {translation} in object pixels")
+    elif placed and translation is not None:
         metres = lengths_m(source, translation, said)
         said.append(f"positions (x, y, z) read from {translation}")
     elif placed and axes is not None:
@@ -80,7 +86,9 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     detector = next((path for path in DETECTORS if source.group(path) is not None), "")
     said.insert(0, f"patterns read from {patterns}")
     geometry = geometry_of(options, source.where, **_stated(source, detector, options, said))
-    if placed:
+    if placed and in_pixels:
+        y, x = metres[:, 1], metres[:, 0]
+    elif placed:
         signs = _signs(source, detector, said)
         y, x, converted = positions_in_pixels(
             signs[0] * metres[:, 1], signs[1] * metres[:, 0], geometry, values.shape[-1], source.where
@@ -195,7 +203,9 @@ def _matches(file: DataFile) -> bool:
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:
-    return finish(read_cxi(file.arrays, options, file.path.stem), options)
+    title = file.arrays.read(TITLE) if file.arrays.header(TITLE) is not None else np.asarray("")
+    name = str(title).strip() if title.dtype.kind == "U" and title.size == 1 else ""
+    return finish(read_cxi(file.arrays, options, name or file.path.stem), options)
 
 
 FORMAT = Format(
@@ -205,5 +215,7 @@ FORMAT = Format(
     holds="scan",
     matches=_matches,
     read=_read,
+    write=write_cxi,
+    suffixes=(".cxi",),
     datasets={"patterns": PATTERNS, "probe": PROBES},
 )
