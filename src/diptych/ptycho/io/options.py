@@ -56,7 +56,7 @@ class LoadOptions(Options):
         description="Positions from another file, FILE or FILE:PATH: a table with a header (CSV), a result, a scan, or "
         "datasets of an HDF5 file; joined by frame number where the file states it.",
     )
-    step: float | None = Field(
+    scan_step: float | None = Field(
         default=None,
         gt=0,
         description="Step between the patterns of an array (rows, columns, N, N) that states no positions, in "

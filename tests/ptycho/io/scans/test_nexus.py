@@ -93,14 +93,14 @@ def test_a_raster_without_positions_needs_its_step(tmp_path: Path, suffix: str) 
             file["data"] = values
     else:
         np.save(path, values) if suffix == ".npy" else np.savez(path, data=values)
-    with pytest.raises(InputError, match=r"raster of 3 x 4 patterns.*--step"):
+    with pytest.raises(InputError, match=r"raster of 3 x 4 patterns.*--scan-step"):
         diptych.load(path)
     rows, columns = np.indices((ROWS, COLUMNS)).reshape(2, -1)
-    scan = diptych.load(path, step=2.5)
+    scan = diptych.load(path, scan_step=2.5)
     assert np.array_equal(scan.counts, COUNTS)
     assert np.array_equal(scan.positions, np.stack([rows, columns], 1) * 2.5)
     known = {"energy_eV": ENERGY_EV, "distance_m": DISTANCE_M, "detector_pixel_m": DETECTOR_PIXEL_M}
-    metres = diptych.load(path, step=float(PIXEL_M[0]) * 2.5, position_unit="m", **known)
+    metres = diptych.load(path, scan_step=float(PIXEL_M[0]) * 2.5, position_unit="m", **known)
     assert metres.positions == pytest.approx(scan.positions)
 
 
@@ -111,6 +111,6 @@ def test_the_wrong_energy_of_a_spiral_is_noticed(measured_data: Path) -> None:
 
 
 def test_a_measured_raster_of_electrons(measured_data: Path) -> None:
-    scan = diptych.load(measured_data / "formats" / "ptychojl_cryo4dstem_20x20.h5", step=31.25 / 4.65)
+    scan = diptych.load(measured_data / "formats" / "ptychojl_cryo4dstem_20x20.h5", scan_step=31.25 / 4.65)
     assert scan.counts.shape == (400, 256, 256)
     assert np.ptp(scan.positions, axis=0) == pytest.approx([19 * 31.25 / 4.65] * 2)

@@ -1,6 +1,6 @@
 """Patterns of a raster as one array (Ry, Rx, N, N), as NPY, NPZ or HDF5: 4D-STEM, Ptycho.jl, arrays of users.
 
-The array does not state where patterns were taken. Rows and columns of the raster are ``step`` apart, x fastest.
+The array does not state where patterns were taken. Rows and columns of the raster are ``scan_step`` apart, x fastest.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def read_raster(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     said = [f"patterns read from {key}, a raster of {rows} rows and {columns} columns"]
     if options.positions is not None:
         y = x = unplaced(rows * columns)
-    elif options.step is None:
+    elif options.scan_step is None:
         raise InputError(
             source.where,
             f"holds a raster of {rows} x {columns} patterns ({key}) and no positions",
             "the step between them, or positions in another file",
-            "Pass step=... in object pixels (--step; with --position-unit m, um or nm in these), or --positions FILE.",
+            "Pass scan_step=... in object pixels (--scan-step) or in --position-unit, or --positions FILE.",
         )
     else:
-        y, x = (line.ravel() * options.step for line in np.indices((rows, columns), dtype=np.float64))
-        said.append(f"positions: a raster with a step of {options.step:g} {options.position_unit}, x fastest")
+        y, x = (line.ravel() * options.scan_step for line in np.indices((rows, columns), dtype=np.float64))
+        said.append(f"positions: a raster with a step of {options.scan_step:g} {options.position_unit}, x fastest")
     return RawScan(
         where=source.where,
         name=name,
