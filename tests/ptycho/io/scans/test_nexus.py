@@ -74,6 +74,16 @@ def test_axes_of_another_length_are_refused(tmp_path: Path) -> None:
         diptych.load(path)
 
 
+@pytest.mark.parametrize("shape", [(), (16,), (16, 16)])
+def test_patterns_that_are_none_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = write(tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["entry_1/data/data"]
+        file["entry_1/data/data"] = np.zeros(shape)
+    with pytest.raises(InputError, match="has shape"):
+        diptych.load(path)
+
+
 def test_a_scan_of_hxn(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "hxn.h5", "w") as file:
         file["diffamp"] = np.sqrt(COUNTS.astype(np.float32))

@@ -61,9 +61,12 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     if patterns is None or (translation is None and axes is None and options.positions is None):
         what = "diffraction patterns" if patterns is None else "positions (a translation of each pattern)"
         where = " or ".join(PATTERNS[:2] if patterns is None else TRANSLATIONS[:2])
-        raise InputError(source.where, f"is a CXI file without {what}", where)
+        remedy = "" if patterns is None else "Where they lie in another file, pass positions=... (--positions FILE)."
+        raise InputError(source.where, f"is a CXI file without {what}", where, remedy)
     said: list[str] = []
     values = real_from(source, patterns)
+    if values.ndim not in (3, 4):
+        raise InputError(f"{source.where}: {patterns}", f"has shape {values.shape}", "(patterns, N, N)")
     scan_shape = values.shape[:-2]
     values = values.reshape(-1, *values.shape[-2:]) if values.ndim == 4 else values
     placed = options.positions is None
