@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 import diptych
 from diptych.ptycho.datasets import dataset_info
 from diptych.ptycho.evaluate import evaluate_without_truth
-from diptych.ptycho.evaluate.halves import scanned_box
 from diptych.ptycho.figures.colours import complex_to_rgb, level_phase, robust_range
 from diptych.ptycho.figures.overview import plot_comparison, plot_frc
 from diptych.ptycho.figures.panels import show_complex, show_history, show_image, show_wheel
+from diptych.ptycho.physics.measured import scanned_box
 
 FOLDER = Path(__file__).parent / "pictures"
 LIMIT = 300_000

@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "mode_powers": ([1.0, 0.25], [2.0, 1.0]),
     "start": ("a.h5", "b.h5"),
     "probe": ("a.npz", "b.npz"),
+    "positions": ("a.csv", "b.csv"),
     "probe_key": ("first", "second"),
     "device": ("cpu", "cuda:7"),
     "network": ("cnn", "cnn"),

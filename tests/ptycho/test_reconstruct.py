@@ -60,7 +60,7 @@ def test_the_fit_says_shot_noise_limited_when_it_is() -> None:
 @pytest.mark.parametrize("engine", ["ml", "rpie", "raar"])
 def test_sub_pixel_positions_by_fourier_beat_rounding(engine: str) -> None:
     scan = simulated(integer=False)
-    by_rounding, by_fourier = (error(solve(scan, engine=engine, positions=how), scan) for how in ("round", "fourier"))
+    by_rounding, by_fourier = (error(solve(scan, engine=engine, subpixel=how), scan) for how in ("round", "fourier"))
     assert by_fourier < 0.025
     assert by_fourier < 0.75 * by_rounding
 
@@ -73,9 +73,9 @@ def test_projections_bear_a_wrong_probe_start_on_sub_pixel_positions(engine: str
 
 def test_automatic_positions_are_fourier_where_there_are_fractions() -> None:
     scan = simulated(integer=False)
-    assert same(solve(scan, engine="rpie", epochs=3), solve(scan, engine="rpie", epochs=3, positions="fourier"))
+    assert same(solve(scan, engine="rpie", epochs=3), solve(scan, engine="rpie", epochs=3, subpixel="fourier"))
     whole = simulated()
-    assert same(solve(whole, engine="rpie", epochs=3), solve(whole, engine="rpie", epochs=3, positions="round"))
+    assert same(solve(whole, engine="rpie", epochs=3), solve(whole, engine="rpie", epochs=3, subpixel="round"))
 
 
 @pytest.mark.parametrize("engine", ["ml", "rpie"])

@@ -215,7 +215,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
         request.scan,
         device=device,
         double=request.execution.precision == "double",
-        subpixel=options.positions != "round",
+        subpixel=options.subpixel != "round",
         held_out=options.held_out,
         seed=options.seed,
         power=power(probe) if request.keeps_scale else None,
@@ -299,7 +299,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         image, factors.values = image * factors.values.mean().sqrt(), factors.values / factors.values.mean()
     if options.probe != "fixed":
         image, probe = _in_gauge(problem, image, probe)
-    positions = scan.positions if options.positions != "round" else np.floor(scan.positions + 0.5)
+    positions = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
     light = illumination(
         probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
     )

@@ -83,3 +83,10 @@ def test_an_engine_from_outside_runs_by_its_name(monkeypatch: pytest.MonkeyPatch
     assert mine.provenance["engine"] == "mine"
     assert mine.provenance["options"]["gentle"] is True
     assert same(mine, reconstruct(scan, engine="rpie", step=0.5, epochs=2, execution=CPU))
+
+
+@pytest.mark.parametrize("how", ["fourier", "round"])
+def test_records_that_call_subpixel_positions_are_read(how: str) -> None:
+    assert ReconstructionOptions.build({"engine": "rpie", "positions": how}).subpixel == how
+    with pytest.raises(InputError, match="unknown option 'positions'"):
+        ReconstructionOptions.build({"positions": "scan.csv"})

@@ -76,9 +76,9 @@ def test_a_tike_scan_as_hdf5(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "name", "expected"),
     [
-        (scan(), "ptychodus", "one of scan-npz"),
+        (scan(), "ptychodus", "one of cxi, scan-npz"),
         (result(), "scan-npz", "one of ptychodus, result-npz"),
-        (scan(), "raw-data", "one of scan-npz"),
+        (scan(), "raw-data", "one of cxi, scan-npz"),
         (result(), "no-such", "ptychodus"),
     ],
 )

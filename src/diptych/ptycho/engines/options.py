@@ -38,7 +38,7 @@ class ReconstructionOptions(SelectingOptions):
     modes: int | None = Field(
         None, ge=1, le=32, description="Incoherent probe modes; extra ones start orthogonal with 5 % of the power."
     )
-    positions: Literal["fourier", "round"] = Field(
+    subpixel: Literal["fourier", "round"] = Field(
         "fourier",
         description="Sub-pixel positions: fourier (shift the probe where there are any) or round (to whole pixels).",
     )
@@ -71,6 +71,14 @@ class ReconstructionOptions(SelectingOptions):
         description="Counts at the value where the detector is seen to saturate: auto masks them, keep uses them.",
     )
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_name(cls, values: Any) -> Any:
+        """Records of earlier versions call ``subpixel`` positions."""
+        if isinstance(values, dict) and values.get("positions") in ("fourier", "round") and "subpixel" not in values:
+            return {("subpixel" if key == "positions" else key): value for key, value in values.items()}
+        return values
 
     @model_validator(mode="before")
     @classmethod

@@ -10,21 +10,17 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import InputError, UnavailableError
-from diptych.ptycho.io.source import NpySource, TreeSource, open_hdf5, open_npz
+from diptych.ptycho.io.source import NpySource, TreeSource, open_hdf5, open_matlab, open_npz
 from diptych.runtime.files import replacing
 
-FileKind = Literal["npz", "hdf5", "npy"]
+FileKind = Literal["npz", "hdf5", "npy", "matlab"]
 
-_ZIP, _NPY, _HDF5 = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n"
+_ZIP, _NPY, _HDF5, _MATLAB = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n", b"MATLAB 5"
 _EXPECTED = "a scan or a result as NPZ or HDF5"
 _OTHERS = {
     b"BZh": ("the file is compressed with bzip2", "Decompress it first (bunzip2)."),
     b"\x1f\x8b": ("the file is compressed with gzip", "Decompress it first (gunzip)."),
     b"PK\x05\x06": ("the file is an empty zip archive", ""),
-    b"MATLAB": (
-        "the file is a MATLAB 5 file (.mat)",
-        "Read it with scipy.io.loadmat(path), build diptych.Scan from its arrays, and save that with diptych.save.",
-    ),
     b"II*\x00": ("the file is a TIFF image", ""),
     b"MM\x00*": ("the file is a TIFF image", ""),
     b"\x89PNG": ("the file is a PNG image", ""),
@@ -40,7 +36,7 @@ class DataFile:
     ----------
     path : Path
         Where it is.
-    kind : {"npz", "hdf5", "npy", "other"}
+    kind : {"npz", "hdf5", "npy", "matlab", "other"}
         The container, by its first bytes.
     source : TreeSource, optional
         Its arrays; None for kind "other", which a format of its own may know.
@@ -81,6 +77,9 @@ def opened(path: Path) -> Iterator[DataFile]:
     elif kind == "hdf5":
         with open_hdf5(path) as tree:
             yield DataFile(path, kind, tree)
+    elif kind == "matlab":
+        with open_matlab(path) as variables:
+            yield DataFile(path, kind, variables)
     elif kind == "npy":
         yield DataFile(path, kind, NpySource(path))
     else:
@@ -88,12 +87,12 @@ def opened(path: Path) -> Iterator[DataFile]:
 
 
 def file_kind(path: Path) -> FileKind:
-    """Whether ``path`` is an NPZ archive, an HDF5 file or a single NPY array, by its content (the suffix is ignored).
+    """Whether ``path`` is NPZ, HDF5, NPY or MATLAB 5, by its content, not by suffix.
 
     Raises
     ------
     InputError
-        If the file is missing, a folder, empty, not readable, or none of the three.
+        If the file is missing, a folder, empty, not readable, or none of them.
     """
     if path.is_dir():
         raise InputError(path, "is a folder", _EXPECTED)
@@ -125,7 +124,9 @@ def _kind(head: bytes, path: Path) -> FileKind | None:
         return "npz"
     if head.startswith(_NPY):
         return "npy"
-    return "hdf5" if head == _HDF5 or _late_hdf5(path) else None
+    if head == _HDF5 or _late_hdf5(path):
+        return "hdf5"
+    return "matlab" if head.startswith(_MATLAB) else None
 
 
 def _unknown(head: bytes, path: Path) -> InputError:

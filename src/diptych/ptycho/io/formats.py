@@ -27,15 +27,22 @@ Holds = Literal["scan", "result", "positions"]
 BUILTIN = {
     "scan-npz": "diptych.ptycho.io.scans.npz:FORMAT",
     "tike": "diptych.ptycho.io.scans.tike:FORMAT",
+    "ptychoshelves": "diptych.ptycho.io.results.ptychoshelves:FORMAT",
     "ptychodus": "diptych.ptycho.io.results.product:FORMAT",
     "ptychodus-npz": "diptych.ptycho.io.results.product_npz:FORMAT",
     "result-npz": "diptych.ptycho.io.results.npz:FORMAT",
     "raw-data": "diptych.ptycho.io.scans.hdf5:RAW_DATA",
     "scan-hdf5": "diptych.ptycho.io.scans.hdf5:FORMAT",
+    "ptychodus-cxi": "diptych.ptycho.io.results.product_cxi:FORMAT",
     "cxi": "diptych.ptycho.io.scans.cxi:FORMAT",
     "ptypy": "diptych.ptycho.io.scans.ptypy:FORMAT",
     "fold-slice": "diptych.ptycho.io.scans.fold_slice:FORMAT",
     "ptylab": "diptych.ptycho.io.scans.ptylab:FORMAT",
+    "hxn": "diptych.ptycho.io.scans.hxn:FORMAT",
+    "ptypy-result": "diptych.ptycho.io.results.ptypy:FORMAT",
+    "cdtools-result": "diptych.ptycho.io.results.cdtools:FORMAT",
+    "ptyrad": "diptych.ptycho.io.results.ptyrad:FORMAT",
+    "raster": "diptych.ptycho.io.scans.raster:FORMAT",
 }
 """Formats are asked in this order; the first that recognises the content reads it."""
 

@@ -51,6 +51,17 @@ class LoadOptions(Options):
         description="Unit of the stored positions: px (object pixels), m, um or nm; lengths need energy, distance "
         "and detector pixel.",
     )
+    positions: str | None = Field(
+        default=None,
+        description="Positions from another file, FILE or FILE:PATH: a table with a header (CSV), a result, a scan, or "
+        "datasets of an HDF5 file; joined by frame number where the file states it.",
+    )
+    scan_step: float | None = Field(
+        default=None,
+        gt=0,
+        description="Step between the patterns of an array (rows, columns, N, N) that states no positions, in "
+        "position_unit; x is fastest.",
+    )
     nominal_positions: bool = Field(
         default=False, description="Use the nominal positions (xcoords_start, ycoords_start), not the refined ones."
     )

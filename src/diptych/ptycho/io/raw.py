@@ -14,6 +14,7 @@ from diptych.errors import InputError
 from diptych.ptycho import validation
 from diptych.ptycho.io import convert
 from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.positions.join import joined
 from diptych.ptycho.scan import Canvas, Geometry, Scan
 
 
@@ -35,6 +36,8 @@ class RawScan:
         Conversions made so far, one sentence each.
     first : int
         Number of the first pattern in the whole scan, where this is a part of it.
+    numbers : (M,), optional
+        Numbers of the frames, where they are not 0, 1, 2, ...: what positions of another file are joined by.
     """
 
     where: str
@@ -54,6 +57,7 @@ class RawScan:
     metadata: dict[str, Any] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     first: int = 0
+    numbers: NDArray[np.int64] | None = None
 
 
 def finish(raw: RawScan, options: LoadOptions) -> Scan:
@@ -65,6 +69,9 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
     InputError
         If a check of :class:`Scan` fails; the error names the file.
     """
+    if options.positions is not None:
+        raw = joined(raw, options)
+        options = options.with_changes(positions=None, position_unit="px")
     frames = to_counts(raw, options)
     size = int(frames.values.shape[-1])
     positions, placed = convert.pixel_positions(raw.y, raw.x, options, frames.geometry, size, raw.where)

@@ -228,7 +228,7 @@ class _Part:
             central_part(scan, PATTERNS),
             device=problem.device,
             double=problem.complex_dtype == torch.complex128,
-            subpixel=options.positions != "round",
+            subpixel=options.subpixel != "round",
             held_out=0.0,
             seed=SEED,
             power=problem.power,

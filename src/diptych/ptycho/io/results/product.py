@@ -49,6 +49,7 @@ class Product:
     epochs: list[float]
     losses: list[float]
     dropped_modes: int
+    layout: str = "Ptychodus product"
 
 
 def write_product(result: Reconstruction, path: Path) -> None:
@@ -185,6 +186,8 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
         extent = pixel * product.probe.shape[-1]
         detector = float(geometry.wavelength_m or 0.0) * product.distance_m / extent
         geometry = Geometry(product.energy_eV, product.distance_m, (float(detector[0]), float(detector[1])))
+    elif product.energy_eV > 0 and not product.in_pixels and product.layout != Product.layout:
+        geometry = Geometry(energy_eV=product.energy_eV)
     try:
         result = Reconstruction(
             object=Canvas(
@@ -196,7 +199,7 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
             positions=indices + origin,
             history={"epoch": product.epochs, "loss": product.losses} if product.losses else {},
             flags=tuple(flags),
-            provenance={"layout": "Ptychodus product", "file": Path(product.where).name},
+            provenance={"layout": product.layout, "file": Path(product.where).name},
             name=product.name,
             geometry=geometry,
         )
@@ -248,9 +251,10 @@ def loss_columns(source: Source) -> tuple[list[float], list[float]]:
     return (epochs if len(epochs) == len(losses) else [float(i) for i in range(len(losses))]), losses
 
 
-def dropped_modes(source: Source) -> int:
+def dropped_modes(source: TreeSource, key: str = "probe") -> int:
     """How many probes that vary from pattern to pattern (OPR modes) are left out."""
-    shape = source.headers()["probe"].shape
+    header = source.header(key)
+    shape = () if header is None else header.shape
     return shape[0] - 1 if len(shape) == 4 else 0
 
 

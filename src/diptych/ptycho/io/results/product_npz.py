@@ -8,12 +8,12 @@ from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.results.product import ARRAYS, Product, assemble, dropped_modes, loss_columns, positions_m
-from diptych.ptycho.io.source import Source
+from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Reconstruction
 from diptych.runtime.registry import NoOptions
 
 
-def read_npz_product(source: Source, name: str) -> Reconstruction:
+def read_npz_product(source: TreeSource, name: str) -> Reconstruction:
     """The result in a product that Ptychodus wrote as NPZ.
 
     Raises

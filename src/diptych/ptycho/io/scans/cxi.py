@@ -18,7 +18,10 @@ from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import ENERGY_UNITS, geometry_of, photon_energy_eV, positions_in_pixels
+from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.scans.cxi_write import write_cxi
+from diptych.ptycho.io.scans.nexus import axes_beside, lengths_m, positions_m
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
@@ -34,7 +37,9 @@ ENERGIES = (
     "entry_1/instrument_1/beam_1/energy",
     "entry_1/instrument_1/source_1/energy",
     "entry_1/instrument/beam/energy",
+    "entry_1/instrument_1/beam_1/incident_beam_energy",
 )
+TITLE = "entry_1/title"
 PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/source_1/probe")
 
 
@@ -52,12 +57,29 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         If patterns or positions are missing or disagree, or the energy is implausible.
     """
     patterns, translation = first(source, PATTERNS), first(source, TRANSLATIONS)
-    if patterns is None or translation is None:
+    axes = None if patterns is None or translation is not None else axes_beside(source, patterns)
+    if patterns is None or (translation is None and axes is None and options.positions is None):
         what = "diffraction patterns" if patterns is None else "positions (a translation of each pattern)"
         where = " or ".join(PATTERNS[:2] if patterns is None else TRANSLATIONS[:2])
-        raise InputError(source.where, f"is a CXI file without {what}", where)
+        remedy = "" if patterns is None else "Where they lie in another file, pass positions=... (--positions FILE)."
+        raise InputError(source.where, f"is a CXI file without {what}", where, remedy)
+    said: list[str] = []
     values = real_from(source, patterns)
-    metres = real_from(source, translation, "positions in metres")
+    if values.ndim not in (3, 4):
+        raise InputError(f"{source.where}: {patterns}", f"has shape {values.shape}", "(patterns, N, N)")
+    scan_shape = values.shape[:-2]
+    values = values.reshape(-1, *values.shape[-2:]) if values.ndim == 4 else values
+    placed = options.positions is None
+    metres = np.full((len(values), 3), np.nan)
+    in_pixels = translation is not None and source.attributes(translation).get("units") == "px"
+    if placed and in_pixels and translation is not None:
+        metres = real_from(source, translation, "positions in object pixels").astype(np.float64)
+        said.append(f"positions (x, y, z) read from {translation} in object pixels")
+    elif placed and translation is not None:
+        metres = lengths_m(source, translation, said)
+        said.append(f"positions (x, y, z) read from {translation}")
+    elif placed and axes is not None:
+        metres = positions_m(source, axes, scan_shape, said)
     if values.ndim != 3 or metres.ndim != 2 or metres.shape[1] not in (2, 3) or len(metres) != len(values):
         raise InputError(
             source.where,
@@ -65,12 +87,18 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
             "(patterns, N, N) and (patterns, 3)",
         )
     detector = next((path for path in DETECTORS if source.group(path) is not None), "")
-    said = [f"patterns read from {patterns}, positions (x, y, z) from {translation}"]
+    said.insert(0, f"patterns read from {patterns}")
     geometry = geometry_of(options, source.where, **_stated(source, detector, options, said))
-    signs = _signs(source, detector, said)
-    y, x, converted = positions_in_pixels(
-        signs[0] * metres[:, 1], signs[1] * metres[:, 0], geometry, values.shape[-1], source.where
-    )
+    if placed and in_pixels:
+        y, x = metres[:, 1], metres[:, 0]
+    elif placed:
+        signs = _signs(source, detector, said)
+        y, x, converted = positions_in_pixels(
+            signs[0] * metres[:, 1], signs[1] * metres[:, 0], geometry, values.shape[-1], source.where
+        )
+        said.append(converted)
+    else:
+        y = x = unplaced(len(values))
     return RawScan(
         where=source.where,
         name=name,
@@ -84,7 +112,7 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         background=_dark(source, detector, values.shape[-2:], said),
         geometry=geometry,
         metadata={"layout": "CXI", "stored_domain": "counts"},
-        said=[*said, converted],
+        said=said,
     )
 
 
@@ -92,7 +120,12 @@ def _stated(source: TreeSource, detector: str, options: LoadOptions, said: list[
     """Energy, distance and detector pixel that the file states."""
 
     def number(path: str) -> float | None:
-        return scalar_from(source, path) if source.header(path) is not None else None
+        if source.header(path) is None:
+            return None
+        found = lengths_m(source, path, said)
+        if found.size != 1:
+            raise InputError(f"{source.where}: {path}", f"has shape {found.shape}", "one number")
+        return float(found.reshape(()))
 
     stated: dict[str, Any] = {"distance_m": number(f"{detector}/distance")}
     pixels = [number(f"{detector}/{axis}_pixel_size") for axis in ("y", "x")]
@@ -173,7 +206,9 @@ def _matches(file: DataFile) -> bool:
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:
-    return finish(read_cxi(file.arrays, options, file.path.stem), options)
+    title = file.arrays.read(TITLE) if file.arrays.header(TITLE) is not None else np.asarray("")
+    name = str(title).strip() if title.dtype.kind == "U" and title.size == 1 else ""
+    return finish(read_cxi(file.arrays, options, name or file.path.stem), options)
 
 
 FORMAT = Format(
@@ -183,5 +218,7 @@ FORMAT = Format(
     holds="scan",
     matches=_matches,
     read=_read,
+    write=write_cxi,
+    suffixes=(".cxi",),
     datasets={"patterns": PATTERNS, "probe": PROBES},
 )

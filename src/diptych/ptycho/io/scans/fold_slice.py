@@ -8,8 +8,10 @@ the positions and move the object; the window of a pattern, which moves against 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.io.fields import real_from, scalar_from
@@ -17,6 +19,7 @@ from diptych.ptycho.io.files import DataFile, opened
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, wavelength_energy_eV
+from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
@@ -55,6 +58,8 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
     """
     where = str(file.path)
     values = real_from(file.arrays, "dp")
+    if options.positions is not None:
+        return _unplaced(values, where, file, options)
     other = parameter_file(file.path)
     with opened(other) as parameters:
         source = parameters.arrays
@@ -82,6 +87,25 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
         geometry=geometry_of(options, where, energy_eV=energy),
         metadata={"layout": "fold_slice", "stored_domain": "counts", "object_pixel_m": pixel},
         said=[f"positions (ppY, ppX) read from {other.name}, in object pixels of dx = {pixel:.4g} m"],
+    )
+
+
+def _unplaced(values: NDArray[Any], where: str, file: DataFile, options: LoadOptions) -> RawScan:
+    """The patterns alone, with what the options state of the geometry."""
+    if values.ndim != 3:
+        raise InputError(where, f"dp has shape {values.shape}", "(patterns, N, N)")
+    lost = unplaced(len(values))
+    return RawScan(
+        where=where,
+        name=file.path.stem,
+        values=values,
+        y=lost,
+        x=lost,
+        domain="counts" if options.domain == "auto" else options.domain,
+        scale=1.0 if options.scale is None else options.scale,
+        geometry=geometry_of(options, where),
+        metadata={"layout": "fold_slice", "stored_domain": "counts"},
+        said=["patterns read from dp"],
     )
 
 

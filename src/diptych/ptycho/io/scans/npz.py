@@ -20,6 +20,7 @@ from diptych.ptycho.io.fields import canvas_from, geometry_from, probe_from, rea
 from diptych.ptycho.io.files import DataFile, writing
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
+from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.source import Source, TreeSource, json_text, listed, read_json, write_npz
 from diptych.ptycho.scan import Scan
@@ -175,6 +176,10 @@ def coordinates(source: Source, options: LoadOptions, own: bool) -> tuple[NDArra
     headers = source.headers()
     suffix = "_start" if options.nominal_positions else ""
     missing = [key for key in (f"xcoords{suffix}", f"ycoords{suffix}") if key not in headers]
+    if missing and options.positions is not None:
+        shape = next((headers[key].shape for key in PATTERN_KEYS if key in headers), (0,))
+        lost = unplaced(shape[-1] if options.axes == "HWM" else shape[0])
+        return lost, lost, []
     if missing:
         raise InputError(
             source.where,

@@ -16,6 +16,7 @@ from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, positions_in_pixels, wavelength_energy_eV
+from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Geometry, Scan
@@ -38,7 +39,10 @@ def read_ptylab(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         values = np.swapaxes(values, -1, -2)
         said.append("y and x of the patterns exchanged: MATLAB stores arrays by columns")
     geometry = geometry_of(options, source.where, **_stated(source))
-    y, x = _coordinates(source, matlab, geometry, values.shape, said)
+    if options.positions is None:
+        y, x = _coordinates(source, matlab, geometry, values.shape, said)
+    else:
+        y = x = unplaced(len(values))
     probe = source.read("probe") if options.use_probe and source.header("probe") is not None else None
     if probe is not None:
         if probe.dtype.names == ("real", "imag"):

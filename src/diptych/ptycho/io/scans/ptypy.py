@@ -37,7 +37,7 @@ def read_ptyd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     if chunks is None or not numbers:
         raise InputError(source.where, "is a PtyPy file without chunks", "frames under chunks/0, chunks/1, ...")
     parts = [_chunk(chunks, number) for number in numbers]
-    values, metres, masks = (np.concatenate(each) for each in zip(*parts, strict=True))
+    values, metres, masks, frames = (np.concatenate(each) for each in zip(*parts, strict=True))
     mask = masks[0] if (masks == masks[0]).all() else masks
     said = [f"{len(numbers)} chunks read; positions (y, x) in m; a pixel is valid where its weight is not 0"]
     geometry = geometry_of(options, source.where, **_stated(source, options, said))
@@ -54,11 +54,12 @@ def read_ptyd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         geometry=geometry,
         metadata={"layout": "PtyPy prepared scan", "stored_domain": "counts"},
         said=[*said, converted],
+        numbers=frames if len(np.unique(frames)) == len(values) else None,
     )
 
 
-def _chunk(chunks: TreeSource, number: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-    """Frames (M, N, N), positions (M, 2) and mask (M, N, N) of a chunk."""
+def _chunk(chunks: TreeSource, number: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], NDArray[np.int64]]:
+    """Frames (M, N, N), positions (M, 2), mask (M, N, N) and numbers of the frames (M,), -1 without, of a chunk."""
     for key in ("data", "positions"):
         if chunks.header(f"{number}/{key}") is None:
             raise InputError(f"{chunks.where}/{number}", f"holds no {key}", "data and positions of the same frames")
@@ -70,11 +71,14 @@ def _chunk(chunks: TreeSource, number: str) -> tuple[NDArray[Any], NDArray[Any],
             f"data has shape {data.shape} and positions {positions.shape}",
             "(frames, N, N) and (frames, 2)",
         )
+    path = f"{number}/indices"
+    stored = np.ravel(chunks.read(path)) if chunks.header(path) is not None else np.empty(0)
+    frames = stored.astype(np.int64) if len(stored) == len(data) else np.full(len(data), -1)
     path = f"{number}/weights"
     header = chunks.header(path)
     if header is None or header.shape[-2:] != data.shape[1:]:
-        return data, positions, np.ones(data.shape, np.bool_)
-    return data, positions, np.broadcast_to(chunks.read(path) > 0, data.shape)
+        return data, positions, np.ones(data.shape, np.bool_), frames
+    return data, positions, np.broadcast_to(chunks.read(path) > 0, data.shape), frames
 
 
 def _stated(source: TreeSource, options: LoadOptions, said: list[str]) -> dict[str, Any]:

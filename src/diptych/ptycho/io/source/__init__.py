@@ -9,6 +9,7 @@ from diptych.ptycho.io.source.base import Header, Source, TreeSource, listed
 from diptych.ptycho.io.source.hdf5 import Hdf5Source, open_hdf5
 from diptych.ptycho.io.source.hdf5_storage import write_hdf5
 from diptych.ptycho.io.source.json_text import json_text, read_json
+from diptych.ptycho.io.source.matlab import open_matlab
 from diptych.ptycho.io.source.npz import NpySource, NpzSource, open_npz, write_npz
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "json_text",
     "listed",
     "open_hdf5",
+    "open_matlab",
     "open_npz",
     "read_json",
     "write_hdf5",

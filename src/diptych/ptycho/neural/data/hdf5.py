@@ -52,7 +52,8 @@ def open_patterns(source: Scan | str | Path, load: LoadOptions | None = None, *,
     if isinstance(source, Scan):
         return ScanPatterns(source)
     path = Path(source)
-    if stream and file_kind(path) == "hdf5" and _has_patterns(path):
+    elsewhere = load is not None and load.positions is not None
+    if stream and not elsewhere and file_kind(path) == "hdf5" and _has_patterns(path):
         return Hdf5Patterns(path, load)
     if stream:
         log.info("%s: loaded into memory; only HDF5 scans can be streamed.", path)

@@ -1,0 +1,1 @@
+"""Positions that lie in another file than the patterns, joined with them by the numbers of the frames."""
