@@ -50,7 +50,7 @@ def test_every_option_shows_its_flag_its_description_and_its_default(
     assert "--" + name.replace("_", "-") in page
     assert flat(field.help) in page
     assert flat(field.group) in page
-    if field.default is not None:
+    if field.default not in (None, ""):
         assert flat(f"[default: {field.default}]") in page[page.index(flat(field.help)) :]
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,29 @@ def test_a_disk_that_fills_up_after_hours_of_work_costs_no_state(
 
     monkeypatch.setattr("diptych.ptycho.io.save", full)
     done = cli("reconstruct", scan_file, "--run", "run")
-    assert (done.code, done.err) == (1, "error: run/result.h5: could not be written (No space left on device).\n")
+    refused = "error: run/result.h5: could not be written (No space left on device)."
+    remedy = "Free some space and continue with --run run --resume."
+    assert (done.code, done.err) == (1, f"{refused} {remedy}\n")
     assert (tmp_path / "run" / "checkpoint.npz").exists()
+    assert record(tmp_path / "run")["status"] == "failed"
+
+
+def test_a_result_that_is_refused_in_the_space_of_the_state_costs_no_state(
+    cli: Cli, scan_file: Path, solver: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state, there = tmp_path / "run" / "checkpoint.npz", []
+
+    def full(item: Any, path: Path) -> Path:
+        there.append(state.exists())
+        raise UnavailableError(f"{path}: could not be written (No space left on device).")
+
+    monkeypatch.setattr("diptych.ptycho.io.save", full)
+    monkeypatch.setattr("diptych.ptycho.io.bytes_of", lambda item: 0)
+    monkeypatch.setattr("diptych.ptycho.jobs.reconstruction.RESERVE", 1)
+    monkeypatch.setattr("diptych.ptycho.jobs.reconstruction.shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    assert cli("reconstruct", scan_file, "--run", "run").code == 1
+    assert there == [True, False]
+    assert state.exists()
     assert record(tmp_path / "run")["status"] == "failed"
 
 

@@ -847,4 +847,4 @@ def test_the_snippet_reads_the_latent_back(session: Session, tmp_path: Path) -> 
     assert names["latent"].tobytes() == candidate.latent.tobytes()
     assert "torch.float32" in code
     assert "sliced" not in code
-    compile(snippet(candidate, path), "snippet", "exec")
+    compile(snippet(candidate, path, "lake"), "snippet", "exec")

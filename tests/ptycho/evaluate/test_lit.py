@@ -70,7 +70,9 @@ def test_noise_without_light_has_no_influence(which, request):
     detail = stormy.details["complex_error"]
     assert 0.2 < detail.lit_share < 0.99
     assert f"{100 * detail.lit_share:.3g} %" in str(stormy)
-    assert evaluate(noisy(scan, wild=5.0), scan.truth, crop="all")["complex_error"] > 0.5
+    # Among so much noise the shift may not be found: then the error is unknown (nan).
+    whole = evaluate(noisy(scan, wild=5.0), scan.truth, crop="all")["complex_error"]
+    assert np.isnan(whole) or whole > 0.5
 
 
 def test_ring_correlation_of_a_disc_measures_the_lit_pixels(spiral):

@@ -112,7 +112,8 @@ def test_the_image_is_as_good_as_without_the_frames(fault: Any, frames: list[int
     assert result.provenance["left_out"]["left_out"] == frames
     assert any(ranges(frames) in flag for flag in result.flags)
     kept = solve(bad, engine="rpie", epochs=40, bad_frames="keep")
-    assert error(kept) > 1.5 * error(usual)
+    # Not a number where the image is so far off that evaluate finds no shift that aligns it with the truth.
+    assert not error(kept) <= 1.5 * error(usual)
     assert any("kept" in flag for flag in kept.flags)
 
 

@@ -189,8 +189,10 @@ def displacement(result: Canvas, truth: Canvas, box: Box | None = None) -> tuple
     return (0, 0) if (0, 0) in shifts else shifts[-1]
 
 
-def _shifts(result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None) -> tuple[list[tuple[int, int]], str]:
-    """Shifts to be tried, the best last, and why none of them can be trusted."""
+def _shifts(
+    result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None, *, faded: bool = False
+) -> tuple[list[tuple[int, int]], str]:
+    """Shifts to be tried, the best last, and why none of them can be trusted; ``faded`` where unlit pixels are 0."""
     best: tuple[Surface, Canvas, Peak] | None = None
     for part in _searched(result, box):
         surface = agreement(part.values, truth.values, _offset(part, truth))
@@ -204,7 +206,9 @@ def _shifts(result: Canvas, truth: Canvas, box: Box | None, max_shift: int | Non
     here = surface.peak(HERE_PX)
     if whole.agreement >= FAR:
         exact = refined(part.values, truth.values, _offset(part, truth), whole, surface.step)
-        others = [(0, 0)] if 2 * here.agreement >= whole.agreement else []
+        # Where little of a result was lit, chance can reach far more than it does between whole images.
+        coordinates = 2 * here.agreement >= whole.agreement or (faded and here.agreement >= HERE)
+        others = [(0, 0)] if coordinates else []
         others += [near.shift] if 2 * near.agreement >= whole.agreement else []
         return list(dict.fromkeys([*others, exact])), ""
     doubt = ""
@@ -241,15 +245,17 @@ def _align_full(
 ) -> Alignment:
     # Unlit pixels, faded out here, would reach lit ones by the Fourier shifts.
     result = result if light is None else replace(result, values=result.values * light.fade(result.extent))
-    shifts, doubt = _shifts(result, truth, box, max_shift)
+    shifts, doubt = _shifts(result, truth, box, max_shift, faded=light is not None)
+    candidates = [(shift, placed) for shift in shifts for placed in _placed(result, truth, box, shift)]
     starts = []
-    for shift in shifts:
-        for placed in _placed(result, truth, box, shift):
-            if min(_sides(placed)) >= LEAST_SIDE:
-                _checked(result, truth, placed, shift, light)
-                starts.append(_coarse_ramp(result, truth, placed, shift, light))
+    for shift, placed in _lit_candidates(candidates, light):
+        _checked(result, truth, placed, shift, light)
+        starts.append(_coarse_ramp(result, truth, placed, shift, light))
     if not starts:
-        _checked(result, truth, common_box(result, truth, box), (0, 0), light)
+        common = common_box(result, truth, box)
+        _checked(result, truth, common, (0, 0), light)
+        starts = [_coarse_ramp(result, truth, common, (0, 0), light)]
+        doubt = doubt or "no light reached what the images share at the shift where they agree best"
     _, coarse, ramp, inner = max(starts, key=lambda start: start[0])
     reference = values_in(truth, inner)
     patch, edge = patch_of(result, inner, coarse, ramp)
@@ -268,6 +274,17 @@ def _align_full(
         mask=None if light is None else light.mask(there),
         doubt=doubt,
     )
+
+
+def _lit_candidates(
+    candidates: list[tuple[tuple[int, int], Box]], light: Light | None
+) -> list[tuple[tuple[int, int], Box]]:
+    """Shifts and boxes that are large enough, with at least half as much light in them as in the brightest."""
+    large = [(shift, box) for shift, box in candidates if min(_sides(box)) >= LEAST_SIDE]
+    if light is None:
+        return large
+    sums = [float(light.weight(displaced(box, shift)).sum()) for shift, box in large]
+    return [each for each, lit in zip(large, sums, strict=True) if lit > 0 and 2 * lit >= max(sums)]
 
 
 def _checked(result: Canvas, truth: Canvas, box: Box, shift: tuple[int, int], light: Light | None) -> ComplexImage:

@@ -77,9 +77,11 @@ def plot_curves(
                 lw=1.5,
                 label=str(name),
             )
-        if log_x:
+        # A logarithmic axis without a positive value cannot be drawn: every value may be undefined in an early table.
+        shown = [row for row in rows if row.get(panel.column) is not None]
+        if log_x and np.any(_column(shown, x) > 0):
             ax.set_xscale("log")
-        if panel.log:
+        if panel.log and np.any(_column(shown, panel.column) > 0):
             ax.set_yscale("log")
         ax.set(xlabel=xlabel, ylabel=panel.label)
         ax.grid(alpha=0.3, which="both")

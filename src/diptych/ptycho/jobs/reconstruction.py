@@ -240,8 +240,7 @@ def _save_result(directory: RunDirectory, result: Reconstruction, out: Path | No
             save(result, path)
         except UnavailableError as error:
             refused.append(error)
-    if len(refused) == len(paths) and _make_space(directory, result):
-        save(result, directory.result)
+    if len(refused) == len(paths) and _saved_instead_of_the_state(directory, result):
         refused = refused[1:]
     if len(refused) == len(paths):
         kept = directory.checkpoint.exists()
@@ -251,15 +250,26 @@ def _save_result(directory: RunDirectory, result: Reconstruction, out: Path | No
         LOGGER.warning("%s", failure)
 
 
-def _make_space(directory: RunDirectory, result: Reconstruction) -> bool:
-    """Remove the checkpoint where the result needs its space on a full disk; whether it was removed."""
-    from diptych.ptycho.io import bytes_of
+def _saved_instead_of_the_state(directory: RunDirectory, result: Reconstruction) -> bool:
+    """Write the result in the space of the checkpoint where a full disk has no other; whether that was done.
+
+    The checkpoint is written back if the result is refused all the same.
+    """
+    from diptych.ptycho.io import bytes_of, save
 
     state = directory.checkpoint
-    needed = bytes_of(result) + RESERVE
-    if not state.exists() or state.stat().st_size + shutil.disk_usage(directory.path).free < needed:
+    free, needed = shutil.disk_usage(directory.path).free, bytes_of(result) + RESERVE
+    if not state.exists() or free >= needed or state.stat().st_size + free < needed:
         return False
+    content = state.read_bytes()
     state.unlink()
+    try:
+        save(result, directory.result)
+    except BaseException as error:
+        state.write_bytes(content)
+        if isinstance(error, UnavailableError):
+            return False
+        raise
     LOGGER.warning("%s: removed, to make space for the result; the run cannot be resumed", state)
     return True
 

@@ -64,7 +64,7 @@ class FrameFactors:
         """What a result says of them, with its held-out fit; nothing where they were not fitted."""
         if not self.fitted:
             return ()
-        text = f"beam intensity varies by {self.spread():.1%} (rms) from frame to frame: a factor per frame was fitted"
+        text = f"beam intensity: varies by {self.spread():.1%} (rms) from frame to frame; a factor per frame was fitted"
         if math.isfinite(self.fit_before):
             text += f", held-out fit {self.fit_before:.2f} -> {held_out_fit:.2f}"
         return (text + ". frame_factors='off' (--frame-factors off) turns it off.",)

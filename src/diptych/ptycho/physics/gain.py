@@ -29,7 +29,13 @@ trajectories, N = 64 and 128, the gain is then 1.01 to 1.11 of the true one; 1.3
 the probe's faint tails fill the window. It is an upper bound."""
 
 BRIGHTEST = 1e9
-"""Most photons per pattern that a gain may imply: counts without noise have none."""
+"""Photons per pattern beyond which a gain from the noise is not believed: the counts are without noise."""
+
+PLAUSIBLE = (1e3, BRIGHTEST)
+"""Sums of patterns without noise that are left as they are: such counts have no photon scale."""
+
+NOISELESS = 1e6
+"""Photons per pattern that others without noise are taken to hold."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ def estimated_gain(counts: NDArray[np.generic], mask: NDArray[np.bool_] | None =
     Returns
     -------
     Gain
-        1 for whole counts without a larger common unit, the unit where there is one, else from the noise.
+        1 for whole counts without a larger common unit, the unit where there is one, else from the noise. Simulated
+        counts without noise have no gain: 1, unless their sums are no plausible numbers of photons.
     """
     unit = common_unit(counts, mask)
     if unit == 1:
@@ -74,7 +81,11 @@ def estimated_gain(counts: NDArray[np.generic], mask: NDArray[np.bool_] | None =
     noise, total = noise_gain(counts, mask)
     if not noise < np.inf:
         return Gain()
-    return Gain(max(noise, total / BRIGHTEST), "from the variance of the counts against their mean", False)
+    if noise >= total / BRIGHTEST:
+        return Gain(noise, "from the variance of the counts against their mean")
+    if PLAUSIBLE[0] <= total <= PLAUSIBLE[1]:
+        return Gain()
+    return Gain(total / NOISELESS, f"the counts are without noise; taken as {NOISELESS:.0e} photons per pattern")
 
 
 def common_unit(counts: NDArray[np.generic], mask: NDArray[np.bool_] | None = None) -> float | None:

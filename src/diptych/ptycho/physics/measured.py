@@ -66,7 +66,7 @@ def light_of(item: Reconstruction | Scan | Canvas | None) -> Light | None:
     if isinstance(item, Reconstruction):
         if item.illumination is not None:
             return _useful(Light(item.illumination, item.object.origin))
-        if not len(item.positions):
+        if not len(item.positions) or not _fitting(scanned_box(item.positions), item.object.extent):
             return None
         origin, shape = item.object.origin, item.object.shape
         return _useful(Light(illumination(item.probe, item.positions, origin, shape), origin))
@@ -100,6 +100,12 @@ def compared_box(positions: NDArray[np.float64], light: Light | None) -> Box:
         y0, y1 = (y0, y1) if y1 - y0 >= LEAST_SIDE else (ly0, ly1)
         x0, x1 = (x0, x1) if x1 - x0 >= LEAST_SIDE else (lx0, lx1)
     return y0, y1, x0, x1
+
+
+def _fitting(a: Box, b: Box) -> bool:
+    """Whether at least half of the smaller box lies in the other: else they are hardly in the same coordinates."""
+    sides = [(min(a[k + 1], b[k + 1]) - max(a[k], b[k]), min(a[k + 1] - a[k], b[k + 1] - b[k])) for k in (0, 2)]
+    return all(shared >= 0 for shared, _ in sides) and 2 * sides[0][0] * sides[1][0] >= sides[0][1] * sides[1][1]
 
 
 def _useful(light: Light) -> Light | None:

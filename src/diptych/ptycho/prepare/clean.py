@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.ptycho.physics.gain import common_unit
 from diptych.ptycho.prepare.events import Events, find_events
 from diptych.ptycho.prepare.frames import BadFrames, find_bad_frames, parse_ranges, ranges
 from diptych.ptycho.prepare.pixels import BadPixels, find_bad_pixels, find_saturation
@@ -51,13 +52,27 @@ class Findings:
 
 def inspect(scan: Scan) -> Findings:
     """Look for bad frames, then, without them, for bad pixels, then, without these, for events and saturation."""
+    unit = _unit(scan)
+    if unit != 1:
+        # Every threshold is one of photons.
+        shown = None if scan.background is None else (scan.background / unit).astype(np.float32)
+        scan = replace(scan, counts=(scan.counts / np.float64(unit)).astype(np.float32), background=shown)
     frames = find_bad_frames(scan)
     rest = without_frames(scan, frames.numbers)
     pixels = find_bad_pixels(rest)
     usable = masked(rest, pixels.valid()) if pixels else rest
     events = find_events(usable)
     level = find_saturation(masked(usable, events.valid(usable.counts.shape)) if events else usable)
+    level = None if level is None else level * unit
     return Findings(frames, pixels, events, level, np.setdiff1d(np.arange(len(scan)), frames.numbers))
+
+
+def _unit(scan: Scan) -> float:
+    """Counts per photon as the scan states, or their common unit; 1 where there is none.
+
+    The noise, which tells it for other counts, is measured after cleaning: a hot pixel would be taken for noise.
+    """
+    return 1 / scan.scale if scan.scale is not None else common_unit(scan.counts, scan.mask) or 1.0
 
 
 def without_frames(scan: Scan, numbers: list[int]) -> Scan:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.ptycho.io.convert import chunks
-from diptych.ptycho.prepare.frames import ranges
+from diptych.ptycho.prepare.frames import ranges, valid_counts
 from diptych.ptycho.scan import Scan
 
 RATIO = 20.0
@@ -54,21 +53,28 @@ def find_events(scan: Scan) -> Events:
     found: list[NDArray[np.int64]] = []
     if len(scan) < 8:
         return Events(np.empty((0, 3), np.int64))
-    mask = scan.mask
-    whole = scan.counts.sum(0, dtype=np.float64)
-    totals = np.maximum(scan.counts.sum((1, 2), dtype=np.float64), 1.0)
-    for part in chunks(scan.counts):
-        frames = scan.counts[part].astype(np.float64)
+    whole = np.zeros(scan.counts.shape[1:])
+    totals = np.zeros(len(scan))
+    for part, frames in valid_counts(scan):
+        whole += frames.sum(0)
+        totals[part] = frames.sum((1, 2))
+    totals = np.maximum(totals, 1.0)
+    # Frames in which a pixel is masked say nothing of its mean.
+    mask = scan.mask if scan.mask is not None and scan.mask.ndim == 3 else None
+    seen = totals.sum() if mask is None else np.tensordot(totals, mask, 1)
+    for part, frames in valid_counts(scan):
         # The pixel's mean over the other frames, scaled to this one's total.
-        scale = totals[part, None, None] / (totals.sum() - totals[part])[:, None, None]
-        high = frames > RATIO * (whole - frames) * scale + LEAST
-        if mask is not None:
-            high &= mask if mask.ndim == 2 else mask[part]
+        rest = seen - totals[part, None, None]
+        scale = totals[part, None, None] / np.maximum(rest, 1e-9 * totals.sum())
+        high = (frames > RATIO * (whole - frames) * scale + LEAST) & (rest > 1e-9 * totals.sum())
         i, y, x = np.nonzero(high)
         if not len(i):
             continue
-        around = _ring(frames, i, y, x)
-        alone = frames[i, y, x] > RATIO * around + LEAST
+        bright = frames[i, y, x]
+        if scan.mask is not None:
+            # A masked pixel may hold any light: the ring around a judged one must be mostly valid.
+            frames[~np.broadcast_to(scan.mask if scan.mask.ndim == 2 else scan.mask[part], frames.shape)] = np.inf
+        alone = bright > RATIO * _ring(frames, i, y, x) + LEAST
         found.append(np.stack([i + part.start, y, x], 1)[alone])
     return Events(np.concatenate(found) if found else np.empty((0, 3), np.int64))
 

@@ -146,7 +146,7 @@ def _misshapen(scan: Scan, totals: Floats, usual: Mask) -> Mask:
     for _ in range(2):
         weight = _log_ratio(scan, totals, usual & ~wrong)
         score, noise = np.zeros(len(scan)), np.zeros(len(scan))
-        for part, counts in _valid(scan):
+        for part, counts in valid_counts(scan):
             some = np.maximum(totals[part], 1.0)
             score[part] = np.tensordot(counts, weight, 2) / some
             noise[part] = (np.tensordot(counts, weight**2, 2) / some - score[part] ** 2) / some
@@ -162,13 +162,13 @@ def _misshapen(scan: Scan, totals: Floats, usual: Mask) -> Mask:
 def _log_ratio(scan: Scan, totals: Floats, usual: Mask) -> Floats:
     """Logarithm of the mean pattern's share at each pixel over a uniform one's, (N, N)."""
     mean = np.zeros(scan.counts.shape[1:])
-    for part, counts in _valid(scan):
+    for part, counts in valid_counts(scan):
         mean += np.tensordot(usual[part] / np.maximum(totals[part], 1.0), counts, 1)
     mean /= mean.sum()
     return np.asarray(np.log((1 - FLOOR) * mean * mean.size + FLOOR))
 
 
-def _valid(scan: Scan) -> Iterator[tuple[slice, Floats]]:
+def valid_counts(scan: Scan) -> Iterator[tuple[slice, Floats]]:
     """Frames in double precision, 0 at masked pixels, in parts."""
     for part in chunks(scan.counts):
         counts = scan.counts[part].astype(np.float64)
@@ -179,7 +179,7 @@ def _valid(scan: Scan) -> Iterator[tuple[slice, Floats]]:
 
 def frame_totals(scan: Scan) -> Floats:
     """Photons (M,) on the valid pixels of each frame, less the known background."""
-    totals = np.concatenate([counts.sum((1, 2)) for _, counts in _valid(scan)])
+    totals = np.concatenate([counts.sum((1, 2)) for _, counts in valid_counts(scan)])
     if scan.background is None:
         return totals
     shown = scan.background.astype(np.float64)

@@ -70,9 +70,12 @@ def test_a_wrong_reading_is_flagged_at_low_dose(spoil: Callable[[Scan], Scan], k
 
 
 def test_unsteady_intensity_is_named() -> None:
-    found = by_kind(diptych.reconstruct(unsteady(right(1e5)), epochs=60).flags)
-    assert list(found) == ["beam intensity"]
-    assert "probe modes do not help" in found["beam intensity"][0]
+    scan = unsteady(right(1e5))
+    for factors, said in (("auto", "a factor per frame was fitted"), ("off", "probe modes do not help")):
+        found = by_kind(diptych.reconstruct(scan, epochs=60, frame_factors=factors).flags)
+        assert list(found) == ["beam intensity"]
+        assert len(found["beam intensity"]) == 1
+        assert said in found["beam intensity"][0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 from torch import Tensor
 
-from diptych.ptycho.engines.problem import Problem, in_order, sweep_batch, zero_masked
+from diptych.ptycho.engines.problem import Problem, detect, in_order, sweep_batch, zero_masked
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.likelihood import deviance, expected_deviance
 from diptych.ptycho.physics.patches import scatter_add
@@ -103,7 +103,7 @@ def gather_evidence(
     frames = np.zeros((len(problem), 2))
     for batch in in_order(len(problem), sweep_batch(problem)):
         views = problem.forward.views(image, probe, batch)
-        _, expected = problem.forward.detect(views.exit_waves())
+        _, expected = detect(problem, batch, views.exit_waves())
         weights = torch.ones_like(expected)
         zero_masked(problem, batch, weights)
         counts = problem.counts[views.rows]

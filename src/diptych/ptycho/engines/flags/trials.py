@@ -9,6 +9,7 @@ patterns, frames late by one, in random or file-name order, one frame lost, inte
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from diptych.ptycho.engines.flags.evidence import Evidence, gather_evidence
 from diptych.ptycho.engines.flags.readings import Reading
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
+from diptych.ptycho.engines.problem import Problem, detect, make_problem, sweep_batch
 from diptych.ptycho.engines.starts.estimate import estimate_probe
 from diptych.ptycho.engines.starts.trial import SEED, central_part, try_out
 from diptych.ptycho.physics.modes import scaled_to
@@ -130,11 +131,17 @@ def right_level(problem: Problem, image: Tensor, probe: Tensor) -> float:
     that fails would hide the misfit.
     """
     counts = torch.empty_like(problem.counts)
+    if (factors := problem.forward.factors) is not None:
+        # Its own factors of the frames: those of the result are not to be fitted to simulated counts.
+        own = copy(factors)
+        own.values = factors.values.clone()
+        problem = replace(problem, forward=replace(problem.forward, factors=own))
     generator = torch.Generator(device=problem.device).manual_seed(SEED)
     batch = sweep_batch(problem)
     for first in range(0, len(problem), batch):
-        views = problem.forward.views(image, probe, np.arange(first, min(first + batch, len(problem))))
-        _, expected = problem.forward.detect(views.exit_waves())
+        some = np.arange(first, min(first + batch, len(problem)))
+        views = problem.forward.views(image, probe, some)
+        _, expected = detect(problem, some, views.exit_waves())
         counts[views.rows] = torch.poisson(expected, generator)
     if problem.invalid is not None:
         counts.masked_fill_(problem.invalid, 0.0)

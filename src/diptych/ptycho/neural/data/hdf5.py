@@ -52,7 +52,7 @@ def open_patterns(source: Scan | str | Path, load: LoadOptions | None = None, *,
     if isinstance(source, Scan):
         return ScanPatterns(source)
     path = Path(source)
-    elsewhere = load is not None and load.positions is not None
+    elsewhere = load is not None and (load.positions is not None or load.patterns_at is not None)
     if stream and not elsewhere and file_kind(path) == "hdf5" and _has_patterns(path):
         return Hdf5Patterns(path, load)
     if stream:
