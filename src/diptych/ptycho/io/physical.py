@@ -10,12 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from diptych.errors import InputError
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.scan import PLANCK_TIMES_LIGHT_EV_M, Geometry
+from diptych.ptycho.validation import PLAUSIBLE_EV
 
 ELEMENTARY_CHARGE_C = 1.602176634e-19
 """One electronvolt in joules (SI, exact)."""
-
-PLAUSIBLE_EV = (10.0, 1e6)
-"""Photon energies at which diffraction is measured, from the extreme ultraviolet to hard X-rays, eV."""
 
 ENERGY_UNITS = {"J": 1 / ELEMENTARY_CHARGE_C, "eV": 1.0, "keV": 1e3}
 """Electronvolts in one of each unit."""
@@ -38,9 +36,10 @@ def photon_energy_eV(value: float, unit: str | None, where: str) -> tuple[float,
     InputError
         If the energy is implausible in the stated unit, or in every unit or several of them.
     """
-    low, high = PLAUSIBLE_EV
     units = [unit] if unit in ENERGY_UNITS else list(ENERGY_UNITS)
-    fitting = [name for name in units if low <= value * ENERGY_UNITS[name] <= high]
+    fitting = [
+        name for name in units if any(low <= value * ENERGY_UNITS[name] <= high for low, high in PLAUSIBLE_EV["photon"])
+    ]
     if unit is None and "eV" in fitting and "keV" in fitting:
         # 10 to 1000: soft X-rays in eV and hard ones in keV are equally plausible.
         fitting = ["eV", "keV"]
@@ -49,7 +48,7 @@ def photon_energy_eV(value: float, unit: str | None, where: str) -> tuple[float,
         raise InputError(
             where,
             f"the photon energy is {value:.4g} ({read})",
-            f"one reading from {low:g} eV to {high:g} eV",
+            "one reading of " + " or ".join(f"{low:g} to {high:g} eV" for low, high in PLAUSIBLE_EV["photon"]),
             "Pass the right one with energy_eV=... (--energy-eV).",
         )
     return value * ENERGY_UNITS[fitting[0]], f"energy read in {fitting[0]} from {where}"
