@@ -272,6 +272,7 @@ def _started(
         modes,
         request.progress,
         options.frame_factors == "auto",
+        options.correct_positions if options.subpixel != "round" else "off",
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
@@ -289,8 +290,10 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     assert run.best is not None
     if (factors := problem.forward.factors) is not None and factors.on_trial:
         factors.fitted = False
-    final = full_fit(problem, *run.best, sweep_batch(problem))
-    image, probe = run.best
+    image, probe, *refined = run.best
+    recorded = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
+    positions = _placed(problem, image, refined, recorded)
+    final = full_fit(problem, image, probe, sweep_batch(problem))
     if fitted := factors is not None and factors.fitted:
         assert factors is not None
         if options.probe != "fixed":
@@ -299,7 +302,6 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         image, factors.values = image * factors.values.mean().sqrt(), factors.values / factors.values.mean()
     if options.probe != "fixed":
         image, probe = _in_gauge(problem, image, probe)
-    positions = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
     light = illumination(
         probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
     )
@@ -339,6 +341,28 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         geometry=scan.geometry,
         illumination=light,
     )
+
+
+def _placed(
+    problem: Problem, image: Tensor, refined: list[Tensor], recorded: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Put the problem at the positions (M, 2) that belong to ``image`` (H, W), and return them.
+
+    Refined ones are returned without their mean shift from the recorded ones, which the counts leave free: the canvas
+    moves by whole pixels, and what is left of the shift stays.
+    """
+    from diptych.ptycho.engines.problem import MARGIN
+    from diptych.ptycho.physics.patches import canvas_box
+
+    shape = (int(image.shape[0]), int(image.shape[1]))
+    if not refined:
+        if problem.forward.shape != shape or not np.array_equal(problem.forward.positions, recorded):
+            problem.forward.move(recorded, *canvas_box(recorded, problem.size, MARGIN))
+        return recorded
+    positions, origin = refined[0].cpu().numpy().astype(np.float64), refined[1].cpu().numpy()
+    free = np.rint((positions - recorded).mean(0)).astype(int)
+    problem.forward.move(positions - free, (int(origin[0] - free[0]), int(origin[1] - free[1])), shape)
+    return problem.forward.positions
 
 
 def _in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,8 @@
                                        └──> rescue ──> second guess
     image of a trained network ────> refinement ──> likelihood, or back to a flat object where it stagnates
 
+    likelihood, where positions are wrong ──> positions ──> [distortions ──> positions] ──> likelihood
+
 =============  =====================================================================================================
 initial guess  PIE. Mini-batches find the basin from a poor start several times sooner than full-batch steps, but
                cannot converge in it, because each batch fits its own noise.
@@ -18,6 +20,10 @@ refinement     PIE from a network's image that fits poorly, as long as it gains 
 frame factors  PIE again, with a factor for each frame's intensity. Only where factors explain part of the first PIE's
                deviance; kept where the held-out fit then falls by more than that part.
 likelihood     L-BFGS on the likelihood of all patterns, until convergence.
+positions      L-BFGS in object, probe and positions together. Only where the score test of the positions
+               (:mod:`~diptych.ptycho.engines.positions.score`) says that they are wrong; kept where the held-out fit
+               falls clearly.
+distortions    Scale, rotation, shear and drift of the whole scan, by trials. Only where the fit is still poor.
 =============  =====================================================================================================
 """
 
@@ -26,8 +32,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +42,8 @@ from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
+from diptych.ptycho.engines.positions.distortion import DistortionSearch, Placed, place
+from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.problem import sweep_batch
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 
@@ -92,7 +101,29 @@ FACTORS_GAIN = 0.2
 LEAST_EXCESS = 0.1
 """Excess over a fit of 1 of which the share is taken at least: where noise is fitted, there is none."""
 
+POSITIONS_TEST = 12
+"""Epochs of maximum likelihood before the positions are tested."""
+
+POSITIONS_SCORE = 2.0
+"""Positions are refined where the median gain of the score test, over the fit, is above this many nats per position.
+
+Two kinds of object (N = 64, 144 patterns): 0.4 to 0.8 for right positions at 1e4, 1e5 and 1e6 photons, 2 to 2.8 for
+errors of 0.3 px rms at 1e4, 5 for 0.1 px at 1e5, 50 for 0.1 px at 1e6."""
+
+POSITIONS_EPOCHS = 15
+"""Epochs after which windows and sub-pixel shifts are divided anew."""
+
+POSITIONS_GAIN = 0.1
+"""Refined positions are kept where the held-out fit's excess over 1 falls by this share."""
+
+DISTORTED_FIT = 1.3
+"""Held-out fit above which distortions are tried after the first refinement."""
+
 Report = dict[str, float]
+
+
+POSITIONS = ("off", "auto", "on")
+"""Whether positions are still to be tested or refined."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +172,9 @@ class Automatic:
         self._test_factors = given.test_factors and given.problem.forward.factors is not None
         self._constant: tuple[Tensor, Tensor, float] | None = None
         self._fits: list[float] = []
+        self._positions = given.positions
+        self._rounds = 0
+        self._recorded: tuple[Placed, float] | None = None
         if given.fit is None:
             self._enter("initial guess", given.image, given.probe)
         elif given.fit <= STAGNATED_FIT:
@@ -178,9 +212,17 @@ class Automatic:
         """Why the engine has converged, or an empty string."""
         return self._engine.settled
 
-    def snapshot(self) -> tuple[Tensor, Tensor]:
-        """Current object and probe; no later epoch writes to these tensors."""
-        return self._engine.snapshot() if self._waiting is None else self._waiting
+    def snapshot(self) -> tuple[Tensor, ...]:
+        """Current object and probe, and positions and origin of the canvas where they are refined; no later epoch
+        writes to these tensors.
+        """
+        found = self._engine.snapshot()[:2] if self._waiting is None else self._waiting
+        return found if not self._rounds else (*found, *self._whereabouts())
+
+    def _whereabouts(self) -> tuple[Tensor, Tensor]:
+        """Positions (M, 2), and the coordinate (2,) of the canvas's first pixel."""
+        forward = self.problem.forward
+        return torch.from_numpy(forward.positions), torch.tensor(forward.origin)
 
     def epoch(self) -> Report:
         """One pass over the scan; ``stage`` counts from 0 (PIE) to 3 (maximum likelihood)."""
@@ -207,7 +249,14 @@ class Automatic:
         return Projections(self.problem, image, probe, settings)
 
     def _make_likelihood(self, image: Tensor, probe: Tensor) -> Engine:
-        return MaximumLikelihood(self.problem, image, probe, self._likelihood)
+        settings = replace(self._likelihood, refine_positions=self._rounds > 0)
+        return MaximumLikelihood(self.problem, image, probe, settings)
+
+    def _make_positions(self, image: Tensor, probe: Tensor) -> Engine:
+        return MaximumLikelihood(self.problem, image, probe, replace(self._likelihood, refine_positions=True))
+
+    def _make_distortions(self, image: Tensor, probe: Tensor) -> Engine:
+        return DistortionSearch(self.problem, image, probe, self._pie)
 
     def _after_initial_guess(self, report: Report) -> None:
         if not self._pie_is_done():
@@ -301,7 +350,52 @@ class Automatic:
         self._enter("initial guess", self._initial_image(), self._flat_probe)
 
     def _after_likelihood(self, report: Report) -> None:
-        """The last stage: the runner stops it."""
+        """The last stage, which the runner stops; after some epochs of it the positions are tested."""
+        tested = self._positions == "auto" and (len(self._fits) >= POSITIONS_TEST or bool(self._engine.settled))
+        if not (tested or self._positions == "on"):
+            return
+        by_request, self._positions = self._positions == "on", "off"
+        gain = float(np.median(position_gains(self.problem, self.image, self.probe))) / max(report["fit"], 1.0)
+        if not by_request and not gain > POSITIONS_SCORE:
+            return
+        log.info("positions: a step of each gains %.3g nats (median, over the fit; 0.7 where they are right)", gain)
+        here = Placed.of(self.problem, self.image.clone(), self.probe.clone())
+        self._recorded = here, math.inf if by_request else self._fits[-1]
+        self._next_round(here)
+
+    def _next_round(self, placed: Placed) -> None:
+        """Refine positions from ``placed``, with windows around them."""
+        self._rounds += 1
+        self._enter("positions", place(self.problem, placed), placed.probe)
+
+    def _after_positions(self, report: Report) -> None:
+        self._extra += 1
+        if len(self._fits) < POSITIONS_EPOCHS:
+            return
+        here = Placed.of(self.problem, self.image.clone(), self.probe.clone())
+        if self._rounds in (1, 3):
+            self._next_round(here)
+        elif self._rounds == 2 and not self._fits[-1] < DISTORTED_FIT:
+            self._enter("distortions", place(self.problem, here), here.probe)
+        else:
+            self._leave_positions(here)
+
+    def _after_distortions(self, report: Report) -> None:
+        self._extra += 1
+        if len(self._fits) >= self._engine.most_epochs:
+            self._next_round(Placed.of(self.problem, self.image.clone(), self.probe.clone()))
+
+    def _leave_positions(self, here: Placed) -> None:
+        """Keep the refined positions, or go back to the recorded ones."""
+        assert self._recorded is not None
+        (before, fit), after = self._recorded, self._fits[-1]
+        self._recorded = None
+        if fit - after > POSITIONS_GAIN * max(fit - 1, LEAST_EXCESS):
+            log.info("positions: refined, held-out fit %.3g before, %.3g after", fit, after)
+        else:
+            log.info("positions: kept as recorded, held-out fit %.3g before, %.3g after refinement", fit, after)
+            self._rounds, here = 0, before
+        self._enter("likelihood", place(self.problem, here), here.probe)
 
     def _pie_is_done(self) -> bool:
         done = len(self._fits)
@@ -327,6 +421,14 @@ class Automatic:
         if self._constant is not None:
             mine["constant_image"], mine["constant_probe"] = self._constant[:2]
             mine["constant_fit"] = torch.tensor(self._constant[2], dtype=torch.float64)
+        mine["positions"], mine["origin"] = self._whereabouts()
+        mine["rounds"] = torch.tensor([self._rounds, POSITIONS.index(self._positions)])
+        if self._recorded is not None:
+            placed, fit = self._recorded
+            mine["recorded_image"], mine["recorded_probe"] = placed.image, placed.probe
+            mine["recorded_positions"] = torch.from_numpy(placed.positions)
+            mine["recorded_origin"] = torch.tensor(placed.origin)
+            mine["recorded_fit"] = torch.tensor(fit, dtype=torch.float64)
         if self._first is not None:
             mine["first_image"], mine["first_probe"] = self._first[:2]
             mine["first_fit"] = torch.tensor(self._first[2], dtype=torch.float64)
@@ -343,7 +445,18 @@ class Automatic:
             factors.fitted, self._test_factors = bool(state["factors"][0]), bool(state["factors"][2])
             factors.fit_before = float(state["factors"][1])
             factors.on_trial = self._constant is not None
+        self._rounds, self._positions = int(state["rounds"][0]), POSITIONS[int(state["rounds"][1])]
+        self._recorded = None
+        if self._rounds:
+            origin = (int(state["origin"][0]), int(state["origin"][1]))
+            shape = (int(state["image"].shape[0]), int(state["image"].shape[1]))
+            self.problem.forward.move(state["positions"].cpu().numpy(), origin, shape)
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
+        if "recorded_image" in state:
+            positions = state["recorded_positions"].cpu().numpy()
+            origin = (int(state["recorded_origin"][0]), int(state["recorded_origin"][1]))
+            placed = Placed(state["recorded_image"], state["recorded_probe"], positions, origin)
+            self._recorded = placed, float(state["recorded_fit"])
         if "first_image" in state:
             self._first = (state["first_image"], state["first_probe"], float(state["first_fit"]))
         if "network_image" in state:
@@ -364,5 +477,7 @@ STAGES = {
     "frame factors": Stage(2.0, Automatic._make_pie, Automatic._after_frame_factors),
     "refinement": Stage(0.0, Automatic._make_pie, Automatic._after_refinement),
     "likelihood": Stage(FINAL_STAGE, Automatic._make_likelihood, Automatic._after_likelihood),
+    "positions": Stage(2.0, Automatic._make_positions, Automatic._after_positions),
+    "distortions": Stage(2.0, Automatic._make_distortions, Automatic._after_distortions),
 }
 """The stages by name: what runs, and where it leads."""

@@ -44,8 +44,8 @@ class Engine(Protocol):
     def settled(self) -> str:
         """Why the engine has converged, or an empty string."""
 
-    def snapshot(self) -> tuple[Tensor, Tensor]:
-        """Current object and probe; no later epoch writes to these tensors."""
+    def snapshot(self) -> tuple[Tensor, ...]:
+        """Current object and probe, and what else the engine refines; no later epoch writes to these tensors."""
 
     def epoch(self) -> dict[str, float]:
         """One pass over the scan; returns at least ``fit`` and ``held_out_fit``."""
@@ -81,6 +81,8 @@ class EngineInput:
         For messages before the first epoch.
     test_factors : bool
         Whether to find out if a factor for each frame is needed.
+    positions : str
+        Whether positions are refined: ``on``, ``off``, or ``auto`` where a test says that they are wrong.
     """
 
     problem: Problem
@@ -92,6 +94,7 @@ class EngineInput:
     flat_probe: Tensor | None = None
     progress: ProgressCallback | None = None
     test_factors: bool = False
+    positions: str = "off"
 
 
 @dataclass(frozen=True)

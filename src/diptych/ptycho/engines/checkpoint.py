@@ -21,6 +21,9 @@ from diptych.errors import InputError
 from diptych.ptycho.engines.base import Engine
 from diptych.runtime.files import replacing
 
+BEST = ("best_image", "best_probe", "best_positions", "best_origin")
+"""Names of the parts of the best state; the last two only where positions are refined."""
+
 
 @dataclass(eq=False)
 class Run:
@@ -43,7 +46,7 @@ class Run:
     """
 
     history: dict[str, list[float]] = field(default_factory=dict)
-    best: tuple[Tensor, Tensor] | None = None
+    best: tuple[Tensor, ...] | None = None
     best_epoch: int = 0
     reason: str = ""
     interrupted: bool = False
@@ -60,7 +63,7 @@ def save_checkpoint(path: Path, engine: Engine, run: Run, rng: np.random.Generat
     arrays = {f"engine_{name}": tensor.cpu().numpy() for name, tensor in engine.state().items()}
     arrays |= {f"history_{name}": np.asarray(column) for name, column in run.history.items()}
     if run.best is not None:
-        arrays |= {"best_image": run.best[0].cpu().numpy(), "best_probe": run.best[1].cpu().numpy()}
+        arrays |= {name: part.cpu().numpy() for name, part in zip(BEST, run.best, strict=False)}
     meta = {"identity": identity, "rng": rng.bit_generator.state, "best_epoch": run.best_epoch, "start": run.start}
     arrays["meta"] = np.array(json.dumps(meta))
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -103,10 +106,7 @@ def load_checkpoint(
         engine.restore(tensors)
         run.start = dict(meta["start"])
         if "best_image" in arrays:
-            run.best = (
-                torch.from_numpy(arrays["best_image"]).to(device),
-                torch.from_numpy(arrays["best_probe"]).to(device),
-            )
+            run.best = tuple(torch.from_numpy(arrays[name]).to(device) for name in BEST if name in arrays)
             run.best_epoch = int(meta["best_epoch"])
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise _broken(path, error) from None

@@ -53,6 +53,11 @@ class ReconstructionOptions(SelectingOptions):
         description="Factor of each frame's intensity: on, off, or auto (fitted where the frames' totals show that the "
         "beam varied and the held-out fit confirms it; engines auto and ml).",
     )
+    correct_positions: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Refine the positions together with object and probe: on, off, or auto (where a test says that "
+        "they are wrong, and the held-out fit confirms it; engines auto and ml).",
+    )
     drop: str = Field(
         "", description="Frames to leave out: numbers and ranges, counted from 0, for instance 3,7-9 (both included)."
     )

@@ -53,8 +53,6 @@ class Problem:
         Flat indices of the detector pixels of each pattern that are held out: no engine may fit them.
     watched : (M, h) int64 tensor
         Flat indices of fitted pixels on which the fit is monitored.
-    origin : (int, int)
-        Coordinate (y, x) of the object canvas's pixel [0, 0].
     power : float
         Gauge: sum |probe|^2 of start and result, photons.
     workers : Workers
@@ -66,7 +64,6 @@ class Problem:
     invalid: Tensor | None
     held: Tensor
     watched: Tensor
-    origin: tuple[int, int]
     power: float
     workers: Workers
 
@@ -79,6 +76,11 @@ class Problem:
     def shape(self) -> tuple[int, int]:
         """Of the object canvas (H, W)."""
         return self.forward.shape
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Coordinate (y, x) of the object canvas's pixel [0, 0]."""
+        return self.forward.origin
 
     @property
     def device(self) -> torch.device:
@@ -147,7 +149,6 @@ def make_problem(
         invalid=invalid,
         held=held,
         watched=watched,
-        origin=origin,
         power=photons_through(counts, background, invalid) if power is None else power,
         workers=workers or Workers(1),
     )

@@ -84,7 +84,7 @@ def run_engine(
                 column.append(float(row.get(name, float("nan"))))
             judged = _judged(run.history)
             # Stages before the last are not judged: the next stage starts from their last state.
-            if not judged or rule.keeps(*judged[-1]):
+            if not judged or (report.get("stage", FINAL_STAGE) == FINAL_STAGE and rule.keeps(*judged[-1])):
                 run.best, run.best_epoch = engine.snapshot(), run.epochs
             if progress is not None:
                 total = epochs or engine.most_epochs

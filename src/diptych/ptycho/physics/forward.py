@@ -128,12 +128,15 @@ class Views:
         Probe modes as they multiply the object: shifted by the sub-pixel remainder, and ``enter``-ed.
     ramps : (B, N, N) complex tensor or None
         Fourier factors of the shifts.
+    spectrum : (P, N, N) complex tensor or None
+        FFT of the ``enter``-ed modes before the shift.
     """
 
     batch: NDArray[np.int64]
     patches: Tensor
     modes: Tensor
     ramps: Tensor | None
+    spectrum: Tensor | None = None
 
     @property
     def rows(self) -> slice:
@@ -145,7 +148,7 @@ class Views:
         return exit_waves(self.modes, self.patches)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ForwardModel:
     """The forward model of a scan's patterns, and its adjoints.
 
@@ -155,13 +158,15 @@ class ForwardModel:
         N, the side of a pattern.
     corners : (M, 2) int64 array
         Array index on the object canvas of each window's pixel [0, 0].
+    origin : (int, int)
+        Coordinate (y, x) of the canvas's pixel [0, 0].
     shape : (int, int)
         Of the object canvas.
     propagator : Propagator
         From exit wave to detector.
-    ramps : (M, 2, N) complex tensor or None
-        Fourier-shift factors (y, x) of each position's sub-pixel remainder, in the layout of the entered probe's
-        spectrum; None where all positions are whole pixels.
+    fractions : (M, 2) float64 tensor or None
+        Shift (y, x) of the probe against each window, pixels: the sub-pixel remainder of the positions, and more where
+        positions are refined. None where all positions are whole pixels.
     background : (N, N) tensor or None
         Expected background counts.
     factors : FrameFactors or None
@@ -170,9 +175,10 @@ class ForwardModel:
 
     size: int
     corners: NDArray[np.int64]
+    origin: tuple[int, int]
     shape: tuple[int, int]
     propagator: Propagator
-    ramps: Tensor | None = None
+    fractions: Tensor | None = None
     background: Tensor | None = None
     factors: FrameFactors | None = None
 
@@ -214,14 +220,33 @@ class ForwardModel:
         """
         whole, fraction = split(positions)
         corners = inside(whole - np.asarray(origin) - size // 2, size, shape)
-        ramps = None
-        if subpixel and np.abs(fraction).max(initial=0.0) > least_shift:
-            # The ramp of the propagator moves the probe's spectrum to the centre, and the shift factors with it.
-            ramps = torch.fft.fftshift(shift_ramps(torch.from_numpy(fraction), size), -1).to(device, dtype)
+        moved = subpixel and np.abs(fraction).max(initial=0.0) > least_shift
+        fractions = torch.from_numpy(fraction).to(device) if moved else None
         factors = FrameFactors(len(positions), dtype.to_real(), device)
-        return cls(size, corners, shape, FarField.centred(size, dtype, device), ramps, background, factors)
+        return cls(size, corners, origin, shape, FarField.centred(size, dtype, device), fractions, background, factors)
 
-    def views(self, image: Tensor, probe: Tensor, batch: NDArray[np.int64]) -> Views:
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """Current positions (M, 2), (y, x) in object pixels."""
+        whole: NDArray[np.float64] = (self.corners + np.asarray(self.origin) + self.size // 2).astype(np.float64)
+        if self.fractions is not None:
+            whole += self.fractions.cpu().numpy()
+        return whole
+
+    def move(self, positions: NDArray[np.float64], origin: tuple[int, int], shape: tuple[int, int]) -> None:
+        """Change the positions, and the canvas that holds their windows.
+
+        Raises
+        ------
+        InputError
+            If a window leaves the canvas.
+        """
+        whole, fraction = split(positions)
+        self.corners = inside(whole - np.asarray(origin) - self.size // 2, self.size, shape)
+        self.fractions = torch.from_numpy(fraction)
+        self.origin, self.shape = origin, shape
+
+    def views(self, image: Tensor, probe: Tensor, batch: NDArray[np.int64], fractions: Tensor | None = None) -> Views:
         """Patches and probe modes of some patterns.
 
         Parameters
@@ -232,18 +257,25 @@ class ForwardModel:
             Incoherent modes.
         batch : (B,) int64 array
             Which patterns.
+        fractions : (M, 2) tensor, optional
+            Shifts in the place of :attr:`fractions`.
         """
         patches = gather(image, self.corners[batch], self.size)
-        modes, ramps = self._modes(probe, batch)
-        return Views(batch, patches, modes, ramps)
+        modes, ramps, spectrum = self._modes(probe, batch, self.fractions if fractions is None else fractions)
+        return Views(batch, patches, modes, ramps, spectrum)
 
-    def _modes(self, probe: Tensor, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
-        """Entered probe modes at the sub-pixel remainders of a batch (B or 1, P, N, N), and their ramps (B, N, N)."""
+    def _modes(
+        self, probe: Tensor, batch: NDArray[np.int64], fractions: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Entered probe modes shifted for a batch (B or 1, P, N, N), their ramps (B, N, N) and spectrum (P, N, N)."""
         probe = self.propagator.enter(probe)
-        if self.ramps is None:
-            return probe[None], None
-        ramps = _grid(self.ramps[torch.from_numpy(batch).to(self.ramps.device)])
-        return _multiplied_spectrum(probe, ramps), ramps
+        if fractions is None:
+            return probe[None], None, None
+        # The ramp of the propagator moves the probe's spectrum to the centre, and the shift factors with it.
+        some = shift_ramps(fractions[torch.from_numpy(batch).to(fractions.device)].to(probe.device), self.size)
+        ramps = _grid(torch.fft.fftshift(some, -1).to(probe.dtype))
+        spectrum = torch.fft.fft2(probe)
+        return torch.fft.ifft2(spectrum[None] * ramps[:, None]), ramps, spectrum
 
     def detect(self, waves: Tensor, factors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Field at the detector (B, P, N, N) of exit waves, and the expected counts (B, N, N).
@@ -279,20 +311,39 @@ class ForwardModel:
 
         The adjoint of ``probe -> exit waves``. Overwrites ``waves`` (B, P, N, N).
         """
-        # The conjugate of the whole is computed: conj(O) would cost a pass and the memory of the patches.
-        part = waves.conj_physical_().mul_(views.patches[:, None])
         if views.ramps is None:
-            summed = part.sum(0)
+            summed = _conjugate_product(waves, views.patches).sum(0)
         else:
-            summed = torch.fft.fft2(torch.fft.ifft2(part).mul_(views.ramps[:, None]).sum(0))
+            summed = torch.fft.fft2(self._unshifted(views, waves).sum(0))
         return self.propagator.leave(summed.conj_physical_())
+
+    def probe_and_shift_adjoint(self, views: Views, waves: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`probe_adjoint`, and the derivative along each pattern's shift: (P, N, N) and (B, 2), y and x.
+
+        The second is ``Re <waves, d(exit waves) / d(shift)>``, per pixel. The shifts act in Fourier space, so that no
+        further FFT is needed. Overwrites ``waves`` (B, P, N, N).
+        """
+        assert views.spectrum is not None
+        unshifted = self._unshifted(views, waves)
+        weight = (unshifted * views.spectrum).imag.sum(1, dtype=torch.float64)
+        frequency = torch.fft.fftshift(torch.fft.fftfreq(self.size, dtype=torch.float64, device=weight.device))
+        # The Nyquist frequency, with both signs, has no derivative at a shift of 0.
+        frequency[0] = 0.0 if self.size % 2 == 0 else frequency[0]
+        along = torch.stack([weight.sum(-1) @ frequency, weight.sum(-2) @ frequency], -1).mul_(2 * math.pi)
+        return self.propagator.leave(torch.fft.fft2(unshifted.sum(0)).conj_physical_()), along
+
+    def _unshifted(self, views: Views, waves: Tensor) -> Tensor:
+        """Inverse FFT of conj(waves) O, times the ramps of the shifts: (B, P, N, N). Overwrites ``waves``."""
+        assert views.ramps is not None
+        unshifted: Tensor = torch.fft.ifft2(_conjugate_product(waves, views.patches)).mul_(views.ramps[:, None])
+        return unshifted
 
     def illumination(self, probe: Tensor) -> Tensor:
         """Sum over patterns and modes of the probe's |P|^2 on the canvas, (H, W) real, photons per object pixel."""
         canvas = torch.zeros(self.shape, dtype=probe.real.dtype, device=probe.device)
         for start in range(0, len(self.corners), 64):
             batch = np.arange(start, min(start + 64, len(self.corners)))
-            light = intensity(probe[None] if self.ramps is None else self._modes(probe, batch)[0])
+            light = intensity(probe[None] if self.fractions is None else self._modes(probe, batch, self.fractions)[0])
             scatter_add(canvas, self.corners[batch], light.expand(len(batch), -1, -1))
         return canvas
 
@@ -303,6 +354,11 @@ class ForwardModel:
         for start in range(0, len(self.corners), 256):
             total += gather(squared, self.corners[start : start + 256], self.size).sum(0)
         return total
+
+
+def _conjugate_product(waves: Tensor, patches: Tensor) -> Tensor:
+    """conj(waves) O in place of ``waves`` (B, P, N, N): conj(O) would cost a pass and the memory of the patches."""
+    return waves.conj_physical_().mul_(patches[:, None])
 
 
 def _grid(ramps: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from diptych.ptycho.engines.problem import (
     share_out,
     zero_masked,
 )
+from diptych.ptycho.physics.forward import intensity
 
 NEGLIGIBLE_GAIN = 2.5e-5
 """Converged when ten steps gain less than this on average, nats per unknown and step. (Photon noise alone accounts for
@@ -44,6 +45,7 @@ class LikelihoodSettings:
     damping: float = 0.02
     poisson: bool = True
     refine_probe: bool = True
+    refine_positions: bool = False
 
 
 class MaximumLikelihood:
@@ -67,8 +69,11 @@ class MaximumLikelihood:
     def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
         self.problem, self.settings = problem, settings
         self._shapes = image.shape, probe.shape
+        forward = problem.forward
+        if settings.refine_positions and forward.fractions is None:
+            forward.move(forward.positions, forward.origin, forward.shape)
         # Never written to: each step makes a new one.
-        self._point = _joined([image, probe])
+        self._point = self._start(image, probe)
         self._curvature = Curvature(settings.history, self._point)
         self._precondition = self._preconditioner()
         self.loss, self._gradient, self._fit = self._evaluate(self._point)
@@ -124,6 +129,8 @@ class MaximumLikelihood:
         self._failures = 0
         self._gains.append(self.loss - loss)
         self._point = there
+        if (shifts := self._shifts(there)) is not None:
+            self.problem.forward.fractions = shifts.double()
         self.loss, self._gradient, self._fit = loss, gradient, fit
         return self._report()
 
@@ -154,15 +161,38 @@ class MaximumLikelihood:
         """The step of L-BFGS, (n,)."""
 
         def precondition(gradient: Tensor) -> Tensor:
-            return _joined(self._precondition(self.image, self._parts(gradient)))
+            parts = self._precondition(self.image, self._parts(gradient))
+            if (shifts := self._shifts(gradient)) is None:
+                return _joined(parts)
+            step, moved = self._precondition.warp(self.image, self._parts(gradient)[0], shifts)
+            return torch.cat([_joined([parts[0] + step, parts[1]]), (shifts / self._stiffness + moved).flatten()])
 
         # Half the Gauss-Newton step at first: the preconditioner neglects the coupling of object and probe.
         return self._curvature.descent(self._gradient, precondition, first=0.25)
 
     def _parts(self, vector: Tensor) -> list[Tensor]:
         """Object (H, W) and probe (P, N, N) in a flat vector (n,), sharing its memory."""
-        parts = torch.split(vector, [2 * shape.numel() for shape in self._shapes])
+        parts = torch.split(vector[: 2 * sum(s.numel() for s in self._shapes)], [2 * s.numel() for s in self._shapes])
         return [torch.view_as_complex(part.view(*shape, 2)) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _start(self, image: Tensor, probe: Tensor) -> Tensor:
+        """Object, probe and, where they are refined, shifts as one flat real vector (n,)."""
+        parts = [image, probe]
+        if self.settings.refine_positions:
+            assert self.problem.forward.fractions is not None
+            return torch.cat([_joined(parts), self.problem.forward.fractions.flatten().to(image.real.dtype)])
+        return _joined(parts)
+
+    def _shifts(self, vector: Tensor) -> Tensor | None:
+        """The shifts (M, 2) in a flat vector, sharing its memory; None where positions are not refined."""
+        return vector[-2 * len(self.problem) :].view(-1, 2) if self.settings.refine_positions else None
+
+    @property
+    def _stiffness(self) -> Tensor:
+        """Curvature of the loss along a shift of each axis, (2,): energy of the probe's derivative."""
+        spectrum = intensity(torch.fft.fft2(self.problem.forward.propagator.enter(self.probe), norm="ortho"))
+        wave = 2 * np.pi * torch.fft.fftshift(torch.fft.fftfreq(self.problem.size, dtype=spectrum.dtype))
+        return torch.stack([spectrum.sum(1) @ wave.square(), spectrum.sum(0) @ wave.square()])
 
     def _preconditioner(self) -> Preconditioner:
         return Preconditioner(self.problem, self.image, self.probe, self.settings.damping)
@@ -171,7 +201,7 @@ class MaximumLikelihood:
         """Loss in nats, its gradient, and the fit, at a point; points and gradients are flat, (n,) real."""
         meter = FitMeter(self.problem)
         batches = in_order(len(self.problem), self.settings.batch)
-        parts = share_out(self.problem, lambda some: self._contribution(self._parts(point), some, meter), batches)
+        parts = share_out(self.problem, lambda some: self._contribution(point, some, meter), batches)
         loss, gradient = parts[0]
         for more, other in parts[1:]:
             loss += more
@@ -179,15 +209,16 @@ class MaximumLikelihood:
         return loss, gradient, meter.values()
 
     def _contribution(
-        self, point: list[Tensor], batches: Sequence[NDArray[np.int64]], meter: FitMeter
+        self, point: Tensor, batches: Sequence[NDArray[np.int64]], meter: FitMeter
     ) -> tuple[float, Tensor]:
         """Loss and gradient (n,) of some batches."""
-        problem, forward, (image, probe) = self.problem, self.problem.forward, point
+        problem, forward, (image, probe) = self.problem, self.problem.forward, self._parts(point)
+        shifts = self._shifts(point)
         loss = 0.0
         gradient = torch.zeros_like(self._point)
-        in_object, in_probe = self._parts(gradient)
+        (in_object, in_probe), in_shifts = self._parts(gradient), self._shifts(gradient)
         for batch in batches:
-            views = forward.views(image, probe, batch)
+            views = forward.views(image, probe, batch, shifts)
             field, expected = detect(problem, batch, views.exit_waves())
             meter.add(batch, expected)
             terms, weights = self._terms(expected, problem.counts[views.rows])
@@ -197,7 +228,11 @@ class MaximumLikelihood:
                 weights.mul_(factors)
             change = exit_wave_change(problem, batch, field, weights)
             forward.add_object_adjoint(views, change, in_object)
-            if self.settings.refine_probe:
+            if in_shifts is not None:
+                part, along = forward.probe_and_shift_adjoint(views, change)
+                in_shifts[batch] = along.to(in_shifts.dtype)
+                in_probe += part if self.settings.refine_probe else 0
+            elif self.settings.refine_probe:
                 in_probe += forward.probe_adjoint(views, change)
         return loss, gradient
 

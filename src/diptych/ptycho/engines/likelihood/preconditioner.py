@@ -21,6 +21,8 @@ from diptych.ptycho.physics.forward import intensity
 SLOW_PHASES = 3.0
 """Weight of the slow phases. Results hardly depend on it between 1 and 10; too small is worse than too large."""
 
+SLOW_WARPS = 0.3
+
 LIT = 0.1
 """Pixels with more than this share of the strongest illumination count as lit."""
 
@@ -48,6 +50,10 @@ class Preconditioner:
         seen = problem.forward.transparency(image)
         lit = light > LIT * light.max()
         level = float((light * intensity(image[None]))[lit].mean())
+        self._problem, self._lit = problem, lit
+        slope = sum(intensity(_slope(image, axis)[None]) for axis in (0, 1)) / 2
+        stiff = float((light * slope)[lit].mean()) * _spread(probe)
+        self._warp_softness = SLOW_WARPS / max(stiff, 1e-30)
         self._light = light.add_(damping * light.max())
         self._seen = seen.add_(damping * seen.max())
         self._softness = torch.tensor(SLOW_PHASES / max(level * _spread(probe), 1e-30), dtype=torch.float64)
@@ -65,6 +71,39 @@ class Preconditioner:
         phase = torch.fft.irfft2(spectrum, s=image.shape)
         torch.view_as_real(step).addcmul_(torch.stack([-image.imag, image.real], -1), phase[..., None])
         return [step, in_probe / self._seen]
+
+    def warp(self, image: Tensor, in_object: Tensor, in_shifts: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps of object (H, W) and shifts (M, 2) along slow displacements of both: the object's content and the
+        positions move together.
+        """
+        forward = self._problem.forward
+        assert forward.fractions is not None
+        slopes = [torch.where(self._lit, _slope(image, axis), 0) for axis in (0, 1)]
+        centres = np.rint(forward.corners + forward.size // 2 + forward.fractions.cpu().numpy()).astype(int)
+        y, x = (torch.from_numpy(np.clip(c, 0, n - 1)) for c, n in zip(centres.T, image.shape, strict=True))
+        step, moved = torch.zeros_like(image), torch.zeros_like(in_shifts)
+        for axis, slope in enumerate(slopes):
+            force = -(slope.real * in_object.real + slope.imag * in_object.imag)
+            force.index_put_((y, x), in_shifts[:, axis], accumulate=True)
+            field = self._free_field(force)
+            step -= field * slope
+            moved[:, axis] = field[y, x]
+        return step, moved
+
+    def _free_field(self, force: Tensor) -> Tensor:
+        """Displacement (H, W) of an elastic sheet over the lit area, free at its edges, for a force (H, W)."""
+        ys, xs = (torch.nonzero(self._lit.any(1 - axis)).flatten() for axis in (0, 1))
+        inside = slice(int(ys[0]), int(ys[-1]) + 1), slice(int(xs[0]), int(xs[-1]) + 1)
+        inner = force[inside]
+        inner = torch.cat([inner, inner.flip(0)], 0)
+        inner = torch.cat([inner, inner.flip(1)], 1)
+        h, w = inner.shape
+        k = torch.fft.fftfreq(h).square()[:, None] + torch.fft.rfftfreq(w).square()
+        k[0, 0] = torch.inf
+        smooth = torch.fft.irfft2(torch.fft.rfft2(inner) * (self._warp_softness / (2 * np.pi) ** 2) / k, s=inner.shape)
+        field = torch.zeros_like(force)
+        field[inside] = smooth[: h // 2, : w // 2]
+        return field
 
     def _filter(self, image: Tensor, half: bool = True) -> Tensor:
         """Inverse Laplacian on the frequencies of ``rfft2`` (``half``) or ``fft2``; 0 at zero frequency.
@@ -85,6 +124,11 @@ class Preconditioner:
         """Bring back an earlier :meth:`state`."""
         self._light, self._seen = state["light"].clone(), state["seen"].clone()
         self._softness = state["softness"].cpu().clone()
+
+
+def _slope(image: Tensor, axis: int) -> Tensor:
+    """Central difference along an axis, per pixel; periodic."""
+    return (image.roll(-1, axis) - image.roll(1, axis)) / 2
 
 
 def _spread(probe: Tensor) -> float:
