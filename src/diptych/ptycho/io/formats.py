@@ -43,6 +43,15 @@ BUILTIN = {
     "cdtools-result": "diptych.ptycho.io.results.cdtools:FORMAT",
     "ptyrad": "diptych.ptycho.io.results.ptyrad:FORMAT",
     "raster": "diptych.ptycho.io.scans.raster:FORMAT",
+    "dectris": "diptych.ptycho.io.scans.detectors.eiger:FORMAT",
+    "nanomax": "diptych.ptycho.io.scans.detectors.beamlines:NANOMAX",
+    "frames": "diptych.ptycho.io.scans.detectors.beamlines:FRAMES",
+    "emd": "diptych.ptycho.io.scans.electrons.emd:FORMAT",
+    "empad": "diptych.ptycho.io.scans.electrons.empad:FORMAT",
+    "mda": "diptych.ptycho.io.positions.columns:MDA",
+    "spec": "diptych.ptycho.io.positions.columns:SPEC",
+    "panda": "diptych.ptycho.io.positions.columns:PANDA",
+    "nxstxm": "diptych.ptycho.io.positions.columns:STXM",
 }
 """Formats are asked in this order; the first that recognises the content reads it."""
 
@@ -56,7 +65,8 @@ class Format(Extension):
     name, help, options
         As for every extension.
     holds : {"scan", "result", "positions"}
-        What ``read`` returns: a Scan, a Reconstruction, or positions (M, 2).
+        What ``read`` returns: a Scan, a Reconstruction, or positions: an array (M, 2) or a
+        :class:`~diptych.ptycho.io.positions.table.Table`.
     matches : callable
         Whether a file is of this format, by its content. Should look at names and attributes only, and read no data.
     read : callable

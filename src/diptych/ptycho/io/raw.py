@@ -38,6 +38,15 @@ class RawScan:
         Number of the first pattern in the whole scan, where this is a part of it.
     numbers : (M,), optional
         Numbers of the frames, where they are not 0, 1, 2, ...: what positions of another file are joined by.
+    sources : dict of str to str
+        Which dataset each part comes from: ``patterns``, ``positions``, ``probe``, ``mask``, ``background``,
+        ``energy``, ``distance``, ``detector pixel``.
+    order : str
+        Order of the coordinates as they are stored, and of the axes of the patterns.
+    unit : str
+        Unit of the positions as they are stored.
+    signs : (float, float), optional
+        Signs of y and x that turned the stored positions into those of the scan.
     """
 
     where: str
@@ -58,6 +67,10 @@ class RawScan:
     said: list[str] = field(default_factory=list)
     first: int = 0
     numbers: NDArray[np.int64] | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    order: str = ""
+    unit: str = ""
+    signs: tuple[float, float] | None = None
 
 
 def finish(raw: RawScan, options: LoadOptions) -> Scan:
