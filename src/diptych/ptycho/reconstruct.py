@@ -313,6 +313,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         **final,
         "options": options.resolved(),
         "scan": scan.name,
+        **({"load": scan.metadata["load"]} if "load" in scan.metadata else {}),
         **({"start": run.start} if run.start else {}),
     }
     return Reconstruction(

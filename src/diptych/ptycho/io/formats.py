@@ -87,6 +87,11 @@ class Format(Extension):
     datasets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+LAYOUT_REMEDY = (
+    "`diptych info FILE` shows its tree; `diptych info FILE --layout-template L.yaml` writes a description to fill in, "
+    "and --layout L.yaml reads by it."
+)
+
 FORMATS: Registry[Format] = Registry("format", "diptych.formats", Format, BUILTIN)
 
 
@@ -107,23 +112,26 @@ def recognise(file: DataFile, holds: Holds | None = None) -> Format | None:
 
 
 def unrecognised(file: DataFile, holds: Holds | None = None) -> InputError:
-    """The error for a file that no format recognises."""
+    """The error for a file that no format recognises, with the way on: its tree, and a template of a layout."""
     if file.source is None:
         return file.problem or InputError(file.path, "is of an unknown kind")
-    expected = (
-        "a scan (diff3d or diffraction, xcoords, ycoords, probeGuess), a result (object and probe), or a Ptychodus "
-        "product (object, probe, probe_position_*)"
-    )
+    what = "a scan or a result" if holds is None else f"a {holds}"
+    expected = f"{what} in one of the formats that are read ({listed_formats(holds)})"
     if file.kind == "npy":
-        return InputError(file.path, "holds a single NPY array", f"{expected}, as NPZ or HDF5")
-    names = file.source.names()
+        return InputError(
+            file.path, "holds a single NPY array", f"{what}: patterns (rows, columns, N, N), or several arrays as NPZ"
+        )
     if (known := foreign(file, expected)) is not None:
         return known
     blocked = next((f"{name!r} {found}" for name, found in file.source.walk() if isinstance(found, str)), None)
     note = f", and {blocked}" if blocked else ""
-    return InputError(
-        file.path, f"holds {listed(names)}{note}", expected if holds is None else f"a {holds}: {expected}"
-    )
+    return InputError(file.path, f"holds {listed(file.source.names())}{note}", expected, LAYOUT_REMEDY)
+
+
+def listed_formats(holds: Holds | None = None) -> str:
+    """Names of the formats that are read, for a message."""
+    kinds: tuple[Holds, ...] = ("scan", "result") if holds is None else (holds,)
+    return ", ".join(sorted(entry.name for kind in kinds for entry in _entries(kind)))
 
 
 def writer(item: Scan | Reconstruction, path: Path, name: str | None = None) -> Format:

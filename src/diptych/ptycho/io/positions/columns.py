@@ -56,8 +56,8 @@ def of_columns(source: TreeSource, name: str) -> Table:
     units = [unit_named(source.attributes(key).get("units")) for key in pair]
     if units[0] != units[1]:
         raise InputError(source.where, f"{y} is in {units[0]} and {x} in {units[1]}", "one unit of both")
-    values = [real_from(source, key, "positions").astype(np.float64) for key in pair]
-    return Table(source.where, *values, units[0], None, f"positions read from {name}: {y} (y), {x} (x)")
+    ys, xs = (real_from(source, key, "positions").astype(np.float64) for key in pair)
+    return Table(source.where, ys, xs, units[0], None, f"positions read from {name}: {y} (y), {x} (x)")
 
 
 def _about(source: TreeSource, key: str) -> str:
@@ -89,7 +89,11 @@ def _is_panda(file: DataFile) -> bool:
 def _stxm(source: TreeSource) -> str | None:
     """The group of an NXstxm entry that holds ``sample_x`` and ``sample_y``."""
     for entry in sorted(source.names()):
-        group = source.group(entry)
+        try:
+            group = source.group(entry)
+        except InputError:
+            # A link that leads nowhere.
+            continue
         if group is None or "NX_class" not in source.attributes(entry):
             continue
         definition = group.read("definition") if group.header("definition") is not None else None

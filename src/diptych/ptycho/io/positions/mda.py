@@ -56,7 +56,9 @@ def open_mda(path: Path) -> ColumnsSource:
         If the file is damaged or cut short.
     """
     if path.stat().st_size > LARGEST_BYTES:
-        raise InputError(path, f"has {path.stat().st_size / 1e9:.1f} GB", f"an MDA file below {LARGEST_BYTES / 1e9:.0f} GB")
+        raise InputError(
+            path, f"has {path.stat().st_size / 1e9:.1f} GB", f"an MDA file below {LARGEST_BYTES / 1e9:.0f} GB"
+        )
     reader = _Reader(path.read_bytes(), path)
     reader.skip(8)
     rank = reader.whole(1, _MOST["rank"], "rank of the scan")

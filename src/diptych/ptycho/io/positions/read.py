@@ -86,7 +86,9 @@ def _datasets(source: TreeSource, inner: str, path: Path) -> Table:
         y, x = (arrays[0][:, column] for column in columns)
         return Table(str(path), y, x, unit, None, f"positions {order} read from {path.name}: {keys[0]}")
     raise InputError(
-        f"{path}: {inner}", f"has shape {shapes}", "(K, 2) of y, x; (K, 3) of x, y, z; or PATH_Y,PATH_X; or PATH_Y,PATH_X,PATH_OF_FRAME_NUMBERS"
+        f"{path}: {inner}",
+        f"has shape {shapes}",
+        "(K, 2) of y, x; (K, 3) of x, y, z; or PATH_Y,PATH_X; or PATH_Y,PATH_X,PATH_OF_FRAME_NUMBERS",
     )
 
 

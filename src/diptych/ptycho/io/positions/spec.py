@@ -1,4 +1,4 @@
-"""SPEC data files (certif.com/spec_manual/standard_c.html): the columns of every scan, as ``<scan number>/<column>``."""
+"""SPEC data files (certif.com/spec_manual): the columns of every scan, as ``<scan number>/<column>``."""
 
 from __future__ import annotations
 

@@ -55,7 +55,9 @@ def read_nanomax(source: TreeSource, options: LoadOptions, name: str) -> RawScan
     """
     key = nanomax_frames(source)
     if key is None:
-        raise InputError(source.where, "is a NanoMAX file without frames of a detector", f"{_MEASUREMENT}/<detector>/frames")
+        raise InputError(
+            source.where, "is a NanoMAX file without frames of a detector", f"{_MEASUREMENT}/<detector>/frames"
+        )
     count, full, _ = shape_of(source, [key])
     said, sources = [f"patterns read from {key}"], {"patterns": key}
     stated: dict[str, Any] = {}
@@ -91,6 +93,7 @@ def read_nanomax(source: TreeSource, options: LoadOptions, name: str) -> RawScan
         sources=sources,
         order="patterns (frame, y, x), positions y and x separate",
         unit="um" if placed else options.position_unit,
+        placed=placed,
     )
 
 

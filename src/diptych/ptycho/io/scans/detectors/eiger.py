@@ -18,7 +18,13 @@ from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
-from diptych.ptycho.io.physical import ENERGY_UNITS, geometry_of, photon_energy_eV, positions_in_pixels, wavelength_energy_eV
+from diptych.ptycho.io.physical import (
+    ENERGY_UNITS,
+    geometry_of,
+    photon_energy_eV,
+    positions_in_pixels,
+    wavelength_energy_eV,
+)
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.scans.detectors.frames import Window, read_frames, shape_of, window_of
 from diptych.ptycho.io.scans.nexus import lengths_m
@@ -69,7 +75,9 @@ def read_eiger(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     else:
         sources["positions"] = ", ".join(stage)
         y, x = (np.ravel(lengths_m(source, key, said)) for key in stage)
-        said.append(f"positions read from {stage[0]} (y) and {stage[1]} (x): motors, whose signs the file does not tell")
+        said.append(
+            f"positions read from {stage[0]} (y) and {stage[1]} (x): motors, whose signs the file does not tell"
+        )
         y, x, converted = positions_in_pixels(y, x, geometry, window.size, where)
         said.append(converted)
         unit = "m"
@@ -90,12 +98,11 @@ def read_eiger(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         sources=sources,
         order="patterns (frame, y, x)",
         unit=unit,
+        placed=stage is not None,
     )
 
 
-def _stated(
-    source: TreeSource, options: LoadOptions, said: list[str], sources: dict[str, str]
-) -> dict[str, Any]:
+def _stated(source: TreeSource, options: LoadOptions, said: list[str], sources: dict[str, str]) -> dict[str, Any]:
     """Particle, energy, distance and pixel that the file states; a 0 stands for not known."""
     stated: dict[str, Any] = {"distance_m": None}
     for key in (f"{DETECTOR}/distance", f"{DETECTOR}/detector_distance"):
@@ -211,8 +218,11 @@ def _matches(file: DataFile) -> bool:
         return False
     data, specific = file.arrays.group(_DATA), file.arrays.group(_SPECIFIC)
     names = set() if data is None else set(data.names())
-    return "data" in names or specific is not None or any(name.startswith("data_0") for name in names) or (
-        "eiger_4" in names
+    return (
+        "data" in names
+        or specific is not None
+        or any(name.startswith("data_0") for name in names)
+        or ("eiger_4" in names)
     )
 
 

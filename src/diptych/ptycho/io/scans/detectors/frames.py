@@ -103,6 +103,8 @@ def shape_of(source: TreeSource, keys: Sequence[str]) -> tuple[int, tuple[int, i
             raise InputError(f"{source.where}: {key}", found, "frames (number, y, x)")
         if full is not None and header.shape[-2:] != full:
             raise InputError(f"{source.where}: {key}", f"has frames of {header.shape[-2:]}", f"{full}, as {keys[0]}")
+        if (verify := getattr(source, "verify", None)) is not None:
+            verify(key)
         full = header.shape[-2:]
         kind = header.dtype if kind is None else np.promote_types(kind, header.dtype)
         count += header.shape[0] if len(header.shape) == 3 else 1

@@ -68,7 +68,9 @@ def read_emd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     assert header is not None
     rows, columns, height, width = header.shape
     if height != width:
-        raise InputError(f"{where}: {key}", f"has patterns of {height} x {width}", "square patterns", "Crop them first.")
+        raise InputError(
+            f"{where}: {key}", f"has patterns of {height} x {width}", "square patterns", "Crop them first."
+        )
     said = [f"patterns read from {key} (Rx, Ry, Qx, Qy): x of the file is the first axis, rows"]
     if len(found) > 1:
         said.append(f"of {len(found)} data cubes the last is read; the others are {listed(found[:-1])}")
@@ -79,8 +81,9 @@ def read_emd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         said.append("lengths read in angstroms, in which Prismatic computes, whatever the attribute says")
     geometry = _geometry(source, axes, height, options, prismatic, said)
     values = real_from(source, key)
-    values, unplaced = values.reshape(-1, height, width), options.positions is not None
-    if unplaced or options.scan_step is not None or not {0, 1} <= axes.keys():
+    values = values.reshape(-1, height, width)
+    placed = options.positions is None and options.scan_step is None and {0, 1} <= axes.keys()
+    if not placed:
         y, x = raster_positions(options, (rows, columns), where, key, said)
     else:
         y, x = _positions(axes, (rows, columns), geometry, height, where, said)
@@ -101,7 +104,8 @@ def read_emd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         said=said,
         sources={"patterns": key, "positions": f"{key.rpartition('/')[0]}/dim*"},
         order="patterns (Rx, Ry, Qx, Qy), the first of each pair is y",
-        unit=axes[0].unit if 0 in axes else options.position_unit,
+        unit=axes[0].unit if placed else options.position_unit,
+        placed=placed,
     )
 
 

@@ -59,12 +59,15 @@ def read_empad(path: Path, options: LoadOptions) -> RawScan:
     geometry = _geometry(about, options, str(path), said)
     shape = _shape(about, raw, len(frames), said)
     fov = about.get("field_of_view_m")
+    placed = shape is not None and options.positions is None and options.scan_step is None and fov is not None
     if shape is None:
         y, x = sequence_positions(options, len(frames), str(path), raw.name, said)
-    elif options.positions is not None or options.scan_step is not None or fov is None:
+    elif not placed or fov is None:
         y, x = raster_positions(options, shape, str(path), raw.name, said)
     else:
-        steps = [width * about.get("scan_size", 1.0) / count for width, count in zip(fov, about["resolution"], strict=True)]
+        steps = [
+            width * about.get("scan_size", 1.0) / count for width, count in zip(fov, about["resolution"], strict=True)
+        ]
         rows, columns = np.indices(shape, dtype=np.float64)
         said.append(f"positions: a raster with steps of {steps[0]:.4g} x {steps[1]:.4g} m, x fastest, no scan rotation")
         y, x, converted = positions_in_pixels(
@@ -85,7 +88,8 @@ def read_empad(path: Path, options: LoadOptions) -> RawScan:
         said=said,
         sources={"patterns": raw.name} | ({} if about_path is None else {"energy": about_path.name}),
         order="patterns (frame, y, x), x of the scan fastest",
-        unit=options.position_unit if fov is None or options.scan_step is not None else "m",
+        unit="m" if placed else options.position_unit,
+        placed=placed,
     )
 
 
