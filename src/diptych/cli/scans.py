@@ -166,7 +166,7 @@ def explanation(data: dict[str, Any], as_tree: bool = False) -> list[RenderableT
     rest = {
         key: value
         for key, value in data.items()
-        if key not in ("file", "bytes", "container", "arrays", "kind", "problem", "notes")
+        if key not in ("file", "bytes", "container", "arrays", "kind", "problem", "notes", "load")
     }
     text: list[RenderableType] = [
         f"{data['file']}: {data['kind']} ({data['container']}, {data['bytes']:,} bytes)",
@@ -174,6 +174,8 @@ def explanation(data: dict[str, Any], as_tree: bool = False) -> list[RenderableT
     ]
     if rest:
         text += ["", table(without_nothing(rest))]
+    if data.get("load"):
+        text += ["", rows_table(data["load"], title="How the file was read")]
     return [*text, *(f"Note: {note}" for note in data.get("notes", []))]
 
 

@@ -35,10 +35,11 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     Returns
     -------
     dict
-        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type; unit, and why values cannot be read), ``kind``
-        ("scan", "result", "positions", "network", or "unknown" where the file cannot be used as it is), ``problem``
-        (the reason and the remedy, else None), and the values of :func:`describe_scan`, :func:`describe_result` or
-        :func:`describe_positions`, or for a trained network its size, options, statistics and provenance.
+        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type; unit, and why values cannot be read),
+        ``kind`` ("scan", "result", "positions", "network", or "unknown" where the file cannot be used as it is),
+        ``problem`` (the reason and the remedy, else None), and the values of :func:`describe_scan`,
+        :func:`describe_result` or :func:`describe_positions`, or for a trained network its size, options, statistics
+        and provenance.
 
     Raises
     ------
@@ -179,7 +180,8 @@ def describe_scan(scan: Scan) -> dict[str, Any]:
         "position_span_m": None if pixel is None else [float(s * p) for s, p in zip(span, pixel, strict=True)],
         "truth": None if scan.truth is None else list(scan.truth.shape),
         "background": scan.background is not None,
-        "metadata": scan.metadata,
+        "metadata": {key: value for key, value in scan.metadata.items() if key != "load"},
+        "load": scan.metadata.get("load"),
     }
     return about | {"notes": _notes(scan, about, look)}
 

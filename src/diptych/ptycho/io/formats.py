@@ -42,6 +42,8 @@ BUILTIN = {
     "ptypy-result": "diptych.ptycho.io.results.ptypy:FORMAT",
     "cdtools-result": "diptych.ptycho.io.results.cdtools:FORMAT",
     "ptyrad": "diptych.ptycho.io.results.ptyrad:FORMAT",
+    "nexus": "diptych.ptycho.io.results.nexus:FORMAT",
+    "tiff": "diptych.ptycho.io.results.tiff:FORMAT",
     "raster": "diptych.ptycho.io.scans.raster:FORMAT",
     "dectris": "diptych.ptycho.io.scans.detectors.eiger:FORMAT",
     "nanomax": "diptych.ptycho.io.scans.detectors.beamlines:NANOMAX",

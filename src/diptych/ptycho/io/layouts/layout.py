@@ -43,7 +43,7 @@ class Layout(Options):
     centre_x: float | None = Field(default=None, description="Column of zero frequency in the stored frames.")
     positions: str | None = Field(
         default=None,
-        description="Path of the positions (M, 2 or 3), or 'PATH_Y,PATH_X'. None: --positions or --scan-step gives them.",
+        description="Path of the positions (M, 2 or 3), or 'PATH_Y,PATH_X'. Without: --positions or --scan-step.",
     )
     position_order: Literal["yx", "xy"] = Field(
         default="yx", description="Order of the columns of one array of positions; further columns are ignored."
