@@ -12,7 +12,7 @@ from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io import LoadOptions, load
 from diptych.ptycho.io.convert import chunks
 from diptych.ptycho.io.files import DataFile, opened
-from diptych.ptycho.io.formats import recognise, unrecognised
+from diptych.ptycho.io.formats import LAYOUT_REMEDY, recognise, unrecognised
 from diptych.ptycho.io.tree import array_line, tree_lines
 from diptych.ptycho.physics.probe import probe_diameter
 from diptych.ptycho.prepare.clean import inspect
@@ -63,7 +63,7 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     try:
         found = load(path, options, **overrides)
     except (InputError, UnavailableError) as error:
-        return about | {"kind": "unknown", "problem": str(error)}
+        return about | {"kind": "unknown", "problem": str(error), "notes": [LAYOUT_REMEDY] if about["arrays"] else []}
     if isinstance(found, Scan):
         return about | {"kind": "scan", "problem": None} | describe_scan(found)
     return about | {"kind": "result", "problem": None} | describe_result(found)

@@ -90,7 +90,7 @@ class Format(Extension):
 
 
 LAYOUT_REMEDY = (
-    "`diptych info FILE` shows its tree; `diptych info FILE --layout-template L.yaml` writes a description to fill in, "
+    "For files of a kind of your own: `diptych info FILE` shows the tree, `diptych info FILE --layout-template L.yaml` writes a description to fill in, "
     "and --layout L.yaml reads by it."
 )
 
