@@ -90,8 +90,8 @@ class Format(Extension):
 
 
 LAYOUT_REMEDY = (
-    "For files of a kind of your own: `diptych info FILE` shows the tree, `diptych info FILE --layout-template L.yaml` writes a description to fill in, "
-    "and --layout L.yaml reads by it."
+    "For files of a kind of your own: `diptych info FILE` shows the tree, `diptych info FILE --layout-template L.yaml` "
+    "writes a description to fill in, and --layout L.yaml reads by it."
 )
 
 FORMATS: Registry[Format] = Registry("format", "diptych.formats", Format, BUILTIN)

@@ -136,14 +136,14 @@ def test_a_layout_in_a_folder_is_found_by_the_content_and_by_its_name(
     folder = tmp_path / "layouts"
     folder.mkdir()
     described(folder)
-    (folder / "wrong.yaml").write_text("patterns: [1, 2]\ndomain: counts\n")
+    (folder / "a-wrong.yaml").write_text("patterns: [1, 2]\ndomain: counts\n")
     path = write(tmp_path / "a.h5")
     with pytest.raises(InputError, match="--layout-template"):
         diptych.load(path)
     monkeypatch.setenv(VARIABLE, str(folder))
     with caplog.at_level(logging.WARNING, "diptych"):
         assert np.array_equal(diptych.load(path).counts, COUNTS)
-    assert "wrong.yaml" in caplog.text
+    assert "a-wrong.yaml" in caplog.text
     assert np.array_equal(diptych.load(path, layout="home-made").counts, COUNTS)
     with pytest.raises(InputError, match="home-made"):
         diptych.load(path, layout="another")
