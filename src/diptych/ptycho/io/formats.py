@@ -117,11 +117,12 @@ def unrecognised(file: DataFile, holds: Holds | None = None) -> InputError:
     """The error for a file that no format recognises, with the way on: its tree, and a template of a layout."""
     if file.source is None:
         return file.problem or InputError(file.path, "is of an unknown kind")
-    what = "a scan or a result" if holds is None else f"a {holds}"
-    expected = f"{what} in one of the formats that are read ({listed_formats(holds)})"
+    scan = "a scan (diff3d or diffraction, xcoords, ycoords, probeGuess)"
+    what = f"{scan}, or a result (object and probe)" if holds is None else scan if holds == "scan" else f"a {holds}"
+    expected = f"{what}, or one of the formats {listed_formats(holds)}"
     if file.kind == "npy":
         return InputError(
-            file.path, "holds a single NPY array", f"{what}: patterns (rows, columns, N, N), or several arrays as NPZ"
+            file.path, "holds a single NPY array", f"{expected}; a raster has the shape (rows, columns, N, N)"
         )
     if (known := foreign(file, expected)) is not None:
         return known
