@@ -140,7 +140,7 @@ def _fit(
         directory, state, resume=resume, kept="its last finished epoch is kept", nothing="no epoch was finished"
     ):
         with log_file(directory.log) as log:
-            log.info("train on %s: %s; %s", ", ".join(map(str, files)), options, trainer)
+            log.info("train on %s: %s; %s", ", ".join(file.name for file in files), options, trainer)
             try:
                 model = train(
                     files,
