@@ -468,7 +468,7 @@ def test_nothing_is_acknowledged_after_the_database_was_written_over(
     assert found[1] in (6, 7)
 
 
-def test_checkpoints_of_other_processes_are_no_foul_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_of_other_processes_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_store, "CHECKPOINT", 0)
     with Ledger.open(tmp_path) as ledger, Ledger.open(tmp_path) as other:
         shown = show(ledger, latents(1))[0]

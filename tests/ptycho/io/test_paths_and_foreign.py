@@ -129,3 +129,24 @@ def test_the_particle_is_kept_in_files(tmp_path, scan):
     result = diptych.reconstruct(electrons, epochs=1)
     for name in ("result.h5", "result.npz"):
         assert diptych.load(diptych.save(result, tmp_path / name)).geometry == geometry
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"fmag": np.ones((16, 16, 9)), "p": {"asize": [16, 16]}}, "prepared data or a result of PtychoShelves"),
+        ({"ptychogram": np.ones((9, 16, 16)), "encoder": np.ones((9, 2))}, "scan of PtyLab"),
+        ({"object": np.ones((30, 30)), "probe": np.ones((16, 16))}, "a result"),
+        ({"dp": np.ones((16, 16, 9))}, "a stack of patterns"),
+        ({"x": np.ones((3, 3))}, "no scan or result"),
+    ],
+)
+def test_a_matlab_5_file_is_named_by_what_it_seems_to_be(tmp_path, arrays, said):
+    import scipy.io
+
+    scipy.io.savemat(tmp_path / "a.mat", arrays)
+    with pytest.raises(InputError, match=rf"{said}.*MATLAB 5 file") as caught:
+        diptych.load(tmp_path / "a.mat")
+    if said != "no scan or result":
+        assert "seems to be" in str(caught.value)
+    assert all(name in str(caught.value) for name in arrays)

@@ -183,9 +183,7 @@ def common_box(result: Canvas, truth: Canvas, box: Box | None = None) -> Box:
     return y0, y1, x0, x1
 
 
-def displacement(
-    result: Canvas, truth: Canvas, box: Box | None = None, light: Light | None = None
-) -> tuple[int, int]:
+def displacement(result: Canvas, truth: Canvas, box: Box | None = None, light: Light | None = None) -> tuple[int, int]:
     """The shift (y, x) of the result on the truth in whole pixels; (0, 0) unless one stands out of the whole field."""
     shifts, _ = _shifts(result, truth, box, None, light)
     return (0, 0) if (0, 0) in shifts else shifts[-1]

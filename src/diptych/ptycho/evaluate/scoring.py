@@ -139,7 +139,10 @@ def _in_place(
             continue
         dy, dx = displacement(subject.object, reference, light=light_of(subject))
         if (dy, dx) != (0, 0):
-            placed[name], moves[name] = replace(subject, object=replace(subject.object, origin=(y - dy, x - dx))), (dy, dx)
+            placed[name], moves[name] = (
+                replace(subject, object=replace(subject.object, origin=(y - dy, x - dx))),
+                (dy, dx),
+            )
     return placed, moves
 
 

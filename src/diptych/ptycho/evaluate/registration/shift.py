@@ -101,9 +101,7 @@ class Surface:
         return Peak((at[0], at[1]), float(window[y, x]))
 
 
-def agreement(
-    image: Field, reference: Field, offset: Shift = (0, 0), weight: Floats | None = None
-) -> Surface | None:
+def agreement(image: Field, reference: Field, offset: Shift = (0, 0), weight: Floats | None = None) -> Surface | None:
     """How well ``image`` agrees with ``reference`` at every displacement; None where one of them has no structure.
 
     Parameters
