@@ -153,7 +153,7 @@ def refined(
 
 
 def _score(a: Field, wa: Floats, b: Field, wb: Floats, step: int) -> Floats:
-    """|sum a b*|^2 / sum |a b|^2 over what overlaps of two fields, at lags (h - 1) to H - 1; 0 where too little does."""
+    """|sum a b*|^2 / sum |a b|^2 over what overlaps of two fields, at lags (h - 1) to H - 1; 0 where it is small."""
     shape = [m + n - 1 for m, n in zip(a.shape, b.shape, strict=True)]
     lags = [np.arange(1 - n, m) for m, n in zip(a.shape, b.shape, strict=True)]
     count = _correlated(wa, wb, shape, lags).real
