@@ -447,10 +447,13 @@ def test_nothing_is_acknowledged_after_the_database_was_written_over(
         assert before in (None, (home / name).stat().st_ino)
     now = (home / "ledger.sqlite").read_bytes()
     for each in (ledger, second):
-        stores = (lambda: each.judge(Judgement.rate(shown, False)), lambda: show(each, latents(1, 8)), each.undo)
-        for store in stores:
-            with pytest.raises(UnavailableError, match="was written over by another program while it was open"):
-                store()
+        refused = "was written over by another program while it was open"
+        with pytest.raises(UnavailableError, match=refused):
+            each.judge(Judgement.rate(shown, False))
+        with pytest.raises(UnavailableError, match=refused):
+            show(each, latents(1, 8))
+        with pytest.raises(UnavailableError, match=refused):
+            each.undo()
     ledger.close()
     second.close()
     if not other.endswith("log"):

@@ -792,7 +792,6 @@ def test_closing_does_not_wait_for_a_decode_that_cannot_be_stopped(tmp_path: Pat
     """What Ctrl-C does while an image is made: the decode is abandoned, and its decoder closed when it has ended."""
     slow, closed = Slow(), threading.Event()
     session = opened(tmp_path / "s", slow, synchronous=False)
-    session._renderer.run  # noqa: B018 - the worker that decodes is used below
     job = session._decoding.submit("decode", lambda: slow.decode(np.ones(D, np.float32)))
     until(lambda: session._decoding.running == "decode")
     began = time.monotonic()

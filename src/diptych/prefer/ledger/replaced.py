@@ -156,9 +156,10 @@ class Contents:
         """Empty the log if it is still that of the former contents: SQLite would write it into the new ones at the end.
         It is part of what was saved.
         """
-        if self._kept is not None and self._wal is not None and self._wal.exists():
-            if self._wal.read_bytes() == self._kept[1]:
-                os.truncate(self._wal, 0)
+        if self._kept is None or self._wal is None or not self._wal.exists():
+            return
+        if self._wal.read_bytes() == self._kept[1]:
+            os.truncate(self._wal, 0)
 
     def close(self) -> None:
         """Close the file; after all connections."""

@@ -220,10 +220,9 @@ class Store:
             return
         what = "was written over" if same else "was replaced" if self.path.exists() else "was removed"
         remedy = "Open the session again."
-        if self.path.parent.is_dir():
-            if self._copy is None or not self._copy.exists():
-                folder, contents = self.path.parent, self._contents if same else None
-                self._copy = save_copy(self._writer, folder) if contents is None else contents.save(folder)
+        if self.path.parent.is_dir() and (self._copy is None or not self._copy.exists()):
+            folder, contents = self.path.parent, self._contents if same else None
+            self._copy = save_copy(self._writer, folder) if contents is None else contents.save(folder)
         if self._copy is not None and self.path.parent.is_dir():
             what_is = "What this process knew of it" if same else "All that was stored before"
             remedy = f"{what_is} is in {self._copy}: rename it to {NAME}, or open what is there now."

@@ -167,8 +167,8 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Finish the fit that runs, stop the decode if the decoder can (else abandon it in its thread), cancel the other
-        jobs, and close the ledger. No acknowledged judgement is lost.
+        """Finish the fit that runs, stop the decode (abandon it in its thread if the decoder cannot stop it), cancel
+        the other jobs, and close the ledger. No acknowledged judgement is lost.
         """
         self._end()
 

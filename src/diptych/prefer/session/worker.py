@@ -14,7 +14,7 @@ from diptych.errors import InputError
 Result = TypeVar("Result")
 
 URGENT, AHEAD, SPARE = 0, 1, 2
-"""Urgency of a job that a caller waits for, of one that is done ahead, and of one for when nothing else is to be done."""
+"""Urgency of a job that a caller waits for, of one that is done ahead, and of one for when there is no other."""
 
 
 class Worker(Protocol):

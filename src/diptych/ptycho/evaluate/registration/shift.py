@@ -1,11 +1,11 @@
 """Search for the displacement of one complex image on another, over the whole field.
 
 A phase ramp multiplies the lag-one products X(r + 1) conj(X(r)) of a field by a constant phase, so the modulus of the
-cross-correlation of these products peaks at the displacement whatever the ramp. Before they are correlated, the products
-lose their mean over the lit pixels, are whitened (strong low spatial frequencies would agree by chance over wide areas),
-and have their modulus limited. At each displacement the squared modulus of the sum over the overlap is divided by the sum
-of the squared moduli of its terms: the level for independent images is then the same at every displacement, whatever
-the share of the pixels that light reached.
+cross-correlation of these products peaks at the displacement whatever the ramp. Before they are correlated, the
+products lose their mean over the lit pixels, are whitened (strong low spatial frequencies would agree by chance over
+wide areas), and have their modulus limited. At each displacement the squared modulus of the sum over the overlap is
+divided by the sum of the squared moduli of its terms: the level for independent images is then the same at every
+displacement, whatever the share of the pixels that light reached.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FAR, NEAR, HERE = 90.0, 40.0, 20.0
 coordinates, and at them (2 px at most).
 
 Measured on 680 pairs of unrelated images of 190 px (natural, blocks, lines, gaussian-field, siemens-star, dead-leaves),
-one of them with the noise of 225 patterns of 1e2 to 1e6 photons and lit in discs, stripes, spots of 10 to 100 % of its
-pixels: at most 80, 38 and 19; 99 % below 52, 26 and 15. At 1e2 photons chance reached 30, wholly lit 46, lit to 10 % 54.
-The same images, moved by up to half of the field and any fraction of a pixel, were found in all of 475 cases of 1e3
-photons and more, with 29 to 3000 (95 % above 80 at 1e3 photons and above 215 at 1e4); at 1e2 photons half of them reach
-90.
+one of them with the noise of 225 patterns of 1e2 to 1e6 photons and lit in discs, stripes or spots of 10 to 100 % of
+its pixels: at most 80, 38 and 19; 99 % below 52, 26 and 15. At 1e2 photons chance reached 30; wholly lit 46, lit to
+10 % 54. The same images, moved by up to half of the field and any fraction of a pixel, were found in all of 475 cases
+of 1e3 photons and more, with 29 to 3000 (95 % above 80 at 1e3 photons and above 215 at 1e4); at 1e2 photons half of
+them reach 90.
 """
 
 NEAR_PX = 16
