@@ -62,18 +62,18 @@ class Progress:
         Steps finished and steps planned; ``total`` may be 0 when it is not known.
     values : dict
         Values to show, for instance ``{"fit": 1.02}``.
-    note : str
-        A remark for the reader, for instance the file of what has just been made.
     preview : callable, optional
         Computes small images of the current state. Call it only within the callback, and only when they are shown.
+    note : str
+        A remark for the reader, for instance the file of what has just been made.
     """
 
     stage: str
     done: int
     total: int
     values: dict[str, float] = field(default_factory=dict)
-    note: str = ""
     preview: Callable[[], Preview] | None = field(default=None, compare=False, repr=False)
+    note: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]

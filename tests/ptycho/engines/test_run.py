@@ -315,7 +315,7 @@ def test_a_checkpoint_replaces_the_one_before_at_once(written: Path, monkeypatch
 
 
 def test_an_engine_that_diverges_stops_and_its_last_usable_state_is_kept():
-    made = simulated(size=16, patterns=25, step=3.0, dose=1e7, probe_error=0.5)
+    made = simulated(object="blocks", size=16, patterns=25, step=3.0, dose=1e7, probe_error=0.5, seed=0, integer=False)
     result = solve(made, alpha=0.02, step=1.0, momentum=0.99, epochs=60, likelihood="poisson")
     about = result.provenance
     assert about["stop_reason"].startswith("diverged: the fit of epoch")

@@ -83,7 +83,9 @@ def test_matlab_and_zip_files_are_named(tmp_path):
     from scipy.io import savemat
 
     savemat(tmp_path / "five.mat", {"dp": np.zeros((3, 4, 4))})
-    with pytest.raises(InputError, match=r"five\.mat: holds dp; expected a scan .*probeGuess.*a result"):
+    with pytest.raises(
+        InputError, match=r"five\.mat: seems to be .*holds dp 3 x 4 x 4; expected a scan .*probeGuess.*a result"
+    ):
         diptych.load(tmp_path / "five.mat")
     with h5py.File(tmp_path / "seven.mat", "w", userblock_size=512) as file:
         file["object"] = np.zeros((4, 4))
@@ -145,8 +147,8 @@ def test_a_matlab_5_file_is_named_by_what_it_seems_to_be(tmp_path, arrays, said)
     import scipy.io
 
     scipy.io.savemat(tmp_path / "a.mat", arrays)
-    with pytest.raises(InputError, match=rf"{said}.*MATLAB 5 file") as caught:
+    with pytest.raises(InputError, match="MATLAB 5 file") as caught:
         diptych.load(tmp_path / "a.mat")
-    if said != "no scan or result":
-        assert "seems to be" in str(caught.value)
+    assert said in str(caught.value)
+    assert ("seems to be" in str(caught.value)) == (said != "no scan or result")
     assert all(name in str(caught.value) for name in arrays)

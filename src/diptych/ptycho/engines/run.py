@@ -88,7 +88,7 @@ def run_engine(
                 run.history.setdefault(name, [float("nan")] * run.epochs)
             for name, column in run.history.items():
                 column.append(float(row.get(name, float("nan"))))
-            judged, fit = _judged(run.history), report["fit"]
+            judged, fit = _judged(run.history), float(report.get("fit", 0.0))
             # Stages before the last are not judged: the next stage starts from their last state.
             if rule.keeps(*judged[-1]) if judged else fit <= DIVERGING * _lowest(run.history):
                 run.best, run.best_epoch = engine.snapshot(), run.epochs
@@ -120,7 +120,7 @@ def run_engine(
 
 def _lowest(history: dict[str, list[float]]) -> float:
     """The lowest finite fit so far; infinite without one."""
-    return min((fit for fit in history["fit"] if np.isfinite(fit)), default=float("inf"))
+    return min((fit for fit in history.get("fit", []) if np.isfinite(fit)), default=float("inf"))
 
 
 def _keep(

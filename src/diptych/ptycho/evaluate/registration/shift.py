@@ -160,10 +160,10 @@ def _score(a: Field, wa: Floats, b: Field, wb: Floats, step: int) -> Floats:
     sides = [np.minimum(m, n + lag) - np.maximum(0, lag) for lag, m, n in zip(lags, a.shape, b.shape, strict=True)]
     enough = np.logical_and.outer(*(side * step >= _LEAST_SIDE for side in sides))
     enough &= count >= _LEAST_SHARE * min(float(wa.sum()), float(wb.sum()))
-    powers = [np.abs(field) ** 2 for field in (a, b)]
+    power_a, power_b = (np.abs(field) ** 2 for field in (a, b))
     # At least the value for two fields whose power is spread evenly: a few pixels must not agree alone.
-    even = count * np.prod([power.sum() / share.sum() for power, share in zip(powers, (wa, wb), strict=True)])
-    spread = np.maximum(_correlated(*powers, shape, lags).real, even)
+    even = count * (power_a.sum() / wa.sum()) * (power_b.sum() / wb.sum())
+    spread = np.maximum(_correlated(power_a, power_b, shape, lags).real, even)
     power = np.abs(_correlated(a, b, shape, lags)) ** 2
     return np.asarray(np.where(enough, power / np.where(enough, spread, 1.0), 0.0))
 
