@@ -17,8 +17,13 @@ def foreign(file: DataFile, expected: str) -> InputError | None:
     source = file.source
     if source is None:
         return None
-    known = {"npz": lambda: _npz(file), "hdf5": lambda: _hdf5(source), "matlab": lambda: _matlab(source)}
-    found = known[file.kind]() if file.kind in known else None
+    found = None
+    if file.kind == "npz":
+        found = _npz(file)
+    elif file.kind == "hdf5":
+        found = _hdf5(source)
+    elif file.kind == "matlab":
+        found = _matlab(source)
     return None if found is None else InputError(file.path, found[0], expected, found[1])
 
 

@@ -168,10 +168,8 @@ def _fit(
                 model, interrupted = error.model, error.interrupted
             seconds = time.perf_counter() - began
             log.info("%s after %.1f s", "interrupted" if interrupted else "done", seconds)
-        for write in (
-            lambda: directory.write_json("summary.json", summarise(model, seconds)),
-            lambda: directory.set_status("interrupted" if interrupted else "done"),
-        ):
-            with unless_refused("the model is kept"):
-                write()
+        with unless_refused("the model is kept"):
+            directory.write_json("summary.json", summarise(model, seconds))
+        with unless_refused("the model is kept"):
+            directory.set_status("interrupted" if interrupted else "done")
     return model, interrupted, seconds
