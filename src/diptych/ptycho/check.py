@@ -93,7 +93,8 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
 
     fits = rank(scan, readings, PATTERNS, report)
     for row in rows:
-        row["relative"] = row["fit"] / fits[0]
+        # Where the scan as given diverged, what did not is better by any factor.
+        row["relative"] = row["fit"] / fits[0] if np.isfinite(fits[0]) else float(not np.isfinite(row["fit"]))
     ranked = sorted(rows, key=lambda row: row["fit"])
     return Check(ranked, _advice(ranked, settle(scan, readings, fits), fits[0]))
 

@@ -283,10 +283,17 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     from diptych.ptycho.engines.fit_monitor import full_fit
     from diptych.ptycho.engines.flags.result import result_flags
     from diptych.ptycho.engines.problem import sweep_batch
+    from diptych.ptycho.engines.run import DIVERGED
     from diptych.ptycho.engines.starts.gauge import without_factor_ramp
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
     assert run.best is not None
+    if not all(bool(torch.isfinite(torch.view_as_real(each)).all()) for each in run.best):
+        raise InputError(
+            f"reconstruct {scan.name}",
+            f"the engine {name} diverged in epoch {run.epochs}, before any usable state",
+            remedy="Give a smaller step or momentum, a larger alpha, or leave them to be chosen automatically.",
+        )
     if (factors := problem.forward.factors) is not None and factors.on_trial:
         factors.fitted = False
     final = full_fit(problem, *run.best, sweep_batch(problem))
@@ -332,6 +339,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
                 epochs=run.epochs,
                 converged=not run.reason.startswith("all "),
                 interrupted=run.interrupted,
+                diverged=run.reason if run.reason.startswith(DIVERGED) else "",
             ),
             *(() if factors is None else factors.flag(final["held_out_fit"])),
         ),

@@ -99,8 +99,8 @@ class Session:
             options.queue, lambda: self._renderer.screen(1)[0], lambda one: self.show(one)[0], self._decoding
         )
         self._validated: CrossValidation | None = None
-        workers = (self._fit_worker, self._decoding, notifying)
-        self._end = weakref.finalize(self, factory.shut, self._fitting, workers, ledger, decoder, owns_decoder, cancel)
+        closing = (self._fitting, self._decoding, (self._fit_worker, notifying), ledger, decoder, owns_decoder, cancel)
+        self._end = weakref.finalize(self, factory.shut, *closing)
 
     @classmethod
     def open(
@@ -167,8 +167,8 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Finish the fit that runs, stop the decode if the decoder can (else finish it), cancel the other jobs, and
-        close the ledger. No acknowledged judgement is lost.
+        """Finish the fit that runs, stop the decode (abandon it in its thread if the decoder cannot stop it), cancel
+        the other jobs, and close the ledger. No acknowledged judgement is lost.
         """
         self._end()
 

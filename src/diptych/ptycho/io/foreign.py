@@ -14,9 +14,16 @@ _BY_LAYOUT = (
 
 def foreign(file: DataFile, expected: str) -> InputError | None:
     """The error that names the program a file comes from; None where it is not known."""
-    if file.source is None:
+    source = file.source
+    if source is None:
         return None
-    found = _npz(file) if file.kind == "npz" else _hdf5(file.source) if file.kind == "hdf5" else None
+    found = None
+    if file.kind == "npz":
+        found = _npz(file)
+    elif file.kind == "hdf5":
+        found = _hdf5(source)
+    elif file.kind == "matlab":
+        found = _matlab(source)
     return None if found is None else InputError(file.path, found[0], expected, found[1])
 
 
@@ -43,6 +50,27 @@ def _hdf5(source: TreeSource) -> tuple[str, str] | None:
     if names & {"#refs#", "#subsystem#"} or "MATLAB_class" in _attributes(source, names):
         return "is a MATLAB 7.3 file without the arrays of a scan that is known", _BY_LAYOUT
     return None
+
+
+def _matlab(source: TreeSource) -> tuple[str, str]:
+    """What a MATLAB 5 file, which has no attributes, seems to be by its names and shapes."""
+    names, arrays = set(source.names()), dict(source.walk())
+    shapes = ", ".join(
+        f"{name} {' x '.join(map(str, getattr(header, 'shape', ())))}" for name, header in [*arrays.items()][:6]
+    )
+    kind = "a MATLAB 5 file (saved without -v7.3)"
+    holds = f"it holds {shapes or 'no arrays'}{', ...' if len(arrays) > 6 else ''}"
+    if "fmag" in names or {"p", "object"} <= names:
+        what = f"seems to be prepared data or a result of PtychoShelves or fold_slice in {kind}"
+    elif "ptychogram" in names:
+        what = f"seems to be a scan of PtyLab in {kind}"
+    elif "object" in names or {"obj", "probe"} <= names:
+        what = f"seems to be a result (object and probe) in {kind}"
+    elif any(len(getattr(header, "shape", ())) in (3, 4) for header in arrays.values()):
+        what = f"seems to be a stack of patterns in {kind}"
+    else:
+        what = f"is {kind}, and no scan or result by the names of its arrays"
+    return f"{what}: {holds}", f"{_BY_LAYOUT} MATLAB stores y before x and the patterns' axis last."
 
 
 def _attributes(source: TreeSource, names: set[str]) -> set[str]:

@@ -85,6 +85,8 @@ def poor(evidence: Evidence, standard: float = 1.0) -> bool:
     standard : float
         Level that a right reading reaches; 1 except at few photons, see :func:`right_level`.
     """
+    if not np.isfinite(evidence.level):
+        return True
     beyond = evidence.level - standard
     significant = not beyond <= SIGNIFICANT * np.nan_to_num(evidence.error)
     return bool(significant and beyond * evidence.expected > POOR_EXCESS * max(evidence.photons, 1.0))
@@ -93,11 +95,12 @@ def poor(evidence: Evidence, standard: float = 1.0) -> bool:
 def rank(
     scan: Scan, readings: list[Reading], patterns: int, report: Callable[[int, Reading, float], None] | None = None
 ) -> list[float]:
-    """Fits of short trials, one for each reading, on the central ``patterns`` patterns."""
+    """Fits of short trials, one for each reading, on the central ``patterns`` patterns; infinite where one diverged."""
     fits = []
     for done, reading in enumerate(readings, 1):
         part = central_part(reading.apply(scan), patterns)
-        fits.append(try_out(part, probe_of(part), EPOCHS).fit)
+        fit = float(try_out(part, probe_of(part), EPOCHS).fit)
+        fits.append(fit if np.isfinite(fit) else np.inf)
         if report is not None:
             report(done, reading, fits[-1])
     return fits
@@ -112,7 +115,8 @@ def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
     if not fits[best] < CLEARLY_BETTER * fits[0]:
         best = 0
     evidence = longer_trial(readings[best].apply(scan))
-    distinct = fits[best] - 1 < DISTINCT * (float(np.median(fits)) - 1)
+    # The middle value: the mean of two middle ones would be infinite where half of the trials diverged.
+    distinct = fits[best] - 1 < DISTINCT * (sorted(fits)[(len(fits) - 1) // 2] - 1)
     return Verdict(readings[best], not poor(evidence), bool(distinct), evidence)
 
 

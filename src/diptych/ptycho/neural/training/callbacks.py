@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from diptych.ptycho.neural.data.dataset import GroupBatch
 from diptych.ptycho.neural.diagnostics import PatchStatistics, Phase, collapsed, parity_dump, write_figure
 from diptych.ptycho.neural.options import TrainerOptions
 from diptych.ptycho.neural.protocols import CancelToken, NetworkFigures
@@ -252,7 +253,8 @@ class DiagnosticsCallback(Callback):
                 log.warning("epoch %d: %s", trainer.current_epoch + 1, problem)
                 self._warned = True
         if self.folder is not None and self.options.pictures:
-            self._draw_group(self.folder / "pictures" / f"epoch-{trainer.current_epoch + 1:04d}.png", shown)
+            picture = self.folder / "pictures" / f"epoch-{trainer.current_epoch + 1:04d}.png"
+            self._draw_group(picture, pl_module, shown)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the statistics and the parity dump."""
@@ -276,12 +278,13 @@ class DiagnosticsCallback(Callback):
         if phase == "train" or batch_idx == 0:
             self._shown = module.latest
 
-    def _draw_group(self, path: Path, shown: Prediction) -> None:
+    def _draw_group(self, path: Path, module: PtychoModule, shown: Prediction) -> None:
         result, batch = shown.result, shown.batch
         if self.figures is None or result.predicted is None:
             return
         valid = None if batch.valid is None else batch.valid[0]
-        figure = self.figures.group(batch.counts[0], result.predicted[0], result.patches[0], result.merged[0], valid)
+        shown_parts = (batch.counts[0], result.predicted[0], result.patches[0], result.merged[0])
+        figure = self.figures.group(*shown_parts, valid, _light_of(module, batch)[0])
         # A lower resolution than other figures: there is one per epoch, and drawing takes as long as several batches.
         with unless_refused("training goes on"):
             write_figure(path, figure, dpi=100)
@@ -290,10 +293,17 @@ class DiagnosticsCallback(Callback):
         """Write the first group of a batch: its patches and their average on the canvas of the group."""
         batch, patches = shown.batch, shown.result.patches[:1]
         probe_model: Any = module.probe_models[batch.scan]
+        light = _light_of(module, batch)
         with torch.no_grad():
-            light = intensity(probe_model.expose(batch.counts[:1], batch.positions[:1]).modes)
             weights = light if module.options.placement == "probe" else torch.ones_like(light)
             canvas = Layout.of(batch.positions[:1], probe_model.size).merge(patches, weights.expand(patches.shape))
         low = split(batch.positions[0])[0].min(0) - probe_model.size // 2
         origin = (int(low[0]), int(low[1]))
         parity_dump(folder, patches[0], np.asarray(batch.positions[0]), canvas, origin, self.figures)
+
+
+def _light_of(module: PtychoModule, batch: GroupBatch) -> torch.Tensor:
+    """Illumination of the members of the first group of a batch, broadcast against (1, C, N, N)."""
+    probe_model: Any = module.probe_models[batch.scan]
+    with torch.no_grad():
+        return intensity(probe_model.expose(batch.counts[:1], batch.positions[:1]).modes)

@@ -49,6 +49,16 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.model = model
 
 
+class UnsavedModel(UnavailableError):
+    """The file system refused the model file of the run; ``model`` has the best weights, after an interruption those so
+    far.
+    """
+
+    def __init__(self, message: str, model: Model, interrupted: bool) -> None:
+        super().__init__(message)
+        self.model, self.interrupted = model, interrupted
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What a caller passes in to follow, draw and stop a training run.
@@ -102,7 +112,8 @@ def run_training(
         identity = plain({"options": options.resolved(), "scans": [each.identity() for each in prepared]})
         checkpoints = CheckpointCallback(folder, identity, options.patience)
         resumed = resume and _restore(checkpoints)
-        RunDirectory(folder).write_json(INDICES, {"scans": [each.indices() for each in prepared]})
+        with unless_refused("training goes on"):
+            RunDirectory(folder).write_json(INDICES, {"scans": [each.indices() for each in prepared]})
         module = _make_module(prepared, options, device)
         finished = resumed and (checkpoints.epochs >= options.epochs or bool(checkpoints.stop_reason))
         interrupted = not finished and _fit(
@@ -111,7 +122,10 @@ def run_training(
         _load_best(module, checkpoints, interrupted)
         model = _make_model(module, prepared, checkpoints, interrupted, f"{device} ({why})")
         if run is not None:
-            model.save(folder / MODEL)
+            try:
+                model.save(folder / MODEL)
+            except UnavailableError as error:
+                raise UnsavedModel(str(error), model, bool(interrupted)) from error.__cause__
             _draw_losses(checkpoints, folder, hooks.figures)
     if interrupted:
         raise TrainingInterrupted(model)
