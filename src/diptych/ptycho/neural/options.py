@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from diptych.ptycho.networks.registry import NetworkOptions
+from diptych.ptycho.prepare.options import AutoMask, Frames, Saturated
 from diptych.runtime.options import Options
 
 LossName = Literal["poisson", "mae", "gaussian"]
@@ -34,6 +35,10 @@ class TrainingOptions(NetworkOptions):
     sequential: bool = Field(
         False, description="Use the first n_groups patterns and their nearest neighbours instead of random ones."
     )
+
+    bad_frames: Frames = "auto"
+    auto_mask: AutoMask = False
+    saturated: Saturated = "auto"
 
     loss: LossName = Field(
         "poisson",
