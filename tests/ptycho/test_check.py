@@ -104,11 +104,11 @@ def test_progress_counts_the_readings() -> None:
 
 def test_bad_frames_and_other_units_do_not_change_the_ranking() -> None:
     """Three frames x 30 would rule the trials; they are left out first, and it is said."""
-    scan = right()
-    counts = (1e-4 * scan.counts).astype(np.float32)
+    counts = (1e-4 * right().counts).astype(np.float32)
     counts[[5, 30, 50]] *= 30
-    found = check(replace(scan, counts=counts.swapaxes(1, 2).copy()))
-    assert found.rows[0]["reading"] == "patterns: transpose (orientation 4)"
+    found = check(replace(right(), counts=counts.swapaxes(1, 2).copy()))
     assert found.rows[0]["fit"] < 2
+    assert found.rows[0]["relative"] < 0.5
+    assert any(word in found.rows[0]["reading"] for word in ("transpose", "swap y and x"))
     assert "5, 30, 50" in found.advice
     assert "not photons" in found.advice

@@ -36,10 +36,6 @@ class TrainingOptions(NetworkOptions):
         False, description="Use the first n_groups patterns and their nearest neighbours instead of random ones."
     )
 
-    bad_frames: Frames = "auto"
-    auto_mask: AutoMask = False
-    saturated: Saturated = "auto"
-
     loss: LossName = Field(
         "poisson",
         description="poisson (likelihood of the counts), mae (of amplitudes) or gaussian (least squares on "
@@ -131,7 +127,13 @@ class InferenceOptions(Options):
 
 
 class TrainerOptions(Options):
-    """Devices, precision and output of training. They change the result by rounding errors only."""
+    """Devices, precision and output of training, which change the result by rounding errors only; and what is left out
+    of the scans beforehand.
+    """
+
+    bad_frames: Frames = "auto"
+    auto_mask: AutoMask = False
+    saturated: Saturated = "auto"
 
     device: str = Field("auto", description="auto (a CUDA GPU when there is one, else the CPU), cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="GPUs (or CPU processes) to train on; more than one needs strategy ddp.")

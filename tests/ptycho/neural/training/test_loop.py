@@ -610,16 +610,16 @@ def test_bad_frames_are_not_learned_and_counts_are_photons(
     np.testing.assert_array_equal(prepared.patterns.read(np.arange(98))[0], kept)
     assert "7, 40" in caplog.text
     assert "gain g = 0.001" in caplog.text
-    (prepared,) = prepare_scans(
-        [replace(scan, counts=spoilt)], TrainingOptions(bad_frames="keep", **SMALL), PLAIN, None
-    )
+    keeping = PLAIN.with_changes(bad_frames="keep")
+    (prepared,) = prepare_scans([replace(scan, counts=spoilt)], TrainingOptions(**SMALL), keeping, None)
     assert len(prepared.patterns) == len(scan)
 
 
 def test_the_image_of_a_network_alone_does_not_depend_on_the_unit(scan: diptych.Scan, whole: Model) -> None:
+    blind = replace(scan, probe_calibrated=False)
     photons, other = (
         diptych.reconstruct(each, whole, engine="network")
-        for each in (scan, replace(scan, counts=(1e-3 * scan.counts).astype(np.float32)))
+        for each in (blind, replace(blind, counts=(1e-3 * scan.counts).astype(np.float32)))
     )
     np.testing.assert_allclose(other.object.values, photons.object.values, rtol=1e-4, atol=1e-5)
     assert other.provenance["fit"] == pytest.approx(photons.provenance["fit"], rel=1e-4)

@@ -101,7 +101,7 @@ def prepare_scans(
     options : TrainingOptions
         Split, groups and seed.
     trainer : TrainerOptions
-        ``streaming``.
+        ``streaming``, and what is left out.
     load : LoadOptions, optional
         What the files do not declare.
 
@@ -118,7 +118,7 @@ def prepare_scans(
                 "train", f"got {type(source).__name__}", "scans or their files", "diptych.load(path) makes a Scan."
             )
     patterns = [
-        _cleaned(open_patterns(source, load, stream=_stream(source, options, trainer)), options) for source in sources
+        _cleaned(open_patterns(source, load, stream=_stream(source, options, trainer)), trainer) for source in sources
     ]
     for each in patterns:
         if each.size != patterns[0].size:
@@ -138,13 +138,13 @@ def prepare_scans(
     return tuple(_prepare_scan(each, options) for each in patterns)
 
 
-def _cleaned(patterns: Patterns, options: TrainingOptions) -> Patterns:
+def _cleaned(patterns: Patterns, trainer: TrainerOptions) -> Patterns:
     """The patterns without bad frames and saturated counts, in photons; those left in their file as they are."""
     if not isinstance(patterns, ScanPatterns):
         log.info("%s: read from its file batch by batch; bad frames and pixels are not looked for", patterns.name)
         return patterns
     found = usable(
-        patterns.scan, bad_frames=options.bad_frames, auto_mask=options.auto_mask, saturated=options.saturated
+        patterns.scan, bad_frames=trainer.bad_frames, auto_mask=trainer.auto_mask, saturated=trainer.saturated
     )
     for flag in found.flags:
         log.warning("%s: %s", patterns.name, flag)
