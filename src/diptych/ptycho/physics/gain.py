@@ -33,8 +33,8 @@ FLATTER = 0.03
 
 WHITE = 1.4
 """Noise is not believed where the ratio of the two quantiles exceeds that of white noise by this factor: the faint
-tails of a probe then fill the window. Measured: 1.00 to 1.18 where the gain is within a factor of 2; 1.6 to 1.9 where it
-is 5 times too large or worse, 1.9 to 5.8 without noise (zone plates at N = 32, 64, 128, a Gaussian beam)."""
+tails of a probe then fill the window. Measured: 1.00 to 1.18 where the gain is within a factor of 2; 1.6 to 1.9 where
+it is 5 times too large or worse, 1.9 to 5.8 without noise (zone plates at N = 32, 64, 128, a Gaussian beam)."""
 
 BRIGHTEST = 1e9
 """Photons per pattern beyond which a gain from the noise is not believed: the counts are without noise."""
@@ -177,9 +177,12 @@ def _multiples(counts: NDArray[np.generic], mask: NDArray[np.bool_] | None, unit
     """Whether all valid counts are whole multiples of ``unit``, within the rounding of single precision."""
     if unit == 1 and counts.dtype.kind in "ui":
         return True
+    largest = 0.0
     for start in range(0, len(counts), 64):
         steps = _valid(counts, mask, np.arange(start, min(start + 64, len(counts)))) / unit
+        largest = max(largest, float(steps.max(initial=0.0)))
         steps = steps[steps < MOST_STEPS]
         if (np.abs(steps - np.rint(steps)) > 1e-6 + 4 * np.finfo(np.float32).eps * steps).any():
             return False
-    return True
+    # Counts far below the unit round to 0 of it.
+    return largest == 0 or largest > 0.5
