@@ -181,9 +181,7 @@ def run(scan: diptych.Scan, truth: diptych.Canvas | None) -> dict[str, Any]:
 def summary(rows: list[dict[str, Any]]) -> str:
     """Error over that of the clean scan, and the share of runs whose flags name the fault, as a Markdown table."""
     clean = {tuple(row["key"][:3]): row["error"] for row in rows if row["key"][3] == "clean"}
-    lines = [
-        "| fault | runs | error / clean error, median (worst) | named by a flag | above 1.5, not named | seconds |"
-    ]
+    lines = ["| fault | runs | error / clean error, median (worst) | named | above 1.5, not named | seconds |"]
     lines.append("|---|---|---|---|---|---|")
     for name in dict.fromkeys(row["key"][3] for row in rows):
         these = [row for row in rows if row["key"][3] == name]
