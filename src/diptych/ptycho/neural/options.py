@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from diptych.ptycho.networks.registry import NetworkOptions
+from diptych.ptycho.prepare.options import AutoMask, Frames, Saturated
 from diptych.runtime.options import Options
 
 LossName = Literal["poisson", "mae", "gaussian"]
@@ -126,7 +127,13 @@ class InferenceOptions(Options):
 
 
 class TrainerOptions(Options):
-    """Devices, precision and output of training. They change the result by rounding errors only."""
+    """Devices, precision and output of training, which change the result by rounding errors only; and what is left out
+    of the scans beforehand.
+    """
+
+    bad_frames: Frames = "auto"
+    auto_mask: AutoMask = False
+    saturated: Saturated = "auto"
 
     device: str = Field("auto", description="auto (a CUDA GPU when there is one, else the CPU), cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="GPUs (or CPU processes) to train on; more than one needs strategy ddp.")

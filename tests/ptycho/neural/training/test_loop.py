@@ -596,3 +596,33 @@ def test_two_processes_train_one_network(scan: diptych.Scan, tmp_path: Path) -> 
     info = history(tmp_path / "run")
     assert info["loss"][-1] < info["loss"][0]
     assert load_model(tmp_path / "run" / "model.safetensors").provenance["epochs"] == 3
+
+
+def test_bad_frames_are_not_learned_and_counts_are_photons(
+    scan: diptych.Scan, whole: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoilt = (1e-3 * scan.counts).astype(np.float32)
+    spoilt[[7, 40]] = 0
+    with caplog.at_level(logging.WARNING, "diptych"):
+        (prepared,) = prepare_scans([replace(scan, counts=spoilt)], TrainingOptions(**SMALL), PLAIN, None)
+    assert len(prepared.patterns) == len(scan) - 2
+    kept = np.delete(scan.counts, [7, 40], 0)
+    np.testing.assert_array_equal(prepared.patterns.read(np.arange(98))[0], kept)
+    assert "7, 40" in caplog.text
+    assert "gain g = 0.001" in caplog.text
+    keeping = PLAIN.with_changes(bad_frames="keep")
+    (prepared,) = prepare_scans([replace(scan, counts=spoilt)], TrainingOptions(**SMALL), keeping, None)
+    assert len(prepared.patterns) == len(scan)
+
+
+def test_the_image_of_a_network_alone_does_not_depend_on_the_unit(scan: diptych.Scan, whole: Model) -> None:
+    blind = replace(scan, probe_calibrated=False)
+    photons, other = (
+        diptych.reconstruct(each, whole, engine="network")
+        for each in (blind, replace(blind, counts=(1e-3 * scan.counts).astype(np.float32)))
+    )
+    np.testing.assert_allclose(other.object.values, photons.object.values, rtol=1e-4, atol=1e-5)
+    assert other.provenance["fit"] == pytest.approx(photons.provenance["fit"], rel=1e-4)
+    assert other.provenance["counts_per_photon"] == pytest.approx(1e-3)
+    np.testing.assert_allclose(other.probe, photons.probe * 1e-3**0.5, rtol=1e-4, atol=1e-6)
+    assert any("gain g = 0.001" in flag for flag in other.flags)
