@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from diptych.ptycho.networks.registry import NetworkOptions
+from diptych.ptycho.networks.registry import NETWORKS, NetworkOptions
 from diptych.runtime.options import Options
 
 LossName = Literal["poisson", "mae", "gaussian"]
@@ -96,6 +96,10 @@ class TrainingOptions(NetworkOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.network in NETWORKS and self.gridsize not in (known := NETWORKS[self.network].gridsizes):
+            raise ValueError(
+                f"gridsize = {self.gridsize}: the network {self.network} works with {', '.join(map(str, known))}"
+            )
         if self.supervision == "labels":
             defaults = type(self).model_fields
             physics = [
