@@ -52,7 +52,7 @@ def test_options_belong_to_their_generator(registered: Network) -> None:
         TrainingOptions.build({"kernel": 5})
     with pytest.raises(InputError, match="width is not an option of network linear; it belongs to network cnn"):
         TrainingOptions.build({"network": "linear", "width": 8})
-    with pytest.raises(InputError, match="network 'nonesuch': is not known; expected one of cnn, .*, linear"):
+    with pytest.raises(InputError, match=r"network 'nonesuch': is not known; expected one of cnn, .*, linear"):
         TrainingOptions.build({"network": "nonesuch"})
 
 

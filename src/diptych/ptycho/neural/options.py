@@ -63,7 +63,7 @@ class TrainingOptions(NetworkOptions):
     )
 
     epochs: int = Field(30, ge=1, description="Passes over the groups.")
-    batch: int = Field(32, ge=1, description="Patterns per update; a group of C counts as C.")
+    batch: int = Field(32, ge=1, description="Patterns per update, over all devices; a group of C counts as C.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     schedule: Literal["cosine", "constant", "exponential", "plateau"] = Field(
         "cosine",
@@ -134,7 +134,9 @@ class TrainerOptions(Options):
 
     device: str = Field("auto", description="auto (a CUDA GPU when there is one, else the CPU), cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="GPUs (or CPU processes) to train on; more than one needs strategy ddp.")
-    strategy: Literal["auto", "ddp"] = Field("auto", description="ddp: one process per device, gradients averaged.")
+    strategy: Literal["auto", "ddp"] = Field(
+        "auto", description="ddp: one process per device; they share each batch and average gradients."
+    )
     precision: Literal["32", "bf16-mixed", "16-mixed"] = Field(
         "32",
         description="Arithmetic of the convolutions: 32 bits, or mixed; the physics is always computed in 32 bits.",

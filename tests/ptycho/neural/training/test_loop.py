@@ -577,22 +577,3 @@ def test_diagnostics_lie_in_the_run(scan: diptych.Scan, tmp_path: Path) -> None:
     assert canvas.shape == tuple([32 + corner.max()] * 2)
     weak = np.abs(canvas[corner[0, 0] + 16, corner[0, 1] + 16] - patches[0, 16, 16])
     assert weak < 0.5
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_network(scan: diptych.Scan, tmp_path: Path) -> None:
-    program = (
-        KILLED.replace("threads=1", "threads=1, devices=2, strategy='ddp'")
-        .replace("epochs=400", "epochs=3")
-        .replace("deterministic=True", "log_patch_stats=True")
-    )
-    script = tmp_path / "script.py"
-    script.write_text(program)
-    done = subprocess.run(
-        [sys.executable, script, tmp_path / "run"], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    info = history(tmp_path / "run")
-    assert info["loss"][-1] < info["loss"][0]
-    assert load_model(tmp_path / "run" / "model.safetensors").provenance["epochs"] == 3
