@@ -79,6 +79,12 @@ class TrainingOptions(NetworkOptions):
     clip_mode: Literal["norm", "value", "agc"] = Field(
         "norm", description="Clip the norm of the gradient, its values, or adaptively (agc)."
     )
+    collapse_epochs: int = Field(
+        3,
+        ge=0,
+        description="Stop after this many epochs in a row in which the network has collapsed (all patches flat, dark, "
+        "alike or not finite, and the counts not explained); 0: only warn.",
+    )
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged for one update.")
     validation: float = Field(
         0.1,

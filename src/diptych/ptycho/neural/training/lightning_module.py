@@ -30,6 +30,30 @@ class Prediction:
     result: BatchResult
 
 
+@dataclass(frozen=True)
+class Collapse:
+    """How long the network has been collapsed.
+
+    Parameters
+    ----------
+    epochs : int
+        Latest epochs in a row in which it was.
+    problem : str
+        What was found in the latest of them.
+    stop : bool
+        Whether these are enough to stop.
+    """
+
+    epochs: int = 0
+    problem: str = ""
+    stop: bool = False
+
+    def after(self, problem: str, limit: int) -> Collapse:
+        """After another epoch with that ``problem``, or none; training stops after ``limit`` of them, 0 for never."""
+        epochs = self.epochs + 1 if problem else 0
+        return Collapse(epochs, problem, bool(limit and epochs >= limit))
+
+
 class PtychoModule(lightning.LightningModule):
     """A generator in training.
 
@@ -55,6 +79,8 @@ class PtychoModule(lightning.LightningModule):
         self.losses: list[float] = []
         """Monitored loss of each epoch so far (validation, or training without validation), for the schedule
         ``plateau``. The checkpoint callback keeps it up to date."""
+        self.collapse = Collapse()
+        """Kept up to date by the diagnostics."""
         self.latest: Prediction | None = None
         """The latest batch and its result."""
 
