@@ -27,6 +27,19 @@ def test_studies_and_networks_are_listed(cli: Cli) -> None:
     assert "--width" in text
 
 
+def test_networks_have_a_cost_for_the_size_that_is_asked_for(cli: Cli) -> None:
+    found = cli("networks", "--size", 20, "--gridsize", 1, "--json").json
+    by_name = {each["name"]: each for each in found["networks"]}
+    assert (found["size"], found["gridsize"]) == (20, 1)
+    assert not by_name["cnn"]["allowed"]
+    assert by_name["cnn"]["parameters"] is None
+    assert by_name["fno"]["allowed"]
+    assert by_name["fno"]["receptive_field_px"] == 20
+    assert by_name["fno"]["flops_per_pattern"] > 1e6
+    assert by_name["fno"]["gridsizes"] == [1, 2, 3]
+    assert cli("networks", "--gridsize", 4).code == 2
+
+
 def test_a_dry_run_writes_nothing_and_a_run_is_resumed(cli: Cli) -> None:
     plan = cli("study", "dose-response", "--run", "dose", *SMALL, "--dry-run", "--json")
     assert plan.code == 0, plan.err

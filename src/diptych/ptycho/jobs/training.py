@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
-from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.device import ExecutionOptions, torchrun_processes
 from diptych.runtime.files import check_output, unless_refused
 from diptych.runtime.jobs.context import Finished, JobContext, ending
 from diptych.runtime.jobs.runs import open_run, options_from, recorded
@@ -74,6 +74,12 @@ def run_training(
         When interrupted before there is a model to save; the message says what is in the run directory.
     """
     context = context or JobContext()
+    if torchrun_processes() is not None:
+        raise InputError(
+            "diptych train",
+            "was started by torchrun",
+            remedy="Start a Python script that calls diptych.train with torchrun; docs/network.md has one to copy.",
+        )
     if out is not None:
         check_output(Path(out), (".safetensors",), overwrite=overwrite)
     if resume and run is None:

@@ -122,7 +122,7 @@ class Model:
         options = (options or InferenceOptions()).with_changes(**overrides)
         if options.log_patch_stats and folder is None:
             raise InputError("log_patch_stats", "there is no folder to write to", remedy="Pass folder=PATH.")
-        check_size(self.options.network, scan.size, scan.name)
+        check_size(self.options, scan.size, scan.name)
         if scan.size != self.size:
             log.warning(
                 "%s has patterns of %d px, but the network was trained on %d px; check the result",
