@@ -14,6 +14,7 @@ from typing import Any
 from diptych.errors import DiptychError, InputError
 from diptych.runtime.jobs.queue import resolve
 from diptych.runtime.logging import log_file
+from diptych.runtime.provenance import utc_now
 from diptych.runtime.run_directory import plain
 
 _PACKAGE = "diptych."
@@ -94,14 +95,15 @@ def answer(text: str) -> str:
         raise InputError(f"task {task['key']}", f"names the function {work!r}", "a function of the package diptych")
     record: dict[str, Any] = {"key": task["key"], "values": None, "error": "", "traceback": ""}
     began = time.perf_counter()
-    with log_file(Path(task["log"])) if task["log"] else nullcontext() as log:
+    with log_file(Path(task["log"])) if task["log"] else nullcontext():
         try:
             record["values"] = plain(resolve(work)(**task["arguments"]))
         except Exception as error:
             expected = isinstance(error, DiptychError)
             record["error"] = " ".join(str(error).split()) if expected else f"{type(error).__name__}: {error}"
             record["traceback"] = "" if expected else traceback.format_exc()
-            if log is not None:
-                log.error("%s\n%s", record["error"], record["traceback"])
+            if task["log"]:
+                with Path(task["log"]).open("a", encoding="utf-8") as stream:
+                    stream.write(f"{utc_now()} failed: {record['error']}\n{record['traceback']}")
     record["seconds"] = time.perf_counter() - began
     return json.dumps(record, allow_nan=False)
