@@ -111,10 +111,10 @@ def plot_images(truth: NDArray[Any], methods: Mapping[str, tuple[NDArray[Any], N
     figure.suptitle(title)
     axes = figure.subplots(2, len(methods) + 1, squeeze=False)
     columns = {"truth": (truth, truth), **methods}
-    for row, part in enumerate((np.abs, np.angle)):
-        low, high = robust_range(part(truth))
+    for row in range(2):
+        low, high = robust_range(np.abs(truth) if row == 0 else np.angle(truth))
         for ax, (name, (image, reference)) in zip(axes[row], columns.items(), strict=True):
-            values = part(image) if row == 0 else _phase_like(image, reference)
+            values = np.abs(image) if row == 0 else _phase_like(image, reference)
             error = float(np.linalg.norm(image - reference) / max(float(np.linalg.norm(reference)), 1e-30))
             caption = name if name == "truth" or row else f"{name}: error {error:.3g}"
             shown = ax.imshow(values, vmin=low, vmax=high, cmap="gray", interpolation="nearest")
@@ -170,7 +170,7 @@ def plot_six(rows: Sequence[tuple[str, NDArray[Any], NDArray[Any], NDArray[Any]]
 
 def _phase_like(image: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
     """Phase of an image, unwrapped to within pi of that of the reference."""
-    return np.angle(reference) + np.angle(image * reference.conj())
+    return np.asarray(np.angle(reference) + np.angle(image * reference.conj()))
 
 
 def plot_frontier(rows: Sequence[Mapping[str, Any]], panel: Panel, *, title: str) -> Figure:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _TEST_SEEDS = 10_000_000
 
+_SPARE = 64
+"""Patterns of the training scan beyond twice the largest subset: validation takes some, and their surroundings."""
+
 
 class GeneralisationOptions(TrainingStudyOptions):
     """Options of the study ``generalisation``. Without them, ``size`` decides. A repeat is a trial."""
@@ -98,11 +101,16 @@ def run(cell: Cell, options: GeneralisationOptions, execution: ExecutionOptions,
 
     chosen, seed = grid_of(options), cell.parameters["seed"]
     method, network = cell.parameters["method"], cell.parameters["network"]
-    setting = {"object": options.object, "size": chosen.pattern_size, "dose": options.dose, "step": options.step}
+    setting: dict[str, Any] = {
+        "object": options.object,
+        "size": chosen.pattern_size,
+        "dose": options.dose,
+        "step": options.step,
+    }
     test = simulate(**setting, patterns=chosen.test_patterns, seed=_TEST_SEEDS + seed)
     training = []
     if method != ITERATIVE:
-        training = [simulate(**setting, patterns=max(chosen.train_sizes), seed=seed)]
+        training = [simulate(**setting, patterns=2 * max(chosen.train_sizes) + _SPARE, seed=seed)]
     used = {"epochs": chosen.epochs, "seed": seed, "n_subsample": cell.parameters["train_size"]}
     recipe = Recipe(network, own_options(options, network or "cnn"), {**used, "gridsize": options.gridsize})
     result, facts = solve(method, recipe, training, test, execution, folder)

@@ -86,15 +86,16 @@ def summary(study: Study, options: StudyOptions, run: StudyRun) -> str:
 
 
 def finite(rows: Sequence[Row], columns: Sequence[str]) -> Check:
-    """The check that columns hold numbers in every row."""
+    """The check that columns hold numbers in every row, or that ``undefined`` of the row names them with a reason."""
     wrong = [
         f"{name} in row {number}"
         for number, row in enumerate(rows)
         for name in columns
         if not (isinstance(row.get(name), int | float) and math.isfinite(row[name]))
+        and f"{name}: " not in str(row.get("undefined"))
     ]
     found = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "") or f"{len(rows)} rows"
-    return Check(f"{', '.join(columns)} are finite numbers in every row", not wrong, found)
+    return Check(f"{', '.join(columns)} are numbers in every row, or undefined for a stated reason", not wrong, found)
 
 
 def deltas(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from diptych.errors import InputError
 from diptych.runtime.files import sha256, write_text
+from diptych.runtime.provenance import versions
 from diptych.runtime.run_directory import plain
 from diptych.runtime.schedulers.tasks import Answer, Task
 
@@ -119,12 +120,11 @@ def plan(
     runs : bool
         Whether the verb writes a run directory.
     """
-    from diptych import __version__
-
+    version = versions()["diptych"]
     said = [sha256(Path(each)) if Path(each).is_file() else each for each in arguments]
     jobs: dict[str, BatchJob] = {}
     for file in files:
-        named = json.dumps([verb, said, __version__, file.name, sha256(file)])
+        named = json.dumps([verb, said, version, file.name, sha256(file)])
         digest = hashlib.sha256(named.encode()).hexdigest()
         name = f"{file.stem}-{digest[:10]}"
         call = {

@@ -57,7 +57,7 @@ class GridLinesOptions(TrainingStudyOptions):
     object_size: int | None = Field(None, ge=64, le=4096, description="Side of the objects, px.")
     train_step: PositiveFloat | None = Field(None, description="Step of the training grid, px.")
     test_step: PositiveFloat | None = Field(None, description="Step of the test grid, px.")
-    objects: int | None = Field(None, ge=1, le=100, description="Objects to train on, and as many to test on.")
+    object_count: int | None = Field(None, ge=1, le=100, description="Objects to train on, and as many to test on.")
     dose: PositiveFloat = Field(1e9, description="Mean detected photons per pattern.")
     loss: Literal["poisson", "mae", "gaussian"] = Field("poisson", description="Loss of the networks.")
     probe_source: str = Field("zone-plate", description="zone-plate, gaussian, disk (of 64 px), or a FILE.")
@@ -75,7 +75,7 @@ class _Grid:
     object_size: int
     train_step: float
     test_step: float
-    objects: int
+    object_count: int
     epochs: int
     repeats: int
 
@@ -121,7 +121,7 @@ def scans_of(cell: Cell, options: GridLinesOptions, *, test_only: bool = False) 
     probe = make_probe(options.probe_source, pipeline, size)
     # Seeds of repeats are far apart: no object is used twice.
     first = 1000 * seed
-    train_seeds = range(first + 1, first + 1 + chosen.objects)
+    train_seeds = range(first + 1, first + 1 + chosen.object_count)
     test_seeds = [_TEST_SEEDS * 1000 + each for each in train_seeds]
     kind, side = options.object, chosen.object_size
     test = grid_scans(kind, side, probe, chosen.test_step, test_seeds, options.dose)
@@ -143,10 +143,13 @@ def run(cell: Cell, options: GridLinesOptions, execution: ExecutionOptions, fold
     keep_images(folder, result, tests[0])
     for test in tests[1:]:
         scores.append(measure(_again(method, folder, test, execution), test))
-    known = {name: [score[name] for score in scores] for name in METRICS}
-    means = {name: None if None in each else sum(each) / len(each) for name, each in known.items()}
+    means: dict[str, float | None] = {}
+    for name in METRICS:
+        known = [value for score in scores if (value := score[name]) is not None]
+        means[name] = sum(known) / len(known) if len(known) == len(scores) else None
+    undefined = "; ".join(str(score["undefined"]) for score in scores if score["undefined"]) or None
     counts = {"train_patterns": sum(map(len, training)), "test_patterns": sum(map(len, tests))}
-    return {**means, "photons": photons_per_pattern(tests[0]), **counts, **facts}
+    return {**means, "undefined": undefined, "photons": photons_per_pattern(tests[0]), **counts, **facts}
 
 
 def _again(method: str, folder: Path, test: Scan, execution: ExecutionOptions) -> Any:
@@ -163,7 +166,7 @@ def estimate(cell: Cell, options: GridLinesOptions) -> Estimate:
     chosen, size = grid_of(options), cell.parameters["N"]
 
     def patterns(step: float) -> int:
-        return chosen.objects * (int((chosen.object_size - size) // step) + 1) ** 2
+        return chosen.object_count * (int((chosen.object_size - size) // step) + 1) ** 2
 
     if cell.parameters["method"] == ITERATIVE:
         return engine_estimate(patterns(chosen.test_step), size)

@@ -43,7 +43,18 @@ if TYPE_CHECKING:
 
 PTYCHI = "PtyChi"
 PTYCHI_FILE = "ptychi_reconstruction.npz"
-_OVERLAPS = ("overlap_group", "overlap_image", "overlap_centre")
+_REPORTED = (
+    "overlap_group",
+    "overlap_image",
+    "overlap_centre",
+    "n_images_total",
+    "n_images_subsampled",
+    "n_unique_images",
+    "n_groups_actual",
+    "geometry_acceptance_bound",
+    "effective_min_acceptance",
+    "probe_diameter_px",
+)
 
 
 def cells(options: OverlapOptions) -> list[Cell]:
@@ -168,8 +179,9 @@ def _iterative(
     scores: dict[str, Any] = {}
     for split in SPLITS:
         result: Any
+        facts: dict[str, Any] = {}
         if cell.parameters["method"] == PTYCHI:
-            result, facts = given_result(options, cell.parameters["dose"], cell.parameters["view"], split), {}
+            result = given_result(options, cell.parameters["dose"], cell.parameters["view"], split)
         else:
             result, facts = iterate(kept[split], execution, seed=cell.parameters["seed"])
         scores |= {f"{split}_{name}": value for name, value in measure(result, kept[split]).items()}
@@ -239,7 +251,7 @@ def by_split(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     out = []
     for row in rows:
         for split in SPLITS:
-            own = {name: row.get(f"{split}_{name}") for name in METRICS}
+            own = {name: row.get(f"{split}_{name}") for name in (*METRICS, "undefined")}
             same = {name: row[name] for name in ("setting", "dose", "view", "method", "seed")}
             out.append({**same, "split": split, **own})
     return out
@@ -253,9 +265,7 @@ def tables(rows: Sequence[Mapping[str, Any]], options: OverlapOptions) -> list[T
     for row in rows:
         for split in SPLITS:
             line = {"dose": row["dose"], "view": row["view"], "split": split}
-            names = (*_OVERLAPS, "n_images_total", "n_images_subsampled", "n_unique_images", "n_groups_actual")
-            names += ("geometry_acceptance_bound", "effective_min_acceptance", "probe_diameter_px")
-            line |= {name: row[f"{split}_{name}"] for name in names}
+            line |= {name: row[f"{split}_{name}"] for name in _REPORTED}
             first.setdefault((row["dose"], row["view"], split), line)
     title = "Overlap of the illuminated discs: in groups (1), of images (2), of group centres (3); bounds are no gate"
     whole = mean_and_deviation(lines, ("method", "split"), METRICS)

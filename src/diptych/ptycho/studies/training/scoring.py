@@ -28,12 +28,16 @@ UNITS = {"phase_rms_rad": "rad", "phase_mae_ptychopinn": "rad"}
 IMAGES = "images.npz"
 
 
-def measure(result: Reconstruction | Canvas, test: Scan) -> dict[str, float | None]:
-    """:data:`METRICS` of a result against the truth of a simulated scan; None where one is undefined."""
+def measure(result: Reconstruction | Canvas, test: Scan) -> dict[str, Any]:
+    """:data:`METRICS` of a result against the truth of a simulated scan; None where one is undefined, and ``undefined``
+    then says why.
+    """
     from diptych.ptycho.evaluate import evaluate
 
     found = evaluate(result, truth=test, convention="both")
-    return {name: float(found[name]) if math.isfinite(found[name]) else None for name in METRICS}
+    known = {name: float(found[name]) if math.isfinite(found[name]) else None for name in METRICS}
+    why = [f"{name}: {found.details[name].reason}" for name, value in known.items() if value is None]
+    return {**known, "undefined": "; ".join(why) or None}
 
 
 def photons_per_pattern(scan: Scan) -> float:
