@@ -177,7 +177,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     """Means over seeds of the trained networks, with the photons that were measured."""
     if not rows:
         return []
-    values = (*METRICS, "photons", "test_photons", "loss_first", "loss_last")
+    values = (*METRICS, "photons", "test_photons", "loss_first", "loss_best")
     lines = mean_and_deviation(rows, ("dose", LOSS), values)
     title = "Networks trained at a high and a low dose with two losses; photons are measured, mean over seeds"
     return [Table("trained", title, lines, {**UNITS, "photons": "per pattern", "test_photons": "per pattern"})]

@@ -187,7 +187,7 @@ def tables(rows: Sequence[Mapping[str, Any]], options: ShootoutOptions) -> list[
     """Endings by setting, and means over the seeds that were trained."""
     by = ("method", "clipping", "learning_rate")
     good = [row for row in rows if row["ending"] == "trained"]
-    extra = ("train_seconds", "loss_last", "parameters", "flops_per_pattern")
+    extra = ("train_seconds", "loss_best", "parameters", "flops_per_pattern")
     out = [Table("crashes", "How trainings ended, by network and setting", crash_table(rows))]
     if good:
         means = mean_and_deviation(good, by, (*METRICS, *extra))

@@ -67,6 +67,7 @@ def train_model(
 
     trainer = TrainerOptions(device=execution.device, threads=execution.threads, logger="none", pictures=False)
     training = {"validation": 0.05 if recipe.network is None else 0.1, **recipe.training}
+    training.setdefault("warmup", _warmup(training, scans))
     if recipe.network is None:
         # PtychoNN: one pass without physics, one pattern at a time, on the true object.
         unused = ("gridsize", "loss", "n_groups", "neighbours", "oversample", "pool")
@@ -87,11 +88,18 @@ def train_model(
     facts = {
         "parameters": sum(weights.numel() for weights in model.network.parameters()),
         "loss_first": losses[0] if losses else None,
-        "loss_last": losses[-1] if losses else None,
+        "loss_best": min(losses, default=None),
         "gradient_norm_max": max(norms, default=None),
         "train_seconds": time.perf_counter() - began,
     }
     return model, facts
+
+
+def _warmup(training: Mapping[str, Any], scans: Sequence[Scan]) -> int:
+    """At most the usual 50 updates, and a tenth of all in a short training, which it would else fill."""
+    patterns = sum(min(training.get("n_subsample") or len(scan), len(scan)) for scan in scans)
+    groups = training.get("n_groups") or patterns
+    return max(1, min(50, training.get("epochs", 30) * groups // 320))
 
 
 def read_history(home: Path) -> dict[str, list[float]]:
