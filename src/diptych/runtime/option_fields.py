@@ -204,9 +204,10 @@ def _selecting(field: OptionField, model: type[SelectingOptions]) -> OptionField
 
 def _merged(one: OptionField, other: OptionField) -> OptionField:
     """One option for two extensions that declare the same name."""
-    # Where the defaults differ, leaving the option out means None: the chosen extension decides.
-    undecided = one.optional or other.optional or one.default != other.default
-    base = one.annotation if bare_of_none(one.annotation) == bare_of_none(other.annotation) else str
+    same = bare_of_none(one.annotation) == bare_of_none(other.annotation)
+    base = one.annotation if same else str
+    # Where the defaults of one type differ, leaving the option out means None: the chosen extension decides.
+    undecided = one.optional or other.optional or (same and one.default != other.default)
     return replace(
         one,
         annotation=base | None if undecided else base,

@@ -68,7 +68,7 @@ class _Grid:
 
 _FOUR = ("natural", "lines", "dead-leaves", "gaussian-field")
 _GRIDS = {
-    "quick": _Grid(("lines",), (1e4, 1e6), 100, 64, 3, 1),
+    "quick": _Grid(("lines",), (1e4, 1e6), 144, 64, 10, 1),
     "standard": _Grid(_FOUR, (1e3, 1e5, 1e7), 512, 64, 20, 3),
     "full": _Grid(_FOUR, (1e3, 1e5, 1e7), 2048, 128, 50, 3),
 }
