@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,9 @@ def train_model(
     model = train(list(scans), trainer=trainer, run=home, resume=resume, **training)
     shutil.rmtree(home / "checkpoints", ignore_errors=True)
     history = read_history(home)
-    losses, norms = history.get("loss", []), history.get("grad_norm", [])
+    # The training loss is of other withheld photons in each epoch; that of validation can be compared between epochs.
+    validation, norms = history.get("validation_loss", []), history.get("grad_norm", [])
+    losses = validation if validation and all(map(math.isfinite, validation)) else history.get("loss", [])
     facts = {
         "parameters": sum(weights.numel() for weights in model.network.parameters()),
         "loss_first": losses[0] if losses else None,
