@@ -102,7 +102,7 @@ def _warmup(training: Mapping[str, Any], scans: Sequence[Scan]) -> int:
     """At most the usual 50 updates, and a tenth of all in a short training, which it would else fill."""
     patterns = sum(min(training.get("n_subsample") or len(scan), len(scan)) for scan in scans)
     groups = training.get("n_groups") or patterns
-    return max(1, min(50, training.get("epochs", 30) * groups // 320))
+    return max(1, min(50, int(training.get("epochs", 30)) * groups // 320))
 
 
 def read_history(home: Path) -> dict[str, list[float]]:
