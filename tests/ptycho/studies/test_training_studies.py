@@ -88,20 +88,21 @@ def test_generalisation_has_medians_by_training_size(tmp_path: Path) -> None:
             "generalisation",
             tmp_path,
             execution=CPU,
-            **TINY,
+            **TINY | {"epochs": 8},
+            object="blocks",
             pattern_size=16,
             step=3.0,
-            test_patterns=49,
-            train_sizes=(8, 24),
+            test_patterns=100,
+            train_sizes=(32, 64),
             repeats=2,
         )
     )
     rows = run.tables[1].rows
     assert [(row["method"], row["train_size"], row["n"]) for row in rows] == [
-        ("PtychoPINN", 8, 2),
-        ("PtychoPINN", 24, 2),
-        ("Baseline", 8, 2),
-        ("Baseline", 24, 2),
+        ("PtychoPINN", 32, 2),
+        ("PtychoPINN", 64, 2),
+        ("Baseline", 32, 2),
+        ("Baseline", 64, 2),
         ("Engine", 0, 2),
     ]
     assert all(row["complex_error_q25"] <= row["complex_error"] <= row["complex_error_q75"] for row in rows)
@@ -129,7 +130,18 @@ def test_shootout_counts_endings(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_frontier_has_the_photon_limit_and_the_started_engine(tmp_path: Path) -> None:
-    run = checked(run_study("frontier", tmp_path, execution=CPU, **TINY, pattern_size=16, patterns=49, doses=(1e5,)))
+    run = checked(
+        run_study(
+            "frontier",
+            tmp_path,
+            execution=CPU,
+            **TINY | {"epochs": 8},
+            objects=("blocks",),
+            pattern_size=16,
+            patterns=144,
+            doses=(1e5,),
+        )
+    )
     rows = {row["method"]: row for row in run.tables[1].rows}
     assert set(rows) == {"PtychoPINN", "Engine from PtychoPINN", "Baseline", "Engine"}
     assert rows["Engine"]["complex_error"] > 0.5 * rows["Engine"]["photon_limit"]
