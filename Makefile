@@ -3,6 +3,7 @@
 #   make demo            reconstruct a measured Siemens star, with a picture
 #   make test            style, types, tests and coverage
 #   make integration     tests that start several processes
+#   make studies         every study at its quick size
 #
 # Another Python: make demo PYTHON=python3.13
 
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test integration slow docs bench lint format clean
+.PHONY: help venv install demo test integration slow studies docs bench lint format clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,11 @@ integration: $(VENV)/test  ## Tests that start several processes; no coverage.
 
 slow: $(VENV)/test  ## Tests that take minutes.
 	$(TEST_ENV) $(BIN)/pytest -m slow
+
+studies: $(VENV)/test  ## Every study at its quick size, into studies/: that they work, no evidence.
+	for name in dose-response grid-lines overlap generalisation shootout frontier; do \
+		MPLBACKEND=Agg $(BIN)/diptych study $$name --quick --scheduler processes || exit 1; \
+	done
 
 format: $(VENV)/test  ## Put the code into its standard form.
 	$(BIN)/ruff check --fix .

@@ -94,7 +94,7 @@ def test_other_jobs_are_cancelled_between_their_parts(scan_file: Path, tmp_path:
         patch.chdir(tmp_path)
         compared: Any = run_comparison(scan_file, methods, run="compared", context=JobContext(stop, cancel))
         assert compared.status == "interrupted"
-        grid = {"size": "quick", "objects": ["lines"], "doses": [1e4], "repeats": 2, "patterns": 16}
+        grid = {"size": "quick", "objects": ["lines"], "doses": [1e4], "repeats": 2, "patterns": 16, "training": "off"}
         cancel = Cancel()
         study = run_study_job("dose-response", "dose", options=grid, context=JobContext(stop, cancel))
         assert (study.status, study.data["done"], study.data["cells"]) == ("interrupted", 1, 2)
