@@ -1,1 +1,1 @@
-"""Parts that pages are made of."""
+"""Building blocks that several pages use."""
