@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from nicegui import app
+from nicegui import app, ui
 from starlette.responses import JSONResponse, Response
 
 from diptych.errors import DiptychError
@@ -16,11 +17,13 @@ from diptych.studio.components.viewer.store import ImageStore
 from diptych.studio.components.viewer.view import View, default_colours, display_range, offered_colours, render
 
 BASE = "/studio-image"
+STYLE = Path(__file__).with_name("viewer.css")
 log = logging.getLogger("diptych")
 
 
 def register(images: ImageStore) -> None:
     """Declare the routes. They are ordinary functions, which the server runs in worker threads."""
+    ui.add_css(STYLE, shared=True)
 
     @app.get(BASE + "/{key}/picture")
     def picture(

@@ -214,7 +214,7 @@ export default {
     size() { const box = this.$refs.frame.getBoundingClientRect(); return [Math.max(box.height, 1), Math.max(box.width, 1)]; },
     resize() {
       const canvas = this.$refs.canvas;
-      if (!canvas) return;
+      if (!canvas || !this.known.size) return;
       const [height, width] = this.size(), dense = window.devicePixelRatio || 1;
       canvas.width = Math.round(width * dense); canvas.height = Math.round(height * dense);
       if (!this.view) {
