@@ -162,6 +162,7 @@ class Unwrapped:
         return self._layers.phase(level, (slice(None), slice(None)))
 
     def _from_scratch(self, level: int) -> NDArray[np.float32]:
+        from scipy.ndimage import distance_transform_edt
         from skimage.restoration import unwrap_phase
 
         wrapped = self._wrapped(level)
@@ -171,7 +172,9 @@ class Unwrapped:
         found = unwrap_phase(wrapped if mask is None else np.ma.array(wrapped, mask=mask), rng=0)
         whole = np.asarray(np.ma.filled(found, 0) if mask is not None else found, np.float32)
         if mask is not None:
-            whole[mask] = wrapped[mask]
+            # Finer levels have lit pixels in unlit blocks at the edge: these follow the nearest lit block.
+            rows, columns = distance_transform_edt(mask, return_distances=False, return_indices=True)
+            whole = np.where(mask, on_branch(wrapped, whole[rows, columns]), whole)
         counted = whole if mask is None else whole[~mask]
         # Unwrapping leaves a multiple of 2 pi free: the mean comes nearest to 0.
         return whole - np.float32(2 * np.pi * np.round(counted.mean() / (2 * np.pi)))
@@ -180,5 +183,10 @@ class Unwrapped:
 def nearest_branch(wrapped: NDArray[np.float32], coarse: NDArray[np.float32]) -> NDArray[np.float32]:
     """Add the multiple of 2 pi to each phase (H, W) that brings it nearest to a level of half the resolution."""
     guess = np.repeat(np.repeat(coarse, 2, axis=0), 2, axis=1)[: wrapped.shape[0], : wrapped.shape[1]]
+    return on_branch(wrapped, guess)
+
+
+def on_branch(wrapped: NDArray[np.float32], guess: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add the multiple of 2 pi to each phase (H, W) that brings it nearest to a guess of the same shape."""
     turn = np.float32(2 * np.pi)
     return wrapped + turn * np.round((guess - wrapped) / turn)

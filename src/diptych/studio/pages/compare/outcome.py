@@ -121,7 +121,7 @@ def metrics_table(found: Compared) -> None:
         {"name": name, "label": name, "field": name, "align": "right"} for name in found.values
     ]
     table = ui.table(columns=columns, rows=found.rows(), row_key="metric").classes("w-full")
-    table.props('dense flat bordered aria-label="Metrics of each result"')
+    table.props('dense flat bordered wrap-cells aria-label="Metrics of each result"')
     for name, gauge in found.gauges.items():
         ui.label(f"Gauge of {name}: {gauge}").classes("text-sm")
     ui.button("Download CSV", icon="download", on_click=lambda: ui.download.content(found.to_csv(), "comparison.csv"))
@@ -149,7 +149,7 @@ def curves_options(found: Compared) -> dict[str, Any]:
         "animation": False,
         # Okabe and Ito: told apart by colour-blind people.
         "color": ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"],
-        "legend": {"textStyle": {"color": "#888"}},
+        "legend": {"top": 0, "textStyle": {"color": "#888"}},
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 56, "right": 40, "top": 40, "bottom": 48},
         "xAxis": {"type": "value", "min": 0, "name": "spatial frequency / Nyquist", "nameLocation": "middle", "nameGap": 28},

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diptych.errors import InputError
 from diptych.ptycho.evaluate.methods import ENGINES
-from diptych.studio.components.viewer.images import image_of_difference, image_of_values
+from diptych.studio.components.viewer.images import image_of_difference, image_of_values, levelled
 from diptych.studio.state.compare.compared import Compared, read_comparison
 from diptych.studio.state.listing import files_of, is_result, is_scan, models_of, numbered_run
 
@@ -176,7 +179,7 @@ class ComparePage:
 
     def _receive(self, found: Compared) -> None:
         self._identity = f"comparison {next(COUNTER)} of {id(self.studio)}"
-        self.compared = found
+        self.compared = level(found)
         self.revision += 1
 
     def _run_arguments(self) -> dict[str, Any]:
@@ -190,6 +193,19 @@ class ComparePage:
             options["reference"] = self.reference if self.reference in methods else next(iter(methods))
         run = numbered_run(self.studio.folders.roots[0], f"{self.scan.stem}-compare")
         return {"file": str(self.scan), "methods": methods, "run": str(run), "options": options}
+
+
+def level(found: Compared) -> Compared:
+    """Turn the phases of all aligned images by those of one plane, so that the reference has mean phase 0 and no ramp.
+
+    Differences stay the same.
+    """
+    reference = found.aligned.get(found.reference)
+    if reference is None:
+        return found
+    plane = np.exp(1j * np.angle(levelled(reference, found.mask, None, ramp=True) * reference.conj()))
+    turned = {name: np.asarray(values * plane, np.complex64) for name, values in found.aligned.items()}
+    return replace(found, aligned=turned)
 
 
 def short_names(paths: list[Path]) -> list[str]:
