@@ -45,12 +45,10 @@ def register(studio: Studio) -> None:
         return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=60"})
 
     @ui.page("/reconstruct")
-    async def reconstruct(request: Request) -> None:
-        problem = await _open(state, dict(request.query_params))
+    def reconstruct(request: Request) -> None:
+        query = dict(request.query_params)
         with page_frame(studio, "Reconstruct", "/reconstruct"):
             choose = Choose(state)
-            if problem:
-                choose.message.set_text(problem)
             inspect, setup, watching, outcome = Inspect(state), Setup(state), Watching(state), Outcome(state)
 
             def watch() -> None:
@@ -58,8 +56,17 @@ def register(studio: Studio) -> None:
                 for part in (choose, inspect, setup, watching, outcome):
                     part.watch()
 
+            async def begin() -> None:
+                # Reading a scan may take long, so it begins once the page is there.
+                if query.get("file"):
+                    choose.busy("Reading the scan ...")
+                choose.message.set_text(await _open(state, query))
+                choose.busy("")
+                await choose.fill()
+
             watch()
             ui.timer(0.5, watch)
+            ui.timer(0.05, begin, once=True)
 
 
 async def _open(state: ReconstructPage, query: dict[str, str]) -> str:

@@ -48,7 +48,11 @@ class Choose:
                 .classes("w-full")
             )
         self.message = ui.label().props("role=alert").classes("text-negative whitespace-pre-wrap")
-        ui.timer(0.05, self.fill, once=True)
+        self.reading = ui.label().props("role=status")
+
+    def busy(self, text: str) -> None:
+        """Say what is being done; nothing where it is over."""
+        self.reading.set_text(text)
 
     async def fill(self) -> None:
         """List the scans in the data folders; files are looked into in a thread."""
@@ -86,10 +90,12 @@ class Choose:
 
     async def _open(self, path: str) -> None:
         self.message.set_text("")
+        self.busy(f"Reading {Path(path).name} ...")
         try:
             await run.io_bound(self.state.open, path)
         except DiptychError as error:
             self.message.set_text(str(error))
+        self.busy("")
 
     async def _uploaded(self, event: UploadEventArguments) -> None:
         try:

@@ -32,14 +32,14 @@ class Watching:
         self.status = ui.label().props("role=status").mark("run-status")
         self.progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress of the reconstruction"')
         with ui.row().classes("w-full gap-4 items-start") as self.views:
-            self.images = {}
+            self.images: dict[str, ui.element] = {}
+            self.columns: dict[str, ui.column] = {}
             for name, title in IMAGES.items():
                 with ui.column().classes("grow basis-[200px] max-w-[360px] gap-1") as column:
                     ui.label(title).classes("text-sm")
-                    self.images[name] = (
-                        ui.image().classes("w-full").props(f'fit=contain alt="{title} so far" no-transition')
-                    )
-                column.bind_visibility_from(self.images[name], "source", bool)
+                    self.images[name] = ui.element("img").classes("w-full").props(f'alt="{title} so far"')
+                column.set_visibility(False)
+                self.columns[name] = column
             with ui.column().classes("grow basis-[320px] gap-1"):
                 ui.label("Fit after each epoch (1: explained down to photon noise)").classes("text-sm")
                 self.chart = ui.echart(state.curve.chart(FITS)).classes("w-full h-64")
@@ -63,11 +63,12 @@ class Watching:
             self._preview = id(preview)
             for name, values in preview.items():
                 if name in self.images:
-                    self.images[name].set_source(_picture(values))
+                    self.images[name].props["src"] = _picture(values)
+                    self.columns[name].set_visibility(True)
         elif job is None and self._preview:
             self._preview = 0
-            for image in self.images.values():
-                image.set_source("")
+            for column in self.columns.values():
+                column.set_visibility(False)
 
 
 def status_text(state: ReconstructPage) -> str:
