@@ -51,9 +51,10 @@ class Choices:
     async def fill(self) -> None:
         """List what the data folders hold; files are looked into in a thread."""
         state = self.state
-        results, scans, methods = await run.io_bound(
-            lambda: (state.results(), state.scans(), state.available_methods())
-        )
+        found = await run.io_bound(lambda: (state.results(), state.scans(), state.available_methods()))
+        if found is None:  # The server is stopping.
+            return
+        results, scans, methods = found
         self._filling = True
         chosen = {str(path): state.studio.folders.shown(path) for path in state.files.values()}
         self.results.set_options({**results, **chosen}, value=list(chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
@@ -13,6 +14,7 @@ from diptych.studio.state.compare.page import ComparePage
 
 GRID = "display: grid; gap: 16px; width: 100%; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr))"
 THRESHOLDS = ((0.5, "0.5"), (1 / 7, "1/7"))
+MIDDLE = {"nameLocation": "middle", "nameGap": 28}
 
 
 class Outcome:
@@ -66,7 +68,7 @@ class Outcome:
     def _comparison(self, found: Compared) -> None:
         for name, why in found.errors.items():
             ui.label(f"{name} was not compared: {why}").props("role=alert").classes("text-negative")
-        views = {
+        views: dict[str, Callable[[], None]] = {
             "Side by side": lambda: self._side_by_side(self.state.aligned_keys(), "aligned"),
             "Difference": lambda: self._differences(found),
             "Flicker": self._flicker,
@@ -152,7 +154,7 @@ def curves_options(found: Compared) -> dict[str, Any]:
         "legend": {"top": 0, "textStyle": {"color": "#888"}},
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 56, "right": 40, "top": 40, "bottom": 48},
-        "xAxis": {"type": "value", "min": 0, "name": "spatial frequency / Nyquist", "nameLocation": "middle", "nameGap": 28},
+        "xAxis": {"type": "value", "min": 0, "name": "spatial frequency / Nyquist", **MIDDLE},
         "yAxis": {"type": "value", "max": 1, "name": "correlation"},
         "series": series,
     }

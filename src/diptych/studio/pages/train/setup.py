@@ -52,6 +52,8 @@ class Setup:
         """List the scans in the data folders; files are looked into in a thread."""
         state = self.state
         scans = await run.io_bound(state.scans)
+        if scans is None:  # The server is stopping.
+            return
         self._filling = True
         chosen = {str(path): state.studio.folders.shown(path) for path in state.files}
         self.scans.set_options({**scans, **chosen}, value=list(chosen))
