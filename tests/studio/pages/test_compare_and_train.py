@@ -17,7 +17,6 @@ from diptych.ptycho.scan import Canvas, Reconstruction
 
 pytest.importorskip("nicegui")
 
-from nicegui import ui
 from nicegui.testing import User
 from nicegui.testing.user_simulation import user_simulation
 
@@ -69,13 +68,17 @@ def test_results_are_shown_and_compared(studio: Studio) -> None:
             assert len(user.find(ImageViewer).elements) == 2
             await seen(user, "Refresh lists")
             await asyncio.sleep(0.7)
-            user.find("Compare", kind=ui.button).click()
+            user.find(marker="start").click()
             await seen(user, "Ring correlation")
             await seen(user, "Reference: one.")
-            user.find("Metrics", kind=ui.tab).click()
+            user.find("Metrics").click()
             await seen(user, "Gauge of two")
-            user.find("Download CSV", kind=ui.button).click()
+            user.find(marker="download-metrics").click()
             assert b"complex_error" in (await user.download.next()).content
+            user.find("Ring correlation").click()
+            await asyncio.sleep(0.3)
+            user.find(marker="download-curves").click()
+            assert (await user.download.next()).content.startswith(b"model,frequency,correlation")
 
     asyncio.run(script())
 

@@ -126,7 +126,8 @@ def metrics_table(found: Compared) -> None:
     table.props('dense flat bordered wrap-cells aria-label="Metrics of each result"')
     for name, gauge in found.gauges.items():
         ui.label(f"Gauge of {name}: {gauge}").classes("text-sm")
-    ui.button("Download CSV", icon="download", on_click=lambda: ui.download.content(found.to_csv(), "comparison.csv"))
+    button = ui.button("Download CSV", icon="download").mark("download-metrics")
+    button.on_click(lambda: ui.download.content(found.to_csv().encode(), "comparison.csv"))
 
 
 def curves_chart(found: Compared) -> None:
@@ -136,7 +137,8 @@ def curves_chart(found: Compared) -> None:
         return
     about = "Fourier ring correlation with the reference against spatial frequency, for " + ", ".join(found.curves)
     ui.echart(curves_options(found)).classes("w-full h-96").props(f'role="img" aria-label="{_attribute(about)}"')
-    ui.button("Download CSV", icon="download", on_click=lambda: ui.download.content(found.curves_csv(), "frc.csv"))
+    button = ui.button("Download CSV", icon="download").mark("download-curves")
+    button.on_click(lambda: ui.download.content(found.curves_csv().encode(), "frc.csv"))
 
 
 def curves_options(found: Compared) -> dict[str, Any]:
