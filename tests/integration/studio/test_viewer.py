@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,15 @@ pytest.importorskip("nicegui")
 playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update "
-    "--disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason="Chromium is not installed"),
@@ -56,7 +60,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     diptych.save(made(0.0), folder / "one.npz")
     diptych.save(made(0.4), folder / "two.npz")
     command = [sys.executable, "-c", SERVER, str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # NiceGUI behaves otherwise where it finds itself in a test.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NICEGUI"))}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert server.stdout is not None
     try:
         found = re.search(r"http://\S+", server.stdout.readline())
@@ -89,11 +95,14 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 
 def opened(page: Any, url: str) -> None:
     """Open a page; the server prints its address shortly before it answers."""
-    for _ in range(60):
+    end = time.monotonic() + 30
+    while True:
         try:
             page.goto(url)
             break
         except playwright.Error:
+            if time.monotonic() > end:
+                raise
             time.sleep(0.5)
     page.wait_for_function("document.querySelectorAll('.dv').length === 2", timeout=30_000)
     until(lambda: all(state(page, k)["level"] is not None for k in (0, 1)))
@@ -206,7 +215,8 @@ def test_pinch_zooms(browser: Any, address: str) -> None:
           canvas.setPointerCapture = () => {};
           const at = canvas.getBoundingClientRect();
           const send = (type, id, x) => canvas.dispatchEvent(new PointerEvent(type, {
-            pointerId: id, pointerType: 'touch', clientX: at.left + x, clientY: at.top + 100, button: 0, bubbles: true }));
+            pointerId: id, pointerType: 'touch', clientX: at.left + x, clientY: at.top + 100, button: 0,
+            bubbles: true }));
           send('pointerdown', 11, 100); send('pointerdown', 12, 140);
           for (let x = 150; x <= 220; x += 10) send('pointermove', 12, x);
           send('pointerup', 11, 100); send('pointerup', 12, 220);

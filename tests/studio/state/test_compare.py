@@ -134,6 +134,13 @@ def test_page_says_why_a_comparison_failed(studio: Studio, tmp_path: Path) -> No
     studio.close()
 
 
+def test_a_result_is_taken_once(studio: Studio, tmp_path: Path) -> None:
+    page = ComparePage(studio)
+    page.choose(["one.h5", str(tmp_path / "one.h5"), "two.h5"])
+    assert list(page.files) == ["one", "two"]
+    studio.close()
+
+
 def test_paths_outside_the_data_folders_are_refused(studio: Studio) -> None:
     page = ComparePage(studio)
     for path in ("../x.h5", "/etc/passwd", "missing.h5"):

@@ -81,7 +81,7 @@ class ComparePage:
 
         Raises InputError for a path outside the data folders or a file without a result.
         """
-        resolved = [self.studio.folders.resolve(path) for path in paths]
+        resolved = list(dict.fromkeys(self.studio.folders.resolve(path) for path in paths))
         for path in resolved:
             if not path.is_file():
                 raise InputError(path.name, "there is no such file", "a result (.h5 or .npz)")
