@@ -111,7 +111,7 @@ def test_empty_folder_on_the_train_page(studio: Studio) -> None:
             await user.open("/train")
             await seen(user, "No scan in the data folders yet")
             await user.should_see("losses and a validation group appear here")
-            user.find("epochs").clear().type("many")
+            user.find("epochs").clear().type("many").trigger("change")
             await seen(user, "a whole number")
 
     asyncio.run(script())
