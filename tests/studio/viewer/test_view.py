@@ -156,7 +156,7 @@ def test_a_result_is_levelled_over_its_lit_pixels_only() -> None:
 
 
 def test_without_a_free_ramp_only_the_mean_phase_is_removed() -> None:
-    y, x = np.mgrid[:100, :100]
+    x = np.mgrid[:100, :100][1]
     values = np.exp(1j * (0.7 + 0.01 * (x - 49.5))).astype(np.complex64)
     phase = np.angle(levelled(values, None, None, ramp=False))
     np.testing.assert_allclose(phase, 0.01 * (x - 49.5), atol=1e-3)
@@ -166,7 +166,8 @@ def test_without_a_free_ramp_only_the_mean_phase_is_removed() -> None:
 def test_error_map_is_a_quantity() -> None:
     values = field(64, 64)
     error = np.full((64, 64), 0.25, np.float32)
-    result = Reconstruction(Canvas(values), np.ones((1, 16, 16), np.complex64), np.array([[20.0, 20], [40, 40]]), error=error)
+    positions = np.array([[20.0, 20], [40, 40]])
+    result = Reconstruction(Canvas(values), np.ones((1, 16, 16), np.complex64), positions, error=error)
     image = image_of_result(result)
     assert float(image.quantities["error"].read(0, (slice(0, 1), slice(0, 1)))[0, 0]) == 0.25
 

@@ -82,7 +82,8 @@ def complex_colours(phase: NDArray[Any], amplitude: NDArray[Any], limit: float) 
     """
     hue = np.rint(phase * np.float32(128 / np.pi)).astype(np.int32) & 255
     bright = np.clip(amplitude * np.float32(255 / limit), 0, 255).astype(np.int32)
-    return _complex_table()[(hue << 8) | bright].view(np.uint8).reshape(*phase.shape, 4)[..., :3]
+    found: Bytes = _complex_table()[(hue << 8) | bright].view(np.uint8).reshape(*phase.shape, 4)
+    return found[..., :3]
 
 
 def stripes(rows: slice, columns: slice) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ def halved(values: NDArray[Any]) -> NDArray[Any]:
     h, w = values.shape
     if h % 2 or w % 2:
         values = np.pad(values, ((0, h % 2), (0, w % 2)), mode="edge")
-    total = values[::2, ::2] + values[1::2, ::2]
+    total: NDArray[Any] = values[::2, ::2] + values[1::2, ::2]
     total += values[::2, 1::2]
     total += values[1::2, 1::2]
     total *= values.dtype.type(0.25)

@@ -169,7 +169,8 @@ class Unwrapped:
         if min(wrapped.shape) < 2:
             return wrapped
         mask = None if self._lit is None or not self._lit[level].any() else ~self._lit[level]
-        found = unwrap_phase(wrapped if mask is None else np.ma.array(wrapped, mask=mask), rng=0)
+        given = wrapped if mask is None else np.ma.array(wrapped, mask=mask)
+        found = unwrap_phase(given, rng=0)  # type: ignore[no-untyped-call]
         whole = np.asarray(np.ma.filled(found, 0) if mask is not None else found, np.float32)
         if mask is not None:
             # Finer levels have lit pixels in unlit blocks at the edge: these follow the nearest lit block.
@@ -189,4 +190,4 @@ def nearest_branch(wrapped: NDArray[np.float32], coarse: NDArray[np.float32]) ->
 def on_branch(wrapped: NDArray[np.float32], guess: NDArray[np.float32]) -> NDArray[np.float32]:
     """Add the multiple of 2 pi to each phase (H, W) that brings it nearest to a guess of the same shape."""
     turn = np.float32(2 * np.pi)
-    return wrapped + turn * np.round((guess - wrapped) / turn)
+    return np.asarray(wrapped + turn * np.round((guess - wrapped) / turn), np.float32)

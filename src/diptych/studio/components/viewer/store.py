@@ -1,4 +1,4 @@
-"""The images that viewers show, by key; images are read when they are first asked for, and dropped when many are open."""
+"""The images that viewers show, by key: read when they are first asked for, dropped when many are open."""
 
 from __future__ import annotations
 

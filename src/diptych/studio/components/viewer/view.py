@@ -62,9 +62,8 @@ class View:
             raise InputError("view: size", f"found {self.height} x {self.width}", "1 to 16384 pixels")
         if (self.low is None) != (self.high is None):
             raise InputError("view: range", "found one of low and high", "both or none")
-        if self.low is not None and self.high is not None:
-            if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-                raise InputError("view: range", f"found {self.low} .. {self.high}", "finite low < high")
+        if self.low is not None and self.high is not None and not -math.inf < self.low < self.high < math.inf:
+            raise InputError("view: range", f"found {self.low} .. {self.high}", "finite low < high")
 
 
 @dataclass(frozen=True)

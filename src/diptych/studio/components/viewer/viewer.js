@@ -273,6 +273,7 @@ export default {
     async fetchPicture(key) {
       if (this.busy.get(key)) { this.busy.set(key, "again"); return; }
       this.busy.set(key, "now");
+      this.publish();
       const asked = this.wanted(), began = performance.now();
       // Flicker compares like with like: all images take the range of the first.
       if (this.keys.length > 1) { asked.low = this.low; asked.high = this.high; }
@@ -291,11 +292,12 @@ export default {
       } catch (error) { this.fail(error); }
       const again = this.busy.get(key) === "again";
       this.busy.delete(key);
+      this.publish();
       if (again) this.fetchPicture(key);
     },
     draw() {
       const canvas = this.$refs.canvas;
-      if (!canvas || !this.view) return;
+      if (!canvas || !this.view) return; // not yet, or no longer on the page
       const pen = canvas.getContext("2d"), dense = window.devicePixelRatio || 1, [height, width] = this.size();
       pen.setTransform(dense, 0, 0, dense, 0, 0);
       pen.clearRect(0, 0, width, height);
@@ -308,7 +310,10 @@ export default {
       this.drawBar(pen, height, width);
       if (this.line) this.drawLine(pen);
       if (this.cross) this.drawCross(pen);
+      this.publish();
     },
+    // What is shown, for tests and for tools that read the page.
+    publish() { if (this.$refs.canvas) this.$refs.canvas.dataset.state = JSON.stringify(this.state()); },
     drawBar(pen, height, width) {
       const pixel = this.about.pixel_m ? this.about.pixel_m[1] : null;
       const room = (0.25 * width) / this.view.scale; // pixels of the image

@@ -41,7 +41,7 @@ class Choices:
             self.truth = ui.checkbox("Compare with the true object, where the scan has one", value=True)
             self.truth.on_value_change(lambda event: setattr(state, "truth", bool(event.value)))
         with ui.row().classes("w-full items-center gap-4"):
-            self.start = ui.button("Compare", on_click=self._start)
+            self.start = ui.button("Compare", on_click=self._start).mark("start")
             self.stop = ui.button("Stop", on_click=self._stop).props("outline")
             ui.button("Refresh lists", on_click=self.fill).props("flat")
             self.status = ui.label().props("role=status").classes("grow")
@@ -51,9 +51,10 @@ class Choices:
     async def fill(self) -> None:
         """List what the data folders hold; files are looked into in a thread."""
         state = self.state
-        results, scans, methods = await run.io_bound(
-            lambda: (state.results(), state.scans(), state.available_methods())
-        )
+        found = await run.io_bound(lambda: (state.results(), state.scans(), state.available_methods()))
+        if found is None:  # The server is stopping.
+            return
+        results, scans, methods = found
         self._filling = True
         chosen = {str(path): state.studio.folders.shown(path) for path in state.files.values()}
         self.results.set_options({**results, **chosen}, value=list(chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
@@ -13,6 +14,7 @@ from diptych.studio.state.compare.page import ComparePage
 
 GRID = "display: grid; gap: 16px; width: 100%; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr))"
 THRESHOLDS = ((0.5, "0.5"), (1 / 7, "1/7"))
+MIDDLE = {"nameLocation": "middle", "nameGap": 28}
 
 
 class Outcome:
@@ -66,7 +68,7 @@ class Outcome:
     def _comparison(self, found: Compared) -> None:
         for name, why in found.errors.items():
             ui.label(f"{name} was not compared: {why}").props("role=alert").classes("text-negative")
-        views = {
+        views: dict[str, Callable[[], None]] = {
             "Side by side": lambda: self._side_by_side(self.state.aligned_keys(), "aligned"),
             "Difference": lambda: self._differences(found),
             "Flicker": self._flicker,
@@ -124,7 +126,8 @@ def metrics_table(found: Compared) -> None:
     table.props('dense flat bordered wrap-cells aria-label="Metrics of each result"')
     for name, gauge in found.gauges.items():
         ui.label(f"Gauge of {name}: {gauge}").classes("text-sm")
-    ui.button("Download CSV", icon="download", on_click=lambda: ui.download.content(found.to_csv(), "comparison.csv"))
+    button = ui.button("Download CSV", icon="download").mark("download-metrics")
+    button.on_click(lambda: ui.download.content(found.to_csv().encode(), "comparison.csv"))
 
 
 def curves_chart(found: Compared) -> None:
@@ -134,7 +137,8 @@ def curves_chart(found: Compared) -> None:
         return
     about = "Fourier ring correlation with the reference against spatial frequency, for " + ", ".join(found.curves)
     ui.echart(curves_options(found)).classes("w-full h-96").props(f'role="img" aria-label="{_attribute(about)}"')
-    ui.button("Download CSV", icon="download", on_click=lambda: ui.download.content(found.curves_csv(), "frc.csv"))
+    button = ui.button("Download CSV", icon="download").mark("download-curves")
+    button.on_click(lambda: ui.download.content(found.curves_csv().encode(), "frc.csv"))
 
 
 def curves_options(found: Compared) -> dict[str, Any]:
@@ -152,7 +156,7 @@ def curves_options(found: Compared) -> dict[str, Any]:
         "legend": {"top": 0, "textStyle": {"color": "#888"}},
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 56, "right": 40, "top": 40, "bottom": 48},
-        "xAxis": {"type": "value", "min": 0, "name": "spatial frequency / Nyquist", "nameLocation": "middle", "nameGap": 28},
+        "xAxis": {"type": "value", "min": 0, "name": "spatial frequency / Nyquist", **MIDDLE},
         "yAxis": {"type": "value", "max": 1, "name": "correlation"},
         "series": series,
     }

@@ -7,11 +7,10 @@ from typing import Any
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
-from diptych.runtime.option_fields import OptionField
-from diptych.studio.state.train.fields import belongs, parsed, shown, trainer_fields, training_fields
+from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
+from diptych.studio.components.forms import options_form
+from diptych.studio.state.train.fields import belongs, trainer_fields, training_fields
 from diptych.studio.state.train.page import TrainPage
-
-GRID = "display: grid; gap: 12px; width: 100%; grid-template-columns: repeat(auto-fill, minmax(min(100%, 220px), 1fr))"
 
 
 class Setup:
@@ -26,32 +25,28 @@ class Setup:
     def __init__(self, state: TrainPage) -> None:
         self.state = state
         self._filling = False
-        self._owned: list[tuple[OptionField, Any]] = []
         self.scans = ui.select({}, label="Scans", multiple=True, on_change=self._chosen)
         self.scans.props("outlined dense options-dense use-chips").classes("w-full")
-        first, rest = training_fields()
-        with ui.element("div").style(GRID):
-            for field in first:
-                self._field(field, state.values)
-        with ui.expansion("All options of training", icon="tune").classes("w-full"), ui.element("div").style(GRID):
-            for field in rest:
-                self._field(field, state.values)
-        with ui.expansion("Device and output", icon="memory").classes("w-full"), ui.element("div").style(GRID):
-            for field in trainer_fields():
-                self._field(field, state.trainer)
+        self.first = ui.column().classes("w-full")
+        self.rest = ui.expansion("All options of training", icon="tune").classes("w-full")
+        with ui.expansion("Device and output", icon="memory").classes("w-full"):
+            options_form(TrainerOptions, state.trainer, only=tuple(field.name for field in trainer_fields()))
         with ui.row().classes("w-full items-center gap-4"):
             self.start = ui.button("Train", on_click=self._start)
             self.stop = ui.button("Stop", on_click=state.stop).props("outline")
             self.resume = ui.button("Go on", on_click=self._resume).props("outline")
             ui.button("Refresh list", on_click=self.fill).props("flat")
             self.message = ui.label().props("role=status").classes("grow")
-        self._network()
+        self._shown = ""
+        self._options()
         ui.timer(0.05, self.fill, once=True)
 
     async def fill(self) -> None:
         """List the scans in the data folders; files are looked into in a thread."""
         state = self.state
         scans = await run.io_bound(state.scans)
+        if scans is None:  # The server is stopping.
+            return
         self._filling = True
         chosen = {str(path): state.studio.folders.shown(path) for path in state.files}
         self.scans.set_options({**scans, **chosen}, value=list(chosen))
@@ -66,49 +61,21 @@ class Setup:
         self.stop.set_visibility(running)
         self.resume.set_visibility(self.state.resumable)
 
-    def _field(self, field: OptionField, values: dict[str, Any]) -> None:
-        label, value = field.name.replace("_", " "), shown(field, values)
-
-        def changed(event: Any) -> None:
-            self._change(field, values, event.value)
-
-        element: Any
-        with ui.column().classes("gap-0") as cell:
-            if field.kind == "yes or no":
-                element = ui.switch(label, value=bool(value), on_change=changed)
-            elif field.choices:
-                options = {str(choice): str(choice) for choice in field.choices}
-                element = ui.select(options, label=label, value=value, clearable=field.optional, on_change=changed)
-                element.props("outlined dense options-dense").classes("w-full")
-            else:
-                text = "" if value is None else str(value)
-                element = ui.input(label, value=text, placeholder="automatic", on_change=changed)
-                element.props("outlined dense stack-label").classes("w-full")
-            ui.label(field.help_with_bounds).classes("text-xs opacity-75 leading-tight")
-        if field.owners:
-            self._owned.append((field, cell))
-
-    def _change(self, field: OptionField, values: dict[str, Any], given: Any) -> None:
-        try:
-            value = parsed(field, given)
-        except DiptychError as error:
-            self.message.set_text(str(error))
+    def _options(self) -> None:
+        """Show the options of the chosen network, and drop those of the one before."""
+        values, (first, rest) = self.state.values, training_fields()
+        network = str(values.get("network", first[0].default))
+        if network == self._shown:
             return
-        if value is None or value == field.default:
-            values.pop(field.name, None)
-        else:
-            values[field.name] = value
-        self.message.set_text("")
-        if field.name == "network":
-            self._network()
-
-    def _network(self) -> None:
-        """Show the options of the chosen network, and drop those of others."""
-        network = str(self.state.values.get("network", training_fields()[0][0].default))
-        for field, cell in self._owned:
-            cell.set_visibility(belongs(field, network))
+        self._shown = network
+        for field in rest:
             if not belongs(field, network):
-                self.state.values.pop(field.name, None)
+                values.pop(field.name, None)
+        for place, fields in ((self.first, first), (self.rest, rest)):
+            place.clear()
+            with place:
+                names = tuple(field.name for field in fields if belongs(field, network))
+                options_form(TrainingOptions, values, self._options, only=names)
 
     def _chosen(self, event: Any) -> None:
         if self._filling:

@@ -81,7 +81,7 @@ class ComparePage:
 
         Raises InputError for a path outside the data folders or a file without a result.
         """
-        resolved = [self.studio.folders.resolve(path) for path in paths]
+        resolved = list(dict.fromkeys(self.studio.folders.resolve(path) for path in paths))
         for path in resolved:
             if not path.is_file():
                 raise InputError(path.name, "there is no such file", "a result (.h5 or .npz)")
@@ -209,7 +209,10 @@ def level(found: Compared) -> Compared:
 
 
 def short_names(paths: list[Path]) -> list[str]:
-    """Names of files by which they can be told apart and that tables allow: of ``result.h5`` the folder, else the stem, then numbered."""
+    """Names of files by which they can be told apart, and that the files of a comparison allow.
+
+    Of ``result.h5`` the name of its folder, else the stem; then numbered.
+    """
     names: list[str] = []
     for path in paths:
         given = path.parent.name if path.stem == "result" else path.stem
