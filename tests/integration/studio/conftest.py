@@ -122,6 +122,6 @@ def chromium() -> Iterator[Any]:
 def page(chromium: Any) -> Iterator[Any]:
     """A new tab, 1280 x 800."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(30_000)
     yield context.new_page()
     context.close()

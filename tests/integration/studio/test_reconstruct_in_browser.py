@@ -33,7 +33,7 @@ def begin(page: Any, address: str, scan: str = "scan.npz", epochs: int = 400) ->
     field = page.get_by_label("epochs", exact=True)
     field.fill(str(epochs))
     field.press("Tab")
-    page.get_by_label("stop", exact=True).click()
+    page.get_by_role("switch", name="stop", exact=True).click()
     page.get_by_text(f"Set: epochs {epochs}, stop False").wait_for()
     page.get_by_role("button", name="Reconstruct", exact=True).click()
 
