@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test integration slow docs bench lint format clean
+.PHONY: help venv install demo studio test integration slow docs bench lint format clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ $(VENV)/test: $(VENV)/made pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $(VENV)/core $@
 
+$(VENV)/studio: $(VENV)/made pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[studio]'
+	@touch $(VENV)/core $@
+
 $(VENV)/docs: $(VENV)/made pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $(VENV)/core $@
@@ -43,6 +47,9 @@ install: $(VENV)/core  ## Install diptych into .venv.
 
 demo: $(VENV)/core  ## Fetch a measured scan, reconstruct it, write demo/.
 	$(BIN)/diptych demo
+
+studio: $(VENV)/studio  ## Open the browser app over this folder (DATA=FOLDER: over another).
+	$(BIN)/diptych studio $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/test  ## Check style and types.
 	$(BIN)/ruff check .
