@@ -42,8 +42,8 @@ class Choices:
             self.truth.on_value_change(lambda event: setattr(state, "truth", bool(event.value)))
         with ui.row().classes("w-full items-center gap-4"):
             self.start = ui.button("Compare", on_click=self._start).mark("start")
-            self.stop = ui.button("Stop", on_click=self._stop).props("outline")
-            ui.button("Refresh lists", on_click=self.fill).props("flat")
+            self.stop = ui.button("Stop", on_click=self._stop, color=None).props("outline")
+            ui.button("Refresh lists", on_click=self.fill, color=None).props("flat")
             self.status = ui.label().props("role=status").classes("grow")
         self.progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress of the comparison"')
         ui.timer(0.05, self.fill, once=True)

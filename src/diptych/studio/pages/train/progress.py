@@ -47,7 +47,7 @@ class Watching:
             with ui.row().classes("items-center gap-4"):
                 self.name = ui.input("Name").props("outlined dense")
                 ui.button("Keep", on_click=self._keep)
-                ui.button("Use in Reconstruct", on_click=self._use).props("outline")
+                ui.button("Use in Reconstruct", on_click=self._use, color=None).props("outline")
                 self.kept = ui.label().props("role=status")
 
     def watch(self) -> None:

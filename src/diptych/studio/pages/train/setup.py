@@ -33,9 +33,9 @@ class Setup:
             options_form(TrainerOptions, state.trainer, only=tuple(field.name for field in trainer_fields()))
         with ui.row().classes("w-full items-center gap-4"):
             self.start = ui.button("Train", on_click=self._start)
-            self.stop = ui.button("Stop", on_click=state.stop).props("outline")
-            self.resume = ui.button("Go on", on_click=self._resume).props("outline")
-            ui.button("Refresh list", on_click=self.fill).props("flat")
+            self.stop = ui.button("Stop", on_click=state.stop, color=None).props("outline")
+            self.resume = ui.button("Go on", on_click=self._resume, color=None).props("outline")
+            ui.button("Refresh list", on_click=self.fill, color=None).props("flat")
             self.message = ui.label().props("role=status").classes("grow")
         self._shown = ""
         self._options()
