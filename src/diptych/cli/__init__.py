@@ -34,6 +34,7 @@ VERBS = {
     ),
     "compare": ("diptych.cli.comparison:compare", "Reconstruct a scan with several methods and compare the results."),
     "prefer": ("diptych.cli.prefer:app", "Learn what a person likes, and propose better images; a group of verbs."),
+    "studio": ("diptych.cli.studio:studio", "Open the browser app over both panels."),
     "demo": ("diptych.cli.demo:demo", "Reconstruct a measured Siemens star, with a picture."),
 }
 
