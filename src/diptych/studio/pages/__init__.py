@@ -6,7 +6,7 @@ from importlib import import_module
 
 from diptych.studio.context import Studio
 
-PAGES = ("home",)
+PAGES = ("home", "prefer")
 """Modules of this package, in the order of the navigation."""
 
 

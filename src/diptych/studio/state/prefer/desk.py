@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from diptych.prefer.session.changes import Change
 from diptych.prefer.session.session import Session
 from diptych.prefer.session.worker import BackgroundWorker
 from diptych.runtime.logging import LOGGER
-from diptych.studio.state.prefer.judging import judgements_of, marks_of
+from diptych.studio.state.prefer.judging import Ack, judgements_of, listed, marks_of, settings_text
 from diptych.studio.state.prefer.keys import Answers, Mode
 from diptych.studio.state.prefer.lines import Filler, Line
 from diptych.studio.state.prefer.screens import Screen, Tile, Tokens
@@ -37,28 +36,6 @@ FIT_SECONDS = 1.0
 PAIRS_AHEAD = 2
 SERIALS = 8192
 BREADCRUMBS = 20
-
-
-@dataclass(frozen=True)
-class Ack:
-    """What became of an answer.
-
-    Attributes
-    ----------
-    serial : str
-        That of the message.
-    rows : int
-        Rows that were stored for it; 0 if none.
-    text : str
-        What the person is told.
-    error : bool
-        Whether it was refused or could not be stored.
-    """
-
-    serial: str
-    rows: int
-    text: str
-    error: bool = False
 
 
 class Desk:
@@ -222,7 +199,7 @@ class Desk:
         return ack
 
     def _judged(self, message: dict[str, Any], serial: str) -> Ack:
-        screen, tiles = self._tokens.named(_list(message.get("pictures")))
+        screen, tiles = self._tokens.named(listed(message.get("pictures")))
         if not screen.shown:
             self._record(screen)
         judgements = judgements_of(message, [tile.candidate.id for tile in tiles], len(screen.tiles), self.weight)
@@ -319,7 +296,7 @@ class Desk:
     def _put_back(self, message: dict[str, Any]) -> None:
         """Show the picture again whose answer could not be stored: the browser may be ahead."""
         try:
-            screen, _ = self._tokens.named(_list(message.get("pictures")))
+            screen, _ = self._tokens.named(listed(message.get("pictures")))
         except DiptychError:
             return
         self.line.back(screen)
@@ -410,13 +387,3 @@ class Desk:
                 listener()
             except Exception:
                 LOGGER.exception("[session] a page could not be updated")
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """Reconstruction settings on one line; empty for a picture of a generator."""
-    parts = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items())
-    return ", ".join(parts)
-
-
-def _list(given: Any) -> list[Any]:
-    return list(given)[:64] if isinstance(given, list | tuple) else []

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from diptych.errors import InputError
 from diptych.prefer.judgement import Judgement
 from diptych.studio.state.prefer.screens import Tile
+
+MOST_PICTURES = 64
+"""Pictures that one message can be about."""
+
+
+@dataclass(frozen=True)
+class Ack:
+    """What became of an answer.
+
+    Attributes
+    ----------
+    serial : str
+        That of the message.
+    rows : int
+        Rows that were stored for it; 0 if none.
+    text : str
+        What the person is told.
+    error : bool
+        Whether it was refused or could not be stored.
+    """
+
+    serial: str
+    rows: int
+    text: str
+    error: bool = False
 
 
 def judgements_of(
@@ -58,3 +84,14 @@ def marks_of(message: Mapping[str, Any], tiles: Sequence[Tile]) -> list[tuple[Ti
         return [(tile, "best" if index == 0 else "not best") for index, tile in enumerate(tiles)]
     mark = {"stars": f"{message.get('value')} of 5 stars", "skip": "skipped"}.get(act, act)
     return [(tile, mark) for tile in tiles]
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Reconstruction settings on one line; empty for a picture of a generator."""
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in settings.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def listed(given: Any) -> list[Any]:
+    """What a message has where a list belongs; empty for anything else."""
+    return list(given)[:MOST_PICTURES] if isinstance(given, list | tuple) else []

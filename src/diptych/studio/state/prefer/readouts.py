@@ -64,6 +64,13 @@ class Labels:
         return ", ".join(map(label_of, recent)) or NONE
 
 
+def _sign(judgement: Judgement) -> int:
+    """1 for good, -1 for bad, 0 for what is neither."""
+    if judgement.kind == "rate":
+        return 2 * judgement.value - 1
+    return (judgement.value > 3) - (judgement.value < 3) if judgement.kind == "stars" else 0
+
+
 def readouts(desk: Desk, labels: Labels, steps: int, step: float) -> dict[str, str]:
     """All readouts by their names on the page.
 
