@@ -19,7 +19,7 @@ FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 def register(studio: Studio) -> None:
     """Declare ``/prefer``, and the addresses of the pictures."""
     desks = Desks(studio)
-    app.on_startup(lambda: app.on_shutdown(desks.feed.attach()))
+    app.on_shutdown(desks.feed.attach())
     app.on_shutdown(desks.close_all)
 
     @ui.page("/prefer")

@@ -93,7 +93,7 @@ def arranged(found: Sequence[Entry], order: Order, kept: str, text: str = "") ->
         "bad": lambda one: one.rating < 0,
         "open": lambda one: not one.labels,
     }
-    test = tests.get(kept, lambda one: True)
+    test = tests.get(kept, _every)
     wanted = [one for one in found if test(one) and text.lower() in f"{one.prompt} {one.name}".lower()]
     keys: dict[str, Callable[[Entry], Any]] = {
         "value": lambda one: (math.isnan(one.value), -one.value if one.value == one.value else 0.0, -one.order),
@@ -128,3 +128,7 @@ def _rating(kind: str, value: int, index: int) -> float | None:
     if kind in ("pair", "best"):
         return 0.5 if index == 0 else -0.5
     return 0.0 if kind == "tie" else None
+
+
+def _every(entry: Entry) -> bool:
+    return True
