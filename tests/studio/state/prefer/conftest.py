@@ -24,7 +24,7 @@ def until(test: Callable[[], Any], what: str = "") -> None:
 
 def settled(desk: Desk) -> None:
     """Wait until the desk has nothing to do."""
-    until(lambda: not desk.line.coming and not desk.line.missing or desk.line.problem, "no picture arrived")
+    until(lambda: (not desk.line.coming and not desk.line.missing) or desk.line.problem, "no picture arrived")
     desk._worker.submit("settled", lambda: None).result(DEADLINE)
 
 

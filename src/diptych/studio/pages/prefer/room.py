@@ -99,7 +99,7 @@ class Room:
             )
             self._renewing = ui.switch("Refresh on label", value=desk.refresh, on_change=self._set_refresh)
             self._renewing.tooltip("One answer renews the whole batch")
-            self._remaining = ui.label().classes("text-sm").mark("remaining")
+            self._remaining = ui.label().classes("text-sm").mark("queue-left")
 
     def _set_refresh(self, event: Any) -> None:
         self.desk.refresh = bool(event.value)

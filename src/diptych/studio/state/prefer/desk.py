@@ -312,7 +312,7 @@ class Desk:
     # From the thread that decodes, and after fits.
 
     def _prepared(self, size: int) -> Screen:
-        if self.lines["batch"].size and (self.patient or self.mode == "batch"):
+        if self.patient or self.mode == "batch":
             self._wait_for_fit()
         return Screen([self._new_tile(one) for one in self.session.prepare(size)])
 
