@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.runtime.jobs import JobQueue
+from diptych.studio.components.viewer.store import ImageStore
 from diptych.studio.data import DataFolders
 from diptych.studio.options import StudioOptions
 
@@ -29,6 +30,7 @@ class Studio:
         self.options = options
         self.folders = DataFolders(options.folders)
         self.jobs = JobQueue()
+        self.images = ImageStore()
         self._sessions: dict[Path, Session] = {}
         self._lock = threading.Lock()
 

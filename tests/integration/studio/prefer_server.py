@@ -38,7 +38,8 @@ def server(data: Path, port: int | None = None) -> Iterator[tuple[str, subproces
     port = port or free_port()
     begin = [sys.executable, "-c", "from diptych.cli import main; main()", "studio"]
     command = [*begin, "--data", str(data), "--port", str(port), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    log = data.with_suffix(".log").open("ab")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
     try:
         wait_for(f"http://127.0.0.1:{port}/prefer")
         yield f"http://127.0.0.1:{port}", process

@@ -6,11 +6,14 @@ from importlib import import_module
 
 from diptych.studio.context import Studio
 
-PAGES = ("home", "prefer")
+PAGES = ("home", "train", "compare", "prefer")
 """Modules of this package, in the order of the navigation."""
 
 
 def register(studio: Studio) -> None:
-    """Declare the routes of every page."""
+    """Declare the routes of every page, and those of the image viewer."""
+    from diptych.studio.components.viewer.routes import register as register_viewer
+
+    register_viewer(studio.images)
     for name in PAGES:
         import_module(f"{__name__}.{name}").register(studio)
