@@ -39,7 +39,9 @@ def server(data: Path, port: int | None = None) -> Iterator[tuple[str, subproces
     begin = [sys.executable, "-c", "from diptych.cli import main; main()", "studio"]
     command = [*begin, "--data", str(data), "--port", str(port), "--no-browser"]
     log = data.with_suffix(".log").open("ab")
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+    # NiceGUI behaves differently where it believes itself under test.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NICEGUI"))}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
     try:
         wait_for(f"http://127.0.0.1:{port}/prefer")
         yield f"http://127.0.0.1:{port}", process

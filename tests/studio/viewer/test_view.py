@@ -166,7 +166,9 @@ def test_without_a_free_ramp_only_the_mean_phase_is_removed() -> None:
 def test_error_map_is_a_quantity() -> None:
     values = field(64, 64)
     error = np.full((64, 64), 0.25, np.float32)
-    result = Reconstruction(Canvas(values), np.ones((1, 16, 16), np.complex64), np.array([[20.0, 20], [40, 40]]), error=error)
+    result = Reconstruction(
+        Canvas(values), np.ones((1, 16, 16), np.complex64), np.array([[20.0, 20], [40, 40]]), error=error
+    )
     image = image_of_result(result)
     assert float(image.quantities["error"].read(0, (slice(0, 1), slice(0, 1)))[0, 0]) == 0.25
 
