@@ -156,7 +156,7 @@ def test_a_result_is_levelled_over_its_lit_pixels_only() -> None:
 
 
 def test_without_a_free_ramp_only_the_mean_phase_is_removed() -> None:
-    y, x = np.mgrid[:100, :100]
+    _y, x = np.mgrid[:100, :100]
     values = np.exp(1j * (0.7 + 0.01 * (x - 49.5))).astype(np.complex64)
     phase = np.angle(levelled(values, None, None, ramp=False))
     np.testing.assert_allclose(phase, 0.01 * (x - 49.5), atol=1e-3)

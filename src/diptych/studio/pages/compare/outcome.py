@@ -152,7 +152,13 @@ def curves_options(found: Compared) -> dict[str, Any]:
         "legend": {"top": 0, "textStyle": {"color": "#888"}},
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 56, "right": 40, "top": 40, "bottom": 48},
-        "xAxis": {"type": "value", "min": 0, "name": "spatial frequency / Nyquist", "nameLocation": "middle", "nameGap": 28},
+        "xAxis": {
+            "type": "value",
+            "min": 0,
+            "name": "spatial frequency / Nyquist",
+            "nameLocation": "middle",
+            "nameGap": 28,
+        },
         "yAxis": {"type": "value", "max": 1, "name": "correlation"},
         "series": series,
     }

@@ -110,7 +110,9 @@ def status_text(job: Any) -> str:
     if job.state == "failed":
         return f"The training failed: {job.error}"
     if job.state == "cancelled":
-        return "Stopped. The best network so far is kept." if job.result else "Stopped before the first epoch had ended."
+        return (
+            "Stopped. The best network so far is kept." if job.result else "Stopped before the first epoch had ended."
+        )
     if job.state == "done":
         result = job.result or {}
         why = f" ({result['stop_reason']})" if result.get("stop_reason") else ""

@@ -168,9 +168,7 @@ def compare_results(
         raise InputError("compare", f"no result can be compared with {reference}: {reasons}")
     aligned, mask, origin = _on_one_box(reference, base, found)
     notes = ("Each result is compared on the area it shares with the reference.",)
-    return Compared(
-        reference, values, details, curves, aligned, mask, origin, base.object.pixel_m, notes, errors
-    )
+    return Compared(reference, values, details, curves, aligned, mask, origin, base.object.pixel_m, notes, errors)
 
 
 def read_comparison(folder: Path) -> Compared:
@@ -182,9 +180,7 @@ def read_comparison(folder: Path) -> Compared:
             origin = (int(arrays["origin"][0]), int(arrays["origin"][1]))
         rows = {row["method"]: row for row in about["rows"]}
         details = about["details"]
-        values = {
-            name: {metric: _number(rows[name].get(metric)) for metric in each} for name, each in details.items()
-        }
+        values = {name: {metric: _number(rows[name].get(metric)) for metric in each} for name, each in details.items()}
         pixel = about["pixel_m"]
         return Compared(
             about["reference"],

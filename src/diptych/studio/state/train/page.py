@@ -80,7 +80,9 @@ class TrainPage:
     def start(self) -> Job:
         """Check the options and submit a training. Raises InputError when something is wrong or missing."""
         if self.running:
-            raise InputError("train", "a training is under way", "one at a time", "Stop it, or wait until it has ended.")
+            raise InputError(
+                "train", "a training is under way", "one at a time", "Stop it, or wait until it has ended."
+            )
         if not self.files:
             raise InputError("train", "no scan is chosen", "at least one scan", "Choose scans in the list above.")
         options = TrainingOptions.build(self.values, origin="options of training")
@@ -143,7 +145,9 @@ class TrainPage:
             raise InputError("keep", "there is no trained network yet", "a training that has ended")
         name = name.strip().removesuffix(".safetensors")
         if not _NAME.fullmatch(name):
-            raise InputError("name of the network", f"found {name!r}", "up to 64 letters, digits, spaces or any of _.+-")
+            raise InputError(
+                "name of the network", f"found {name!r}", "up to 64 letters, digits, spaces or any of _.+-"
+            )
         target = self.studio.folders.resolve(self.studio.folders.roots[0] / KEPT / f"{name}.safetensors")
         if target.exists():
             raise InputError(target.name, "exists already", "a name that is not taken")
