@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 
 HOME = Path(__file__).parent / "pictures"
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-sync".split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-sync",
+]
 
 
 def main(address: str) -> None:

@@ -16,7 +16,14 @@ from diptych.studio.options import LOOPBACK, StudioOptions
 
 COOKIE = "diptych_token"
 
+FORM_BYTES = 2**20
+"""What a form may hold beside the file."""
+
 HEADERS = {
+    # The web framework evaluates templates and inlines scripts; nothing may come from, or go to, another site.
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "SAMEORIGIN",
     "referrer-policy": "no-referrer",
@@ -42,6 +49,8 @@ class Guard:
         if options.host not in ("0.0.0.0", "::"):
             self._hosts.add(options.host.lower())
         self._token = options.token
+        self._prefix = options.prefix
+        self._limit = int(options.upload_limit * 2**30) + FORM_BYTES
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer the request, or pass it on."""
@@ -55,8 +64,21 @@ class Guard:
             await _answer(send, 403, reason)
         elif self._token is not None and scope["type"] == "http" and self._presented(scope) is not None:
             await self._keep_token(scope, send)
+        elif (
+            scope["type"] == "http"
+            and (declared := _header(scope, b"content-length"))
+            and (not declared.isdecimal() or int(declared) > self._limit)
+        ):
+            await _answer(send, 413, "the upload is larger than --upload-limit allows")
         else:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(self._unprefixed(scope), _limited(receive, self._limit), _with_headers(send))
+
+    def _unprefixed(self, scope: dict[str, Any]) -> dict[str, Any]:
+        """The request with the prefix once in its path, whether the proxy strips it or not."""
+        twice = self._prefix * 2
+        if self._prefix and (scope["path"] == twice or scope["path"].startswith(twice + "/")):
+            return {**scope, "path": scope["path"][len(self._prefix) :]}
+        return scope
 
     def _refusal(self, scope: dict[str, Any]) -> str:
         """Why a request is refused; empty where it is not."""
@@ -106,6 +128,22 @@ def _cookie(scope: dict[str, Any]) -> str | None:
     except CookieError:
         return None
     return None if found is None else found.value
+
+
+def _limited(receive: Any, limit: int) -> Any:
+    """``receive`` that ends a request whose body exceeds the limit, also where its length was not declared."""
+    count = 0
+
+    async def receiving() -> Any:
+        nonlocal count
+        message = await receive()
+        if message["type"] == "http.request":
+            count += len(message.get("body", b""))
+            if count > limit:
+                return {"type": "http.disconnect"}
+        return message
+
+    return receiving
 
 
 def _with_headers(send: Any) -> Any:
