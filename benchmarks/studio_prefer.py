@@ -1,8 +1,8 @@
 """The Prefer page in Chromium: time from a key to the next picture, and from the server's answer to a usable page.
 
 Run: ``python benchmarks/studio_prefer.py [--pictures 200]``. Pictures are 512 x 512, enlarged from the synthetic
-decoder; fits run after every answer, and in the second pass a thread of the server fits without pause. Times are taken in the
-page: from the event of the key to the animation frame in which the next picture is drawn.
+decoder; fits run after every answer, and in the second pass a thread of the server fits without pause. Times are taken
+in the page: from the event of the key to the animation frame in which the next picture is drawn.
 """
 
 from __future__ import annotations
