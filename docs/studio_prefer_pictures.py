@@ -19,7 +19,7 @@ FLAGS = [
 
 
 def main(address: str) -> None:
-    """Begin the example session, judge some pictures, and take a picture of each mode, wide, narrow and dark."""
+    """Begin the example session, judge some pictures, and take the pictures of the tour."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
@@ -35,18 +35,20 @@ def main(address: str) -> None:
         page.keyboard.press("g")
         page.wait_for_timeout(3000)
         page.screenshot(path=HOME / "studio-prefer-batch.png")
-        for mode in ("Queue", "Pair", "Gallery"):
+        for mode, name in (("Queue", "studio-prefer-queue.png"), ("Gallery", "studio-prefer-gallery.png")):
             page.get_by_role("button", name=mode, exact=True).click()
             page.wait_for_timeout(3000)
-            page.screenshot(path=HOME / f"studio-prefer-{mode.lower()}.png")
-        page.emulate_media(color_scheme="dark")
-        page.get_by_role("button", name="Queue", exact=True).click()
-        page.wait_for_timeout(1500)
-        page.screenshot(path=HOME / "studio-prefer-dark.png")
-        page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_timeout(1500)
-        page.screenshot(path=HOME / "studio-prefer-phone.png")
+            page.screenshot(path=HOME / name)
         browser.close()
+    shrink()
+
+
+def shrink() -> None:
+    """Store the pictures with a palette, which is a third of the size."""
+    from PIL import Image
+
+    for path in HOME.glob("studio-prefer-*.png"):
+        Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from diptych.studio.state.prefer.desk import Desk
 DEADLINE = 20.0
 
 
-def until(test: Callable[[], Any], what: str = "") -> None:
+def until(test: Callable[[], Any], what: str = "", seconds: float = DEADLINE) -> None:
     """Wait until something holds; fail after a while."""
-    end = time.monotonic() + DEADLINE
+    end = time.monotonic() + seconds
     while not test():
         assert time.monotonic() < end, what or "it never happened"
         time.sleep(0.005)

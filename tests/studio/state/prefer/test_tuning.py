@@ -21,11 +21,12 @@ def scan(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_settings_are_beneath_the_pictures_and_the_winner_is_saved(tmp_path: Path, scan: Path) -> None:
     with Session.open(tmp_path / "tune", decoder="reconstruction", scan=str(scan), threads=1) as session:
         desk = Desk(session)
         desk.start()
-        until(lambda: desk.line.current is not None)
+        until(lambda: desk.line.current is not None, seconds=300)
         settled(desk)
         tiles = desk.view()["tiles"]
         assert "likelihood poisson, epochs 100, alpha 0.3" in tiles[0]["note"]
