@@ -6,7 +6,7 @@ from importlib import import_module
 
 from diptych.studio.context import Studio
 
-PAGES = ("home", "reconstruct", "train", "compare", "jobs")
+PAGES = ("home", "reconstruct", "train", "compare", "jobs", "prefer")
 """Modules of this package, in the order of the navigation."""
 
 
