@@ -3,6 +3,7 @@
 #   make demo            reconstruct a measured Siemens star, with a picture
 #   make test            style, types, tests and coverage
 #   make integration     tests that start several processes
+#   make studies         every study at its quick size
 #
 # Another Python: make demo PYTHON=python3.13
 
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test integration slow docs bench lint format clean
+.PHONY: help venv install demo studio test integration slow studies docs bench lint format clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,10 @@ $(VENV)/test: $(VENV)/made pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $(VENV)/core $@
 
+$(VENV)/studio: $(VENV)/made pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[studio]'
+	@touch $(VENV)/core $@
+
 $(VENV)/docs: $(VENV)/made pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $(VENV)/core $@
@@ -43,6 +48,9 @@ install: $(VENV)/core  ## Install diptych into .venv.
 
 demo: $(VENV)/core  ## Fetch a measured scan, reconstruct it, write demo/.
 	$(BIN)/diptych demo
+
+studio: $(VENV)/studio  ## Open the browser app over this folder (DATA=FOLDER: over another).
+	$(BIN)/diptych studio $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/test  ## Check style and types.
 	$(BIN)/ruff check .
@@ -57,6 +65,11 @@ integration: $(VENV)/test  ## Tests that start several processes; no coverage.
 
 slow: $(VENV)/test  ## Tests that take minutes.
 	$(TEST_ENV) $(BIN)/pytest -m slow
+
+studies: $(VENV)/test  ## Every study at its quick size, into studies/: that they work, no evidence.
+	for name in dose-response grid-lines overlap generalisation shootout frontier; do \
+		MPLBACKEND=Agg $(BIN)/diptych study $$name --quick --scheduler processes || exit 1; \
+	done
 
 format: $(VENV)/test  ## Put the code into its standard form.
 	$(BIN)/ruff check --fix .

@@ -40,7 +40,8 @@ ORDER = (
     ("diptych.prefer.match",),
     ("diptych.prefer.exchange", "diptych.prefer.options", "diptych.prefer.person"),
     ("diptych.prefer.session",),
-    ("diptych.cli", "diptych.studio"),
+    ("diptych.studio",),
+    ("diptych.cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import diptych
 from diptych.errors import UnavailableError
 from diptych.ptycho.engines import run as engine_run
 from diptych.ptycho.io import bytes_of
-from diptych.ptycho.jobs import run_reconstruction
+from diptych.ptycho.jobs import run_reconstruction, run_training
 from diptych.runtime import files
 from diptych.runtime.logging import log_file
 
@@ -147,3 +148,35 @@ def test_errors_of_the_file_system_name_the_file_that_was_asked_for(tmp_path):
         raise RuntimeError(f"Unable to write (errno = 28, error message = '{FULL}')")
     with pytest.raises(RuntimeError, match="not of the disk"), files.replacing(tmp_path / "a.h5"):
         raise RuntimeError("not of the disk")
+
+
+def test_a_training_keeps_its_model_where_checkpoints_and_log_are_refused(tmp_path, scan, monkeypatch, caplog):
+    from diptych.ptycho.neural.training import callbacks
+
+    def refuse(path):
+        raise OSError(errno.ENOSPC, FULL, str(path))
+
+    source = diptych.save(scan, tmp_path / "scan.npz")
+    options = {"epochs": 2, "validation": 0.0}
+    free = run_training([source], run=tmp_path / "free", options=options)
+    monkeypatch.setattr(callbacks, "replacing", refuse)
+    monkeypatch.setattr("diptych.runtime.run_directory.RunDirectory.write_history", lambda self, h: refuse(self.path))
+    finished = run_training([source], run=tmp_path / "run", options=options)
+    assert finished.status == "done"
+    model = diptych.load_model(tmp_path / "run" / "model.safetensors")
+    other = diptych.load_model(tmp_path / "free" / "model.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(model.network.parameters(), other.network.parameters(), strict=True))
+    assert free.model is not None
+    assert caplog.text.count("goes on without a checkpoint") == 2
+
+
+def test_a_model_that_does_not_fit_names_its_file_and_the_bytes(tmp_path, scan):
+    source = diptych.save(scan, tmp_path / "scan.npz")
+    options = {"epochs": 1, "validation": 0.0}
+    with small_disk(tmp_path / "disk", 60) as disk:
+        with pytest.raises(UnavailableError, match=rf"model\.safetensors.*{FULL}.* MB are needed, .* MB are free"):
+            run_training([source], run=disk / "run", options=options)
+        out = tmp_path / "model.safetensors"
+        finished = run_training([source], run=disk / "second", out=out, options=options)
+        assert finished.status == "done"
+    assert diptych.load_model(out).size == scan.size

@@ -20,6 +20,16 @@ spent = time.process_time() - began
 print(json.dumps({"seconds": spent, "modules": sorted({name.partition(".")[0] for name in sys.modules})}))
 """
 
+HELP = """
+import contextlib, io, json, sys
+from diptych.cli import run
+with contextlib.redirect_stdout(io.StringIO()):
+    run(["--help"])
+import diptych
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+OPTIONAL = {"hdf5plugin", "tifffile", "lightning", "diffusers", "transformers", "sklearn", "xgboost", "nicegui", "dask"}
+
 IMPORT_ALL = """
 import importlib, json, os, pkgutil, sys
 opened, home = [], os.getcwd()
@@ -90,3 +100,7 @@ def test_the_front_door_has_every_name_it_lists() -> None:
         assert name in dir(diptych)
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
         _ = diptych.nonesuch
+
+
+def test_import_and_help_load_no_optional_library(tmp_path: Path) -> None:
+    assert not OPTIONAL & set(run(HELP, tmp_path))

@@ -1,4 +1,4 @@
-"""``diptych compare``: arms by name, a run directory, and an exit code for everything that can go wrong."""
+"""``diptych compare``: methods by name, a run directory, and an exit code for everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def other(scan: Scan, tmp_path: Path) -> Reconstruction:
     return made
 
 
-ARMS = ["--arm", "engine=auto", "--arm", "other=other.npz", "--crop", "all"]
+METHODS = ["--method", "engine=auto", "--method", "other=other.npz", "--crop", "all"]
 
 
 def test_a_comparison_leaves_a_run_directory(cli: Cli, scan_file: Path, other: Any, solver: Any) -> None:
-    done = cli("compare", scan_file, *ARMS, "--run", "run")
+    done = cli("compare", scan_file, *METHODS, "--run", "run")
     assert done.code == 0, done.err
     assert {path.name for path in Path("run").iterdir()} == {*WRITTEN, "options.yaml", "provenance.json", "log.txt"}
     assert set(FILES) >= WRITTEN
@@ -48,11 +48,11 @@ def test_a_comparison_leaves_a_run_directory(cli: Cli, scan_file: Path, other: A
     assert yaml.safe_load(Path("run/options.yaml").read_text())["crop"] == "all"
     assert "reference: truth" in done.out
     assert "run/comparison.png" in done.out
-    assert cli("compare", scan_file, "--arm", "a=auto", "--config", "run/options.yaml", "--run", "again").code == 0
+    assert cli("compare", scan_file, "--method", "a=auto", "--config", "run/options.yaml", "--run", "again").code == 0
 
 
 def test_json_is_the_comparison(cli: Cli, scan_file: Path, other: Any, solver: Any) -> None:
-    done = cli("compare", scan_file, *ARMS, "--json")
+    done = cli("compare", scan_file, *METHODS, "--json")
     assert done.code == 0, done.err
     assert done.json["run"] == "runs/small-compare-1"
     assert [row["method"] for row in done.json["rows"]] == ["engine", "other"]
@@ -63,7 +63,9 @@ def test_json_is_the_comparison(cli: Cli, scan_file: Path, other: Any, solver: A
 def test_a_truth_in_a_file_is_the_reference(cli: Cli, scan: Scan, other: Any, solver: Any) -> None:
     save(replace(scan, truth=None, true_probe=None), Path("measured.npz"))
     save(scan, Path("small.npz"))
-    done = cli("compare", "measured.npz", "--arm", "other=other.npz", "--crop", "all", "--truth", "small.npz", "--json")
+    done = cli(
+        "compare", "measured.npz", "--method", "other=other.npz", "--crop", "all", "--truth", "small.npz", "--json"
+    )
     assert done.code == 0, done.err
     assert done.json["reference"] == "truth"
     inputs = json.loads(Path(done.json["run"], "provenance.json").read_text())["inputs"]
@@ -71,12 +73,12 @@ def test_a_truth_in_a_file_is_the_reference(cli: Cli, scan: Scan, other: Any, so
 
 
 def test_an_earlier_run_is_safe_and_survives_a_wrong_arm(cli: Cli, scan_file: Path, other: Any, solver: Any) -> None:
-    assert cli("compare", scan_file, *ARMS, "--run", "run").code == 0
-    assert "--overwrite" in cli("compare", scan_file, *ARMS, "--run", "run").err
+    assert cli("compare", scan_file, *METHODS, "--run", "run").code == 0
+    assert "--overwrite" in cli("compare", scan_file, *METHODS, "--run", "run").err
     before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
-    assert cli("compare", scan_file, "--arm", "a=absent.npz", "--run", "run", "--overwrite").code == 2
+    assert cli("compare", scan_file, "--method", "a=absent.npz", "--run", "run", "--overwrite").code == 2
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
-    assert cli("compare", scan_file, "--arm", "a=auto", "--crop", "all", "--run", "run", "--overwrite").code == 0
+    assert cli("compare", scan_file, "--method", "a=auto", "--crop", "all", "--run", "run", "--overwrite").code == 0
     assert json.loads(Path("run/provenance.json").read_text())["methods"] == {"a": "auto"}
 
 
@@ -84,16 +86,16 @@ def test_an_earlier_run_is_safe_and_survives_a_wrong_arm(cli: Cli, scan_file: Pa
     ("argv", "phrase"),
     [
         ([], "--method"),
-        (["--arm", "auto"], "--method auto: has no name; expected NAME=WHAT"),
-        (["--arm", "a=auto", "--arm", "a=ml"], "the name 'a' is given twice"),
-        (["--arm", "a=magic"], "neither an engine nor an existing file; expected one of auto, ml"),
-        (["--arm", "a=small.npz"], "small.npz: holds a scan"),
-        (["--arm", "a=auto", "--truth", "absent.npz"], "absent.npz: there is no such file"),
-        (["--arm", "a=auto", "--reference", "b"], "reference 'b': is not among the methods"),
-        (["--arm", "a=auto", "--chunk", "0"], "chunk = 0"),
+        (["--method", "auto"], "--method auto: has no name; expected NAME=WHAT"),
+        (["--method", "a=auto", "--method", "a=ml"], "the name 'a' is given twice"),
+        (["--method", "a=magic"], "neither an engine nor an existing file; expected one of auto, ml"),
+        (["--method", "a=small.npz"], "small.npz: holds a scan"),
+        (["--method", "a=auto", "--truth", "absent.npz"], "absent.npz: there is no such file"),
+        (["--method", "a=auto", "--reference", "b"], "reference 'b': is not among the methods"),
+        (["--method", "a=auto", "--chunk", "0"], "chunk = 0"),
     ],
 )
-def test_wrong_arms_are_exit_code_2_before_any_work(
+def test_wrong_methods_are_exit_code_2_before_any_work(
     cli: Cli, scan_file: Path, solver: Any, argv: list[str], phrase: str
 ) -> None:
     done = cli("compare", scan_file, *argv)
@@ -104,14 +106,14 @@ def test_wrong_arms_are_exit_code_2_before_any_work(
     assert list(Path().iterdir()) == [Path(scan_file.name)]
 
 
-def test_a_failed_arm_is_a_note_and_all_failed_is_exit_code_2(
+def test_a_failed_method_is_a_note_and_all_failed_is_exit_code_2(
     cli: Cli, scan_file: Path, other: Any, solver: Any
 ) -> None:
     solver.fails = InputError("too few patterns")
-    done = cli("compare", scan_file, *ARMS, "--run", "run")
+    done = cli("compare", scan_file, *METHODS, "--run", "run")
     assert (done.code, done.err) == (0, "1 of 2 methods failed (engine); the others are compared.\n")
     assert "engine failed: too few patterns" in done.out
-    done = cli("compare", scan_file, "--arm", "engine=auto", "--run", "all")
+    done = cli("compare", scan_file, "--method", "engine=auto", "--run", "all")
     assert done.code == 2
     assert "no method could be compared (engine: too few patterns)" in done.err
     assert not Path("all").exists()
@@ -122,9 +124,9 @@ def test_ctrl_c_keeps_what_was_finished(cli: Cli, scan_file: Path, other: Any, s
     done = cli(
         "compare",
         scan_file,
-        "--arm",
+        "--method",
         "other=other.npz",
-        "--arm",
+        "--method",
         "engine=auto",
         "--crop",
         "all",
@@ -137,7 +139,7 @@ def test_ctrl_c_keeps_what_was_finished(cli: Cli, scan_file: Path, other: Any, s
     assert done.json["rows"][0]["complex_error"] > 0
     assert json.loads(Path("run/provenance.json").read_text())["status"] == "interrupted"
     assert {path.name for path in Path("run").iterdir()} >= WRITTEN
-    done = cli("compare", scan_file, "--arm", "engine=auto", "--run", "none")
+    done = cli("compare", scan_file, "--method", "engine=auto", "--run", "none")
     assert (done.code, done.err) == (130, "interrupted; no method had finished; the log is in none.\n")
 
 
@@ -148,7 +150,7 @@ def test_a_disk_that_fills_up_is_recorded(
         raise UnavailableError("no space left")
 
     monkeypatch.setattr(Comparison, "save", full)
-    done = cli("compare", scan_file, *ARMS, "--run", "run")
+    done = cli("compare", scan_file, *METHODS, "--run", "run")
     assert (done.code, done.err) == (1, "error: no space left\n")
     told = json.loads(Path("run/provenance.json").read_text())
     assert (told["status"], told["error"]) == ("failed", "no space left")

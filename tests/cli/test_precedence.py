@@ -195,7 +195,7 @@ FIXED = {
     "reconstruct": ["small.npz", "--run", "run"],
     "train": ["small.npz", "--run", "run"],
     "evaluate": ["small.h5", "--truth", "small.npz"],
-    "compare": ["small.npz", "--arm", "engine=auto", "--run", "run"],
+    "compare": ["small.npz", "--method", "engine=auto", "--run", "run"],
     "simulate": ["--out", "new.npz"],
     "demo": [],
 }

@@ -127,7 +127,7 @@ def test_the_settings_of_the_best_reconstruction_are_yaml_for_reconstruct(
     written = yaml.safe_load(Path("best.yaml").read_text(encoding="utf-8"))
     assert set(written) == {"likelihood", "epochs", "alpha", "step", "momentum"}
     assert yaml.safe_load(out[out.index("# best.yaml") :]) == written
-    assert cli("reconstruct", scan, "--config", "best.yaml", "--runs", "runs").code == 0
+    assert cli("reconstruct", scan, "--config", "best.yaml", "--run", "again").code == 0
 
 
 def test_images_of_another_model_have_no_value(cli: Cli) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 Cli = Callable[..., Any]
-SMALL = ("--size", "quick", "--objects", "blocks", "--doses", "1e4", "--repeats", 1, "--patterns", 16)
+GRID = ("--objects", "blocks", "--doses", "1e4", "--repeats", 1, "--patterns", 16)
+SMALL = ("--size", "quick", *GRID, "--training", "off")
 
 
 def test_studies_and_networks_are_listed(cli: Cli) -> None:
@@ -25,6 +26,27 @@ def test_studies_and_networks_are_listed(cli: Cli) -> None:
     text = cli("networks").out
     assert "cnn: " in text
     assert "--width" in text
+
+
+def test_networks_have_a_cost_for_the_size_that_is_asked_for(cli: Cli) -> None:
+    found = cli("networks", "--size", 20, "--gridsize", 1, "--json").json
+    by_name = {each["name"]: each for each in found["networks"]}
+    assert (found["size"], found["gridsize"]) == (20, 1)
+    assert not by_name["cnn"]["allowed"]
+    assert by_name["cnn"]["parameters"] is None
+    assert by_name["fno"]["allowed"]
+    assert by_name["fno"]["receptive_field_px"] == 20
+    assert by_name["fno"]["flops_per_pattern"] > 1e6
+    assert by_name["fno"]["gridsizes"] == [1, 2, 3]
+    assert cli("networks", "--gridsize", 4).code == 2
+
+
+def test_a_size_is_a_flag_of_its_own(cli: Cli) -> None:
+    plans = [cli("study", "frontier", flag, "--dry-run", "--json").json for flag in ("--quick", "--standard", "--full")]
+    assert [plan["evidence"] for plan in plans] == [False, True, True]
+    assert plans[0]["cells"] < plans[1]["cells"]
+    wrong = cli("study", "frontier", "--quick", "--full")
+    assert (wrong.code, "one size" in wrong.err) == (2, True)
 
 
 def test_a_dry_run_writes_nothing_and_a_run_is_resumed(cli: Cli) -> None:

@@ -100,3 +100,34 @@ def test_progress_counts_the_readings() -> None:
     found = check(few, progress=seen.append)
     assert [p.done for p in seen] == list(range(1, len(found.rows) + 1))
     assert {p.total for p in seen} == {len(found.rows)}
+
+
+def test_readings_that_diverge_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diptych.ptycho.engines.flags import trials
+
+    real, calls = trials.try_out, []
+
+    def some_diverge(*args: Any) -> Any:
+        calls.append(args)
+        found = real(*args)
+        return found._replace(fit=float("nan")) if len(calls) in (1, 3) else found
+
+    monkeypatch.setattr(trials, "try_out", some_diverge)
+    scan = diptych.simulate(object="dead-leaves", size=16, patterns=64, step=2.0, dose=1e6, seed=0)
+    rows = diptych.check(scan).rows
+    assert [row["fit"] for row in rows] == sorted(row["fit"] for row in rows)
+    assert [row["fit"] for row in rows[-2:]] == [float("inf")] * 2
+    assert [row["relative"] for row in rows[-2:]] == [1.0, 1.0]
+    assert rows[0]["relative"] == 0.0
+
+
+def test_bad_frames_and_other_units_do_not_change_the_ranking() -> None:
+    """Three frames x 30 would rule the trials; they are left out first, and it is said."""
+    counts = (1e-4 * right().counts).astype(np.float32)
+    counts[[5, 30, 50]] *= 30
+    found = check(replace(right(), counts=counts.swapaxes(1, 2).copy()))
+    assert found.rows[0]["fit"] < 2
+    assert found.rows[0]["relative"] < 0.5
+    assert any(word in found.rows[0]["reading"] for word in ("transpose", "swap y and x"))
+    assert "5, 30, 50" in found.advice
+    assert "not photons" in found.advice

@@ -27,6 +27,7 @@ VERBS = {
     "reconstruct": ("diptych.cli.reconstruction:reconstruct", "Recover the object and the probe from a scan."),
     "train": ("diptych.cli.training:train", "Train a network on scans; `reconstruct --model` starts from it."),
     "networks": ("diptych.cli.networks:networks", "List the networks that can be trained, with their options."),
+    "batch": ("diptych.cli.batch:batch", "Run a verb on many files, on this machine or on a cluster."),
     "study": ("diptych.cli.study:study", "Measure a quantity over a grid of conditions; list the studies."),
     "evaluate": (
         "diptych.cli.evaluation:evaluate",
@@ -34,6 +35,7 @@ VERBS = {
     ),
     "compare": ("diptych.cli.comparison:compare", "Reconstruct a scan with several methods and compare the results."),
     "prefer": ("diptych.cli.prefer:app", "Learn what a person likes, and propose better images; a group of verbs."),
+    "studio": ("diptych.cli.studio:studio", "Open the browser app over both panels."),
     "demo": ("diptych.cli.demo:demo", "Reconstruct a measured Siemens star, with a picture."),
 }
 
@@ -67,15 +69,32 @@ def run(argv: list[str]) -> int:
     argv : list of str
         The arguments, without the program's name.
     """
+    from diptych.cli.output import Report, show
+
+    as_json = "--json" in _flags(argv)
+    report = execute(argv)
+    if not isinstance(report, Report):
+        return 0
+    show(report, as_json=as_json)
+    return report.code
+
+
+def execute(argv: list[str]) -> Report | None:
+    """Run a command line and return its report, None after ``--help``; errors that a user can cause do not raise.
+
+    Parameters
+    ----------
+    argv : list of str
+        The arguments, without the program's name.
+    """
     from cyclopts import CycloptsError
 
-    from diptych.cli.output import Report, show
+    from diptych.cli.output import Report
     from diptych.runtime.logging import warnings_on_stderr
 
-    flags = argv[: argv.index("--")] if "--" in argv else argv
-    as_json = "--json" in flags
+    flags = _flags(argv)
     # What libraries print during the work must not reach standard output with --json.
-    quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    quiet = contextlib.redirect_stdout(sys.stderr) if "--json" in flags else contextlib.nullcontext()
     try:
         with quiet, warnings_on_stderr():
             report: Any = make_app()(argv, exit_on_error=False, print_error=False, result_action="return_value")
@@ -88,10 +107,11 @@ def run(argv: list[str]) -> int:
             traceback.print_exc()
         parsing = isinstance(error, CycloptsError)
         report = _failure(error, 2 if parsing or isinstance(error, InputError) else 1)
-    if not isinstance(report, Report):
-        return 0
-    show(report, as_json=as_json)
-    return report.code
+    return report if isinstance(report, Report) else None
+
+
+def _flags(argv: list[str]) -> list[str]:
+    return argv[: argv.index("--")] if "--" in argv else argv
 
 
 def make_app() -> App:

@@ -9,9 +9,10 @@ from cyclopts import Parameter
 
 from diptych.cli.console import progress_bars
 from diptych.cli.generate import flag, verb
-from diptych.cli.output import Report, rows_table, table
+from diptych.cli.output import Report, Verbatim, rows_table, table
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
+from diptych.ptycho.io.tree import tree_text
 from diptych.ptycho.simulate import SimulationOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.option_fields import Choices
@@ -33,6 +34,10 @@ def info(
     /,
     *,
     figure: Annotated[Path | None, Parameter(help="Also draw it, to this PNG.")] = None,
+    tree: Annotated[bool, Parameter(help="Show the file's datasets as a tree.", negative=())] = False,
+    layout_template: Annotated[
+        Path | None, Parameter(help="Write a description of the file's arrays to fill in, for --layout (.yaml).")
+    ] = None,
     overwrite: Overwrite = False,
     choices: Choices,
 ) -> Report:
@@ -42,10 +47,20 @@ def info(
     options = choices[LoadOptions]
     if figure is not None:
         check_output(figure, (".png",), overwrite=overwrite, option="--figure")
+    if layout_template is not None:
+        check_output(layout_template, (".yaml", ".yml"), overwrite=overwrite, option="--layout-template")
     data = describe_file(file, options)
+    if layout_template is not None:
+        from diptych.ptycho.io.layouts.write import write_template
+
+        data["layout_template"] = str(write_template(file, layout_template))
+    if tree and not data["problem"]:
+        return Report(data, explanation(data, as_tree=True))
     if problem := data["problem"]:
         said = " ".join(problem.split())
-        return Report({**data, "error": said, "exit_code": 2}, explanation(data), code=2, note=f"error: {said}")
+        return Report(
+            {**data, "error": said, "exit_code": 2}, explanation(data, as_tree=True), code=2, note=f"error: {said}"
+        )
     if data["kind"] == "network":
         if figure is not None:
             raise InputError(
@@ -146,20 +161,29 @@ def numbers(scan: Scan) -> dict[str, Any]:
     return {key: value for key, value in scan.summary().items() if key != "metadata"}
 
 
-def explanation(data: dict[str, Any]) -> list[RenderableType]:
+def explanation(data: dict[str, Any], as_tree: bool = False) -> list[RenderableType]:
     """The result of ``describe_file`` as text: kind, arrays, numbers, notes."""
     rest = {
         key: value
         for key, value in data.items()
-        if key not in ("file", "bytes", "container", "arrays", "kind", "problem", "notes")
+        if key not in ("file", "bytes", "container", "arrays", "kind", "problem", "notes", "load")
     }
     text: list[RenderableType] = [
         f"{data['file']}: {data['kind']} ({data['container']}, {data['bytes']:,} bytes)",
-        rows_table([{**array, "shape": " x ".join(map(str, array["shape"])) or "scalar"} for array in data["arrays"]]),
+        Verbatim(tree_text(data["arrays"])) if as_tree else rows_table(_rows(data["arrays"])),
     ]
     if rest:
         text += ["", table(without_nothing(rest))]
+    if data.get("load"):
+        text += ["", rows_table(data["load"], title="How the file was read")]
     return [*text, *(f"Note: {note}" for note in data.get("notes", []))]
+
+
+def _rows(arrays: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"name": each["name"], "shape": " x ".join(map(str, each["shape"])) or "scalar", "dtype": each["dtype"]}
+        for each in arrays
+    ]
 
 
 def without_nothing(values: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from diptych.ptycho.engines.flags.readings import (
     frame_orders,
     orientations,
 )
+from diptych.ptycho.prepare.photons import usable
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import Progress, ProgressCallback
 
@@ -67,6 +68,9 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
         and x of the positions, with the image rotated as well. Both fit equally well where the probe is refined: they
         differ only in the initial probe, and no ranking can decide between them.
 
+        Bad frames and saturated counts are left out first, and counts in other units divided by their gain, as
+        :func:`~diptych.reconstruct` does; the advice ends with what was found.
+
         The best reading is then reconstructed further. Where it does not explain the patterns either, the advice
         recommends no reading: see :mod:`diptych.ptycho.engines.flags.trials` for the standard.
 
@@ -83,6 +87,8 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
     from diptych.ptycho.engines.flags.trials import rank, settle
     from diptych.ptycho.engines.starts.trial import central_part
 
+    cleaned = usable(scan)
+    scan = cleaned.scan
     readings = _readings(scan, central_part(scan, PATTERNS))
     rows: list[dict[str, Any]] = []
 
@@ -93,9 +99,11 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
 
     fits = rank(scan, readings, PATTERNS, report)
     for row in rows:
-        row["relative"] = row["fit"] / fits[0]
+        # Where the scan as given diverged, what did not is better by any factor.
+        row["relative"] = row["fit"] / fits[0] if np.isfinite(fits[0]) else float(not np.isfinite(row["fit"]))
     ranked = sorted(rows, key=lambda row: row["fit"])
-    return Check(ranked, _advice(ranked, settle(scan, readings, fits), fits[0]))
+    found = "".join(f" {flag[0].upper()}{flag[1:]}" for flag in cleaned.flags)
+    return Check(ranked, _advice(ranked, settle(scan, readings, fits), fits[0]) + found)
 
 
 def _readings(scan: Scan, part: Scan) -> list[Reading]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io import LoadOptions, load
 from diptych.ptycho.io.convert import chunks
-from diptych.ptycho.io.files import opened
-from diptych.ptycho.io.formats import recognise, unrecognised
-from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.files import DataFile, opened
+from diptych.ptycho.io.formats import LAYOUT_REMEDY, recognise, unrecognised
+from diptych.ptycho.io.tree import array_line, tree_lines
 from diptych.ptycho.physics.probe import probe_diameter
 from diptych.ptycho.prepare.clean import inspect
 from diptych.ptycho.prepare.positions import position_notes
@@ -35,10 +35,11 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     Returns
     -------
     dict
-        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type), ``kind`` ("scan", "result", "network", or
-        "unknown" where the file cannot be used as it is), ``problem`` (the reason and the remedy, else None), and the
-        values of :func:`describe_scan` or :func:`describe_result`, or for a trained network its size, options,
-        statistics and provenance.
+        ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type; unit, and why values cannot be read),
+        ``kind`` ("scan", "result", "positions", "network", or "unknown" where the file cannot be used as it is),
+        ``problem`` (the reason and the remedy, else None), and the values of :func:`describe_scan`,
+        :func:`describe_result` or :func:`describe_positions`, or for a trained network its size, options, statistics
+        and provenance.
 
     Raises
     ------
@@ -55,15 +56,50 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
             "file": str(path),
             "bytes": path.stat().st_size,
             "container": file.kind.upper(),
-            "arrays": _arrays(file.source),
+            "arrays": tree_lines(file.source),
         }
+        if _only_positions(file, options, overrides):
+            return about | describe_positions(file)
     try:
         found = load(path, options, **overrides)
     except (InputError, UnavailableError) as error:
-        return about | {"kind": "unknown", "problem": str(error)}
+        return about | {"kind": "unknown", "problem": str(error), "notes": [LAYOUT_REMEDY] if about["arrays"] else []}
     if isinstance(found, Scan):
         return about | {"kind": "scan", "problem": None} | describe_scan(found)
     return about | {"kind": "result", "problem": None} | describe_result(found)
+
+
+def _only_positions(file: DataFile, options: LoadOptions | None, overrides: dict[str, Any]) -> bool:
+    told = (options or LoadOptions()).with_changes(**overrides)
+    if told.layout is not None or told.patterns_at is not None:
+        return False
+    return recognise(file, "positions") is not None and all(
+        recognise(file, kind) is None for kind in ("scan", "result")
+    )
+
+
+def describe_positions(file: DataFile) -> dict[str, Any]:
+    """Number, unit and extent of the positions in a file that holds nothing else, or why they are not clear."""
+    found = recognise(file, "positions")
+    assert found is not None
+    try:
+        table = found.read(file, LoadOptions())
+    except InputError as error:
+        return {"kind": "positions", "format": found.name, "problem": None, "notes": [str(error)]}
+    if not hasattr(table, "unit"):
+        return {"kind": "positions", "format": found.name, "problem": None, "positions": len(table), "notes": []}
+    span = [float(np.ptp(line)) if len(line) else None for line in (table.y, table.x)]
+    note = "use them with the patterns: diptych reconstruct PATTERNS --positions FILE"
+    return {
+        "kind": "positions",
+        "format": found.name,
+        "problem": None,
+        "positions": len(table.y),
+        "unit": table.unit or "not stated: pass --position-unit",
+        "position_span": span,
+        "read": table.said,
+        "notes": [note],
+    }
 
 
 def _describe_model(path: Path) -> dict[str, Any]:
@@ -81,7 +117,7 @@ def _describe_model(path: Path) -> dict[str, Any]:
     }
     return (
         about
-        | {"arrays": [_line(name, value.shape, value.dtype) for name, value in tensors.items()], "notes": []}
+        | {"arrays": [array_line(name, value.shape, value.dtype) for name, value in tensors.items()], "notes": []}
         | model.about()
     )
 
@@ -144,7 +180,8 @@ def describe_scan(scan: Scan) -> dict[str, Any]:
         "position_span_m": None if pixel is None else [float(s * p) for s, p in zip(span, pixel, strict=True)],
         "truth": None if scan.truth is None else list(scan.truth.shape),
         "background": scan.background is not None,
-        "metadata": scan.metadata,
+        "metadata": {key: value for key, value in scan.metadata.items() if key != "load"},
+        "load": scan.metadata.get("load"),
     }
     return about | {"notes": _notes(scan, about, look)}
 
@@ -173,26 +210,6 @@ def describe_result(result: Reconstruction) -> dict[str, Any]:
         "geometry": _geometry(result.geometry),
         "flags": list(result.flags),
     }
-
-
-def _arrays(arrays: TreeSource | None) -> list[dict[str, Any]]:
-    """Path, shape and type of every array in the file; the reason in place of the type where a link is refused."""
-    if arrays is None:
-        return []
-    target = getattr(arrays, "target", lambda path: "")
-    lines = [
-        {"name": name, "shape": [], "dtype": found} if isinstance(found, str) else _line(name, found.shape, found.dtype)
-        for name, found in arrays.walk()
-    ]
-    for line in lines:
-        if (leads := target(line["name"])) and leads not in line["dtype"]:
-            line["dtype"] = f"{line['dtype']} ({leads})"
-    return lines
-
-
-def _line(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
-    kind = "Python objects (pickled; never read)" if dtype.hasobject and dtype.metadata is None else str(dtype)
-    return {"name": name, "shape": list(shape), "dtype": "text" if dtype.metadata is not None else kind}
 
 
 def _geometry(geometry: Geometry | None) -> dict[str, Any] | None:

@@ -18,10 +18,11 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
-from diptych.ptycho.engines.starts.photons import gain_flag, in_photons
 from diptych.ptycho.neural.options import InferenceOptions
+from diptych.ptycho.physics.gain import Gain
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
 from diptych.ptycho.prepare.clean import Cleaned, clean
+from diptych.ptycho.prepare.photons import gain_flag, in_photons
 from diptych.ptycho.prepare.positions import check_memory
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.cpu.parallel import Workers, shared_out
@@ -167,10 +168,23 @@ def _by_network(request: Request) -> Reconstruction:
         raise InputError(
             "reconstruct", "engine network without a trained network", "model=... (--model FILE), or another engine"
         )
-    probe, note = initial_probe(request.scan, request.options)
-    seen = replace(request.scan, probe=probe, probe_calibrated=request.keeps_scale)
+    declared = request.scan.scale is not None
+    scan, gain = in_photons(request.scan)
+    probe, note = initial_probe(scan, request.options)
+    seen = replace(scan, probe=probe, probe_calibrated=request.keeps_scale)
     result = network.reconstruct(seen, request.progress, execution=request.execution, **request.inference)
-    return replace(result, provenance={**result.provenance, "model": network.digest, "probe_start": note})
+    return _in_counts(result, gain, declared, {"model": network.digest, "probe_start": note})
+
+
+def _in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[str, Any]) -> Reconstruction:
+    """The result of a scan in photons, with the probe in the units of the scan's counts, and what was found of them."""
+    probe = result.probe if gain.value == 1 else (result.probe * np.sqrt(gain.value)).astype(np.complex64)
+    return replace(
+        result,
+        probe=probe,
+        flags=(*result.flags, *gain_flag(gain, declared)),
+        provenance={**result.provenance, **record, "counts_per_photon": gain.value},
+    )
 
 
 def _by_engine(request: Request) -> Reconstruction:
@@ -191,16 +205,13 @@ def _by_engine(request: Request) -> Reconstruction:
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe)
         result = _result(request, problem, run, probe)
-    provenance = {
-        **result.provenance,
+    record = {
         "probe_start": note,
-        "counts_per_photon": gain.value,
         "device": str(device),
         "device_reason": why,
         "seconds": time.perf_counter() - began,
     }
-    probe = result.probe if gain.value == 1 else (result.probe * np.sqrt(gain.value)).astype(np.complex64)
-    result = replace(result, probe=probe, flags=(*result.flags, *gain_flag(gain, declared)), provenance=provenance)
+    result = _in_counts(result, gain, declared, record)
     if run.interrupted:
         raise Interrupted(result)
     return result
@@ -284,10 +295,17 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     from diptych.ptycho.engines.fit_monitor import full_fit
     from diptych.ptycho.engines.flags.result import result_flags
     from diptych.ptycho.engines.problem import sweep_batch
+    from diptych.ptycho.engines.run import DIVERGED
     from diptych.ptycho.engines.starts.gauge import without_factor_ramp
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
     assert run.best is not None
+    if not all(bool(torch.isfinite(torch.view_as_real(each)).all()) for each in run.best):
+        raise InputError(
+            f"reconstruct {scan.name}",
+            f"the engine {name} diverged in epoch {run.epochs}, before any usable state",
+            remedy="Give a smaller step or momentum, a larger alpha, or leave them to be chosen automatically.",
+        )
     if (factors := problem.forward.factors) is not None and factors.on_trial:
         factors.fitted = False
     image, probe, *refined = run.best
@@ -315,6 +333,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         **final,
         "options": options.resolved(),
         "scan": scan.name,
+        **({"load": scan.metadata["load"]} if "load" in scan.metadata else {}),
         **({"start": run.start} if run.start else {}),
     }
     return Reconstruction(
@@ -333,6 +352,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
                 epochs=run.epochs,
                 converged=not run.reason.startswith("all "),
                 interrupted=run.interrupted,
+                diverged=run.reason if run.reason.startswith(DIVERGED) else "",
             ),
             *(() if factors is None else factors.flag(final["held_out_fit"])),
         ),

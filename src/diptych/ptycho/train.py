@@ -10,11 +10,11 @@ from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.neural.model import Model
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.protocols import CancelToken
-from diptych.ptycho.neural.training.loop import Hooks, TrainingInterrupted, run_training
+from diptych.ptycho.neural.training.loop import Hooks, TrainingInterrupted, UnsavedModel, run_training
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import ProgressCallback
 
-__all__ = ["TrainingInterrupted", "train"]
+__all__ = ["TrainingInterrupted", "UnsavedModel", "train"]
 
 
 def train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Literal
 
@@ -54,3 +55,11 @@ def choose_device(name: str = "auto") -> tuple[torch.device, str]:
             f"device {name!r}: torch finds {torch.cuda.device_count()} CUDA devices. Use --device cpu."
         )
     return torch.device(name), "as requested"
+
+
+def torchrun_processes() -> tuple[int, int, int] | None:
+    """Rank of this process, processes of this machine and machines, where torchrun started it; else None."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    return int(os.environ["RANK"]), here, int(os.environ["WORLD_SIZE"]) // here

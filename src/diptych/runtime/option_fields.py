@@ -204,15 +204,25 @@ def _selecting(field: OptionField, model: type[SelectingOptions]) -> OptionField
 
 def _merged(one: OptionField, other: OptionField) -> OptionField:
     """One option for two extensions that declare the same name."""
-    same = one.annotation == other.annotation
+    same = bare_of_none(one.annotation) == bare_of_none(other.annotation)
+    base = one.annotation if same else str
+    # Where the defaults of one type differ, leaving the option out means None: the chosen extension decides.
+    undecided = one.optional or other.optional or (same and one.default != other.default)
     return replace(
         one,
-        annotation=one.annotation if same else str | None if one.optional or other.optional else str,
+        annotation=base | None if undecided else base,
         help=one.help if one.help == other.help else f"{one.help} ({', '.join(other.owners)}: {other.help})",
         default=one.default if one.default == other.default else None,
         bounds=one.bounds if one.bounds == other.bounds else (),
         owners=(*one.owners, *other.owners),
     )
+
+
+def bare_of_none(annotation: Any) -> Any:
+    """A type without None among its alternatives."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    return Union[tuple(each for each in get_args(annotation) if each is not NoneType)]  # noqa: UP007 (built from a tuple)
 
 
 def _heading(owners: tuple[str, ...]) -> str:

@@ -64,6 +64,8 @@ class Progress:
         Values to show, for instance ``{"fit": 1.02}``.
     preview : callable, optional
         Computes small images of the current state. Call it only within the callback, and only when they are shown.
+    note : str
+        A remark for the reader, for instance the file of what has just been made.
     """
 
     stage: str
@@ -71,6 +73,7 @@ class Progress:
     total: int
     values: dict[str, float] = field(default_factory=dict)
     preview: Callable[[], Preview] | None = field(default=None, compare=False, repr=False)
+    note: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -89,8 +90,33 @@ def device(execution: ExecutionOptions) -> dict[str, Any]:
 
 
 def inputs(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Path, size in bytes and SHA-256 of each file."""
-    return [{"path": str(path), "bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths]
+    """Path (see :func:`shareable`), size in bytes and SHA-256 of each file."""
+    return [{"path": shareable(path), "bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths]
+
+
+def shareable(value: Any) -> Any:
+    """``value`` with the bare names of files and folders in place of their absolute paths.
+
+    Records are kept in files that are given to others, who need not know the folders of this machine.
+
+    Parameters
+    ----------
+    value : JSON value or Path
+        Mappings and lists are searched; a text is a path if it is the absolute path of a file or folder that exists.
+
+    Examples
+    --------
+    >>> shareable({"scan": Path("/data/beamtime 7/scan.npz"), "epochs": 3})
+    {'scan': 'scan.npz', 'epochs': 3}
+    """
+    if isinstance(value, Mapping):
+        return {name: shareable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shareable(item) for item in value]
+    if isinstance(value, Path) or (isinstance(value, str) and os.path.isabs(value) and os.path.exists(value)):
+        path = Path(value)
+        return path.name if path.is_absolute() else str(path)
+    return value
 
 
 def seeds(options: Iterable[Options]) -> dict[str, int]:

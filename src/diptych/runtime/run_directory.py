@@ -26,10 +26,13 @@ Status = Literal["running", "done", "interrupted", "failed"]
 
 MARK = "provenance.json"
 JOB = "job.json"
+PATHS = "paths.json"
+"""Absolute paths of what a run reads, to resume it; in no file that is given to others."""
 FILES = (
     *(
         MARK,
         JOB,
+        PATHS,
         "options.yaml",
         "log.txt",
         "metrics.csv",

@@ -417,6 +417,73 @@ def test_nothing_is_acknowledged_after_the_files_were_replaced(
         assert len(again.observations(FRAME, D).report.damaged) == (how == "folder replaced")
 
 
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+@pytest.mark.parametrize("other", ["another ledger", "an earlier copy", "an earlier copy with its log", "a text"])
+@pytest.mark.parametrize("checkpoint", [0, 2**22])
+def test_nothing_is_acknowledged_after_the_database_was_written_over(
+    tmp_path: Path, other: str, journal: str, checkpoint: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``cp backup ledger.sqlite`` does: the same file with other contents."""
+    monkeypatch.setattr(ledger_store, "CHECKPOINT", checkpoint)
+    if journal == "delete":
+        monkeypatch.setattr(ledger_store, "file_system", lambda folder: "nfs")
+    home, backup = tmp_path / "s", tmp_path / "backup"
+    judged(home)
+    ledger = Ledger.open(home)
+    ledger.judge(Judgement.rate(show(ledger, latents(1, 7))[0], True))
+    shutil.copytree(home, backup)
+    second = Ledger.open(home)
+    shown = show(second, latents(1, 9))[0]
+    second.judge(Judgement.rate(shown, True))
+    ledger.judge(Judgement.rate(shown, False))
+    if other == "another ledger":
+        judged(tmp_path / "third", 6)
+    overwriting = {"another ledger": tmp_path / "third", "a text": tmp_path}.get(other, backup)
+    (tmp_path / "ledger.sqlite").write_text("no ledger")
+    names = sorted(path.name for path in overwriting.glob("ledger.sqlite*"))
+    for name in names if other.endswith("log") else names[:1]:
+        before = (home / name).stat().st_ino if (home / name).exists() else None
+        shutil.copyfile(overwriting / name, home / name)
+        assert before in (None, (home / name).stat().st_ino)
+    now = (home / "ledger.sqlite").read_bytes()
+    for each in (ledger, second):
+        refused = "was written over by another program while it was open"
+        with pytest.raises(UnavailableError, match=refused):
+            each.judge(Judgement.rate(shown, False))
+        with pytest.raises(UnavailableError, match=refused):
+            show(each, latents(1, 8))
+        with pytest.raises(UnavailableError, match=refused):
+            each.undo()
+    ledger.close()
+    second.close()
+    if not other.endswith("log"):
+        assert (home / "ledger.sqlite").read_bytes() == now
+    found = []
+    for copy in sorted(home.glob("ledger.recovered-*.sqlite")):
+        for file in home.glob("ledger.sqlite*"):
+            file.unlink()
+        copy.replace(home / "ledger.sqlite")
+        with Ledger.open(home) as again:
+            found.append(again.rows)
+            assert not again.observations(FRAME, D).report.damaged
+    # All that the process had read: the second one wrote before the first.
+    assert found[0] == 7
+    assert found[1] in (6, 7)
+
+
+def test_checkpoints_of_other_processes_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_store, "CHECKPOINT", 0)
+    with Ledger.open(tmp_path) as ledger, Ledger.open(tmp_path) as other:
+        shown = show(ledger, latents(1))[0]
+        for _ in range(3):
+            other.judge(Judgement.rate(shown, True))
+            ledger.judge(Judgement.rate(shown, False))
+        with Ledger.open(tmp_path) as third:
+            third.judge(Judgement.rate(shown, True))
+        ledger.judge(Judgement.rate(shown, False))
+        assert other.rows == 8
+
+
 @pytest.mark.parametrize("left", [None, b""], ids=["missing", "empty"])
 def test_a_ledger_is_not_started_over_the_latents_of_another(tmp_path: Path, left: bytes | None) -> None:
     judged(tmp_path)

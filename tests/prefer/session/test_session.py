@@ -788,6 +788,23 @@ def test_the_most_urgent_job_is_done_first_and_the_rest_cancelled() -> None:
     assert rest.cancelled()
 
 
+def test_closing_does_not_wait_for_a_decode_that_cannot_be_stopped(tmp_path: Path) -> None:
+    """What Ctrl-C does while an image is made: the decode is abandoned, and its decoder closed when it has ended."""
+    slow, closed = Slow(), threading.Event()
+    session = Session.open(tmp_path / "s", slow)
+    job = session._decoding.submit("decode", lambda: slow.decode(np.ones(D, np.float32)))
+    until(lambda: session._decoding.running == "decode")
+    began = time.monotonic()
+    session.close()
+    assert time.monotonic() - began < 1.0
+    assert not job.done()
+    session._decoding.at_end(closed.set)
+    assert not closed.is_set()
+    slow.go.set()
+    assert closed.wait(10)
+    assert job.result(10).ndim == 3
+
+
 # Pictures
 
 

@@ -99,7 +99,7 @@ def spoiled(kind):
     ("kind", "name"),
     [("smooth", "band 0"), ("bright", "mean of channel 0"), ("channel", "channel 0"), ("neighbours", "across")],
 )
-def test_projection_mends_what_fails_and_names_it(kind, name):
+def test_projection_fixes_what_fails_and_names_it(kind, name):
     tests, z = typicality(SHAPE), spoiled(kind)
     assert not tests.passes(on_sphere(z))
     projection = tests.project(z)

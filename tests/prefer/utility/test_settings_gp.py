@@ -173,13 +173,13 @@ def test_weight_is_repetition_and_the_order_of_fits_does_not_matter(people, pair
 
 def test_points_that_mean_the_same_settings_have_the_same_utility(people, pairs):
     fitted = fitted_to(pairs)
-    odd = cube(8, 2)
-    odd[:, :3] = 0.2 + 0.5 * odd[:, :3]
-    assert np.array_equal(fitted.score(odd), fitted.score(settled(odd, CUBE)))
-    odd = np.asarray(pairs.latents, np.float64)
-    odd[:, :3] = 0.1 + 0.6 * odd[:, :3]
+    unused = cube(8, 2)
+    unused[:, :3] = 0.2 + 0.5 * unused[:, :3]
+    assert np.array_equal(fitted.score(unused), fitted.score(settled(unused, CUBE)))
+    unused = np.asarray(pairs.latents, np.float64)
+    unused[:, :3] = 0.1 + 0.6 * unused[:, :3]
     assert np.allclose(
-        fitted_to(people.observations(odd, pairs.terms)).expected(cube(8, 2)), fitted.expected(cube(8, 2)), atol=1e-6
+        fitted_to(people.observations(unused, pairs.terms)).expected(cube(8, 2)), fitted.expected(cube(8, 2)), atol=1e-6
     )
 
 

@@ -12,6 +12,7 @@ from diptych.errors import InputError
 from diptych.ptycho.engines.checkpoint import Run, load_checkpoint, save_checkpoint
 from diptych.ptycho.engines.run import run_engine
 from diptych.runtime.progress import Progress
+from small_runs import simulated, solve
 
 CPU = torch.device("cpu")
 
@@ -311,3 +312,14 @@ def test_a_checkpoint_replaces_the_one_before_at_once(written: Path, monkeypatch
         save_checkpoint(written, Walk([], rng), Run(), rng, {})
     monkeypatch.undo()
     assert load_checkpoint(written, Walk([], rng), rng, {"engine": "walk"}, CPU).epochs == 3
+
+
+def test_an_engine_that_diverges_stops_and_its_last_usable_state_is_kept():
+    made = simulated(object="blocks", size=16, patterns=25, step=3.0, dose=1e7, probe_error=0.5, seed=0, integer=False)
+    result = solve(made, alpha=0.02, step=1.0, momentum=0.99, epochs=60, likelihood="poisson")
+    about = result.provenance
+    assert about["stop_reason"].startswith("diverged: the fit of epoch")
+    assert about["epochs"] < 60
+    assert np.isfinite(result.object.values).all()
+    assert about["fit"] < 100 * np.nanmin(result.history["fit"])
+    assert any("the engine diverged" in flag and "smaller step" in flag for flag in result.flags)

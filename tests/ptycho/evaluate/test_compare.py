@@ -127,12 +127,29 @@ def test_all_methods_are_evaluated_on_the_area_that_all_cover(small: Scan, noisy
 
 def test_a_result_that_lies_elsewhere_fails_alone(small: Scan, noisy: Any) -> None:
     good, away = noisy(0.05), noisy(0.05)
-    away = replace(away, object=replace(away.object, origin=(away.object.origin[0] + 60, away.object.origin[1])))
+    rng = np.random.default_rng(3)
+    other = np.exp(1j * rng.normal(size=away.object.shape)).astype(np.complex64)
+    away = replace(away, object=Canvas(other, (away.object.origin[0] + 60, away.object.origin[1])))
     alone, table = diptych.compare(small, {"good": good}), diptych.compare(small, {"away": away, "good": good})
     assert "Check the origin" in table.errors["away"]
+    assert "covers" in table.errors["away"]
     assert table["away"]["complex_error"] is None
     assert table.box == alone.box
     assert same(table["good"], alone["good"])
+
+
+@pytest.mark.parametrize("moved", [(60, 0), (-500, 800)])
+def test_a_result_in_other_coordinates_is_compared_where_it_agrees(
+    small: Scan, noisy: Any, moved: tuple[int, int]
+) -> None:
+    plain = noisy(0.05)
+    origin = (plain.object.origin[0] + moved[0], plain.object.origin[1] + moved[1])
+    away = replace(plain, object=replace(plain.object, origin=origin))
+    table = diptych.compare(small, {"plain": plain, "away": away})
+    assert not table.errors
+    assert table["away"]["complex_error"] == pytest.approx(table["plain"]["complex_error"], rel=0.02)
+    assert (table["away"]["shift_y_px"], table["away"]["shift_x_px"]) == pytest.approx(moved, abs=0.2)
+    assert f"'away' lies at {moved} px" in " ".join(table.notes)
 
 
 def test_a_displaced_scaled_and_ramped_result_is_as_good_as_it_was(small: Scan, noisy: Any) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.ptycho.evaluate.registration.shift import FAR, agreement
+from diptych.ptycho.evaluate.registration.shift import FAR, HERE, HERE_PX, NEAR, NEAR_PX, agreement
+from diptych.ptycho.physics.illumination import soft_outside
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,37 @@ def test_unrelated_images_have_no_score_and_a_reason(scan, result, kind):
     found = diptych.evaluate(replace(result, object=replace(other, values=noise)), scan.truth)
     assert np.isnan(found["complex_error"])
     assert "no shift makes the images agree" in found.details["complex_error"].reason
+
+
+LIT = {"all": 2.0, "half": 0.4, "tenth": 0.18}
+"""Radius of a lit disc, in sides of the image."""
+
+
+def partly_lit(image, radius, dose, rng):
+    """The image with noise of that many photons per pixel in a lit disc, and anything outside it; and the light."""
+    y, x = (np.arange(n) - n * part for n, part in zip(image.shape, (0.45, 0.55), strict=True))
+    inside = np.hypot(y[:, None], x) < radius * min(image.shape)
+    noise = rng.normal(size=image.shape) + 1j * rng.normal(size=image.shape)
+    return np.where(inside, image + noise / 2 / np.sqrt(dose), 20 * noise), soft_outside(inside, 8.0)
+
+
+@pytest.mark.parametrize("lit", LIT)
+@pytest.mark.parametrize("dose", [10.0, 200.0])
+def test_chance_is_told_from_a_far_shift_whatever_was_lit(lit, dose):
+    kinds = ("blocks", "lines", "dead-leaves", "natural")
+    images = [diptych.simulate(object=kind, size=32, patterns=400, step=6, seed=4).truth.values for kind in kinds]
+    for number, image in enumerate(images):
+        rng = np.random.default_rng(number)
+        seen, light = partly_lit(image, LIT[lit], dose, rng)
+        surface = agreement(seen * light, images[number - 1], weight=light)
+        assert surface.peak().agreement < FAR
+        assert surface.peak(NEAR_PX).agreement < NEAR
+        assert surface.peak(HERE_PX).agreement < HERE
+        # The true image, moved by up to half of the field.
+        away = (image.shape[0] // 4, -image.shape[1] // 3)
+        moved = agreement(seen * light, image, away, light).peak()
+        assert moved.shift == away
+        assert moved.agreement > FAR
 
 
 def test_large_images_are_searched_in_bins_to_the_pixel(monkeypatch):

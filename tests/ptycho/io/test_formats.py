@@ -77,7 +77,7 @@ def test_a_tike_scan_as_hdf5(tmp_path: Path) -> None:
     ("item", "name", "expected"),
     [
         (scan(), "ptychodus", "one of cxi, scan-npz"),
-        (result(), "scan-npz", "one of ptychodus, result-npz"),
+        (result(), "scan-npz", "one of nexus, ptychodus, result-npz, tiff"),
         (scan(), "raw-data", "one of cxi, scan-npz"),
         (result(), "no-such", "ptychodus"),
     ],

@@ -150,7 +150,7 @@ def test_a_long_text_in_the_place_of_a_number_is_cut(tmp_path: Path) -> None:
         refused(path, "expected")
 
 
-ODD: dict[str, Any] = {
+UNUSUAL: dict[str, Any] = {
     "text": np.asarray("text"),
     "texts": np.asarray(["a", "b"]),
     "date": np.asarray(np.datetime64("2020-01-01")),
@@ -166,8 +166,8 @@ ODD: dict[str, Any] = {
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("odd", ODD)
-def test_any_key_may_hold_anything(tmp_path: Path, odd: str) -> None:
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_any_key_may_hold_anything(tmp_path: Path, name: str) -> None:
     """Whatever stands under a key: a scan, a result or one clear error comes of it, never another exception."""
     scan = simulate(
         size=8, patterns=9, step=2.0, background=1.0, dead=0.05, energy_eV=8e3, distance_m=1.0, detector_pixel_m=1e-4
@@ -183,7 +183,7 @@ def test_any_key_may_hold_anything(tmp_path: Path, odd: str) -> None:
     path = tmp_path / "file.npz"
     for base in (dict(np.load(save(scan, path))), dict(np.load(save(result, path))), tike):
         for key in base:
-            np.savez(path, **{**base, key: ODD[odd]})
+            np.savez(path, **{**base, key: UNUSUAL[name]})
             for read in (
                 load,
                 describe_file,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import diptych
-from diptych.ptycho.jobs import run_comparison, run_reconstruction, run_study_job
+from diptych.ptycho.jobs import run_comparison, run_reconstruction, run_study_job, run_training
+from diptych.ptycho.jobs.reconstruction import model_of
 from diptych.runtime.interrupts import Cancel
 from diptych.runtime.jobs import JobContext, JobQueue, list_records
 from diptych.runtime.progress import Progress
@@ -93,8 +94,23 @@ def test_other_jobs_are_cancelled_between_their_parts(scan_file: Path, tmp_path:
         patch.chdir(tmp_path)
         compared: Any = run_comparison(scan_file, methods, run="compared", context=JobContext(stop, cancel))
         assert compared.status == "interrupted"
-        grid = {"size": "quick", "objects": ["lines"], "doses": [1e4], "repeats": 2, "patterns": 16}
+        grid = {"size": "quick", "objects": ["lines"], "doses": [1e4], "repeats": 2, "patterns": 16, "training": "off"}
         cancel = Cancel()
         study = run_study_job("dose-response", "dose", options=grid, context=JobContext(stop, cancel))
         assert (study.status, study.data["done"], study.data["cells"]) == ("interrupted", 1, 2)
         assert run_study_job("dose-response", "dose", options=grid).data["done"] == 2
+
+
+def test_what_is_given_to_others_names_no_folder_of_this_machine(scan_file: Path, tmp_path: Path) -> None:
+    made = run_reconstruction(scan_file, run=tmp_path / "a", options={"epochs": 2})
+    trained = run_training([scan_file], run=tmp_path / "t", options={"epochs": 1, "validation": 0.0})
+    model = tmp_path / "t" / "model.safetensors"
+    run_reconstruction(scan_file, run=tmp_path / "b", options={"epochs": 2}, model=model)
+    run_comparison(scan_file, {"a": str(tmp_path / "a" / "result.h5"), "n": str(model)}, run=tmp_path / "c")
+    assert made.result is not None
+    assert trained.model is not None
+    secret = str(tmp_path).encode()
+    found = {path for path in tmp_path.rglob("*") if path.is_file() and secret in path.read_bytes()}
+    assert found == {tmp_path / "b" / "paths.json"}
+    # The path of the network is kept where a resumed run finds it.
+    assert model_of(tmp_path / "b") == model

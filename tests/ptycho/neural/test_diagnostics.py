@@ -14,6 +14,7 @@ from diptych.errors import InputError
 from diptych.ptycho.figures import network as figures
 from diptych.ptycho.neural.diagnostics import PatchStatistics, collapsed, parity_dump, patch_statistics
 from diptych.ptycho.physics.groups import Layout
+from diptych.ptycho.physics.illumination import lit
 from diptych.ptycho.physics.patches import canvas_box, cut
 
 N = 32
@@ -303,3 +304,21 @@ def test_the_grid_has_one_range_per_row():
         shown = images(figure, row)
         assert len(shown) == 5
         assert len({image.get_clim() for image in shown}) == 1
+
+
+def test_the_group_figure_is_coloured_by_lit_pixels():
+    made, truth = scanned()
+    counts, light = made.counts[:4].astype(np.float32), np.abs(made.probe[0]) ** 2
+    dark = ~lit(light)
+    patches = np.where(dark, 50 * np.exp(3j), truth[:4])
+    figure = figures.plot_group(counts, counts, patches, patches, None, light)
+    amplitude, phase = images(figure, 2), images(figure, 3)
+    assert amplitude[0].get_clim()[1] < 2
+    for image in (*amplitude, *phase):
+        assert np.array_equal(np.ma.getmaskarray(image.get_array()), dark)
+    # The level is that of the lit pixels.
+    levelled = np.exp(1j * phase[0].get_array().filled(0)) * np.abs(patches[0])
+    whole = np.concatenate([np.exp(1j * each.get_array().filled(0)) * ~dark for each in phase])
+    assert levelled.shape == patches[0].shape
+    assert abs(np.angle((whole * np.concatenate(np.abs(patches))).sum())) < 1e-5
+    assert "not lit" in figure.get_supxlabel()

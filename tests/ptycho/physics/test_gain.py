@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.ptycho.physics.gain import common_unit, estimated_gain, noise_gain
+from diptych.ptycho.physics.gain import NOISELESS, common_unit, estimated_gain, noise_gain
 
 
 @pytest.fixture(scope="module", params=["blocks", "natural", "lines", "dead-leaves"])
@@ -45,3 +45,22 @@ def test_the_gain_does_not_depend_on_how_the_scan_is_read(counts: np.ndarray) ->
 def test_few_levels_tell_no_unit() -> None:
     assert common_unit(np.full((3, 16, 16), 5, np.uint16)) == 1
     assert estimated_gain(np.zeros((3, 16, 16), np.float32)).value == 1
+
+
+@pytest.fixture(scope="module")
+def noise_free() -> np.ndarray:
+    """Expected counts of one photon per pattern: no unit, and white noise only by rounding."""
+    scan = diptych.simulate(object="blocks", size=64, patterns=36, dose=1e4, noise="none", seed=3)
+    return scan.counts / scan.counts.sum((1, 2)).mean()
+
+
+@pytest.mark.parametrize("photons", [2e3, 1e6, 9e8])
+def test_counts_without_noise_keep_a_plausible_scale(noise_free: np.ndarray, photons: float) -> None:
+    assert estimated_gain((photons * noise_free).astype(np.float32)).value == 1
+
+
+@pytest.mark.parametrize("photons", [1e-6, 1.0, 1e11])
+def test_other_counts_without_noise_are_taken_as_a_million_photons(noise_free: np.ndarray, photons: float) -> None:
+    found = estimated_gain((photons * noise_free).astype(np.float32))
+    assert photons / found.value == pytest.approx(NOISELESS, rel=1e-3)
+    assert "without noise" in found.source

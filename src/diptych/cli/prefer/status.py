@@ -1,4 +1,4 @@
-"""One line on standard error about work that takes longer than a second: what, for how long, and how far."""
+"""One line on standard error about work that takes longer than half a second: what, for how long, and how far."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TextIO
 
 from diptych.runtime.progress import Progress
 
-FIRST = 1.0
+FIRST = 0.5
 """Seconds after which work is reported; shorter work is not."""
 
 AGAIN = 15.0
@@ -48,10 +48,14 @@ class Status:
             self._stages[inner] = f"{name} {progress.done}{total}"
             if inner == "images":
                 self._stages.pop("stage", None)
+                # Pictures of a screen that takes long can be looked at as they are made.
+                if progress.note and self._work and time.monotonic() - self._began > FIRST:
+                    self._clear()
+                    self._write(f"image {progress.done}{total} is ready: {progress.note}\n")
 
     @contextmanager
     def doing(self, work: str) -> Iterator[None]:
-        """Report ``work`` while the block runs, if it takes longer than a second."""
+        """Report ``work`` while the block runs, if it takes longer than half a second."""
         with self._lock:
             self._work, self._began, self._next = work, time.monotonic(), FIRST
             self._stages.clear()

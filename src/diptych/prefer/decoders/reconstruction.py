@@ -229,7 +229,8 @@ class ReconstructionDecoder(BaseDecoder):
             # If the defaults fail, the scan is at fault. Other settings may fail, and then the image is black.
             if np.array_equal(latent, self.start):
                 raise
-            log.warning("[pipe] the reconstruction failed with these settings: %s", error)
+            used = " ".join(f"{name}={value}" for name, value in self.values(latent).items())
+            log.warning("[pipe] no image with the settings %s: %s", used, error)
             return Decoded(np.zeros((self.frame.height, self.frame.width, 3), np.uint8), finite=False)
         return picture(result, self._box, self._scale)
 

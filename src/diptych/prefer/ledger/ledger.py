@@ -1,10 +1,10 @@
 """The ledger: a durable, append-only record of what was shown and how it was judged.
 
 A folder holds ``ledger.sqlite`` (frames, candidates, and events in one order), ``latents-<d>.f32`` (float32 rows, one
-file per dimension), ``files`` (images and imported originals, named by their SHA-256) and ``ledger.lock`` (empty;
-writers lock it in turn). Every method that stores returns after the data are on disk: latents and images first, then
-the commit that refers to them. Any number of processes may share a ledger. Nothing is ever changed or removed; undo is
-an event of its own.
+file per dimension), ``files`` (images and imported originals, named by their SHA-256) and ``ledger.lock`` (writers lock
+it in turn, and note the state of the database in it). Every method that stores returns after the data are on disk:
+latents and images first, then the commit that refers to them. Any number of processes may share a ledger. Nothing is
+ever changed or removed; undo is an event of its own.
 """
 
 from __future__ import annotations

@@ -14,12 +14,15 @@ from typing import Any
 from diptych.errors import DiptychError, InputError, UnavailableError
 from diptych.prefer.ledger.files import storing
 from diptych.prefer.ledger.read_only import open_to_read
-from diptych.prefer.ledger.replaced import file_identities, refuse_lost, save_copy
+from diptych.prefer.ledger.replaced import Contents, file_identities, refuse_lost, save_copy
 from diptych.runtime.logging import LOGGER
 
 NAME = "ledger.sqlite"
 APPLICATION = 0x44495054  # "DIPT": distinguishes a ledger from other databases
 VERSION = 1
+CHECKPOINT = 2**22
+"""Bytes of the write-ahead log above which it is written into the database."""
+
 PATIENCE = 30.0
 """Seconds that a writer waits for other writers."""
 
@@ -102,6 +105,7 @@ class Store:
         self._process = os.getpid()
         self._copy: Path | None = None
         self._opened: tuple[tuple[int, int] | None, ...] | None = None
+        self._contents: Contents | None = None
         self._writing, self._reading = threading.RLock(), threading.Lock()
         if read_only:
             with self._translated_errors():
@@ -121,15 +125,41 @@ class Store:
                 why,
             )
         self._prepare()
-        self._opened = file_identities(self.path)
+        with self._writing, storing(folder), self._translated_errors(), self._locked() as lock:
+            self._opened = file_identities(self.path)
+            if lock is not None:
+                self._contents = Contents(self.path, wal=self.journal == "wal")
+                self._contents.begin(lock)
         self._reader = self._connect()
         self._reader.execute("PRAGMA query_only=ON")
 
     def close(self) -> None:
         """Close both connections."""
         with self._writing, self._reading:
-            self._writer.close()
-            self._reader.close()
+            if self._contents is None:
+                self._writer.close()
+                self._reader.close()
+                return
+            contents, self._contents = self._contents, None
+            try:
+                # The last connection writes the log into the database.
+                with storing(self.path.parent), self._locked() as lock:
+                    assert lock is not None
+                    if file_identities(self.path) == self._opened and not contents.intact(lock):
+                        contents.drop_log()
+                        self._close_connections()
+                    else:
+                        with contents.changing(lock):
+                            self._close_connections()
+            except (UnavailableError, sqlite3.OperationalError) as error:
+                LOGGER.debug("%s: closed without the lock file (%s)", self.path, error)
+            finally:
+                self._close_connections()
+                contents.close()
+
+    def _close_connections(self) -> None:
+        self._writer.close()
+        self._reader.close()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -144,33 +174,58 @@ class Store:
         """
         if self.read_only:
             raise UnavailableError(f"{self.path}: is open for reading only; nothing was stored.")
-        with self._writing, storing(self.path.parent), self._translated_errors(), self._locked():
-            self._refuse_replaced()
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-                self._refuse_replaced()
-            finally:
-                # A failed COMMIT may or may not have rolled back.
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+        with self._writing, storing(self.path.parent), self._translated_errors(), self._locked() as lock:
+            self._refuse_replaced(lock)
+            with self._changing(lock):
+                self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._writer
+                    self._writer.execute("COMMIT")
+                finally:
+                    # A failed COMMIT may or may not have rolled back.
+                    if self._writer.in_transaction:
+                        self._writer.execute("ROLLBACK")
+            if self._contents is not None and self.journal == "wal":
+                self._contents.keep_log()
+            self._refuse_replaced(lock)
+            self._checkpoint(lock)
+
+    @contextmanager
+    def _changing(self, lock: int | None) -> Iterator[None]:
+        """A transaction; without a write-ahead log it changes the file of the database."""
+        if self._contents is None or lock is None or self.journal == "wal":
+            yield
+            return
+        with self._contents.changing(lock):
+            yield
+
+    def _checkpoint(self, lock: int | None) -> None:
+        """Write a long log into the database. SQLite would do so at any commit, without saying so."""
+        if self._contents is None or lock is None or self.journal != "wal":
+            return
+        log = self.path.with_name(f"{NAME}-wal")
+        if log.exists() and log.stat().st_size > CHECKPOINT:
+            with self._contents.changing(lock):
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
         with self._reading, self._translated_errors():
             return self._reader.execute(query, values).fetchall()
 
-    def _refuse_replaced(self) -> None:
-        """Raise UnavailableError if the open files are not those that have their names now."""
-        if self._opened is None or file_identities(self.path) == self._opened:
+    def _refuse_replaced(self, lock: int | None) -> None:
+        """Raise UnavailableError if the open files are not those that have their names now, or hold something else."""
+        same = self._opened is None or file_identities(self.path) == self._opened
+        if same and (self._contents is None or lock is None or self._contents.intact(lock)):
             return
-        what = "was replaced" if self.path.exists() else "was removed"
+        what = "was written over" if same else "was replaced" if self.path.exists() else "was removed"
         remedy = "Open the session again."
-        if self.path.parent.is_dir():
-            if self._copy is None or not self._copy.exists():
-                self._copy = save_copy(self._writer, self.path.parent)
-            remedy = f"All that was stored before is in {self._copy}: rename it to {NAME}, or open what is there now."
+        if self.path.parent.is_dir() and (self._copy is None or not self._copy.exists()):
+            folder, contents = self.path.parent, self._contents if same else None
+            self._copy = save_copy(self._writer, folder) if contents is None else contents.save(folder)
+        if self._copy is not None and self.path.parent.is_dir():
+            what_is = "What this process knew of it" if same else "All that was stored before"
+            remedy = f"{what_is} is in {self._copy}: rename it to {NAME}, or open what is there now."
         raise UnavailableError(
             f"{self.path}: {what} by another program while it was open; nothing was stored there. {remedy}"
         )
@@ -178,6 +233,8 @@ class Store:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA trusted_schema=OFF")
+        # See _checkpoint.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         return connection
 
     def _choose_journal(self, wanted: str) -> str:
@@ -245,7 +302,7 @@ class Store:
             ) from error
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[int | None]:
         """Hold ``ledger.lock``, so that writers are served in turn. (With SQLite's lock alone they retry at random
         times, and some wait for seconds.)
 
@@ -255,11 +312,11 @@ class Store:
         try:
             import fcntl
         except ImportError:  # Windows: SQLite's own locks
-            yield
+            yield None
             return
         # Closing the file releases the lock, as the end of the process does.
-        with _FileLock(self._lock_path, fcntl.flock, fcntl.LOCK_EX, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            yield
+        with _FileLock(self._lock_path, fcntl.flock, fcntl.LOCK_EX, fcntl.LOCK_EX | fcntl.LOCK_NB) as handle:
+            yield handle
 
 
 class _FileLock:
@@ -268,7 +325,7 @@ class _FileLock:
     def __init__(self, path: Path, flock: Callable[[int, int], None], wait: int, now: int) -> None:
         self._path, self._flock, self._wait, self._now = path, flock, wait, now
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> int:
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             self._flock(self._handle, self._now)
@@ -277,6 +334,7 @@ class _FileLock:
         except OSError:
             os.close(self._handle)
             raise
+        return self._handle
 
     def __exit__(self, *_: object) -> None:
         os.close(self._handle)

@@ -39,6 +39,9 @@ class Situation:
         Which points of a cube mean the same settings.
     given : (k, d) array or None
         Points of a cube that were proposed before, judged or not.
+    later : callable or None
+        ``later(points)`` decodes images of points (k, d) after the screen, when nothing else is to be decoded; their
+        features serve later screens.
     preview : callable or None
         ``preview(points)`` decodes images of points (k, d) without showing them and returns ``fitted`` with their
         features.
@@ -52,6 +55,7 @@ class Situation:
     cube: Cube = PLAIN
     given: NDArray[Any] | None = None
     preview: Callable[[NDArray[np.float32]], Fitted | None] | None = None
+    later: Callable[[NDArray[np.float32]], None] | None = None
 
     @property
     def tests(self) -> Typicality:

@@ -110,9 +110,9 @@ class NoisyImprovement:
         return fitted
 
     def _evenly(self, points: NDArray[np.float32], situation: Situation, count: int) -> list[Proposed]:
-        """The first of evenly spread points; the next ones are decoded as previews, for later screens."""
-        if situation.preview is not None:
-            situation.preview(points[count : EARLY * count])
+        """The first of evenly spread points; the next ones are decoded afterwards, for later screens."""
+        if situation.later is not None:
+            situation.later(points[count : EARLY * count])
         return [Proposed(point, {"proposal": self.name}) for point in points[:count]]
 
     @staticmethod

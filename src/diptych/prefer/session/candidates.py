@@ -82,6 +82,7 @@ class CandidateMaker:
         count: int,
         position: int,
         preview: Callable[[NDArray[np.float32]], Fitted | None],
+        later: Callable[[NDArray[np.float32]], None],
     ) -> list[Proposed]:
         """Latents for one screen.
 
@@ -93,7 +94,7 @@ class CandidateMaker:
         count : int
         position : int
             Position of the ledger.
-        preview : callable
+        preview, later : callable
             See :class:`~diptych.prefer.propose.base.Situation`; used for settings.
         """
         cube = self._decoder.space == "cube"
@@ -104,7 +105,7 @@ class CandidateMaker:
         situation = Situation(self._decoder.dimension, fitted, latent_shape(self._decoder), anchor, liked)
         if cube:
             given = np.stack(self._given) if self._given else None
-            situation = replace(situation, cube=self._cube, given=given, preview=preview)
+            situation = replace(situation, cube=self._cube, given=given, preview=preview, later=later)
         with one_blas_thread(position <= MANY):
             found = self.proposal.propose(situation, count, rng)
         if self._shared and not cube and rng.bit_generator.state == before:

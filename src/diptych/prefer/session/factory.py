@@ -21,6 +21,9 @@ from diptych.runtime.registry import NoOptions, Registry
 DEFAULTS = {"sphere": ("contrastive", "tempered"), "cube": ("surface", "thompson")}
 """Utility model and proposal of each space, if none are named."""
 
+PATIENCE = 0.5
+"""Seconds that closing a session waits for a decode."""
+
 SPACES = {"sphere": "latents on a sphere", "cube": "settings in a cube"}
 
 
@@ -80,19 +83,33 @@ def check_spaces(decoder: Decoder, utility: Utility, proposal: Proposal) -> None
 
 
 def shut(
-    fitting: Fitting, workers: Sequence[Worker], ledger: Ledger, decoder: Decoder, owned: bool, cancel: Cancel
+    fitting: Fitting,
+    decoding: Worker,
+    workers: Sequence[Worker],
+    ledger: Ledger,
+    decoder: Decoder,
+    owned: bool,
+    cancel: Cancel,
 ) -> None:
     """Stop the decode that runs, if the decoder can, close the workers, then the ledger, and the decoder if it was
     opened for this session (``owned``).
+
+    A decode that cannot be stopped within :data:`PATIENCE` goes on in its thread, and its image is discarded: nothing
+    is lost, because it was not shown. The decoder is closed after it.
     """
     cancel.request()
     fitting.close()
+    decoding.close(PATIENCE)
     for worker in workers:
         worker.close()
     ledger.close()
-    attend(decoder, silent, Cancel())
-    if owned:
-        close(decoder)
+
+    def release() -> None:
+        attend(decoder, silent, Cancel())
+        if owned:
+            close(decoder)
+
+    decoding.at_end(release)
 
 
 def _own(options: SessionOptions, field: str, registry: Registry[Any], name: str) -> Any:

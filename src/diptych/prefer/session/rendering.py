@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from diptych.prefer.session.candidates import CandidateMaker
 from diptych.prefer.session.changes import Changes
 from diptych.prefer.session.fitting import Fitting, Snapshot
 from diptych.prefer.session.previews import Previews
-from diptych.prefer.session.worker import Worker
+from diptych.prefer.session.worker import SPARE, Worker
 from diptych.prefer.utility import Fitted
 from diptych.runtime.jobs.context import silent
 from diptych.runtime.logging import LOGGER
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Decode = tuple[NDArray[np.uint8], Frame]
 """An image, and the frame that was in effect."""
+
+LATER = "decode for later screens"
+"""Name of jobs that nobody waits for."""
 
 CACHE_BYTES = 2**26
 """Bytes of images that were decoded and not shown: if they are shown later, they are not decoded again."""
@@ -89,7 +93,7 @@ class Renderer:
     def screen(self, count: int) -> list[Candidate]:
         """Propose and decode; runs on the worker."""
         found = self._propose(count)
-        decodes = self._decodes([proposed.latent for proposed in found])
+        decodes = self._decodes([proposed.latent for proposed in found], store=True)
         return [self._stored(one.latent, made, one.provenance) for one, made in zip(found, decodes, strict=True)]
 
     def decoded(self, latent: NDArray[np.float32], provenance: Mapping[str, Any]) -> Candidate:
@@ -112,13 +116,17 @@ class Renderer:
         self._ledger.keep_image(image)
         return Candidate(latent, frame, image, provenance=info)
 
-    def _decodes(self, latents: list[NDArray[np.float32]]) -> list[Decode]:
-        """Images of latents, from the cache or decoded; features of settings are recorded."""
-        found = []
-        for number, latent in enumerate(latents):
-            self._progress(Progress("images", number, len(latents)))
+    def _decodes(self, latents: list[NDArray[np.float32]], *, store: bool = False) -> list[Decode]:
+        """Images of latents, from the cache or decoded; features of settings are recorded. With ``store`` the progress
+        names the file of each image as soon as it is there.
+        """
+        found: list[Decode] = []
+        self._progress(Progress("images", 0, len(latents)))
+        for latent in latents:
             found.append(self._cached(latent) or self._decode(latent))
-        self._progress(Progress("images", len(latents), len(latents)))
+            name = self._ledger.keep_image(found[-1][0]) if store else ""
+            note = str(self._ledger.files.path(name)) if name else ""
+            self._progress(Progress("images", len(found), len(latents), note=note))
         if self._previews is not None:
             self._previews.keep(latents, [image for image, _ in found])
         return found
@@ -134,11 +142,24 @@ class Renderer:
 
     def _preview(self, latents: NDArray[np.float32], known: Snapshot) -> Fitted | None:
         """Decode images that need not be shown; returns the fit with their features."""
-        for latent, made in zip(latents, self._decodes(list(latents)), strict=True):
+        self._keep(list(latents), self._decodes(list(latents)))
+        return self._with_features(known)
+
+    def _later(self, latents: NDArray[np.float32]) -> None:
+        """Decode images that need not be shown, one after the other, when nothing else is to be decoded."""
+        if self._worker.waiting.count(LATER):
+            return  # the person is faster than the decoder
+        for latent in latents:
+            self._worker.submit(LATER, partial(self._kept, latent), SPARE)
+
+    def _kept(self, latent: NDArray[np.float32]) -> None:
+        self._keep([latent], self._decodes([latent]))
+
+    def _keep(self, latents: Sequence[NDArray[np.float32]], decodes: Sequence[Decode]) -> None:
+        for latent, made in zip(latents, decodes, strict=True):
             self._cache[latent.tobytes()] = made
         while sum(image.nbytes for image, _ in self._cache.values()) > CACHE_BYTES:
             self._cache.popitem(last=False)
-        return self._with_features(known)
 
     def _with_features(self, known: Snapshot) -> Fitted | None:
         """The fit, with the features of all images that are known now."""
@@ -154,7 +175,12 @@ class Renderer:
             prompt, guide = self._guide
             fitted, info["warm_start"] = guide.first().fitted, prompt
         found = self._candidates.propose(
-            fitted, known.liked, count, self._ledger.position, lambda latents: self._preview(latents, known)
+            fitted,
+            known.liked,
+            count,
+            self._ledger.position,
+            lambda latents: self._preview(latents, known),
+            self._later,
         )
         LOGGER.info("[batch] new batch: %d by %s, fit %d", count, self._candidates.proposal.name, known.position)
         return [replace(one, provenance={**one.provenance, **info}) for one in found]

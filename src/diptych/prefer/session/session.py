@@ -99,8 +99,8 @@ class Session:
             options.queue, lambda: self._renderer.screen(1)[0], lambda one: self.show(one)[0], self._decoding
         )
         self._validated: CrossValidation | None = None
-        workers = (self._fit_worker, self._decoding, notifying)
-        self._end = weakref.finalize(self, factory.shut, self._fitting, workers, ledger, decoder, owns_decoder, cancel)
+        closing = (self._fitting, self._decoding, (self._fit_worker, notifying), ledger, decoder, owns_decoder, cancel)
+        self._end = weakref.finalize(self, factory.shut, *closing)
 
     @classmethod
     def open(
@@ -153,8 +153,7 @@ class Session:
         chosen = merged(without(read_settings(home), unset), {**options, **named})
         opened, model, method = factory.open_parts(with_last_prompt(home, chosen), decoder, utility, proposal)
         parts_of = (Ledger.open(home, read_only=read_only), opened, model, method, chosen)
-        owns = opened is not decoder
-        session = cls(*parts_of, synchronous=synchronous, owns_decoder=owns, progress=progress)
+        session = cls(*parts_of, synchronous=synchronous, owns_decoder=opened is not decoder, progress=progress)
         if not read_only:
             write_or_note(home, chosen, remember=remember)
         session._begin()
@@ -167,8 +166,8 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Finish the fit that runs, stop the decode if the decoder can (else finish it), cancel the other jobs, and
-        close the ledger. No acknowledged judgement is lost.
+        """Finish the fit that runs, stop the decode (abandon it in its thread if the decoder cannot stop it), cancel
+        the other jobs, and close the ledger. No acknowledged judgement is lost.
         """
         self._end()
 
@@ -183,6 +182,11 @@ class Session:
         return self.decoder.dimension
 
     @property
+    def anchor(self) -> NDArray[Any]:
+        """The latent (d,) that :meth:`start_from` set."""
+        return self._candidates.anchor
+
+    @property
     def rows(self) -> int:
         """Number of judgements that count; all of them are on disk."""
         return self.ledger.rows
@@ -195,11 +199,15 @@ class Session:
         count : int, optional
             Images on the screen; by default ``options.batch``.
         """
+        return self.show(*self.prepare(count))
+
+    def prepare(self, count: int | None = None) -> list[Candidate]:
+        """The images that :meth:`ask` would show, not recorded as shown: pass them to :meth:`show` when they are."""
         number = self.options.batch if count is None else count
         if number < 1:
             raise InputError(f"ask({number})", "is no number of images", "1 or more")
         self._fitting.refresh()
-        return self.show(*self._renderer.run(f"decode a screen of {number}", lambda: self._renderer.screen(number)))
+        return self._renderer.run(f"decode a screen of {number}", lambda: self._renderer.screen(number))
 
     def tell(self, *judgements: Judgement, source: str = "") -> int:
         """Record an answer: one judgement, or several that are undone together. They are on disk when this returns, and
@@ -357,8 +365,7 @@ class Session:
 
     def cross_validate(self, folds: int = 5) -> CrossValidation:
         """Agreement with held-out judgements, computed in the background and cached until something changes."""
-        known = self._fitting.current
-        name = self._utility.name
+        known, name = self._fitting.current, self._utility.name
         work = self._fit_worker.submit(
             "cross-validation",
             lambda: cross_validated(name, self.options, self.decoder, known, self._previews, folds, self._validated),

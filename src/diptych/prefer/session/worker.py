@@ -13,8 +13,8 @@ from diptych.errors import InputError
 
 Result = TypeVar("Result")
 
-URGENT, AHEAD = 0, 1
-"""Urgency of a job that a caller waits for, and of one that is done ahead."""
+URGENT, AHEAD, SPARE = 0, 1, 2
+"""Urgency of a job that a caller waits for, of one that is done ahead, and of one for when there is no other."""
 
 
 class Worker(Protocol):
@@ -34,8 +34,14 @@ class Worker(Protocol):
         """Queue a job; the future has what ``work`` returns or raises."""
         ...
 
-    def close(self) -> None:
-        """Finish the running job and cancel the others."""
+    def close(self, patience: float | None = None) -> bool:
+        """Cancel the waiting jobs, and wait for the end of the running one, at most ``patience`` s. Returns whether it
+        has ended; otherwise it goes on in its thread, and its result is discarded.
+        """
+        ...
+
+    def at_end(self, work: Callable[[], object]) -> None:
+        """Call ``work`` when the running job of a closed worker has ended; at once if none is running."""
         ...
 
 
@@ -56,6 +62,7 @@ class BackgroundWorker:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._running = ""
+        self._last: Callable[[], object] | None = None
 
     @property
     def running(self) -> str:
@@ -88,18 +95,33 @@ class BackgroundWorker:
             self._changed.notify_all()
         return future
 
-    def close(self) -> None:
-        """Finish the running job and cancel the others."""
+    def close(self, patience: float | None = None) -> bool:
+        """See :meth:`Worker.close`."""
         with self._changed:
             self._closed = True
             for job in self._jobs:
                 job[4].cancel()
             self._jobs.clear()
             self._changed.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def at_end(self, work: Callable[[], object]) -> None:
+        """See :meth:`Worker.at_end`."""
+        with self._changed:
+            if self._thread is not None and self._thread.is_alive() and self._running:
+                self._last = work
+                return
+        work()
 
     def _run(self) -> None:
+        self._work()
+        if self._last is not None:
+            self._last()
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 self._running = ""
@@ -130,9 +152,14 @@ class SynchronousWorker:
         finish(work, future)
         return future
 
-    def close(self) -> None:
+    def close(self, patience: float | None = None) -> bool:
         """Accept no more jobs."""
         self._closed = True
+        return True
+
+    def at_end(self, work: Callable[[], object]) -> None:
+        """Call ``work``: no job is running."""
+        work()
 
 
 def closed_error() -> InputError:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from diptych.ptycho.engines.base import ENGINES
+from diptych.ptycho.prepare.options import AutoMask, Frames, Saturated
 from diptych.runtime.registry import SelectingOptions
 
 
@@ -61,20 +62,9 @@ class ReconstructionOptions(SelectingOptions):
     drop: str = Field(
         "", description="Frames to leave out: numbers and ranges, counted from 0, for instance 3,7-9 (both included)."
     )
-    bad_frames: Literal["auto", "keep"] = Field(
-        "auto",
-        description="Frames that are empty, or whose total or shape no sample explains: auto leaves them out and names "
-        "them, keep only names them.",
-    )
-    auto_mask: bool = Field(
-        False,
-        description="Mask hot, stuck and dead pixels and lines that are found in the frames; without it they are "
-        "only named.",
-    )
-    saturated: Literal["auto", "keep"] = Field(
-        "auto",
-        description="Counts at the value where the detector is seen to saturate: auto masks them, keep uses them.",
-    )
+    bad_frames: Frames = "auto"
+    auto_mask: AutoMask = False
+    saturated: Saturated = "auto"
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")
 
     @model_validator(mode="before")

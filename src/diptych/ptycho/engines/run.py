@@ -16,6 +16,12 @@ from diptych.runtime.files import unless_refused
 from diptych.runtime.interrupts import ends_process, interrupts_after
 from diptych.runtime.progress import Preview, Progress, ProgressCallback
 
+DIVERGED = "diverged"
+"""First word of the reason for which a run stopped, where its state became infinite or NaN."""
+
+DIVERGING = 10.0
+"""Fit, in the lowest so far, above which a state is not kept: it is on the way to infinity."""
+
 CHECKPOINT_SECONDS = 20.0
 """Time between two checkpoints, s."""
 
@@ -82,9 +88,10 @@ def run_engine(
                 run.history.setdefault(name, [float("nan")] * run.epochs)
             for name, column in run.history.items():
                 column.append(float(row.get(name, float("nan"))))
-            judged = _judged(run.history)
+            judged, fit = _judged(run.history), float(report.get("fit", 0.0))
             # Stages before the last are not judged: the next stage starts from their last state.
-            if not judged or (report.get("stage", FINAL_STAGE) == FINAL_STAGE and rule.keeps(*judged[-1])):
+            final = float(report.get("stage", FINAL_STAGE)) == FINAL_STAGE
+            if rule.keeps(*judged[-1]) if final else not judged and fit <= DIVERGING * _lowest(run.history):
                 run.best, run.best_epoch = engine.snapshot(), run.epochs
             if progress is not None:
                 total = epochs or engine.most_epochs
@@ -92,6 +99,10 @@ def run_engine(
             if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_SECONDS:
                 _keep(checkpoint, engine, run, rng, identity)
                 written = time.perf_counter()
+            if not np.isfinite(fit):
+                state = f"the state of epoch {run.best_epoch} is kept" if run.best is not None else "no state is usable"
+                run.reason = f"{DIVERGED}: the fit of epoch {run.epochs} is not finite; {state}"
+                break
             if asked:
                 if checkpoint is not None and ends_process(asked[0]):
                     _keep(checkpoint, engine, run, rng, identity)
@@ -106,6 +117,11 @@ def run_engine(
     if checkpoint is not None and whole:
         _keep(checkpoint, engine, run, rng, identity)
     return run
+
+
+def _lowest(history: dict[str, list[float]]) -> float:
+    """The lowest finite fit so far; infinite without one."""
+    return min((fit for fit in history.get("fit", []) if np.isfinite(fit)), default=float("inf"))
 
 
 def _keep(

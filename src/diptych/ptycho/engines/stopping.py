@@ -7,6 +7,10 @@ import math
 WORSE = 1.005
 """A held-out fit above the best so far by this factor counts as worse; smaller differences are noise."""
 
+LOST = 1.5
+"""An engine that detects convergence itself has left the solution where its held-out fit is this many times the best;
+fitting noise raises it by 1.1 to 1.25 times at most."""
+
 WINDOW = 20
 """Least number of epochs over which a gain is measured."""
 
@@ -43,9 +47,12 @@ class StopRule:
             self._worse += 1
             return False
         self.best = min(self.best, value)
-        # Without patience the last state is kept: at low dose the held-out fit soon rises slightly with the noise that
-        # is fitted, while the object's low frequencies, which hardly affect the fit, still converge.
-        self._worse = self._worse + 1 if value > WORSE * self.best and self._patience is not None else 0
+        if self._patience is None:
+            # The last state is kept, unless it is far worse than the best: at low dose the held-out fit soon rises
+            # slightly with the noise that is fitted, while the object's low frequencies, which hardly affect the fit,
+            # still converge.
+            return value <= LOST * self.best
+        self._worse = self._worse + 1 if value > WORSE * self.best else 0
         return self._worse == 0
 
     def reason(self) -> str:

@@ -183,19 +183,20 @@ def common_box(result: Canvas, truth: Canvas, box: Box | None = None) -> Box:
     return y0, y1, x0, x1
 
 
-def displacement(result: Canvas, truth: Canvas, box: Box | None = None) -> tuple[int, int]:
+def displacement(result: Canvas, truth: Canvas, box: Box | None = None, light: Light | None = None) -> tuple[int, int]:
     """The shift (y, x) of the result on the truth in whole pixels; (0, 0) unless one stands out of the whole field."""
-    shifts, _ = _shifts(result, truth, box, None)
+    shifts, _ = _shifts(result, truth, box, None, light)
     return (0, 0) if (0, 0) in shifts else shifts[-1]
 
 
 def _shifts(
-    result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None, *, faded: bool = False
+    result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None, light: Light | None
 ) -> tuple[list[tuple[int, int]], str]:
-    """Shifts to be tried, the best last, and why none of them can be trusted; ``faded`` where unlit pixels are 0."""
+    """Shifts to be tried, the best last, and why none of them can be trusted."""
     best: tuple[Surface, Canvas, Peak] | None = None
     for part in _searched(result, box):
-        surface = agreement(part.values, truth.values, _offset(part, truth))
+        weight = None if light is None else light.fade(part.extent)
+        surface = agreement(part.values, truth.values, _offset(part, truth), weight)
         if surface is not None and (best is None or surface.peak(max_shift).agreement > best[2].agreement):
             best = surface, part, surface.peak(max_shift)
     if best is None:
@@ -205,10 +206,9 @@ def _shifts(
     near = surface.peak(min(NEAR_PX, least, *([] if max_shift is None else [max_shift])))
     here = surface.peak(HERE_PX)
     if whole.agreement >= FAR:
-        exact = refined(part.values, truth.values, _offset(part, truth), whole, surface.step)
-        # Where little of a result was lit, chance can reach far more than it does between whole images.
-        coordinates = 2 * here.agreement >= whole.agreement or (faded and here.agreement >= HERE)
-        others = [(0, 0)] if coordinates else []
+        weight = None if light is None else light.fade(part.extent)
+        exact = refined(part.values, truth.values, _offset(part, truth), whole, surface.step, weight)
+        others = [(0, 0)] if 2 * here.agreement >= whole.agreement else []
         others += [near.shift] if 2 * near.agreement >= whole.agreement else []
         return list(dict.fromkeys([*others, exact])), ""
     doubt = ""
@@ -243,9 +243,9 @@ def _offset(image: Canvas, reference: Canvas) -> tuple[int, int]:
 def _align_full(
     result: Canvas, truth: Canvas, box: Box | None, max_shift: int | None, light: Light | None
 ) -> Alignment:
+    shifts, doubt = _shifts(result, truth, box, max_shift, light)
     # Unlit pixels, faded out here, would reach lit ones by the Fourier shifts.
     result = result if light is None else replace(result, values=result.values * light.fade(result.extent))
-    shifts, doubt = _shifts(result, truth, box, max_shift, faded=light is not None)
     candidates = [(shift, placed) for shift in shifts for placed in _placed(result, truth, box, shift)]
     starts = []
     for shift, placed in _lit_candidates(candidates, light):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import InputError
-from diptych.ptycho.evaluate.align import Alignment, common_box
+from diptych.ptycho.evaluate.align import Alignment, common_box, displacement
 from diptych.ptycho.evaluate.comparison import Comparison
 from diptych.ptycho.evaluate.evaluation import evaluate_images
 from diptych.ptycho.evaluate.options import EvaluationOptions
@@ -82,7 +82,12 @@ def score(
     subjects = {
         name: replace(result, positions=scan.positions) for name, result in results.items() if name != reference
     }
+    subjects, moves = _in_place(canvas, subjects, scan)
     canvas, notes = _covered(canvas, subjects, scan, errors)
+    notes += [
+        f"the object of {name!r} lies at ({dy}, {dx}) px (y, x) from its stated origin; it is compared where it agrees"
+        for name, (dy, dx) in moves.items()
+    ]
     known = None if truth is not None else light_of(results[reference])
     metrics, alignments = _measured(canvas, subjects, options, errors, known)
     if not alignments:
@@ -103,7 +108,14 @@ def score(
         reference=reference,
         box=common.extent,
         rows=[
-            _row(name, method, alignments.get(name), {**empty, **metrics.get(name, {})}, errors.get(name))
+            _row(
+                name,
+                method,
+                alignments.get(name),
+                moves.get(name, (0, 0)),
+                {**empty, **metrics.get(name, {})},
+                errors.get(name),
+            )
             for name, method in methods.items()
         ],
         details={name: each.details for name, each in metrics.items()},
@@ -115,6 +127,32 @@ def score(
     )
 
 
+def _in_place(
+    reference: Canvas, subjects: Mapping[str, Reconstruction], scan: Scan
+) -> tuple[dict[str, Reconstruction], dict[str, tuple[int, int]]]:
+    """The results, those that cover too little moved to where they agree with the reference; and by how much (y, x)."""
+    wanted = _wanted(reference, scan)
+    placed, moves = dict(subjects), {}
+    for name, subject in subjects.items():
+        extent, (y, x) = subject.object.extent, subject.object.origin
+        if _area(_overlap(extent, wanted)) >= _LEAST_COVER * _area(wanted):
+            continue
+        dy, dx = displacement(subject.object, reference, light=light_of(subject))
+        if (dy, dx) != (0, 0):
+            placed[name], moves[name] = (
+                replace(subject, object=replace(subject.object, origin=(y - dy, x - dx))),
+                (dy, dx),
+            )
+    return placed, moves
+
+
+def _wanted(reference: Canvas, scan: Scan) -> Box:
+    """The area to compare: what was scanned of the reference."""
+    scanned = scanned_box(scan.positions)
+    # A scan along a line bounds no area; then the reference does.
+    return common_box(reference, reference, scanned if min(_sides(scanned)) > 1 else None)
+
+
 def _covered(
     reference: Canvas, subjects: Mapping[str, Reconstruction], scan: Scan, errors: dict[str, str]
 ) -> tuple[Canvas, list[str]]:
@@ -122,9 +160,7 @@ def _covered(
 
     A result that covers too little is added to ``errors``.
     """
-    scanned = scanned_box(scan.positions)
-    # A scan along a line bounds no area; then the reference does.
-    wanted = common_box(reference, reference, scanned if min(_sides(scanned)) > 1 else None)
+    wanted = _wanted(reference, scan)
     box, notes = reference.extent, []
     for name, subject in subjects.items():
         share = _area(_overlap(subject.object.extent, wanted)) / _area(wanted)
@@ -206,11 +242,18 @@ def _requested(metrics: Metrics, options: EvaluationOptions) -> Metrics:
 
 
 def _row(
-    name: str, method: MethodResult, alignment: Alignment | None, metrics: Mapping[str, float | None], error: str | None
+    name: str,
+    method: MethodResult,
+    alignment: Alignment | None,
+    moved: tuple[int, int],
+    metrics: Mapping[str, float | None],
+    error: str | None,
 ) -> dict[str, Any]:
-    """The row of one method; None where a value is unknown."""
+    """The row of one method, whose object was ``moved`` before alignment; None where a value is unknown."""
     # Only the full gauge estimates a shift; with another gauge, 0 would be a value that was not measured.
-    down, across = alignment.shift if alignment is not None and alignment.gauge == "full" else (None, None)
+    down, across = (None, None)
+    if alignment is not None and (alignment.gauge == "full" or any(moved)):
+        down, across = (shift + step for shift, step in zip(alignment.shift, moved, strict=True))
     return {
         "method": name,
         "kind": method.kind,

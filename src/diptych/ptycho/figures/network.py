@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import LogNorm
+from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from torch import Tensor
 from diptych.ptycho.figures.colours import level_phase, phase_display, robust_range
 from diptych.ptycho.figures.panels import show_image
 from diptych.ptycho.neural.diagnostics import PatchStatistics, to_array
+from diptych.ptycho.physics.illumination import lit
 
 MEMBERS = 4
 """Members of a group that are drawn."""
@@ -60,6 +61,7 @@ def plot_group(
     patches: Tensor | NDArray[Any],
     merged: Tensor | NDArray[Any],
     valid: Tensor | NDArray[np.bool_] | None = None,
+    light: Tensor | NDArray[Any] | None = None,
 ) -> Figure:
     """One group, a column per member (:data:`MEMBERS` at most): measured and predicted patterns, object, difference.
 
@@ -72,6 +74,9 @@ def plot_group(
         Patches before and after overlapping patches were averaged.
     valid : bool, broadcast against ``counts``, optional
         True at valid pixels; the others are gray in the measured patterns.
+    light : (C, N, N) or (N, N), optional
+        Illumination of the members. Level and colour ranges are those of the lit pixels; the others are gray in the
+        images of the object.
     """
     shown = slice(MEMBERS)
     measured, predicted = (
@@ -83,8 +88,12 @@ def plot_group(
         )
     split, whole = to_array(patches), to_array(merged)
     # The members share one canvas and so one global phase.
-    levelled = level_phase(whole.reshape(-1, whole.shape[-1]), ramp=False).reshape(whole.shape)
-    phase, difference = np.angle(levelled), np.abs(split - whole)
+    seen = np.ones(whole.shape, bool) if light is None else _lit(to_array(light), whole.shape)
+    rows, weight = whole.reshape(-1, whole.shape[-1]), seen.reshape(-1, whole.shape[-1]).astype(float)
+    levelled = level_phase(rows, ramp=False, weight=weight).reshape(whole.shape)
+    amplitude, phase, difference = (
+        np.where(seen, each, np.nan) for each in (np.abs(whole), np.angle(levelled), np.abs(split - whole))
+    )
     columns = min(len(measured), MEMBERS)
     axes, figure = _rows(5, columns, 0.3)
     norm = _log_norm(measured)
@@ -92,16 +101,21 @@ def plot_group(
     for row, name, values in ((axes[0], "Measured", measured), (axes[1], "Predicted", predicted)):
         clipped = np.clip(values[shown], norm.vmin, norm.vmax)
         _show_row(row, clipped, name, norm=norm, cmap=cmap, label="photons", bar=False)
-    _show_row(axes[2], np.abs(whole)[shown], "Amplitude", limits=robust_range(np.abs(whole)), label="amplitude")
-    cyclic, limits = phase_display(phase)
+    limits = robust_range(amplitude[seen])
+    _show_row(axes[2], amplitude[shown], "Amplitude", limits=limits, cmap=_gray_where_dark("gray"), label="amplitude")
+    name, limits = phase_display(phase[seen])
+    cyclic = _gray_where_dark(name)
     _show_row(axes[3], phase[shown], "Phase, mean 0", limits=limits, cmap=cyclic, label="phase (rad)")
-    most = max(robust_range(difference, (0, 99.5))[1], 1e-6)
-    _show_row(axes[4], difference[shown], "Difference", limits=(0.0, most), cmap="magma", label="|patch − merged|")
+    limits = (0.0, max(robust_range(difference[seen], (0, 99.5))[1], 1e-6))
+    spread = _gray_where_dark("magma")
+    _show_row(axes[4], difference[shown], "Difference", limits=limits, cmap=spread, label="|patch − merged|")
     for i, ax in enumerate(axes[0]):
         ax.set_title(f"Member {i}", fontsize=10)
     notes = [f"{len(measured) - columns} more members not shown"] if len(measured) > columns else []
     if np.isnan(measured[shown]).any():
         notes.append("gray: masked")
+    if not seen[shown].all():
+        notes.append("blue-gray: not lit")
     figure.supxlabel("; ".join(notes), fontsize=9)
     return figure
 
@@ -150,6 +164,16 @@ def _show_row(
     for i, (ax, image) in enumerate(zip(axes, images, strict=True)):
         show_image(ax, image, "", label=label if i == len(axes) - 1 else None, bar=bar and i == 0, **colours)
     axes[0].set_ylabel(name)
+
+
+def _lit(light: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Lit pixels of each member (C, N, N); all of one that no light reached."""
+    masks = [lit(each) for each in np.broadcast_to(light, shape)]
+    return np.stack([mask if mask.any() else ~mask for mask in masks])
+
+
+def _gray_where_dark(name: str) -> Colormap:
+    return colormaps[name].with_extremes(bad="lightsteelblue")
 
 
 def _log_norm(measured: NDArray[np.float64]) -> LogNorm:

@@ -10,8 +10,10 @@ import numpy as np
 
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
-from diptych.ptycho.io.files import opened
-from diptych.ptycho.io.formats import FORMATS, recognise, unrecognised, writer
+from diptych.ptycho.io.files import DataFile, opened
+from diptych.ptycho.io.formats import FORMATS, Format, recognise, unrecognised, writer
+from diptych.ptycho.io.layouts.find import chosen_layout, fitting_layout
+from diptych.ptycho.io.layouts.read import read_layout
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.probe import read_probe
 from diptych.ptycho.io.scans.hdf5 import scan_group
@@ -75,11 +77,11 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
     """
     path, options = Path(path), _options(options, overrides)
     with opened(path) as file:
-        if options.patterns_at is not None:
-            return read_at(file, options)
+        if (scan := _as_told(file, options)) is not None:
+            return scan
         found = recognise(file)
         if found is None or found.holds == "positions":
-            raise unrecognised(file)
+            raise _not_an_item(file, found)
         if found.holds == "result":
             _refuse_options(path, options)
         item: Scan | Reconstruction = found.read(file, options)
@@ -92,12 +94,14 @@ def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides:
     """
     path, options = Path(path), _options(options, overrides)
     with opened(path) as file:
-        if options.patterns_at is not None:
-            return read_at(file, options)
+        if (scan := _as_told(file, options)) is not None:
+            return scan
         found = recognise(file, "scan")
         if found is not None:
-            scan: Scan = found.read(file, options)
-            return scan
+            read: Scan = found.read(file, options)
+            return read
+        if (positions := recognise(file, "positions")) is not None:
+            raise _not_an_item(file, positions)
         if recognise(file, "result") is None:
             raise unrecognised(file)
         raise InputError(path, "holds a result (object and probe), no diffraction patterns", "a scan")
@@ -182,6 +186,28 @@ def bytes_of(item: Scan | Reconstruction) -> int:
     parts = (getattr(item, each.name) for each in dataclasses.fields(item))
     arrays = (part.values if isinstance(part, Canvas) else part for part in parts)
     return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
+
+def _as_told(file: DataFile, options: LoadOptions) -> Scan | None:
+    """The scan where the user says how to read the file: by paths, by a layout, or by an installed layout that fits."""
+    if options.patterns_at is not None:
+        return read_at(file, options)
+    if options.layout is not None:
+        return read_layout(file, chosen_layout(options.layout), options)
+    if file.kind in ("hdf5", "npz", "matlab") and (fitting := fitting_layout(file.arrays)) is not None:
+        return read_layout(file, fitting, options)
+    return None
+
+
+def _not_an_item(file: DataFile, found: Format | None) -> InputError:
+    if found is None or file.problem is not None:
+        return unrecognised(file)
+    return InputError(
+        file.path,
+        f"holds positions ({found.name}), no diffraction patterns",
+        "a scan or a result",
+        f"Use it with the patterns: diptych reconstruct PATTERNS --positions {file.path.name}",
+    )
 
 
 def _options(options: LoadOptions | None, overrides: dict[str, Any]) -> LoadOptions:

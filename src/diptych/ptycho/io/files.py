@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import InputError, UnavailableError
+from diptych.ptycho.io.positions.mda import is_mda, open_mda
+from diptych.ptycho.io.positions.spec import is_spec, open_spec
 from diptych.ptycho.io.source import NpySource, TreeSource, open_hdf5, open_matlab, open_npz
 from diptych.runtime.files import replacing
 
-FileKind = Literal["npz", "hdf5", "npy", "matlab"]
+FileKind = Literal["npz", "hdf5", "npy", "matlab", "mda", "spec"]
 
 _ZIP, _NPY, _HDF5, _MATLAB = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n", b"MATLAB 5"
 _EXPECTED = "a scan or a result as NPZ or HDF5"
@@ -36,7 +38,7 @@ class DataFile:
     ----------
     path : Path
         Where it is.
-    kind : {"npz", "hdf5", "npy", "matlab", "other"}
+    kind : {"npz", "hdf5", "npy", "matlab", "mda", "spec", "other"}
         The container, by its first bytes.
     source : TreeSource, optional
         Its arrays; None for kind "other", which a format of its own may know.
@@ -82,12 +84,14 @@ def opened(path: Path) -> Iterator[DataFile]:
             yield DataFile(path, kind, variables)
     elif kind == "npy":
         yield DataFile(path, kind, NpySource(path))
+    elif kind in ("mda", "spec"):
+        yield DataFile(path, kind, open_mda(path) if kind == "mda" else open_spec(path))
     else:
         yield DataFile(path, "other", None, _unknown(head, path))
 
 
 def file_kind(path: Path) -> FileKind:
-    """Whether ``path`` is NPZ, HDF5, NPY or MATLAB 5, by its content, not by suffix.
+    """Whether ``path`` is NPZ, HDF5, NPY, MATLAB 5, MDA or SPEC, by its content, not by suffix.
 
     Raises
     ------
@@ -126,7 +130,9 @@ def _kind(head: bytes, path: Path) -> FileKind | None:
         return "npy"
     if head == _HDF5 or _late_hdf5(path):
         return "hdf5"
-    return "matlab" if head.startswith(_MATLAB) else None
+    if head.startswith(_MATLAB):
+        return "matlab"
+    return "mda" if is_mda(head) else "spec" if is_spec(head) else None
 
 
 def _unknown(head: bytes, path: Path) -> InputError:

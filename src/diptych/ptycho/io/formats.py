@@ -42,7 +42,18 @@ BUILTIN = {
     "ptypy-result": "diptych.ptycho.io.results.ptypy:FORMAT",
     "cdtools-result": "diptych.ptycho.io.results.cdtools:FORMAT",
     "ptyrad": "diptych.ptycho.io.results.ptyrad:FORMAT",
+    "nexus": "diptych.ptycho.io.results.nexus:FORMAT",
+    "tiff": "diptych.ptycho.io.results.tiff:FORMAT",
     "raster": "diptych.ptycho.io.scans.raster:FORMAT",
+    "dectris": "diptych.ptycho.io.scans.detectors.eiger:FORMAT",
+    "nanomax": "diptych.ptycho.io.scans.detectors.beamlines:NANOMAX",
+    "frames": "diptych.ptycho.io.scans.detectors.beamlines:FRAMES",
+    "emd": "diptych.ptycho.io.scans.electrons.emd:FORMAT",
+    "empad": "diptych.ptycho.io.scans.electrons.empad:FORMAT",
+    "mda": "diptych.ptycho.io.positions.columns:MDA",
+    "spec": "diptych.ptycho.io.positions.columns:SPEC",
+    "panda": "diptych.ptycho.io.positions.columns:PANDA",
+    "nxstxm": "diptych.ptycho.io.positions.columns:STXM",
 }
 """Formats are asked in this order; the first that recognises the content reads it."""
 
@@ -56,7 +67,8 @@ class Format(Extension):
     name, help, options
         As for every extension.
     holds : {"scan", "result", "positions"}
-        What ``read`` returns: a Scan, a Reconstruction, or positions (M, 2).
+        What ``read`` returns: a Scan, a Reconstruction, or positions: an array (M, 2) or a
+        :class:`~diptych.ptycho.io.positions.table.Table`.
     matches : callable
         Whether a file is of this format, by its content. Should look at names and attributes only, and read no data.
     read : callable
@@ -76,6 +88,11 @@ class Format(Extension):
     suffixes: tuple[str, ...] = ()
     datasets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+
+LAYOUT_REMEDY = (
+    "For files of a kind of your own: `diptych info FILE` shows the tree, `diptych info FILE --layout-template L.yaml` "
+    "writes a description to fill in, and --layout L.yaml reads by it."
+)
 
 FORMATS: Registry[Format] = Registry("format", "diptych.formats", Format, BUILTIN)
 
@@ -97,23 +114,27 @@ def recognise(file: DataFile, holds: Holds | None = None) -> Format | None:
 
 
 def unrecognised(file: DataFile, holds: Holds | None = None) -> InputError:
-    """The error for a file that no format recognises."""
+    """The error for a file that no format recognises, with the way on: its tree, and a template of a layout."""
     if file.source is None:
         return file.problem or InputError(file.path, "is of an unknown kind")
-    expected = (
-        "a scan (diff3d or diffraction, xcoords, ycoords, probeGuess), a result (object and probe), or a Ptychodus "
-        "product (object, probe, probe_position_*)"
-    )
+    scan = "a scan (diff3d or diffraction, xcoords, ycoords, probeGuess)"
+    what = f"{scan}, or a result (object and probe)" if holds is None else scan if holds == "scan" else f"a {holds}"
+    expected = f"{what}, or one of the formats {listed_formats(holds)}"
     if file.kind == "npy":
-        return InputError(file.path, "holds a single NPY array", f"{expected}, as NPZ or HDF5")
-    names = file.source.names()
+        return InputError(
+            file.path, "holds a single NPY array", f"{expected}; a raster has the shape (rows, columns, N, N)"
+        )
     if (known := foreign(file, expected)) is not None:
         return known
     blocked = next((f"{name!r} {found}" for name, found in file.source.walk() if isinstance(found, str)), None)
     note = f", and {blocked}" if blocked else ""
-    return InputError(
-        file.path, f"holds {listed(names)}{note}", expected if holds is None else f"a {holds}: {expected}"
-    )
+    return InputError(file.path, f"holds {listed(file.source.names())}{note}", expected, LAYOUT_REMEDY)
+
+
+def listed_formats(holds: Holds | None = None) -> str:
+    """Names of the formats that are read, for a message."""
+    kinds: tuple[Holds, ...] = ("scan", "result") if holds is None else (holds,)
+    return ", ".join(sorted(entry.name for kind in kinds for entry in _entries(kind)))
 
 
 def writer(item: Scan | Reconstruction, path: Path, name: str | None = None) -> Format:

@@ -62,6 +62,24 @@ class LoadOptions(Options):
         description="Step between the patterns of an array (rows, columns, N, N) that states no positions, in "
         "position_unit; x is fastest.",
     )
+    scan_columns: int | None = Field(
+        default=None,
+        gt=0,
+        description="Number of patterns in a row of the raster, for patterns in one sequence without positions. "
+        "Used with scan_step.",
+    )
+    crop: int | None = Field(
+        default=None,
+        gt=1,
+        description="Side in pixels of the square that is read from each frame of a detector file, around centre_y, "
+        "centre_x. Default: the largest that fits, of frames that are not square.",
+    )
+    centre_y: float | None = Field(
+        default=None, description="Row of zero frequency in the stored frames of a detector file, in pixels from 0."
+    )
+    centre_x: float | None = Field(
+        default=None, description="Column of zero frequency in the stored frames of a detector file, in pixels from 0."
+    )
     nominal_positions: bool = Field(
         default=False, description="Use the nominal positions (xcoords_start, ycoords_start), not the refined ones."
     )
@@ -88,6 +106,11 @@ class LoadOptions(Options):
     use_probe: bool = Field(default=True, description="Read the file's probe; switch off where it is wrong.")
     use_truth: bool = Field(
         default=True, description="Use objectGuess as the true object; switch off where it is only a guess."
+    )
+    layout: str | None = Field(
+        default=None,
+        description="How to read a file of a kind that is not known: a YAML file (info --layout-template writes one), "
+        "or the name of an installed layout.",
     )
     patterns_at: str | None = Field(
         default=None,

@@ -70,6 +70,8 @@ def geometry_of(options: LoadOptions, where: str, **stated: Any) -> Geometry:
     for name in ("energy_eV", "distance_m"):
         if (value := getattr(options, name)) is not None:
             stated[name] = value
+    if options.particle is not None:
+        stated["particle"] = options.particle
     if options.detector_pixel_m is not None:
         stated["detector_pixel_m"] = (options.detector_pixel_m,) * 2
     try:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho import validation
 from diptych.ptycho.io import convert
+from diptych.ptycho.io.load_table import load_table
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.positions.join import joined
 from diptych.ptycho.scan import Canvas, Geometry, Scan
@@ -38,6 +39,17 @@ class RawScan:
         Number of the first pattern in the whole scan, where this is a part of it.
     numbers : (M,), optional
         Numbers of the frames, where they are not 0, 1, 2, ...: what positions of another file are joined by.
+    sources : dict of str to str
+        Which dataset each part comes from: ``patterns``, ``positions``, ``probe``, ``mask``, ``background``,
+        ``energy``, ``distance``, ``detector pixel``.
+    order : str
+        Order of the coordinates as they are stored, and of the axes of the patterns.
+    unit : str
+        Unit of the positions as they are stored.
+    placed : bool
+        The coordinates are in object pixels, whatever unit the options state.
+    signs : (float, float), optional
+        Signs of y and x that turned the stored positions into those of the scan.
     """
 
     where: str
@@ -58,6 +70,11 @@ class RawScan:
     said: list[str] = field(default_factory=list)
     first: int = 0
     numbers: NDArray[np.int64] | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    order: str = ""
+    unit: str = ""
+    placed: bool = False
+    signs: tuple[float, float] | None = None
 
 
 def finish(raw: RawScan, options: LoadOptions) -> Scan:
@@ -69,9 +86,12 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
     InputError
         If a check of :class:`Scan` fails; the error names the file.
     """
+    asked = options
     if options.positions is not None:
         raw = joined(raw, options)
         options = options.with_changes(positions=None, position_unit="px")
+    elif raw.placed:
+        options = options.with_changes(position_unit="px")
     frames = to_counts(raw, options)
     size = int(frames.values.shape[-1])
     positions, placed = convert.pixel_positions(raw.y, raw.x, options, frames.geometry, size, raw.where)
@@ -79,7 +99,7 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
     if said := [*frames.said, *placed]:
         metadata["conversions"] = [*metadata.get("conversions", []), *said]
     with naming(raw):
-        return Scan(
+        scan = Scan(
             counts=frames.values,
             positions=positions,
             probe=raw.probe,
@@ -93,6 +113,7 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
             name=raw.name,
             metadata=metadata,
         )
+    return replace(scan, metadata={**metadata, "load": load_table(raw, scan, asked)})
 
 
 def to_counts(raw: RawScan, options: LoadOptions) -> RawScan:

@@ -16,7 +16,7 @@ from diptych.runtime.jobs.context import Finished, JobContext, ending, stopping
 from diptych.runtime.jobs.runs import open_run, options_from, recorded
 from diptych.runtime.logging import log_file, logged
 from diptych.runtime.options import Options
-from diptych.runtime.provenance import provenance
+from diptych.runtime.provenance import provenance, shareable
 from diptych.runtime.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run_comparison(
         *(Path(what) for what in methods.values() if what not in ENGINES),
     ]
     record = provenance("compare", where, [*inputs_of(file, models, config), *read], models)
-    record["methods"] = dict(methods)
+    record["methods"] = shareable(dict(methods))
     directory = open_run(run, f"{Path(file).stem}-compare", record, context, resume=False, overwrite=overwrite)
     directory.write_options(models)
     comparison, interrupted = _carry_out(directory, plan, where, context)

@@ -20,8 +20,8 @@ from diptych.runtime.jobs.context import Finished, JobContext, ending
 from diptych.runtime.jobs.runs import open_run, options_from, recorded
 from diptych.runtime.logging import LOGGER, log_file, logged
 from diptych.runtime.options import Options
-from diptych.runtime.provenance import provenance
-from diptych.runtime.run_directory import MARK, RunDirectory, plain
+from diptych.runtime.provenance import provenance, shareable
+from diptych.runtime.run_directory import PATHS, RunDirectory, plain
 
 if TYPE_CHECKING:
     from diptych.ptycho.scan import Reconstruction, Scan
@@ -123,10 +123,12 @@ def run_reconstruction(
     files = [*inputs_of(file, models, config), *([] if model is None else [Path(model)])]
     record = {
         **provenance("reconstruct", where, files, models),
-        "model": None if model is None else str(model),
+        "model": None if model is None else shareable(model),
     }
     directory = open_run(run, Path(file).stem, record, context, resume=resume, overwrite=overwrite)
     directory.write_options(models)
+    if model is not None:
+        directory.write_json(PATHS, {"model": str(Path(model).absolute())})
     solved, summary = solve_in(
         directory,
         scan,
@@ -155,9 +157,9 @@ def paths_of(directory: RunDirectory) -> dict[str, str]:
 
 
 def model_of(run: Path) -> Path | None:
-    """The trained network that an earlier run in this folder started from, by its record."""
+    """The trained network that an earlier run in this folder started from."""
     try:
-        found = json.loads((run / MARK).read_text(encoding="utf-8")).get("model")
+        found = json.loads((run / PATHS).read_text(encoding="utf-8")).get("model")
     except (OSError, ValueError, AttributeError):
         return None
     return Path(found) if isinstance(found, str) else None
@@ -213,7 +215,8 @@ def write_result(directory: RunDirectory, scan: Scan, solved: Solved, out: Path 
     """
     from diptych.ptycho.figures.overview import save_figure
 
-    result = replace(solved.result, provenance={**solved.result.provenance, "run": plain(directory.record)})
+    provenance = {**solved.result.provenance, "run": plain(directory.record)}
+    result = replace(solved.result, provenance=shareable(provenance))
     _save_result(directory, result, out)
     kept = "the result is kept"
     with unless_refused(kept):

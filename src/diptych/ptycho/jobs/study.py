@@ -13,6 +13,7 @@ from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.jobs.context import Finished, JobContext, ending
 from diptych.runtime.jobs.runs import options_from
 from diptych.runtime.logging import logged
+from diptych.runtime.schedulers import SchedulerOptions
 
 if TYPE_CHECKING:
     from diptych.ptycho.studies import StudyRun
@@ -34,6 +35,7 @@ def run_study_job(
     *,
     options: StudyOptions | Mapping[str, Any] | None = None,
     execution: ExecutionOptions | Mapping[str, Any] | None = None,
+    scheduler: SchedulerOptions | Mapping[str, Any] | None = None,
     clobber: bool = False,
     dry_run: bool = False,
     context: JobContext | None = None,
@@ -57,6 +59,7 @@ def run_study_job(
         logged(context.progress),
         execution=options_from(ExecutionOptions, execution),
         cancel=context.cancel,
+        scheduler=None if scheduler is None else options_from(SchedulerOptions, scheduler),
         clobber=clobber,
         dry_run=dry_run,
     )

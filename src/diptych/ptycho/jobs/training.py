@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
-from diptych.runtime.device import ExecutionOptions
-from diptych.runtime.files import check_output
+from diptych.runtime.device import ExecutionOptions, torchrun_processes
+from diptych.runtime.files import check_output, unless_refused
 from diptych.runtime.jobs.context import Finished, JobContext, ending
 from diptych.runtime.jobs.runs import open_run, options_from, recorded
 from diptych.runtime.logging import LOGGER, log_file
@@ -74,6 +74,12 @@ def run_training(
         When interrupted before there is a model to save; the message says what is in the run directory.
     """
     context = context or JobContext()
+    if torchrun_processes() is not None:
+        raise InputError(
+            "diptych train",
+            "was started by torchrun",
+            remedy="Start a Python script that calls diptych.train with torchrun; docs/network.md has one to copy.",
+        )
     if out is not None:
         check_output(Path(out), (".safetensors",), overwrite=overwrite)
     if resume and run is None:
@@ -91,7 +97,10 @@ def run_training(
     record = provenance("train", ExecutionOptions(device=where.device, threads=where.threads), inputs, models)
     directory = open_run(run, paths[0].stem, record, context, resume=resume, overwrite=overwrite)
     directory.write_options(models)
-    model, interrupted, seconds = _fit(directory, paths, reading, how, where, context, resume=resume)
+    elsewhere = out is not None
+    model, interrupted, seconds = _fit(
+        directory, paths, reading, how, where, context, resume=resume, elsewhere=elsewhere
+    )
     written = paths_of(directory)
     if out is not None:
         model.save(Path(out))
@@ -128,9 +137,13 @@ def _fit(
     context: JobContext,
     *,
     resume: bool,
+    elsewhere: bool,
 ) -> tuple[Model, bool, float]:
-    """Train with a log; the model, whether the training was interrupted, and the seconds it took."""
-    from diptych.ptycho.train import TrainingInterrupted, train
+    """Train with a log; the model, whether the training was interrupted, and the seconds it took.
+
+    That the model cannot be written in the run directory is a warning where it is also written ``elsewhere``.
+    """
+    from diptych.ptycho.train import TrainingInterrupted, UnsavedModel, train
 
     began, interrupted = time.perf_counter(), False
     state = directory.path / "checkpoints" / "last.ckpt"
@@ -140,7 +153,7 @@ def _fit(
         directory, state, resume=resume, kept="its last finished epoch is kept", nothing="no epoch was finished"
     ):
         with log_file(directory.log) as log:
-            log.info("train on %s: %s; %s", ", ".join(map(str, files)), options, trainer)
+            log.info("train on %s: %s; %s", ", ".join(file.name for file in files), options, trainer)
             try:
                 model = train(
                     files,
@@ -154,8 +167,15 @@ def _fit(
                 )
             except TrainingInterrupted as stop:
                 model, interrupted = stop.model, True
+            except UnsavedModel as error:
+                if not elsewhere:
+                    raise
+                LOGGER.warning("%s", error)
+                model, interrupted = error.model, error.interrupted
             seconds = time.perf_counter() - began
             log.info("%s after %.1f s", "interrupted" if interrupted else "done", seconds)
-        directory.write_json("summary.json", summarise(model, seconds))
-        directory.set_status("interrupted" if interrupted else "done")
+        with unless_refused("the model is kept"):
+            directory.write_json("summary.json", summarise(model, seconds))
+        with unless_refused("the model is kept"):
+            directory.set_status("interrupted" if interrupted else "done")
     return model, interrupted, seconds

@@ -80,3 +80,42 @@ class Decoder(nn.Module):
         fine, middle, coarse = features
         middle = self.level1(middle + self.up1(coarse))
         return functional.pixel_shuffle(self.leave(self.level0(fine + self.up0(middle))).contiguous(), 4)
+
+
+class Lift(nn.Module):
+    """Pixel unshuffle by ``cell``, then conv(gelu(conv(x))); (B, inputs, N, N) to (B, width, N / cell, N / cell)."""
+
+    def __init__(self, inputs: int, width: int, cell: int) -> None:
+        super().__init__()
+        self.cell = cell
+        self.first, self.last = convolution(inputs * cell**2, width), convolution(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features on the network's grid."""
+        features: Tensor = self.last(functional.gelu(self.first(functional.pixel_unshuffle(x, self.cell))))
+        return features
+
+
+class Head(nn.Module):
+    """Features to output channels on the pixels; a new one returns values near zero.
+
+    Parameters
+    ----------
+    width, outputs : int
+        Channels.
+    cell : int
+        As of :class:`Lift`.
+    kernel : int
+        Side of the convolution.
+    """
+
+    def __init__(self, width: int, outputs: int, cell: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.cell = cell
+        self.leave = nn.Conv2d(width, outputs * cell**2, kernel, padding=kernel // 2)
+        nn.init.normal_(self.leave.weight, std=1e-3)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, N / cell, N / cell) to (B, outputs, N, N)."""
+        return functional.pixel_shuffle(self.leave(x).contiguous(), self.cell)

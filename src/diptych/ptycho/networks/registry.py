@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from diptych.errors import InputError
+from diptych.runtime.options import Options
 from diptych.runtime.registry import Extension, Registry, SelectingOptions
 
 if TYPE_CHECKING:
@@ -27,16 +28,35 @@ class Network(Extension):
         ``build(size, scale, options)`` returns a new module with random weights: ``size`` is N, the side of the
         patterns in pixels; ``scale`` is c of the network input c sqrt(k / sum |P|^2); ``options`` is an instance of
         the network's own options. Import torch inside this function.
-    multiple : int
-        The side of the patterns must be a multiple of this many pixels.
+    multiple : int or callable
+        The side of the patterns must be a multiple of this many pixels; ``multiple(options)`` where it depends on them.
+    gridsizes : tuple of int
+        Values of g for which it works: groups of g x g patterns. A generator that treats each member alike works for
+        all.
     """
 
     build: Callable[[int, float, Any], nn.Module]
-    multiple: int = 1
+    multiple: int | Callable[[Any], int] = 1
+    gridsizes: tuple[int, ...] = (1, 2, 3)
+
+    def multiple_for(self, options: Options | None = None) -> int:
+        """The multiple for its own ``options``, by default the default ones."""
+        return self.multiple(options or self.options()) if callable(self.multiple) else self.multiple
 
 
 NETWORKS: Registry[Network] = Registry(
-    "network", "diptych.networks", Network, {"cnn": "diptych.ptycho.networks.cnn:CNN"}
+    "network",
+    "diptych.networks",
+    Network,
+    {
+        "cnn": "diptych.ptycho.networks.cnn:CNN",
+        "fno": "diptych.ptycho.networks.fno:FNO",
+        "fno_vanilla": "diptych.ptycho.networks.fno:FNO_VANILLA",
+        "ffno": "diptych.ptycho.networks.ffno:FFNO",
+        "uno": "diptych.ptycho.networks.uno:UNO",
+        "hybrid": "diptych.ptycho.networks.hybrid:HYBRID",
+        "stable_hybrid": "diptych.ptycho.networks.stable_hybrid:STABLE_HYBRID",
+    },
 )
 
 
@@ -48,24 +68,24 @@ class NetworkOptions(SelectingOptions):
     network: str = Field("cnn", description="Generator, by its registered name.")
 
 
-def check_size(network: str, size: int, where: str) -> None:
-    """Raise InputError if the generator ``network`` does not accept patterns of ``size`` pixels.
+def check_size(options: NetworkOptions, size: int, where: str) -> None:
+    """Raise InputError if the generator does not accept patterns of ``size`` pixels.
 
     Parameters
     ----------
-    network : str
-        Registered name.
+    options : NetworkOptions
+        Which generator, and its own options.
     size : int
         N, pixels.
     where : str
         What has this size, for the message.
     """
-    multiple = NETWORKS[network].multiple
+    multiple = NETWORKS[options.network].multiple_for(options.own("network"))
     if size % multiple:
         raise InputError(
             where,
             f"patterns of {size} px",
-            f"a multiple of {multiple} px for the network {network}",
+            f"a multiple of {multiple} px for the network {options.network}",
             "Crop or pad the patterns.",
         )
 
@@ -87,5 +107,5 @@ def build_network(size: int, scale: float, options: NetworkOptions) -> nn.Module
     InputError
         If no generator has that name, or it does not accept patterns of that size.
     """
-    check_size(options.network, size, f"network {options.network}")
+    check_size(options, size, f"network {options.network}")
     return NETWORKS[options.network].build(size, scale, options.own("network"))

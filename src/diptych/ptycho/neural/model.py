@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io.files import writing
 from diptych.ptycho.networks import NETWORKS, build_network, check_size
 from diptych.ptycho.neural.data.patterns import Patterns
@@ -25,6 +25,7 @@ from diptych.ptycho.neural.options import InferenceOptions, TrainingOptions
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.cpu.parallel import shared_out
 from diptych.runtime.device import ExecutionOptions, choose_device
+from diptych.runtime.files import needs
 from diptych.runtime.progress import ProgressCallback
 from diptych.runtime.run_directory import plain
 
@@ -121,7 +122,7 @@ class Model:
         options = (options or InferenceOptions()).with_changes(**overrides)
         if options.log_patch_stats and folder is None:
             raise InputError("log_patch_stats", "there is no folder to write to", remedy="Pass folder=PATH.")
-        check_size(self.options.network, scan.size, scan.name)
+        check_size(self.options, scan.size, scan.name)
         if scan.size != self.size:
             log.warning(
                 "%s has patterns of %d px, but the network was trained on %d px; check the result",
@@ -155,13 +156,17 @@ class Model:
         InputError
             If the suffix is not .safetensors, or the folder does not exist.
         UnavailableError
-            If the file cannot be written.
+            If the file cannot be written; the message names the bytes that are needed.
         """
         path = Path(path)
         if path.suffix.lower() != SUFFIX:
             raise InputError(path, f"the suffix is {path.suffix!r}", f"a model file with the suffix {SUFFIX}")
-        with writing(path) as temporary:
-            temporary.write_bytes(self._bytes())
+        content = self._bytes()
+        try:
+            with writing(path) as temporary:
+                temporary.write_bytes(content)
+        except UnavailableError as error:
+            raise UnavailableError(f"{str(error).rstrip('.')}: {needs(path, len(content))}.") from error.__cause__
         return path
 
     @property

@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from diptych.ptycho.networks.registry import NetworkOptions
+from diptych.ptycho.networks.registry import NETWORKS, NetworkOptions
+from diptych.ptycho.prepare.options import AutoMask, Frames, Saturated
 from diptych.runtime.options import Options
 
 LossName = Literal["poisson", "mae", "gaussian"]
@@ -63,7 +64,7 @@ class TrainingOptions(NetworkOptions):
     )
 
     epochs: int = Field(30, ge=1, description="Passes over the groups.")
-    batch: int = Field(32, ge=1, description="Patterns per update; a group of C counts as C.")
+    batch: int = Field(32, ge=1, description="Patterns per update, over all devices; a group of C counts as C.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     schedule: Literal["cosine", "constant", "exponential", "plateau"] = Field(
         "cosine",
@@ -78,6 +79,12 @@ class TrainingOptions(NetworkOptions):
     )
     clip_mode: Literal["norm", "value", "agc"] = Field(
         "norm", description="Clip the norm of the gradient, its values, or adaptively (agc)."
+    )
+    collapse_epochs: int = Field(
+        3,
+        ge=0,
+        description="Stop after this many epochs in a row in which the network has collapsed (all patches flat, dark, "
+        "alike or not finite, and the counts not explained); 0: only warn.",
     )
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged for one update.")
     validation: float = Field(
@@ -96,6 +103,10 @@ class TrainingOptions(NetworkOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.network in NETWORKS and self.gridsize not in (known := NETWORKS[self.network].gridsizes):
+            raise ValueError(
+                f"gridsize = {self.gridsize}: the network {self.network} works with {', '.join(map(str, known))}"
+            )
         if self.supervision == "labels":
             defaults = type(self).model_fields
             physics = [
@@ -126,11 +137,19 @@ class InferenceOptions(Options):
 
 
 class TrainerOptions(Options):
-    """Devices, precision and output of training. They change the result by rounding errors only."""
+    """Devices, precision and output of training, which change the result by rounding errors only; and what is left out
+    of the scans beforehand.
+    """
+
+    bad_frames: Frames = "auto"
+    auto_mask: AutoMask = False
+    saturated: Saturated = "auto"
 
     device: str = Field("auto", description="auto (a CUDA GPU when there is one, else the CPU), cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="GPUs (or CPU processes) to train on; more than one needs strategy ddp.")
-    strategy: Literal["auto", "ddp"] = Field("auto", description="ddp: one process per device, gradients averaged.")
+    strategy: Literal["auto", "ddp"] = Field(
+        "auto", description="ddp: one process per device; they share each batch and average gradients."
+    )
     precision: Literal["32", "bf16-mixed", "16-mixed"] = Field(
         "32",
         description="Arithmetic of the convolutions: 32 bits, or mixed; the physics is always computed in 32 bits.",

@@ -32,9 +32,17 @@ class NetworkFigures(Protocol):
         ...
 
     def group(
-        self, counts: Tensor, predicted: Tensor, patches: Tensor, merged: Tensor, valid: Tensor | None = None
+        self,
+        counts: Tensor,
+        predicted: Tensor,
+        patches: Tensor,
+        merged: Tensor,
+        valid: Tensor | None = None,
+        light: Tensor | None = None,
     ) -> Figure:
-        """One group of C members, (C, N, N) each: counts, predicted counts, patches before and after merging."""
+        """One group of C members, (C, N, N) each: counts, predicted counts, patches before and after merging, valid
+        pixels of the patterns, illumination of the patches.
+        """
         ...
 
     def losses(self, history: Mapping[str, Sequence[float]], best_epoch: int) -> Figure:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
 from diptych.errors import InputError
-from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.options import Options
 from diptych.runtime.registry import Extension, Registry
 
@@ -27,7 +27,7 @@ class StudyOptions(Options):
 
     size: Literal["quick", "standard", "full"] = Field(
         "standard",
-        description="Size of the grid: quick (seconds to minutes, to see that it works), standard (for a first "
+        description="Size of the grid: quick (minutes, to see that it works; no evidence), standard (for a first "
         "answer) or full (for a publication). Options of the grid that are set explicitly win over it.",
     )
     seed: int = Field(0, ge=0, description="First seed; repeats use the next ones.")
@@ -84,6 +84,25 @@ class CellResult:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One statement about a finished study, and whether it held.
+
+    Parameters
+    ----------
+    name : str
+        What must hold, as a sentence.
+    held : bool
+        Whether it did.
+    found : str
+        The numbers or names it was judged by.
+    """
+
+    name: str
+    held: bool
+    found: str = ""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What one cell is predicted to need.
 
@@ -106,6 +125,9 @@ class Cancel(Protocol):
     def requested(self) -> bool:
         """True once the study should stop."""
 
+
+Images = Mapping[str, Callable[[], "Figure"]]
+"""Figures by file name, each drawn when it is called."""
 
 Executor = Callable[[Callable[[Cell], CellResult], Sequence[Cell]], Iterable[CellResult]]
 """Maps cells to their results, in any order, yielding each as soon as it is there.
@@ -135,19 +157,39 @@ class Study(Extension):
         each), for instance as means over seeds. The first table is shown in the summary.
     plot : callable, optional
         ``plot(tables, options)`` draws them.
+    keeps : bool
+        ``run`` gets the cell's own folder as a fourth argument, and may keep files there (images, models).
+    figures : callable, optional
+        ``figures(rows, options, folder_of)`` returns more figures; ``folder_of(row)`` is the folder of that row's cell.
+        One that cannot be drawn is reported, and fails nothing.
+    checks : callable, optional
+        ``checks(rows, options)`` states what must hold for the results to be trusted, beside what holds of any study.
     version : str
         Raised by the author when the same options no longer give the same results; older folders are then not resumed.
     """
 
     cells: Callable[[Any], Sequence[Cell]]
-    run: Callable[[Cell, Any, ExecutionOptions], Mapping[str, Any]]
+    run: Callable[..., Mapping[str, Any]]
     estimate: Callable[[Cell, Any], Estimate]
     tables: Callable[[Sequence[Mapping[str, Any]], Any], Sequence[Table]]
     plot: Callable[[Sequence[Table], Any], Figure] | None = None
+    keeps: bool = False
+    figures: Callable[[Sequence[Mapping[str, Any]], Any, Callable[[Mapping[str, Any]], Path]], Images] | None = None
+    checks: Callable[[Sequence[Mapping[str, Any]], Any], Sequence[Check]] | None = None
     version: str = "1"
 
 
 STUDIES: Registry[Study] = Registry(
-    "study", "diptych.studies", Study, {"dose-response": "diptych.ptycho.studies.dose_response:STUDY"}
+    "study",
+    "diptych.studies",
+    Study,
+    {
+        "dose-response": "diptych.ptycho.studies.dose_response:STUDY",
+        "grid-lines": "diptych.ptycho.studies.grid_lines:STUDY",
+        "overlap": "diptych.ptycho.studies.overlap:STUDY",
+        "generalisation": "diptych.ptycho.studies.generalisation:STUDY",
+        "shootout": "diptych.ptycho.studies.shootout:STUDY",
+        "frontier": "diptych.ptycho.studies.frontier:STUDY",
+    },
 )
 """The studies by name."""

@@ -1,17 +1,24 @@
-"""How error and resolution of a reconstruction depend on the dose."""
+"""How error and resolution depend on the dose: of the engine over a range, and of networks at a high and a low one.
+
+The trained methods are the four of the dose comparison: high and low dose, Poisson likelihood and MAE of amplitudes, on
+the same positions and objects; see :mod:`diptych.ptycho.studies.dose_training`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveFloat
 
 from diptych.ptycho.simulate.options import ObjectKind
-from diptych.ptycho.studies.base import Cell, Estimate, Study, StudyOptions
+from diptych.ptycho.studies import dose_training
+from diptych.ptycho.studies.base import Cell, Check, Estimate, Images, Study
 from diptych.ptycho.studies.report import Table, mean_and_deviation
+from diptych.ptycho.studies.report_files import finite
 from diptych.runtime.device import ExecutionOptions
 
 if TYPE_CHECKING:
@@ -24,7 +31,7 @@ _SECONDS_PER_PIXEL = 8e-6
 """Time of a reconstruction per detector pixel of the scan, measured on one CPU core with the automatic engine."""
 
 
-class DoseResponseOptions(StudyOptions):
+class DoseResponseOptions(dose_training.DoseTrainingOptions):
     """Options of the study ``dose-response``. Without them, ``size`` decides the grid."""
 
     objects: tuple[ObjectKind, ...] | None = Field(None, min_length=1, description="Kinds of simulated object.")
@@ -74,18 +81,25 @@ def grid(options: DoseResponseOptions) -> _Grid:
 
 
 def cells(options: DoseResponseOptions) -> list[Cell]:
-    """One cell per object, dose and seed."""
+    """One cell per object, dose and seed, then one per trained network."""
     chosen = grid(options)
-    return [
+    reconstructed = [
         Cell(f"{kind}-dose{dose:g}-seed{seed}", {"object": kind, "dose": float(dose), "seed": seed})
         for kind in dict.fromkeys(chosen.objects)
         for dose in dict.fromkeys(chosen.doses)
         for seed in range(options.seed, options.seed + chosen.repeats)
     ]
+    return reconstructed + dose_training.cells(options)
 
 
-def run(cell: Cell, options: DoseResponseOptions, execution: ExecutionOptions) -> dict[str, Any]:
-    """Simulate a scan at the cell's dose, reconstruct it and compare with the truth."""
+def run(cell: Cell, options: DoseResponseOptions, execution: ExecutionOptions, folder: Path) -> dict[str, Any]:
+    """Simulate a scan at the cell's dose, reconstruct it and compare with the truth; or train one of the networks."""
+    if dose_training.LOSS in cell.parameters:
+        return dose_training.run(cell, options, execution, folder)
+    return _reconstruct(cell, options, execution)
+
+
+def _reconstruct(cell: Cell, options: DoseResponseOptions, execution: ExecutionOptions) -> dict[str, Any]:
     from diptych.ptycho.evaluate import evaluate
     from diptych.ptycho.reconstruct import reconstruct
     from diptych.ptycho.simulate import simulate
@@ -102,6 +116,7 @@ def run(cell: Cell, options: DoseResponseOptions, execution: ExecutionOptions) -
     reasons = {name: metrics.details[name].reason for name in METRICS if not isfinite(metrics[name])}
     return {
         **{name: metrics[name] for name in METRICS},
+        "photons": float(scan.counts.sum(axis=(1, 2), dtype="float64").mean()),
         "fit": result.provenance.get("fit"),
         "held_out_fit": result.provenance.get("held_out_fit"),
         "undefined": "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or None,
@@ -110,15 +125,19 @@ def run(cell: Cell, options: DoseResponseOptions, execution: ExecutionOptions) -
 
 def estimate(cell: Cell, options: DoseResponseOptions) -> Estimate:
     """Time and memory from the number of detector pixels of the scan."""
+    if dose_training.LOSS in cell.parameters:
+        return dose_training.estimate(cell, options)
     chosen = grid(options)
     pixels = chosen.patterns * chosen.pattern_size**2
     return Estimate(seconds=0.5 + _SECONDS_PER_PIXEL * pixels, memory_bytes=2**29 + 24 * pixels)
 
 
 def tables(rows: Sequence[Mapping[str, Any]], options: DoseResponseOptions) -> list[Table]:
-    """Mean and standard deviation over seeds, per object and dose."""
-    lines = mean_and_deviation(rows, ("object", "dose"), (*METRICS, "fit"))
-    return [Table("dose-response", "Mean and standard deviation over seeds, per object and dose", lines, _UNITS)]
+    """Mean and standard deviation over seeds, per object and dose; then the trained networks."""
+    lines = mean_and_deviation(_reconstructed(rows), ("object", "dose"), (*METRICS, "fit", "photons"))
+    title = "Mean and standard deviation over seeds, per object and dose"
+    found = [Table("dose-response", title, lines, _UNITS)] if lines else []
+    return found + dose_training.tables([row for row in rows if dose_training.LOSS in row])
 
 
 def plot(made: Sequence[Table], options: DoseResponseOptions) -> Figure:
@@ -131,16 +150,43 @@ def plot(made: Sequence[Table], options: DoseResponseOptions) -> Figure:
         Panel("frc50_half_period_px", "half-period resolution (px), FRC = 0.5"),
     )
     title = f"Dose response, {options.size}: mean over seeds, bars: standard deviation"
-    return plot_curves(made[0].rows, "dose", panels, by="object", xlabel="photons per pattern", title=title)
+    rows = made[0].rows if made[0].name == "dose-response" else []
+    return plot_curves(rows, "dose", panels, by="object", xlabel="photons per pattern", title=title)
+
+
+def figures(
+    rows: Sequence[Mapping[str, Any]], options: DoseResponseOptions, folder_of: Callable[[Mapping[str, Any]], Path]
+) -> Images:
+    """The figure of six panels of the trained networks."""
+    return dose_training.figures([row for row in rows if dose_training.LOSS in row], folder_of)
+
+
+def checks(rows: Sequence[Mapping[str, Any]], options: DoseResponseOptions) -> list[Check]:
+    """Measured doses, errors in every row, and what must hold of the trained networks."""
+    worst = max(abs(row["photons"] / row["dose"] - 1) for row in rows)
+    found = f"{100 * worst:.2g} % off at most"
+    out = [
+        finite(rows, ("complex_error",)),
+        Check("measured photons per pattern are the dose within 5 %", worst < 0.05, found),
+    ]
+    return out + dose_training.checks([row for row in rows if dose_training.LOSS in row], options)
+
+
+def _reconstructed(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if dose_training.LOSS not in row]
 
 
 STUDY = Study(
     name="dose-response",
-    help="Error and resolution against the number of photons per pattern.",
+    help="Error and resolution against the number of photons per pattern, of the engine and of trained networks.",
     options=DoseResponseOptions,
     cells=cells,
     run=run,
     estimate=estimate,
     tables=tables,
     plot=plot,
+    keeps=True,
+    figures=figures,
+    checks=checks,
+    version="2",
 )

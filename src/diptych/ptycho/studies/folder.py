@@ -19,7 +19,11 @@ CELLS = "cells"
 TABLES = "tables"
 FORMAT = 1
 
-_FILES = (MANIFEST, "results.csv", "results.json", "summary.md", "figure.png")
+FIGURES = "figures"
+VERIFICATION = "verification.json"
+INVENTORY = "inventory.txt"
+
+_FILES = (MANIFEST, "results.csv", "results.json", "summary.md", "figure.png", VERIFICATION, INVENTORY)
 _IDENTITY = ("study", "version", "options")
 
 
@@ -101,7 +105,7 @@ class StudyFolder:
             "error": result.error,
             "traceback": result.traceback,
         }
-        (self.path / CELLS).mkdir(exist_ok=True)
+        (self.path / CELLS).mkdir(parents=True, exist_ok=True)
         _write(self._file(cell.key), record)
 
     def results(self, cells: Sequence[Cell]) -> dict[str, CellResult]:
@@ -119,6 +123,10 @@ class StudyFolder:
             if same:
                 found[cell.key] = result
         return found
+
+    def cell_folder(self, key: str) -> Path:
+        """Where a cell may keep files."""
+        return self.path / CELLS / key
 
     def _file(self, key: str) -> Path:
         return self.path / CELLS / f"{key}.json"
@@ -154,7 +162,7 @@ class StudyFolder:
         return out
 
     def _clear(self) -> None:
-        for folder in (CELLS, TABLES):
+        for folder in (CELLS, TABLES, FIGURES):
             if (self.path / folder).is_dir() and not (self.path / folder).is_symlink():
                 shutil.rmtree(self.path / folder)
         # The manifest goes last: as long as it is there, the folder is known as that of a study.

@@ -12,11 +12,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
 
-from diptych.ptycho.studies.base import Cell, CellResult
+from diptych.ptycho.studies.base import Cell, CellResult, Check
 from diptych.runtime.files import write_text
 from diptych.runtime.run_directory import plain
 
 Row = Mapping[str, Any]
+
+NO_EVIDENCE = "Quick run: it shows that the study works; its numbers are no evidence."
 Status = Literal["planned", "done", "interrupted", "failed"]
 
 
@@ -64,10 +66,18 @@ class Table:
         return path
 
     def to_markdown(self) -> str:
-        """The table as Markdown text, numbers with four digits."""
-        heads = [f"{name} ({self.units[name]})" if name in self.units else name for name in self.columns]
+        """The table as Markdown text: SSIM with 3 decimals, MAE with 6, other numbers with four digits.
+
+        Standard deviations that are undefined in every row are left out.
+        """
+        columns = [
+            name
+            for name in self.columns
+            if not name.endswith("_sd") or any(row.get(name) is not None for row in self.rows)
+        ]
+        heads = [f"{name} ({self.units[name]})" if name in self.units else name for name in columns]
         lines = ["| " + " | ".join(heads) + " |", "|" + "|".join(" --- " for _ in heads) + "|"]
-        lines += ["| " + " | ".join(_cell(row.get(name)) for name in self.columns) + " |" for row in self.rows]
+        lines += ["| " + " | ".join(shown(row.get(name), name) for name in columns) + " |" for row in self.rows]
         return "\n".join(lines)
 
 
@@ -93,6 +103,12 @@ class StudyRun:
         Predicted time of the cells that are still to run, one after the other.
     memory_bytes : int
         Predicted peak memory of the largest cell.
+    checks : tuple of Check
+        The verification; empty for a dry run.
+    figure_errors : dict of str to str
+        Figures that could not be drawn, and why.
+    quick : bool
+        Whether this is a quick run, which is no evidence.
     """
 
     study: str
@@ -103,6 +119,9 @@ class StudyRun:
     tables: tuple[Table, ...] = ()
     hours: float = 0.0
     memory_bytes: int = 0
+    checks: tuple[Check, ...] = ()
+    figure_errors: Mapping[str, str] = field(default_factory=dict)
+    quick: bool = False
 
     @property
     def errors(self) -> dict[str, str]:
@@ -113,6 +132,11 @@ class StudyRun:
     def done(self) -> int:
         """Cells that have a result."""
         return sum(result.error is None for result in self.results.values())
+
+    @property
+    def verified(self) -> bool:
+        """Whether every check of the verification held."""
+        return all(check.held for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: counts, estimates, errors and the rows of every table."""
@@ -126,6 +150,10 @@ class StudyRun:
                 "failed": self.errors,
                 "hours": self.hours,
                 "memory_bytes": self.memory_bytes,
+                "evidence": not self.quick,
+                "verified": self.verified if self.checks else None,
+                "not_held": [f"{check.name} ({check.found})" for check in self.checks if not check.held],
+                "figures_failed": dict(self.figure_errors),
                 "tables": {table.name: table.rows for table in self.tables},
             }
         )
@@ -135,6 +163,13 @@ class StudyRun:
         lines = [f"{self.study}: {self.status}, {self.done} of {len(self.cells)} cells done, {len(self.errors)} failed"]
         if self.status in ("planned", "interrupted"):
             lines.append(f"still to run: about {self.hours:.3g} h on one core, {self.memory_bytes / 2**30:.2g} GiB")
+        if self.checks:
+            held = sum(check.held for check in self.checks)
+            lines.append(f"verification: {held} of {len(self.checks)} checks held")
+            lines += [f"  did not hold: {check.name} ({check.found})" for check in self.checks if not check.held]
+        lines += [f"figure {name} could not be drawn: {why}" for name, why in self.figure_errors.items()]
+        if self.quick:
+            lines.append(NO_EVIDENCE)
         if len(self.tables) > 1:
             lines += ["", self.tables[1].to_markdown()]
         return "\n".join(lines)
@@ -175,26 +210,16 @@ def mean_and_deviation(rows: Sequence[Row], by: Sequence[str], values: Sequence[
     return out
 
 
-def summary(title: str, facts: Mapping[str, str], tables: Sequence[Table], failed: Mapping[str, str]) -> str:
-    """``summary.md`` of a study: facts, the first table, names of the other ones, failed cells."""
-    lines = [f"# {title}", ""]
-    lines += [f"* {name}: {text}" for name, text in facts.items()]
-    for number, table in enumerate(tables):
-        lines += ["", f"## {table.title}", ""]
-        lines.append(table.to_markdown() if number == 0 else f"See `{table.name}.csv`.")
-    if failed:
-        lines += ["", f"## Failed cells ({len(failed)})", ""]
-        lines += [f"* `{key}`: {' '.join(why.split())}" for key, why in failed.items()]
-    return "\n".join(lines) + "\n"
-
-
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _cell(value: Any) -> str:
+def shown(value: Any, column: str = "") -> str:
+    """A value as text for a table: SSIM has 3 decimals, MAE 6, other numbers four digits."""
     value = plain(value)
     if value is None:
         return "-"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|")
+    if isinstance(value, float):
+        name = column.lower()
+        return f"{value:.3f}" if "ssim" in name else f"{value:.6f}" if "mae" in name else f"{value:.4g}"
+    return str(value).replace("|", "\\|")

@@ -13,13 +13,14 @@ from typing import Any
 
 from diptych.errors import DiptychError, InputError
 from diptych.ptycho.studies.base import STUDIES, Cancel, Cell, CellResult, Executor, Study, StudyOptions
-from diptych.ptycho.studies.folder import TABLES, StudyFolder
-from diptych.ptycho.studies.report import Status, StudyRun, Table, summary
+from diptych.ptycho.studies.folder import StudyFolder
+from diptych.ptycho.studies.report import Status, StudyRun, Table
+from diptych.ptycho.studies.report_files import write_report
 from diptych.runtime.device import ExecutionOptions
-from diptych.runtime.files import write_text
 from diptych.runtime.progress import Progress, ProgressCallback
 from diptych.runtime.provenance import commit, utc_now, versions
 from diptych.runtime.run_directory import plain
+from diptych.runtime.schedulers import SchedulerOptions, Task, run_tasks
 
 log = logging.getLogger("diptych")
 
@@ -38,14 +39,16 @@ def run_study(
     clobber: bool = False,
     dry_run: bool = False,
     executor: Executor | None = None,
+    scheduler: SchedulerOptions | None = None,
     **overrides: Any,
 ) -> StudyRun:
     """Run a study, or resume it: cells that are done are not run again.
 
     The folder then holds ``manifest.json`` (study, options, version, cells and their status), ``cells/<key>.json``,
-    ``results.csv`` and ``results.json`` (one row per cell), ``tables/*.csv`` and ``*.json``, ``figure.png`` and
-    ``summary.md``. It is safe to kill at any time; the same call resumes it. A resumed study gives the same tables as
-    one that was never stopped.
+    ``results.csv`` and ``results.json`` (one row per cell), ``tables/*.csv`` and ``*.json``, ``figure.png``,
+    ``figures/``, ``summary.md``, ``verification.json`` (what was checked, and whether it held) and ``inventory.txt``.
+    It is safe to kill at any time; the same call resumes it. A resumed study gives the same tables as one that was
+    never stopped.
 
     Parameters
     ----------
@@ -65,8 +68,11 @@ def run_study(
         Delete what an earlier study left in the folder and start anew.
     dry_run : bool
         Only list the cells and estimate time and memory; writes nothing.
+    scheduler : SchedulerOptions, optional
+        Where the cells run, and how often a failed one is run again; by default in this process, once. Workers on other
+        machines must see ``folder`` under the same path.
     executor : callable, optional
-        Maps cells to results; :func:`serial` by default. See :data:`~diptych.ptycho.studies.base.Executor`.
+        In place of ``scheduler``: maps cells to results. See :data:`~diptych.ptycho.studies.base.Executor`.
     **overrides
         Single options by name.
 
@@ -89,7 +95,7 @@ def run_study(
     >>> from diptych.ptycho.studies import run_study
     >>> plan = run_study("dose-response", "studies/dose", size="quick", dry_run=True)
     >>> plan.status, len(plan.cells)
-    ('planned', 12)
+    ('planned', 16)
     """
     study = STUDIES[name]
     chosen = _options(study, options, overrides)
@@ -104,16 +110,17 @@ def run_study(
     state.write("running")
     status: Status = "interrupted"
     try:
-        job = partial(run_cell, study, chosen, execution or ExecutionOptions())
-        state.run_missing(job, executor or serial, cancel, progress)
+        where = execution or ExecutionOptions()
+        job = partial(run_cell, study, chosen, where, home=home)
+        if executor is None:
+            executor = serial if scheduler is None else _scheduled(scheduler, study, chosen, where, home, cancel)
+        state.run_missing(job, executor, cancel, progress)
         if len(state.results) == len(cells):
             status = "done" if any(result.error is None for result in state.results.values()) else "failed"
     finally:
         state.facts["ended"] = utc_now()
         state.write(status)
-    run = state.report(status)
-    _write_files(study, chosen, run)
-    return run
+    return write_report(study, chosen, home, state.report(status))
 
 
 def serial(job: Callable[[Cell], CellResult], cells: Sequence[Cell]) -> Iterator[CellResult]:
@@ -121,11 +128,13 @@ def serial(job: Callable[[Cell], CellResult], cells: Sequence[Cell]) -> Iterator
     yield from map(job, cells)
 
 
-def run_cell(study: Study, options: StudyOptions, execution: ExecutionOptions, cell: Cell) -> CellResult:
+def run_cell(
+    study: Study, options: StudyOptions, execution: ExecutionOptions, cell: Cell, *, home: StudyFolder
+) -> CellResult:
     """Compute one cell; an error of the cell becomes its result."""
     began = time.perf_counter()
     try:
-        values = plain(study.run(cell, options, execution))
+        values = values_of(study, options, execution, cell, home)
     except Exception as error:
         seconds = time.perf_counter() - began
         if isinstance(error, DiptychError):
@@ -133,6 +142,71 @@ def run_cell(study: Study, options: StudyOptions, execution: ExecutionOptions, c
         text = f"{type(error).__name__}: {error}"
         return CellResult(cell.key, {}, seconds, text, traceback.format_exc())
     return CellResult(cell.key, values, time.perf_counter() - began)
+
+
+def values_of(
+    study: Study, options: StudyOptions, execution: ExecutionOptions, cell: Cell, home: StudyFolder
+) -> dict[str, Any]:
+    """The values of one cell, as JSON."""
+    more = (home.cell_folder(cell.key),) if study.keeps else ()
+    values: dict[str, Any] = plain(study.run(cell, options, execution, *more))
+    return values
+
+
+def run_cell_by_name(
+    study: str,
+    options: Mapping[str, Any],
+    execution: Mapping[str, Any],
+    key: str,
+    parameters: Mapping[str, Any],
+    folder: str,
+) -> dict[str, Any]:
+    """Compute one cell on a worker, from JSON values, and write its file before it is answered.
+
+    The file makes the result outlive the worker, and the connection to it.
+    """
+    found = STUDIES[study]
+    chosen = _options(found, None, options)
+    home = StudyFolder(Path(folder), _identity(found, chosen))
+    cell, began = Cell(key, parameters), time.perf_counter()
+    values = values_of(found, chosen, ExecutionOptions.build(dict(execution)), cell, home)
+    home.write_result(cell, CellResult(key, values, time.perf_counter() - began))
+    return values
+
+
+def _scheduled(
+    scheduler: SchedulerOptions,
+    study: Study,
+    options: StudyOptions,
+    execution: ExecutionOptions,
+    home: StudyFolder,
+    cancel: Cancel | None,
+) -> Executor:
+    """An executor that runs the cells on a scheduler."""
+    logs = home.path / "logs"
+
+    def run(job: Callable[[Cell], CellResult], cells: Sequence[Cell]) -> Iterator[CellResult]:
+        logs.mkdir(exist_ok=True)
+        common = {
+            "study": study.name,
+            "options": options.model_dump(mode="json"),
+            "execution": execution.model_dump(mode="json"),
+            "folder": str(home.path.resolve()),
+        }
+        tasks = [
+            Task(
+                cell.key,
+                f"{__name__}:{run_cell_by_name.__name__}",
+                {**common, "key": cell.key, "parameters": plain(cell.parameters)},
+                str((logs / f"{cell.key}.txt").resolve()),
+            )
+            for cell in cells
+        ]
+        for answer in run_tasks(tasks, scheduler, cancel):
+            error = f"{answer.error} (log: {logs / answer.key}.txt)" if answer.error else None
+            yield CellResult(answer.key, answer.values or {}, answer.seconds, error, answer.traceback or None)
+
+    return run
 
 
 @dataclass
@@ -201,7 +275,15 @@ class _State:
             tables = [Table("results", "Results of every cell", rows), *self.study.tables(rows, self.options)]
         memory = max(self.study.estimate(cell, self.options).memory_bytes for cell in self.cells)
         return StudyRun(
-            self.study.name, self.home.path, status, self.cells, ordered, tuple(tables), self.hours(), memory
+            self.study.name,
+            self.home.path,
+            status,
+            self.cells,
+            ordered,
+            tuple(tables),
+            self.hours(),
+            memory,
+            quick=self.options.size == "quick",
         )
 
 
@@ -233,25 +315,3 @@ def _identity(study: Study, options: StudyOptions) -> dict[str, Any]:
 
     values = plain(options.model_dump(mode="json"))
     return {"study": study.name, "version": f"{study.version} (diptych {__version__})", "options": values}
-
-
-def _write_files(study: Study, options: StudyOptions, run: StudyRun) -> None:
-    """Write tables, figure and ``summary.md`` of the cells that are done so far."""
-    if run.tables:
-        run.tables[0].to_csv(run.folder / "results.csv")
-        run.tables[0].to_json(run.folder / "results.json")
-        (run.folder / TABLES).mkdir(exist_ok=True)
-        for table in run.tables[1:]:
-            table.to_csv(run.folder / TABLES / f"{table.name}.csv")
-            table.to_json(run.folder / TABLES / f"{table.name}.json")
-        if study.plot is not None:
-            from diptych.ptycho.figures.panels import save_figure
-
-            save_figure(study.plot(run.tables[1:], options), run.folder / "figure.png")
-    shown = {name: value for name, value in options.model_dump(mode="json").items() if value is not None}
-    facts = {
-        "status": run.status,
-        "cells": f"{run.done} of {len(run.cells)} done, {len(run.errors)} failed",
-        "options": ", ".join(f"{name} = {value}" for name, value in shown.items()),
-    }
-    write_text(run.folder / "summary.md", summary(f"{study.name}: {study.help}", facts, run.tables[1:], run.errors))

@@ -120,3 +120,33 @@ def test_flags_by_kind() -> None:
     assert faults(flags) == ("no overlap", "other")
     assert faults(["few photons: 10"]) == ()
     assert len(set(KINDS)) == len(KINDS)
+
+
+def test_trials_that_diverge_are_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    scan = diptych.simulate(size=16, patterns=36, step=3.0, dose=1e5, seed=0)
+    readings = [AS_GIVEN, *orientations()][:5]
+    found = iter([float("nan"), 2.0, float("inf"), 1.0, float("nan")])
+    monkeypatch.setattr(trials, "try_out", lambda *args: SimpleNamespace(fit=next(found)))
+    fits = trials.rank(scan, readings, 36)
+    assert fits == [float("inf"), 2.0, float("inf"), 1.0, float("inf")]
+    monkeypatch.setattr(trials, "longer_trial", lambda scan: RIGHT)
+    assert settle(scan, readings, fits).best is readings[3]
+    monkeypatch.setattr(trials, "longer_trial", lambda scan: replace(RIGHT, fit=float("nan")))
+    verdict = settle(scan, readings, [float("inf")] * 5)
+    assert verdict.best is AS_GIVEN
+    assert not verdict.right
+    assert not verdict.distinct
+
+
+def test_lit_pixels_are_counted_as_everywhere_else() -> None:
+    import numpy as np
+    import torch
+
+    from diptych.ptycho.engines.flags.evidence import _lit_pixels
+    from diptych.ptycho.physics.illumination import lit
+
+    light = np.random.default_rng(0).exponential(size=(3, 20, 30)).astype(np.float32) ** 3
+    assert _lit_pixels(torch.from_numpy(light)) == sum(lit(each).sum() for each in light)
+    assert _lit_pixels(torch.zeros(2, 4, 4)) == 0

@@ -198,23 +198,26 @@ def keys(sampler: GroupSampler) -> list[tuple[int, tuple[int, ...], int]]:
     shuffle=st.booleans(),
     seed=st.integers(0, 5),
 )
-def test_each_group_comes_once_and_ranks_get_equally_many(
+def test_each_group_comes_once_and_processes_share_each_batch(
     counts: list[int], per_batch: int, world: int, shuffle: bool, seed: int
 ) -> None:
     samplers = [
         GroupSampler(counts, per_batch, shuffle=shuffle, seed=seed, rank=rank, world=world) for rank in range(world)
     ]
     shares = [keys(sampler) for sampler in samplers]
-    assert {len(share) for share in shares} == {len(samplers[0])}
-    batches = set().union(*shares)
-    # Fewer batches than there are ranks are given out again.
-    assert world * len(samplers[0]) - len(batches) < world
+    whole = keys(GroupSampler(counts, per_batch, shuffle=shuffle, seed=seed))
+    assert {len(share) for share in shares} == {len(whole)} == {len(samplers[0])}
     for scan, count in enumerate(counts):
-        rows = [rows for which, rows, _ in batches if which == scan]
+        rows = [rows for which, rows, _ in whole if which == scan]
         assert sorted(sum(rows, ())) == list(range(count))
         assert sorted(map(len, rows), reverse=True)[:-1] == [per_batch] * (-(-count // per_batch) - 1)
-    alone = GroupSampler(counts, per_batch, shuffle=shuffle, seed=seed)
-    assert batches == set(keys(alone))
+    # The processes share each batch of a single one: nobody is left without groups, and none is used twice for nothing.
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert {(scan, epoch) for scan, _, epoch in parts} == {(batch[0], batch[2])}
+        sizes = [len(rows) for _, rows, _ in parts]
+        assert set().union(*(rows for _, rows, _ in parts)) == set(batch[1])
+        assert sum(sizes) == max(world, len(batch[1]))
+        assert max(sizes) - min(sizes) <= 1 <= min(sizes)
 
 
 def test_the_order_is_decided_by_seed_and_epoch() -> None:

@@ -13,11 +13,9 @@ from torch import Tensor
 
 from diptych.ptycho.engines.problem import Problem, detect, in_order, sweep_batch, zero_masked
 from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.illumination import lit
 from diptych.ptycho.physics.likelihood import deviance, expected_deviance
 from diptych.ptycho.physics.patches import scatter_add
-
-LIT = 0.1
-"""Lit pixels have at least this share of the light of the pixel that the median photon hits."""
 
 SEEN_TWICE = 1.25
 """Effective number of positions above which an object pixel counts as seen by more than one: a second position adds
@@ -117,7 +115,7 @@ def gather_evidence(
         held += _held_sums(problem, batch, found, predicted)
     fit, held_fit = sums[0] / max(sums[1], 1e-30), held[0] / held[1] if held[1] > 0 else np.nan
     gain, spread = _frame_factors(frames)
-    alone, lit = _light(problem, probe)
+    alone, pixels = _light(problem, probe)
     if start is not None:
         alone = min(alone, _light(problem, start)[0])
     surplus = sums[0] - sums[1]
@@ -125,7 +123,7 @@ def gather_evidence(
         patterns=len(problem),
         photons=float(sums[2]),
         counted=int(sums[3]),
-        unknowns=2 * lit + (2 * _lit_pixels(intensity(probe[:, None])) if refined else 0),
+        unknowns=2 * pixels + (2 * _lit_pixels(intensity(probe[:, None])) if refined else 0),
         alone=alone,
         fit=float(fit),
         held_out=float(held_fit),
@@ -186,11 +184,5 @@ def _light(problem: Problem, probe: Tensor) -> tuple[float, int]:
 
 
 def _lit_pixels(light: Tensor) -> int:
-    """Pixels with at least :data:`LIT` of the light of the pixel that the median photon hits, of (..., H, W)."""
-    count = 0
-    for part in light.reshape(-1, *light.shape[-2:]):
-        values = part.flatten().sort().values
-        cumulated = values.double().cumsum(0)
-        median = values[int((cumulated < cumulated[-1] / 2).sum().clamp(max=len(values) - 1))]
-        count += int((part >= LIT * median).sum()) if float(median) > 0 else 0
-    return count
+    """Number of lit pixels of (..., H, W)."""
+    return sum(int(lit(part.cpu().numpy()).sum()) for part in light.reshape(-1, *light.shape[-2:]))

@@ -81,14 +81,18 @@ def misfit_flags(
     if unfinished:
         return _unfinished(evidence, unfinished)
     standard = 1.0
-    if evidence.used > UNCERTAIN and trials.poor(evidence):
+    if evidence.used > UNCERTAIN and (trials.poor(evidence) or trials.suspect(evidence)):
         standard = max(trials.right_level(problem, *state), 1.0)
         log.info("a right reading reaches a level of %.3f at this dose; this result %.3f", standard, evidence.level)
-    if not trials.poor(evidence, standard):
-        return [_not_noise(evidence, len(state[1]))] if evidence.level > max(FAIR_FIT, 1.2 * standard) else []
-    if intensity_varies(evidence):
+    poor = trials.poor(evidence, standard)
+    if intensity_varies(evidence) and (poor or trials.suspect(evidence, standard)):
         return [_intensity(evidence)]
-    return [_reading(scan, evidence, standard, len(state[1]))]
+    if poor:
+        return [_reading(scan, evidence, standard, len(state[1]))]
+    doubtful = trials.suspect(evidence, standard) or _factors_by_evidence(problem)
+    if doubtful and (wrong := _wrong_reading(scan, evidence, standard)):
+        return [wrong]
+    return [_not_noise(evidence, len(state[1]))] if evidence.level > max(FAIR_FIT, 1.2 * standard) else []
 
 
 def intensity_varies(evidence: Evidence) -> bool:
@@ -104,16 +108,28 @@ def levels(evidence: Evidence, standard: float = 1.0) -> str:
     )
 
 
-def _reading(scan: Scan, evidence: Evidence, standard: float, modes: int) -> Flag:
-    """The flag of a result that is poor: which reading is the right one, if any."""
+def _factors_by_evidence(problem: Problem) -> bool:
+    """Whether factors of the frames were switched on by the engine: with lines at 1e4 photons, factors that vary by 9 %
+    explained transposed patterns to a level of 1.00.
+    """
+    factors = problem.forward.factors
+    return factors is not None and factors.fitted and math.isfinite(factors.fit_before)
+
+
+def _tried(scan: Scan) -> trials.Verdict:
+    """Which reading fits best in short trials, and whether a longer one explains the patterns."""
     readings = [AS_GIVEN, *orientations(), *frame_orders(scan)]
     verdict = trials.settle(scan, readings, trials.rank(scan, readings, trials.PATTERNS))
     log.info("of %d readings, '%s' fits best", len(readings), verdict.best.name)
+    return verdict
+
+
+def _reading(scan: Scan, evidence: Evidence, standard: float, modes: int) -> Flag:
+    """The flag of a result that is poor: which reading is the right one, if any."""
+    verdict = _tried(scan)
     found = levels(evidence, standard)
     if verdict.best is not AS_GIVEN and (verdict.right or verdict.distinct):
-        much = "are explained" if verdict.right else "fit far better"
-        text = f"{found} Read with '{verdict.best.name}' the patterns {much}: {verdict.best.remedy}. "
-        return Flag(MISREAD, f"{text}`diptych check` lists all readings.")
+        return _misread(verdict, found)
     if verdict.right or verdict.distinct:
         more = f"more probe modes than {modes} (--modes {modes + 2})" if modes < 8 else "a background"
         return Flag(
@@ -121,6 +137,24 @@ def _reading(scan: Scan, evidence: Evidence, standard: float, modes: int) -> Fla
             f"{found} No other orientation or order of frames comes near, so the reading is right and something else "
             f"is missing: try {more}, check the initial probe, the positions and the mask, and look for bad frames.",
         )
+    return _no_reading(evidence, found)
+
+
+def _wrong_reading(scan: Scan, evidence: Evidence, standard: float) -> Flag | None:
+    """The flag of a result that is not poor, where another reading fits far better, or all fit alike."""
+    verdict = _tried(scan)
+    if verdict.best is not AS_GIVEN and verdict.distinct:
+        return _misread(verdict, levels(evidence, standard))
+    return _no_reading(evidence, levels(evidence, standard)) if verdict.alike else None
+
+
+def _misread(verdict: trials.Verdict, found: str) -> Flag:
+    much = "are explained" if verdict.right else "fit far better"
+    text = f"{found} Read with '{verdict.best.name}' the patterns {much}: {verdict.best.remedy}. "
+    return Flag(MISREAD, f"{text}`diptych check` lists all readings.")
+
+
+def _no_reading(evidence: Evidence, found: str) -> Flag:
     text = f"{found} Run `diptych check` on the scan: {NO_ADVICE}"
     return Flag(NO_READING, text + (NO_RANKING if evidence.level > UNRANKED else ""))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diptych.ptycho.engines.flags.base import INTERRUPTED, KINDS, Flag
+from diptych.ptycho.engines.flags.base import INTERRUPTED, KINDS, POOR_FIT, Flag
 from diptych.ptycho.engines.flags.data import data_flags
 from diptych.ptycho.engines.flags.evidence import gather_evidence
 from diptych.ptycho.engines.flags.misfit import misfit_flags
@@ -25,6 +25,7 @@ def result_flags(
     epochs: int,
     converged: bool,
     interrupted: bool,
+    diverged: str = "",
 ) -> tuple[str, ...]:
     """Flags of a result, ordered by kind (:data:`~diptych.ptycho.engines.flags.base.KINDS`).
 
@@ -46,11 +47,17 @@ def result_flags(
         Whether the stop rule ended the run.
     interrupted : bool
         Whether the user ended the run.
+    diverged : str
+        How the state became infinite or NaN, if it did; the result is an earlier state.
     """
     evidence = gather_evidence(problem, *state, refined, start)
     whole = not interrupted and (converged or epochs >= ENOUGH_EPOCHS)
     unfinished = "" if whole else f"after {epochs} epochs"
-    flags = [*data_flags(evidence), *misfit_flags(scan, problem, state, evidence, unfinished)]
+    flags = data_flags(evidence)
+    if diverged:
+        flags.append(Flag(POOR_FIT, f"the engine {diverged}. Give a smaller step or momentum, or a larger alpha."))
+    else:
+        flags += misfit_flags(scan, problem, state, evidence, unfinished)
     if interrupted:
         flags.append(Flag(INTERRUPTED, "the best state up to then, not a finished result."))
     return tuple(str(flag) for flag in sorted(flags, key=lambda flag: KINDS.index(flag.kind)))

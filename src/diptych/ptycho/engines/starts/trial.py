@@ -40,9 +40,15 @@ class Trial(NamedTuple):
 
 
 def try_out(scan: Scan, probe: NDArray[np.complex64], epochs: int) -> Trial:
-    """A few epochs of rPIE from a flat object and this initial probe (P, N, N)."""
+    """A few epochs of rPIE from a flat object and this initial probe (P, N, N), with a factor for each frame.
+
+    Without factors, a beam that varies by 30 % dominates every trial, and the probe that fits best is one so broad
+    that it hides the variation.
+    """
     with torch.no_grad():
         problem = make_problem(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=SEED)
+        if problem.forward.factors is not None:
+            problem.forward.factors.fitted = True
         return run_trial(
             problem, problem.flat_object(), scaled_to(torch.from_numpy(probe.copy()), problem.power), epochs
         )

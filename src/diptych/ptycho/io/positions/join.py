@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,9 +53,9 @@ def joined(raw: RawScan, options: LoadOptions) -> RawScan:
         fits = table.probe.shape[-2:] == values.shape[-2:]
         probe = table.probe if fits else None
         said.append(
-            f"initial probe read from {table.where}"
+            f"initial probe read from {Path(table.where).name}"
             if fits
-            else f"the probe in {table.where} is not used: it does not have the size of the patterns"
+            else f"the probe in {Path(table.where).name} is not used: it does not have the size of the patterns"
         )
     numbers = frames[keep]
     return replace(raw, values=values, mask=mask, y=y, x=x, probe=probe, said=said, numbers=numbers)

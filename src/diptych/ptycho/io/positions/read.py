@@ -29,7 +29,8 @@ _NUMBERS = ("probe_position_indexes", "entry_1/ptychodus/probe_position_indexes"
 def read_positions(spec: str) -> Table:
     """The positions that ``spec`` names, ``FILE`` or ``FILE:PATH``.
 
-    ``PATH`` is a dataset (K, 2) of (y, x), a dataset (K, 3) of (x, y, z), or two datasets of y and of x, ``PATH,PATH``.
+    ``PATH`` is a dataset (K, 2) of (y, x), a dataset (K, 3) of (x, y, z), two datasets of y and of x, ``PATH,PATH``, or
+    three: y, x and the numbers of the frames (or triggers).
 
     Raises
     ------
@@ -48,9 +49,14 @@ def read_positions(spec: str) -> Table:
 def split(spec: str) -> tuple[Path, str | None]:
     """File and path inside it."""
     whole = Path(spec)
+    if whole.exists():
+        return whole, None
+    # Names of columns may hold colons (EPICS), and paths too (C:\scan.csv): the first part that is a file counts.
+    for place in (place for place, letter in enumerate(spec) if letter == ":"):
+        if Path(spec[:place]).is_file():
+            return Path(spec[:place]), spec[place + 1 :]
     name, colon, inner = spec.rpartition(":")
-    # A drive letter is no file: C:\scan.csv.
-    return (Path(name), inner) if colon and not whole.exists() and len(name) > 1 else (whole, None)
+    return (Path(name), inner) if colon and len(name) > 1 else (whole, None)
 
 
 def _datasets(source: TreeSource, inner: str, path: Path) -> Table:
@@ -63,9 +69,15 @@ def _datasets(source: TreeSource, inner: str, path: Path) -> Table:
             )
     arrays = [np.squeeze(real_from(source, key, "positions")).astype(np.float64) for key in keys]
     unit = unit_named(source.attributes(keys[0]).get("units"))
-    if len(arrays) == 2 and arrays[0].ndim == 1 and arrays[0].shape == arrays[1].shape:
-        y, x = arrays
-        return Table(str(path), y, x, unit, None, f"positions read from {path.name}: {keys[0]} (y), {keys[1]} (x)")
+    if len(arrays) in (2, 3) and len({array.shape for array in arrays}) == 1:
+        y, x = (array.ravel() for array in arrays[:2])
+        numbers = None
+        if len(arrays) == 3:
+            if not np.isfinite(arrays[2]).all():
+                raise InputError(f"{path}: {keys[2]}", "holds numbers that are not finite", "numbers of the frames")
+            numbers = np.rint(arrays[2].ravel()).astype(np.int64)
+        said = f"positions read from {path.name}: {keys[0]} (y), {keys[1]} (x)"
+        return Table(str(path), y, x, unit, numbers, said + (f", numbered by {keys[2]}" if len(keys) == 3 else ""))
     shapes = ", ".join(str(array.shape) for array in arrays)
     if len(arrays) == 1 and arrays[0].ndim == 2 and arrays[0].shape[1] in (2, 3):
         three = arrays[0].shape[1] == 3
@@ -74,7 +86,9 @@ def _datasets(source: TreeSource, inner: str, path: Path) -> Table:
         y, x = (arrays[0][:, column] for column in columns)
         return Table(str(path), y, x, unit, None, f"positions {order} read from {path.name}: {keys[0]}")
     raise InputError(
-        f"{path}: {inner}", f"has shape {shapes}", "(K, 2) of y, x; (K, 3) of x, y, z; or two datasets PATH_Y,PATH_X"
+        f"{path}: {inner}",
+        f"has shape {shapes}",
+        "(K, 2) of y, x; (K, 3) of x, y, z; or PATH_Y,PATH_X; or PATH_Y,PATH_X,PATH_OF_FRAME_NUMBERS",
     )
 
 
@@ -102,6 +116,8 @@ def _of_item(file: DataFile) -> Table:
     if found is None:
         raise unrecognised(file)
     item = found.read(file, LoadOptions())
+    if isinstance(item, Table):
+        return item
     places = np.asarray(item if found.holds == "positions" else item.positions, np.float64)
     if not len(places):
         raise InputError(file.path, "holds no positions", "one of each frame")

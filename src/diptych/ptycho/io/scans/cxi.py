@@ -64,6 +64,7 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         remedy = "" if patterns is None else "Where they lie in another file, pass positions=... (--positions FILE)."
         raise InputError(source.where, f"is a CXI file without {what}", where, remedy)
     said: list[str] = []
+    sources = {"patterns": patterns}
     values = real_from(source, patterns)
     if values.ndim not in (3, 4):
         raise InputError(f"{source.where}: {patterns}", f"has shape {values.shape}", "(patterns, N, N)")
@@ -88,7 +89,11 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         )
     detector = next((path for path in DETECTORS if source.group(path) is not None), "")
     said.insert(0, f"patterns read from {patterns}")
+    sources |= {"positions": translation or ", ".join(axes or ()), "mask": f"{detector}/mask"}
+    sources |= {"distance": f"{detector}/distance", "detector pixel": f"{detector}/{{y,x}}_pixel_size"}
+    sources |= {"energy": first(source, ENERGIES) or "", "probe": first(source, PROBES) or ""}
     geometry = geometry_of(options, source.where, **_stated(source, detector, options, said))
+    signs: tuple[float, float] | None = None
     if placed and in_pixels:
         y, x = metres[:, 1], metres[:, 0]
     elif placed:
@@ -113,6 +118,11 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         geometry=geometry,
         metadata={"layout": "CXI", "stored_domain": "counts"},
         said=said,
+        sources=sources,
+        order="patterns (pattern, y, x), positions (x, y, z)",
+        unit="px" if in_pixels else "m",
+        placed=placed,
+        signs=signs,
     )
 
 

@@ -87,6 +87,10 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
         geometry=geometry_of(options, where, energy_eV=energy),
         metadata={"layout": "fold_slice", "stored_domain": "counts", "object_pixel_m": pixel},
         said=[f"positions (ppY, ppX) read from {other.name}, in object pixels of dx = {pixel:.4g} m"],
+        sources={"patterns": "dp", "positions": f"{other.name}: ppY, ppX", "energy": f"{other.name}: lambda"},
+        order="patterns (pattern, y, x), positions ppX and ppY separate",
+        unit="m",
+        placed=True,
     )
 
 

@@ -65,6 +65,11 @@ def read_hxn(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         geometry=geometry,
         metadata={"layout": "NSLS-II HXN", "stored_domain": "amplitude"},
         said=said,
+        sources={"patterns": "diffamp", "positions": "points", "energy": "lambda_nm", "distance": "z_m"}
+        | {"detector pixel": "ccd_pixel_um"},
+        order="patterns (pattern, y, x), positions (x, y)",
+        unit="um",
+        placed=options.positions is None,
     )
 
 

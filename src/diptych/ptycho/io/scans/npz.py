@@ -110,6 +110,9 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
         if about.own
         else {"layout": f"NPZ with {key}", "stored_domain": domain, **about.metadata},
         said=[*arranged, *masked, *said],
+        sources={"patterns": key, "positions": "ycoords, xcoords", "probe": options.probe_key or "probeGuess"}
+        | {"mask": "mask", "energy": "energy_eV", "distance": "distance_m", "detector pixel": "detector_pixel_m"},
+        order="patterns (pattern, y, x), positions ycoords and xcoords separate",
     )
 
 

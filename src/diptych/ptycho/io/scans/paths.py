@@ -57,6 +57,9 @@ def read_at(file: DataFile, options: LoadOptions) -> Scan:
             geometry=geometry_from(source, options),
             metadata={"layout": "arrays named by their paths", "stored_domain": options.domain},
             said=said,
+            sources={"patterns": options.patterns_at or "", "positions": options.positions_at or "ycoords, xcoords"}
+            | {"mask": options.mask_at or "", "probe": options.probe_at or ""},
+            order="patterns as named, positions (y, x)",
         ),
         options,
     )

@@ -62,6 +62,11 @@ def read_ptylab(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         geometry=geometry,
         metadata={"layout": "PtyLab", "stored_domain": "counts"},
         said=said,
+        sources={"patterns": "ptychogram", "positions": "encoder or positions", "probe": "probe"}
+        | {"energy": "wavelength", "distance": "zo", "detector pixel": "dxd or xd"},
+        order="patterns (pattern, y, x), positions (row, column)" + (", axes reversed by MATLAB" if matlab else ""),
+        unit="m (encoder) or px (positions)",
+        placed=options.positions is None,
     )
 
 

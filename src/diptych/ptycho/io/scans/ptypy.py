@@ -54,6 +54,12 @@ def read_ptyd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         geometry=geometry,
         metadata={"layout": "PtyPy prepared scan", "stored_domain": "counts"},
         said=[*said, converted],
+        sources={"patterns": "chunks/*/data", "positions": "chunks/*/positions", "mask": "chunks/*/weights"}
+        | {"energy": "meta/energy or info/energy", "distance": "meta/distance or info/distance"}
+        | {"detector pixel": "meta/psize or info/psize"},
+        order="patterns (pattern, y, x), positions (y, x)",
+        unit="m",
+        placed=options.positions is None,
         numbers=frames if len(np.unique(frames)) == len(values) else None,
     )
 

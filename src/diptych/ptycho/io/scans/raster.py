@@ -6,6 +6,7 @@ The array does not state where patterns were taken. Rows and columns of the rast
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.io.fields import real_from
@@ -33,6 +34,58 @@ def raster_key(source: TreeSource) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def raster_positions(
+    options: LoadOptions, shape: tuple[int, int], where: str, key: str, said: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates y and x (rows * columns,) of a raster, ``scan_step`` apart in ``position_unit``, x fastest.
+
+    Raises
+    ------
+    InputError
+        If neither the step nor positions in another file are given.
+    """
+    rows, columns = shape
+    if options.positions is not None:
+        lost = unplaced(rows * columns)
+        return lost, lost
+    if options.scan_step is None:
+        raise InputError(
+            where,
+            f"holds a raster of {rows} x {columns} patterns ({key}) and no positions",
+            "the step between them, or positions in another file",
+            "Pass scan_step=... in object pixels (--scan-step) or in --position-unit, or --positions FILE.",
+        )
+    y, x = (line.ravel() * options.scan_step for line in np.indices((rows, columns), dtype=np.float64))
+    said.append(f"positions: a raster with a step of {options.scan_step:g} {options.position_unit}, x fastest")
+    return y, x
+
+
+def sequence_positions(
+    options: LoadOptions, count: int, where: str, key: str, said: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates (count,) of patterns in one sequence that states no positions: a raster of ``scan_columns``.
+
+    Raises
+    ------
+    InputError
+        If neither the raster nor positions in another file are given, or the rows are not complete.
+    """
+    if options.positions is not None:
+        return (lost := unplaced(count)), lost
+    if options.scan_columns is None or options.scan_step is None:
+        raise InputError(
+            where,
+            f"holds {count} {'frames' if count > 1 else 'frame'} ({key}) and no scan positions",
+            "positions in another file, or the raster they were taken on",
+            "Pass --positions FILE, or --scan-columns COLUMNS with --scan-step STEP (and --position-unit).",
+        )
+    if count % options.scan_columns:
+        raise InputError(
+            where, f"holds {count} frames ({key})", f"a multiple of {options.scan_columns}, as scan_columns states"
+        )
+    return raster_positions(options, (count // options.scan_columns, options.scan_columns), where, key, said)
+
+
 def read_raster(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     """The scan in an array of four axes, as stored.
 
@@ -46,18 +99,7 @@ def read_raster(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     values = real_from(source, key)
     rows, columns = values.shape[:2]
     said = [f"patterns read from {key}, a raster of {rows} rows and {columns} columns"]
-    if options.positions is not None:
-        y = x = unplaced(rows * columns)
-    elif options.scan_step is None:
-        raise InputError(
-            source.where,
-            f"holds a raster of {rows} x {columns} patterns ({key}) and no positions",
-            "the step between them, or positions in another file",
-            "Pass scan_step=... in object pixels (--scan-step) or in --position-unit, or --positions FILE.",
-        )
-    else:
-        y, x = (line.ravel() * options.scan_step for line in np.indices((rows, columns), dtype=np.float64))
-        said.append(f"positions: a raster with a step of {options.scan_step:g} {options.position_unit}, x fastest")
+    y, x = raster_positions(options, (rows, columns), source.where, key, said)
     return RawScan(
         where=source.where,
         name=name,
@@ -69,6 +111,9 @@ def read_raster(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         geometry=geometry_of(options, source.where),
         metadata={"layout": "raster", "stored_domain": "counts"},
         said=said,
+        sources={"patterns": key},
+        order="patterns (row, column, y, x), positions from the raster, x fastest",
+        unit=options.position_unit,
     )
 
 

@@ -50,6 +50,9 @@ def read_tike(source: Source, options: LoadOptions, name: str) -> RawScan:
         scale=1.0 if options.scale is None else options.scale,
         probe=probe_from(source, "probe") if options.use_probe else None,
         geometry=geometry_from(source, options),
+        sources={"patterns": "data", "positions": "scan", "probe": "probe"},
+        order="patterns (1, pattern, y, x) centred at [0, 0], positions (y, x) of the windows' corners",
+        unit="px",
         metadata={"layout": "tike", "stored_domain": "counts"},
         said=[
             "zero frequency moved from pixel [0, 0] to the centre",

@@ -6,6 +6,7 @@ available memory, and nothing is ever unpickled.
 """
 
 from diptych.ptycho.io.source.base import Header, Source, TreeSource, listed
+from diptych.ptycho.io.source.columns import ColumnsSource
 from diptych.ptycho.io.source.hdf5 import Hdf5Source, open_hdf5
 from diptych.ptycho.io.source.hdf5_storage import write_hdf5
 from diptych.ptycho.io.source.json_text import json_text, read_json
@@ -13,6 +14,7 @@ from diptych.ptycho.io.source.matlab import open_matlab
 from diptych.ptycho.io.source.npz import NpySource, NpzSource, open_npz, write_npz
 
 __all__ = [
+    "ColumnsSource",
     "Hdf5Source",
     "Header",
     "NpySource",

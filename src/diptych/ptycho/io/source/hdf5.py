@@ -121,6 +121,14 @@ class Hdf5Source:
                 seen.add(_address(item))
                 waiting.extend((f"{path}/", item, inner) for inner in reversed(list(item)))
 
+    def verify(self, path: str) -> None:
+        """Raise InputError or UnavailableError where the values of the dataset at ``path`` cannot be read: sources of a
+        virtual dataset that are missing, values outside the folder, a filter that is not installed.
+        """
+        item = self._item(path)
+        if _is_dataset(item):
+            self._files.check(item, f"{self.where}: {path!r}")
+
     def target(self, path: str) -> str:
         """Where the link or the virtual dataset at ``path`` leads, for a person; empty for a plain dataset."""
         import h5py

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.io.source.base import Header, listed, native, refuse_what_does_not_fit
+from diptych.ptycho.io.source.matlab_tags import check_tags
 
 _LARGEST_ITEM = np.dtype(np.complex128)
 """``whosmat`` tells shapes, not types: every element is counted as the largest."""
@@ -87,6 +88,7 @@ def open_matlab(path: Path) -> Iterator[MatlabSource]:
     """
     from scipy.io import loadmat, whosmat
 
+    check_tags(path)
     try:
         for name, shape, kind in whosmat(path):
             if kind not in ("struct", "cell", "char"):

@@ -152,19 +152,21 @@ class GroupDataset(Dataset[GroupBatch]):
 class GroupSampler(Sampler[Key]):
     """Keys of batches: each group of each scan once per epoch; a batch holds groups of one scan.
 
+    Several processes share each batch, so that an update is that of a single process. A batch with fewer groups than
+    there are processes uses some of them twice.
+
     Parameters
     ----------
     group_counts : sequence of int
         Groups of each scan.
     groups_per_batch : int
-        B; the last batch of a scan may be smaller.
+        B, over all processes; the last batch of a scan may be smaller.
     shuffle : bool
         Shuffle the groups of each scan and the batches of all scans, depending on seed and epoch only.
     seed : int
         Seed of the order.
     rank, world : int
-        Number of this process and number of processes. All get the same number of batches; if the total is not a
-        multiple of ``world``, the first ones are used twice.
+        Number of this process and number of processes. Process r gets the groups r, r + world, ... of each batch.
     """
 
     def __init__(
@@ -186,8 +188,7 @@ class GroupSampler(Sampler[Key]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        total = sum(-(-count // self._per_batch) for count in self._group_counts)
-        return -(-total // self._world)
+        return sum(-(-count // self._per_batch) for count in self._group_counts)
 
     def __iter__(self) -> Iterator[Key]:
         rng = np.random.default_rng([self._seed, self._epoch])
@@ -198,8 +199,9 @@ class GroupSampler(Sampler[Key]):
                 (scan, rows[start : start + self._per_batch], self._epoch) for start in range(0, count, self._per_batch)
             ]
         order = rng.permutation(len(batches)) if self._shuffle else np.arange(len(batches))
-        for turn in range(len(self)):
-            yield batches[order[(turn * self._world + self._rank) % len(batches)]]
+        for number in order:
+            scan, rows, epoch = batches[number]
+            yield scan, np.resize(rows, max(len(rows), self._world))[self._rank :: self._world], epoch
 
 
 def make_loader(dataset: GroupDataset, sampler: GroupSampler, workers: int) -> DataLoader[GroupBatch]:

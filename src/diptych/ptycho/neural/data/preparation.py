@@ -20,11 +20,12 @@ from diptych.ptycho.io.source import open_hdf5
 from diptych.ptycho.neural.data.grouping import make_groups
 from diptych.ptycho.neural.data.hdf5 import open_patterns
 from diptych.ptycho.neural.data.neighbours import Groups
-from diptych.ptycho.neural.data.patterns import PIECE, Patterns
+from diptych.ptycho.neural.data.patterns import PIECE, Patterns, ScanPatterns
 from diptych.ptycho.neural.data.split import split_by_blocks
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.physics.probe import probe_diameter
+from diptych.ptycho.prepare.photons import usable
 from diptych.ptycho.scan import Scan
 
 log = logging.getLogger("diptych")
@@ -100,7 +101,7 @@ def prepare_scans(
     options : TrainingOptions
         Split, groups and seed.
     trainer : TrainerOptions
-        ``streaming``.
+        ``streaming``, and what is left out.
     load : LoadOptions, optional
         What the files do not declare.
 
@@ -116,7 +117,9 @@ def prepare_scans(
             raise InputError(
                 "train", f"got {type(source).__name__}", "scans or their files", "diptych.load(path) makes a Scan."
             )
-    patterns = [open_patterns(source, load, stream=_stream(source, options, trainer)) for source in sources]
+    patterns = [
+        _cleaned(open_patterns(source, load, stream=_stream(source, options, trainer)), trainer) for source in sources
+    ]
     for each in patterns:
         if each.size != patterns[0].size:
             raise InputError(
@@ -133,6 +136,19 @@ def prepare_scans(
                 "Reconstruct the scan with probe='estimate' (--probe estimate) and save it with the resulting probe.",
             )
     return tuple(_prepare_scan(each, options) for each in patterns)
+
+
+def _cleaned(patterns: Patterns, trainer: TrainerOptions) -> Patterns:
+    """The patterns without bad frames and saturated counts, in photons; those left in their file as they are."""
+    if not isinstance(patterns, ScanPatterns):
+        log.info("%s: read from its file batch by batch; bad frames and pixels are not looked for", patterns.name)
+        return patterns
+    found = usable(
+        patterns.scan, bad_frames=trainer.bad_frames, auto_mask=trainer.auto_mask, saturated=trainer.saturated
+    )
+    for flag in found.flags:
+        log.warning("%s: %s", patterns.name, flag)
+    return ScanPatterns(found.scan) if found.scan is not patterns.scan else patterns
 
 
 def input_scale(scans: Sequence[PreparedScan], probe_models: Sequence[ProbeModel], seed: int) -> float:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from diptych.ptycho.neural.data.dataset import GroupBatch
 from diptych.ptycho.neural.diagnostics import PatchStatistics, Phase, collapsed, parity_dump, write_figure
 from diptych.ptycho.neural.options import TrainerOptions
 from diptych.ptycho.neural.protocols import CancelToken, NetworkFigures
-from diptych.ptycho.neural.training.lightning_module import Prediction, PtychoModule
+from diptych.ptycho.neural.training.lightning_module import Collapse, Prediction, PtychoModule
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.groups import Layout
+from diptych.ptycho.physics.likelihood import fit_sums
 from diptych.ptycho.physics.patches import split
 from diptych.runtime.files import replacing, unless_refused
 from diptych.runtime.progress import Progress, ProgressCallback
@@ -29,6 +32,10 @@ log = logging.getLogger("diptych")
 
 SILENCED_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 """Loggers of Lightning whose messages do not concern the training itself."""
+
+
+EXPLAINED = 2.0
+"""A batch with a fit below this is explained by the network, whatever its patches look like."""
 
 
 class StopTraining(Exception):
@@ -54,6 +61,7 @@ class CheckpointCallback(Callback):
         self.best: dict[str, torch.Tensor] = {}
         self.best_epoch = 0
         self.unwritten = False
+        self.collapse = Collapse()
         self._seconds_before = 0.0
         self._began = time.perf_counter()
 
@@ -69,10 +77,12 @@ class CheckpointCallback(Callback):
 
     @property
     def stop_reason(self) -> str:
-        """Why training stops before the last epoch (divergence or patience), or an empty string."""
+        """Why training stops before the last epoch (divergence, collapse or patience), or an empty string."""
         if self.epochs and not math.isfinite(self.history["loss"][-1]):
             loss = self.history["loss"][-1]
             return f"the loss is {loss} in epoch {self.epochs}: a lower learning_rate or clip may help"
+        if self.collapse.stop:
+            return f"collapsed in {self.collapse.epochs} epochs in a row. {self.collapse.problem}"
         if self.patience is not None and self.epochs - self.best_epoch >= self.patience:
             return f"no lower validation loss since epoch {self.best_epoch}"
         return ""
@@ -85,11 +95,19 @@ class CheckpointCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """State for the checkpoint: tensors and plain Python objects only."""
-        return {"identity": self.identity, "history": self.history, "best": self.best, "best_epoch": self.best_epoch}
+        return {
+            "identity": self.identity,
+            "history": self.history,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "collapse": asdict(self.collapse),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of an earlier run."""
         self.history, self.best, self.best_epoch = state_dict["history"], state_dict["best"], state_dict["best_epoch"]
+        # Checkpoints of earlier versions lack it.
+        self.collapse = Collapse(**state_dict.get("collapse", {}))
         self._seconds_before = self.history["seconds"][-1]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -97,6 +115,7 @@ class CheckpointCallback(Callback):
         self._began = time.perf_counter()
         assert isinstance(pl_module, PtychoModule)
         pl_module.losses = self.monitored
+        pl_module.collapse = self.collapse
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Add a row to the history, keep the weights if they are the best so far, and write the checkpoint."""
@@ -118,11 +137,14 @@ class CheckpointCallback(Callback):
         if better and math.isfinite(row["loss"]):
             self.best = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
             self.best_epoch = self.epochs
+        self.collapse = pl_module.collapse
         self._write(trainer)
         values = " ".join(f"{name}={value:.6g}" for name, value in row.items() if name != "epoch")
         log.info("epoch %d/%s: %s", self.epochs, trainer.max_epochs, values)
         if self.stop_reason:
-            log.info("stop: %s", self.stop_reason)
+            log.log(logging.WARNING if self.collapse.stop else logging.INFO, "stop: %s", self.stop_reason)
+        # Only the first process looks for a collapse, and all must stop.
+        if trainer.strategy.reduce_boolean_decision(bool(self.stop_reason), all=False):
             trainer.should_stop = True
 
     def _write(self, trainer: lightning.Trainer) -> None:
@@ -202,7 +224,7 @@ class ProgressReporter(Callback):
 
 
 class DiagnosticsCallback(Callback):
-    """Figures, patch statistics, a parity dump, and a warning if the network has collapsed.
+    """Figures, patch statistics, a parity dump, and a watch for a collapsed network.
 
     Parameters
     ----------
@@ -241,18 +263,20 @@ class DiagnosticsCallback(Callback):
         self._record("validation", trainer, pl_module, batch_idx)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Warn if the network has collapsed, and draw a group."""
+        """Note whether the network has collapsed, warn of it once, and draw a group."""
         shown = self._shown
         if shown is None or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, PtychoModule)
-        if not self._warned and trainer.global_step > pl_module.options.warmup:
-            problem = collapsed(shown.result.patches, shown.batch.counts)
-            if problem is not None:
+        if trainer.global_step > pl_module.options.warmup:
+            problem = None if _explained(shown) else collapsed(shown.result.patches, shown.batch.counts)
+            pl_module.collapse = pl_module.collapse.after(problem or "", pl_module.options.collapse_epochs)
+            if problem and not self._warned:
                 log.warning("epoch %d: %s", trainer.current_epoch + 1, problem)
                 self._warned = True
         if self.folder is not None and self.options.pictures:
-            self._draw_group(self.folder / "pictures" / f"epoch-{trainer.current_epoch + 1:04d}.png", shown)
+            picture = self.folder / "pictures" / f"epoch-{trainer.current_epoch + 1:04d}.png"
+            self._draw_group(picture, pl_module, shown)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the statistics and the parity dump."""
@@ -276,12 +300,13 @@ class DiagnosticsCallback(Callback):
         if phase == "train" or batch_idx == 0:
             self._shown = module.latest
 
-    def _draw_group(self, path: Path, shown: Prediction) -> None:
+    def _draw_group(self, path: Path, module: PtychoModule, shown: Prediction) -> None:
         result, batch = shown.result, shown.batch
         if self.figures is None or result.predicted is None:
             return
         valid = None if batch.valid is None else batch.valid[0]
-        figure = self.figures.group(batch.counts[0], result.predicted[0], result.patches[0], result.merged[0], valid)
+        shown_parts = (batch.counts[0], result.predicted[0], result.patches[0], result.merged[0])
+        figure = self.figures.group(*shown_parts, valid, _light_of(module, batch)[0])
         # A lower resolution than other figures: there is one per epoch, and drawing takes as long as several batches.
         with unless_refused("training goes on"):
             write_figure(path, figure, dpi=100)
@@ -290,10 +315,25 @@ class DiagnosticsCallback(Callback):
         """Write the first group of a batch: its patches and their average on the canvas of the group."""
         batch, patches = shown.batch, shown.result.patches[:1]
         probe_model: Any = module.probe_models[batch.scan]
+        light = _light_of(module, batch)
         with torch.no_grad():
-            light = intensity(probe_model.expose(batch.counts[:1], batch.positions[:1]).modes)
             weights = light if module.options.placement == "probe" else torch.ones_like(light)
             canvas = Layout.of(batch.positions[:1], probe_model.size).merge(patches, weights.expand(patches.shape))
         low = split(batch.positions[0])[0].min(0) - probe_model.size // 2
         origin = (int(low[0]), int(low[1]))
         parity_dump(folder, patches[0], np.asarray(batch.positions[0]), canvas, origin, self.figures)
+
+
+def _light_of(module: PtychoModule, batch: GroupBatch) -> torch.Tensor:
+    """Illumination of the members of the first group of a batch, broadcast against (1, C, N, N)."""
+    probe_model: Any = module.probe_models[batch.scan]
+    with torch.no_grad():
+        return intensity(probe_model.expose(batch.counts[:1], batch.positions[:1]).modes)
+
+
+def _explained(shown: Prediction) -> bool:
+    """Whether the predicted counts are near those measured: then flat patches show a flat object, not a collapse."""
+    if shown.result.predicted is None:
+        return False
+    found, expected = fit_sums(shown.batch.counts, shown.result.predicted, shown.batch.valid)
+    return found < EXPLAINED * expected

@@ -16,7 +16,7 @@ from diptych.ptycho.neural.data.preparation import PreparedScan
 from diptych.ptycho.neural.options import TrainingOptions
 from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.neural.training.clipping import clip_gradients
-from diptych.ptycho.neural.training.loss import BatchResult, batch_loss
+from diptych.ptycho.neural.training.loss import ALONE, BatchResult, Processes, batch_loss
 from diptych.ptycho.neural.training.schedules import factor
 
 WEIGHT_DECAY = 1e-4
@@ -28,6 +28,30 @@ class Prediction:
 
     batch: GroupBatch
     result: BatchResult
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """How long the network has been collapsed.
+
+    Parameters
+    ----------
+    epochs : int
+        Latest epochs in a row in which it was.
+    problem : str
+        What was found in the latest of them.
+    stop : bool
+        Whether these are enough to stop.
+    """
+
+    epochs: int = 0
+    problem: str = ""
+    stop: bool = False
+
+    def after(self, problem: str, limit: int) -> Collapse:
+        """After another epoch with that ``problem``, or none; training stops after ``limit`` of them, 0 for never."""
+        epochs = self.epochs + 1 if problem else 0
+        return Collapse(epochs, problem, bool(limit and epochs >= limit))
 
 
 class PtychoModule(lightning.LightningModule):
@@ -55,6 +79,8 @@ class PtychoModule(lightning.LightningModule):
         self.losses: list[float] = []
         """Monitored loss of each epoch so far (validation, or training without validation), for the schedule
         ``plateau``. The checkpoint callback keeps it up to date."""
+        self.collapse = Collapse()
+        """Kept up to date by the diagnostics."""
         self.latest: Prediction | None = None
         """The latest batch and its result."""
 
@@ -67,17 +93,17 @@ class PtychoModule(lightning.LightningModule):
         patches = self.network(exposure)
         with torch.autocast(self.device.type, enabled=False):
             target = batch.counts if batch.target is None else batch.target
-            return batch_loss(self.options, probe_model, exposure, target, patches, batch.labels)
+            return batch_loss(self.options, probe_model, exposure, target, patches, batch.labels, self._processes())
 
     def training_step(self, batch: GroupBatch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         result = self._evaluate_and_keep(batch)
-        self._log_mean("loss", result.loss.detach(), len(batch.counts))
+        self._log_mean("loss", result.loss.detach(), self._groups(batch))
         return result.loss
 
     def validation_step(self, batch: GroupBatch, batch_idx: int) -> None:
         """Log the loss of a validation batch."""
-        self._log_mean("validation_loss", self._evaluate_and_keep(batch).loss, len(batch.counts))
+        self._log_mean("validation_loss", self._evaluate_and_keep(batch).loss, self._groups(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW. A refined probe has a learning rate 1/N times that of the network, and no weight decay."""
@@ -121,6 +147,24 @@ class PtychoModule(lightning.LightningModule):
         norm = clip_gradients(self.parameters(), self.options.clip, self.options.clip_mode)
         self._log_mean("grad_norm", norm, 1)
 
+    def _processes(self) -> Processes:
+        """Those that share each batch; this one alone outside a distributed training."""
+        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+            return ALONE
+        return Processes(torch.distributed.get_world_size(), _total)
+
+    def _groups(self, batch: GroupBatch) -> int:
+        """Groups of the whole batch, over all processes."""
+        processes = self._processes()
+        total = int(processes.total(torch.tensor(float(len(batch.counts)), device=self.device)))
+        if processes.count == 1 or total > processes.count:
+            return total
+        # Each process has one group; where there were fewer, some have the same.
+        own = torch.from_numpy(batch.members).to(self.device)
+        gathered = [torch.empty_like(own) for _ in range(processes.count)]
+        torch.distributed.all_gather(gathered, own)
+        return len(torch.unique(torch.cat(gathered), dim=0))
+
     def _evaluate_and_keep(self, batch: GroupBatch) -> BatchResult:
         result = self.evaluate_batch(batch)
         predicted = None if result.predicted is None else result.predicted.detach()
@@ -131,6 +175,13 @@ class PtychoModule(lightning.LightningModule):
     def _log_mean(self, name: str, value: Tensor, weight: int) -> None:
         """Log the mean over an epoch and over all processes."""
         self.log(name, value, on_step=False, on_epoch=True, batch_size=weight, sync_dist=self.trainer.world_size > 1)
+
+
+def _total(values: Tensor) -> Tensor:
+    """Sum over all processes; the values are constants of the loss, without gradient."""
+    total = values.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total
 
 
 class GroupDataModule(lightning.LightningDataModule):
@@ -185,7 +236,7 @@ class GroupDataModule(lightning.LightningDataModule):
         assert self.trainer is not None
         return kind(
             [len(groups.members) for groups in dataset.groups],
-            max(1, self.options.batch // self.options.gridsize**2),
+            max(self.trainer.world_size, self.options.batch // self.options.gridsize**2),
             shuffle=shuffle,
             seed=self.options.seed,
             rank=self.trainer.global_rank,

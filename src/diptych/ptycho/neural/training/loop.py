@@ -20,7 +20,7 @@ from diptych.ptycho.neural.model import Model
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.protocols import CancelToken, NetworkFigures
 from diptych.ptycho.scan import Scan
-from diptych.runtime.device import choose_device
+from diptych.runtime.device import choose_device, torchrun_processes
 from diptych.runtime.files import unless_refused
 from diptych.runtime.interrupts import interrupts_after
 from diptych.runtime.progress import ProgressCallback
@@ -47,6 +47,16 @@ class TrainingInterrupted(KeyboardInterrupt):
     def __init__(self, model: Model) -> None:
         super().__init__("interrupted")
         self.model = model
+
+
+class UnsavedModel(UnavailableError):
+    """The file system refused the model file of the run; ``model`` has the best weights, after an interruption those so
+    far.
+    """
+
+    def __init__(self, message: str, model: Model, interrupted: bool) -> None:
+        super().__init__(message)
+        self.model, self.interrupted = model, interrupted
 
 
 @dataclass(frozen=True)
@@ -92,26 +102,33 @@ def run_training(
     check_trainer(trainer, device)
     log.info("device %s (%s)", device, why)
     prepared = prepare_scans(scans, options, trainer, load)
+    # Of the processes that torchrun starts, the first one alone writes.
+    writes = (torchrun_processes() or (0,))[0] == 0
     with ExitStack() as stack:
         folder = (
             Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="diptych-")))
             if run is None
-            else _open_folder(run, resume)
+            else _open_folder(run, resume or not writes)
         )
         stack.enter_context(settings_kept(device, trainer, options.seed))
         identity = plain({"options": options.resolved(), "scans": [each.identity() for each in prepared]})
         checkpoints = CheckpointCallback(folder, identity, options.patience)
         resumed = resume and _restore(checkpoints)
-        RunDirectory(folder).write_json(INDICES, {"scans": [each.indices() for each in prepared]})
+        if writes:
+            with unless_refused("training goes on"):
+                RunDirectory(folder).write_json(INDICES, {"scans": [each.indices() for each in prepared]})
         module = _make_module(prepared, options, device)
         finished = resumed and (checkpoints.epochs >= options.epochs or bool(checkpoints.stop_reason))
         interrupted = not finished and _fit(
             module, prepared, checkpoints, trainer, device, hooks, resumed=resumed, kept=run is not None
         )
-        _load_best(module, checkpoints, interrupted)
+        _load_best(module, checkpoints, interrupted, writes)
         model = _make_model(module, prepared, checkpoints, interrupted, f"{device} ({why})")
-        if run is not None:
-            model.save(folder / MODEL)
+        if run is not None and writes:
+            try:
+                model.save(folder / MODEL)
+            except UnavailableError as error:
+                raise UnsavedModel(str(error), model, bool(interrupted)) from error.__cause__
             _draw_losses(checkpoints, folder, hooks.figures)
     if interrupted:
         raise TrainingInterrupted(model)
@@ -150,7 +167,9 @@ def _make_module(prepared: Sequence[PreparedScan], options: TrainingOptions, dev
     network = build_network(prepared[0].patterns.size, scale, options)
     if device.type == "cpu":
         # Makes training on the CPU 10 to 25 % faster.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return PtychoModule(network, scale, probe_models, options)
 
 
@@ -202,10 +221,11 @@ def _fit(
     return False
 
 
-def _load_best(module: PtychoModule, checkpoints: CheckpointCallback, interrupted: bool) -> None:
+def _load_best(module: PtychoModule, checkpoints: CheckpointCallback, interrupted: bool, writes: bool) -> None:
     """Load the best weights into the module: from the file, because other processes train with several devices."""
-    # Where the disk refused the last checkpoint, the file holds an older state, or none.
-    if not (checkpoints.unwritten and checkpoints.best) and not _restore(checkpoints):
+    # Where the disk refused the last checkpoint, or another process writes it, the file holds an older state, or none.
+    current = checkpoints.best and (checkpoints.unwritten or not writes)
+    if not current and not _restore(checkpoints):
         # There is no checkpoint because the first epoch was interrupted; the current weights are kept.
         assert interrupted
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +38,32 @@ class BatchResult:
     predicted: Tensor | None
 
 
-def data_loss(name: LossName, counts: Tensor, predicted: Tensor, valid: Tensor | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Processes:
+    """Processes that share a batch, each with some of its groups. They average their losses and gradients.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    total : callable
+        Sum of a tensor over all of them.
+    """
+
+    count: int
+    total: Callable[[Tensor], Tensor]
+
+    def share(self, own: Tensor, whole: Tensor) -> Tensor:
+        """Factor on a mean over ``own`` elements here: averaged over processes it is the mean over ``whole``."""
+        return own * self.count / whole
+
+
+ALONE = Processes(1, lambda values: values)
+
+
+def data_loss(
+    name: LossName, counts: Tensor, predicted: Tensor, valid: Tensor | None = None, processes: Processes = ALONE
+) -> Tensor:
     """Distance of predicted counts from measured ones, mean per valid pixel, over the root of the mean count.
 
     ``poisson`` is the negative log-likelihood minus that of a perfect prediction (half the deviance), so its minimum is
@@ -52,16 +78,21 @@ def data_loss(name: LossName, counts: Tensor, predicted: Tensor, valid: Tensor |
         Measured and predicted counts.
     valid : bool tensor, broadcast against ``counts``, optional
         True at valid pixels; the others are ignored.
+    processes : Processes, optional
+        Those that share the batch: the average of their results is the loss of the whole batch.
     """
     if valid is not None:
         counts = torch.where(valid, counts, 0.0)
-    pixels = counts.numel() if valid is None else valid.expand(counts.shape).sum()
-    dose = (counts.sum() / pixels).clamp(min=1e-3).sqrt()
+    own = counts.new_tensor(counts.numel()) if valid is None else valid.expand(counts.shape).sum().to(counts.dtype)
+    photons, pixels = processes.total(torch.stack([counts.sum(), own])).unbind()
+    dose = (photons / pixels).clamp(min=1e-3).sqrt()
     if name == "poisson":
         terms = deviance(counts, predicted + DARK_COUNTS) / 2
-        return (terms if valid is None else torch.where(valid, terms, 0.0)).sum() / pixels / dose
-    measure = amplitude_mae if name == "mae" else gaussian_amplitude
-    return measure(counts, predicted + DARK_COUNTS, valid) / dose
+        mean = (terms if valid is None else torch.where(valid, terms, 0.0)).sum() / own
+    else:
+        measure = amplitude_mae if name == "mae" else gaussian_amplitude
+        mean = measure(counts, predicted + DARK_COUNTS, valid)
+    return mean / dose * processes.share(own, pixels)
 
 
 def batch_loss(
@@ -71,6 +102,7 @@ def batch_loss(
     counts: Tensor,
     patches: Tensor,
     labels: Tensor | None,
+    processes: Processes = ALONE,
 ) -> BatchResult:
     """The loss of predicted patches, by physics or by labels.
 
@@ -88,23 +120,26 @@ def batch_loss(
         Predicted patches.
     labels : (B, C, N, N) complex tensor or None
         True patches, for ``supervision="labels"``.
+    processes : Processes, optional
+        Those that share the batch.
     """
     light = intensity(exposure.modes).detach()
     if labels is not None:
-        return BatchResult(label_loss(patches, labels, light), patches, patches, None)
+        return BatchResult(label_loss(patches, labels, light, processes), patches, patches, None)
     weights = (light if options.placement == "probe" else torch.ones_like(light)).expand(counts.shape)
     merged = exposure.layout.average_overlaps(patches, weights)
     predicted = probe_model.predicted_counts(merged, exposure)
-    loss = data_loss(options.loss, counts, predicted, exposure.valid)
+    loss = data_loss(options.loss, counts, predicted, exposure.valid, processes)
     share = light / light.sum((-1, -2), keepdim=True)
-    if options.consistency:
-        loss = loss + options.consistency * ((patches - merged).abs() * share).sum((-1, -2)).mean()
-    if options.tv:
-        loss = loss + options.tv * _total_variation(merged, share)
+    if options.consistency or options.tv:
+        groups = counts.new_tensor(len(counts))
+        part = processes.share(groups, processes.total(groups))
+        difference = ((patches - merged).abs() * share).sum((-1, -2)).mean()
+        loss = loss + part * (options.consistency * difference + options.tv * _total_variation(merged, share))
     return BatchResult(loss, patches, merged, predicted)
 
 
-def label_loss(patches: Tensor, labels: Tensor, light: Tensor) -> Tensor:
+def label_loss(patches: Tensor, labels: Tensor, light: Tensor, processes: Processes = ALONE) -> Tensor:
     """Mean distance of patches from true ones (B, C, N, N) in the complex plane, with weights |P|.
 
     Parameters
@@ -113,9 +148,12 @@ def label_loss(patches: Tensor, labels: Tensor, light: Tensor) -> Tensor:
         Predicted and true.
     light : tensor, broadcast against them
         The illumination |P|^2.
+    processes : Processes, optional
+        Those that share the batch.
     """
     weights = (light / light.amax((-1, -2), keepdim=True)).sqrt().expand(labels.shape)
-    return (weights * (patches - labels).abs()).sum() / weights.sum()
+    own = weights.sum()
+    return (weights * (patches - labels).abs()).sum() / own * processes.share(own, processes.total(own))
 
 
 def _total_variation(patches: Tensor, share: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import loggers
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -20,6 +21,7 @@ from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.training.callbacks import SILENCED_LOGGERS
 from diptych.runtime.cpu.parallel import shared_out
+from diptych.runtime.device import torchrun_processes
 
 
 def check_trainer(trainer: TrainerOptions, device: torch.device) -> None:
@@ -39,6 +41,14 @@ def check_trainer(trainer: TrainerOptions, device: torch.device) -> None:
     UnavailableError
         If there are fewer GPUs than requested.
     """
+    launched = torchrun_processes()
+    if launched is not None and (trainer.strategy != "ddp" or trainer.devices not in (1, launched[1])):
+        raise InputError(
+            f"devices = {trainer.devices}, strategy = {trainer.strategy!r}",
+            f"torchrun has started {launched[1]} processes on this machine",
+            "strategy 'ddp', and devices left out",
+            "Set strategy='ddp', and give the number of processes to torchrun only (--nproc-per-node).",
+        )
     if trainer.devices > 1 and trainer.strategy != "ddp":
         raise InputError(
             f"devices = {trainer.devices}",
@@ -121,12 +131,17 @@ def make_trainer(
         If the logger's package is not installed.
     """
     single: Any = [device.index or 0] if device.type == "cuda" else 1
-    # Spawn processes: the default strategy would run the user's script once per device.
-    ddp: Any = DDPStrategy(start_method="spawn", find_unused_parameters=options.probe == "refine" and scans > 1)
+    launched = torchrun_processes()
+    ddp: Any = DDPStrategy(
+        # Spawn processes: the default strategy would run the user's script once per device.
+        start_method="popen" if launched else "spawn",
+        find_unused_parameters=options.probe == "refine" and scans > 1,
+    )
     return lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=trainer.devices if trainer.devices > 1 else single,
-        strategy=ddp if trainer.devices > 1 else "auto",
+        devices=launched[1] if launched else trainer.devices if trainer.devices > 1 else single,
+        num_nodes=launched[2] if launched else 1,
+        strategy=ddp if launched or trainer.devices > 1 else "auto",
         precision="32-true" if trainer.precision == "32" else trainer.precision,
         max_epochs=options.epochs,
         accumulate_grad_batches=options.accumulate,
@@ -135,8 +150,8 @@ def make_trainer(
         limit_val_batches=1.0 if validated else 0,
         logger=_logger(trainer.logger, folder),
         callbacks=callbacks,
-        # Do not read the environment variables of a cluster, which describe another job.
-        plugins=[LightningEnvironment()],
+        # But for torchrun's, do not read the environment variables of a cluster, which describe another job.
+        plugins=[TorchElasticEnvironment() if launched else LightningEnvironment()],
         default_root_dir=folder,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from diptych.ptycho.physics.gain import Gain, estimated_gain
+from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.scan import Scan
 
 
@@ -44,3 +46,19 @@ def gain_flag(gain: Gain, declared: bool) -> tuple[str, ...]:
         f"counts are not photons: gain g = {gain.value:.3g} counts per photon ({gain.source}). They were divided by "
         f"it; state the scale (photons per count, Scan(scale={1 / gain.value:.3g}), --scale) where you know it better.",
     )
+
+
+def usable(
+    scan: Scan,
+    *,
+    bad_frames: Literal["auto", "keep"] = "auto",
+    auto_mask: bool = False,
+    saturated: Literal["auto", "keep"] = "auto",
+) -> Cleaned:
+    """The scan without what no sample explains (:func:`~diptych.ptycho.prepare.clean.clean`), in photons.
+
+    ``flags`` say what was changed, of both.
+    """
+    cleaned = clean(scan, bad_frames=bad_frames, auto_mask=auto_mask, saturated=saturated)
+    found, gain = in_photons(cleaned.scan)
+    return replace(cleaned, scan=found, flags=(*cleaned.flags, *gain_flag(gain, scan.scale is not None)))

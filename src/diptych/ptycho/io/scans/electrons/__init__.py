@@ -1,0 +1,1 @@
+"""Scans of electron microscopes (4D-STEM)."""

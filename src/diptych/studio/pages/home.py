@@ -1,0 +1,107 @@
+"""The home page: what can be done, something to try at once, and what lies in the data folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from nicegui import run, ui
+
+from diptych.studio.components.frame import heading, page_frame
+from diptych.studio.context import Studio
+from diptych.studio.data import Item
+
+WORK = "diptych.studio.state.reconstruct.work"
+EACH = 12
+"""Entries of each kind that are listed."""
+
+
+def register(studio: Studio) -> None:
+    """Declare ``/``."""
+
+    @ui.page("/")
+    def home() -> None:
+        with page_frame(studio, "Home", "/"):
+            with ui.row().classes("w-full gap-4 items-stretch"):
+                with _panel("Reconstruct", "From diffraction patterns to the object: ptychography."):
+                    _first_scans(studio)
+                with _panel("Prefer", "Judge images; a model learns what you like and proposes better ones."):
+                    ui.button("Open Prefer", on_click=lambda: ui.navigate.to("/prefer"))
+                    ui.label("The synthetic decoder needs no download.").classes("text-sm")
+            heading("Recent")
+            recent = ui.row().classes("w-full gap-4 items-start")
+
+            async def fill() -> None:
+                found = await run.io_bound(studio.folders.items)
+                if found is not None:
+                    with recent:
+                        _recent(studio, found)
+
+            ui.timer(0.05, fill, once=True)
+
+
+def _panel(title: str, text: str) -> ui.card:
+    card = ui.card().classes("flex-1 min-w-[280px]").props("flat bordered")
+    with card:
+        heading(title)
+        ui.label(text)
+    return card
+
+
+def _first_scans(studio: Studio) -> None:
+    """Buttons that lead to a scan in one click, and how the job behind them goes."""
+    root = studio.folders.roots[0]
+    with ui.row().classes("gap-2"):
+        ui.button("Open Reconstruct", on_click=lambda: ui.navigate.to("/reconstruct"))
+        ui.button("Measured star (27 MB)", on_click=lambda: begin("fetch_star", root / "siemens-star.npz")).props(
+            "outline"
+        )
+        ui.button("Simulated scan", on_click=lambda: begin("simulate_scan", root / "simulated-scan.npz")).props(
+            "outline"
+        )
+    status = ui.label().props("role=status").classes("text-sm")
+    waiting: list[Any] = []
+
+    def begin(work: str, out: Path) -> None:
+        if out.is_file():
+            ui.navigate.to(f"/reconstruct?file={quote(str(out))}")
+            return
+        title = "measured star" if work == "fetch_star" else "simulated scan"
+        waiting[:] = [studio.jobs.submit(f"{WORK}:{work}", {"out": str(out)}, title=title, heavy=False, process=True)]
+
+    def watch() -> None:
+        if not waiting:
+            return
+        job = waiting[0]
+        if job.state in ("queued", "running"):
+            status.set_text(f"{job.title}: {job.progress.stage if job.progress else 'starting'} ...")
+            return
+        waiting.clear()
+        if job.state == "done" and job.result:
+            ui.navigate.to(f"/reconstruct?file={quote(job.result['file'])}")
+        else:
+            status.set_text(f"{job.title}: {job.error or 'stopped'}")
+
+    ui.timer(0.3, watch)
+
+
+def _recent(studio: Studio, found: list[Item]) -> None:
+    columns = (
+        (
+            "file",
+            "Scans and results",
+            "/reconstruct?file=",
+            "No file yet. Copy a scan into a data folder, or make one above.",
+        ),
+        ("run", "Runs", "/reconstruct?run=", "No run yet. Reconstruct a scan."),
+        ("session", "Sessions", "/prefer?session=", "No session yet. Open Prefer."),
+    )
+    for kind, title, target, empty in columns:
+        with ui.column().classes("grow basis-[280px] gap-1"):
+            ui.label(title).props("role=heading aria-level=3").classes("font-medium")
+            items = [item for item in found if item.kind == kind]
+            for item in items[:EACH]:
+                ui.link(studio.folders.shown(item.path), target + quote(str(item.path))).classes("text-sm break-all")
+            if not items:
+                ui.label(empty).classes("text-sm")

@@ -1,0 +1,47 @@
+"""Tune by eye: the settings of the picture that is thought best, saved and applied."""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.parse import quote
+
+from nicegui import run, ui
+
+from diptych.errors import DiptychError
+from diptych.studio.state.prefer.desk import Desk
+from diptych.studio.state.prefer.desks import Desks
+from diptych.studio.state.prefer.tuning import FILE, save, scan_of, winner
+
+
+def tune_panel(desks: Desks, desk: Desk) -> None:
+    """What the pictures are, and buttons for the winner."""
+    scan = scan_of(desk.session)
+    ui.label(
+        f"Tune by eye: reconstructions of {desk.session.frame.prompt} with the settings beneath; amplitude left, phase "
+        "right. The first picture has the default settings. Judge which look right; the settings improve."
+    ).classes("text-sm")
+    text = ui.label().classes("font-mono text-xs whitespace-pre-wrap").mark("winner")
+
+    async def keep() -> bool:
+        try:
+            best = await run.io_bound(winner, desk.session)
+            if best is None:
+                return False
+            path = await run.io_bound(save, desk.session, best)
+        except DiptychError as error:
+            ui.notify(str(error), type="warning", multi_line=True)
+            return False
+        shown = desks.studio.folders.shown(path) if path is not None else FILE
+        text.set_text(f"# {shown}\n{best.yaml}\ndiptych reconstruct {scan or 'SCAN'} --config {path}")
+        desk.tell(f"Saved settings → {shown}")
+        return True
+
+    async def use() -> None:
+        if await keep():
+            path = desks.studio.folders.shown(desk.session.ledger.folder / FILE)
+            shown = desks.studio.folders.shown(desks.studio.folders.resolve(scan)) if scan else ""
+            ui.navigate.to(f"/reconstruct?scan={quote(shown)}&config={quote(path)}")
+
+    with ui.row().classes("gap-2"):
+        ui.button("Save the winner as YAML", on_click=keep).props("outline no-caps").mark("save winner")
+        ui.button("Reconstruct with the winner", on_click=partial(use)).props("outline no-caps").mark("apply winner")

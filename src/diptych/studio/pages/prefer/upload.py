@@ -1,0 +1,42 @@
+"""Upload: pictures of the person, blended with the anchor, decoded, and judged with a weight."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from nicegui import run, ui
+
+from diptych.errors import DiptychError
+from diptych.studio.state.prefer.archive import read_image
+from diptych.studio.state.prefer.desk import Desk
+
+TYPES = ".png,.jpg,.jpeg,.webp"
+LIMIT = 64 * 2**20
+"""Largest picture, bytes."""
+
+
+def upload_panel(desk: Desk) -> None:
+    """Choose pictures, how much of them to keep, and the weight of the answers."""
+    with ui.row().classes("w-full items-center gap-4"):
+        share = ui.slider(min=0, max=1, step=0.05, value=0.5).props('label aria-label="Blend"').classes("w-48")
+        ui.label().bind_text_from(share, "value", lambda value: f"Blend: {value:.2f} of the upload").classes("text-sm")
+        weight = ui.slider(min=0.1, max=5, step=0.1, value=1.0).props('label aria-label="Weight"').classes("w-48")
+        ui.label().bind_text_from(weight, "value", lambda value: f"Weight: {value:.1f}").classes("text-sm")
+        weight.on_value_change(lambda event: setattr(desk, "weight", float(event.value)))
+
+    async def received(event: Any) -> None:
+        data = await event.file.read()
+        try:
+            image = await run.io_bound(read_image, data, event.file.name)
+            assert image is not None
+            candidate = await run.io_bound(partial(desk.session.upload, image, float(share.value)))
+        except DiptychError as error:
+            ui.notify(f"{event.file.name}: {error}", type="negative", multi_line=True)
+            return
+        if candidate is not None:
+            desk.offer(candidate)
+            desk.tell(f"Uploaded {event.file.name}; judge it below")
+
+    upload = ui.upload(label="Pictures (PNG, JPEG, WebP)", multiple=True, auto_upload=True, max_file_size=LIMIT)
+    upload.on_upload(received).props(f"accept={TYPES} flat bordered").classes("w-full max-w-xl").mark("upload")

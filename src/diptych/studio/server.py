@@ -1,0 +1,71 @@
+"""The server: NiceGUI on one port, guarded, with the pages."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import Any
+
+from diptych.errors import InputError, UnavailableError
+from diptych.studio.options import StudioOptions
+
+
+def run(options: StudioOptions) -> None:
+    """Serve studio until the process is stopped.
+
+    Raises
+    ------
+    UnavailableError
+        If NiceGUI is not installed.
+    InputError
+        If a data folder does not exist, or the port is taken.
+    """
+    try:
+        from nicegui import app, ui
+    except ModuleNotFoundError:
+        raise UnavailableError("studio needs NiceGUI: pip install 'diptych[studio]'") from None
+    from diptych.studio.context import Studio
+    from diptych.studio.pages import register
+    from diptych.studio.security import Guard
+
+    studio = Studio(options)
+    port = options.port or _free_port(options.host)
+    _check_port(options.host, port)
+    register(studio)
+    app.add_middleware(Guard, options=options)
+    app.on_shutdown(studio.close)
+    address = f"http://{'[' + options.host + ']' if ':' in options.host else options.host}:{port}{options.prefix}/"
+    shown = f"{address}?token={options.token}" if options.token else address
+    print(f"diptych studio: {shown}  (Ctrl-C stops it)", flush=True)
+    more: dict[str, Any] = {"root_path": options.prefix} if options.prefix else {}
+    ui.run(
+        host=options.host,
+        port=port,
+        title="diptych studio",
+        show=options.browser,
+        reload=False,
+        dark=None,
+        show_welcome_message=False,
+        storage_secret=secrets.token_urlsafe(32),
+        **more,
+    )
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"port {port} of {host}",
+                f"cannot be used ({error.strerror})",
+                "a free port",
+                "Pass another --port; 0 takes a free one.",
+            ) from None

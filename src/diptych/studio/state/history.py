@@ -1,0 +1,89 @@
+"""The values that a job reported so far, for curves."""
+
+from __future__ import annotations
+
+import csv
+import math
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diptych.runtime.jobs import Job
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
+"""Distinguishable by the colour-blind (Okabe and Ito)."""
+
+
+class Curve:
+    """Fit and held-out fit against the number of reports; filled from the job's thread.
+
+    Parameters
+    ----------
+    columns : dict of str to list, optional
+        Columns of an earlier run.
+    """
+
+    def __init__(self, columns: dict[str, list[float]] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._columns = {name: list(values) for name, values in (columns or {}).items()}
+        self._last: Any = None
+        self.length = max((len(values) for values in self._columns.values()), default=0)
+
+    def add(self, job: Job) -> None:
+        """Note what a job reported; a listener of :meth:`~diptych.runtime.jobs.Job.listen`."""
+        report = job.progress
+        if report is None or report is self._last or "fit" not in report.values:
+            return
+        with self._lock:
+            self._last = report
+            for name in ("fit", "held_out_fit"):
+                self._columns.setdefault(name, []).append(float(report.values.get(name, math.nan)))
+            self.length += 1
+
+    def chart(self, names: dict[str, str]) -> dict[str, Any]:
+        """The curves as options of ECharts; undefined values are left out.
+
+        Parameters
+        ----------
+        names : dict of str to str
+            Columns and how they are called.
+        """
+        with self._lock:
+            series = [
+                {
+                    "name": label,
+                    "type": "line",
+                    "symbolSize": 4,
+                    "data": [
+                        [i + 1, v] for i, v in enumerate(self._columns.get(key, [])) if math.isfinite(v) and v > 0
+                    ],
+                }
+                for key, label in names.items()
+            ]
+        return {
+            "animation": False,
+            "color": list(COLOURS),
+            "tooltip": {"trigger": "axis"},
+            "legend": {"top": 0, "textStyle": {"color": "#888"}},
+            "grid": {"left": 56, "right": 16, "top": 36, "bottom": 40},
+            "xAxis": {"type": "value", "name": "epoch", "nameLocation": "middle", "nameGap": 24, "minInterval": 1},
+            "yAxis": {"type": "log"},
+            "series": series,
+        }
+
+
+def read_history(path: Path) -> dict[str, list[float]]:
+    """The numeric columns of a run's ``metrics.csv``; empty where there is none."""
+    columns: dict[str, list[float]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for line in csv.DictReader(stream):
+                for name, value in line.items():
+                    try:
+                        columns.setdefault(str(name), []).append(float(value or "nan"))
+                    except ValueError:
+                        columns[str(name)].append(math.nan)
+    except OSError:
+        return {}
+    return columns

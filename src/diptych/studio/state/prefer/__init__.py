@@ -1,0 +1,1 @@
+"""What the Prefer page does, without the browser."""

@@ -1,0 +1,1 @@
+"""What the Reconstruct page shows and does."""

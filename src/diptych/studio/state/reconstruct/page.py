@@ -1,0 +1,272 @@
+"""The state of the Reconstruct page: scan, how it is read, options, the run that is shown. All tabs share it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.errors import InputError
+from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.io import LoadOptions
+from diptych.runtime.device import ExecutionOptions
+from diptych.studio.state.history import Curve, read_history
+from diptych.studio.state.listing import files_of, is_scan, models_of, numbered_run
+from diptych.studio.state.reconstruct.look import Look
+from diptych.studio.state.reconstruct.presets import PRESETS
+from diptych.studio.state.reconstruct.remedies import Remedy
+
+if TYPE_CHECKING:
+    from diptych.runtime.jobs import Job
+    from diptych.studio.context import Studio
+
+WORK = "diptych.ptycho.jobs:run_reconstruction"
+HERE = "diptych.studio.state.reconstruct.work"
+WORDS = {"probe": ("refine", "fixed", "estimate"), "start": ("flat",)}
+"""Options that may name a file, and the values that are not names of files."""
+
+
+class ReconstructPage:
+    """What is reconstructed.
+
+    Parameters
+    ----------
+    studio : Studio
+        Data folders and jobs.
+
+    Attributes
+    ----------
+    look : Look or None
+        The scan that is open.
+    load, values, execution : dict
+        Options that differ from their defaults: reading, reconstruction, device.
+    preset : str
+        Name of the preset that was chosen last.
+    model : Path or None
+        A trained network whose image is the initial guess.
+    run : Path or None
+        The run directory that is shown.
+    job, check, frc : Job or None
+        The reconstruction, check and resolution that were started last.
+    revision : int
+        Grows when the scan or the options were replaced, so that tabs redraw.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.look: Look | None = None
+        self.load: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
+        self.execution: dict[str, Any] = {}
+        self.preset = "standard"
+        self.model: Path | None = None
+        self.run: Path | None = None
+        self.job: Job | None = None
+        self.check: Job | None = None
+        self.frc: Job | None = None
+        self.curve = Curve()
+        self.revision = 0
+
+    def scans(self) -> dict[str, str]:
+        """Scans in the data folders: path to what the list shows. Looks into files: call it in a thread."""
+        return {str(path): self.studio.folders.shown(path) for path in files_of(self.studio) if is_scan(path)}
+
+    def models(self) -> dict[str, str]:
+        """Trained networks in the data folders."""
+        return {str(path): self.studio.folders.shown(path) for path in models_of(self.studio)}
+
+    def open(self, given: str | Path) -> Look:
+        """Read a scan in a data folder; slow, so call it in a thread. Another file forgets how the last one was read.
+
+        Raises
+        ------
+        InputError
+            If the path lies outside the data folders, or the file cannot be read as a scan.
+        """
+        path = self.studio.folders.resolve(given)
+        load = self.load if self.look is not None and self.look.path == path else {}
+        self.look = Look.at(path, self._reading(load))
+        self.load = dict(load)
+        self.revision += 1
+        return self.look
+
+    def reread(self, changes: dict[str, Any]) -> None:
+        """Read the open scan with other options; those before stay when it fails. Slow."""
+        if self.look is None:
+            raise InputError("scan", "none is open", "a scan", "Choose one above.")
+        load = {**self.load, **changes}
+        self.look = Look.at(self.look.path, self._reading(load))
+        self.load = load
+        self.revision += 1
+
+    def apply(self, remedy: Remedy) -> None:
+        """Change the options as a remedy says; slow where the scan is read again."""
+        self.values.update(remedy.options)
+        if remedy.load:
+            self.reread(remedy.load)
+        self.revision += 1
+
+    def choose_preset(self, name: str) -> None:
+        """Take the options of a preset in place of those set so far."""
+        if name not in PRESETS:
+            raise InputError("preset", f"found {name!r}", f"one of {', '.join(PRESETS)}")
+        self.preset, self.values = name, dict(PRESETS[name].values)
+        self.revision += 1
+
+    def choose_model(self, given: str | None) -> None:
+        """Take a trained network of a data folder as the start; None for none."""
+        self.model = self.studio.folders.resolve(given) if given else None
+        self.revision += 1
+
+    @property
+    def running(self) -> bool:
+        """Whether the reconstruction shown waits or runs."""
+        return self.job is not None and self.job.state in ("queued", "running")
+
+    def start(self) -> Job:
+        """Check the options and submit a reconstruction. Raises InputError when something is wrong or missing."""
+        if self.look is None:
+            raise InputError("reconstruct", "no scan is open", "a scan", "Choose one above.")
+        if self.running:
+            raise InputError(
+                "reconstruct", "a run is under way", "one at a time", "Stop it, or wait until it has ended."
+            )
+        root = self.studio.folders.roots[0]
+        return self._submit(
+            {
+                "file": str(self.look.path),
+                "run": str(numbered_run(root, self.look.path.stem)),
+                "model": None if self.model is None else str(self.model),
+                "load": _plain(self._reading(self.load)),
+                "options": _plain(self._how()),
+                "execution": _plain(ExecutionOptions.build(self.execution, origin="device")),
+            }
+        )
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the run shown was stopped or killed, with a state to continue from."""
+        return not self.running and self.run is not None and resumable(self.run)
+
+    def resume(self) -> Job:
+        """Continue the run that is shown, with its own options. Raises InputError where that is not possible."""
+        if self.run is None or not self.resumable:
+            raise InputError("resume", "there is no stopped run to continue", "a run that was stopped or killed")
+        from diptych.runtime.jobs.records import read_record
+
+        record = read_record(self.run)
+        given = {} if record is None else record.arguments
+        if not isinstance(given.get("file"), str):
+            raise InputError(self.run.name, "was started from the command line", remedy="Resume it there.")
+        file = self.studio.folders.resolve(given["file"])
+        again = {key: given[key] for key in ("load", "options", "execution") if isinstance(given.get(key), dict)}
+        self._confined(again.get("load", {}), again.get("options", {}))
+        return self._submit({**again, "file": str(file), "run": str(self.run), "resume": True})
+
+    def stop(self) -> None:
+        """Stop after the current epoch; the best state is saved as the result."""
+        if self.job is not None:
+            self.job.cancel()
+
+    def show(self, given: str | Path) -> None:
+        """Show an earlier run of a data folder. Raises InputError for a path outside."""
+        run = self.studio.folders.resolve(given)
+        self.job = next((job for job in self.studio.jobs.jobs()[::-1] if job.folder == run and job.work == WORK), None)
+        self.run, self.frc = run, None
+        self.curve = Curve(read_history(run / "metrics.csv"))
+        self.revision += 1
+
+    def watch(self) -> None:
+        """Take over the run directory of the job once it is open."""
+        if self.job is not None and self.job.folder is not None and self.run != self.job.folder:
+            self.run = self.job.folder
+
+    @property
+    def result(self) -> Path | None:
+        """The result of the run that is shown; None while there is none."""
+        if self.run is None or self.running:
+            return None
+        path = self.run / "result.h5"
+        return path if path.is_file() else None
+
+    def start_check(self) -> Job:
+        """Try the orientations, signs and centrings of the open scan, in a process."""
+        if self.look is None:
+            raise InputError("check", "no scan is open", "a scan", "Choose one above.")
+        arguments = {"file": str(self.look.path), "load": _plain(self._reading(self.load))}
+        title = f"check {self.look.path.name}"
+        self.check = self.studio.jobs.submit(f"{HERE}:check_scan", arguments, title=title, process=True)
+        return self.check
+
+    def start_resolution(self) -> Job:
+        """Reconstruct two halves of the data of the run that is shown, in a process."""
+        from diptych.runtime.jobs.records import read_record
+
+        result = self.result
+        if result is None or self.run is None:
+            raise InputError("resolution", "there is no result", "a finished run")
+        record = read_record(self.run)
+        given = {} if record is None else record.arguments
+        if not isinstance(given.get("file"), str):
+            raise InputError("resolution", "the scan of this run is not known", remedy="Use diptych evaluate --scan.")
+        load = given.get("load") or {}
+        self._confined(load, {})
+        arguments = {"result": str(result), "scan": str(self.studio.folders.resolve(given["file"])), "load": load}
+        title = f"resolution of {self.run.name}"
+        self.frc = self.studio.jobs.submit(f"{HERE}:resolution", arguments, title=title, process=True)
+        return self.frc
+
+    def save_masked(self, boxes: list[tuple[int, int, int, int]]) -> Path:
+        """Write a copy of the open scan with rectangles masked, beside it, and open that. Slow."""
+        from diptych.ptycho.io import save
+
+        if self.look is None:
+            raise InputError("mask", "no scan is open", "a scan", "Choose one above.")
+        masked = self.look.masked(boxes)
+        folder, stem, number = self.look.path.parent, self.look.path.stem, 1
+        while (target := folder / f"{stem}-masked-{number}.npz").exists():
+            number += 1
+        save(masked, target)
+        self.open(target)
+        return target
+
+    def _submit(self, arguments: dict[str, Any]) -> Job:
+        again = bool(arguments.get("resume"))
+        title = f"{'resume' if again else 'reconstruct'} {Path(arguments['file']).name}"
+        curve = Curve()
+        self.job = self.studio.jobs.submit(WORK, arguments, title=title, process=True)
+        self.job.listen(curve.add)
+        self.curve, self.frc, self.run = curve, None, Path(arguments["run"]) if again else None
+        self.revision += 1
+        return self.job
+
+    def _reading(self, load: dict[str, Any]) -> LoadOptions:
+        self._confined(load, {})
+        return LoadOptions.build(load, origin="how the scan is read")
+
+    def _how(self) -> ReconstructionOptions:
+        self._confined({}, self.values)
+        return ReconstructionOptions.build(self.values, origin="options")
+
+    def _confined(self, load: dict[str, Any], options: dict[str, Any]) -> None:
+        """Refuse options that name a file outside the data folders."""
+        for name, words in WORDS.items():
+            if (value := options.get(name)) and value not in words:
+                options[name] = str(self.studio.folders.resolve(str(value)))
+        if value := load.get("positions"):
+            file, colon, inside = str(value).partition(":")
+            load["positions"] = f"{self.studio.folders.resolve(file)}{colon}{inside}"
+
+
+def resumable(run: Path) -> bool:
+    """Whether a run was stopped, failed or killed and can be continued from its checkpoint."""
+    from diptych.runtime.jobs.records import read_record
+
+    record = read_record(run)
+    if record is None or record.command != "reconstruct" or record.state not in ("cancelled", "failed"):
+        return False
+    return (run / "checkpoint.npz").is_file()
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = options.model_dump(mode="json", exclude_unset=True)
+    return found

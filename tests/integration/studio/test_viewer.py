@@ -1,0 +1,254 @@
+"""The image viewer in a real browser: zoom, pan, linked views, keyboard, colour range, profile."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diptych
+from diptych.ptycho.scan import Canvas, Reconstruction
+
+pytest.importorskip("nicegui")
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason="Chromium is not installed"),
+]
+
+SERVER = """
+import sys
+from pathlib import Path
+from diptych.studio.options import StudioOptions
+from diptych.studio.server import run
+run(StudioOptions(data=(Path(sys.argv[1]),), port=0, browser=False))
+"""
+
+
+def made(turn: float, side: int = 600) -> Reconstruction:
+    """A result of ``side`` x ``side`` pixels of 10 nm, lit everywhere: blocks, times a phase."""
+    rng = np.random.default_rng(0)
+    blocks = rng.uniform(0.5, 1.5, (side // 10, side // 10)) * np.exp(1j * rng.uniform(-1, 1, (side // 10, side // 10)))
+    values = np.kron(blocks, np.ones((10, 10))) * (1 + 0.1 * turn) * np.exp(1j * turn)
+    positions = np.stack(np.meshgrid(np.arange(50.0, side - 50, 100), np.arange(50.0, side - 50, 100)), -1)
+    light = np.full(values.shape, 9, np.float32)
+    canvas = Canvas(values.astype(np.complex64), pixel_m=(1e-8, 1e-8))
+    return Reconstruction(canvas, np.ones((1, 16, 16), np.complex64), positions.reshape(-1, 2), illumination=light)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("data")
+    diptych.save(made(0.0), folder / "one.npz")
+    diptych.save(made(0.4), folder / "two.npz")
+    command = [sys.executable, "-c", SERVER, str(folder)]
+    # NiceGUI behaves otherwise where it finds itself in a test.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NICEGUI"))}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert server.stdout is not None
+    try:
+        found = re.search(r"http://\S+", server.stdout.readline())
+        assert found is not None
+        yield found.group()
+    finally:
+        server.terminate()
+        server.wait(30)
+        server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    found = browser.new_page(viewport={"width": 1280, "height": 800})
+    problems: list[str] = []
+    found.on("pageerror", lambda error: problems.append(str(error)))
+    opened(found, address + "compare?file=one.npz&file=two.npz")
+    yield found
+    found.close()
+    assert not problems
+
+
+def opened(page: Any, url: str) -> None:
+    """Open a page; the server prints its address shortly before it answers."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            page.goto(url)
+            break
+        except playwright.Error:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+    page.wait_for_function("document.querySelectorAll('.dv').length === 2", timeout=30_000)
+    until(lambda: all(state(page, k)["level"] is not None for k in (0, 1)))
+
+
+def state(page: Any, index: int) -> dict[str, Any]:
+    """What a viewer shows, from its ``data-state``."""
+    found: dict[str, Any] = page.evaluate(
+        "index => JSON.parse(document.querySelectorAll('.dv canvas')[index].dataset.state || '{\"level\": null}')",
+        index,
+    )
+    return found
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the page did not come to the expected state"
+        time.sleep(0.05)
+
+
+def settled(page: Any) -> None:
+    until(lambda: not any(state(page, k)["busy"] for k in (0, 1)))
+
+
+def test_wheel_zooms_about_the_cursor_in_both_viewers(page: Any) -> None:
+    before = state(page, 0)
+    box = page.locator(".dv canvas").nth(0).bounding_box()
+    at = (box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
+    page.mouse.move(*at)
+    for _ in range(6):
+        page.mouse.wheel(0, -200)
+    until(lambda: state(page, 0)["scale"] > 5 * before["scale"])
+    settled(page)
+    after, other = state(page, 0), state(page, 1)
+    for name in ("y", "x", "scale"):
+        assert other[name] == pytest.approx(after[name])
+    # The coordinate under the cursor stays where it is.
+    offset = -box["width"] / 4
+    assert after["x"] + offset / after["scale"] == pytest.approx(before["x"] + offset / before["scale"], abs=1)
+    assert after["level"] < before["level"] or after["level"] == 0
+    assert after["bar"] != before["bar"]
+    assert re.fullmatch(r"\d+(\.\d+)? (nm|µm)", after["bar"])
+
+
+def test_dragging_moves_and_the_picture_covers_the_view(page: Any) -> None:
+    page.locator(".dv canvas").nth(1).focus()
+    for _ in range(4):
+        page.keyboard.press("+")
+    settled(page)
+    before = state(page, 0)
+    box = page.locator(".dv canvas").nth(0).bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 100, box["y"] + 260, steps=5)
+    page.mouse.up()
+    settled(page)
+    after = state(page, 0)
+    assert after["x"] - before["x"] == pytest.approx(100 / before["scale"], rel=0.02)
+    assert after["y"] - before["y"] == pytest.approx(-60 / before["scale"], rel=0.02)
+    until(lambda: state(page, 0)["box"][2] <= after["x"] - box["width"] / 2 / after["scale"] + 1)
+    assert state(page, 1)["x"] == pytest.approx(after["x"])
+
+
+def test_everything_works_by_keyboard(page: Any) -> None:
+    canvas = page.locator(".dv canvas").nth(0)
+    canvas.focus()
+    fitted = state(page, 0)
+    for key in ("+", "+", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    until(lambda: state(page, 0)["scale"] > 1.5 * fitted["scale"])
+    moved = state(page, 0)
+    assert moved["x"] > fitted["x"]
+    assert moved["y"] > fitted["y"]
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.get_by_text("length").wait_for()
+    page.keyboard.press("h")
+    low = page.get_by_role("slider", name="Lower end of the colour range").first
+    low.focus()
+    began = state(page, 0)["low"]
+    page.keyboard.press("ArrowRight")
+    until(lambda: state(page, 0)["low"] > began)
+    canvas.focus()
+    page.keyboard.press("1")
+    until(lambda: state(page, 0)["scale"] == pytest.approx(1))
+    page.keyboard.press("0")
+    until(lambda: state(page, 0)["scale"] == pytest.approx(fitted["scale"]))
+
+
+def test_quantity_and_cursor_are_shared(page: Any) -> None:
+    page.get_by_label("Quantity").nth(0).select_option("amplitude")
+    until(lambda: all(state(page, k)["quantity"] == "amplitude" for k in (0, 1)))
+    box = page.locator(".dv canvas").nth(0).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("[...document.querySelectorAll('.dv-values')].every(e => /Amplitude/.test(e.textContent))")
+    texts = [page.locator(".dv-values").nth(k).inner_text() for k in (0, 1)]
+    assert texts[0].split("Amplitude")[0] == texts[1].split("Amplitude")[0]
+    assert texts[0] != texts[1]
+
+
+def test_pinch_zooms(browser: Any, address: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    opened(page, address + "compare?file=one.npz&file=two.npz")
+    before = state(page, 0)
+    page.locator(".dv canvas").nth(0).evaluate(
+        """canvas => {
+          canvas.setPointerCapture = () => {};
+          const at = canvas.getBoundingClientRect();
+          const send = (type, id, x) => canvas.dispatchEvent(new PointerEvent(type, {
+            pointerId: id, pointerType: 'touch', clientX: at.left + x, clientY: at.top + 100, button: 0,
+            bubbles: true }));
+          send('pointerdown', 11, 100); send('pointerdown', 12, 140);
+          for (let x = 150; x <= 220; x += 10) send('pointermove', 12, x);
+          send('pointerup', 11, 100); send('pointerup', 12, 220);
+        }"""
+    )
+    until(lambda: state(page, 0)["scale"] == pytest.approx(3 * before["scale"], rel=0.05))
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 390
+    context.close()
+
+
+def test_flicker_shows_the_images_in_turn(page: Any) -> None:
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_role("tab", name="Flicker").click(timeout=120_000)
+    page.get_by_role("switch", name="Flicker").click()
+    title = page.locator(".dv-title").last
+    seen = set()
+    end = time.monotonic() + 20
+    while len(seen) < 2 and time.monotonic() < end:
+        seen.add(title.inner_text())
+        time.sleep(0.1)
+    assert {text.split(" (")[0] for text in seen} == {"one", "two"}
+
+
+def test_controls_have_names_and_no_page_is_wider_than_the_screen(page: Any) -> None:
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('.dv button, .dv select, .dv input, .dv canvas')].filter(e =>
+          !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label')?.textContent.trim()))
+          .map(e => e.outerHTML)"""
+    )
+    assert nameless == []
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        until(lambda width=width: page.evaluate("document.documentElement.scrollWidth") <= width)  # type: ignore[misc]

@@ -1,0 +1,93 @@
+"""One verb on many files: failures, what is kept, what is run again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import diptych
+from diptych.errors import InputError
+from diptych.ptycho.jobs import run_batch
+from diptych.runtime.jobs.context import JobContext
+from diptych.runtime.progress import Progress
+from diptych.runtime.schedulers.batch import BatchJob, find_files
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two scans and a file that is cut short."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for seed in range(3):
+        scan = diptych.simulate(object="blocks", size=16, patterns=16, step=2.0, dose=1e4, seed=seed)
+        diptych.save(scan, folder / f"scan{seed}.npz")
+    broken = folder / "scan1.npz"
+    broken.write_bytes(broken.read_bytes()[:500])
+    return folder
+
+
+def test_a_broken_file_is_reported_and_only_what_is_missing_runs_again(scans: Path) -> None:
+    reports: list[Progress] = []
+    first = run_batch("scans/*", "info", out="out", context=JobContext(reports.append))
+    assert (first.data["files"], first.data["done"], first.data["waiting"], first.status) == (3, 2, 0, "done")
+    (why,) = first.data["failed"].values()
+    assert "truncated or damaged" in why
+    (failed,) = [job for job in first.jobs if job.state == "failed"]
+    assert (failed.file.name, failed.attempts) == ("scan1.npz", 2)
+    assert failed.task.log is not None
+    assert "truncated" in Path(failed.task.log).read_text()
+    assert first.jobs[0].values is not None
+    assert first.jobs[0].values["arrays"]
+    assert (reports[-1].done, reports[-1].total, reports[-1].values["failed"]) == (3, 3, 1.0)
+    with (scans.parent / "out" / "batch.csv").open(newline="") as stream:
+        assert [row["state"] for row in csv.DictReader(stream)] == ["done", "failed", "done"]
+
+    diptych.save(diptych.simulate(object="blocks", size=16, patterns=16, step=2.0, seed=9), scans / "scan1.npz")
+    again = run_batch("scans/*", "info", out="out")
+    assert [(job.kept, job.attempts) for job in again.jobs] == [(True, 0), (False, 1), (True, 0)]
+    assert again.data["failed"] == {}
+    assert [job.kept for job in run_batch("scans/*", "info", out="out").jobs] == [True, True, True]
+
+
+def test_changed_content_and_arguments_are_other_results(scans: Path) -> None:
+    run_batch(scans / "scan0.npz", "info", out="out")
+    (other,) = run_batch(scans / "scan0.npz", "info", ("--domain", "counts"), out="out").jobs
+    assert not other.kept
+    scan = diptych.simulate(object="blocks", size=16, patterns=16, step=2.0, dose=1e4, seed=7)
+    diptych.save(scan, scans / "scan0.npz")
+    (changed,) = run_batch(scans / "scan0.npz", "info", out="out").jobs
+    assert not changed.kept
+
+
+def test_a_reconstruction_has_a_run_directory_and_is_made_again_when_that_is_deleted(scans: Path) -> None:
+    import shutil
+
+    seen: list[tuple[BatchJob, ...]] = []
+    call: dict[str, Any] = {"arguments": ("--epochs", "3"), "out": "out"}
+    done = run_batch([scans / "scan0.npz"], **call, show=lambda jobs: seen.append(tuple(jobs)))
+    (job,) = done.jobs
+    assert job.values is not None
+    run = Path(job.values["run"])
+    assert (run / "result.h5").is_file()
+    assert run.parent == (scans.parent / "out" / "runs").resolve()
+    assert [each[0].state for each in seen] == ["waiting", "running", "done"]
+    assert json.loads((run / "provenance.json").read_text())["status"] == "done"
+    shutil.rmtree(run)
+    (again,) = run_batch([scans / "scan0.npz"], **call).jobs
+    assert (again.kept, again.state, (run / "result.h5").is_file()) == (False, "done", True)
+
+
+def test_wrong_calls_say_what_is_expected(scans: Path) -> None:
+    with pytest.raises(InputError, match="names no file"):
+        run_batch("nothing/*", out="out")
+    with pytest.raises(InputError, match="cannot be run on many files; expected one of reconstruct"):
+        run_batch("scans/*", "study", out="out")
+    with pytest.raises(InputError, match="is set by the batch"):
+        run_batch("scans/*", arguments=("--run", "x"), out="out")
+    assert not (scans.parent / "out").exists()
+    assert [path.name for path in find_files(["scans/scan0.npz", "scans/*"])] == [f"scan{n}.npz" for n in range(3)]
