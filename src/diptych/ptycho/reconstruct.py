@@ -294,13 +294,14 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
 
     from diptych.ptycho.engines.fit_monitor import full_fit
     from diptych.ptycho.engines.flags.result import result_flags
+    from diptych.ptycho.engines.positions.placing import settle_positions
     from diptych.ptycho.engines.problem import sweep_batch
     from diptych.ptycho.engines.run import DIVERGED
     from diptych.ptycho.engines.starts.gauge import without_factor_ramp
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
     assert run.best is not None
-    if not all(bool(torch.isfinite(torch.view_as_real(each)).all()) for each in run.best):
+    if not all(bool(torch.isfinite(torch.view_as_real(each)).all()) for each in run.best[:2]):
         raise InputError(
             f"reconstruct {scan.name}",
             f"the engine {name} diverged in epoch {run.epochs}, before any usable state",
@@ -310,7 +311,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         factors.fitted = False
     image, probe, *refined = run.best
     recorded = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
-    positions = _placed(problem, image, refined, recorded)
+    positions = settle_positions(problem, image, refined, recorded)
     final = full_fit(problem, image, probe, sweep_batch(problem))
     if fitted := factors is not None and factors.fitted:
         assert factors is not None
@@ -361,28 +362,6 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         geometry=scan.geometry,
         illumination=light,
     )
-
-
-def _placed(
-    problem: Problem, image: Tensor, refined: list[Tensor], recorded: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Put the problem at the positions (M, 2) that belong to ``image`` (H, W), and return them.
-
-    Refined ones are returned without their mean shift from the recorded ones, which the counts leave free: the canvas
-    moves by whole pixels, and what is left of the shift stays.
-    """
-    from diptych.ptycho.engines.problem import MARGIN
-    from diptych.ptycho.physics.patches import canvas_box
-
-    shape = (int(image.shape[0]), int(image.shape[1]))
-    if not refined:
-        if problem.forward.shape != shape or not np.array_equal(problem.forward.positions, recorded):
-            problem.forward.move(recorded, *canvas_box(recorded, problem.size, MARGIN))
-        return recorded
-    positions, origin = refined[0].cpu().numpy().astype(np.float64), refined[1].cpu().numpy()
-    free = np.rint((positions - recorded).mean(0)).astype(int)
-    problem.forward.move(positions - free, (int(origin[0] - free[0]), int(origin[1] - free[1])), shape)
-    return problem.forward.positions
 
 
 def _in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:

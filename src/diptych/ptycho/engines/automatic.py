@@ -34,7 +34,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,8 +41,8 @@ from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.positions.distortion import DistortionSearch, Placed, place
-from diptych.ptycho.engines.positions.score import position_gains
+from diptych.ptycho.engines.positions.correction import LEAST_EXCESS, POSITIONS_EPOCHS, PositionCorrection
+from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.problem import sweep_batch
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 
@@ -98,32 +97,7 @@ to 0.7 within 30 %."""
 FACTORS_GAIN = 0.2
 """Factors are kept where the held-out fit's excess over 1 falls by this share: longer PIE alone brings a few %."""
 
-LEAST_EXCESS = 0.1
-"""Excess over a fit of 1 of which the share is taken at least: where noise is fitted, there is none."""
-
-POSITIONS_TEST = 12
-"""Epochs of maximum likelihood before the positions are tested."""
-
-POSITIONS_SCORE = 2.0
-"""Positions are refined where the median gain of the score test, over the fit, is above this many nats per position.
-
-Two kinds of object (N = 64, 144 patterns): 0.4 to 0.8 for right positions at 1e4, 1e5 and 1e6 photons, 2 to 2.8 for
-errors of 0.3 px rms at 1e4, 5 for 0.1 px at 1e5, 50 for 0.1 px at 1e6."""
-
-POSITIONS_EPOCHS = 15
-"""Epochs after which windows and sub-pixel shifts are divided anew."""
-
-POSITIONS_GAIN = 0.1
-"""Refined positions are kept where the held-out fit's excess over 1 falls by this share."""
-
-DISTORTED_FIT = 1.3
-"""Held-out fit above which distortions are tried after the first refinement."""
-
 Report = dict[str, float]
-
-
-POSITIONS = ("off", "auto", "on")
-"""Whether positions are still to be tested or refined."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +146,7 @@ class Automatic:
         self._test_factors = given.test_factors and given.problem.forward.factors is not None
         self._constant: tuple[Tensor, Tensor, float] | None = None
         self._fits: list[float] = []
-        self._positions = given.positions
-        self._rounds = 0
-        self._recorded: tuple[Placed, float] | None = None
+        self.positions = PositionCorrection(given.problem, given.positions)
         if given.fit is None:
             self._enter("initial guess", given.image, given.probe)
         elif given.fit <= STAGNATED_FIT:
@@ -217,12 +189,7 @@ class Automatic:
         writes to these tensors.
         """
         found = self._engine.snapshot()[:2] if self._waiting is None else self._waiting
-        return found if not self._rounds else (*found, *self._whereabouts())
-
-    def _whereabouts(self) -> tuple[Tensor, Tensor]:
-        """Positions (M, 2), and the coordinate (2,) of the canvas's first pixel."""
-        forward = self.problem.forward
-        return torch.from_numpy(forward.positions), torch.tensor(forward.origin)
+        return (*found, *self.positions.whereabouts()) if self.positions.refined else found
 
     def epoch(self) -> Report:
         """One pass over the scan; ``stage`` counts from 0 (PIE) to 3 (maximum likelihood)."""
@@ -249,7 +216,7 @@ class Automatic:
         return Projections(self.problem, image, probe, settings)
 
     def _make_likelihood(self, image: Tensor, probe: Tensor) -> Engine:
-        settings = replace(self._likelihood, refine_positions=self._rounds > 0)
+        settings = replace(self._likelihood, refine_positions=self.positions.refined)
         return MaximumLikelihood(self.problem, image, probe, settings)
 
     def _make_positions(self, image: Tensor, probe: Tensor) -> Engine:
@@ -351,51 +318,18 @@ class Automatic:
 
     def _after_likelihood(self, report: Report) -> None:
         """The last stage, which the runner stops; after some epochs of it the positions are tested."""
-        tested = self._positions == "auto" and (len(self._fits) >= POSITIONS_TEST or bool(self._engine.settled))
-        if not (tested or self._positions == "on"):
-            return
-        by_request, self._positions = self._positions == "on", "off"
-        gain = float(np.median(position_gains(self.problem, self.image, self.probe))) / max(report["fit"], 1.0)
-        if not by_request and not gain > POSITIONS_SCORE:
-            return
-        log.info("positions: a step of each gains %.3g nats (median, over the fit; 0.7 where they are right)", gain)
-        here = Placed.of(self.problem, self.image.clone(), self.probe.clone())
-        self._recorded = here, math.inf if by_request else self._fits[-1]
-        self._next_round(here)
-
-    def _next_round(self, placed: Placed) -> None:
-        """Refine positions from ``placed``, with windows around them."""
-        self._rounds += 1
-        self._enter("positions", place(self.problem, placed), placed.probe)
+        if self.positions.are_wrong(self.image, self.probe, report, len(self._fits), bool(self._engine.settled)):
+            self._enter(*self.positions.begin(self.image, self.probe, self._fits[-1]))
 
     def _after_positions(self, report: Report) -> None:
         self._extra += 1
-        if len(self._fits) < POSITIONS_EPOCHS:
-            return
-        here = Placed.of(self.problem, self.image.clone(), self.probe.clone())
-        if self._rounds in (1, 3):
-            self._next_round(here)
-        elif self._rounds == 2 and not self._fits[-1] < DISTORTED_FIT:
-            self._enter("distortions", place(self.problem, here), here.probe)
-        else:
-            self._leave_positions(here)
+        if len(self._fits) >= POSITIONS_EPOCHS:
+            self._enter(*self.positions.next_round(self.image, self.probe, self._fits[-1]))
 
     def _after_distortions(self, report: Report) -> None:
         self._extra += 1
         if len(self._fits) >= self._engine.most_epochs:
-            self._next_round(Placed.of(self.problem, self.image.clone(), self.probe.clone()))
-
-    def _leave_positions(self, here: Placed) -> None:
-        """Keep the refined positions, or go back to the recorded ones."""
-        assert self._recorded is not None
-        (before, fit), after = self._recorded, self._fits[-1]
-        self._recorded = None
-        if fit - after > POSITIONS_GAIN * max(fit - 1, LEAST_EXCESS):
-            log.info("positions: refined, held-out fit %.3g before, %.3g after", fit, after)
-        else:
-            log.info("positions: kept as recorded, held-out fit %.3g before, %.3g after refinement", fit, after)
-            self._rounds, here = 0, before
-        self._enter("likelihood", place(self.problem, here), here.probe)
+            self._enter(*self.positions.next_round(self.image, self.probe, self._fits[-1]))
 
     def _pie_is_done(self) -> bool:
         done = len(self._fits)
@@ -421,14 +355,7 @@ class Automatic:
         if self._constant is not None:
             mine["constant_image"], mine["constant_probe"] = self._constant[:2]
             mine["constant_fit"] = torch.tensor(self._constant[2], dtype=torch.float64)
-        mine["positions"], mine["origin"] = self._whereabouts()
-        mine["rounds"] = torch.tensor([self._rounds, POSITIONS.index(self._positions)])
-        if self._recorded is not None:
-            placed, fit = self._recorded
-            mine["recorded_image"], mine["recorded_probe"] = placed.image, placed.probe
-            mine["recorded_positions"] = torch.from_numpy(placed.positions)
-            mine["recorded_origin"] = torch.tensor(placed.origin)
-            mine["recorded_fit"] = torch.tensor(fit, dtype=torch.float64)
+        mine |= self.positions.state()
         if self._first is not None:
             mine["first_image"], mine["first_probe"] = self._first[:2]
             mine["first_fit"] = torch.tensor(self._first[2], dtype=torch.float64)
@@ -445,18 +372,8 @@ class Automatic:
             factors.fitted, self._test_factors = bool(state["factors"][0]), bool(state["factors"][2])
             factors.fit_before = float(state["factors"][1])
             factors.on_trial = self._constant is not None
-        self._rounds, self._positions = int(state["rounds"][0]), POSITIONS[int(state["rounds"][1])]
-        self._recorded = None
-        if self._rounds:
-            origin = (int(state["origin"][0]), int(state["origin"][1]))
-            shape = (int(state["image"].shape[0]), int(state["image"].shape[1]))
-            self.problem.forward.move(state["positions"].cpu().numpy(), origin, shape)
+        self.positions.restore(state)
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
-        if "recorded_image" in state:
-            positions = state["recorded_positions"].cpu().numpy()
-            origin = (int(state["recorded_origin"][0]), int(state["recorded_origin"][1]))
-            placed = Placed(state["recorded_image"], state["recorded_probe"], positions, origin)
-            self._recorded = placed, float(state["recorded_fit"])
         if "first_image" in state:
             self._first = (state["first_image"], state["first_probe"], float(state["first_fit"]))
         if "network_image" in state:

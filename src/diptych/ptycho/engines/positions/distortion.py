@@ -8,8 +8,6 @@ compares the fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,8 +16,8 @@ from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.problem import MARGIN, Problem, sweep_batch
-from diptych.ptycho.physics.patches import canvas_box
+from diptych.ptycho.engines.positions.placing import Placed, Positions, place
+from diptych.ptycho.engines.problem import Problem, sweep_batch
 
 TRIAL_EPOCHS = 3
 """Epochs of PIE after which a distortion is judged."""
@@ -35,35 +33,6 @@ LEAST_GAIN = 1e-3
 
 TRIAL_SEED = 0
 """All trials draw the same batches, so that they can be compared."""
-
-Positions = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """An object on a canvas, its probe, and the positions of the patterns on it.
-
-    Parameters
-    ----------
-    image : (H, W) complex tensor
-        The object.
-    probe : (P, N, N) complex tensor
-        The probe modes.
-    positions : (M, 2) float64 array
-        (y, x) in object pixels.
-    origin : (int, int)
-        Coordinate (y, x) of the canvas's pixel [0, 0].
-    """
-
-    image: Tensor
-    probe: Tensor
-    positions: Positions
-    origin: tuple[int, int]
-
-    @classmethod
-    def of(cls, problem: Problem, image: Tensor, probe: Tensor) -> Placed:
-        """Object and probe of a problem, at its positions."""
-        return cls(image, probe, problem.forward.positions, problem.origin)
 
 
 def distortions(positions: Positions) -> list[Positions]:
@@ -202,20 +171,3 @@ def _field(places: Positions, values: Positions, shape: tuple[int, int], width: 
             layer[new] = part[new] / near[new]
         known |= new
     return found
-
-
-def place(problem: Problem, placed: Placed) -> Tensor:
-    """Put the problem at ``placed.positions``, and return the object on a canvas that holds all windows.
-
-    New parts of the canvas are transparent; nothing of the object is cut off.
-    """
-    origin, shape = canvas_box(placed.positions, problem.size, MARGIN)
-    low = np.minimum(origin, placed.origin)
-    high = np.maximum(np.add(origin, shape), np.add(placed.origin, placed.image.shape))
-    image = placed.image
-    if tuple(high - low) != tuple(image.shape):
-        image = torch.ones(tuple(int(n) for n in high - low), dtype=image.dtype, device=image.device)
-        y, x = (int(n) for n in placed.origin - low)
-        image[y : y + placed.image.shape[0], x : x + placed.image.shape[1]] = placed.image
-    problem.forward.move(placed.positions, (int(low[0]), int(low[1])), (int(image.shape[0]), int(image.shape[1])))
-    return image

@@ -1,0 +1,148 @@
+"""Decides whether positions are refined, in which rounds, and whether the refined ones are kept."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diptych.ptycho.engines.positions.placing import Placed, place
+from diptych.ptycho.engines.positions.score import position_gains
+from diptych.ptycho.engines.problem import Problem
+
+log = logging.getLogger("diptych")
+
+POSITIONS_TEST = 12
+"""Epochs of maximum likelihood before the positions are tested."""
+
+POSITIONS_SCORE = 2.0
+"""Positions are refined where the median gain of the score test, over the fit, is above this many nats per position.
+
+Two kinds of object (N = 64, 144 patterns): 0.4 to 0.8 for right positions at 1e4, 1e5 and 1e6 photons, 2 to 2.8 for
+errors of 0.3 px rms at 1e4, 5 for 0.1 px at 1e5, 50 for 0.1 px at 1e6."""
+
+POSITIONS_EPOCHS = 15
+"""Epochs after which windows and sub-pixel shifts are divided anew."""
+
+POSITIONS_GAIN = 0.1
+"""Refined positions are kept where the held-out fit's excess over 1 falls by this share."""
+
+DISTORTED_FIT = 1.3
+"""Held-out fit above which distortions are tried after the first refinement."""
+
+LEAST_EXCESS = 0.1
+"""Excess over a fit of 1 of which the share is taken at least: where noise is fitted, there is none."""
+
+MODES = ("off", "auto", "on")
+"""What the option allows; off once the test was made."""
+
+SEARCHED = 10
+"""Number of the round of the distortions; two more rounds follow it."""
+
+Next = tuple[str, Tensor, Tensor]
+"""The stage to enter, with its object and probe."""
+
+
+class PositionCorrection:
+    """State of the refinement of positions, between the stages of the automatic engine.
+
+    Two rounds: object, probe and positions together. Where the fit is still poor: slow distortions, and two rounds
+    more. Refined positions that do not lower the held-out fit clearly are given up for the recorded ones.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its forward model holds the current positions.
+    mode : str
+        ``on``, ``off``, or ``auto``: only where the score test says that they are wrong.
+    """
+
+    def __init__(self, problem: Problem, mode: str) -> None:
+        self.problem, self._mode = problem, mode
+        self._rounds = 0
+        self._recorded: tuple[Placed, float] | None = None
+
+    @property
+    def refined(self) -> bool:
+        """Whether the current positions are refined ones."""
+        return self._rounds > 0
+
+    def are_wrong(self, image: Tensor, probe: Tensor, report: dict[str, float], epochs: int, settled: bool) -> bool:
+        """Whether positions are to be refined now, after ``epochs`` epochs of maximum likelihood; tested once."""
+        tested = self._mode == "auto" and (epochs >= POSITIONS_TEST or settled)
+        if not (tested or self._mode == "on"):
+            return False
+        by_request, self._mode = self._mode == "on", "off"
+        gain = float(np.median(position_gains(self.problem, image, probe))) / max(report["fit"], 1.0)
+        log.info("positions: a step of each gains %.3g nats (median, over the fit; 0.7 where they are right)", gain)
+        return by_request or gain > POSITIONS_SCORE
+
+    def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
+        """Keep the recorded positions and what was reached with them, and enter the first round."""
+        here = Placed.of(self.problem, image.clone(), probe.clone())
+        self._recorded = here, held_out_fit
+        return self._round(here)
+
+    def next_round(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
+        """What follows a round, or the distortions."""
+        here = Placed.of(self.problem, image.clone(), probe.clone())
+        if self._rounds in (1, SEARCHED + 1):
+            return self._round(here)
+        if self._rounds == 2 and not held_out_fit < DISTORTED_FIT:
+            self._rounds = SEARCHED
+            return "distortions", place(self.problem, here), here.probe
+        return self._round(here) if self._rounds == SEARCHED else self._decide(here, held_out_fit)
+
+    def _round(self, here: Placed) -> Next:
+        self._rounds += 1
+        return "positions", place(self.problem, here), here.probe
+
+    def _decide(self, here: Placed, after: float) -> Next:
+        """The last stage, at the refined positions or at the recorded ones."""
+        assert self._recorded is not None
+        recorded, before = self._recorded
+        self._recorded = None
+        if before - after > POSITIONS_GAIN * max(before - 1, LEAST_EXCESS):
+            log.info("positions: refined, held-out fit %.3g before, %.3g after", before, after)
+        else:
+            log.info("positions: as recorded, held-out fit %.3g; refinement reached %.3g", before, after)
+            self._rounds, here = 0, recorded
+        return "likelihood", place(self.problem, here), here.probe
+
+    def whereabouts(self) -> tuple[Tensor, Tensor]:
+        """Positions (M, 2), and the coordinate (2,) of the canvas's first pixel."""
+        forward = self.problem.forward
+        return torch.from_numpy(forward.positions), torch.tensor(forward.origin)
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs."""
+        positions, origin = self.whereabouts()
+        mine = {"positions": positions, "origin": origin}
+        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode)])
+        if self._recorded is not None:
+            placed, fit = self._recorded
+            mine["recorded_image"], mine["recorded_probe"] = placed.image, placed.probe
+            mine["recorded_positions"] = torch.from_numpy(placed.positions)
+            mine["recorded_origin"] = torch.tensor(placed.origin)
+            mine["recorded_fit"] = torch.tensor(fit, dtype=torch.float64)
+        return mine
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Bring back an earlier :meth:`state`; its object, ``state["image"]``, gives the canvas."""
+        self._rounds, self._mode = int(state["rounds"][0]), MODES[int(state["rounds"][1])]
+        self._recorded = None
+        if "recorded_image" in state:
+            positions = state["recorded_positions"].cpu().numpy()
+            placed = Placed(
+                state["recorded_image"], state["recorded_probe"], positions, _pair(state["recorded_origin"])
+            )
+            self._recorded = placed, float(state["recorded_fit"])
+        if self._rounds:
+            shape = (int(state["image"].shape[0]), int(state["image"].shape[1]))
+            self.problem.forward.move(state["positions"].cpu().numpy(), _pair(state["origin"]), shape)
+
+
+def _pair(values: Tensor) -> tuple[int, int]:
+    return int(values[0]), int(values[1])
