@@ -294,7 +294,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
 
     from diptych.ptycho.engines.fit_monitor import full_fit
     from diptych.ptycho.engines.flags.result import result_flags
-    from diptych.ptycho.engines.positions.placing import settle_positions
+    from diptych.ptycho.engines.positions.placing import position_flag, settle_positions
     from diptych.ptycho.engines.problem import sweep_batch
     from diptych.ptycho.engines.run import DIVERGED
     from diptych.ptycho.engines.starts.gauge import without_factor_ramp
@@ -356,6 +356,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
                 diverged=run.reason if run.reason.startswith(DIVERGED) else "",
             ),
             *(() if factors is None else factors.flag(final["held_out_fit"])),
+            *position_flag(positions, recorded),
         ),
         provenance=provenance,
         name=scan.name,

@@ -74,3 +74,15 @@ def settle_positions(problem: Problem, image: Tensor, refined: list[Tensor], rec
     free = np.rint((positions - recorded).mean(0)).astype(int)
     problem.forward.move(positions - free, (int(origin[0] - free[0]), int(origin[1] - free[1])), shape)
     return problem.forward.positions
+
+
+def position_flag(positions: Positions, recorded: Positions) -> tuple[str, ...]:
+    """What a result says of refined positions (M, 2); nothing where they are the recorded ones."""
+    if np.array_equal(positions, recorded):
+        return ()
+    off = positions - recorded
+    off = np.hypot(*(off - off.mean(0)).T)
+    return (
+        f"positions: refined, by {np.sqrt((off**2).mean()):.2g} px rms and {off.max():.2g} px at most, common shift left "
+        "out. correct_positions='off' (--correct-positions off) keeps the recorded ones.",
+    )
