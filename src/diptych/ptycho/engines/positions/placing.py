@@ -83,6 +83,6 @@ def position_flag(positions: Positions, recorded: Positions) -> tuple[str, ...]:
     off = positions - recorded
     off = np.hypot(*(off - off.mean(0)).T)
     return (
-        f"positions: refined, by {np.sqrt((off**2).mean()):.2g} px rms and {off.max():.2g} px at most, common shift left "
-        "out. correct_positions='off' (--correct-positions off) keeps the recorded ones.",
+        f"positions: refined, by {np.sqrt((off**2).mean()):.2g} px rms and {off.max():.2g} px at most, common shift "
+        "left out. correct_positions='off' (--correct-positions off) keeps the recorded ones.",
     )
