@@ -1,7 +1,7 @@
 """The Poisson loss in the forms of other programs, so that values can be compared.
 
 One definition is used here: the negative log-likelihood of counts k at expected counts lambda, without the constant
-log k!, mean per pixel, in counts: mean(lambda - k log lambda), with lambda >= 1e-8. The two engines of PtychoPINN report
+log k!, mean per pixel, in counts: mean(lambda - k log lambda), with lambda >= 1e-8. The engines of PtychoPINN report
 other numbers for the same fit. They differ by the constant, by sum or mean over the pixels of a pattern, and by a
 division; the gradients differ by the factor alone.
 """
