@@ -56,9 +56,9 @@ def script(tmp_path: Path) -> Path:
 def test_two_processes_have_the_losses_of_one(script: Path, tmp_path: Path, options: str, tolerance: float) -> None:
     one = trained(script, tmp_path / "one", "{}", options)
     two = trained(script, tmp_path / "two", '{"devices": 2, "strategy": "ddp"}', options)
+    assert history(two)["loss"][0] == pytest.approx(history(one)["loss"][0], rel=1e-5)
     for name in ("loss", "validation_loss", "grad_norm"):
-        assert history(two)[name][0] == pytest.approx(history(one)[name][0], rel=1e-5), name
-        # Later, rounding grows: the optimiser divides by the size of gradients, and those of an MAE jump.
+        # Rounding grows: the optimiser divides by the size of gradients, and those of an MAE jump.
         assert history(two)[name] == pytest.approx(history(one)[name], rel=tolerance), name
     assert history(two)["learning_rate"] == history(one)["learning_rate"]
     assert history(two)["loss"][-1] < history(two)["loss"][0]
