@@ -39,11 +39,14 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "mask_at": ("a/mask", "b/mask"),
     "drop": ("3", "5,7-9"),
     "device": ("cpu", "cuda:7"),
-    "network": ("cnn", "cnn"),
+    "network": ("fno", "hybrid"),
     "engine": ("ml", "rpie"),
     "width": (8, 16),
     "passes": (1, 3),
     "gridsize": (1, 3),
+    "refiners": (1, 3),
+    "levels": (1, 3),
+    "expansion": (1, 3),
     "reference": ("engine", "other"),
 }
 """Two values of the fields whose type does not suggest any."""

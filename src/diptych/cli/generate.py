@@ -89,7 +89,8 @@ def flags_of(fields: Iterable[OptionField]) -> list[inspect.Parameter]:
             _KEYWORD,
             default=field.default,
             annotation=Annotated[
-                field.annotation,
+                # Extensions may differ in the default; the parser then sees None, which it would refuse for a number.
+                field.annotation | None if field.default is None else field.annotation,
                 Parameter(
                     name=flag(field.name),
                     help=field.help_with_bounds,

@@ -80,12 +80,6 @@ class TrainingOptions(NetworkOptions):
     clip_mode: Literal["norm", "value", "agc"] = Field(
         "norm", description="Clip the norm of the gradient, its values, or adaptively (agc)."
     )
-    collapse_epochs: int = Field(
-        3,
-        ge=0,
-        description="Stop after this many epochs in a row in which the network has collapsed (all patches flat, dark, "
-        "alike or not finite, and the counts not explained); 0: only warn.",
-    )
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged for one update.")
     validation: float = Field(
         0.1,
@@ -137,6 +131,7 @@ class InferenceOptions(Options):
 
 
 class TrainerOptions(Options):
+<<<<<<< HEAD
     """Devices, precision and output of training, which change the result by rounding errors only; and what is left out
     of the scans beforehand.
     """
@@ -144,6 +139,9 @@ class TrainerOptions(Options):
     bad_frames: Frames = "auto"
     auto_mask: AutoMask = False
     saturated: Saturated = "auto"
+=======
+    """Devices, precision, output and guard of training. A finished training differs by rounding errors only."""
+>>>>>>> g1
 
     device: str = Field("auto", description="auto (a CUDA GPU when there is one, else the CPU), cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="GPUs (or CPU processes) to train on; more than one needs strategy ddp.")
@@ -163,6 +161,12 @@ class TrainerOptions(Options):
     )
     logger: Literal["csv", "tensorboard", "mlflow", "none"] = Field(
         "csv", description="Where Lightning logs losses, in the run directory."
+    )
+    collapse_epochs: int = Field(
+        3,
+        ge=0,
+        description="Stop after this many epochs in a row in which the network has collapsed (all patches flat, dark, "
+        "alike or not finite, and the counts not explained); 0: only warn.",
     )
     log_patch_stats: bool = Field(False, description="Write statistics and a figure of predicted patches.")
     patch_stats_limit: int = Field(4, ge=1, description="log_patch_stats: batches written per epoch.")

@@ -484,7 +484,7 @@ def test_what_cannot_be_trained_on_is_refused(scan: diptych.Scan) -> None:
             {"n_subsample": 90},
             r"n_subsample is 90, but of 100 patterns \d+ are left for training .*expected at most \d+",
         ),
-        (scan, {"network": "fno"}, "network 'fno': is not known"),
+        (scan, {"network": "magic"}, "network 'magic': is not known; expected one of cnn, fno"),
         (
             replace(scan, counts=scan.counts[:3], positions=scan.positions[:3]),
             {},
@@ -559,7 +559,7 @@ def test_a_collapse_is_warned_of_once_and_ends_the_run(
     again = train(scan, None, tmp_path / "run", trainer=PLAIN, resume=True, **options)
     assert (again.provenance["epochs"], again.provenance["stop_reason"]) == (4, why)
     caplog.clear()
-    assert train(scan, trainer=PLAIN, **options, collapse_epochs=0).provenance["epochs"] == 9
+    assert train(scan, trainer=PLAIN.with_changes(collapse_epochs=0), **options).provenance["epochs"] == 9
 
 
 def test_a_network_that_emits_a_constant_is_stopped_and_one_that_explains_a_flat_object_is_not(

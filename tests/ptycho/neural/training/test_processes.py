@@ -50,12 +50,16 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("options", ["{}", '{"network": "hybrid", "loss": "mae", "probe": "refine"}'])
-def test_two_processes_have_the_losses_of_one(script: Path, tmp_path: Path, options: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "tolerance"), [("{}", 1e-5), ('{"network": "hybrid", "loss": "mae", "probe": "refine"}', 1e-3)]
+)
+def test_two_processes_have_the_losses_of_one(script: Path, tmp_path: Path, options: str, tolerance: float) -> None:
     one = trained(script, tmp_path / "one", "{}", options)
     two = trained(script, tmp_path / "two", '{"devices": 2, "strategy": "ddp"}', options)
+    assert history(two)["loss"][0] == pytest.approx(history(one)["loss"][0], rel=1e-5)
     for name in ("loss", "validation_loss", "grad_norm"):
-        assert history(two)[name] == pytest.approx(history(one)[name], rel=1e-5), name
+        # Rounding grows: the optimiser divides by the size of gradients, and those of an MAE jump.
+        assert history(two)[name] == pytest.approx(history(one)[name], rel=tolerance), name
     assert history(two)["learning_rate"] == history(one)["learning_rate"]
     assert history(two)["loss"][-1] < history(two)["loss"][0]
     first, second = (load_model(run / "model.safetensors") for run in (one, two))

@@ -270,7 +270,7 @@ class DiagnosticsCallback(Callback):
         assert isinstance(pl_module, PtychoModule)
         if trainer.global_step > pl_module.options.warmup:
             problem = None if _explained(shown) else collapsed(shown.result.patches, shown.batch.counts)
-            pl_module.collapse = pl_module.collapse.after(problem or "", pl_module.options.collapse_epochs)
+            pl_module.collapse = pl_module.collapse.after(problem or "", self.options.collapse_epochs)
             if problem and not self._warned:
                 log.warning("epoch %d: %s", trainer.current_epoch + 1, problem)
                 self._warned = True
