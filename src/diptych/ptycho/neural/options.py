@@ -131,17 +131,13 @@ class InferenceOptions(Options):
 
 
 class TrainerOptions(Options):
-<<<<<<< HEAD
-    """Devices, precision and output of training, which change the result by rounding errors only; and what is left out
-    of the scans beforehand.
+    """Devices, precision, output and guard of training, by which a finished one differs by rounding errors only; and
+    what is left out of the scans beforehand.
     """
 
     bad_frames: Frames = "auto"
     auto_mask: AutoMask = False
     saturated: Saturated = "auto"
-=======
-    """Devices, precision, output and guard of training. A finished training differs by rounding errors only."""
->>>>>>> g1
 
     device: str = Field("auto", description="auto (a CUDA GPU when there is one, else the CPU), cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="GPUs (or CPU processes) to train on; more than one needs strategy ddp.")

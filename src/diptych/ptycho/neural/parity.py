@@ -1,13 +1,8 @@
 """The Poisson loss in the forms of other programs, so that values can be compared.
 
 One definition is used here: the negative log-likelihood of counts k at expected counts lambda, without the constant
-<<<<<<< HEAD
-log k!, mean per pixel, in counts: mean(lambda - k log lambda), with lambda >= 1e-8. The two engines of PtychoPINN
-report other numbers for the same fit. They differ by the constant, by sum or mean over the pixels of a pattern, by a
-=======
 log k!, mean per pixel, in counts: mean(lambda - k log lambda), with lambda >= 1e-8. The engines of PtychoPINN report
 other numbers for the same fit. They differ by the constant, by sum or mean over the pixels of a pattern, and by a
->>>>>>> g1
 division; the gradients differ by the factor alone.
 """
 
