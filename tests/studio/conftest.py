@@ -9,6 +9,28 @@ from typing import Any
 
 import pytest
 
+LIMIT = 120.0
+"""Longest time of one scenario, s."""
+
+
+def played(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario on a loop of its own, with a time limit; what it leaves running is abandoned with the loop."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(scenario, LIMIT))
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+@pytest.fixture
+def play() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """:func:`played`."""
+    return played
+
+
 Scenario = Callable[[Any, Any], Coroutine[Any, Any, None]]
 
 
@@ -33,4 +55,4 @@ def visit(tmp_path: Path) -> Callable[[Scenario], None]:
         finally:
             await asyncio.to_thread(studio.close)
 
-    return lambda scenario: asyncio.run(visiting(scenario))
+    return lambda scenario: played(visiting(scenario))

@@ -7,6 +7,7 @@ import io
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from diptych.studio.components.viewer.element import ImageViewer
 from diptych.studio.components.viewer.routes import BASE
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
+
+pytestmark = pytest.mark.integration
 
 
 def made(turn: float) -> Reconstruction:
@@ -60,7 +63,7 @@ async def seen(user: User, text: str, seconds: float = 20) -> None:
     await user.should_see(text, retries=int(seconds / 0.1))
 
 
-def test_results_are_shown_and_compared(studio: Studio) -> None:
+def test_results_are_shown_and_compared(studio: Studio, play: Any) -> None:
     async def script() -> None:
         async with browsing(studio) as user:
             await user.open("/compare?file=one.h5&file=two.h5")
@@ -80,20 +83,20 @@ def test_results_are_shown_and_compared(studio: Studio) -> None:
             user.find(marker="download-curves").click()
             assert (await user.download.next()).content.startswith(b"model,frequency,correlation")
 
-    asyncio.run(script())
+    play(script())
 
 
-def test_nothing_chosen_says_what_to_do(studio: Studio) -> None:
+def test_nothing_chosen_says_what_to_do(studio: Studio, play: Any) -> None:
     async def script() -> None:
         async with browsing(studio) as user:
             await user.open("/compare")
             await seen(user, "Choose results above")
             await seen(user, "Choose at least two results")
 
-    asyncio.run(script())
+    play(script())
 
 
-def test_a_path_outside_is_refused_and_markup_is_text(studio: Studio) -> None:
+def test_a_path_outside_is_refused_and_markup_is_text(studio: Studio, play: Any) -> None:
     async def script() -> None:
         async with browsing(studio) as user:
             await user.open("/compare?file=../../etc/passwd")
@@ -102,10 +105,10 @@ def test_a_path_outside_is_refused_and_markup_is_text(studio: Studio) -> None:
             await user.should_see("there is no such file")
             assert not user.find("there is no such file").elements.pop().props.get("innerHTML")
 
-    asyncio.run(script())
+    play(script())
 
 
-def test_empty_folder_on_the_train_page(studio: Studio) -> None:
+def test_empty_folder_on_the_train_page(studio: Studio, play: Any) -> None:
     async def script() -> None:
         async with browsing(studio) as user:
             await user.open("/train")
@@ -114,10 +117,10 @@ def test_empty_folder_on_the_train_page(studio: Studio) -> None:
             user.find("epochs").clear().type("many").trigger("change")
             await seen(user, "a whole number")
 
-    asyncio.run(script())
+    play(script())
 
 
-def test_addresses_of_the_viewer(studio: Studio, tmp_path: Path) -> None:
+def test_addresses_of_the_viewer(studio: Studio, tmp_path: Path, play: Any) -> None:
     async def script() -> None:
         async with browsing(studio) as user:
             key = studio.images.add_file(tmp_path / "one.h5")
@@ -150,4 +153,4 @@ def test_addresses_of_the_viewer(studio: Studio, tmp_path: Path) -> None:
             outside = query.replace("y0=-10&y1=30", "y0=500&y1=600")
             assert (await user.http_client.get(f"{BASE}/{key}/picture?{outside}")).status_code == 204
 
-    asyncio.run(script())
+    play(script())

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 import diptych
+
+pytestmark = pytest.mark.integration
 
 Visit = Callable[[Any], None]
 RETRIES = 60

@@ -11,6 +11,7 @@ from typing import Any
 
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
+from studio.conftest import played
 
 MAIN = """
 from nicegui import ui
@@ -63,4 +64,4 @@ def simulate(tmp_path: Path, scenario: Callable[[Any, Studio], Awaitable[None]])
         async with browser(tmp_path) as (user, studio):
             await scenario(user, studio)
 
-    asyncio.run(run())
+    played(run())

@@ -19,6 +19,8 @@ from diptych.studio.components.stage import Stage
 from diptych.studio.context import Studio
 from studio.prefer.simulation import eventually, simulate
 
+pytestmark = pytest.mark.integration
+
 ALL = [
     "Dataset rows",
     "Rows (disk)",

@@ -68,7 +68,7 @@ class LoadOptions(Options):
         description="Number of patterns in a row of the raster, for patterns in one sequence without positions. "
         "Used with scan_step.",
     )
-    crop: int | None = Field(
+    frame_size: int | None = Field(
         default=None,
         gt=1,
         description="Side in pixels of the square that is read from each frame of a detector file, around centre_y, "

@@ -102,7 +102,14 @@ def test_several_datasets_in_a_row_are_cut_around_the_centre(tmp_path: Path) -> 
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["d/data_9"], file["d/data_10"], file["yx"] = frames[:5], frames[5:], POSITIONS
     layout = tmp_path / "a.yaml"
-    text = {"patterns": "d/data_*", "domain": "counts", "positions": "yx", "crop": SIZE, "centre_y": 20, "centre_x": 29}
+    text = {
+        "patterns": "d/data_*",
+        "domain": "counts",
+        "positions": "yx",
+        "frame_size": SIZE,
+        "centre_y": 20,
+        "centre_x": 29,
+    }
     layout.write_text(yaml.safe_dump(text))
     scan = diptych.load(tmp_path / "a.h5", layout=str(layout))
     assert np.array_equal(np.where(scan.mask, scan.counts, 0), np.where(scan.mask, COUNTS, 0))

@@ -60,13 +60,13 @@ def test_frames_that_are_not_square_are_cut_around_the_beam(tmp_path: Path) -> N
     path = master(tmp_path, centre=(8.0, 13.0), pad=5)
     scan = diptych.load(path, scan_columns=4, scan_step=3.0)
     assert np.array_equal(scan.counts, COUNTS)
-    small = diptych.load(path, scan_columns=4, scan_step=3.0, crop=8)
+    small = diptych.load(path, scan_columns=4, scan_step=3.0, frame_size=8)
     assert np.array_equal(small.counts, COUNTS[:, 4:12, 4:12])
     unknown = master(tmp_path, pad=5)
     with pytest.raises(InputError, match="--centre-y"):
         diptych.load(unknown, scan_columns=4, scan_step=3.0)
     with pytest.raises(InputError, match="leaves the frames"):
-        diptych.load(unknown, scan_columns=4, scan_step=3.0, crop=16, centre_y=3, centre_x=3)
+        diptych.load(unknown, scan_columns=4, scan_step=3.0, frame_size=16, centre_y=3, centre_x=3)
 
 
 def test_sentinels_and_saturated_pixels_are_masked(tmp_path: Path) -> None:
@@ -218,10 +218,12 @@ def test_every_file_of_the_field_loads_or_says_what_is_missing(
 
 def test_real_files_load_with_what_the_message_asks_for(measured_data: Path, tmp_path: Path) -> None:
     folder = measured_data / "formats"
-    frame = {"scan_columns": 1, "scan_step": 3.0, "centre_y": 1000, "centre_x": 1000, "crop": 256}
+    frame = {"scan_columns": 1, "scan_step": 3.0, "centre_y": 1000, "centre_x": 1000, "frame_size": 256}
     eiger = diptych.load(folder / "hdf5plugin_bitshuffle.h5", **frame)
     assert 0 < (~eiger.mask).sum() < eiger.mask.size / 2
-    cxs = diptych.load(folder / "csaxs_ptycho_00000.h5", **{**frame, "centre_y": 250, "centre_x": 500, "crop": 128})
+    cxs = diptych.load(
+        folder / "csaxs_ptycho_00000.h5", **{**frame, "centre_y": 250, "centre_x": 500, "frame_size": 128}
+    )
     assert cxs.counts.shape == (1, 128, 128)
     stem = diptych.load(folder / "ours_empad_scan_x4_y4.raw", scan_step=4.0, clip_negative=True)
     assert stem.counts.shape == (16, 128, 128)

@@ -38,7 +38,9 @@ class Layout(Options):
     orientation: int = Field(
         default=0, ge=0, le=7, description="Orient the patterns: bit 4 transposes, then bit 2 flips y, bit 1 flips x."
     )
-    crop: int | None = Field(default=None, gt=1, description="Side of the square that is read from each frame, pixels.")
+    frame_size: int | None = Field(
+        default=None, gt=1, description="Side of the square that is read from each frame, pixels."
+    )
     centre_y: float | None = Field(default=None, description="Row of zero frequency in the stored frames.")
     centre_x: float | None = Field(default=None, description="Column of zero frequency in the stored frames.")
     positions: str | None = Field(

@@ -108,7 +108,7 @@ def _with(options: LoadOptions, layout: Layout) -> LoadOptions:
     """The options, with centre, crop and particle of the layout where they are not given."""
     changes = {
         key: getattr(layout, key)
-        for key in ("crop", "centre_y", "centre_x")
+        for key in ("frame_size", "centre_y", "centre_x")
         if getattr(options, key) is None and getattr(layout, key) is not None
     }
     if options.particle is None and layout.particle != "photon":

@@ -46,7 +46,7 @@ def window_of(
     full : (int, int)
         Height and width of the stored frames.
     options : LoadOptions
-        ``crop``, ``centre_y``, ``centre_x``.
+        ``frame_size``, ``centre_y``, ``centre_x``.
     stated : (float, float), optional
         Row and column of zero frequency that the file states.
     where : str
@@ -62,7 +62,7 @@ def window_of(
     if (options.centre_y is None) != (options.centre_x is None):
         raise InputError(where, "got one of centre_y and centre_x", "both (--centre-y, --centre-x)")
     given = None if options.centre_y is None or options.centre_x is None else (options.centre_y, options.centre_x)
-    if full[0] == full[1] and options.crop is None and given is None:
+    if full[0] == full[1] and options.frame_size is None and given is None:
         return Window(0, 0, full[0], full)
     centre = given or stated
     if centre is None:
@@ -71,16 +71,16 @@ def window_of(
             where,
             f"the frames, {full[0]} x {full[1]} pixels, {what}, and the file does not state where zero frequency is",
             "its row and column",
-            "Pass centre_y, centre_x (--centre-y, --centre-x), and --crop for a smaller square.",
+            "Pass centre_y, centre_x (--centre-y, --centre-x), and --frame-size for a smaller square.",
         )
     row, column = round(centre[0]), round(centre[1])
-    size = options.crop or 2 * min(row, column, full[0] - row, full[1] - column)
+    size = options.frame_size or 2 * min(row, column, full[0] - row, full[1] - column)
     top, left = row - size // 2, column - size // 2
     if size < 2 or top < 0 or left < 0 or top + size > full[0] or left + size > full[1]:
         raise InputError(
             where,
             f"a square of {size} pixels around row {row}, column {column} leaves the frames ({full[0]} x {full[1]})",
-            "a smaller one, or another centre (--crop, --centre-y, --centre-x)",
+            "a smaller one, or another centre (--frame-size, --centre-y, --centre-x)",
         )
     by = "as given" if given is not None else "as the file states"
     said.append(f"frames of {full[0]} x {full[1]} cut to {size} x {size} around row {row}, column {column}, {by}")
