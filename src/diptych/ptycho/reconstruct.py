@@ -316,6 +316,8 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
     )
     settled = settle_unlit(image.cpu().numpy(), light)
+    # Before the flags, which fit factors anew.
+    values = factors.values.double().cpu().numpy() if fitted and factors is not None else None
     # Flags of the state that was fitted: at few photons, settling unlit pixels raises a right reading's fit by 15 %.
     flags = result_flags(
         scan,
@@ -343,7 +345,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=positions,
         history=run.history,
-        frame_factors=factors.values.double().cpu().numpy() if fitted and factors is not None else None,
+        frame_factors=values,
         flags=(*flags, *(() if factors is None else factors.flag(final["held_out_fit"], wrong_reading(flags)))),
         provenance=provenance,
         name=scan.name,
