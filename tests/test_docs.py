@@ -28,7 +28,8 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 }
 GROUPS = {
-    f"diptych.{kind}" for kind in ("formats", "networks", "engines", "studies", "decoders", "utilities", "proposals")
+    f"diptych.{kind}"
+    for kind in ("formats", "layouts", "networks", "engines", "studies", "decoders", "utilities", "proposals")
 }
 """Entry-point groups, which look like names of modules."""
 LIMIT = 300_000
@@ -178,8 +179,9 @@ def test_pictures_are_small_and_all_used() -> None:
     assert pictures.keys() == used
     assert {name: size for name, size in pictures.items() if size > LIMIT} == {}
     benchmarks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.py"))
-    made = benchmarks + "".join(path.read_text(encoding="utf-8") for path in DOCS.glob("studio_*pictures.py"))
-    measured = {name for name in pictures if f'"{name}"' in made}
+    scripts = [*DOCS.glob("studio_*pictures.py"), *(ROOT / "tests" / "integration" / "studio").glob("*.py")]
+    made = benchmarks + "".join(path.read_text(encoding="utf-8") for path in scripts)
+    measured = {name for name in pictures if f'"{name}"' in made or f'"{name.removeprefix("studio-").removesuffix(".png")}"' in made}
     assert pictures.keys() - measured == {f"{name}.png" for name in script("make_pictures").PICTURES}
 
 

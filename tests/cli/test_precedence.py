@@ -25,6 +25,7 @@ from diptych.runtime.options import Options
 from diptych.runtime.registry import SelectingOptions
 
 EXAMPLES: dict[str, tuple[Any, Any]] = {
+    "layout": ("one.yaml", "two.yaml"),
     "amplitude": ([0.25, 0.5], [0.5, 0.75]),
     "phase": ([-0.25, 0.5], [-1.5, -0.5]),
     "field": ([20.0, 30.0], [25.0, 35.0]),

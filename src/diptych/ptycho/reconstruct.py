@@ -293,6 +293,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     import torch
 
     from diptych.ptycho.engines.fit_monitor import full_fit
+    from diptych.ptycho.engines.flags.base import wrong_reading
     from diptych.ptycho.engines.flags.result import result_flags
     from diptych.ptycho.engines.positions.placing import position_flag, settle_positions
     from diptych.ptycho.engines.problem import sweep_batch
@@ -324,7 +325,21 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     light = illumination(
         probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
     )
-    image = torch.from_numpy(settle_unlit(image.cpu().numpy(), light)).to(problem.device)
+    settled = settle_unlit(image.cpu().numpy(), light)
+    # Before the flags, which fit factors anew.
+    values = factors.values.double().cpu().numpy() if fitted and factors is not None else None
+    # Flags of the state that was fitted: at few photons, settling unlit pixels raises a right reading's fit by 15 %.
+    flags = result_flags(
+        scan,
+        problem,
+        (image, probe),
+        probe_modes(problem, start, options.modes),
+        refined=options.probe != "fixed",
+        epochs=run.epochs,
+        converged=not run.reason.startswith("all "),
+        interrupted=run.interrupted,
+        diverged=run.reason if run.reason.startswith(DIVERGED) else "",
+    )
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {
         "engine": name,
@@ -338,24 +353,14 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         **({"start": run.start} if run.start else {}),
     }
     return Reconstruction(
-        object=Canvas(image.to(torch.complex64).cpu().numpy(), problem.origin, scan.pixel_m),
+        object=Canvas(settled.astype(np.complex64), problem.origin, scan.pixel_m),
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=positions,
         history=run.history,
-        frame_factors=factors.values.double().cpu().numpy() if fitted and factors is not None else None,
+        frame_factors=values,
         flags=(
-            *result_flags(
-                scan,
-                problem,
-                (image, probe),
-                probe_modes(problem, start, options.modes),
-                refined=options.probe != "fixed",
-                epochs=run.epochs,
-                converged=not run.reason.startswith("all "),
-                interrupted=run.interrupted,
-                diverged=run.reason if run.reason.startswith(DIVERGED) else "",
-            ),
-            *(() if factors is None else factors.flag(final["held_out_fit"])),
+            *flags,
+            *(() if factors is None else factors.flag(final["held_out_fit"], wrong_reading(flags))),
             *position_flag(positions, recorded),
         ),
         provenance=provenance,

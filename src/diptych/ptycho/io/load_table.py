@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.ptycho.scan import Scan
@@ -29,7 +30,8 @@ def load_table(raw: RawScan, scan: Scan, options: LoadOptions) -> list[dict[str,
     rows: list[dict[str, Any]] = []
 
     def row(part: str, read_as: str, source: str) -> None:
-        rows.append({"part": part, "read as": read_as, "from": source})
+        # Names only: a result is passed on, and folders of this machine are nobody's business.
+        rows.append({"part": part, "read as": read_as, "from": _bare(source)})
 
     sources = raw.sources
     layout = str(raw.metadata.get("layout", "diptych"))
@@ -50,6 +52,11 @@ def load_table(raw: RawScan, scan: Scan, options: LoadOptions) -> list[dict[str,
     row("probe", "none" if scan.probe is None else f"{len(scan.probe)} modes", sources.get("probe", layout))
     _light(scan, options, sources, layout, row)
     return rows
+
+
+def _bare(source: str) -> str:
+    """A source without the folders of a path of this machine; paths inside a file are kept."""
+    return Path(source).name if Path(source).is_absolute() and Path(source).exists() else source
 
 
 def _light(scan: Scan, options: LoadOptions, sources: dict[str, str], layout: str, row: Any) -> None:

@@ -60,10 +60,16 @@ class FrameFactors:
         values = self.values.double()
         return float(values.std(correction=0) / values.mean())
 
-    def flag(self, held_out_fit: float) -> tuple[str, ...]:
-        """What a result says of them, with its held-out fit; nothing where they were not fitted."""
+    def flag(self, held_out_fit: float, wrong_reading: bool = False) -> tuple[str, ...]:
+        """What a result says of them, with its held-out fit; nothing where they were not fitted.
+
+        Where the reading of the scan is wrong, factors that the engine switched on explain a part of that: they are no
+        evidence of a varying beam (frames of fine lines in random order: 8 % at a constant beam).
+        """
         if not self.fitted:
             return ()
+        if wrong_reading and math.isfinite(self.fit_before):
+            return ("a factor per frame was fitted; it says nothing about the beam before the reading is right.",)
         text = f"beam intensity: varies by {self.spread():.1%} (rms) from frame to frame; a factor per frame was fitted"
         if math.isfinite(self.fit_before):
             text += f", held-out fit {self.fit_before:.2f} -> {held_out_fit:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -64,9 +65,14 @@ def test_a_clean_scan_is_not_flagged() -> None:
     ],
 )
 def test_a_wrong_reading_is_flagged_at_low_dose(spoil: Callable[[Scan], Scan], kind: str, said: str) -> None:
-    found = by_kind(diptych.reconstruct(spoil(right())).flags)
+    result = diptych.reconstruct(spoil(right()))
+    found = by_kind(result.flags)
     assert list(found) == [kind]
     assert said in found[kind][0]
+    # The flag judges the state that was fitted, not the one whose unlit pixels were settled afterwards.
+    stated = re.search(r"fit ([\d.]+), held out", found[kind][0])
+    assert stated
+    assert float(stated[1]) == pytest.approx(result.provenance["fit"], rel=0.03)
 
 
 def test_unsteady_intensity_is_named() -> None:

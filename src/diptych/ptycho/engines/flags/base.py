@@ -73,3 +73,8 @@ def by_kind(flags: Iterable[str]) -> dict[str, list[str]]:
 def faults(flags: Iterable[str]) -> tuple[str, ...]:
     """Kinds of the flags that are not mere notes (:data:`NOTES`)."""
     return tuple(kind for kind in by_kind(flags) if kind not in NOTES)
+
+
+def wrong_reading(flags: Iterable[str]) -> bool:
+    """Whether flags say that the scan as read cannot be right."""
+    return not {MISREAD, NO_READING}.isdisjoint(by_kind(flags))

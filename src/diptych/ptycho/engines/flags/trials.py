@@ -151,7 +151,7 @@ def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
         spread = 1.4826 * float(np.median(np.abs(others - np.median(others))))
         distinct, alike = middle - fits[best] > OUTLYING * max(spread, 1e-3 * middle), False
     else:
-        share = (fits[best] - 1) / (middle - 1) if np.isfinite(middle) else 0.0
+        share = (fits[best] - 1) / (middle - 1) if np.isfinite(middle) else float(not np.isfinite(fits[best]))
         distinct, alike = share < DISTINCT, share > ALIKE
     # A low excess alone is no proof: see SUSPECT.
     right = not poor(evidence) and not (alike and suspect(evidence))
