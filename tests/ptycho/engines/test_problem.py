@@ -199,9 +199,9 @@ def test_illumination_and_transparency_are_sums_over_windows(make_case: Any) -> 
 def test_rounding_the_positions_drops_the_sub_pixel_part(make_case: Any) -> None:
     scan = make_case(subpixel=True).scan
     make: dict[str, Any] = {"device": torch.device("cpu"), "double": False, "held_out": 0.0, "seed": 0}
-    assert make_problem(scan, subpixel=False, **make).forward.ramps is None
-    ramps = make_problem(scan, subpixel=True, **make).forward.ramps
-    assert ramps is not None
-    assert ramps.shape == (25, 2, scan.size)
+    assert make_problem(scan, subpixel=False, **make).forward.fractions is None
+    fractions = make_problem(scan, subpixel=True, **make).forward.fractions
+    assert fractions is not None
+    assert fractions.shape == (25, 2)
     whole = replace(scan, positions=np.floor(scan.positions + 0.5), truth=None)
-    assert make_problem(whole, subpixel=True, **make).forward.ramps is None, "whole positions pay nothing"
+    assert make_problem(whole, subpixel=True, **make).forward.fractions is None, "whole positions pay nothing"

@@ -114,10 +114,10 @@ def test_the_canvas_grows_with_the_positions_and_nothing_is_cut_off() -> None:
 
 def test_wrong_positions_are_found_and_right_ones_left_alone() -> None:
     wrong, right = scan_of(1.0)
-    found = diptych.reconstruct(wrong)
+    found = diptych.reconstruct(wrong, correct_positions="auto")
     assert rms(found.positions, right) < 0.15
     assert abs((found.positions - wrong.positions).mean(0)).max() < 0.51, "no common shift"
-    kept = diptych.reconstruct(scan_of(0.0)[0])
+    kept = diptych.reconstruct(scan_of(0.0)[0], correct_positions="auto")
     np.testing.assert_allclose(kept.positions, right, atol=1e-9)
     off = diptych.reconstruct(wrong, correct_positions="off")
     assert off.provenance["held_out_fit"] > 2 * found.provenance["held_out_fit"]
@@ -125,7 +125,7 @@ def test_wrong_positions_are_found_and_right_ones_left_alone() -> None:
 
 def test_a_refinement_that_is_interrupted_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     scan, _ = scan_of(1.0, patterns=25)
-    whole = diptych.reconstruct(scan, epochs=45, stop=False)
+    whole = diptych.reconstruct(scan, correct_positions="auto", epochs=45, stop=False)
 
     class Stops:
         """Asks for a stop after some epochs."""
@@ -140,8 +140,12 @@ def test_a_refinement_that_is_interrupted_goes_on_with_the_same_numbers(tmp_path
 
     checkpoint = tmp_path / "checkpoint.npz"
     with pytest.raises(KeyboardInterrupt):
-        diptych.reconstruct(scan, epochs=45, stop=False, checkpoint=checkpoint, cancel=Stops(33))
-    again = diptych.reconstruct(scan, epochs=45, stop=False, checkpoint=checkpoint, resume=True)
+        diptych.reconstruct(
+            scan, correct_positions="auto", epochs=45, stop=False, checkpoint=checkpoint, cancel=Stops(33)
+        )
+    again = diptych.reconstruct(
+        scan, correct_positions="auto", epochs=45, stop=False, checkpoint=checkpoint, resume=True
+    )
     np.testing.assert_array_equal(again.positions, whole.positions)
     np.testing.assert_array_equal(again.object.values, whole.object.values)
 
