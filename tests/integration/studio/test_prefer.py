@@ -22,7 +22,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 from integration.studio.prefer_server import CHROMIUM, FLAGS, free_port, server  # noqa: E402
 
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is not installed"),
 ]
 

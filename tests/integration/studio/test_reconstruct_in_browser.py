@@ -11,7 +11,7 @@ import pytest
 
 import diptych
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 PICTURES = os.environ.get("DIPTYCH_PICTURES")
 """Folder into which the tests write the pictures of the documentation."""
 

@@ -31,7 +31,7 @@ FLAGS = [
     "--disable-sync",
 ]
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason="Chromium is not installed"),
 ]
 

@@ -47,7 +47,7 @@ def checked(run: StudyRun) -> StudyRun:
     return run
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_overlap_compares_all_methods_on_both_halves(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for view in ("dense", "sparse"):
@@ -84,7 +84,7 @@ def test_overlap_compares_all_methods_on_both_halves(tmp_path: Path) -> None:
     assert (dense["n_groups_actual"], sparse["n_groups_actual"]) == (40, 11)
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_generalisation_has_medians_by_training_size(tmp_path: Path) -> None:
     run = checked(
         run_study(
@@ -131,7 +131,7 @@ def test_shootout_counts_endings(tmp_path: Path) -> None:
     assert (line["seeds"], line["trained"], line["collapsed"], line["diverged"]) == (3, 1, 0, 2)
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_frontier_has_the_photon_limit_and_the_started_engine(tmp_path: Path) -> None:
     run = checked(
         run_study(
@@ -151,7 +151,7 @@ def test_frontier_has_the_photon_limit_and_the_started_engine(tmp_path: Path) ->
     assert rows["PtychoPINN"]["flops_per_pattern"] > 0
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_grid_lines_and_the_trained_dose_response(tmp_path: Path) -> None:
     run = checked(
         run_study("grid-lines", tmp_path / "g", execution=CPU, **TINY, object_size=128, train_step=16.0, test_step=16.0)

@@ -26,7 +26,7 @@ from diptych.studio.components.viewer.routes import BASE
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 
 
 def made(turn: float) -> Reconstruction:

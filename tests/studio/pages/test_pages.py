@@ -11,7 +11,7 @@ import pytest
 
 import diptych
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 
 Visit = Callable[[Any], None]
 RETRIES = 60

@@ -19,7 +19,7 @@ from diptych.studio.components.stage import Stage
 from diptych.studio.context import Studio
 from studio.prefer.simulation import eventually, simulate
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 
 ALL = [
     "Dataset rows",
