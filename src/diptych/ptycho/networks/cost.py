@@ -62,7 +62,7 @@ def cost(options: NetworkOptions, size: int, gridsize: int) -> Cost:
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        network = build_network(size, 1.0, options).eval()
+        network = build_network(size, 1.0, options).eval().requires_grad_(False)
         return Cost(
             sum(weights.numel() for weights in network.parameters()),
             operations(network, example(size, gridsize**2)) // gridsize**2,
