@@ -50,22 +50,21 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("options", "tolerance"), [("{}", 1e-5), ('{"network": "hybrid", "loss": "mae", "probe": "refine"}', 1e-3)]
-)
+@pytest.mark.parametrize(("options", "tolerance"), [("{}", 1e-5), ('{"network": "hybrid", "loss": "mae"}', 2e-2)])
 def test_two_processes_have_the_losses_of_one(script: Path, tmp_path: Path, options: str, tolerance: float) -> None:
     one = trained(script, tmp_path / "one", "{}", options)
     two = trained(script, tmp_path / "two", '{"devices": 2, "strategy": "ddp"}', options)
-    assert history(two)["loss"][0] == pytest.approx(history(one)["loss"][0], rel=1e-5)
-    for name in ("loss", "validation_loss", "grad_norm"):
-        # Rounding grows: the optimiser divides by the size of gradients, and those of an MAE jump.
-        assert history(two)[name] == pytest.approx(history(one)[name], rel=tolerance), name
+    for name in ("loss", "validation_loss"):
+        assert history(two)[name] == pytest.approx(history(one)[name], rel=1e-5), name
+    # Near zero the gradient of an absolute error jumps.
+    assert history(two)["grad_norm"] == pytest.approx(history(one)["grad_norm"], rel=tolerance)
     assert history(two)["learning_rate"] == history(one)["learning_rate"]
     assert history(two)["loss"][-1] < history(two)["loss"][0]
     first, second = (load_model(run / "model.safetensors") for run in (one, two))
     assert second.provenance["epochs"] == 3
     for name, weights in first.network.state_dict().items():
-        torch.testing.assert_close(second.network.state_dict()[name], weights, rtol=1e-2, atol=1e-4)
+        # To one step of the optimiser, 1e-3.
+        torch.testing.assert_close(second.network.state_dict()[name], weights, rtol=1e-2, atol=1e-3)
 
 
 def test_torchrun_starts_the_processes_of_one_training(script: Path, tmp_path: Path) -> None:
