@@ -23,6 +23,8 @@ VERBS = {
     "info": ("diptych.cli.scans:info", "Describe a file: contents, summary numbers and warnings."),
     "check": ("diptych.cli.scans:check", "Try orientations, position conventions and centring; rank them."),
     "fetch": ("diptych.cli.scans:fetch", "Download a measured scan by name."),
+    "prepare": ("diptych.cli.scans:prepare", "Choose frames; crop, bin, centre, mask, correct positions: a new scan."),
+    "convert": ("diptych.cli.scans:convert", "Write a scan or a result in another format; list what is lost."),
     "simulate": ("diptych.cli.scans:simulate", "Simulate a scan with its truth."),
     "reconstruct": ("diptych.cli.reconstruction:reconstruct", "Recover the object and the probe from a scan."),
     "train": ("diptych.cli.training:train", "Train a network on scans; `reconstruct --model` starts from it."),

@@ -24,6 +24,7 @@ from diptych.ptycho.physics.illumination import illumination, measured_frames, s
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
 from diptych.ptycho.prepare.positions import check_memory
+from diptych.ptycho.prepare.preparation import preparation_of, prepare
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.cpu.parallel import Workers, shared_out
 from diptych.runtime.device import ExecutionOptions, choose_device
@@ -122,6 +123,10 @@ def reconstruct(
         raise InputError("reconstruct", f"scan is a {type(scan).__name__}", "a Scan", "diptych.load(path) reads one.")
     options = (options or ReconstructionOptions()).with_changes(**overrides)
     network = None if model is None else opened(model, options)
+    if options.prepare is not None:
+        scan = prepare(scan, preparation_of(options.prepare))
+        for step in scan.metadata["preparation"]["steps"]:
+            log.info("%s: %s", scan.name, step)
     cleaned = clean(
         scan,
         drop=options.drop,
@@ -349,7 +354,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         **final,
         "options": options.resolved(),
         "scan": scan.name,
-        **({"load": scan.metadata["load"]} if "load" in scan.metadata else {}),
+        **{key: found for key in ("load", "preparation") if (found := scan.metadata.get(key)) is not None},
         **({"start": run.start} if run.start else {}),
     }
     return Reconstruction(
