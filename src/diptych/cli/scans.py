@@ -13,7 +13,7 @@ from diptych.cli.output import Report, Verbatim, rows_table, table
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.io.tree import tree_text
-from diptych.ptycho.prepare.preparation import PrepareOptions
+from diptych.ptycho.prepare.preparation_options import PrepareOptions
 from diptych.ptycho.simulate import SimulationOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.option_fields import Choices

@@ -24,7 +24,8 @@ from diptych.ptycho.physics.illumination import illumination, measured_frames, s
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
 from diptych.ptycho.prepare.positions import check_memory
-from diptych.ptycho.prepare.preparation import preparation_of, prepare
+from diptych.ptycho.prepare.preparation import prepare
+from diptych.ptycho.prepare.preparation_options import preparation_of
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.cpu.parallel import Workers, shared_out
 from diptych.runtime.device import ExecutionOptions, choose_device

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from diptych.ptycho.engines.base import ENGINES
 from diptych.ptycho.prepare.options import AutoMask, Frames, Saturated
-from diptych.ptycho.prepare.preparation import Preparation
+from diptych.ptycho.prepare.preparation_options import Preparation
 from diptych.runtime.registry import SelectingOptions
 
 
