@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diptych.ptycho.evaluate.compare import compare
     from diptych.ptycho.figures.overview import plot
     from diptych.ptycho.io import load, save
+    from diptych.ptycho.io.conformance import validate
     from diptych.ptycho.io.transfer import convert
     from diptych.ptycho.neural.model import Model, load_model
     from diptych.ptycho.prepare.preparation import prepare
@@ -60,6 +61,7 @@ _MODULES = {
     "save": "diptych.ptycho.io",
     "simulate": "diptych.ptycho.simulate",
     "train": "diptych.ptycho.train",
+    "validate": "diptych.ptycho.io.conformance",
 }
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "save",
     "simulate",
     "train",
+    "validate",
 ]
 
 

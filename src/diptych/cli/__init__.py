@@ -25,6 +25,7 @@ VERBS = {
     "fetch": ("diptych.cli.scans:fetch", "Download a measured scan by name."),
     "prepare": ("diptych.cli.scans:prepare", "Choose frames; crop, bin, centre, mask, correct positions: a new scan."),
     "convert": ("diptych.cli.scans:convert", "Write a scan or a result in another format; list what is lost."),
+    "validate": ("diptych.cli.scans:validate", "Check whether a file conforms to a standard; name each deviation."),
     "simulate": ("diptych.cli.scans:simulate", "Simulate a scan with its truth."),
     "reconstruct": ("diptych.cli.reconstruction:reconstruct", "Recover the object and the probe from a scan."),
     "train": ("diptych.cli.training:train", "Train a network on scans; `reconstruct --model` starts from it."),

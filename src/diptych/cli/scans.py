@@ -1,9 +1,9 @@
-"""``info``, ``check``, ``fetch``, ``simulate``, ``prepare`` and ``convert``: scans before reconstruction."""
+"""``info``, ``check``, ``fetch``, ``simulate``, ``prepare``, ``convert``, ``validate``: files and scans."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -207,6 +207,26 @@ def convert(
     return Report(
         data, [f"{done.path}: {done.holds}, format {done.format}.", *(f"Lost: {each}." for each in done.lost)]
     )
+
+
+@verb()
+def validate(
+    file: Annotated[Path, Parameter(help="An HDF5 file.")],
+    /,
+    *,
+    as_: Annotated[Literal["product", "cxi", "nxptycho"], Parameter(name="--as", help="The standard.")],
+    choices: Choices,
+) -> Report:
+    """Check whether a file conforms to a standard, and name each deviation; exit code 1 where there is one."""
+    from diptych.ptycho.io.conformance import validate as validate_file
+
+    found = validate_file(file, as_)
+    rows = [{"path": each.path, "found": each.found, "expected": each.expected} for each in found.deviations]
+    data = {"file": str(file), "standard": as_, "conforms": found.conforms, "checked": found.checked}
+    if found.conforms:
+        return Report({**data, "deviations": []}, [f"{file} conforms to {as_}: {found.checked} rules checked."])
+    title = f"{file} deviates from {as_} in {len(rows)} places"
+    return Report({**data, "deviations": rows}, [rows_table(rows, title=title)], code=1)
 
 
 def numbers(scan: Scan) -> dict[str, Any]:
