@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from dataclasses import replace
@@ -248,7 +247,7 @@ def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64]) -
     options, checkpoint = request.options, request.checkpoint
     rng = np.random.default_rng([options.seed, 2])
     engine, run = _started(request, problem, probe, rng)
-    identity = {} if checkpoint is None else _identity(request, probe)
+    identity = {} if checkpoint is None else request.identity(probe)
     if request.resumes and checkpoint is not None:
         run = load_checkpoint(checkpoint, engine, rng, identity, problem.device)
     return run_engine(
@@ -383,19 +382,3 @@ def _in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, T
 
     scale = (problem.power / intensity(probe).sum()).sqrt()
     return image / scale, orthogonal_modes(probe * scale)
-
-
-def _identity(request: Request, probe: NDArray[np.complex64]) -> dict[str, Any]:
-    """What must agree for a checkpoint to be resumed: options, and data and network by their SHA-256."""
-    scan, digest = request.scan, hashlib.sha256()
-    for array in (scan.counts, scan.positions, scan.mask, scan.background, probe):
-        digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
-    record = request.options.resolved()
-    return {
-        **{key: value for key, value in record.items() if key not in ("epochs", "stop")},
-        "model": None if request.network is None else request.network.digest,
-        "patterns": len(scan),
-        "size": scan.size,
-        "precision": request.execution.precision,
-        "data_sha256": digest.hexdigest(),
-    }
