@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from diptych.ptycho.evaluate.compare import compare
     from diptych.ptycho.figures.overview import plot
     from diptych.ptycho.io import load, save
-    from diptych.ptycho.io.conformance import validate
-    from diptych.ptycho.io.transfer import convert
+    from diptych.ptycho.io.exchange.conformance import validate
+    from diptych.ptycho.io.exchange.transfer import convert
     from diptych.ptycho.neural.model import Model, load_model
     from diptych.ptycho.prepare.preparation import prepare
     from diptych.ptycho.reconstruct import reconstruct
@@ -49,7 +49,7 @@ _MODULES = {
     "Scan": "diptych.ptycho.scan",
     "check": "diptych.ptycho.check",
     "compare": "diptych.ptycho.evaluate.compare",
-    "convert": "diptych.ptycho.io.transfer",
+    "convert": "diptych.ptycho.io.exchange.transfer",
     "describe": "diptych.ptycho.describe",
     "evaluate": "diptych.ptycho.evaluate",
     "fetch": "diptych.ptycho.datasets",
@@ -61,7 +61,7 @@ _MODULES = {
     "save": "diptych.ptycho.io",
     "simulate": "diptych.ptycho.simulate",
     "train": "diptych.ptycho.train",
-    "validate": "diptych.ptycho.io.conformance",
+    "validate": "diptych.ptycho.io.exchange.conformance",
 }
 
 __all__ = [

@@ -200,7 +200,7 @@ def convert(
     choices: Choices,
 ) -> Report:
     """Write a scan or a result in another format, and list what that format does not hold."""
-    from diptych.ptycho.io.transfer import convert as convert_file
+    from diptych.ptycho.io.exchange.transfer import convert as convert_file
 
     done = convert_file(file, out, choices[LoadOptions], format=as_, overwrite=overwrite)
     data = {"file": str(done.path), "format": done.format, "holds": done.holds, "lost": list(done.lost)}
@@ -218,7 +218,7 @@ def validate(
     choices: Choices,
 ) -> Report:
     """Check whether a file conforms to a standard, and name each deviation; exit code 1 where there is one."""
-    from diptych.ptycho.io.conformance import validate as validate_file
+    from diptych.ptycho.io.exchange.conformance import validate as validate_file
 
     found = validate_file(file, as_)
     rows = [{"path": each.path, "found": each.found, "expected": each.expected} for each in found.deviations]

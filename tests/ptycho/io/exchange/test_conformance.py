@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.ptycho.io.conformance import STANDARDS
+from diptych.ptycho.io.exchange.conformance import STANDARDS
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import diptych
+from diptych.ptycho.io.exchange.transfer import differences
 from diptych.ptycho.io.formats import FORMATS
-from diptych.ptycho.io.transfer import differences
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
 WRITABLE = [(entry.holds, entry.name, entry.suffixes[0]) for entry in FORMATS.entries() if entry.write is not None]
