@@ -1,0 +1,139 @@
+"""Probes computed from the parameters of the optics. Lengths in metres, angles in radians, axes (y, x).
+
+The pupil is A(a) exp(-i chi(a)) over the angle a = wavelength * spatial frequency, and the probe its inverse FFT.
+A positive defocus places the sample downstream of the focus: free-space propagation is exp(-i pi wavelength z q^2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import InputError
+from diptych.ptycho.physics.probe import from_pupil
+
+Floats = NDArray[np.float64]
+_ABERRATION = re.compile(r"(C|phi)([1-5])([0-6])")
+
+
+def convergent_beam(
+    size: int,
+    pixel_m: tuple[float, float],
+    wavelength_m: float,
+    semi_angle_rad: float,
+    defocus_m: float = 0.0,
+    aberrations: Mapping[str, float] | None = None,
+    inner_angle_rad: float = 0.0,
+) -> NDArray[np.complex64]:
+    """The probe (1, size, size) of a round aperture, sum |P|^2 = 1.
+
+    Parameters
+    ----------
+    size, pixel_m, wavelength_m
+        Window in pixels, object pixel (y, x) in metres, wavelength in metres.
+    semi_angle_rad, inner_angle_rad
+        Half the convergence angle, and half the angle of a central stop, rad.
+    defocus_m
+        Distance of the sample downstream of the focus, m; negative upstream. This is C10.
+    aberrations
+        Coefficients ``Cnm`` in metres and azimuths ``phinm`` in radians after Krivanek et al., Ultramicroscopy 78, 1
+        (1999): chi = 2 pi / wavelength * sum of Cnm a^(n+1) / (n+1) cos(m (azimuth - phinm)). C30 is spherical
+        aberration. The azimuth runs from +x towards +y.
+
+    Raises
+    ------
+    InputError
+        If the aperture exceeds the detector, the defocused beam exceeds the window, or a coefficient is not known.
+    """
+    y, x = _angles(size, pixel_m, wavelength_m)
+    if not 0 <= inner_angle_rad < semi_angle_rad:
+        raise InputError(
+            "probe optics",
+            f"central stop {inner_angle_rad:g} rad",
+            f"0 to below {semi_angle_rad:g} rad, the semi-angle",
+        )
+    _fits((semi_angle_rad, semi_angle_rad), (defocus_m, defocus_m), size, pixel_m, wavelength_m)
+    angle, azimuth = np.hypot(y, x), np.arctan2(y, x)
+    path = defocus_m * angle**2 / 2 + _aberrated(angle, azimuth, aberrations or {})
+    return _probe((angle <= semi_angle_rad) & (angle >= inner_angle_rad), path, wavelength_m)
+
+
+def zone_plate_beam(
+    size: int,
+    pixel_m: tuple[float, float],
+    wavelength_m: float,
+    diameter_m: float,
+    outer_zone_m: float,
+    stop_m: float = 0.0,
+    defocus_m: float = 0.0,
+) -> NDArray[np.complex64]:
+    """The probe of a zone plate in first order: focal length = diameter * outermost zone width / wavelength; ``stop_m``
+    is the diameter of its central stop. Otherwise as :func:`convergent_beam`.
+    """
+    if not (diameter_m > 0 and outer_zone_m > 0):
+        raise InputError("probe optics", f"zone plate {diameter_m:g} m, zones {outer_zone_m:g} m", "positive lengths")
+    focal = diameter_m * outer_zone_m / wavelength_m
+    edge, inner = diameter_m / (2 * focal), stop_m / (2 * focal)
+    return convergent_beam(size, pixel_m, wavelength_m, edge, defocus_m, inner_angle_rad=inner)
+
+
+def kb_beam(
+    size: int,
+    pixel_m: tuple[float, float],
+    wavelength_m: float,
+    semi_angle_rad: tuple[float, float],
+    defocus_m: tuple[float, float] = (0.0, 0.0),
+) -> NDArray[np.complex64]:
+    """The probe of a pair of Kirkpatrick-Baez mirrors: a rectangular aperture, with a semi-angle (half the accepted
+    width over the focal length) and a defocus for each axis (y, x).
+    """
+    y, x = _angles(size, pixel_m, wavelength_m)
+    _fits(semi_angle_rad, defocus_m, size, pixel_m, wavelength_m)
+    path = (defocus_m[0] * y**2 + defocus_m[1] * x**2) / 2
+    return _probe((np.abs(y) <= semi_angle_rad[0]) & (np.abs(x) <= semi_angle_rad[1]), path, wavelength_m)
+
+
+def _angles(size: int, pixel_m: tuple[float, float], wavelength_m: float) -> tuple[Floats, Floats]:
+    y, x = np.mgrid[:size, :size] - float(size // 2)
+    return y * wavelength_m / (size * pixel_m[0]), x * wavelength_m / (size * pixel_m[1])
+
+
+def _fits(
+    angles: tuple[float, float],
+    defocus: tuple[float, float],
+    size: int,
+    pixel_m: tuple[float, float],
+    wavelength_m: float,
+) -> None:
+    """Raise where the aperture leaves the detector or the beam leaves the window: both would alias."""
+    for axis, angle, distance, pixel in zip("yx", angles, defocus, pixel_m, strict=True):
+        if not 0 < angle < (limit := wavelength_m / (2 * pixel)):
+            raise InputError("probe optics", f"semi-angle {angle:g} rad in {axis}", f"above 0 and below {limit:g} rad")
+        if (width := 2 * angle * abs(distance)) > size * pixel:
+            raise InputError(
+                "probe optics",
+                f"a beam {width:g} m wide in {axis} at defocus {distance:g} m",
+                f"at most the window, {size * pixel:g} m",
+            )
+
+
+def _aberrated(angle: Floats, azimuth: Floats, terms: Mapping[str, float]) -> Floats:
+    path = np.zeros_like(angle)
+    for name, value in terms.items():
+        found = _ABERRATION.fullmatch(name)
+        if found is None or name == "C10":
+            raise InputError("probe optics", f"aberration {name!r}", "Cnm or phinm, n 1 to 5; C10 is the defocus")
+        if found[1] == "phi":
+            continue
+        order, fold = int(found[2]), int(found[3])
+        turn = terms.get(f"phi{order}{fold}", 0.0)
+        path += value * angle ** (order + 1) / (order + 1) * np.cos(fold * (azimuth - turn))
+    return path
+
+
+def _probe(aperture: NDArray[np.bool_], path: Floats, wavelength_m: float) -> NDArray[np.complex64]:
+    pupil = aperture * np.exp(-2j * np.pi / wavelength_m * path)
+    return from_pupil(pupil / np.sqrt(aperture.sum()))[None].astype(np.complex64)
