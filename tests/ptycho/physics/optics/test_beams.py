@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import InputError
-from diptych.ptycho.physics.optics import convergent_beam, kb_beam, zone_plate_beam
+from diptych.ptycho.physics.optics.beams import convergent_beam, kb_beam, zone_plate_beam
 from diptych.ptycho.physics.probe import from_pupil, probe_diameter, to_pupil
 
 SIZE, PIXEL, WAVE = 128, (4e-10, 4e-10), 1.97e-12
@@ -51,11 +51,11 @@ def test_kb_mirrors_have_an_aperture_and_a_defocus_for_each_axis() -> None:
 
 
 @pytest.mark.parametrize(
-    ("angle", "defocus", "aberrations", "found"),
+    ("angle", "downstream", "aberrations", "found"),
     [(9e-3, 0, {}, "semi-angle"), (ANGLE, 1e-3, {}, "wide"), (ANGLE, 0, {"Cs": 1.0}, "aberration 'Cs'")],
 )
 def test_what_would_alias_or_is_unknown_is_refused(
-    angle: float, defocus: float, aberrations: dict[str, float], found: str
+    angle: float, downstream: float, aberrations: dict[str, float], found: str
 ) -> None:
     with pytest.raises(InputError, match=found):
-        convergent_beam(SIZE, PIXEL, WAVE, angle, defocus, aberrations)
+        convergent_beam(SIZE, PIXEL, WAVE, angle, downstream, aberrations)

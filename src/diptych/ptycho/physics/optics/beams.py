@@ -1,7 +1,7 @@
 """Probes computed from the parameters of the optics. Lengths in metres, angles in radians, axes (y, x).
 
 The pupil is A(a) exp(-i chi(a)) over the angle a = wavelength * spatial frequency, and the probe its inverse FFT.
-A positive defocus places the sample downstream of the focus: free-space propagation is exp(-i pi wavelength z q^2).
+``downstream_m`` is the distance of the sample behind the focus: free-space propagation is exp(-i pi wavelength z q^2).
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from diptych.errors import InputError
 from diptych.ptycho.physics.probe import from_pupil
 
 Floats = NDArray[np.float64]
-_ABERRATION = re.compile(r"(C|phi)([1-5])([0-6])")
+ABERRATION = re.compile(r"(C|phi)([1-5])([0-6])")
+
+LEAST_RADIUS_PX = 1.5
+"""Least radius of the aperture on the detector, pixels: below it the focus is wider than the window."""
 
 
 def convergent_beam(
@@ -24,7 +27,7 @@ def convergent_beam(
     pixel_m: tuple[float, float],
     wavelength_m: float,
     semi_angle_rad: float,
-    defocus_m: float = 0.0,
+    downstream_m: float = 0.0,
     aberrations: Mapping[str, float] | None = None,
     inner_angle_rad: float = 0.0,
 ) -> NDArray[np.complex64]:
@@ -36,8 +39,9 @@ def convergent_beam(
         Window in pixels, object pixel (y, x) in metres, wavelength in metres.
     semi_angle_rad, inner_angle_rad
         Half the convergence angle, and half the angle of a central stop, rad.
-    defocus_m
-        Distance of the sample downstream of the focus, m; negative upstream. This is C10.
+    downstream_m
+        Distance of the sample downstream of the focus, m; negative upstream. This is C10, the negative of what electron
+        microscopy calls defocus.
     aberrations
         Coefficients ``Cnm`` in metres and azimuths ``phinm`` in radians after Krivanek et al., Ultramicroscopy 78, 1
         (1999): chi = 2 pi / wavelength * sum of Cnm a^(n+1) / (n+1) cos(m (azimuth - phinm)). C30 is spherical
@@ -46,7 +50,8 @@ def convergent_beam(
     Raises
     ------
     InputError
-        If the aperture exceeds the detector, the defocused beam exceeds the window, or a coefficient is not known.
+        If the aperture exceeds the detector or is smaller than a few of its pixels, the beam exceeds the window, or a
+        coefficient is not known.
     """
     y, x = _angles(size, pixel_m, wavelength_m)
     if not 0 <= inner_angle_rad < semi_angle_rad:
@@ -55,10 +60,11 @@ def convergent_beam(
             f"central stop {inner_angle_rad:g} rad",
             f"0 to below {semi_angle_rad:g} rad, the semi-angle",
         )
-    _fits((semi_angle_rad, semi_angle_rad), (defocus_m, defocus_m), size, pixel_m, wavelength_m)
+    _samples((semi_angle_rad, semi_angle_rad), size, pixel_m, wavelength_m)
     angle, azimuth = np.hypot(y, x), np.arctan2(y, x)
-    path = defocus_m * angle**2 / 2 + _aberrated(angle, azimuth, aberrations or {})
-    return _probe((angle <= semi_angle_rad) & (angle >= inner_angle_rad), path, wavelength_m)
+    path = downstream_m * angle**2 / 2 + _aberrated(angle, azimuth, aberrations or {})
+    aperture = (angle <= semi_angle_rad) & (angle >= inner_angle_rad)
+    return _probe(aperture, path, pixel_m, wavelength_m)
 
 
 def zone_plate_beam(
@@ -68,7 +74,7 @@ def zone_plate_beam(
     diameter_m: float,
     outer_zone_m: float,
     stop_m: float = 0.0,
-    defocus_m: float = 0.0,
+    downstream_m: float = 0.0,
 ) -> NDArray[np.complex64]:
     """The probe of a zone plate in first order: focal length = diameter * outermost zone width / wavelength; ``stop_m``
     is the diameter of its central stop. Otherwise as :func:`convergent_beam`.
@@ -77,7 +83,7 @@ def zone_plate_beam(
         raise InputError("probe optics", f"zone plate {diameter_m:g} m, zones {outer_zone_m:g} m", "positive lengths")
     focal = diameter_m * outer_zone_m / wavelength_m
     edge, inner = diameter_m / (2 * focal), stop_m / (2 * focal)
-    return convergent_beam(size, pixel_m, wavelength_m, edge, defocus_m, inner_angle_rad=inner)
+    return convergent_beam(size, pixel_m, wavelength_m, edge, downstream_m, inner_angle_rad=inner)
 
 
 def kb_beam(
@@ -85,15 +91,16 @@ def kb_beam(
     pixel_m: tuple[float, float],
     wavelength_m: float,
     semi_angle_rad: tuple[float, float],
-    defocus_m: tuple[float, float] = (0.0, 0.0),
+    downstream_m: tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.complex64]:
     """The probe of a pair of Kirkpatrick-Baez mirrors: a rectangular aperture, with a semi-angle (half the accepted
-    width over the focal length) and a defocus for each axis (y, x).
+    width over the focal length) and a distance from the focus for each axis (y, x).
     """
     y, x = _angles(size, pixel_m, wavelength_m)
-    _fits(semi_angle_rad, defocus_m, size, pixel_m, wavelength_m)
-    path = (defocus_m[0] * y**2 + defocus_m[1] * x**2) / 2
-    return _probe((np.abs(y) <= semi_angle_rad[0]) & (np.abs(x) <= semi_angle_rad[1]), path, wavelength_m)
+    _samples(semi_angle_rad, size, pixel_m, wavelength_m)
+    path = (downstream_m[0] * y**2 + downstream_m[1] * x**2) / 2
+    aperture = (np.abs(y) <= semi_angle_rad[0]) & (np.abs(x) <= semi_angle_rad[1])
+    return _probe(aperture, path, pixel_m, wavelength_m)
 
 
 def _angles(size: int, pixel_m: tuple[float, float], wavelength_m: float) -> tuple[Floats, Floats]:
@@ -101,29 +108,24 @@ def _angles(size: int, pixel_m: tuple[float, float], wavelength_m: float) -> tup
     return y * wavelength_m / (size * pixel_m[0]), x * wavelength_m / (size * pixel_m[1])
 
 
-def _fits(
-    angles: tuple[float, float],
-    defocus: tuple[float, float],
-    size: int,
-    pixel_m: tuple[float, float],
-    wavelength_m: float,
-) -> None:
-    """Raise where the aperture leaves the detector or the beam leaves the window: both would alias."""
-    for axis, angle, distance, pixel in zip("yx", angles, defocus, pixel_m, strict=True):
-        if not 0 < angle < (limit := wavelength_m / (2 * pixel)):
-            raise InputError("probe optics", f"semi-angle {angle:g} rad in {axis}", f"above 0 and below {limit:g} rad")
-        if (width := 2 * angle * abs(distance)) > size * pixel:
+def _samples(angles: tuple[float, float], size: int, pixel_m: tuple[float, float], wavelength_m: float) -> None:
+    """Raise where the aperture leaves the detector, or covers too few of its pixels."""
+    for axis, angle, pixel in zip("yx", angles, pixel_m, strict=True):
+        limit = wavelength_m / (2 * pixel)
+        least = LEAST_RADIUS_PX * wavelength_m / (size * pixel)
+        if not least <= angle < limit:
             raise InputError(
                 "probe optics",
-                f"a beam {width:g} m wide in {axis} at defocus {distance:g} m",
-                f"at most the window, {size * pixel:g} m",
+                f"semi-angle {1e3 * angle:.4g} mrad in {axis}",
+                f"{1e3 * least:.4g} to {1e3 * limit:.4g} mrad, what the detector covers",
+                "Check the parameters of the optics, energy, distance and detector pixel, and their units.",
             )
 
 
 def _aberrated(angle: Floats, azimuth: Floats, terms: Mapping[str, float]) -> Floats:
     path = np.zeros_like(angle)
     for name, value in terms.items():
-        found = _ABERRATION.fullmatch(name)
+        found = ABERRATION.fullmatch(name)
         if found is None or name == "C10":
             raise InputError("probe optics", f"aberration {name!r}", "Cnm or phinm, n 1 to 5; C10 is the defocus")
         if found[1] == "phi":
@@ -134,6 +136,22 @@ def _aberrated(angle: Floats, azimuth: Floats, terms: Mapping[str, float]) -> Fl
     return path
 
 
-def _probe(aperture: NDArray[np.bool_], path: Floats, wavelength_m: float) -> NDArray[np.complex64]:
+def _probe(
+    aperture: NDArray[np.bool_], path: Floats, pixel_m: tuple[float, float], wavelength_m: float
+) -> NDArray[np.complex64]:
+    size = len(path)
+    for axis, pixel in enumerate(pixel_m):
+        # A ray at angle a meets the sample d(path)/da off axis.
+        slope = np.diff(path, axis=axis) / (wavelength_m / (size * pixel))
+        inside = np.take(aperture, range(1, size), axis) & np.take(aperture, range(size - 1), axis)
+        reach = float(np.abs(slope[inside]).max(initial=0.0))
+        if 2 * reach > size * pixel:
+            raise InputError(
+                "probe optics",
+                f"a beam {1e6 * 2 * reach:.4g} um wide in {'yx'[axis]} at the sample",
+                f"at most the window, {1e6 * size * pixel:.4g} um",
+                "Check the distance from focus, the aberrations and their units; smaller detector pixels or a longer "
+                "distance to the detector widen the window.",
+            )
     pupil = aperture * np.exp(-2j * np.pi / wavelength_m * path)
     return from_pupil(pupil / np.sqrt(aperture.sum()))[None].astype(np.complex64)
