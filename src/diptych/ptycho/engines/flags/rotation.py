@@ -1,8 +1,9 @@
 """Search of the scan's rotation against the detector: by the patterns alone, then confirmed by reconstructions.
 
-Short trials of PIE hardly tell rotations apart where a pattern holds few photons per pixel (fits of 1.66 to 1.72 at all
-rotations of a 4D-STEM scan with 8 electrons per pixel), longer ones do (1.03 and 1.7); so the candidates are few, and
-each is tried for longer.
+Short trials of PIE do not tell rotations apart where a pattern holds few photons per pixel: of a 4D-STEM scan with 8
+electrons per pixel they reach fits of 1.66 to 1.72 at all rotations. Longer trials tell them by little (levels of 1.175
+and 1.187), for noise dominates the fit, but by more than their standard error. So the candidates are few, each is tried
+for longer, and where the shadows tell a rotation for certain, a significantly better fit confirms it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ trial: at a wrong angle, fewer positions are less far out of place."""
 REFINED = (8.0, 4.0)
 """Degrees to either side of the best rotation that are tried, where shadows do not tell it to a degree."""
 
+CONFIRMED = 2.0
+"""Standard errors by which a rotation that the shadows tell has to fit better than none."""
+
 SAME = 2.0
 """Degrees below which a rotation is not told from none."""
 
@@ -57,10 +61,14 @@ class Rotation:
 
     @property
     def best(self) -> int:
-        """Number of the best reading; 0 unless a rotation is clearly better than none."""
+        """Number of the best reading; 0 unless a rotation is better than none: clearly, or significantly where the
+        shadows tell it for certain.
+        """
         levels = [found.level if np.isfinite(found.level) else np.inf for found in self.evidence]
         best = int(np.argmin(levels))
-        return best if levels[best] < CLEARLY_BETTER * levels[0] else 0
+        noise = float(np.hypot(*(np.nan_to_num(self.evidence[i].error) for i in (0, best))))
+        confirmed = _by_shadow(self.directions) and levels[best] < levels[0] - CONFIRMED * noise
+        return best if confirmed or levels[best] < CLEARLY_BETTER * levels[0] else 0
 
     @property
     def right(self) -> bool:

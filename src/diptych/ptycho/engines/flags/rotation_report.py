@@ -30,7 +30,7 @@ def check_rotation(scan: Scan, progress: ProgressCallback | None) -> RotationRep
         nonlocal done
         done += 1
         if progress is not None:
-            progress(Progress(f"check: {reading.name}", done, None, {"fit": fit}))
+            progress(Progress(f"check: {reading.name}", done, 0, {"fit": fit}))
 
     found = search_rotation(scan, report)
     given = found.evidence[0].level
@@ -50,11 +50,11 @@ def check_rotation(scan: Scan, progress: ProgressCallback | None) -> RotationRep
 def _advice(scan: Scan, found: Rotation, given: float) -> str:
     best, level = found.readings[found.best], found.evidence[found.best].level
     if not found.best:
-        text = f"No rotation of the scan fits clearly better than none (level {given:.2f}, where 1 is expected)."
-        return text if not found.right else f"The scan fits best as it is given (level {given:.2f}). {text}"
+        text = f"No rotation of the scan fits clearly better than none (level {given:.3f}, where 1 is expected)."
+        return text if not found.right else f"The scan fits best as it is given (level {given:.3f}). {text}"
     changes = dict(best.changes or {})
     other = command_line({**changes, "rotation": round((changes["rotation"] + 180) % 360, 1)})
-    times = f"to a level of {level:.2f}, as given to {given:.2f}" if np.isfinite(given) else "and diverged as given"
+    times = f"to a level of {level:.3f}, as given to {given:.3f}" if np.isfinite(given) else "and diverged as given"
     text = f"Reading the scan with '{best.name}' fits {times}, where 1 is expected: {best.remedy}."
     if not found.right:
         text += (
