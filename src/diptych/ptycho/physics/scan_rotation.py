@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-NEIGHBOURS = 6
-"""Nearest neighbours of each pattern that shadows are compared with and local gradients are fitted to."""
+NEIGHBOURS = 8
+"""Nearest neighbours of each pattern that local gradients are fitted to."""
+
+SHADOWS_NEAR = 12
+"""Nearest neighbours of each pattern that its shadow is compared with: a longer step tells the direction better."""
 
 BINNED = 64
 """Side in pixels to which the bright disc is binned at most, and the grid of the cross-correlations is twice that."""
@@ -110,7 +113,7 @@ def _by_centres(frames: NDArray[np.float32], positions: Floats) -> list[Directio
 
 def _gradients(values: Floats, positions: Floats) -> Floats:
     """Derivatives (M, 2, 2) of ``values`` (M, 2) along (y, x) of the positions: local planes through the neighbours."""
-    near = _neighbours(positions)
+    near = _neighbours(positions, NEIGHBOURS)
     steps = positions[near] - positions[:, None]
     rises = values[near] - values[:, None]
     normal = np.einsum("mki,mkj->mij", steps, steps)
@@ -119,10 +122,10 @@ def _gradients(values: Floats, positions: Floats) -> Floats:
     return np.asarray(np.einsum("mka,mki,mij->maj", rises, steps, inverse), np.float64)
 
 
-def _neighbours(positions: Floats) -> NDArray[np.intp]:
+def _neighbours(positions: Floats, count: int) -> NDArray[np.intp]:
     from scipy.spatial import KDTree
 
-    found = KDTree(positions).query(positions, k=min(NEIGHBOURS + 1, len(positions)))[1]
+    found = KDTree(positions).query(positions, k=min(count + 1, len(positions)))[1]
     return np.asarray(found[:, 1:], np.intp)
 
 
@@ -131,7 +134,7 @@ def _by_shadows(frames: NDArray[np.float32], positions: Floats) -> list[Directio
     shadows, binning = _shadows(frames)
     if shadows is None or len(frames) < 3 * NEIGHBOURS:
         return []
-    near = _neighbours(positions)
+    near = _neighbours(positions, SHADOWS_NEAR)
     pairs = np.unique(np.sort(np.stack([np.repeat(np.arange(len(near)), near.shape[1]), near.ravel()], 1), 1), axis=0)
     maps = _correlations(shadows, pairs)
     steps = positions[pairs[:, 1]] - positions[pairs[:, 0]]
@@ -144,7 +147,7 @@ def _by_shadows(frames: NDArray[np.float32], positions: Floats) -> list[Directio
     found = []
     for swap in (False, True):
         moves = steps[:, ::-1] if swap else steps
-        scores = np.array([[_score(maps, moves, turn, scale) for scale in scales] for turn in turns])
+        scores = np.stack([_scores(maps, moves, turns, scale) for scale in scales], axis=1)
         turn, scale = np.unravel_index(int(scores.argmax()), scores.shape)
         middle = float(np.median(scores))
         spread = 1.4826 * float(np.median(np.abs(scores - middle)))
@@ -183,24 +186,35 @@ def _shadows(frames: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, i
 def _correlations(shadows: NDArray[np.float32], pairs: NDArray[np.intp]) -> NDArray[np.float32]:
     """Cross-correlations (pairs, 2 n, 2 n) of the shadows of pairs of patterns, zero motion at [n, n]."""
     from scipy.fft import irfft2, rfft2
-    from scipy.ndimage import gaussian_filter
 
     side = 2 * shadows.shape[-1]
-    spectra = rfft2(shadows, (side, side))
+    y, x = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)
+    # A Gaussian of 1 pixel, shared out to the two spectra.
+    spectra = rfft2(shadows, (side, side)) * np.exp(-np.square(np.pi) * (y**2 + x**2)).astype(np.float32)
     maps = irfft2(np.conj(spectra[pairs[:, 0]]) * spectra[pairs[:, 1]], (side, side))
-    return np.asarray(gaussian_filter(np.fft.fftshift(maps, (1, 2)), (0, 1, 1)), np.float32)
+    return np.asarray(np.fft.fftshift(maps, (1, 2)), np.float32)
+
+
+def _moved(maps: NDArray[np.float32], steps: Floats, degrees: Floats, scale: float) -> tuple[Floats, Floats]:
+    """Where (y, x) the maps have the steps (pairs, 2), rotated from +x towards +y and scaled: (..., pairs)."""
+    turn = np.deg2rad(degrees)[..., None]
+    middle, (y, x) = maps.shape[-1] // 2, scale * steps.T
+    return middle + x * np.sin(turn) + y * np.cos(turn), middle + x * np.cos(turn) - y * np.sin(turn)
+
+
+def _scores(maps: NDArray[np.float32], steps: Floats, degrees: Floats, scale: float) -> Floats:
+    """Mean correlation at the nearest pixels, for each of several rotations."""
+    y, x = (np.rint(each).astype(np.intp) for each in _moved(maps, steps, degrees, scale))
+    inside = (y >= 0) & (y < maps.shape[-1]) & (x >= 0) & (x < maps.shape[-1])
+    found = maps[np.arange(len(maps)), np.where(inside, y, 0), np.where(inside, x, 0)]
+    return np.asarray(np.where(inside, found, 0).mean(axis=-1, dtype=np.float64))
 
 
 def _score(maps: NDArray[np.float32], steps: Floats, degrees: float, scale: float) -> float:
-    """Mean correlation where the motions of all pairs are the steps, rotated from +x towards +y and scaled."""
-    turn = np.deg2rad(degrees)
-    middle = maps.shape[-1] // 2
-    y = middle + scale * (steps[:, 1] * np.sin(turn) + steps[:, 0] * np.cos(turn))
-    x = middle + scale * (steps[:, 1] * np.cos(turn) - steps[:, 0] * np.sin(turn))
-    inside = (y >= 0) & (y < maps.shape[-1] - 1) & (x >= 0) & (x < maps.shape[-1] - 1)
-    if not inside.any():
-        return 0.0
-    y, x, rows = y[inside], x[inside], np.flatnonzero(inside)
+    """Mean correlation for one rotation, interpolated between pixels."""
+    y, x = _moved(maps, steps, np.asarray(degrees), scale)
+    rows = np.flatnonzero((y >= 0) & (y < maps.shape[-1] - 1) & (x >= 0) & (x < maps.shape[-1] - 1))
+    y, x = y[rows], x[rows]
     top, left = y.astype(int), x.astype(int)
     dy, dx = y - top, x - left
     value = (1 - dy) * ((1 - dx) * maps[rows, top, left] + dx * maps[rows, top, left + 1])

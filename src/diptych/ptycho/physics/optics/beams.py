@@ -63,7 +63,10 @@ def convergent_beam(
     _samples((semi_angle_rad, semi_angle_rad), size, pixel_m, wavelength_m)
     angle, azimuth = np.hypot(y, x), np.arctan2(y, x)
     path = downstream_m * angle**2 / 2 + _aberrated(angle, azimuth, aberrations or {})
-    aperture = (angle <= semi_angle_rad) & (angle >= inner_angle_rad)
+    step = wavelength_m / (size * np.sqrt(pixel_m[0] * pixel_m[1]))
+    aperture = _covered(angle, semi_angle_rad, step)
+    if inner_angle_rad:
+        aperture = aperture - _covered(angle, inner_angle_rad, step)
     return _probe(aperture, path, pixel_m, wavelength_m)
 
 
@@ -99,13 +102,19 @@ def kb_beam(
     y, x = _angles(size, pixel_m, wavelength_m)
     _samples(semi_angle_rad, size, pixel_m, wavelength_m)
     path = (downstream_m[0] * y**2 + downstream_m[1] * x**2) / 2
-    aperture = (np.abs(y) <= semi_angle_rad[0]) & (np.abs(x) <= semi_angle_rad[1])
+    steps = [wavelength_m / (size * side) for side in pixel_m]
+    aperture = _covered(np.abs(y), semi_angle_rad[0], steps[0]) * _covered(np.abs(x), semi_angle_rad[1], steps[1])
     return _probe(aperture, path, pixel_m, wavelength_m)
 
 
 def _angles(size: int, pixel_m: tuple[float, float], wavelength_m: float) -> tuple[Floats, Floats]:
     y, x = np.mgrid[:size, :size] - float(size // 2)
     return y * wavelength_m / (size * pixel_m[0]), x * wavelength_m / (size * pixel_m[1])
+
+
+def _covered(angle: Floats, edge: float, step: float) -> Floats:
+    """Share of each pixel of the pupil inside the edge: a hard edge on whole pixels would scatter over the window."""
+    return np.clip((edge - angle) / step + 0.5, 0.0, 1.0)
 
 
 def _samples(angles: tuple[float, float], size: int, pixel_m: tuple[float, float], wavelength_m: float) -> None:
@@ -137,13 +146,13 @@ def _aberrated(angle: Floats, azimuth: Floats, terms: Mapping[str, float]) -> Fl
 
 
 def _probe(
-    aperture: NDArray[np.bool_], path: Floats, pixel_m: tuple[float, float], wavelength_m: float
+    aperture: Floats, path: Floats, pixel_m: tuple[float, float], wavelength_m: float
 ) -> NDArray[np.complex64]:
     size = len(path)
     for axis, pixel in enumerate(pixel_m):
         # A ray at angle a meets the sample d(path)/da off axis.
         slope = np.diff(path, axis=axis) / (wavelength_m / (size * pixel))
-        inside = np.take(aperture, range(1, size), axis) & np.take(aperture, range(size - 1), axis)
+        inside = np.minimum(np.take(aperture, range(1, size), axis), np.take(aperture, range(size - 1), axis)) > 0.5
         reach = float(np.abs(slope[inside]).max(initial=0.0))
         if 2 * reach > size * pixel:
             raise InputError(
@@ -154,4 +163,4 @@ def _probe(
                 "distance to the detector widen the window.",
             )
     pupil = aperture * np.exp(-2j * np.pi / wavelength_m * path)
-    return from_pupil(pupil / np.sqrt(aperture.sum()))[None].astype(np.complex64)
+    return from_pupil(pupil / np.linalg.norm(aperture))[None].astype(np.complex64)

@@ -20,7 +20,7 @@ from diptych.runtime.options import Options
 PREFIX = "optics:"
 Pixel = tuple[float, float]
 
-CROWDED = 0.01
+CROWDED = 0.05
 """Share of a probe's power within an eighth of the window from its edge, above which the window is said to be small."""
 
 
