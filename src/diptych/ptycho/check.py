@@ -50,9 +50,7 @@ class Check:
     advice: str
 
 
-def check(
-    scan: Scan, progress: ProgressCallback | None = None, *, search_rotation: bool | None = None
-) -> Check:
+def check(scan: Scan, progress: ProgressCallback | None = None, *, search_rotation: bool | None = None) -> Check:
     """Try the 8 orientations of the patterns, the signs and order of the positions, the centring of the patterns, and
     other assignments of frames to positions.
 

@@ -77,9 +77,7 @@ class Progress:
     values: dict[str, float] = field(default_factory=dict)
     preview: Callable[[], Preview] | None = field(default=None, compare=False, repr=False)
     note: str = ""
-    state: Callable[[], tuple[NDArray[Any], NDArray[Any]]] | None = field(
-        default=None, compare=False, repr=False
-    )
+    state: Callable[[], tuple[NDArray[Any], NDArray[Any]]] | None = field(default=None, compare=False, repr=False)
 
 
 ProgressCallback = Callable[[Progress], None]

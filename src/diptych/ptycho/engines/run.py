@@ -97,7 +97,9 @@ def run_engine(
             if progress is not None:
                 total = epochs or engine.most_epochs
                 progress(
-                    Progress(stage, run.epochs, total, report, lambda: preview(engine), state=lambda: full_state(engine))
+                    Progress(
+                        stage, run.epochs, total, report, lambda: preview(engine), state=lambda: full_state(engine)
+                    )
                 )
             if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_SECONDS:
                 _keep(checkpoint, engine, run, rng, identity)

@@ -143,7 +143,7 @@ def _by_shadows(frames: NDArray[np.float32], positions: Floats) -> list[Directio
         return []
     reach = maps.shape[-1] // 2 - 2
     scales = np.geomspace(1.5, reach, SCALES) / length
-    turns = np.arange(ANGLES) * (360 / ANGLES)
+    turns = np.linspace(0.0, 360.0, ANGLES, endpoint=False, dtype=np.float64)
     found = []
     for swap in (False, True):
         moves = steps[:, ::-1] if swap else steps

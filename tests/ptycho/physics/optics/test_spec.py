@@ -14,7 +14,8 @@ XRAYS = Geometry(energy_eV=8800, distance_m=2.0, detector_pixel_m=(75e-6, 75e-6)
 
 def test_units_and_the_sign_of_the_defocus() -> None:
     wave, pixel = ELECTRONS.wavelength_m, ELECTRONS.object_pixel_m(128)
-    assert wave is not None and pixel is not None
+    assert wave is not None
+    assert pixel is not None
     text = "optics:semi_angle_mrad=1.03,defocus_nm=9000,Cs_mm=1.2,C12_nm=50,phi12_deg=90"
     probe, warnings = probe_from_optics(text, 128, ELECTRONS, "scan")
     terms = {"C30": 1.2e-3, "C12": 50e-9, "phi12": np.pi / 2}
@@ -24,7 +25,8 @@ def test_units_and_the_sign_of_the_defocus() -> None:
 
 def test_a_zone_plate_and_kb_mirrors() -> None:
     wave, pixel = XRAYS.wavelength_m, XRAYS.object_pixel_m(128)
-    assert wave is not None and pixel is not None
+    assert wave is not None
+    assert pixel is not None
     plate, _ = probe_from_optics(
         "optics:diameter_um=180, outer_zone_nm=100, stop_um=60, focus_to_sample_um=300", 128, XRAYS, "scan"
     )

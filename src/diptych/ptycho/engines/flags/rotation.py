@@ -92,7 +92,7 @@ def search_rotation(scan: Scan, report: Callable[[Reading, float], None]) -> Rot
     scan = replace(scan, probe=probe)
     # With a symmetric start, a rotation by 180 degrees gives the complex conjugates, and as good a fit.
     both = part.probe is not None
-    candidates = _told(directions, both) or _tried(scan)
+    candidates = _told(directions, both) if any(each.certain for each in directions) else _tried(scan)
     readings, evidence = [AS_GIVEN], [longer_trial(scan)]
     report(AS_GIVEN, evidence[0].level)
 
@@ -125,7 +125,7 @@ def _by_shadow(directions: list[Direction]) -> bool:
 
 
 def _told(directions: list[Direction], both: bool) -> list[tuple[float, bool]]:
-    """Rotations (degrees, swap) that one of the effects tells; none where neither is certain."""
+    """Rotations (degrees, swap) that one of the effects tells for certain, but for the scan as given."""
     certain = [each for each in directions if each.certain]
     if _by_shadow(directions):
         certain = certain[:1]

@@ -34,7 +34,7 @@ def check_rotation(scan: Scan, progress: ProgressCallback | None) -> RotationRep
 
     found = search_rotation(scan, report)
     given = found.evidence[0].level
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "reading": reading.name,
             "change": command_line(reading.changes or {}),
@@ -43,7 +43,7 @@ def check_rotation(scan: Scan, progress: ProgressCallback | None) -> RotationRep
         }
         for reading, evidence in zip(found.readings, found.evidence, strict=True)
     ]
-    ranked = sorted(rows, key=lambda row: float(row["fit"]))
+    ranked = sorted(rows, key=lambda row: row["fit"])
     return RotationReport(ranked, _advice(scan, found, given), bool(found.best) or found.right)
 
 

@@ -145,9 +145,7 @@ def _aberrated(angle: Floats, azimuth: Floats, terms: Mapping[str, float]) -> Fl
     return path
 
 
-def _probe(
-    aperture: Floats, path: Floats, pixel_m: tuple[float, float], wavelength_m: float
-) -> NDArray[np.complex64]:
+def _probe(aperture: Floats, path: Floats, pixel_m: tuple[float, float], wavelength_m: float) -> NDArray[np.complex64]:
     size = len(path)
     for axis, pixel in enumerate(pixel_m):
         # A ray at angle a meets the sample d(path)/da off axis.

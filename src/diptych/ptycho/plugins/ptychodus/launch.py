@@ -48,7 +48,7 @@ def register_all(ptychodus: Any) -> None:
 def _core_with_library(base: Any) -> Any:
     from diptych.ptycho.plugins.ptychodus.library import DiptychLibrary
 
-    class ProcessingCore(base):  # type: ignore[misc]
+    class ProcessingCore(base):
         """Ptychodus' own, with our library after the others."""
 
         with_diptych = True
@@ -65,15 +65,17 @@ def _add_panel() -> None:
         import ptychodus.controller.core as window
     except ModuleNotFoundError:
         return
+    window.ProcessingController = _controller_with_panel(window.ProcessingController)
+
+
+def _controller_with_panel(base: Any) -> Any:
     from diptych.ptycho.plugins.ptychodus.panel import PanelFactory
 
-    base = window.ProcessingController
-
-    class ProcessingController(base):  # type: ignore[misc]
+    class ProcessingController(base):
         """Ptychodus' own, with our panel among the others."""
 
         def __init__(self, *args: Any) -> None:
             *rest, factories = args
             super().__init__(*rest, [*factories, PanelFactory()])
 
-    window.ProcessingController = ProcessingController
+    return ProcessingController

@@ -10,9 +10,9 @@ from typing import Any
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import (
     ReconstructInput,
-    ReconstructOutput,
     Reconstructor,
     ReconstructorLibrary,
+    ReconstructOutput,
     TrainableReconstructor,
     TrainOutput,
 )
@@ -41,9 +41,7 @@ class StreamOptions(Options):
     """How a reconstruction runs inside Ptychodus."""
 
     every: int = Field(5, ge=1, description="Epochs between two intermediate results that are shown.")
-    start_from_object: bool = Field(
-        False, description="Start from the product's object; off: from a transparent one."
-    )
+    start_from_object: bool = Field(False, description="Start from the product's object; off: from a transparent one.")
 
 
 class NetworkRunOptions(Options):

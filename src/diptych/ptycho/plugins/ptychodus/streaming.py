@@ -29,6 +29,7 @@ def streamed(work: Callable[[Callable[[Item], None], Cancel], None]) -> Iterator
                 return items.put((kind, value), timeout=WAIT_S)
             except queue.Full:
                 continue
+        return None
 
     def run() -> None:
         try:
