@@ -8,6 +8,8 @@ import pytest
 import diptych
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.starts.initial import initial_probe
+from diptych.ptycho.simulate import SimulationOptions
+from diptych.runtime.options import Options
 
 OPTICS = "optics:diameter_um=180,outer_zone_nm=150,stop_um=60,focus_to_sample_um=800"
 GEOMETRY = {"energy_eV": 8800.0, "distance_m": 2.0, "detector_pixel_m": 75e-6}
@@ -45,13 +47,10 @@ def test_an_unknown_geometry_names_what_to_pass() -> None:
         scan(detector_pixel_m=None)
 
 
-@pytest.mark.parametrize("verb", ["reconstruct", "simulate"])
-def test_malformed_optics_are_refused_before_any_work(verb: str) -> None:
+@pytest.mark.parametrize("options", [ReconstructionOptions, SimulationOptions])
+def test_malformed_optics_are_refused_before_any_work(options: type[Options]) -> None:
     with pytest.raises(diptych.InputError, match="has no defocus_nm"):
-        if verb == "simulate":
-            scan(probe="optics:diameter_um=180,outer_zone_nm=50,defocus_nm=3")
-        else:
-            ReconstructionOptions.build({"probe": "optics:diameter_um=180,outer_zone_nm=50,defocus_nm=3"})
+        options.build({"probe": "optics:diameter_um=180,outer_zone_nm=50,defocus_nm=3"})
 
 
 def test_a_window_too_small_for_the_beam_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,7 @@
 """Probe optics in one line of text: ``optics:KEY=VALUE,...``, the form that options, YAML and the command line share.
 
-The keys tell which optics: ``semi_angle_mrad`` a convergent beam, ``diameter_um`` a zone plate, ``aperture_y_um`` a pair
-of Kirkpatrick-Baez mirrors.
+The keys tell which optics: ``semi_angle_mrad`` a convergent beam, ``diameter_um`` a zone plate, ``aperture_y_um`` and
+``aperture_x_um`` a pair of Kirkpatrick-Baez mirrors.
 """
 
 from __future__ import annotations
