@@ -43,7 +43,8 @@ def watch(event, arguments):
     elif event in ("os.mkdir", "os.remove", "os.rename", "socket.connect", "subprocess.Popen"):
         opened.append(event + " " + str(arguments[0]))
 # What the libraries do at their own import is theirs.
-import cyclopts, h5py, lightning.pytorch, matplotlib.pyplot, numpy, pydantic, rich, scipy.special, skimage, torch, yaml
+import cyclopts, h5py, lightning.pytorch, matplotlib.pyplot, nicegui, numpy, pydantic, rich, scipy.special, skimage
+import torch, yaml
 import diptych
 state = numpy.random.get_state()[1].tolist(), torch.initial_seed(), torch.get_num_threads(), torch.is_grad_enabled()
 sys.addaudithook(watch)
