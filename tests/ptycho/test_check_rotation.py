@@ -16,8 +16,6 @@ from diptych.ptycho.io.convert import rotated
 from diptych.ptycho.physics.scan_rotation import Direction
 from diptych.ptycho.scan import Scan
 
-CRYO = Path("/work/shared/data/formats/ptychojl_cryo4dstem_20x20.h5")
-
 
 @functools.cache
 def right() -> Scan:
@@ -67,12 +65,17 @@ def test_a_given_probe_decides_between_the_rotation_and_its_conjugate() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CRYO.exists(), reason="the measured 4D-STEM scan is not on this machine")
-def test_the_measured_scan_is_rotated_by_119_to_126_degrees() -> None:
+def test_the_measured_scan_is_rotated_by_119_to_126_degrees(measured_data: Path) -> None:
     pixel, wave = 4.65e-10, diptych.Geometry(energy_eV=300e3, particle="electron").wavelength_m
     assert wave is not None
     geometry = {"energy_eV": 300e3, "distance_m": 1.0, "detector_pixel_m": wave / (256 * pixel)}
-    scan = diptych.load(CRYO, scan_step=31.25e-10, position_unit="m", particle="electron", **geometry)
+    scan = diptych.load(
+        measured_data / "formats" / "ptychojl_cryo4dstem_20x20.h5",
+        scan_step=31.25e-10,
+        position_unit="m",
+        particle="electron",
+        **geometry,
+    )
     assert isinstance(scan, Scan)
     found = check(scan)
     assert 118 < float(found.rows[0]["change"].removeprefix("--rotation ")) < 127

@@ -13,21 +13,21 @@ from diptych.ptycho.scan import Scan
 
 
 @functools.cache
-def scan(optics: str, dose: float, seed: int = 0) -> Scan:
+def scan(optics: str, dose: float, patterns: int = 100, step: float = 3.0) -> Scan:
     return diptych.simulate(
         object="natural",
         amplitude=(0.95, 1.0),
         phase=(0.0, 0.5),
         size=64,
-        patterns=100,
-        step=3.0,
+        patterns=patterns,
+        step=step,
         dose=dose,
         probe=f"optics:{optics}",
         particle="electron",
         energy_eV=300e3,
         distance_m=0.5,
         detector_pixel_m=3e-5,
-        seed=seed,
+        seed=0,
     )
 
 
@@ -67,7 +67,7 @@ def test_a_sample_behind_the_focus_is_rotated_by_180_degrees_more() -> None:
 
 @pytest.mark.parametrize(("degrees", "swap"), [(30.0, False), (100.0, True)])
 def test_centres_of_mass_tell_rotation_and_exchange_near_focus(degrees: float, swap: bool) -> None:
-    given = scan("semi_angle_mrad=1.0,defocus_nm=200", 1e6)
+    given = scan("semi_angle_mrad=1.0,defocus_nm=200", 1e6, patterns=144, step=2.0)
     found = best(given, misread(given, degrees, swap), "centre of mass")
     assert found.certain
     assert found.swap == swap

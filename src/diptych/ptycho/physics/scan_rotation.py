@@ -31,8 +31,9 @@ ANGLES, SCALES = 72, 36
 CERTAIN = 6.0
 """Robust standard deviations by which the motion of the shadows stands out from all motions tried."""
 
-CERTAIN_CURL = 4.0
-"""Standard deviations by which the curl of the centres of mass is smaller than by chance."""
+CERTAIN_CURL = 6.0
+"""Standard deviations by which the curl of the centres of mass is smaller than by chance. Measured with 100 and 144
+patterns near focus: 7 to 10 for the right reading (3.4 in one of six scans), 0.9 to 5.4 with the axes exchanged."""
 
 
 @dataclass(frozen=True)
