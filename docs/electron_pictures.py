@@ -1,6 +1,6 @@
-"""Draw the figure of the 4D-STEM scan: ``python docs/electron_pictures.py FILE``, with the file of the scan (Ptycho.jl's
-example of 20 x 20 patterns, HDF5). Its rotation is found from the patterns; the reconstruction starts from the beam
-parameters. Takes a few minutes.
+"""Draw the figure of the 4D-STEM scan: ``python docs/electron_pictures.py FILE``, with the file of the scan (the
+example of Ptycho.jl, 20 x 20 patterns, HDF5). Its rotation is found from the patterns; the reconstruction starts from
+the parameters of the beam. Takes a few minutes.
 """
 
 from __future__ import annotations
