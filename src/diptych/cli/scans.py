@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Overwrite = Annotated[bool, Parameter(help="Replace files of an earlier call.", negative=())]
 
-READING = ("orientation", "corner_centred", "move_y", "move_x", "swap_xy", "flip_y", "flip_x")
+READING = ("orientation", "corner_centred", "move_y", "move_x", "swap_xy", "flip_y", "flip_x", "rotation")
 """Options of ``load`` that ``check`` varies."""
 
 
@@ -88,6 +88,10 @@ def check(
     file: Annotated[Path, Parameter(help="A scan.")],
     /,
     *,
+    search_rotation: Annotated[
+        bool | None,
+        Parameter(help="Search the rotation of the scan against the detector first. Default: for electrons."),
+    ] = None,
     choices: Choices,
 ) -> Report:
     """Try each orientation, position convention and centring for a few epochs, and rank them by fit."""
@@ -97,7 +101,7 @@ def check(
     options = choices[LoadOptions]
     scan = load_scan(file, options)
     with progress_bars() as progress:
-        found = check_scan(scan, progress=progress)
+        found = check_scan(scan, progress=progress, search_rotation=search_rotation)
     advice = found.advice
     if used := [flag(name)[0] for name in READING if getattr(options, name)]:
         advice += f" These changes are relative to {' '.join(used)}; without it, check shows the changes to the file."
