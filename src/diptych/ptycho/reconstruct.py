@@ -18,6 +18,7 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
+from diptych.ptycho.error_bars import with_error_bars
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.physics.gain import Gain
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
@@ -148,6 +149,8 @@ def reconstruct(
         result = _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
     except Interrupted as stop:
         raise Interrupted(_with_findings(stop.result, cleaned)) from None
+    if options.error_bars:
+        result = with_error_bars(result, cleaned.scan, seed=options.seed, progress=progress)
     return _with_findings(result, cleaned)
 
 
