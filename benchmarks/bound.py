@@ -55,7 +55,8 @@ def scan_of(case: Row) -> diptych.Scan:
 
 def free_error(scan: diptych.Scan, alignment: Any, blind: bool) -> float:
     """Relative rms error of aligned values on the scored pixels, without all free directions of the data."""
-    assert scan.truth is not None and scan.true_probe is not None
+    assert scan.truth is not None
+    assert scan.true_probe is not None
     with torch.no_grad():
         curvature = Curvature(Point(scan.truth, scan.true_probe, scan.positions, refined=Refined(probe=blind)))
     (h, w), (oy, ox) = curvature.shape, curvature.origin

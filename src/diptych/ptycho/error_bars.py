@@ -26,9 +26,9 @@ UNIFORM = math.pi / math.sqrt(3)
 """Standard deviation of a phase of which nothing is known, rad."""
 
 MISFIT = 1.1
-"""Misfit above which the errors of the data exceed photon noise; the error bars then grow by its root. The misfit is the
-geometric mean of the fits on fitted and on held-out pixels: the one falls below 1 by about as much as the other rises
-above it."""
+"""Misfit above which the errors of the data exceed photon noise; the error bars then grow by its root. The misfit is
+the geometric mean of the fits on fitted and on held-out pixels: the one falls below 1 by about as much as the other
+rises above it."""
 
 
 def error_bars(
@@ -71,8 +71,8 @@ def error_bars(
     -----
     Error bars know photon noise and what it does through the refined probe, positions and frame factors. They do not
     know a bias: that of a wrong model, of a regularisation, or of an engine stopped far from the maximum. Where the
-    data are fitted worse than to 1.1 times photon noise (geometric mean of the fits on fitted and held-out pixels), they
-    are multiplied by the root of that.
+    data are fitted worse than to 1.1 times photon noise (geometric mean of the fits on fitted and on held-out pixels),
+    they are multiplied by the root of that.
 
     Examples
     --------

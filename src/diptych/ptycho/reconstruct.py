@@ -82,7 +82,7 @@ def reconstruct(
     checkpoint : path, optional
         NPZ file for the state of the run, written every 20 s and at the end.
     resume : bool
-        Continue from ``checkpoint`` where it exists; scan and options must be the same (``epochs`` and ``stop`` may
+        Continue from ``checkpoint`` where it exists; scan and options must be the same (``epochs``, ``stop`` and ``error_bars`` may
         change). On the same machine with as many threads, the result equals that of an uninterrupted run.
     inference : InferenceOptions, optional
         How the network is run.
@@ -389,7 +389,7 @@ def _identity(request: Request, probe: NDArray[np.complex64]) -> dict[str, Any]:
         digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
     record = request.options.resolved()
     return {
-        **{key: value for key, value in record.items() if key not in ("epochs", "stop")},
+        **{key: value for key, value in record.items() if key not in ("epochs", "stop", "error_bars")},
         "model": None if request.network is None else request.network.digest,
         "patterns": len(scan),
         "size": scan.size,

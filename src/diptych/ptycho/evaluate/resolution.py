@@ -202,6 +202,7 @@ def _wide_parts(soft: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def fluctuation_of(image: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
+    """The image (H, W) less its weighted mean. Raises UndefinedMetricError where it is flat."""
     fluctuation = image - (weights * image).sum() / weights.sum()
     # Relative to the rms of the image: the fluctuation of a constant is rounding error.
     if np.linalg.norm(weights * fluctuation) <= FLAT * np.linalg.norm(weights * image):

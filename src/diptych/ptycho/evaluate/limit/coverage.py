@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.ptycho.evaluate.align import Alignment
+from diptych.ptycho.evaluate.report import Collector, UndefinedMetricError
 from diptych.ptycho.scan import Reconstruction
 
 NINETY = 1.6448536269514722
@@ -48,3 +49,15 @@ def covered(result: Reconstruction, alignment: Alignment) -> dict[str, NDArray[n
         "amplitude": (difference <= NINETY * along)[counted],
         "phase": (turned <= NINETY * across)[counted],
     }
+
+
+def add_coverage(collector: Collector, result: Reconstruction, alignment: Alignment) -> None:
+    """Add ``amplitude_coverage90`` and ``phase_coverage90`` to the metrics of a result that has error bars."""
+    for name, hits in covered(result, alignment).items():
+
+        def share(hits: NDArray[np.bool_] = hits) -> float:
+            if not hits.size:
+                raise UndefinedMetricError(f"no pixel's amplitude exceeds {CERTAIN:g} standard errors")
+            return float(hits.mean())
+
+        collector.add(f"{name}_coverage90", share, note="0.9 is right; bias and model errors lower it")

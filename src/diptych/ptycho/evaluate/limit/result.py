@@ -106,7 +106,8 @@ class Limit:
     @property
     def ideal(self) -> float:
         """1 / sqrt(photons per pixel): the least relative error if every photon told of one pixel alone (T. J. Schulz,
-        Optics Express 29, 16736, 2021)."""
+        Optics Express 29, 16736, 2021).
+        """
         return 1 / math.sqrt(self.photons_per_pixel)
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,4 +158,3 @@ class Limit:
             text = "no dose" if math.isinf(value) else f"{value:.3g} photons per pattern"
             lines.append(f"{name.replace('_', ' ').capitalize()}: {text}.")
         return "\n".join([*lines, *(f"Note: {note}." for note in self.notes)])
-

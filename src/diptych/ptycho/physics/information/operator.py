@@ -296,14 +296,16 @@ class Information:
 
     def _slopes(self, views: Views, shifts: Tensor) -> Tensor:
         """Change of the shifted modes (B, P, N, N) for a change of the shifts (B, 2)."""
-        assert views.spectrum is not None and views.ramps is not None
+        assert views.spectrum is not None
+        assert views.ramps is not None
         size = self.forward.size
         frequency = torch.fft.fftshift(torch.fft.fftfreq(size, dtype=shifts.dtype, device=shifts.device))
         # As in the adjoint: the Nyquist frequency, with both signs, has no derivative at a shift of 0.
         frequency[0] = 0.0 if size % 2 == 0 else frequency[0]
         angle = shifts[:, 0, None, None] * frequency[:, None] + shifts[:, 1, None, None] * frequency
         ramps = views.ramps * torch.complex(torch.zeros_like(angle), -2 * math.pi * angle)
-        return torch.fft.ifft2(views.spectrum[None] * ramps[:, None])
+        slopes: Tensor = torch.fft.ifft2(views.spectrum[None] * ramps[:, None])
+        return slopes
 
     def _counted(self, batch: NDArray[np.int64], values: Tensor) -> Tensor:
         """Values (B, N, N) with 0 at masked pixels."""

@@ -229,8 +229,7 @@ def _notes(curvature: Curvature, result: Reconstruction | None) -> tuple[str, ..
         )
     if result is not None and (misfit := misfit_of(result)) > MISFIT:
         notes.append(
-            f"the result explains its data to {misfit:.2f} times photon noise; the limit is "
-            f"that of photon noise alone"
+            f"the result explains its data to {misfit:.2f} times photon noise; the limit is that of photon noise alone"
         )
     return tuple(notes)
 
@@ -257,7 +256,9 @@ def _needs(
             )
     if wanted is not None:
         if spectrum is None:
-            raise InputError("bound: resolution", "the scored area is too small, or flat, for a spectrum", "a larger scan")
+            raise InputError(
+                "bound: resolution", "the scored area is too small or flat for a spectrum", "a larger scan"
+            )
         needs["dose_for_wanted_resolution"] = dose * spectrum_factor(spectrum, 1 / wanted)
     return needs
 
