@@ -82,8 +82,9 @@ def reconstruct(
     checkpoint : path, optional
         NPZ file for the state of the run, written every 20 s and at the end.
     resume : bool
-        Continue from ``checkpoint`` where it exists; scan and options must be the same (``epochs``, ``stop`` and ``error_bars`` may
-        change). On the same machine with as many threads, the result equals that of an uninterrupted run.
+        Continue from ``checkpoint`` where it exists; scan and options must be the same (``epochs``, ``stop`` and
+        ``error_bars`` may change). On the same machine with as many threads, the result equals that of an uninterrupted
+        run.
     inference : InferenceOptions, optional
         How the network is run.
     folder : path, optional

@@ -36,7 +36,7 @@ class BoundOptions(Options):
     refine_probe: bool = Field(True, description="The probe is unknown, too. Off: it is known exactly.")
     refine_positions: bool = Field(False, description="The positions are unknown, too.")
     map_accuracy: float = Field(
-        0.1, ge=0.005, le=1, description="Relative accuracy of the standard error of single pixels in the map."
+        0.05, ge=0.005, le=1, description="Relative accuracy of the standard error of single pixels in the map."
     )
     seed: int = Field(0, ge=0, description="Seed of the random vectors.")
 

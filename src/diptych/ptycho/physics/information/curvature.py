@@ -218,8 +218,8 @@ class Curvature:
                 break
         mean = torch.where(where, sums / len(totals), torch.nan).numpy()
         total = float(np.mean(totals))
-        # A variance is positive; probing a pixel of very small variance may come out below 0.
-        least = np.nanmedian(mean) * 1e-3
+        # No variance is below 1 / (4 light), that of a pixel of which every photon told; probing may come out lower.
+        least = 1 / (4 * self.light.values + self.information.stiffness)
         clipped = np.maximum(mean, least)
         return Variances(clipped[0], clipped[1], found[0], total, found[1], done, steps)
 

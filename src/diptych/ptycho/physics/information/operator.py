@@ -155,17 +155,19 @@ class Information:
         """F times each of the vectors (K, n): (K, n). Four FFTs for each pattern, mode and two vectors, and no more
         memory than one batch of patterns.
         """
-        out = torch.zeros_like(vectors)
-        given, into = [self.parts(v) for v in vectors], [self.parts(v) for v in out]
+        # Each in memory of its own: the complex views need an even offset.
+        added = [self.zeros() for _ in vectors]
+        given, into = [self.parts(v.clone()) for v in vectors], [self.parts(v) for v in added]
         for batch in self._batches():
             for change, total in zip(given, into, strict=True):
                 self._add_adjoint(batch, self._derivative(batch, change), total)
+        out = torch.stack(added)
         out[:, : self._sizes[0]] += self.stiffness * vectors[:, : self._sizes[0]]
         return out
 
     def derivative(self, vector: Tensor) -> Tensor:
         """K times a vector (n,): the change of twice the square root of the expected counts, (M, N, N)."""
-        change = self.parts(vector)
+        change = self.parts(vector.clone())
         return torch.cat([self._derivative(batch, change) for batch in self._batches()])
 
     def adjoint(self, residuals: Tensor) -> Tensor:
