@@ -19,7 +19,7 @@ from diptych.ptycho.scan import Reconstruction, Scan
 @pytest.fixture(scope="module")
 def scan() -> Scan:
     return diptych.simulate(
-        object="natural", size=16, patterns=81, step=2.5, dose=1e5, seed=0, trajectory="fermat-spiral"
+        object="natural", size=16, patterns=49, step=2.5, dose=1e5, seed=0, trajectory="fermat-spiral"
     )
 
 
@@ -30,27 +30,30 @@ def limit(scan: Scan) -> Limit:
 
 @pytest.fixture(scope="module")
 def result(scan: Scan) -> Reconstruction:
-    return diptych.reconstruct(scan, engine="ml", probe="fixed", epochs=40)
+    return diptych.reconstruct(scan, engine="ml", probe="fixed", epochs=25)
 
 
 def test_the_limit_lies_between_the_ideal_and_a_few_times_it(limit: Limit) -> None:
     assert limit.ideal < limit.complex_error < 3 * limit.ideal
     assert limit.complex_error_noise < 0.02
     assert limit.dose == pytest.approx(1e5, rel=0.01)
-    assert limit.patterns == 81
+    assert limit.patterns == 49
     assert (limit.amplitude_error.shape, limit.refined) == (limit.phase_error.shape, ("probe",))
 
 
+@pytest.mark.slow
 def test_the_limit_falls_with_the_root_of_the_dose(scan: Scan, limit: Limit) -> None:
     more = bound(scan, map_accuracy=1, dose=1e7)
     assert more.complex_error == pytest.approx(limit.complex_error / 10, rel=0.05)
     assert more.dose == pytest.approx(1e7, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_known_probe_lowers_the_limit(scan: Scan, limit: Limit) -> None:
     assert bound(scan, map_accuracy=1, refine_probe=False).complex_error < 1.02 * limit.complex_error
 
 
+@pytest.mark.slow
 def test_the_dose_that_is_computed_gives_what_was_wanted(scan: Scan, limit: Limit) -> None:
     wanted = bound(scan, map_accuracy=1, wanted_error=limit.complex_error / 3, resolution_px=1.25)
     assert wanted.needs["dose_for_wanted_error"] == pytest.approx(9 * limit.dose, rel=0.1)
@@ -61,6 +64,7 @@ def test_the_dose_that_is_computed_gives_what_was_wanted(scan: Scan, limit: Limi
     assert math.isnan(below) or below < 1 / 1.25
 
 
+@pytest.mark.slow
 def test_a_planned_scan_of_another_step_covers_the_field_with_more_patterns(scan: Scan, limit: Limit) -> None:
     planned = bound(scan, map_accuracy=1, step=2.0)
     assert planned.patterns > limit.patterns
@@ -70,6 +74,7 @@ def test_a_planned_scan_of_another_step_covers_the_field_with_more_patterns(scan
     assert planned.complex_error < limit.complex_error
 
 
+@pytest.mark.slow
 def test_raster_of_whole_steps_says_what_is_left_out() -> None:
     scan = diptych.simulate(object="natural", size=16, patterns=49, step=3, dose=1e5, trajectory="raster")
     found = bound(scan, map_accuracy=1)
@@ -80,7 +85,7 @@ def test_raster_of_whole_steps_says_what_is_left_out() -> None:
 
 def test_numbers_statement_and_figure(limit: Limit) -> None:
     assert limit.to_dict()["complex_error"] == limit.complex_error
-    assert "81 patterns" in limit.statement()
+    assert "49 patterns" in limit.statement()
     titles = [ax.get_title() for ax in plot(limit).axes]
     assert "Standard error of the phase" in titles
 
@@ -96,6 +101,7 @@ def test_what_cannot_be_computed_is_refused(scan: Scan) -> None:
         bound(scan, resolution_px=2, resolution_nm=10)
 
 
+@pytest.mark.slow
 def test_error_bars_are_those_of_the_bound_and_cover_the_truth(scan: Scan, result: Reconstruction) -> None:
     barred = diptych.error_bars(result, scan, accuracy=0.1)
     assert barred.phase_error is not None
@@ -134,6 +140,7 @@ def test_error_bars_need_the_scan_of_the_result(scan: Scan, result: Reconstructi
         diptych.error_bars(result, scan, accuracy=2)
 
 
+@pytest.mark.slow
 def test_reconstruct_adds_error_bars_where_asked(scan: Scan) -> None:
     result = diptych.reconstruct(scan, engine="ml", epochs=5, error_bars=True)
     assert result.error is not None
