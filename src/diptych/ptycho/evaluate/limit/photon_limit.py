@@ -81,6 +81,8 @@ def bound(
     scan, result = _opened(scan, result)
     point, source = _point(scan, result, options)
     point = _planned(point, options)
+    pixel_m = point.canvas.pixel_m or scan.pixel_m
+    wanted_px = _wanted_px(options, pixel_m)
     import torch
 
     from diptych.ptycho.physics.information import Curvature
@@ -101,7 +103,6 @@ def bound(
     image = curvature.information.image.numpy()
     scored = curvature.scored.numpy()
     error = math.sqrt(found.total / float((np.abs(image[scored]) ** 2).sum()))
-    pixel_m = point.canvas.pixel_m or scan.pixel_m
     spectrum = rings.spectrum(result is not None, pixel_m)
     dose = _dose(point)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,7 +124,7 @@ def bound(
         gauge=REMOVED["full" if point.refined.probe else "phase"] + (_RASTER if curvature.raster else ""),
         refined=tuple(name for name, on in vars(point.refined).items() if on),
         source=source,
-        needs=_needs(options, error, spectrum, dose, pixel_m),
+        needs=_needs(options, error, spectrum, dose, wanted_px),
         notes=notes,
     )
 
@@ -234,32 +235,37 @@ def _notes(curvature: Curvature, result: Reconstruction | None) -> tuple[str, ..
     return tuple(notes)
 
 
+def _wanted_px(options: BoundOptions, pixel_m: tuple[float, float] | None) -> float | None:
+    """The wanted half-period in object pixels."""
+    if options.resolution_nm is None:
+        return options.resolution_px
+    if pixel_m is None:
+        raise InputError(
+            "bound: resolution_nm", "the size of the object pixel is not known", "resolution_px, or a geometry"
+        )
+    wanted = options.resolution_nm * 1e-9 / max(pixel_m)
+    if wanted < 1:
+        raise InputError(
+            "bound: resolution_nm",
+            f"is {options.resolution_nm:g} nm, and the object pixel {max(pixel_m) * 1e9:.3g} nm",
+            "at least one pixel",
+        )
+    return wanted
+
+
 def _needs(
-    options: BoundOptions, error: float, spectrum: Spectrum | None, dose: float, pixel_m: tuple[float, float] | None
+    options: BoundOptions, error: float, spectrum: Spectrum | None, dose: float, wanted_px: float | None
 ) -> dict[str, float]:
     """Dose per pattern for the wanted error and resolution: variances fall with 1 / dose."""
     needs: dict[str, float] = {}
     if options.wanted_error is not None:
         needs["dose_for_wanted_error"] = dose * (error / options.wanted_error) ** 2
-    wanted = options.resolution_px
-    if options.resolution_nm is not None:
-        if pixel_m is None:
-            raise InputError(
-                "bound: resolution_nm", "the size of the object pixel is not known", "resolution_px, or a geometry"
-            )
-        wanted = options.resolution_nm * 1e-9 / max(pixel_m)
-        if wanted < 1:
-            raise InputError(
-                "bound: resolution_nm",
-                f"is {options.resolution_nm:g} nm, and the object pixel {max(pixel_m) * 1e9:.3g} nm",
-                "at least one pixel",
-            )
-    if wanted is not None:
+    if wanted_px is not None:
         if spectrum is None:
             raise InputError(
                 "bound: resolution", "the scored area is too small or flat for a spectrum", "a larger scan"
             )
-        needs["dose_for_wanted_resolution"] = dose * spectrum_factor(spectrum, 1 / wanted)
+        needs["dose_for_wanted_resolution"] = dose * spectrum_factor(spectrum, 1 / wanted_px)
     return needs
 
 
