@@ -25,6 +25,7 @@ ORDER = (
     ("diptych.ptycho.networks",),
     ("diptych.ptycho.neural",),
     ("diptych.ptycho.engines",),
+    ("diptych.ptycho.error_bars",),
     ("diptych.ptycho.reconstruct", "diptych.ptycho.check", "diptych.ptycho.describe"),
     ("diptych.ptycho.evaluate",),
     ("diptych.ptycho.figures",),

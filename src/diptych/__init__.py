@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from diptych.ptycho.check import check
     from diptych.ptycho.datasets import fetch
     from diptych.ptycho.describe import describe
+    from diptych.ptycho.error_bars import error_bars
     from diptych.ptycho.evaluate import evaluate
     from diptych.ptycho.evaluate.compare import compare
+    from diptych.ptycho.evaluate.limit import bound
     from diptych.ptycho.figures.overview import plot
     from diptych.ptycho.io import load, save
     from diptych.ptycho.io.exchange.conformance import validate
@@ -47,10 +49,12 @@ _MODULES = {
     "Model": "diptych.ptycho.neural.model",
     "Reconstruction": "diptych.ptycho.scan",
     "Scan": "diptych.ptycho.scan",
+    "bound": "diptych.ptycho.evaluate.limit",
     "check": "diptych.ptycho.check",
     "compare": "diptych.ptycho.evaluate.compare",
     "convert": "diptych.ptycho.io.exchange.transfer",
     "describe": "diptych.ptycho.describe",
+    "error_bars": "diptych.ptycho.error_bars",
     "evaluate": "diptych.ptycho.evaluate",
     "fetch": "diptych.ptycho.datasets",
     "load": "diptych.ptycho.io",
@@ -73,10 +77,12 @@ __all__ = [
     "Reconstruction",
     "Scan",
     "UnavailableError",
+    "bound",
     "check",
     "compare",
     "convert",
     "describe",
+    "error_bars",
     "evaluate",
     "fetch",
     "load",

@@ -16,6 +16,7 @@ import diptych.ptycho.reconstruct as door
 from diptych.cli import run
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.evaluate.compare import CompareOptions
+from diptych.ptycho.evaluate.limit.options import BoundOptions
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.io import LoadOptions, save
 from diptych.ptycho.neural.options import InferenceOptions, TrainerOptions, TrainingOptions
@@ -33,6 +34,7 @@ MODELS: dict[str, tuple[type[Any], ...]] = {
     "reconstruct": (LoadOptions, ReconstructionOptions, InferenceOptions, ExecutionOptions),
     "train": (LoadOptions, TrainingOptions, TrainerOptions),
     "evaluate": (EvaluationOptions, LoadOptions),
+    "bound": (BoundOptions, LoadOptions),
     "compare": (CompareOptions, LoadOptions, ExecutionOptions),
     "demo": (ExecutionOptions,),
 }

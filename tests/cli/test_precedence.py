@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 import diptych.ptycho.describe
 import diptych.ptycho.evaluate
+import diptych.ptycho.evaluate.limit
 import diptych.ptycho.io
 import diptych.ptycho.reconstruct
 import diptych.ptycho.simulate
@@ -87,6 +88,8 @@ def consumers(monkeypatch: pytest.MonkeyPatch, scan: Any) -> Callable[[str, str]
         ("reconstruct", "LoadOptions"): (diptych.ptycho.io, "load_scan", 1),
         ("evaluate", "LoadOptions"): (diptych.ptycho.io, "load", 1),
         ("evaluate", "EvaluationOptions"): (diptych.ptycho.evaluate, "evaluate", 2),
+        ("bound", "LoadOptions"): (diptych.ptycho.io, "load_scan", 1),
+        ("bound", "BoundOptions"): (diptych.ptycho.evaluate.limit, "bound", 2),
         ("simulate", "SimulationOptions"): (diptych.ptycho.simulate, "simulate", 0),
         ("reconstruct", "ReconstructionOptions"): (diptych.ptycho.reconstruct, "reconstruct", 2),
         ("reconstruct", "ExecutionOptions"): (diptych.ptycho.reconstruct, "reconstruct", "execution"),
@@ -199,6 +202,7 @@ FIXED = {
     "check": ["small.npz"],
     "reconstruct": ["small.npz", "--run", "run"],
     "train": ["small.npz", "--run", "run"],
+    "bound": ["small.npz"],
     "evaluate": ["small.h5", "--truth", "small.npz"],
     "compare": ["small.npz", "--method", "engine=auto", "--run", "run"],
     "simulate": ["--out", "new.npz"],

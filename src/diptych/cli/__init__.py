@@ -36,6 +36,7 @@ VERBS = {
         "diptych.cli.evaluation:evaluate",
         "Compute metrics against the truth, or the resolution from half scans.",
     ),
+    "bound": ("diptych.cli.evaluation:bound", "Compute the least error and the resolution that photon noise allows."),
     "compare": ("diptych.cli.comparison:compare", "Reconstruct a scan with several methods and compare the results."),
     "prefer": ("diptych.cli.prefer:app", "Learn what a person likes, and propose better images; a group of verbs."),
     "studio": ("diptych.cli.studio:studio", "Open the browser app over both panels."),

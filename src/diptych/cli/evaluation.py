@@ -1,4 +1,4 @@
-"""``evaluate``: metrics of a result."""
+"""``evaluate`` and ``bound``: metrics of a result, and the photon limit of a scan."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from cyclopts import Parameter
 
 from diptych.cli.console import progress_bars
 from diptych.cli.generate import verb
-from diptych.cli.output import Report
+from diptych.cli.output import Report, to_json
 from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
+from diptych.ptycho.evaluate.limit.options import BoundOptions
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.io import LoadOptions
 from diptych.runtime.files import check_output, replacing, write_text
@@ -109,3 +110,41 @@ def draw(metrics: Metrics, path: Path, *, compared: bool) -> None:
     save_figure(
         plot_comparison(metrics.alignment) if compared and metrics.alignment is not None else plot_frc(metrics), path
     )
+
+
+@verb(BoundOptions, LoadOptions)
+def bound(
+    file: Annotated[Path, Parameter(help="A scan.")],
+    /,
+    *,
+    result: Annotated[
+        Path | None, Parameter(help="A result of this scan; without it the truth of a simulated scan is used.")
+    ] = None,
+    out: Annotated[Path | None, Parameter(help="Also write the numbers to this .json file.")] = None,
+    figure: Annotated[Path | None, Parameter(help="Also draw maps and spectrum to this PNG.")] = None,
+    overwrite: Overwrite = False,
+    choices: Choices,
+) -> Report:
+    """Compute the least error and the resolution that the photons of a scan allow."""
+    from diptych.ptycho.evaluate import limit
+    from diptych.ptycho.io import load_result, load_scan
+
+    if out is not None:
+        check_output(out, (".json",), overwrite=overwrite)
+    if figure is not None:
+        check_output(figure, (".png",), overwrite=overwrite, option="--figure")
+    scan = load_scan(file, choices[LoadOptions])
+    with progress_bars() as progress:
+        found = limit.bound(
+            scan, None if result is None else load_result(result), choices[BoundOptions], progress=progress
+        )
+    numbers = {"scan": str(file), **found.to_dict()}
+    if out is not None:
+        write_text(out, json.dumps(json.loads(to_json(numbers)), indent=2) + "\n")
+    if figure is not None:
+        from diptych.ptycho.figures.limit import plot_limit
+        from diptych.ptycho.figures.panels import save_figure
+
+        save_figure(plot_limit(found), figure)
+    written = {name: str(path) for name, path in (("file", out), ("figure", figure)) if path is not None}
+    return Report({**numbers, **written}, [found.statement()])

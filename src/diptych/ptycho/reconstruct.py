@@ -17,6 +17,7 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
+from diptych.ptycho.error_bars import with_error_bars
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.physics.gain import Gain
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
@@ -82,8 +83,9 @@ def reconstruct(
     checkpoint : path, optional
         NPZ file for the state of the run, written every 20 s and at the end.
     resume : bool
-        Continue from ``checkpoint`` where it exists; scan and options must be the same (``epochs`` and ``stop`` may
-        change). On the same machine with as many threads, the result equals that of an uninterrupted run.
+        Continue from ``checkpoint`` where it exists; scan and options must be the same (``epochs``, ``stop`` and
+        ``error_bars`` may change). On the same machine with as many threads, the result equals that of an uninterrupted
+        run.
     inference : InferenceOptions, optional
         How the network is run.
     folder : path, optional
@@ -153,6 +155,8 @@ def reconstruct(
         result = _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
     except Interrupted as stop:
         raise Interrupted(_with_findings(stop.result, cleaned)) from None
+    if options.error_bars:
+        result = with_error_bars(result, cleaned.scan, seed=options.seed, progress=progress)
     return _with_findings(result, cleaned)
 
 

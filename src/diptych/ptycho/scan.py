@@ -276,7 +276,9 @@ class Reconstruction:
         One list per column, one entry per recorded epoch: ``epoch``, ``seconds``, ``fit``, ``held_out_fit``, ``loss``
         ...
     error : (H, W) float32, optional
-        Standard error of the object's values, where an engine estimates it.
+        Standard error of the object's complex values; NaN where no light reached. See :func:`diptych.error_bars`.
+    amplitude_error, phase_error : (H, W) float32, optional
+        Standard error of the amplitude, and of the phase in rad.
     frame_factors : (M,) float64, optional
         Factor of each pattern's intensity, mean 1, where they were fitted.
     flags : tuple of str
@@ -303,6 +305,8 @@ class Reconstruction:
     name: str = "reconstruction"
     geometry: Geometry | None = None
     illumination: NDArray[np.float32] | None = None
+    amplitude_error: NDArray[np.float32] | None = None
+    phase_error: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -316,7 +320,8 @@ class Reconstruction:
             validation.coordinates(self.positions, "(patterns, 2) floats, (y, x) in object pixels", self.name),
         )
         shape = self.object.shape
-        set_(self, "error", validation.object_map(self.error, shape, "error", "standard errors", self.name))
+        for each in ("error", "amplitude_error", "phase_error"):
+            set_(self, each, validation.object_map(getattr(self, each), shape, each, "standard errors", self.name))
         light = validation.object_map(self.illumination, shape, "illumination", "photons per pixel", self.name)
         set_(self, "illumination", validation.not_negative(light, "illumination", self.name))
         if self.frame_factors is not None:

@@ -73,6 +73,11 @@ class ReconstructionOptions(SelectingOptions):
     bad_frames: Frames = "auto"
     auto_mask: AutoMask = False
     saturated: Saturated = "auto"
+    error_bars: bool = Field(
+        False,
+        description="Also estimate the standard error of amplitude and phase per pixel (up to several times the time "
+        "of the reconstruction).",
+    )
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")
 
     @field_validator("probe")

@@ -117,7 +117,7 @@ class Request:
             digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
         record = self.options.resolved()
         return {
-            **{key: value for key, value in record.items() if key not in ("epochs", "stop")},
+            **{key: value for key, value in record.items() if key not in ("epochs", "stop", "error_bars")},
             "model": None if self.network is None else self.network.digest,
             "patterns": len(scan),
             "size": scan.size,

@@ -15,6 +15,7 @@ from diptych.ptycho.evaluate import metrics
 from diptych.ptycho.evaluate.align import Alignment, align
 from diptych.ptycho.evaluate.gauge import resolve_gauge
 from diptych.ptycho.evaluate.halves import half_scan_frc
+from diptych.ptycho.evaluate.limit.coverage import add_coverage
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.evaluate.report import Collector, Detail, Metrics, UndefinedMetricError
 from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation, Threshold, fourier_ring_correlation
@@ -57,7 +58,9 @@ def evaluate(
     Metrics
         Under the textbook convention: ``complex_error``, ``phase_rms_rad``, ``amplitude_`` and ``phase_`` ``mae``,
         ``psnr`` (peak 1), ``ssim``, ``ms_ssim``, and ``frc50``, ``frc1over7`` of the complex field (fractions of
-        Nyquist) with their half-period resolutions in px and m. Under the convention of PtychoPINN: see
+        Nyquist) with their half-period resolutions in px and m. For a result with error bars also
+        ``amplitude_coverage90`` and ``phase_coverage90``, the shares of pixels whose true value lies inside its 90 %
+        interval. Under the convention of PtychoPINN: see
         :mod:`diptych.ptycho.evaluate.ptychopinn`.
 
     Raises
@@ -122,6 +125,8 @@ def evaluate_images(
     if options.convention != "ptychopinn":
         alignment = align(image, reference, box, gauge, options.max_shift, light).counting(counted)
         collector, curves = _textbook(alignment, why, image.pixel_m or reference.pixel_m)
+        if isinstance(subject, Reconstruction):
+            add_coverage(collector, subject, alignment)
         values |= collector.values
         details |= collector.details
     if options.convention != "textbook":
@@ -270,7 +275,9 @@ def _with_recorded_options(
     from diptych.ptycho.reconstruct import reconstruct
 
     recorded = {} if result is None else result.provenance.get("options", {})
-    options = ReconstructionOptions.build(recorded, origin="options recorded in the result")
+    options = ReconstructionOptions.build(recorded, origin="options recorded in the result").with_changes(
+        error_bars=False
+    )
     return lambda scan: reconstruct(scan, options=options, progress=progress)
 
 

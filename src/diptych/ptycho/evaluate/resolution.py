@@ -142,9 +142,9 @@ def fourier_ring_correlation(
         raise UndefinedMetricError(
             f"the area of {first.shape[0]} x {first.shape[1]} px is under {_MIN_SIDE} px a side: too few rings"
         )
-    w = _window(first.shape, window, mask)
+    w = window_of(first.shape, window, mask)
     first, second = (np.where(w > 0, image, 0) for image in (first, second))
-    spectra = [np.fft.fft2(_fluctuation(image, w) * w) for image in (first, second)]
+    spectra = [np.fft.fft2(fluctuation_of(image, w) * w) for image in (first, second)]
     ring = ring_index(first.shape)
     count = min(first.shape) // 2 + 1
     power = [ring_sum(np.abs(f) ** 2, ring)[1:count] for f in spectra]
@@ -173,7 +173,7 @@ def ring_sum(values: NDArray[np.floating[Any]], ring: NDArray[np.intp]) -> NDArr
     return np.asarray(np.bincount(ring.ravel(), values.ravel()), np.float64)
 
 
-def _window(shape: tuple[int, ...], window: bool, mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+def window_of(shape: tuple[int, ...], window: bool, mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
     """Hann window (H, W), times the soft-edged mask."""
     sides = [np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in shape]
     w = np.asarray(sides[0][:, None] * sides[1], np.float64)
@@ -201,7 +201,8 @@ def _wide_parts(soft: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(highest[parts] >= 1 - 1e-9, soft, 0.0)
 
 
-def _fluctuation(image: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
+def fluctuation_of(image: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
+    """The image (H, W) less its weighted mean. Raises UndefinedMetricError where it is flat."""
     fluctuation = image - (weights * image).sum() / weights.sum()
     # Relative to the rms of the image: the fluctuation of a constant is rounding error.
     if np.linalg.norm(weights * fluctuation) <= FLAT * np.linalg.norm(weights * image):

@@ -20,11 +20,13 @@ from diptych.ptycho.evaluate import metrics
 from diptych.ptycho.evaluate.align import Alignment, align
 from diptych.ptycho.evaluate.comparison import Comparison
 from diptych.ptycho.evaluate.gauge import REMOVED, resolve_gauge
+from diptych.ptycho.evaluate.limit import Limit
 from diptych.ptycho.evaluate.report import Metrics, UndefinedMetricError
 from diptych.ptycho.evaluate.resolution import ONE_SEVENTH, RingCorrelation
 from diptych.ptycho.figures.area import shown_part
 from diptych.ptycho.figures.colours import phase_display, robust_range
 from diptych.ptycho.figures.comparison import plot_methods
+from diptych.ptycho.figures.limit import plot_limit, show_error_bars
 from diptych.ptycho.figures.panels import (
     PixelSize,
     length_text,
@@ -50,12 +52,12 @@ _BOTTOM = -0.25
 _LABEL_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 
 
-def plot(item: Scan | Reconstruction | Comparison | PatchStatistics) -> Figure:
-    """Draw a scan, a reconstruction, a comparison or the patch statistics of a network.
+def plot(item: Scan | Reconstruction | Comparison | Limit | PatchStatistics) -> Figure:
+    """Draw a scan, a reconstruction, a comparison, a photon limit or the patch statistics of a network.
 
     Parameters
     ----------
-    item : Scan, Reconstruction, Comparison or PatchStatistics
+    item : Scan, Reconstruction, Comparison, Limit or PatchStatistics
         A scan is drawn by :func:`plot_scan`, a reconstruction by :func:`plot_reconstruction`, a comparison by
         :func:`~diptych.ptycho.figures.comparison.plot_methods`.
 
@@ -81,12 +83,14 @@ def plot(item: Scan | Reconstruction | Comparison | PatchStatistics) -> Figure:
         return plot_reconstruction(item)
     if isinstance(item, Comparison):
         return plot_methods(item)
+    if isinstance(item, Limit):
+        return plot_limit(item)
     from diptych.ptycho.figures.network import plot_patch_statistics
     from diptych.ptycho.neural.diagnostics import PatchStatistics
 
     if isinstance(item, PatchStatistics):
         return plot_patch_statistics(item)
-    raise InputError("plot", f"got a {type(item).__name__}", "a Scan, a Reconstruction or a Comparison")
+    raise InputError("plot", f"got a {type(item).__name__}", "a Scan, a Reconstruction, a Comparison or a Limit")
 
 
 def plot_reconstruction(result: Reconstruction) -> Figure:
@@ -94,15 +98,16 @@ def plot_reconstruction(result: Reconstruction) -> Figure:
 
     The phase is shown with mean 0. When the probe was refined, the data do not determine the phase ramp: its mean is
     then removed, and the title says so. Display ranges are the 0.5th to 99.5th percentiles of the pixels that light
-    reached; the others are hatched.
+    reached; the others are hatched. Error bars have a row of their own where the result has them.
     """
     shown = shown_part(result)
     canvas, lit = shown.canvas, shown.lit
     gauge, _ = resolve_gauge("auto", result)
     values = shown.levelled(ramp=gauge == "full")
     amplitude, phase = np.abs(values), np.angle(values)
-    figure = Figure(figsize=(15, 9.2), layout="constrained")
-    rows: Any = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    bars = result.amplitude_error is not None and result.phase_error is not None
+    figure = Figure(figsize=(15, 14.5 if bars else 9.2), layout="constrained")
+    rows: Any = figure.subfigures(3 if bars else 2, 1, height_ratios=(1.25, 1, 1.25) if bars else (1.25, 1))
     figure.suptitle(_headline(result))
     axes = rows[0].subplots(1, 3)
     pixel_m = canvas.pixel_m or (result.geometry.object_pixel_m(result.probe.shape[-1]) if result.geometry else None)
@@ -119,6 +124,8 @@ def plot_reconstruction(result: Reconstruction) -> Figure:
     left, right = rows[1].subfigures(1, 2, width_ratios=(1.6, 1))
     _show_modes(left, result.probe, pixel_m)
     show_history(right.subplots(), result.history)
+    if bars:
+        show_error_bars(rows[2].subplots(1, 2), result, canvas.extent, pixel_m)
     return figure
 
 

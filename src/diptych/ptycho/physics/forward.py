@@ -264,6 +264,10 @@ class ForwardModel:
         modes, ramps, spectrum = self._modes(probe, batch, self.fractions if fractions is None else fractions)
         return Views(batch, patches, modes, ramps, spectrum)
 
+    def moved_modes(self, probe: Tensor, batch: NDArray[np.int64]) -> Tensor:
+        """Probe modes (P, N, N), or a change of them, as they multiply the object: (B or 1, P, N, N). Linear."""
+        return self._modes(probe, batch, self.fractions)[0]
+
     def _modes(
         self, probe: Tensor, batch: NDArray[np.int64], fractions: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -31,7 +31,7 @@ RESULT_FORMAT = "diptych result"
 FORMAT_VERSION = 1
 _HISTORY = "history_"
 
-MAPS = ("error", "illumination", "frame_factors")
+MAPS = ("error", "amplitude_error", "phase_error", "illumination", "frame_factors")
 """Further arrays of a result: maps of the object (H, W), and a factor for each frame (M,). Files need not hold them."""
 
 
