@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from diptych.ptycho.engines.base import ENGINES
 from diptych.ptycho.prepare.options import AutoMask, Frames, Saturated
+from diptych.ptycho.prepare.preparation_options import Preparation
 from diptych.runtime.registry import SelectingOptions
 
 
@@ -58,6 +59,11 @@ class ReconstructionOptions(SelectingOptions):
         "off",
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "
         "wrong, and the held-out fit confirms it; engines auto and ml), or off. Check the reading of the scan first.",
+    )
+    prepare: Preparation = Field(
+        None,
+        description="Prepare the scan first: a YAML FILE with options of diptych prepare, or the options themselves "
+        "({crop: 128, bin: 2}).",
     )
     drop: str = Field(
         "", description="Frames to leave out: numbers and ranges, counted from 0, for instance 3,7-9 (both included)."
