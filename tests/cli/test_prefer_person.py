@@ -53,6 +53,13 @@ def contents(folder: Path) -> dict[str, tuple[int, int]]:
 # answers
 
 
+def test_a_question_mark_lists_the_answers_and_stores_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "?", "help", "q")
+    done = cli("prefer", "label", "s", "--dimension", D, "--prompt", "a lake")
+    assert done.out.count("t12: images 1 and 2 are equally good") == 3  # once at the start
+    assert live("s") == []
+
+
 def test_an_answer_is_undone_as_a_whole_and_its_screen_is_shown_again(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,6 @@ from diptych.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from diptych.ptycho.engines.base import Engine
     from diptych.ptycho.engines.checkpoint import Run
@@ -307,7 +306,8 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     from diptych.ptycho.engines.positions.placing import position_flag, settle_positions
     from diptych.ptycho.engines.problem import sweep_batch
     from diptych.ptycho.engines.run import DIVERGED
-    from diptych.ptycho.engines.starts.gauge import without_factor_ramp
+    from diptych.ptycho.engines.starts.gauge import photons_on_probe, without_factor_ramp
+    from diptych.ptycho.engines.starts.lattice import without_lattice
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
     assert run.best is not None
@@ -320,6 +320,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     if (factors := problem.forward.factors) is not None and factors.on_trial:
         factors.fitted = False
     image, probe, *refined = run.best
+    lattice = 0.0
     recorded = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
     positions = settle_positions(problem, image, refined, recorded)
     final = full_fit(problem, image, probe, sweep_batch(problem))
@@ -329,8 +330,10 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
             image, probe, factors.values = without_factor_ramp(problem, image, probe)
         # The mean of the factors is 1; their scale goes to the photons.
         image, factors.values = image * factors.values.mean().sqrt(), factors.values / factors.values.mean()
+    if options.probe != "fixed" and not request.keeps_scale:
+        image, probe, lattice = without_lattice(problem, image, probe)
     if options.probe != "fixed":
-        image, probe = _in_gauge(problem, image, probe)
+        image, probe = photons_on_probe(problem, image, probe)
     light = illumination(
         probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
     )
@@ -360,6 +363,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         "scan": scan.name,
         **{key: found for key in ("load", "preparation") if (found := scan.metadata.get(key)) is not None},
         **({"start": run.start} if run.start else {}),
+        **({"lattice_removed": lattice} if lattice else {}),
     }
     return Reconstruction(
         object=Canvas(settled.astype(np.complex64), problem.origin, scan.pixel_m),
@@ -377,12 +381,3 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         geometry=scan.geometry,
         illumination=light,
     )
-
-
-def _in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
-    """Object and orthogonal probe modes with the free scale between them fixed: the probe carries the photons."""
-    from diptych.ptycho.physics.forward import intensity
-    from diptych.ptycho.physics.modes import orthogonal_modes
-
-    scale = (problem.power / intensity(probe).sum()).sqrt()
-    return image / scale, orthogonal_modes(probe * scale)

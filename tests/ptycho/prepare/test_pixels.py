@@ -88,6 +88,22 @@ def test_saturation_is_found_at_its_level(dose: float, level: int) -> None:
     assert clean(clipped, saturated="keep").scan.mask is None
 
 
+def test_pixels_at_saturation_in_nearly_all_frames_are_not_stuck() -> None:
+    scan = scan_of(1e6)
+    level = float(np.quantile(scan.counts, 0.99))
+    clipped = np.minimum(scan.counts, level)
+    # Below the ceiling in a few frames: the variance is small, not zero, and the mean is below the ceiling.
+    bright = np.argwhere(clipped.mean(0) >= np.sort(clipped.mean(0), axis=None)[-6])
+    for n, (y, x) in enumerate(bright):
+        clipped[:, y, x] = level
+        clipped[n, y, x] = 0.99 * level
+    found = find_bad_pixels(with_counts(scan, clipped))
+    assert found.stuck == ()
+    # A pixel that holds another value stays a stuck one.
+    clipped[:, 5, 7] = 60
+    assert find_bad_pixels(with_counts(scan, clipped)).stuck == ((5, 7),)
+
+
 def test_bad_pixels_are_named_and_masked_on_request() -> None:
     scan = simulated(probe_error=1.0)
     counts = scan.counts.astype(np.float32)

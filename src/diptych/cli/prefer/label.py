@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
 t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
 u: undo the last answer and show its screen again; a: show the screen before again; a ID: show any earlier images again;
-q: quit. Several answers may stand on one line; they are undone together."""
+?: this list; q: quit. Several answers may stand on one line; they are undone together."""
 
 _ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
 
@@ -111,6 +111,9 @@ class _Labelling:
         when part of the line is wrong.
         """
         first = answers[0].lower()
+        if first in ("?", "h", "help"):
+            print(HELP)
+            return None
         if first in ("u", "a"):
             if first == "u" and len(answers) > 1:
                 raise InputError(repr(" ".join(answers)), "undo stands alone", "u")
@@ -159,7 +162,7 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
     if pairs and not numbers and len(screen) == 2:
         numbers = [1, 2]
     if not (letter or numbers) or len(numbers) > 1 + pairs or (pairs and len(set(numbers)) != 2):
-        raise InputError(repr(answer), "is not an answer", " ".join(HELP.split()))
+        raise InputError(repr(answer), "is not an answer", "g, b, s, a number or t12, for example; ? lists them all")
     if weight is not None and letter == "s":
         raise InputError(repr(answer), "a skip has no weight", "s")
     heavy = 1.0 if weight is None else float(weight)

@@ -121,15 +121,16 @@ def find_bad_pixels(scan: Scan) -> BadPixels:
     hot = lit & (above >= NEARLY_ALL) & ~_sharp_light(scan)
     spread = frames.var(0) / np.maximum(mean, 1e-9)
     usual = float(np.median(spread[mean >= 5])) if (mean >= 5).any() else 1.0
-    stuck = good & (mean >= 2) & (spread < DISPERSION * min(1.0, usual)) & (mean < _ceiling(frames))
+    stuck = good & (mean >= 2) & (spread < DISPERSION * min(1.0, usual)) & ~_saturated(frames)
     hot &= ~stuck
     return BadPixels(_listed(hot), _listed(dead), _listed(stuck), rows, columns, scan.size)
 
 
-def _ceiling(frames: NDArray[np.float32]) -> float:
-    """Above every count where the detector saturates: pixels at a common ceiling are not stuck but saturated."""
-    top = float(frames.max())
-    return top if int((frames.max(0) == top).sum()) > 1 else np.inf
+def _saturated(frames: NDArray[np.float32]) -> Mask:
+    """Pixels (N, N) at the largest count in most frames, where several reach it: saturated, not stuck."""
+    at_top = frames >= frames.max() * (1 - 1e-6)
+    several = int(at_top.any(0).sum()) > 1
+    return np.asarray((at_top.mean(0) > 0.5) & several)
 
 
 def _listed(found: Mask) -> tuple[Where, ...]:

@@ -62,9 +62,9 @@ def position_notes(scan: Scan, step: float | None) -> list[str]:
     if lattice := _raster(scan.positions):
         notes.append(
             f"the positions are an exact raster (step y {lattice[0]:.3g}, x {lattice[1]:.3g} px). With a probe that is "
-            "refined, structure at this period may be exchanged between object and probe, and stay as a faint lattice "
-            "in the amplitude. Jitter of a quarter of a step, or a spiral, prevents it; a known probe (probe='fixed') "
-            "does too."
+            "refined, structure at this period may be exchanged between object and probe: a faint lattice in the "
+            "image. reconstruct removes what the far field of the probe shows of it. Jitter of a quarter of a step, a "
+            "spiral, or a known probe (probe='fixed') prevents it."
         )
     return notes
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 import diptych
 from diptych.ptycho.engines.flags import trials
@@ -14,6 +16,7 @@ from diptych.ptycho.engines.flags.evidence import Evidence
 from diptych.ptycho.engines.flags.misfit import intensity_varies
 from diptych.ptycho.engines.flags.readings import AS_GIVEN, orientations
 from diptych.ptycho.engines.flags.trials import poor, settle
+from diptych.ptycho.physics.frame_factors import FrameFactors
 
 # 144 patterns of 64 x 64 pixels at 1e5 photons each, read the right way.
 RIGHT = Evidence(
@@ -92,6 +95,29 @@ def test_varying_intensity_is_told_from_a_wrong_reading() -> None:
     assert not intensity_varies(replace(RIGHT, fit=1.03, held_out=1.26, by_frame=0.0, spread=0.0))
 
 
+@pytest.mark.parametrize(
+    ("photons", "spread", "varies"),
+    [
+        (1e4, 0.0131, False),  # clean scans whose object is not yet found; Gaussian probes at the higher doses
+        (1e5, 0.0133, False),
+        (1e6, 0.0050, False),
+        (1e4, 0.0339, True),  # a beam that varies within 5 %
+        (1e5, 0.0293, True),
+        (1e6, 0.0339, True),
+        (1e8, 0.012, True),  # within 2 %, where the photons suffice to tell
+    ],
+)
+def test_a_beam_varies_where_its_intensity_does_beyond_what_clean_scans_show(
+    photons: float, spread: float, varies: bool
+) -> None:
+    assert intensity_varies(replace(RIGHT, photons=144 * photons, by_frame=0.5, spread=spread)) == varies
+    factors = FrameFactors(144, torch.float64, torch.device("cpu"))
+    rough = np.random.default_rng(0).normal(size=144)
+    noisy = float(np.hypot(spread, photons**-0.5)) * (rough - rough.mean()) / rough.std()
+    factors.values = 1 + torch.from_numpy(noisy)
+    assert factors.vary(photons) == varies
+
+
 # Fits of short trials as measured: as given, then other readings.
 @pytest.mark.parametrize(
     ("fits", "best", "distinct"),
@@ -112,6 +138,24 @@ def test_which_reading_stands_out(
     readings = [AS_GIVEN, *orientations()[:5]]
     verdict = settle(scan, readings, fits)
     assert (verdict.best, verdict.distinct) == (readings[best], distinct)
+
+
+# Lines at 1e4 photons: noise hides most of how readings differ; fits of right and shuffled frames as measured.
+@pytest.mark.parametrize(
+    ("fits", "distinct", "alike"),
+    [
+        ([0.829, 0.881, 0.913, 0.895, 0.888, 0.902], True, False),  # right
+        ([0.905, 0.901, 0.913, 0.895, 0.898, 0.902], False, True),  # random order: no reading stands out
+        ([0.855, 0.881, 0.913, 0.895, 0.888, 0.902], False, False),  # not enough to tell
+    ],
+)
+def test_readings_that_noise_hides_are_alike_where_none_stands_out(
+    fits: list[float], distinct: bool, alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "longer_trial", lambda scan: RIGHT)
+    scan = diptych.simulate(size=16, patterns=9, step=2.0, seed=0)
+    verdict = settle(scan, [AS_GIVEN, *orientations()[:5]], fits)
+    assert (verdict.distinct, verdict.alike) == (distinct, alike)
 
 
 def test_flags_by_kind() -> None:

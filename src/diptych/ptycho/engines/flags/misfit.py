@@ -13,6 +13,7 @@ from diptych.ptycho.engines.flags.data import MOST_USED
 from diptych.ptycho.engines.flags.evidence import Evidence
 from diptych.ptycho.engines.flags.readings import AS_GIVEN, frame_orders, orientations
 from diptych.ptycho.engines.problem import Problem
+from diptych.ptycho.physics.frame_factors import beam_varies
 from diptych.ptycho.scan import Scan
 
 log = logging.getLogger("diptych")
@@ -26,11 +27,8 @@ simulated: the correction of first order is exact enough below (clean scans of 1
 
 BY_FRAME = 0.2
 """The intensity is blamed where one factor for each pattern explains more than this share of the excess, and varies by
-more than :data:`SPREAD`. Measured at 1e5 photons: 0.57 where the intensity varies by +-30 %, 0.000 where frames are
-late."""
-
-SPREAD = 0.02
-"""Relative spread of the patterns' intensities, beyond counting noise, that is worth a flag."""
+more than counting noise makes it. Measured at 1e5 photons: 0.57 where the intensity varies by +-30 %, 0.000 where
+frames are late."""
 
 POOR_FIT_LEVEL = 3.0
 """Level above which a run that did not converge is flagged."""
@@ -97,7 +95,8 @@ def misfit_flags(
 
 def intensity_varies(evidence: Evidence) -> bool:
     """Whether a factor for each pattern's intensity explains much of the misfit."""
-    return evidence.by_frame > BY_FRAME and evidence.spread > SPREAD
+    noise = math.sqrt(evidence.patterns / max(evidence.photons, 1.0))
+    return evidence.by_frame > BY_FRAME and beam_varies(evidence.spread, noise)
 
 
 def levels(evidence: Evidence, standard: float = 1.0) -> str:
@@ -145,7 +144,10 @@ def _wrong_reading(scan: Scan, evidence: Evidence, standard: float) -> Flag | No
     verdict = _tried(scan)
     if verdict.best is not AS_GIVEN and verdict.distinct:
         return _misread(verdict, levels(evidence, standard))
-    return _no_reading(evidence, levels(evidence, standard)) if verdict.alike else None
+    found = levels(evidence, standard)
+    if evidence.level <= standard:
+        found += " But this takes a factor for each frame's intensity, and all readings fit alike."
+    return _no_reading(evidence, found) if verdict.alike else None
 
 
 def _misread(verdict: trials.Verdict, found: str) -> Flag:

@@ -58,6 +58,9 @@ OUTLYING = 5.0
 Measured with lines at 1e4 photons (fits 0.829, others 0.881 to 0.913): right and transposed readings 8; 0.7 where the
 frames are in random order."""
 
+HIDDEN = 2.0
+"""Robust standard deviations below which, there, the best reading counts as one of many."""
+
 ALIKE = 0.6
 """No reading fits where the misfit of the best short trial is above this share of the median of all. Measured with
 lines and Siemens stars at 1e5 photons: 0.000 to 0.007 where one of them is right, 0.96 and 0.97 in random order."""
@@ -149,7 +152,8 @@ def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
     if middle - 1 < FAINT:
         others = np.nan_to_num(np.delete(fits, best), posinf=1e9)
         spread = 1.4826 * float(np.median(np.abs(others - np.median(others))))
-        distinct, alike = middle - fits[best] > OUTLYING * max(spread, 1e-3 * middle), False
+        out = (middle - fits[best]) / max(spread, 1e-3 * middle)
+        distinct, alike = out > OUTLYING, out < HIDDEN
     else:
         share = (fits[best] - 1) / (middle - 1) if np.isfinite(middle) else float(not np.isfinite(fits[best]))
         distinct, alike = share < DISTINCT, share > ALIKE
