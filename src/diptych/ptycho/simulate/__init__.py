@@ -40,9 +40,9 @@ def simulate(
 
     The counts follow the forward model of the package: the sum over probe modes of the squared modulus of the
     orthonormal FFT (near field: of the Fresnel propagation) of probe times object patch, in double precision, plus
-    background; Poisson noise unless ``noise="none"``. Sub-pixel positions shift the probe (band-limited). Object, trajectory, noise, dead pixels and
-    position errors use separate random streams of one seed: changing the dose, for instance, changes neither object
-    nor positions.
+    background; Poisson noise unless ``noise="none"``. Sub-pixel positions shift the probe (band-limited). Object,
+    trajectory, noise, dead pixels and position errors use separate random streams of one seed: changing the dose, for
+    instance, changes neither object nor positions.
 
     Parameters
     ----------

@@ -48,13 +48,10 @@ def initial_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[n
     InputError
         If there is none.
     """
-    from diptych.ptycho.engines.starts.estimate import estimate_probe, refocus
+    from diptych.ptycho.engines.starts.estimate import estimate_probe, is_near, refocus
 
-    near = scan.geometry is not None and scan.geometry.propagation == "near"
-    if near and (options.probe == "estimate" or (options.probe == "refine" and scan.probe is None)):
-        from diptych.ptycho.engines.starts.near_field import near_field_probe
-
-        return near_field_probe(scan), "the initial probe is the mean pattern, propagated back to the sample"
+    if is_near(scan) and options.probe == "refine" and scan.probe is None:
+        return estimate_probe(scan), "the initial probe is the mean pattern, propagated back to the sample"
     if options.probe == "estimate":
         return estimate_probe(scan), "the initial probe was estimated from the mean pattern"
     if options.probe not in ("refine", "fixed"):
@@ -69,7 +66,7 @@ def initial_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[n
             "Give one with probe='FILE' (--probe FILE), or estimate it from the mean pattern with probe='estimate' "
             "(--probe estimate).",
         )
-    if not near and options.probe == "refine" and options.chosen("engine").refocus:
+    if options.probe == "refine" and options.chosen("engine").refocus:
         return refocus(scan, scan.probe)
     return scan.probe, ""
 
