@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from diptych.ptycho.evaluate import evaluate
     from diptych.ptycho.evaluate.compare import compare
     from diptych.ptycho.figures.overview import plot
+    from diptych.ptycho.figures.report import report
     from diptych.ptycho.io import load, save
     from diptych.ptycho.neural.model import Model, load_model
     from diptych.ptycho.reconstruct import reconstruct
@@ -53,6 +54,7 @@ _MODULES = {
     "load_model": "diptych.ptycho.neural.model",
     "plot": "diptych.ptycho.figures.overview",
     "reconstruct": "diptych.ptycho.reconstruct",
+    "report": "diptych.ptycho.figures.report",
     "save": "diptych.ptycho.io",
     "simulate": "diptych.ptycho.simulate",
     "train": "diptych.ptycho.train",
@@ -76,6 +78,7 @@ __all__ = [
     "load_model",
     "plot",
     "reconstruct",
+    "report",
     "save",
     "simulate",
     "train",
