@@ -15,6 +15,7 @@ import diptych
 from diptych.errors import InputError
 from diptych.ptycho.evaluate import Metrics, fourier_ring_correlation
 from diptych.ptycho.figures.report import content, page
+from diptych.ptycho.jobs import run_reconstruction
 from diptych.ptycho.repeat import command_line, python
 from diptych.ptycho.scan import Reconstruction, Scan
 
@@ -140,3 +141,16 @@ def test_wrong_arguments_are_named(result: Reconstruction, scan: Scan, tmp_path:
 
 def test_direction_and_control_characters_are_replaced() -> None:
     assert page.text("a\u202eb\x07<c>") == "a\ufffdb\ufffd&lt;c&gt;"
+
+
+def test_a_run_writes_it_with_the_options_that_the_file_was_read_with(scan: Scan, tmp_path: Path) -> None:
+    file = diptych.save(scan, tmp_path / "scan.npz")
+    how = {"engine": "rpie", "epochs": 2}
+    done = run_reconstruction(file, run=tmp_path / "run", load={"swap_xy": True}, options=how, report=True)
+    found = Reader(Path(done.data["report"]).read_text(encoding="utf-8")).text
+    assert "diptych reconstruct scan.npz --swap-xy --engine rpie --epochs 2" in found
+    assert "SHA-256" in found
+    assert "complex_error" in found
+    without = run_reconstruction(file, run=tmp_path / "without", options=how)
+    assert "report" not in without.data
+    assert not (tmp_path / "without" / "report.html").exists()
