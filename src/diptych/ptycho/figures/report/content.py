@@ -168,7 +168,7 @@ def next_steps(result: Reconstruction, *, resolution: bool) -> list[str]:
     """What to try, most useful first. Remedies of the flags stand with the flags."""
     about, options = result.provenance, mapping(result.provenance.get("options"))
     held, kinds = about.get("held_out_fit"), by_kind(result.flags)
-    poor = number(held) != "not known" and held > GOOD_FIT
+    poor = isinstance(held, int | float) and held > GOOD_FIT
     steps = []
     if wrong_reading(result.flags):
         steps.append("Settle the reading first (diptych check FILE): nothing else helps while it is wrong.")
