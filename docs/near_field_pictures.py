@@ -1,6 +1,6 @@
 """Make the picture of docs/near-field.md from the measured scan that the page names.
 
-    python docs/near_field_picture.py petra3_p25_near_field.cxi
+    python docs/near_field_pictures.py petra3_p25_near_field.cxi
 
 The scan (PETRA III, beamline P25) is among the example data of cdtools, https://github.com/cdtools-developers/cdtools.
 """
