@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from diptych.ptycho.evaluate.compare import compare
     from diptych.ptycho.evaluate.limit import bound
     from diptych.ptycho.figures.overview import plot
+    from diptych.ptycho.figures.report import report
     from diptych.ptycho.io import load, save
     from diptych.ptycho.io.exchange.conformance import validate
     from diptych.ptycho.io.exchange.transfer import convert
@@ -62,6 +63,7 @@ _MODULES = {
     "plot": "diptych.ptycho.figures.overview",
     "prepare": "diptych.ptycho.prepare.preparation",
     "reconstruct": "diptych.ptycho.reconstruct",
+    "report": "diptych.ptycho.figures.report",
     "save": "diptych.ptycho.io",
     "simulate": "diptych.ptycho.simulate",
     "train": "diptych.ptycho.train",
@@ -90,6 +92,7 @@ __all__ = [
     "plot",
     "prepare",
     "reconstruct",
+    "report",
     "save",
     "simulate",
     "train",

@@ -18,7 +18,7 @@ from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.jobs.context import Finished, JobContext
 from diptych.runtime.option_fields import Choices
 
-PATHS = ("run", "result", "figure", "out")
+PATHS = ("run", "result", "figure", "report", "out")
 
 
 @verb(LoadOptions, ReconstructionOptions, InferenceOptions, ExecutionOptions)
@@ -35,6 +35,14 @@ def reconstruct(
         bool, Parameter(help="Continue the run in --run from its checkpoint, with its options.", negative=())
     ] = False,
     overwrite: Overwrite = False,
+    with_report: Annotated[
+        bool,
+        Parameter(
+            name="--report",
+            help="Also write report.html into the run directory: choices, evidence, quality.",
+            negative=(),
+        ),
+    ] = False,
     choices: Choices,
 ) -> Report:
     """Reconstruct a scan and write a run directory."""
@@ -48,6 +56,7 @@ def reconstruct(
             model=model,
             resume=resume,
             overwrite=overwrite,
+            report=with_report,
             config=choices.config,
             context=JobContext(bars),
             **options_of(choices, run, resume),

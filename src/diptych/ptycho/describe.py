@@ -223,6 +223,9 @@ def _geometry(geometry: Geometry | None) -> dict[str, Any] | None:
         "distance_m": geometry.distance_m,
         "detector_pixel_m": None if pixel is None else list(pixel),
         "orientation": geometry.orientation,
+        "propagation": geometry.propagation,
+        "focus_distance_m": geometry.focus_distance_m,
+        "magnification": geometry.magnification,
     }
 
 

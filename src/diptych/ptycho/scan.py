@@ -342,3 +342,9 @@ class Reconstruction:
         import diptych
 
         return diptych.plot(self)
+
+    def report(self, path: str | Path, **rest: Any) -> Path:
+        """Write a page (.html) on how the result was made and how good it is; see :func:`diptych.report`."""
+        import diptych
+
+        return diptych.report(self, path, **rest)

@@ -14,10 +14,11 @@ from PIL import Image
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.repeat import command_line, python
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
 from diptych.studio.state import jobs as runs
-from diptych.studio.state.reconstruct.export import KINDS, command_line, export, python
+from diptych.studio.state.reconstruct.export import KINDS, export
 from diptych.studio.state.reconstruct.page import ReconstructPage
 from diptych.studio.state.reconstruct.presets import PRESETS
 from diptych.studio.state.reconstruct.remedies import remedies_for

@@ -19,6 +19,7 @@ from torch import Tensor
 from diptych.ptycho.physics.forward import ForwardModel, intensity
 from diptych.ptycho.physics.patches import canvas_box
 from diptych.ptycho.physics.probe import gauge_power
+from diptych.ptycho.physics.propagators import propagator_of
 from diptych.runtime.cpu.parallel import Workers, split_evenly
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def make_problem(
     if scan.mask is not None and not scan.mask.all():
         invalid = torch.from_numpy(~scan.mask).to(device)
     background = None if scan.background is None else _borrowed(scan.background).to(device, real)
-    forward = ForwardModel.far_field(
+    forward = ForwardModel.placed(
+        propagator_of(scan.geometry, scan.size, wave, device),
         scan.positions,
         scan.size,
         origin,

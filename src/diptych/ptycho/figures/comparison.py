@@ -34,7 +34,8 @@ def plot_methods(comparison: Comparison) -> Figure:
     size = (max(_COLUMN * len(images) + 1.2, _LEAST_WIDTH), 2 * row + _CURVES + 0.4)
     figure = Figure(figsize=size, layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(2 * row, _CURVES))
-    figure.suptitle(textwrap.fill(f"{comparison.scan}: compared with {_with_article(comparison.reference)}", 90))
+    title = f"{comparison.scan}: compared with {_with_article(comparison.reference)}"
+    figure.suptitle(textwrap.fill(title, 90), parse_math=False)
     axes = parts[0].subplots(2, len(images), squeeze=False)
     _show_images(axes, images, comparison)
     _show_curves(parts[1].subplots(), comparison.curves)

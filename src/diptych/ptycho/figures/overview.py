@@ -108,7 +108,8 @@ def plot_reconstruction(result: Reconstruction) -> Figure:
     bars = result.amplitude_error is not None and result.phase_error is not None
     figure = Figure(figsize=(15, 14.5 if bars else 9.2), layout="constrained")
     rows: Any = figure.subfigures(3 if bars else 2, 1, height_ratios=(1.25, 1, 1.25) if bars else (1.25, 1))
-    figure.suptitle(_headline(result))
+    # Names come from files: a $ in one is no formula.
+    figure.suptitle(_headline(result), parse_math=False)
     axes = rows[0].subplots(1, 3)
     pixel_m = canvas.pixel_m or (result.geometry.object_pixel_m(result.probe.shape[-1]) if result.geometry else None)
     limits = robust_range(amplitude[lit])
@@ -135,7 +136,8 @@ def plot_scan(scan: Scan) -> Figure:
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     figure.suptitle(
         f"{scan.name}: {len(scan)} patterns of {scan.size} x {scan.size} px, {_count(float(totals.mean()))} photons "
-        f"per pattern"
+        f"per pattern",
+        parse_math=False,
     )
     axes = figure.subplots(1, 3)
     _show_pattern(axes[0], mean)

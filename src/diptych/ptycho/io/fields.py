@@ -19,6 +19,7 @@ _GEOMETRY_KEYS = {
     "energy_eV": ("energy_eV", "photon_energy_eV", "probe_energy_ev", "probe_energy_eV"),
     "distance_m": ("distance_m", "detector_distance_m", "detector_object_distance_m"),
     "detector_pixel_m": ("detector_pixel_m", "detector_pixel_size_m"),
+    "focus_distance_m": ("focus_distance_m",),
 }
 
 
@@ -108,6 +109,21 @@ def scalar_from(source: Source, key: str) -> float:
     return float(array.reshape(()))
 
 
+def with_propagation(stated: dict[str, Any], options: LoadOptions) -> dict[str, Any]:
+    """What a file states of the geometry, overridden by what the options state of the propagation to the detector.
+
+    A focus distance in the options implies the near field; the far field has none.
+    """
+    values = dict(stated)
+    if options.focus_distance_m is not None:
+        values |= {"propagation": "near", "focus_distance_m": options.focus_distance_m}
+    if options.propagation is not None:
+        values["propagation"] = options.propagation
+    if values.get("propagation", "far") == "far" and options.focus_distance_m is None:
+        values.pop("focus_distance_m", None)
+    return values
+
+
 def geometry_from(source: Source, options: LoadOptions) -> Geometry | None:
     """The geometry that the file states as scalars, overridden by the options; None when neither states anything."""
     values: dict[str, Any] = {}
@@ -125,6 +141,9 @@ def geometry_from(source: Source, options: LoadOptions) -> Geometry | None:
         values["particle"] = options.particle
     elif "particle" in source.headers():
         values["particle"] = str(source.read("particle"))
+    if "propagation" in source.headers():
+        values["propagation"] = str(source.read("propagation"))
+    values = with_propagation(values, options)
     try:
         return Geometry(**values) if values else None
     except InputError as error:

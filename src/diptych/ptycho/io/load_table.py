@@ -82,10 +82,18 @@ def _light(scan: Scan, options: LoadOptions, sources: dict[str, str], layout: st
         else sources.get("detector pixel", layout)
     )
     row("detector pixel", "not known" if pixel is None else f"{pixel[0]:.4g} x {pixel[1]:.4g} m", source)
+    given = options.propagation is not None or options.focus_distance_m is not None
+    row("propagation", f"{geometry.propagation} field", GIVEN if given else sources.get("propagation", layout))
+    if geometry.magnification is not None:
+        focus = geometry.focus_distance_m
+        beam = "parallel beam" if focus is None else f"focus {focus:.6g} m before the sample"
+        row("magnification", f"{geometry.magnification:.6g} ({beam})", "derived: 1 + distance / focus distance")
     if geometry.wavelength_m is not None:
         row("wavelength", f"{geometry.wavelength_m:.6g} m", "derived from particle and energy")
     if (side := scan.pixel_m) is not None:
-        row("object pixel", f"{side[0]:.4g} x {side[1]:.4g} m", "derived: wavelength * distance / (N * detector pixel)")
+        near = geometry.propagation == "near"
+        how = "detector pixel / magnification" if near else "wavelength * distance / (N * detector pixel)"
+        row("object pixel", f"{side[0]:.4g} x {side[1]:.4g} m", f"derived: {how}")
 
 
 def _centring(options: LoadOptions) -> str:

@@ -144,3 +144,14 @@ class LoadOptions(Options):
     detector_pixel_m: float | None = Field(
         default=None, gt=0, description="Side of a square detector pixel in m; overrides the file."
     )
+    propagation: Literal["far", "near"] | None = Field(
+        default=None,
+        description="far field (diffraction patterns) or near field (magnified Fresnel images); overrides the file. "
+        "Default: far.",
+    )
+    focus_distance_m: float | None = Field(
+        default=None,
+        gt=0,
+        description="Near field: distance from the focus of the beam downstream to the sample in m; without it the "
+        "beam is parallel. Implies the near field.",
+    )

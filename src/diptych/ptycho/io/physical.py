@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
+from diptych.ptycho.io.fields import with_propagation
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.scan import PLANCK_TIMES_LIGHT_EV_M, Geometry
 from diptych.ptycho.validation import PLAUSIBLE_EV
@@ -72,6 +73,7 @@ def geometry_of(options: LoadOptions, where: str, **stated: Any) -> Geometry:
             stated[name] = value
     if options.particle is not None:
         stated["particle"] = options.particle
+    stated = with_propagation(stated, options)
     if options.detector_pixel_m is not None:
         stated["detector_pixel_m"] = (options.detector_pixel_m,) * 2
     try:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 RESERVE = 100_000
 """Bytes of a result's file beside its arrays (names, history, options): 20 to 60 kB in small ones."""
 
+REPORT = "report.html"
+"""Name of the report in a run directory."""
+
 SUFFIXES = (".h5", ".hdf5", ".npz")
 
 
@@ -71,6 +74,7 @@ def run_reconstruction(
     execution: ExecutionOptions | Mapping[str, Any] | None = None,
     config: str | Path | None = None,
     context: JobContext | None = None,
+    report: bool = False,
 ) -> FinishedReconstruction:
     """Reconstruct a scan and write a run directory.
 
@@ -94,6 +98,8 @@ def run_reconstruction(
         The YAML file that options came from; its SHA-256 is recorded.
     context : JobContext, optional
         Progress, cancel token, and who is told of the run directory.
+    report : bool
+        Also write ``report.html``; see :func:`diptych.report`.
 
     Raises
     ------
@@ -124,6 +130,7 @@ def run_reconstruction(
     record = {
         **provenance("reconstruct", where, files, models),
         "model": None if model is None else shareable(model),
+        "load_options": shareable(reading.model_dump(mode="json", exclude_defaults=True)),
     }
     directory = open_run(run, Path(file).stem, record, context, resume=resume, overwrite=overwrite)
     directory.write_options(models)
@@ -140,7 +147,10 @@ def run_reconstruction(
         resume=resume,
         out=None if out is None else Path(out),
     )
-    paths = {name: path for name, path in paths_of(directory).items() if Path(path).exists()}
+    if report:
+        _write_report(directory, scan)
+    written = paths_of(directory) | ({"report": str(directory.path / REPORT)} if report else {})
+    paths = {name: path for name, path in written.items() if Path(path).exists()}
     if out is not None and Path(out).exists():
         paths["out"] = str(out)
     status = ending(solved.interrupted)
@@ -154,6 +164,21 @@ def paths_of(directory: RunDirectory) -> dict[str, str]:
         "result": str(directory.result),
         "figure": str(directory.path / "result.png"),
     }
+
+
+def _write_report(directory: RunDirectory, scan: Scan) -> None:
+    """Write the report of the result in a run directory; with metrics where the scan carries its truth."""
+    from diptych.ptycho.evaluate import evaluate
+    from diptych.ptycho.io import load_result
+
+    result, metrics = load_result(directory.result), None
+    if scan.truth is not None:
+        try:
+            metrics = evaluate(result, scan.truth)
+        except InputError as error:
+            LOGGER.info("the report is without metrics: %s", error)
+    with unless_refused("the result is kept"):
+        result.report(directory.path / REPORT, scan=scan, metrics=metrics)
 
 
 def model_of(run: Path) -> Path | None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from diptych.errors import InputError
 from diptych.ptycho.networks.exposure import Exposure
 from diptych.ptycho.neural.data.patterns import Patterns, pieces
 from diptych.ptycho.physics.forward import AXES, expected_counts, shifted_modes
@@ -62,7 +63,20 @@ class ProbeModel(nn.Module):
 
     @classmethod
     def of(cls, patterns: Patterns, *, refine: bool = False) -> ProbeModel:
-        """Make the probe model of a scan that has a probe, scaled by :func:`power_of` as in every engine."""
+        """Make the probe model of a scan that has a probe, scaled by :func:`power_of` as in every engine.
+
+        Raises
+        ------
+        InputError
+            If the patterns are near-field images.
+        """
+        if patterns.geometry is not None and patterns.geometry.propagation == "near":
+            raise InputError(
+                patterns.name,
+                "is a near-field scan",
+                "far-field patterns: networks know the far field alone",
+                "Reconstruct it with an engine, without a model.",
+            )
         assert patterns.probe is not None
         return cls(patterns.probe, power_of(patterns), patterns.mask, patterns.background, refine=refine)
 

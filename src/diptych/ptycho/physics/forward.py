@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -183,8 +184,9 @@ class ForwardModel:
     factors: FrameFactors | None = None
 
     @classmethod
-    def far_field(
+    def placed(
         cls,
+        propagator: Propagator,
         positions: NDArray[np.float64],
         size: int,
         origin: tuple[int, int],
@@ -196,10 +198,12 @@ class ForwardModel:
         least_shift: float = 0.0,
         background: Tensor | None = None,
     ) -> ForwardModel:
-        """Far-field patterns with zero frequency at [N // 2, N // 2].
+        """Patterns at positions on a canvas.
 
         Parameters
         ----------
+        propagator : Propagator
+            From exit wave to detector; see :func:`~diptych.ptycho.physics.propagators.propagator_of`.
         positions : (M, 2) float64 array
             (y, x) in object pixels.
         size : int
@@ -223,7 +227,23 @@ class ForwardModel:
         moved = subpixel and np.abs(fraction).max(initial=0.0) > least_shift
         fractions = torch.from_numpy(fraction).to(device) if moved else None
         factors = FrameFactors(len(positions), dtype.to_real(), device)
-        return cls(size, corners, origin, shape, FarField.centred(size, dtype, device), fractions, background, factors)
+        return cls(size, corners, origin, shape, propagator, fractions, background, factors)
+
+    @classmethod
+    def far_field(
+        cls,
+        positions: NDArray[np.float64],
+        size: int,
+        origin: tuple[int, int],
+        shape: tuple[int, int],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        **rest: Any,
+    ) -> ForwardModel:
+        """:meth:`placed` with far-field patterns that have zero frequency at [N // 2, N // 2]."""
+        far = FarField.centred(size, dtype, device)
+        return cls.placed(far, positions, size, origin, shape, dtype=dtype, device=device, **rest)
 
     @property
     def positions(self) -> NDArray[np.float64]:

@@ -1,12 +1,17 @@
-"""Propagation from exit wave to detector: a protocol, and the far field in two layouts of the FFT."""
+"""Propagation from exit wave to detector: a protocol, the far field in two layouts of the FFT, and the near field."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
+
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.ptycho.geometry import Geometry
 
 
 class Propagator(Protocol):
@@ -74,6 +79,87 @@ class FarField:
         """Orthonormal inverse FFT over the last two axes."""
         waves: Tensor = torch.fft.ifft2(field, norm="ortho")
         return waves
+
+
+@dataclass(frozen=True, eq=False)
+class NearField:
+    """Fresnel propagation by the transfer function exp(-i pi wavelength z q^2), which is unitary and periodic.
+
+    The field at the detector is that of a parallel beam over the effective distance z, on the object's pixels: the
+    curvature of a diverging beam only magnifies the image (Fresnel scaling theorem; Paganin, Coherent X-Ray Optics,
+    2006, sections 1.4 and 4.1).
+
+    The probe enters with the far field's ramp. So its spectrum, and that of every exit wave, has zero frequency at
+    [N // 2, N // 2] as in the far field, and all that acts on spectra (shifts of the probe) is the same code. At the
+    detector the ramp is a factor of modulus 1 on the field, which counts do not show.
+
+    Parameters
+    ----------
+    entrance : FarField
+        Holds the ramp.
+    transfer : (N, N) complex tensor
+        Factors of the frequencies, zero frequency at [N // 2, N // 2].
+    """
+
+    entrance: FarField
+    transfer: Tensor
+
+    @classmethod
+    def over(
+        cls,
+        distance_m: float,
+        wavelength_m: float,
+        pixel_m: tuple[float, float],
+        size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> NearField:
+        """Propagation over an effective distance, in metres, of waves on object pixels ``pixel_m`` (y, x)."""
+        frequency = torch.fft.fftshift(torch.fft.fftfreq(size, dtype=torch.float64))
+        y, x = (torch.square(frequency / pixel) for pixel in pixel_m)
+        angle = -torch.pi * wavelength_m * distance_m * (y[:, None] + x)
+        transfer = torch.polar(torch.ones_like(angle), angle)
+        return cls(FarField.centred(size, dtype, device), transfer.to(device, dtype))
+
+    def enter(self, probe: Tensor) -> Tensor:
+        """The probe times the ramp."""
+        return self.entrance.enter(probe)
+
+    def leave(self, probe: Tensor) -> Tensor:
+        """The probe times the conjugate ramp."""
+        return self.entrance.leave(probe)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """The propagated waves, times the ramp."""
+        field: Tensor = torch.fft.ifft2(torch.fft.fft2(waves).mul_(self.transfer))
+        return field
+
+    def adjoint(self, field: Tensor) -> Tensor:
+        """Propagation back."""
+        waves: Tensor = torch.fft.ifft2(torch.fft.fft2(field).mul_(self.transfer.conj()))
+        return waves
+
+
+def propagator_of(geometry: Geometry | None, size: int, dtype: torch.dtype, device: torch.device) -> Propagator:
+    """From exit wave to detector in a scan's geometry; the far field where none is known.
+
+    Raises
+    ------
+    InputError
+        If the geometry is near field and lacks the energy, the distance or the detector pixel.
+    """
+    if geometry is None or geometry.propagation == "far":
+        return FarField.centred(size, dtype, device)
+    pixel, distance, wavelength = geometry.object_pixel_m(size), geometry.effective_distance_m, geometry.wavelength_m
+    if pixel is None or distance is None or wavelength is None:
+        missing = [name for name in ("energy_eV", "distance_m", "detector_pixel_m") if getattr(geometry, name) is None]
+        raise InputError(
+            "geometry",
+            f"is near field without {', '.join(missing)}",
+            "energy, distance and detector pixel: they set how far waves spread",
+            f"Pass what is missing ({', '.join('--' + name.replace('_', '-') for name in missing)}).",
+        )
+    return NearField.over(distance, wavelength, pixel, size, dtype, device)
 
 
 CORNERED = FarField.cornered()

@@ -42,10 +42,10 @@ def simulate(
     """Simulate a ptychographic scan.
 
     The counts follow the forward model of the package: the sum over probe modes of the squared modulus of the
-    orthonormal FFT of probe times object patch, in double precision, plus background; Poisson noise unless
-    ``noise="none"``. Sub-pixel positions shift the probe (band-limited). Object, trajectory, noise, dead pixels and
-    position errors use separate random streams of one seed: changing the dose, for instance, changes neither object
-    nor positions.
+    orthonormal FFT (near field: of the Fresnel propagation) of probe times object patch, in double precision, plus
+    background; Poisson noise unless ``noise="none"``. Sub-pixel positions shift the probe (band-limited). Object,
+    trajectory, noise, dead pixels and position errors use separate random streams of one seed: changing the dose, for
+    instance, changes neither object nor positions.
 
     Parameters
     ----------
@@ -120,6 +120,7 @@ def simulate(
         background=options.background,
         mask=mask,
         saturation=options.saturation,
+        geometry=geometry,
         report=None if progress is None else lambda done: progress(Progress("simulate", done, total)),
     )
     return Scan(
@@ -264,11 +265,11 @@ def _position_errors(options: SimulationOptions, count: int, rng: Generator) -> 
 
 
 def _geometry(options: SimulationOptions) -> Geometry | None:
-    if options.energy_eV is None and options.distance_m is None and options.detector_pixel_m is None:
+    names = ("energy_eV", "distance_m", "detector_pixel_m", "focus_distance_m")
+    stated = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if not stated and options.propagation == "far":
         return None
-    pixel = options.detector_pixel_m
-    pixels = None if pixel is None else (pixel, pixel)
-    return Geometry(options.energy_eV, options.distance_m, pixels, particle=options.particle)
+    return Geometry(**stated, particle=options.particle, propagation=options.propagation)
 
 
 def _scaled(

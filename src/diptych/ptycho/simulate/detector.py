@@ -12,7 +12,7 @@ from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.ptycho.physics.forward import ForwardModel, Views
-    from diptych.ptycho.scan import Canvas
+    from diptych.ptycho.scan import Canvas, Geometry
 
 _CHUNK_BYTES = 32 * 2**20
 
@@ -36,7 +36,7 @@ def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.floa
 
 
 def expected_intensities(
-    truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]
+    truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64], geometry: Geometry | None = None
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Noise-free signal of a few patterns at a time, in double precision.
 
@@ -44,13 +44,15 @@ def expected_intensities(
     ----------
     truth, probe, positions
         As for :func:`signal_totals`.
+    geometry : Geometry, optional
+        Far or near field; the far field without it.
 
     Yields
     ------
     (slice, (B, N, N) float64)
         Which patterns, and their intensities with zero frequency at [N // 2, N // 2].
     """
-    for part, model, views in _chunks(truth, probe, positions):
+    for part, model, views in _chunks(truth, probe, positions, geometry):
         yield part, model.detect(views.exit_waves())[1].numpy()
 
 
@@ -86,6 +88,7 @@ def expose(
     background: float = 0.0,
     mask: NDArray[np.bool_] | None = None,
     saturation: float | None = None,
+    geometry: Geometry | None = None,
     report: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Detected counts: expected counts with noise, saturation and masked pixels.
@@ -102,6 +105,8 @@ def expose(
         True = valid; the other pixels read 0.
     saturation : float, optional
         Counts at which a pixel saturates.
+    geometry : Geometry, optional
+        Far or near field; the far field without it.
     report : callable, optional
         Called with the number of patterns done.
 
@@ -119,7 +124,7 @@ def expose(
     shape = (len(positions), *probe.shape[-2:])
     counts: NDArray[Any] = np.empty(shape, np.float32 if rng is None else np.uint16)
     full = None if saturation is None else np.zeros(shape, bool)
-    for part, values in expected_intensities(truth, probe, positions):
+    for part, values in expected_intensities(truth, probe, positions, geometry):
         expected = values + background
         found: NDArray[Any] = expected if rng is None else rng.poisson(expected)
         if full is not None and saturation is not None:
@@ -144,17 +149,20 @@ def expose(
 
 
 def _chunks(
-    truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]
+    truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64], geometry: Geometry | None = None
 ) -> Iterator[tuple[slice, ForwardModel, Views]]:
     """Forward model, and object patches with probe modes of a few patterns at a time, in complex128."""
     import torch
 
     from diptych.ptycho.physics.forward import ForwardModel
+    from diptych.ptycho.physics.propagators import propagator_of
 
     modes = torch.from_numpy(np.array(probe, np.complex128))
     canvas = torch.from_numpy(np.array(truth.values, np.complex128))
     shape, double, cpu = (canvas.shape[0], canvas.shape[1]), torch.complex128, torch.device("cpu")
-    model = ForwardModel.far_field(positions, modes.shape[-1], truth.origin, shape, dtype=double, device=cpu)
+    size = modes.shape[-1]
+    propagator = propagator_of(geometry, size, double, cpu)
+    model = ForwardModel.placed(propagator, positions, size, truth.origin, shape, dtype=double, device=cpu)
     step = max(1, _CHUNK_BYTES // (modes.numel() * modes.element_size()))
     for start in range(0, len(positions), step):
         part = slice(start, min(start + step, len(positions)))

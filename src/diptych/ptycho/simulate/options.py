@@ -145,6 +145,14 @@ class SimulationOptions(Options):
     detector_pixel_m: PositiveFloat | None = Field(
         None, description="Side of a detector pixel, m; recorded with the scan."
     )
+    propagation: Literal["far", "near"] = Field(
+        "far",
+        description="far field (diffraction patterns) or near field (Fresnel images; needs energy, distance and "
+        "detector pixel).",
+    )
+    focus_distance_m: PositiveFloat | None = Field(
+        None, description="Near field: distance from the focus downstream to the sample, m. Default: a parallel beam."
+    )
     seed: int = Field(0, ge=0, description="Random seed of object, trajectory, noise, dead pixels, position errors.")
 
     @model_validator(mode="after")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.engines.starts.trial import Trial, central_part, try_out
 from diptych.ptycho.physics.probe import defocused, to_pupil
+from diptych.ptycho.physics.propagators import propagator_of
 from diptych.ptycho.scan import Scan
 
 PATTERNS = 150
@@ -36,11 +38,16 @@ def estimate_probe(scan: Scan) -> NDArray[np.complex64]:
     as quadratic: a defocus, found by short reconstructions, up to the one at which the beam fills two thirds of the
     window.
 
+    Of a near-field scan, the root of the mean pattern with a flat phase, propagated back to the sample: the object
+    moves in the window, so that its structure averages out, and the curvature of a diverging beam only magnifies.
+
     Raises
     ------
     InputError
         If the mean pattern holds no signal above the background.
     """
+    if is_near(scan):
+        return _propagated_back(scan)
     pupil, edge = mean_pupil(scan)
     part = central_part(scan, PATTERNS)
     return _best_focus(part, pupil.astype(np.complex128)[None], edge, _widest(edge), {})[0]
@@ -50,8 +57,11 @@ def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.comple
     """The probe (P, N, N), refocused where a short trial shows that it is far out of focus; and a note on the change.
 
     A wrong defocus is the most common error of an initial probe, and beyond a few radians no engine recovers from it.
-    The trial costs about one epoch of a thousand patterns; defoci are scanned only when it fits poorly.
+    The trial costs about one epoch of a thousand patterns; defoci are scanned only when it fits poorly. A near-field
+    probe is returned as it is.
     """
+    if is_near(scan):
+        return probe, ""
     part = central_part(scan, PATTERNS)
     given = try_out(part, probe, EPOCHS)
     if not _is_poor(given):
@@ -70,6 +80,20 @@ def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.comple
         return probe, ""
     change = f"trial fit {given.fit:.2f} before, {trial.fit:.2f} after"
     return best, f"the initial probe was out of focus: refocused by {phase:.1f} rad at its edge ({change})"
+
+
+def is_near(scan: Scan) -> bool:
+    """Whether the patterns are near-field images."""
+    return scan.geometry is not None and scan.geometry.propagation == "near"
+
+
+def _propagated_back(scan: Scan) -> NDArray[np.complex64]:
+    """The probe (1, N, N) of a near-field scan."""
+    field = torch.from_numpy(mean_pupil(scan)[0].astype(np.complex128))
+    propagator = propagator_of(scan.geometry, scan.size, torch.complex128, torch.device("cpu"))
+    # Fields at the detector and entered probes carry the same ramp: one is put on, and taken off.
+    probe = propagator.leave(propagator.adjoint(propagator.enter(field)))
+    return probe.numpy()[None].astype(np.complex64)
 
 
 def _is_poor(trial: Trial) -> bool:

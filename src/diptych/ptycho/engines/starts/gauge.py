@@ -10,13 +10,14 @@ from torch import Tensor
 from diptych.ptycho.engines.problem import Problem, in_order, sweep_batch, zero_masked
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.modes import orthogonal_modes
+from diptych.ptycho.physics.propagators import FarField
 
 
 def in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> Tensor | None:
     """``image`` (H, W) with the scale and phase ramp that explain the sum of all patterns under ``probe`` (P, N, N).
 
     The counts leave an object's scale and ramp free where the probe may take the opposite ones; a given probe fixes
-    them. The ramp moves the far field, so it follows from the centres of mass.
+    them. The ramp moves the far field, so it follows from the centres of mass; of near fields it is left as it is.
 
     Returns
     -------
@@ -32,6 +33,8 @@ def in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> Tensor | None:
         return [float((field.sum(axis) * frequencies).sum() / field.sum()) for axis in (1, 0)]
 
     y, x = (a - b for a, b in zip(centre(measured), centre(predicted), strict=True))
+    if not isinstance(problem.forward.propagator, FarField):
+        y = x = 0.0
     rows, columns = (torch.arange(side, dtype=torch.float64, device=problem.device) for side in image.shape)
     ramp = torch.exp(2j * math.pi * (y * rows[:, None] + x * columns))
     scale = math.sqrt(float(measured.sum()) / float(predicted.sum()))

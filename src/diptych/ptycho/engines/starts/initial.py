@@ -52,8 +52,10 @@ def initial_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[n
     InputError
         If there is none.
     """
-    from diptych.ptycho.engines.starts.estimate import estimate_probe, refocus
+    from diptych.ptycho.engines.starts.estimate import estimate_probe, is_near, refocus
 
+    if is_near(scan) and options.probe == "refine" and scan.probe is None:
+        return estimate_probe(scan), "the initial probe is the mean pattern, propagated back to the sample"
     if options.probe == "estimate":
         return estimate_probe(scan), "the initial probe was estimated from the mean pattern"
     if is_optics(options.probe):

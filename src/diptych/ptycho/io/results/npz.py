@@ -53,6 +53,8 @@ def record(result: Reconstruction) -> dict[str, Any]:
             "detector_pixel_m": geometry.detector_pixel_m,
             "orientation": geometry.orientation,
             "particle": geometry.particle,
+            "propagation": geometry.propagation,
+            "focus_distance_m": geometry.focus_distance_m,
         },
     }
 

@@ -141,6 +141,12 @@ def _stated(source: TreeSource, detector: str, options: LoadOptions, said: list[
     pixels = [number(f"{detector}/{axis}_pixel_size") for axis in ("y", "x")]
     if None not in pixels:
         stated["detector_pixel_m"] = tuple(pixels)
+    about = source.attributes(detector)
+    if "propagation" in about:
+        stated["propagation"] = str(about["propagation"])
+        said.append(f"propagation: {stated['propagation']} field, from {detector}")
+    if "focus_distance_m" in about:
+        stated["focus_distance_m"] = float(about["focus_distance_m"])
     # NeXus files keep the energy of the storage ring, in GeV, where others keep that of the photons.
     units = {path: source.attributes(path).get("units") for path in ENERGIES if source.header(path) is not None}
     path = next((path for path, unit in units.items() if unit in (None, *ENERGY_UNITS)), None)

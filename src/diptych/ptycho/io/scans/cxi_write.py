@@ -64,6 +64,11 @@ def _write_detector(detector: Any, scan: Scan) -> None:
     if scan.background is not None:
         detector["data_dark"] = scan.background
     geometry = scan.geometry or Geometry()
+    if geometry.propagation != "far":
+        # CXI has no place for these.
+        detector.attrs["propagation"] = geometry.propagation
+        if geometry.focus_distance_m is not None:
+            detector.attrs["focus_distance_m"] = geometry.focus_distance_m
     if geometry.distance_m is not None:
         detector["distance"] = geometry.distance_m
     if geometry.detector_pixel_m is not None:

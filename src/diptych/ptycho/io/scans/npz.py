@@ -44,6 +44,7 @@ _KNOWN = {
         "background",
     ),
     *("trueProbe", "_metadata", "energy_eV", "distance_m", "detector_pixel_m", "orientation", "particle"),
+    *("propagation", "focus_distance_m"),
     *("photon_energy_eV", "probe_energy_ev", "detector_distance_m", "detector_pixel_size_m"),
 }
 _DOMAINS: dict[str, convert.Domain] = {
@@ -284,6 +285,10 @@ def write_scan(scan: Scan, path: Path) -> None:
         arrays["orientation"] = np.asarray(scan.geometry.orientation, np.int64)
         if scan.geometry.particle != "photon":
             arrays["particle"] = np.asarray(scan.geometry.particle)
+        if scan.geometry.propagation != "far":
+            arrays["propagation"] = np.asarray(scan.geometry.propagation)
+        if scan.geometry.focus_distance_m is not None:
+            arrays["focus_distance_m"] = np.asarray(scan.geometry.focus_distance_m)
     declaration = {
         "format": SCAN_FORMAT,
         "format_version": FORMAT_VERSION,

@@ -105,6 +105,11 @@ def _stated(source: TreeSource, options: LoadOptions, said: list[str]) -> dict[s
     if options.energy_eV is None and (energy := numbers("energy")) is not None:
         stated["energy_eV"], how = photon_energy_eV(float(energy[0]), "keV", f"{source.where}: energy")
         said.append(how)
+    path = next((path for path in ("meta/propagation", "info/propagation") if source.header(path) is not None), None)
+    if path is not None and str(source.read(path)) == "nearfield":
+        # PtyPy propagates by the distance on pixels of ``psize``: a parallel beam, or one already scaled to it.
+        stated["propagation"] = "near"
+        said.append(f"near field, from {path}")
     return stated
 
 

@@ -8,10 +8,11 @@ from urllib.parse import quote
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.ptycho.repeat import command_line, python
 from diptych.runtime.jobs.records import read_record
 from diptych.studio.components.frame import heading
 from diptych.studio.components.viewer.element import ImageViewer
-from diptych.studio.state.reconstruct.export import KINDS, command_line, export, python
+from diptych.studio.state.reconstruct.export import KINDS, export
 from diptych.studio.state.reconstruct.page import ReconstructPage
 
 
@@ -57,7 +58,8 @@ class Outcome:
             ui.label(str(error)).props("role=alert").classes("text-negative")
         with ui.row().classes("gap-2 items-center"):
             for kind in KINDS:
-                ui.button(f"Download {kind.upper()}", on_click=lambda _, k=kind: self._download(result, k)).props(
+                name = "report (HTML)" if kind == "html" else kind.upper()
+                ui.button(f"Download {name}", on_click=lambda _, k=kind: self._download(result, k)).props(
                     "outline dense no-caps"
                 )
             ui.button("Open in Compare", on_click=lambda: ui.navigate.to(f"/compare?file={quote(str(result))}")).props(

@@ -1,20 +1,20 @@
-"""A result as other files, and the command line and Python that make it again."""
+"""A result as other files."""
 
 from __future__ import annotations
 
 import io
-import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-KINDS = ("h5", "npz", "png", "tiff")
+KINDS = ("h5", "npz", "png", "tiff", "html")
 
 
 def export(result: Path, kind: str) -> bytes:
-    """The contents of a result file as HDF5 or NPZ (complete), PNG (a figure) or TIFF (amplitude and phase, float32).
+    """The contents of a result file as HDF5 or NPZ (complete), PNG (a figure), TIFF (amplitude and phase, float32) or
+    HTML (the report).
 
     Raises
     ------
@@ -37,6 +37,8 @@ def export(result: Path, kind: str) -> bytes:
             from diptych.ptycho.figures.overview import save_figure
 
             save_figure(found.plot(), path)
+        elif kind == "html":
+            found.report(path)
         else:
             save(found, path)
         return path.read_bytes()
@@ -50,38 +52,3 @@ def tiff(pages: list[Any]) -> bytes:
     stream = io.BytesIO()
     first.save(stream, "TIFF", save_all=True, append_images=rest, compression="tiff_adobe_deflate")
     return stream.getvalue()
-
-
-def command_line(arguments: dict[str, Any]) -> str:
-    """The ``diptych reconstruct`` that does the same as a job with these arguments."""
-    words = ["diptych", "reconstruct", str(arguments["file"])]
-    for name in ("run", "model"):
-        if arguments.get(name):
-            words += [f"--{name}", str(arguments[name])]
-    if arguments.get("resume"):
-        words.append("--resume")
-    for group in ("load", "options", "execution"):
-        for name, value in (arguments.get(group) or {}).items():
-            if value is None:
-                continue
-            flag = name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{flag}" if value else f"--no-{flag}")
-            else:
-                words += [f"--{flag}", *map(str, value if isinstance(value, list | tuple) else [value])]
-    return shlex.join(words)
-
-
-def python(arguments: dict[str, Any]) -> str:
-    """The Python that does the same as a job with these arguments, without a run directory."""
-    load = "".join(f", {name}={value!r}" for name, value in (arguments.get("load") or {}).items())
-    options = ", ".join(f"{name}={value!r}" for name, value in (arguments.get("options") or {}).items())
-    lines = ["import diptych", "", f"scan = diptych.load({str(arguments['file'])!r}{load})"]
-    given = ["scan"]
-    if arguments.get("model"):
-        lines.append(f"model = diptych.load_model({str(arguments['model'])!r})")
-        given.append("model")
-    if options:
-        lines.insert(1, "from diptych.ptycho.engines.options import ReconstructionOptions")
-        given.append(f"options=ReconstructionOptions({options})")
-    return "\n".join([*lines, f"result = diptych.reconstruct({', '.join(given)})", 'diptych.save(result, "result.h5")'])
