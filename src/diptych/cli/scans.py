@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -225,7 +226,7 @@ def validate(
     from diptych.ptycho.io.exchange.conformance import validate as validate_file
 
     found = validate_file(file, as_)
-    rows = [{"path": each.path, "found": each.found, "expected": each.expected} for each in found.deviations]
+    rows = [dataclasses.asdict(each) for each in found.deviations]
     data = {"file": str(file), "standard": as_, "conforms": found.conforms, "checked": found.checked}
     if found.conforms:
         return Report({**data, "deviations": []}, [f"{file} conforms to {as_}: {found.checked} rules checked."])

@@ -52,11 +52,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Deviation:
-    """One place where a file deviates from a standard: ``path``, what was ``found`` and ``expected``."""
+    """One place where a file deviates from a standard: ``path``, what was ``found``, ``expected``, and what to do."""
 
     path: str
     found: str
     expected: str
+    remedy: str
 
     def __str__(self) -> str:
         return f"{self.path}: {self.found}; expected {self.expected}"
@@ -141,7 +142,8 @@ STANDARDS: dict[str, tuple[Rule, ...]] = {
 }
 """Ptychodus products (HDF5, 1.7), CXI 1.60 (CXIDB), and NXcxi_ptycho (NeXus, contributed definition)."""
 
-ROOT_ATTRIBUTES = {"product": ("name", "detector_object_distance_m", "probe_energy_eV")}
+ROOT_ATTRIBUTES = {"product": ("name", "detector_object_distance_m", "photon_energy_eV|probe_energy_eV")}
+"""Alternatives follow after ``|``: Ptychodus 1.7 writes ``photon_energy_eV``, earlier versions ``probe_energy_eV``."""
 DEFINITIONS = ("NXcxi_ptycho", "NXptycho")
 
 
@@ -180,12 +182,16 @@ def validate(path: str | Path, standard: str) -> Conformance:
         found = [each for rule in rules for each in _of_rule(source, headers, rule, lengths)]
         wanted = ROOT_ATTRIBUTES.get(standard, ())
         found += [
-            Deviation(f"/@{name}", "is absent", "an attribute") for name in wanted if name not in source.attributes()
+            _absent_attribute("/", name) for name in wanted if not set(name.split("|")) & source.attributes().keys()
         ]
         if standard == "nxptycho" and "entry_1/definition" in headers:
             stated = _text(source.read("entry_1/definition"))
             if stated not in DEFINITIONS:
-                found.append(Deviation("entry_1/definition", f"is {stated!r}", " or ".join(DEFINITIONS)))
+                found.append(
+                    Deviation(
+                        "entry_1/definition", f"is {stated!r}", " or ".join(DEFINITIONS), f"store {DEFINITIONS[0]!r}"
+                    )
+                )
         return Conformance(standard, tuple(found), len(rules) + len(wanted))
 
 
@@ -196,22 +202,23 @@ def _of_rule(
     path = next((name for name in rule.path.split("|") if name in headers), None)
     if path is None:
         if rule.required:
-            yield Deviation(rule.path.replace("|", " or "), "is absent", _described(rule))
+            where = rule.path.replace("|", " or ")
+            yield Deviation(where, "is absent", _described(rule), f"add {where}, or a link to where it lies")
         return
     header = headers[path]
     if not _of_kind(header.dtype, rule.kind):
-        yield Deviation(path, f"has type {header.dtype}", _described(rule))
+        yield Deviation(path, f"has type {header.dtype}", _described(rule), f"store {_described(rule)}")
         return
     if rule.shape is not None:
         if len(rule.shape) != len(header.shape) and not (rule.shape == () and header.shape == (1,)):
-            yield Deviation(path, f"has shape {header.shape}", _described(rule))
+            yield Deviation(path, f"has shape {header.shape}", _described(rule), f"store {_described(rule)}")
             return
         for named, length in zip(rule.shape, header.shape, strict=False):
             known, where = lengths.setdefault(named, (length, path)) if isinstance(named, str) else (named, "")
             if known is not None and known != length:
-                yield Deviation(
-                    path, f"has shape {header.shape}", f"{known} in place of {length}" + f", as {where}" * bool(where)
-                )
+                expected = f"{known} in place of {length}" + f", as {where}" * bool(where)
+                remedy = f"give {path} and {where} equal lengths" if where else f"store {_described(rule)}"
+                yield Deviation(path, f"has shape {header.shape}", expected, remedy)
                 break
     yield from _of_values(source, path, header, rule)
 
@@ -220,24 +227,29 @@ def _of_values(source: TreeSource, path: str, header: Header, rule: Rule) -> Ite
     attributes = source.attributes(path)
     for name in rule.attributes:
         if name not in attributes:
-            yield Deviation(f"{path}/@{name}", "is absent", "an attribute")
+            yield _absent_attribute(f"{path}/", name)
     units = attributes.get("units")
     if rule.units and units is not None and str(units) not in rule.units:
-        yield Deviation(path, f"units are {str(units)!r}", rule.units[0])
+        remedy = f"convert the values to {rule.units[0]}, and set units to {rule.units[0]!r}"
+        yield Deviation(path, f"units are {str(units)!r}", rule.units[0], remedy)
     if not (rule.positive and int(np.prod(header.shape)) == 1):
         return
     value = float(np.ravel(source.read(path))[0])
     if not (np.isfinite(value) and value > 0):
-        yield Deviation(path, f"is {value:g}", "a finite positive number")
+        yield Deviation(path, f"is {value:g}", "a finite positive number", "store the measured value")
     elif (
         rule.between is not None
         and (units is None or str(units) == rule.units[0])
         and not rule.between[0] <= value <= rule.between[1]
     ):
-        low, high = rule.between
-        yield Deviation(
-            path, f"is {value:g}", f"{low:g} to {high:g} {rule.units[0] if rule.units else ''}: another unit?"
-        )
+        (low, high), unit = rule.between, rule.units[0] if rule.units else ""
+        remedy = f"convert the value to {unit}" if unit else "check the unit"
+        yield Deviation(path, f"is {value:g}", f"{low:g} to {high:g} {unit}: another unit?", remedy)
+
+
+def _absent_attribute(prefix: str, name: str) -> Deviation:
+    where = prefix + "@" + name.replace("|", " or @")
+    return Deviation(where, "is absent", "an attribute", f"set the attribute {name.replace('|', ' or ')}")
 
 
 def _of_kind(dtype: np.dtype[Any], kind: Kind) -> bool:
