@@ -215,9 +215,9 @@ def descend(
 def refine(likelihood: CanvasLikelihood, image: Tensor, steps: int, *, prior: bool) -> tuple[Tensor, dict[str, Any]]:
     """Improve the network's image on the whole canvas, and, if ``prior``, choose how far it is trusted.
 
-    Without ``prior`` the descent starts from the image. With it, the reference is the descent from a flat object without
-    a penalty. The image as start, and as :class:`Prior` of several strengths, replace it only if they fit the held-out
-    pixels better by :data:`CERTAIN` standard errors (of the differences between patterns).
+    Without ``prior`` the descent starts from the image. With it, the reference is the descent from a flat object
+    without a penalty. The image as start, and as :class:`Prior` of several strengths, replace it only if they fit the
+    held-out pixels better by :data:`CERTAIN` standard errors (of the differences between patterns).
 
     Returns
     -------
