@@ -127,7 +127,7 @@ class InferenceOptions(Options):
         "probe", description="Weights of the average of the network's patches: |probe|^2, or uniform."
     )
     canvas_passes: int = Field(
-        16,
+        32,
         ge=0,
         le=1000,
         description="Most likelihood steps on the whole stitched image under the given probe, each a pass over the "
