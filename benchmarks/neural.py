@@ -131,7 +131,7 @@ def measure(name: str, seed: int, epochs: int, threads: int, precision: str) -> 
     trainer = TrainerOptions(device="cpu", threads=threads, precision=precision, pictures=False, logger="none")
     model = diptych.train([train], trainer=trainer, **options)
     seconds = time.perf_counter() - began
-    result = model.reconstruct(test, execution=ExecutionOptions(device="cpu", threads=threads))
+    result = model.reconstruct(test, execution=ExecutionOptions(device="cpu", threads=threads), canvas_passes=0)
     judged = diptych.evaluate(result, test.truth, gauge="full")
     training = {key: model.provenance[key] for key in ("epochs", "best_epoch")}
     speed = {"patterns_per_second": result.provenance["patterns_per_second"], "seconds": seconds}

@@ -57,7 +57,7 @@ def run(scans: list[diptych.Scan], network: str, clip: str, seed: int, given: ar
     else:
         why = model.provenance["stop_reason"]
         end = "collapsed" if why.startswith("collapsed") else "diverged" if why.startswith("the loss is") else "done"
-        error = diptych.evaluate(model.reconstruct(scans[1]), truth=scans[1].truth)["complex_error"]
+        error = diptych.evaluate(model.reconstruct(scans[1], canvas_passes=0), truth=scans[1].truth)["complex_error"]
         found = {"end": end, "epochs": model.provenance["epochs"], "error": error, "why": why}
     print(f"{network} {clip} seed {seed}: {found['end']}, error {found['error']:.4f} ({found['why']})", flush=True)
     return found

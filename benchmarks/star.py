@@ -47,7 +47,7 @@ def main() -> None:
         model = diptych.train(made, epochs=arguments.epochs, trainer=trainer)
         arguments.model.parent.mkdir(parents=True, exist_ok=True)
         model.save(arguments.model)
-    image = model.reconstruct(known)
+    image = model.reconstruct(known, canvas_passes=0)
     runs = {
         "flat": flat,
         "warm": diptych.reconstruct(scan, model=model),

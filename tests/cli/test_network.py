@@ -77,9 +77,11 @@ def test_statistics_need_a_folder(folder: Path, trained: dict[str, Any]) -> None
     scan = diptych.load(folder / "new.npz")
     with pytest.raises(diptych.InputError, match="Pass folder=PATH"):
         model.reconstruct(scan, log_patch_stats=True)
-    uniform, probe = (model.reconstruct(scan, network_weights=w).object.values for w in ("uniform", "probe"))
+    uniform, probe = (
+        model.reconstruct(scan, network_weights=w, canvas_passes=0).object.values for w in ("uniform", "probe")
+    )
     assert not np.allclose(uniform, probe)
-    whole, parts = (model.reconstruct(scan, network_batch=b) for b in (4, 64))
+    whole, parts = (model.reconstruct(scan, network_batch=b, canvas_passes=0) for b in (4, 64))
     assert whole.provenance["inference"]["network_batch"] == 4
     assert np.allclose(np.abs(whole.object.values), np.abs(parts.object.values), atol=1e-2)
 
@@ -103,6 +105,7 @@ def test_inference_options_reach_a_warm_start_too(
     diptych.reconstruct(
         scan, model=folder / "run" / "model.safetensors", epochs=1, inference=wanted, folder=folder / "warm"
     )
-    assert given[0]["options"] == wanted
+    # The engine makes the steps on the whole canvas itself.
+    assert given[0]["options"] == wanted.with_changes(canvas_passes=0)
     with pytest.raises(diptych.InputError, match="without a network; expected model"):
         diptych.reconstruct(scan, epochs=1, inference=wanted)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import InputError
+from diptych.ptycho.neural.canvas import CanvasLikelihood, refine
 from diptych.ptycho.neural.data.covering import cover_groups
 from diptych.ptycho.neural.data.patterns import Patterns, ScanPatterns, pieces
 from diptych.ptycho.neural.probe_model import ProbeModel
@@ -140,6 +141,8 @@ def infer(
     device: torch.device,
     batch: int = 64,
     weights: Weights = "probe",
+    canvas_passes: int = 0,
+    prior: bool = False,
     progress: ProgressCallback | None = None,
     statistics: PatchStatistics | None = None,
 ) -> Reconstruction:
@@ -157,6 +160,10 @@ def infer(
         Patterns per step. It affects the result only by rounding and by the order of the phase alignment.
     weights : {"probe", "uniform"}
         Weights of the pixels of a patch on the canvas: the illumination, or 1.
+    canvas_passes : int
+        Most likelihood steps on the whole stitched image (:mod:`diptych.ptycho.neural.canvas`).
+    prior : bool
+        Penalise differences from the network's image as strongly as held-out pixels confirm.
     progress : callable, optional
         Called after each step.
     statistics : PatchStatistics, optional
@@ -199,6 +206,17 @@ def infer(
             progress(Progress("network", min(start + step, len(members)), len(members)))
     probe = (probe_model.modes() * probe_model.power**0.5).cpu().numpy()
     image = stitcher.image()
+    stitched = time.perf_counter()
+    record: dict[str, Any] = {"canvas_passes": canvas_passes}
+    if canvas_passes:
+        if progress is not None:
+            progress(Progress("whole canvas", 0, 1))
+        likelihood = CanvasLikelihood(patterns, probe_model, stitcher.origin, (image.shape[0], image.shape[1]))
+        image, choice = refine(likelihood, image, canvas_passes, prior=prior)
+        record |= choice
+        if progress is not None:
+            progress(Progress("whole canvas", 1, 1))
+    refined = time.perf_counter()
     lit = illumination(probe, patterns.positions, stitcher.origin, (image.shape[0], image.shape[1]))
     image = torch.from_numpy(settle_unlit(image.cpu().numpy(), lit)).to(device)
     seconds = time.perf_counter() - began
@@ -213,7 +231,9 @@ def infer(
         "device": str(device),
         "scan": patterns.name,
         "options": {"engine": "network", "probe": "fixed"},
-        "inference": {"network_batch": batch, "network_weights": weights},
+        "seconds_network": stitched - began,
+        "seconds_canvas": refined - stitched,
+        "inference": {"network_batch": batch, "network_weights": weights, "network_prior": prior, **record},
     }
     pixel = patterns.geometry.object_pixel_m(patterns.size) if patterns.geometry is not None else None
     return Reconstruction(

@@ -141,6 +141,8 @@ class Model:
                 device=device,
                 batch=options.network_batch,
                 weights=options.network_weights,
+                canvas_passes=options.canvas_passes,
+                prior=options.network_prior,
                 progress=progress,
                 statistics=statistics,
             )

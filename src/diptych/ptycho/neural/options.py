@@ -126,6 +126,18 @@ class InferenceOptions(Options):
     network_weights: Literal["probe", "uniform"] = Field(
         "probe", description="Weights of the average of the network's patches: |probe|^2, or uniform."
     )
+    canvas_passes: int = Field(
+        32,
+        ge=0,
+        le=1000,
+        description="Most likelihood steps on the whole stitched image under the given probe, each a pass over the "
+        "patterns; they end early where held-out pixels fit no better. Not used where an engine continues.",
+    )
+    network_prior: bool = Field(
+        False,
+        description="With canvas_passes: penalise differences from the network's image, as strongly as held-out pixels "
+        "confirm, or drop it and start from a flat object. Takes about six times as many passes.",
+    )
     log_patch_stats: bool = Field(False, description="Write statistics and a figure of the network's patches.")
     patch_stats_limit: int = Field(4, ge=1, description="log_patch_stats: batches written.")
 

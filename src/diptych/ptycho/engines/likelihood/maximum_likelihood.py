@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.likelihood.lbfgs import Curvature, dot
 from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
 from diptych.ptycho.engines.problem import (
     Problem,
@@ -28,6 +27,7 @@ from diptych.ptycho.engines.problem import (
     share_out,
     zero_masked,
 )
+from diptych.ptycho.physics.descent.lbfgs import Curvature, dot
 from diptych.ptycho.physics.forward import intensity
 
 NEGLIGIBLE_GAIN = 2.5e-5

@@ -16,18 +16,10 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.problem import Problem
+from diptych.ptycho.physics.descent.slow_phases import LIT, add_slow_phases, inverse_laplacian, softness, spread
 from diptych.ptycho.physics.forward import intensity
 
-SLOW_PHASES = 3.0
-"""Weight of the slow phases. Results hardly depend on it between 1 and 10; too small is worse than too large."""
-
 SLOW_WARPS = 0.3
-
-LIT = 0.1
-"""Pixels with more than this share of the strongest illumination count as lit."""
-
-LEAST_SPREAD = 0.1
-"""Lower bound of the probe's variance, square pixels: that of a single bright pixel is 0."""
 
 
 class Preconditioner:
@@ -49,14 +41,14 @@ class Preconditioner:
         light = problem.forward.illumination(probe)
         seen = problem.forward.transparency(image)
         lit = light > LIT * light.max()
-        level = float((light * intensity(image[None]))[lit].mean())
         self._problem, self._lit = problem, lit
         slope = sum(intensity(_slope(image, axis)[None]) for axis in (0, 1)) / 2
-        stiff = float((light * slope)[lit].mean()) * _spread(probe)
+        stiff = float((light * slope)[lit].mean()) * spread(probe)
         self._warp_softness = SLOW_WARPS / max(stiff, 1e-30)
+        soft = softness(light, image, probe)
         self._light = light.add_(damping * light.max())
         self._seen = seen.add_(damping * seen.max())
-        self._softness = torch.tensor(SLOW_PHASES / max(level * _spread(probe), 1e-30), dtype=torch.float64)
+        self._softness = torch.tensor(soft, dtype=torch.float64)
 
     def __call__(self, image: Tensor, gradient: list[Tensor]) -> list[Tensor]:
         """Step of object and probe for a gradient in both, at the object ``image``; new tensors."""
@@ -66,10 +58,7 @@ class Preconditioner:
             # The gradient in phase and log modulus, conj(O) g, filtered by the inverse Laplacian.
             whole = torch.fft.fft2(image.conj() * in_object).mul_(self._filter(image, half=False))
             return [step.addcmul_(image, torch.fft.ifft2(whole)), in_probe / self._seen]
-        # The gradient in the phase, Im(conj(O) g), filtered by the inverse Laplacian.
-        spectrum = torch.fft.rfft2(image.real * in_object.imag - image.imag * in_object.real).mul_(self._filter(image))
-        phase = torch.fft.irfft2(spectrum, s=image.shape)
-        torch.view_as_real(step).addcmul_(torch.stack([-image.imag, image.real], -1), phase[..., None])
+        add_slow_phases(step, image, in_object, self._filter(image))
         return [step, in_probe / self._seen]
 
     def warp(self, image: Tensor, in_object: Tensor, in_shifts: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,11 +99,8 @@ class Preconditioner:
 
         The global phase is free.
         """
-        (height, width), real = image.shape, {"dtype": self._light.dtype, "device": image.device}
-        along = torch.fft.rfftfreq if half else torch.fft.fftfreq
-        squared: Tensor = torch.fft.fftfreq(height, **real)[:, None].square() + along(width, **real).square()
-        squared[0, 0] = torch.inf
-        return squared.mul_((2 * np.pi) ** 2).reciprocal_().mul_(float(self._softness))
+        shape = (image.shape[0], image.shape[1])
+        return inverse_laplacian(self._light, shape, half=half).mul_(float(self._softness))
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs."""
@@ -129,14 +115,3 @@ class Preconditioner:
 def _slope(image: Tensor, axis: int) -> Tensor:
     """Central difference along an axis, per pixel; periodic."""
     return (image.roll(-1, axis) - image.roll(1, axis)) / 2
-
-
-def _spread(probe: Tensor) -> float:
-    """Variance of the probe's intensity along one axis (mean of both), square pixels."""
-    light = intensity(probe).double()
-    pixel = torch.arange(light.shape[-1], dtype=light.dtype, device=light.device)
-    found = 0.0
-    for profile in (light.sum(0), light.sum(1)):
-        share = profile / profile.sum().clamp(min=1e-300)
-        found += 0.5 * float((share * (pixel - (share * pixel).sum()).square()).sum())
-    return max(found, LEAST_SPREAD)

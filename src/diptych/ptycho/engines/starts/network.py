@@ -151,10 +151,21 @@ class _Candidates:
         )
         threads = problem.workers.count if problem.device.type == "cpu" else request.execution.threads
         execution = request.execution.with_changes(device=str(problem.device), threads=threads)
-        found = self.network.reconstruct(hidden, request.progress, execution=execution, **request.inference).object
+        found = self.network.reconstruct(hidden, request.progress, execution=execution, **self._alone()).object
         image = in_gauge(problem, copy_overlap(found, problem.flat_object(), problem.origin), modes)
         fit = math.nan if image is None else self.held_out(image, modes)
         return (fit if math.isfinite(fit) else math.inf), image
+
+    def _alone(self) -> dict[str, Any]:
+        """How the network is run: without passes on the whole canvas, which the engine makes anyway."""
+        from diptych.ptycho.neural.model import Model
+        from diptych.ptycho.neural.options import InferenceOptions
+
+        given = dict(self.request.inference)
+        if isinstance(self.network, Model):
+            chosen = given.get("options") or InferenceOptions()
+            given["options"] = chosen.with_changes(canvas_passes=0, network_prior=False)
+        return given
 
 
 def _training_probe(

@@ -158,7 +158,7 @@ def _again(method: str, folder: Path, test: Scan, execution: ExecutionOptions) -
 
     if method == ITERATIVE:
         return reconstruct(test, execution=execution)
-    return load_model(folder / "train" / "model.safetensors").reconstruct(test, execution=execution)
+    return load_model(folder / "train" / "model.safetensors").reconstruct(test, execution=execution, canvas_passes=0)
 
 
 def estimate(cell: Cell, options: GridLinesOptions) -> Estimate:

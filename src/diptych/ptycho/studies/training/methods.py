@@ -122,7 +122,7 @@ def apply_model(model: Model, scan: Scan, execution: ExecutionOptions) -> tuple[
 
     began = time.perf_counter()
     with FlopCounterMode(display=False) as counter:
-        result = model.reconstruct(scan, execution=execution)
+        result = model.reconstruct(scan, execution=execution, canvas_passes=0)
     seconds = time.perf_counter() - began
     return result, {"flops_per_pattern": counter.get_total_flops() / len(scan), "inference_seconds": seconds}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from diptych.ptycho.engines.likelihood.lbfgs import PIECE, Curvature, dot
+from diptych.ptycho.physics.descent.lbfgs import PIECE, Curvature, dot
 
 
 def bfgs(pairs: list[tuple[np.ndarray, np.ndarray]], start: np.ndarray) -> np.ndarray:

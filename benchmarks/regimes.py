@@ -1,0 +1,131 @@
+"""Error of engine, network, and network as prior against overlap and dose, with a known probe.
+
+One network is trained on ``lines`` objects at several steps and stored. Every cell (object, step, photons, seed) is one
+line of the results file; an interrupted benchmark continues where it stopped. Steps are in units of the probe's 90 %
+energy diameter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import diptych
+from diptych.ptycho.neural.options import TrainerOptions
+from diptych.ptycho.physics.probe import probe_diameter
+from diptych.runtime.device import ExecutionOptions
+
+HERE = Path(__file__).resolve().parent
+SIZE, PASSES = 32, 40
+TRAINED_AT = (0.4, 0.55, 0.7, 1.0)
+"""Steps of the training scans."""
+
+CPU = ExecutionOptions(device="cpu", threads=1)
+METHODS = ("engine", "network", "canvas", "prior")
+
+
+def main() -> None:
+    """Train or load the network, measure the cells that are missing, print the table."""
+    arguments = parse()
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    model = trained(arguments)
+    lines = arguments.results.read_text(encoding="utf-8").splitlines() if arguments.results.exists() else []
+    rows = [json.loads(line) for line in lines]
+    done = {key(row) for row in rows}
+    for cell in cells(arguments):
+        if key(cell) not in done:
+            rows.append({**cell, **measure(model, cell, arguments.patterns)})
+            with arguments.results.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(rows[-1]) + "\n")
+    print(table(rows))
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--objects", nargs="+", default=("lines", "natural"))
+    add("--steps", nargs="+", type=float, default=(0.6, 0.8, 1.0, 1.2), help="at 1e5 photons")
+    add("--doses", nargs="+", type=float, default=(1e2, 1e3, 1e4), help="at a step of 0.4")
+    add("--seeds", nargs="+", type=int, default=(100, 101, 102))
+    add("--patterns", type=int, default=100)
+    add("--epochs", type=int, default=30)
+    add("--model", type=Path, default=HERE / "results" / "regimes.safetensors", help="trained once, then loaded")
+    add("--results", type=Path, default=HERE / "results" / "regimes.jsonl", help="delete it to start again")
+    return parser.parse_args()
+
+
+def diameter() -> float:
+    """90 % energy diameter of the probe, px."""
+    return probe_diameter(simulated("lines", 4.0, 1e5, 0, 4).true_probe)
+
+
+def simulated(kind: str, step: float, dose: float, seed: int, patterns: int) -> Any:
+    """A scan with steps of ``step`` px."""
+    return diptych.simulate(
+        object=kind, size=SIZE, probe="gaussian", patterns=patterns, dose=dose, step=step, seed=seed
+    )
+
+
+def trained(arguments: argparse.Namespace) -> Any:
+    """The network: loaded, or trained and stored."""
+    if arguments.model.exists():
+        return diptych.load_model(arguments.model)
+    scans = [simulated("lines", share * diameter(), 1e5, seed, 144) for seed, share in enumerate(TRAINED_AT)]
+    trainer = TrainerOptions(device="cpu", threads=1, pictures=False, logger="none")
+    model = diptych.train(scans, epochs=arguments.epochs, validation=0.0, trainer=trainer)
+    model.save(arguments.model)
+    return model
+
+
+def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """All combinations, one seed after the other."""
+    regimes = [(step, 1e5) for step in arguments.steps] + [(0.4, dose) for dose in arguments.doses]
+    return [
+        {"object": kind, "step": step, "dose": dose, "seed": seed}
+        for seed in arguments.seeds
+        for kind in arguments.objects
+        for step, dose in regimes
+    ]
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What identifies a cell."""
+    return row["object"], row["step"], row["dose"], row["seed"]
+
+
+def measure(model: Any, cell: dict[str, Any], patterns: int) -> dict[str, Any]:
+    """Errors of all methods on one scan."""
+    scan = simulated(cell["object"], cell["step"] * diameter(), cell["dose"], cell["seed"], patterns)
+    images = {
+        "engine": diptych.reconstruct(scan, probe="fixed", execution=CPU),
+        "network": model.reconstruct(scan, execution=CPU, canvas_passes=0),
+        "canvas": model.reconstruct(scan, execution=CPU, canvas_passes=PASSES),
+        "prior": model.reconstruct(scan, execution=CPU, canvas_passes=PASSES, network_prior=True),
+    }
+    errors = {
+        name: diptych.evaluate(image, scan.truth, gauge="phase")["complex_error"] for name, image in images.items()
+    }
+    chosen = images["prior"].provenance["inference"]
+    return {**errors, "start": chosen["canvas_start"], "prior_error": chosen["prior_error"]}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Medians over seeds, and the largest ratio of the error with prior to the engine's."""
+    lines = [
+        "| object | step | photons | " + " | ".join(METHODS) + " | largest prior / engine | seeds |",
+        "|" + " --- |" * (len(METHODS) + 5),
+    ]
+    for kind, step, dose in sorted({key(row)[:3] for row in rows}):
+        some = [row for row in rows if key(row)[:3] == (kind, step, dose)]
+        middle = " | ".join(f"{median(row[name] for row in some):.3f}" for name in METHODS)
+        worst = max(row["prior"] / row["engine"] for row in some)
+        lines.append(f"| {kind} | {step:.0%} | {dose:.0e} | {middle} | {worst:.2f} | {len(some)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
