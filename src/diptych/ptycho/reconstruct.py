@@ -264,6 +264,7 @@ def _started(
 ) -> tuple[Engine, Run]:
     """The engine at its initial guess, and a new run. No reference to the initial guess is kept here: it is large."""
     from diptych.ptycho.engines.checkpoint import Run
+    from diptych.ptycho.engines.flags.moving import misreading
 
     options, modes = request.options, probe_modes(problem, probe, request.options.modes)
     if request.network is None or request.resumes:
@@ -284,6 +285,7 @@ def _started(
         request.progress,
         options.frame_factors == "auto",
         options.correct_positions if options.subpixel != "round" else "off",
+        lambda: misreading(request.scan, request.verdict),
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
@@ -339,6 +341,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         converged=not run.reason.startswith("all "),
         interrupted=run.interrupted,
         diverged=run.reason if run.reason.startswith(DIVERGED) else "",
+        tried=lambda: request.verdict,
     )
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {

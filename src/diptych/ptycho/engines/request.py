@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from diptych.ptycho.engines.flags.trials import Verdict
     from diptych.ptycho.engines.run import CancelToken
 
 
@@ -97,6 +99,13 @@ class Request:
                 "model=... (--model FILE)",
                 "Inference options tell how a trained network is run.",
             )
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Which reading of the scan fits; the trials are made once, when first asked for."""
+        from diptych.ptycho.engines.flags.misfit import try_readings
+
+        return try_readings(self.scan)
 
     @property
     def resumes(self) -> bool:

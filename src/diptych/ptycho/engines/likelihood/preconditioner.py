@@ -22,6 +22,7 @@ SLOW_PHASES = 3.0
 """Weight of the slow phases. Results hardly depend on it between 1 and 10; too small is worse than too large."""
 
 SLOW_WARPS = 0.3
+"""Weight of slow displacements of object and positions together, where positions are refined."""
 
 LIT = 0.1
 """Pixels with more than this share of the strongest illumination count as lit."""

@@ -1,0 +1,80 @@
+"""Short reconstructions of part of a scan whose positions may be wrong: object, probe and positions together.
+
+A trial at the recorded positions rates how well a start hides their errors. At 2.9 px rms (N = 64, 1e6 photons) the
+refocused probe fitted better in such a trial than the given one, 18.5 against 28.3; after joint refinement from each,
+13.6 against 1.5.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.engines.pie import Pie, PieSettings
+from diptych.ptycho.engines.positions.placing import Placed, place
+from diptych.ptycho.engines.problem import make_problem, sweep_batch
+from diptych.ptycho.engines.starts.trial import SEED, central_part
+from diptych.ptycho.physics.modes import scaled_to
+from diptych.ptycho.scan import Scan
+
+log = logging.getLogger("diptych")
+
+PATTERNS = 100
+"""Patterns at the centre of the scan that a trial uses."""
+
+GUESS, ROUNDS, EPOCHS = 10, 2, 12
+"""Epochs of PIE, and rounds and epochs of each of joint refinement."""
+
+HELD_OUT = 0.02
+"""Fraction of the detector pixels held out in a trial."""
+
+CLEARLY_BETTER = 0.8
+"""The given probe is kept where its joint trial fits better than the refocused one's by this factor."""
+
+
+def joint_trial(scan: Scan, probe: NDArray[np.complex64]) -> float:
+    """Held-out fit of the central part of a scan after PIE and joint refinement from a probe (P, N, N); infinite where
+    it diverged.
+    """
+    part = central_part(scan, PATTERNS)
+    with torch.no_grad():
+        problem = make_problem(
+            part, device=torch.device("cpu"), double=False, subpixel=True, held_out=HELD_OUT, seed=SEED
+        )
+        start = scaled_to(torch.from_numpy(probe.copy()), problem.power)
+        settings = PieSettings(batch=int(np.clip(len(problem) // 16, 1, 64)))
+        pie = Pie(problem, problem.flat_object(), start, settings, np.random.default_rng(SEED))
+        for _ in range(GUESS):
+            pie.epoch()
+        image, modes = pie.image, pie.probe
+        for _ in range(ROUNDS):
+            joint = LikelihoodSettings(batch=sweep_batch(problem), refine_positions=True)
+            engine = MaximumLikelihood(problem, image, modes, joint)
+            for _ in range(EPOCHS):
+                engine.epoch()
+            image, modes = engine.image.clone(), engine.probe.clone()
+            image = place(problem, Placed.of(problem, image, modes))
+        found = full_fit(problem, image, modes, sweep_batch(problem))["held_out_fit"]
+    return float(found) if np.isfinite(found) else float("inf")
+
+
+def better_probe(
+    scan: Scan, given: NDArray[np.complex64], refocused: NDArray[np.complex64], note: str
+) -> tuple[NDArray[np.complex64], str]:
+    """The given or the refocused probe (P, N, N), whichever leads further once positions are refined too; and a note.
+
+    Parameters
+    ----------
+    note : str
+        What was done to the given probe; returned with the refocused one.
+    """
+    here, there = joint_trial(scan, given), joint_trial(scan, refocused)
+    log.info("joint trials: held-out fit %.3g from the given probe, %.3g from the refocused one", here, there)
+    if not here < CLEARLY_BETTER * there:
+        return refocused, note
+    return given, f"the initial probe is kept: with refined positions it fits better than a refocused one ({here:.2f}, {there:.2f})"
