@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,8 +36,10 @@ class ReconstructionOptions(SelectingOptions):
         description="refine (start from the scan's probe), fixed (use it unchanged), estimate (make an initial guess "
         "from the mean pattern), or a FILE with an initial probe.",
     )
-    modes: int | None = Field(
-        None, ge=1, le=32, description="Incoherent probe modes; extra ones start orthogonal with 5 % of the power."
+    modes: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] | None = Field(
+        None,
+        description="Incoherent probe modes: a number (extra ones start orthogonal with 5 % of the power), or auto (as "
+        "many, up to 8, as lower the fit of held-out pixels; engines auto and ml). Default: as many as the probe has.",
     )
     subpixel: Literal["fourier", "round"] = Field(
         "fourier",
@@ -66,6 +68,11 @@ class ReconstructionOptions(SelectingOptions):
     auto_mask: AutoMask = False
     saturated: Saturated = "auto"
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")
+
+    @property
+    def first_modes(self) -> int | None:
+        """Modes to start with: those asked for, or None, as many as the probe has."""
+        return None if self.modes == "auto" else self.modes
 
     @model_validator(mode="before")
     @classmethod

@@ -81,7 +81,7 @@ class Request:
     def __post_init__(self) -> None:
         options, scan, checkpoint = self.options, self.scan, self.checkpoint
         given = 0 if scan.probe is None else len(scan.probe)
-        if options.probe == "fixed" and options.modes is not None and options.modes != given:
+        if options.probe == "fixed" and options.modes not in (None, "auto", given):
             raise InputError(
                 "reconstruct",
                 f"modes = {options.modes} with a fixed probe of {given} modes",

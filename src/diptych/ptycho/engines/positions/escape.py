@@ -11,7 +11,6 @@ import logging
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from diptych.ptycho.engines.positions.placing import Positions
@@ -37,13 +36,6 @@ GRID = 4
 
 SPACING = 32
 """The places are a window's side over this apart, pixels."""
-
-
-def step_length(positions: Positions) -> float:
-    """Median distance of a position from its nearest neighbour, pixels; infinite for a single one."""
-    if len(positions) < 2:
-        return float("inf")
-    return float(np.median(cKDTree(positions).query(positions, k=2)[0][:, 1]))
 
 
 def pattern_deviances(
@@ -99,7 +91,7 @@ def escaped(problem: Problem, image: Tensor, probe: Tensor) -> Positions:
     grid = np.arange(-GRID, GRID + 1) * spacing
     for y in grid:
         for x in grid:
-            there = start + (y, x)
+            there = start + np.array([y, x])
             found = pattern_deviances(problem, image, probe, there, worst)
             better = found < best
             here[better], best[better] = there[better], found[better]
