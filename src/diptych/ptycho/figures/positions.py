@@ -15,7 +15,7 @@ LENGTHENED = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def lengthening(recorded: NDArray[np.float64], moves: NDArray[np.float64]) -> int:
-    """The factor at which the median move (M, 2) is seen on a plot of the positions (M, 2): 1 where it is seen as is."""
+    """Factor by which moves (M, 2) are drawn longer, to be seen on a plot of positions (M, 2); 1 for long ones."""
     width = max(float(np.ptp(recorded, axis=0).max()), 1.0)
     length = float(np.median(np.hypot(*moves.T)))
     if length <= 0:

@@ -77,7 +77,5 @@ def better_probe(
     log.info("joint trials: held-out fit %.3g from the given probe, %.3g from the refocused one", here, there)
     if not here < CLEARLY_BETTER * there:
         return refocused, note
-    return (
-        given,
-        f"the initial probe is kept: with refined positions it fits better than a refocused one ({here:.2f}, {there:.2f})",
-    )
+    fits = f"held-out fits {here:.2f} and {there:.2f}"
+    return given, f"the initial probe is kept: with refined positions it fits better than a refocused one ({fits})"
