@@ -8,6 +8,7 @@ refocused probe fitted better in such a trial than the given one, 18.5 against 2
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
+from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.problem import make_problem, sweep_batch
-from diptych.ptycho.engines.starts.trial import SEED, central_part
+from diptych.ptycho.engines.starts.estimate import is_poor
+from diptych.ptycho.engines.starts.trial import SEED, central_part, try_out
 from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.scan import Scan
 
@@ -27,7 +30,7 @@ log = logging.getLogger("diptych")
 PATTERNS = 100
 """Patterns at the centre of the scan that a trial uses."""
 
-GUESS, ROUNDS, EPOCHS = 10, 2, 12
+GUESS, ROUNDS, EPOCHS = 10, 4, 15
 """Epochs of PIE, and rounds and epochs of each of joint refinement."""
 
 HELD_OUT = 0.02
@@ -57,8 +60,9 @@ def joint_trial(scan: Scan, probe: NDArray[np.complex64]) -> float:
             engine = MaximumLikelihood(problem, image, modes, joint)
             for _ in range(EPOCHS):
                 engine.epoch()
-            image, modes = engine.image.clone(), engine.probe.clone()
-            image = place(problem, Placed.of(problem, image, modes))
+            here = Placed.of(problem, engine.image.clone(), engine.probe.clone())
+            here = replace(here, positions=escaped(problem, here.image, here.probe))
+            image, modes = place(problem, here), here.probe
         found = full_fit(problem, image, modes, sweep_batch(problem))["held_out_fit"]
     return float(found) if np.isfinite(found) else float("inf")
 
@@ -68,11 +72,15 @@ def better_probe(
 ) -> tuple[NDArray[np.complex64], str]:
     """The given or the refocused probe (P, N, N), whichever leads further once positions are refined too; and a note.
 
+    Positions are not refined where the refocused probe fits well without.
+
     Parameters
     ----------
     note : str
         What was done to the given probe; returned with the refocused one.
     """
+    if not is_poor(try_out(central_part(scan, PATTERNS), refocused, GUESS)):
+        return refocused, note
     here, there = joint_trial(scan, given), joint_trial(scan, refocused)
     log.info("joint trials: held-out fit %.3g from the given probe, %.3g from the refocused one", here, there)
     if not here < CLEARLY_BETTER * there:
