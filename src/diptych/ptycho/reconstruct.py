@@ -306,7 +306,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     from diptych.ptycho.engines.positions.placing import position_flag, settle_positions
     from diptych.ptycho.engines.problem import sweep_batch
     from diptych.ptycho.engines.run import DIVERGED
-    from diptych.ptycho.engines.starts.gauge import without_factor_ramp
+    from diptych.ptycho.engines.starts.gauge import photons_in_probe, without_factor_ramp
     from diptych.ptycho.physics.probe import probe_diameter
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
@@ -330,7 +330,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         # The mean of the factors is 1; their scale goes to the photons.
         image, factors.values = image * factors.values.mean().sqrt(), factors.values / factors.values.mean()
     if options.probe != "fixed":
-        image, probe = _in_gauge(problem, image, probe)
+        image, probe = photons_in_probe(problem, image, probe)
     light = illumination(
         probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
     )
@@ -379,15 +379,6 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         geometry=scan.geometry,
         illumination=light,
     )
-
-
-def _in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
-    """Object and orthogonal probe modes with the free scale between them fixed: the probe carries the photons."""
-    from diptych.ptycho.physics.forward import intensity
-    from diptych.ptycho.physics.modes import orthogonal_modes
-
-    scale = (problem.power / intensity(probe).sum()).sqrt()
-    return image / scale, orthogonal_modes(probe * scale)
 
 
 def _identity(request: Request, probe: NDArray[np.complex64]) -> dict[str, Any]:

@@ -57,9 +57,9 @@ class ReconstructionOptions(SelectingOptions):
         "beam varied and the held-out fit confirms it; engines auto and ml).",
     )
     correct_positions: Literal["auto", "on", "off"] = Field(
-        "off",
+        "auto",
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "
-        "wrong, and the held-out fit confirms it; engines auto and ml), or off. Check the reading of the scan first.",
+        "wrong, no other reading of the scan fits, and the held-out fit confirms it; engines auto and ml), or off.",
     )
     drop: str = Field(
         "", description="Frames to leave out: numbers and ranges, counted from 0, for instance 3,7-9 (both included)."

@@ -44,7 +44,7 @@ MODES = ("off", "auto", "on")
 SEARCHED = 10
 """Number of the round of the distortions."""
 
-LEAST_ROUNDS, MOST_ROUNDS = 2, 5
+LEAST_ROUNDS, MOST_ROUNDS = 2, 8
 """Rounds of joint refinement, before the distortions and after them."""
 
 ROUND_GAIN = 0.2

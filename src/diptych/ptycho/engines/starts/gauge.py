@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.problem import Problem, in_order, sweep_batch, zero_masked
+from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.modes import orthogonal_modes
 
 
 def in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> Tensor | None:
@@ -76,3 +78,11 @@ def without_factor_ramp(problem: Problem, image: Tensor, probe: Tensor) -> tuple
     half = torch.full((2,), float(problem.size // 2), dtype=torch.float64)
     flat = (values * torch.exp(-(corners - middle) @ slope)).to(factors.values)
     return image * ramp(image.shape, middle + half, 1.0), probe * ramp(probe.shape, half, -1.0), flat
+
+
+def photons_in_probe(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    """Object (H, W) and orthogonal probe modes (P, N, N) with the free scale between them fixed: the probe carries the
+    photons.
+    """
+    scale = (problem.power / intensity(probe).sum()).sqrt()
+    return image / scale, orthogonal_modes(probe * scale)

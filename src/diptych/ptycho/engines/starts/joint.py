@@ -36,7 +36,7 @@ GUESS, ROUNDS, EPOCHS = 10, 4, 15
 HELD_OUT = 0.02
 """Fraction of the detector pixels held out in a trial."""
 
-CLEARLY_BETTER = 0.8
+BETTER = 0.95
 """The given probe is kept where its joint trial fits better than the refocused one's by this factor."""
 
 
@@ -83,7 +83,7 @@ def better_probe(
         return refocused, note
     here, there = joint_trial(scan, given), joint_trial(scan, refocused)
     log.info("joint trials: held-out fit %.3g from the given probe, %.3g from the refocused one", here, there)
-    if not here < CLEARLY_BETTER * there:
+    if not here < BETTER * there:
         return refocused, note
     fits = f"held-out fits {here:.2f} and {there:.2f}"
     return given, f"the initial probe is kept: with refined positions it fits better than a refocused one ({fits})"
