@@ -1,8 +1,8 @@
 """Scans whose positions are wrong, from a blind probe: how near the refined positions come to the true ones.
 
 Prints one row for each kind of error: distance from the truth before and after (px rms, common shift left out), what
-is left as scale and rotation, held-out fit, epochs, seconds, and the kinds of the flags. ``right`` shows what the option
-costs where nothing is wrong; ``transposed`` and ``late`` are wrong readings, which must be flagged and not hidden.
+is left as scale and rotation, held-out fit, epochs, seconds, and the kinds of the flags. ``right`` shows what the
+option costs where nothing is wrong; ``transposed`` and ``late`` are wrong readings, which must be flagged, not hidden.
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ from diptych.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from diptych.ptycho.engines.base import Engine
     from diptych.ptycho.engines.checkpoint import Run
