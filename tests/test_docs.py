@@ -181,7 +181,7 @@ def test_pictures_are_small_and_all_used() -> None:
     assert pictures.keys() == used
     assert {name: size for name, size in pictures.items() if size > LIMIT} == {}
     benchmarks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.py"))
-    scripts = [*DOCS.glob("studio_*pictures.py"), *(ROOT / "tests" / "integration" / "studio").glob("*.py")]
+    scripts = [*DOCS.glob("[!m]*_pictures.py"), *(ROOT / "tests" / "integration" / "studio").glob("*.py")]
     made = benchmarks + "".join(path.read_text(encoding="utf-8") for path in scripts)
     measured = {name for name in pictures if f'"{name}"' in made or name in STUDIO_PICTURES}
     assert pictures.keys() - measured == {f"{name}.png" for name in script("make_pictures").PICTURES}
@@ -190,7 +190,7 @@ def test_pictures_are_small_and_all_used() -> None:
 def test_option_tables_hold_every_option() -> None:
     tables = script("option_tables")
     marks = [mark for text in PAGES.values() for mark in re.findall(r"<!-- options: .*?-->", text)]
-    assert len(marks) == 9
+    assert len(marks) >= 9
     for mark in marks:
         assert tables.on_page_markdown(mark).startswith("| option | value | default | meaning |")
     mine = tables.table(ReconstructionOptions)

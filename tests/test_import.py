@@ -48,7 +48,10 @@ import torch, yaml
 import diptych
 state = numpy.random.get_state()[1].tolist(), torch.initial_seed(), torch.get_num_threads(), torch.is_grad_enabled()
 sys.addaudithook(watch)
+# Parts of Ptychodus' own classes, which load in Ptychodus alone.
+within = tuple("diptych.ptycho.plugins.ptychodus." + part for part in ("files", "library", "panel", "products"))
 names = [found.name for found in pkgutil.walk_packages(diptych.__path__, "diptych.")]
+names = [name for name in names if not name.startswith(within)]
 for name in names:
     importlib.import_module(name)
 now = numpy.random.get_state()[1].tolist(), torch.initial_seed(), torch.get_num_threads(), torch.is_grad_enabled()

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from diptych.ptycho.evaluate.compare import compare
     from diptych.ptycho.figures.overview import plot
     from diptych.ptycho.io import load, save
+    from diptych.ptycho.io.exchange.conformance import validate
+    from diptych.ptycho.io.exchange.transfer import convert
     from diptych.ptycho.neural.model import Model, load_model
+    from diptych.ptycho.prepare.preparation import prepare
     from diptych.ptycho.reconstruct import reconstruct
     from diptych.ptycho.scan import Canvas, Geometry, Reconstruction, Scan
     from diptych.ptycho.simulate import simulate
@@ -46,16 +49,19 @@ _MODULES = {
     "Scan": "diptych.ptycho.scan",
     "check": "diptych.ptycho.check",
     "compare": "diptych.ptycho.evaluate.compare",
+    "convert": "diptych.ptycho.io.exchange.transfer",
     "describe": "diptych.ptycho.describe",
     "evaluate": "diptych.ptycho.evaluate",
     "fetch": "diptych.ptycho.datasets",
     "load": "diptych.ptycho.io",
     "load_model": "diptych.ptycho.neural.model",
     "plot": "diptych.ptycho.figures.overview",
+    "prepare": "diptych.ptycho.prepare.preparation",
     "reconstruct": "diptych.ptycho.reconstruct",
     "save": "diptych.ptycho.io",
     "simulate": "diptych.ptycho.simulate",
     "train": "diptych.ptycho.train",
+    "validate": "diptych.ptycho.io.exchange.conformance",
 }
 
 __all__ = [
@@ -69,16 +75,19 @@ __all__ = [
     "UnavailableError",
     "check",
     "compare",
+    "convert",
     "describe",
     "evaluate",
     "fetch",
     "load",
     "load_model",
     "plot",
+    "prepare",
     "reconstruct",
     "save",
     "simulate",
     "train",
+    "validate",
 ]
 
 

@@ -39,6 +39,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "probe_at": ("a/probe", "b/probe"),
     "mask_at": ("a/mask", "b/mask"),
     "drop": ("3", "5,7-9"),
+    "prepare": ("{crop: 24}", "{bin: 2}"),
     "device": ("cpu", "cuda:7"),
     "network": ("fno", "hybrid"),
     "engine": ("ml", "rpie"),

@@ -1,4 +1,4 @@
-"""``info``, ``check``, ``fetch`` and ``simulate``."""
+"""Verbs of files and scans before reconstruction."""
 
 from __future__ import annotations
 
@@ -124,3 +124,22 @@ def test_the_flags_that_check_names_fix_the_scan(cli: Cli, tmp_path: Path) -> No
     # The twin that no data can exclude is named, whichever reading is best.
     assert "complex conjugate" in told["advice"]
     np.testing.assert_array_equal(load(tmp_path / "turned.npz", orientation=6).counts, scan.counts)
+
+
+def test_validate_exits_with_1_where_a_file_deviates(cli: Any, tmp_path: Path) -> None:
+    scan = simulate(size=16, patterns=25, step=2.0, energy_eV=8e3, distance_m=1.0, detector_pixel_m=1e-4)
+    path = save(scan, tmp_path / "scan.cxi")
+    assert cli("validate", path, "--as", "cxi").code == 0
+    done = cli("validate", path, "--as", "product")
+    assert done.code == 1
+    assert "deviates from product" in done.out
+
+
+def test_prepare_and_convert(cli: Any, scan_file: Path) -> None:
+    done = cli("prepare", scan_file, "new.npz", "--crop", 12, "--omit", "0")
+    assert (done.code, "35 of 36" in done.out, "cropped from 16 to 12" in done.out) == (0, True, True)
+    assert load(scan_file.with_name("new.npz")).size == 12
+    done = cli("convert", "new.npz", "new.cxi")
+    assert done.code == 0
+    assert "Lost: metadata" in done.out
+    assert cli("convert", "new.npz", "new.cxi").code == 2

@@ -1,9 +1,9 @@
-"""``info``, ``check``, ``fetch`` and ``simulate``: scans before reconstruction."""
+"""``info``, ``check``, ``fetch``, ``simulate``, ``prepare``, ``convert``, ``validate``: files and scans."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,7 @@ from diptych.cli.output import Report, Verbatim, rows_table, table
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.io.tree import tree_text
+from diptych.ptycho.prepare.preparation_options import PrepareOptions
 from diptych.ptycho.simulate import SimulationOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.option_fields import Choices
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 Overwrite = Annotated[bool, Parameter(help="Replace files of an earlier call.", negative=())]
 
-READING = ("orientation", "corner_centred", "move_y", "move_x", "swap_xy", "flip_y", "flip_x")
+READING = ("orientation", "corner_centred", "move_y", "move_x", "swap_xy", "flip_y", "flip_x", "rotation")
 """Options of ``load`` that ``check`` varies."""
 
 
@@ -87,6 +88,10 @@ def check(
     file: Annotated[Path, Parameter(help="A scan.")],
     /,
     *,
+    search_rotation: Annotated[
+        bool | None,
+        Parameter(help="Search the rotation of the scan against the detector first. Default: for electrons."),
+    ] = None,
     choices: Choices,
 ) -> Report:
     """Try each orientation, position convention and centring for a few epochs, and rank them by fit."""
@@ -96,7 +101,7 @@ def check(
     options = choices[LoadOptions]
     scan = load_scan(file, options)
     with progress_bars() as progress:
-        found = check_scan(scan, progress=progress)
+        found = check_scan(scan, progress=progress, search_rotation=search_rotation)
     advice = found.advice
     if used := [flag(name)[0] for name in READING if getattr(options, name)]:
         advice += f" These changes are relative to {' '.join(used)}; without it, check shows the changes to the file."
@@ -156,9 +161,81 @@ def simulate(
     return Report(data, [table(without_nothing(data | {"summary": numbers(scan)}))])
 
 
+@verb(PrepareOptions, LoadOptions)
+def prepare(
+    file: Annotated[Path, Parameter(help="A scan.")],
+    out: Annotated[Path, Parameter(help="The file to write: .npz, or another format that holds a scan.")],
+    /,
+    *,
+    figure: Annotated[Path | None, Parameter(help="Also draw the new scan, to this PNG.")] = None,
+    overwrite: Overwrite = False,
+    choices: Choices,
+) -> Report:
+    """Choose frames, correct, crop, bin or pad the detector, correct positions; write a new scan."""
+    from diptych.ptycho.io import load_scan, save
+    from diptych.ptycho.io.formats import suffixes
+    from diptych.ptycho.prepare.preparation import prepare as prepare_scan
+
+    check_output(out, suffixes("scan"), overwrite=overwrite)
+    if figure is not None:
+        check_output(figure, (".png",), overwrite=overwrite, option="--figure")
+    scan = prepare_scan(load_scan(file, choices[LoadOptions]), choices[PrepareOptions])
+    steps = scan.metadata["preparation"]["steps"]
+    data: dict[str, Any] = {"file": str(save(scan, out)), "steps": steps, "summary": numbers(scan)}
+    if figure is not None:
+        from diptych.ptycho.figures.overview import save_figure
+
+        save_figure(scan.plot(), figure)
+        data["figure"] = str(figure)
+    shown = {key: value for key, value in data.items() if key != "steps"}
+    return Report(data, [*(f"{step}." for step in steps), "", table(without_nothing(shown))])
+
+
+@verb(LoadOptions)
+def convert(
+    file: Annotated[Path, Parameter(help="A scan or a result, of any format that is read.")],
+    out: Annotated[Path, Parameter(help="The file to write; its suffix decides the format.")],
+    /,
+    *,
+    as_: Annotated[
+        str | None, Parameter(name="--as", help="Format of the new file, where the suffix has several.")
+    ] = None,
+    overwrite: Overwrite = False,
+    choices: Choices,
+) -> Report:
+    """Write a scan or a result in another format, and list what that format does not hold."""
+    from diptych.ptycho.io.exchange.transfer import convert as convert_file
+
+    done = convert_file(file, out, choices[LoadOptions], format=as_, overwrite=overwrite)
+    data = {"file": str(done.path), "format": done.format, "holds": done.holds, "lost": list(done.lost)}
+    return Report(
+        data, [f"{done.path}: {done.holds}, format {done.format}.", *(f"Lost: {each}." for each in done.lost)]
+    )
+
+
+@verb()
+def validate(
+    file: Annotated[Path, Parameter(help="An HDF5 file.")],
+    /,
+    *,
+    as_: Annotated[Literal["product", "cxi", "nxptycho"], Parameter(name="--as", help="The standard.")],
+    choices: Choices,
+) -> Report:
+    """Check whether a file conforms to a standard, and name each deviation; exit code 1 where there is one."""
+    from diptych.ptycho.io.exchange.conformance import validate as validate_file
+
+    found = validate_file(file, as_)
+    rows = [{"path": each.path, "found": each.found, "expected": each.expected} for each in found.deviations]
+    data = {"file": str(file), "standard": as_, "conforms": found.conforms, "checked": found.checked}
+    if found.conforms:
+        return Report({**data, "deviations": []}, [f"{file} conforms to {as_}: {found.checked} rules checked."])
+    title = f"{file} deviates from {as_} in {len(rows)} places"
+    return Report({**data, "deviations": rows}, [rows_table(rows, title=title)], code=1)
+
+
 def numbers(scan: Scan) -> dict[str, Any]:
-    """The summary of a scan without its metadata, which may be long."""
-    return {key: value for key, value in scan.summary().items() if key != "metadata"}
+    """The summary of a scan without its metadata and the table of its load, which may be long."""
+    return {key: value for key, value in scan.summary().items() if key not in ("metadata", "load")}
 
 
 def explanation(data: dict[str, Any], as_tree: bool = False) -> list[RenderableType]:

@@ -50,7 +50,7 @@ class Check:
     advice: str
 
 
-def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
+def check(scan: Scan, progress: ProgressCallback | None = None, *, search_rotation: bool | None = None) -> Check:
     """Try the 8 orientations of the patterns, the signs and order of the positions, the centring of the patterns, and
     other assignments of frames to positions.
 
@@ -60,6 +60,10 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
         As loaded. Without a probe, an initial one is estimated for each reading.
     progress : callable, optional
         Called after each trial.
+    search_rotation : bool, optional
+        Search the rotation of the scan against the detector first, over 360 degrees and with y and x exchanged or not.
+        Default: where the particle is the electron. Where a rotation, or none, explains the patterns, nothing else is
+        tried.
 
     Returns
     -------
@@ -84,11 +88,20 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
     >>> found.rows[0]["relative"] < 1
     True
     """
+    from diptych.ptycho.engines.flags.rotation_report import check_rotation
     from diptych.ptycho.engines.flags.trials import rank, settle
     from diptych.ptycho.engines.starts.trial import central_part
 
     cleaned = usable(scan)
     scan = cleaned.scan
+    found = "".join(f" {flag[0].upper()}{flag[1:]}" for flag in cleaned.flags)
+    if search_rotation is None:
+        search_rotation = scan.geometry is not None and scan.geometry.particle == "electron"
+    if search_rotation:
+        turned = check_rotation(scan, progress)
+        if turned.settled:
+            return Check(turned.rows, turned.advice + found)
+        found = f" {turned.advice}{found}"
     readings = _readings(scan, central_part(scan, PATTERNS))
     rows: list[dict[str, Any]] = []
 
@@ -102,7 +115,6 @@ def check(scan: Scan, progress: ProgressCallback | None = None) -> Check:
         # Where the scan as given diverged, what did not is better by any factor.
         row["relative"] = row["fit"] / fits[0] if np.isfinite(fits[0]) else float(not np.isfinite(row["fit"]))
     ranked = sorted(rows, key=lambda row: row["fit"])
-    found = "".join(f" {flag[0].upper()}{flag[1:]}" for flag in cleaned.flags)
     return Check(ranked, _advice(ranked, settle(scan, readings, fits), fits[0]) + found)
 
 

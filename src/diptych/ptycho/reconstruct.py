@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from dataclasses import asdict, replace
@@ -24,6 +23,8 @@ from diptych.ptycho.physics.illumination import illumination, measured_frames, s
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
 from diptych.ptycho.prepare.positions import check_memory
+from diptych.ptycho.prepare.preparation import prepare
+from diptych.ptycho.prepare.preparation_options import preparation_of
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.cpu.parallel import Workers, shared_out
 from diptych.runtime.device import ExecutionOptions, choose_device
@@ -121,6 +122,10 @@ def reconstruct(
         raise InputError("reconstruct", f"scan is a {type(scan).__name__}", "a Scan", "diptych.load(path) reads one.")
     options = (options or ReconstructionOptions()).with_changes(**overrides)
     network = None if model is None else opened(model, options)
+    if options.prepare is not None:
+        scan = prepare(scan, preparation_of(options.prepare))
+        for step in scan.metadata["preparation"]["steps"]:
+            log.info("%s: %s", scan.name, step)
     cleaned = clean(
         scan,
         drop=options.drop,
@@ -247,7 +252,7 @@ def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64]) -
     options, checkpoint = request.options, request.checkpoint
     rng = np.random.default_rng([options.seed, 2])
     engine, run = _started(request, problem, probe, rng)
-    identity = {} if checkpoint is None else _identity(request, probe)
+    identity = {} if checkpoint is None else request.identity(probe)
     if request.resumes and checkpoint is not None:
         run = load_checkpoint(checkpoint, engine, rng, identity, problem.device)
     return run_engine(
@@ -358,7 +363,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         **final,
         "options": options.resolved(),
         "scan": scan.name,
-        **({"load": scan.metadata["load"]} if "load" in scan.metadata else {}),
+        **{key: found for key in ("load", "preparation") if (found := scan.metadata.get(key)) is not None},
         **({"start": run.start} if run.start else {}),
     }
     return Reconstruction(
@@ -378,19 +383,3 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         geometry=scan.geometry,
         illumination=light,
     )
-
-
-def _identity(request: Request, probe: NDArray[np.complex64]) -> dict[str, Any]:
-    """What must agree for a checkpoint to be resumed: options, and data and network by their SHA-256."""
-    scan, digest = request.scan, hashlib.sha256()
-    for array in (scan.counts, scan.positions, scan.mask, scan.background, probe):
-        digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
-    record = request.options.resolved()
-    return {
-        **{key: value for key, value in record.items() if key not in ("epochs", "stop")},
-        "model": None if request.network is None else request.network.digest,
-        "patterns": len(scan),
-        "size": scan.size,
-        "precision": request.execution.precision,
-        "data_sha256": digest.hexdigest(),
-    }

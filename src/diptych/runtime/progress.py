@@ -66,6 +66,9 @@ class Progress:
         Computes small images of the current state. Call it only within the callback, and only when they are shown.
     note : str
         A remark for the reader, for instance the file of what has just been made.
+    state : callable, optional
+        Copies the current object (H, W), in full size, and the probe modes (P, N, N), both complex and in the engine's
+        own scale. As ``preview``, to be called only within the callback.
     """
 
     stage: str
@@ -74,6 +77,7 @@ class Progress:
     values: dict[str, float] = field(default_factory=dict)
     preview: Callable[[], Preview] | None = field(default=None, compare=False, repr=False)
     note: str = ""
+    state: Callable[[], tuple[NDArray[Any], NDArray[Any]]] | None = field(default=None, compare=False, repr=False)
 
 
 ProgressCallback = Callable[[Progress], None]

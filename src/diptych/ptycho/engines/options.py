@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from diptych.ptycho.engines.base import ENGINES
+from diptych.ptycho.physics.optics.spec import is_optics, parse_optics
 from diptych.ptycho.prepare.options import AutoMask, Frames, Saturated
+from diptych.ptycho.prepare.preparation_options import Preparation
 from diptych.runtime.registry import SelectingOptions
 
 
@@ -34,7 +36,8 @@ class ReconstructionOptions(SelectingOptions):
     probe: str = Field(
         "refine",
         description="refine (start from the scan's probe), fixed (use it unchanged), estimate (make an initial guess "
-        "from the mean pattern), or a FILE with an initial probe.",
+        "from the mean pattern), a FILE with an initial probe, or optics:KEY=VALUE,... (from the parameters of the "
+        "optics: semi_angle_mrad=1,defocus_nm=500, diameter_um=180,outer_zone_nm=50, or KB mirrors).",
     )
     modes: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] | None = Field(
         None,
@@ -61,6 +64,11 @@ class ReconstructionOptions(SelectingOptions):
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "
         "wrong, no other reading of the scan fits, and the held-out fit confirms it; engines auto and ml), or off.",
     )
+    prepare: Preparation = Field(
+        None,
+        description="Prepare the scan first: a YAML FILE with options of diptych prepare, or the options themselves "
+        "({crop: 128, bin: 2}).",
+    )
     drop: str = Field(
         "", description="Frames to leave out: numbers and ranges, counted from 0, for instance 3,7-9 (both included)."
     )
@@ -73,6 +81,13 @@ class ReconstructionOptions(SelectingOptions):
     def first_modes(self) -> int | None:
         """Modes to start with: those asked for, or None, as many as the probe has."""
         return None if self.modes == "auto" else self.modes
+
+    @field_validator("probe")
+    @classmethod
+    def _known_optics(cls, probe: str) -> str:
+        if is_optics(probe):
+            parse_optics(probe)
+        return probe
 
     @model_validator(mode="before")
     @classmethod

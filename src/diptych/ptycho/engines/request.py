@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
@@ -15,7 +18,6 @@ from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from diptych.ptycho.engines.flags.trials import Verdict
@@ -116,3 +118,18 @@ class Request:
     def keeps_scale(self) -> bool:
         """Whether the scale of the initial probe is calibrated, so that the result keeps it."""
         return self.scan.probe_calibrated and self.options.probe in ("refine", "fixed")
+
+    def identity(self, probe: NDArray[np.complex64]) -> dict[str, Any]:
+        """What must agree for a checkpoint to be resumed: options, and data and network by their SHA-256."""
+        scan, digest = self.scan, hashlib.sha256()
+        for array in (scan.counts, scan.positions, scan.mask, scan.background, probe):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
+        record = self.options.resolved()
+        return {
+            **{key: value for key, value in record.items() if key not in ("epochs", "stop")},
+            "model": None if self.network is None else self.network.digest,
+            "patterns": len(scan),
+            "size": scan.size,
+            "precision": self.execution.precision,
+            "data_sha256": digest.hexdigest(),
+        }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine
 from diptych.ptycho.engines.checkpoint import Run, save_checkpoint
@@ -95,7 +96,11 @@ def run_engine(
                 run.best, run.best_epoch = engine.snapshot(), run.epochs
             if progress is not None:
                 total = epochs or engine.most_epochs
-                progress(Progress(stage, run.epochs, total, report, lambda: preview(engine)))
+                progress(
+                    Progress(
+                        stage, run.epochs, total, report, lambda: preview(engine), state=lambda: full_state(engine)
+                    )
+                )
             if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_SECONDS:
                 _keep(checkpoint, engine, run, rng, identity)
                 written = time.perf_counter()
@@ -139,6 +144,12 @@ def _judged(history: dict[str, list[float]]) -> list[tuple[float, float]]:
     values = held if held and np.isfinite(held[-1]) else fits
     stages = history.get("stage", [FINAL_STAGE] * len(fits))
     return [(value, fit) for value, fit, stage in zip(values, fits, stages, strict=True) if stage == FINAL_STAGE]
+
+
+def full_state(engine: Engine) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Copies of the engine's current object (H, W) and probe modes (P, N, N)."""
+    image, probe = (tensor.resolve_conj().detach().cpu().numpy().copy() for tensor in (engine.image, engine.probe))
+    return image, probe
 
 
 def preview(engine: Engine) -> Preview:

@@ -255,4 +255,22 @@ def pixel_positions(
             line = positions[:, axis]
             positions[:, axis] = line.min() + line.max() - line
             said.append(f"{name} of the positions mirrored about the middle of the scan")
+    if options.rotation:
+        pixel = geometry.object_pixel_m(size) if geometry is not None else None
+        positions = rotated(positions, options.rotation, pixel or (1.0, 1.0))
+        said.append(f"positions rotated by {options.rotation:g} degrees from +x towards +y")
     return positions, said
+
+
+def rotated(
+    positions: NDArray[np.float64], degrees: float, pixel: tuple[float, float] = (1.0, 1.0)
+) -> NDArray[np.float64]:
+    """Positions (M, 2) rotated about the middle of their bounding box, from +x towards +y; ``pixel`` is the object
+    pixel (y, x), in any unit of length.
+    """
+    middle = (positions.min(0) + positions.max(0)) / 2
+    y, x = ((positions - middle) * pixel).T
+    # Exact at multiples of 90 degrees, where sine and cosine are not.
+    turn = np.exp(1j * np.deg2rad(degrees % 90)) * 1j ** (degrees // 90 % 4)
+    turned = (x + 1j * y) * turn
+    return np.asarray(np.stack([turned.imag, turned.real], axis=1) / pixel + middle, np.float64)

@@ -161,5 +161,10 @@ def writer(item: Scan | Reconstruction, path: Path, name: str | None = None) -> 
     raise InputError(path, f"found {suffix or 'no suffix'}", f"for a {kind}, a name that ends in {endings}")
 
 
+def suffixes(holds: Holds) -> tuple[str, ...]:
+    """Suffixes of the files that are written of a scan or a result."""
+    return tuple(end for entry in _entries(holds) if entry.write is not None for end in entry.suffixes)
+
+
 def _entries(holds: Holds | None) -> Iterator[Format]:
     return (entry for entry in FORMATS.entries() if holds is None or entry.holds == holds)

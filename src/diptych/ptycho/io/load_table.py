@@ -48,6 +48,7 @@ def load_table(raw: RawScan, scan: Scan, options: LoadOptions) -> list[dict[str,
     unit = raw.unit or (options.position_unit if elsewhere is None else "as that file states")
     row("positions", f"{len(scan)}, stored in {unit}", elsewhere or sources.get("positions", layout))
     row("position signs", _signs(raw, options), "derived" if raw.signs is not None else layout)
+    row("scan rotation", f"{options.rotation:g} degrees", GIVEN if options.rotation else "as stored")
     row("mask", "none, all pixels are valid" if scan.mask is None else _mask(scan), sources.get("mask", layout))
     row("probe", "none" if scan.probe is None else f"{len(scan.probe)} modes", sources.get("probe", layout))
     _light(scan, options, sources, layout, row)

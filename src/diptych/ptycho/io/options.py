@@ -86,6 +86,13 @@ class LoadOptions(Options):
     swap_xy: bool = Field(default=False, description="Exchange the x and y of the positions.")
     flip_y: bool = Field(default=False, description="Mirror the y of the positions about the middle of the scan.")
     flip_x: bool = Field(default=False, description="Mirror the x of the positions about the middle of the scan.")
+    rotation: float = Field(
+        default=0.0,
+        ge=-360,
+        le=360,
+        description="Rotation of the scan against the detector, degrees: the positions are rotated about the middle of "
+        "the scan, from +x towards +y, after swap_xy, flip_y and flip_x. check finds it.",
+    )
     mask_means: Literal["auto", "valid", "bad"] = Field(
         default="auto",
         description="What True (1) in the stored mask means: valid, bad, auto (as the file states, else valid).",

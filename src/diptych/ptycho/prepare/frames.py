@@ -199,7 +199,7 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(text[:12]) + (f" and {len(text) - 12} more" if len(text) > 12 else "")
 
 
-def parse_ranges(text: str, patterns: int) -> list[int]:
+def parse_ranges(text: str, patterns: int, where: str = "drop") -> list[int]:
     """Frame numbers from text such as "3,7-9" (both ends included, counted from 0).
 
     Raises
@@ -211,9 +211,9 @@ def parse_ranges(text: str, patterns: int) -> list[int]:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         ends = part.split("-")
         if len(ends) > 2 or not all(end.strip().isdigit() for end in ends):
-            raise InputError("drop", f"found {part!r}", "frame numbers and ranges, such as 3,7-9")
+            raise InputError(where, f"found {part!r}", "frame numbers and ranges, such as 3,7-9")
         first, last = int(ends[0]), int(ends[-1])
         if first > last or last >= patterns:
-            raise InputError("drop", f"found {part!r}", f"frames 0 to {patterns - 1}, the lower number first")
+            raise InputError(where, f"found {part!r}", f"frames 0 to {patterns - 1}, the lower number first")
         numbers.update(range(first, last + 1))
     return sorted(numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 __all__ = ["SimulationOptions", "simulate"]
+
+log = logging.getLogger("diptych")
 
 MAX_COUNTS = 4e10
 """A scan of more detector pixels is refused (80 GB of counts at least)."""
@@ -54,7 +57,7 @@ def simulate(
         A kind of object (see :class:`SimulationOptions`), or your own; an array has its pixel [0, 0] at coordinate (0,
         0).
     probe : str, (N, N) or (P, N, N) complex, optional
-        A kind of probe, a file, or your own modes; their scale is set by the dose.
+        A kind of probe, a file, ``optics:...``, or your own modes; their scale is set by the dose.
     positions : (M, 2) float, optional
         Your own true positions (y, x), object pixels, in place of a trajectory.
     **overrides
@@ -161,8 +164,8 @@ def _probes(
         parts = {name: getattr(options, name) for name in ("aperture", "central_stop", "radius", "defocus")}
         first, wrong = (probes.make_probe(options.probe, size, **parts, error=e) for e in (0.0, error))
         return probes.add_modes(first, powers), probes.add_modes(wrong, powers) if error else None
-    what = "the probe" if own is not None else f"the probe in {options.probe}"
-    modes = probes.given_probe(_probe_in_file(options.probe) if own is None else own, what)
+    what = "the probe" if own is not None else f"the probe {options.probe}"
+    modes = probes.given_probe(_named_probe(options) if own is None else own, what)
     if options.size not in (None, modes.shape[-1]):
         raise InputError(
             "simulate: size",
@@ -179,13 +182,27 @@ def _probes(
     return modes, probes.misjudged(modes, error) if error else None
 
 
+def _named_probe(options: SimulationOptions) -> NDArray[np.complex64]:
+    """The probe of a file, or of optics."""
+    from diptych.ptycho.physics.optics.spec import is_optics, probe_from_optics
+
+    if not is_optics(options.probe):
+        return _probe_in_file(options.probe)
+    probe, warnings = probe_from_optics(options.probe, options.size or 64, _geometry(options), "simulate")
+    for warning in warnings:
+        log.warning("simulate: %s", warning)
+    return probe
+
+
 def _probe_in_file(name: str) -> NDArray[np.complex64]:
     from diptych.ptycho.io import read_probe
     from diptych.ptycho.io.fields import PROBE_KEYS
 
     if not Path(name).exists():
         raise InputError(
-            f"simulate: probe {name!r}", "is neither a kind of probe nor a file", f"{', '.join(PROBE_KINDS)}, or a file"
+            f"simulate: probe {name!r}",
+            "is neither a kind of probe nor a file",
+            f"{', '.join(PROBE_KINDS)}, a file, or optics:KEY=VALUE,...",
         )
     return read_probe(name, keys=("trueProbe", *PROBE_KEYS))
 
@@ -250,7 +267,8 @@ def _geometry(options: SimulationOptions) -> Geometry | None:
     if options.energy_eV is None and options.distance_m is None and options.detector_pixel_m is None:
         return None
     pixel = options.detector_pixel_m
-    return Geometry(options.energy_eV, options.distance_m, None if pixel is None else (pixel, pixel))
+    pixels = None if pixel is None else (pixel, pixel)
+    return Geometry(options.energy_eV, options.distance_m, pixels, particle=options.particle)
 
 
 def _scaled(

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
+from diptych.ptycho.physics.optics.spec import is_optics, parse_optics
 from diptych.runtime.options import Options
 
 ObjectKind = Literal["natural", "lines", "gaussian-field", "siemens-star", "dead-leaves", "blocks"]
@@ -43,7 +44,9 @@ class SimulationOptions(Options):
         None, ge=8, le=4096, description="Side N of the patterns, px. Default: 64, or that of the given probe."
     )
     probe: str = Field(
-        "zone-plate", description="Probe: zone-plate, gaussian, disk, or a FILE (.npy, .npz, .h5) with a probe."
+        "zone-plate",
+        description="Probe: zone-plate, gaussian, disk, a FILE (.npy, .npz, .h5) with a probe, or optics:KEY=VALUE,... "
+        "(see reconstruct --probe; needs energy, distance and detector pixel).",
     )
     aperture: PositiveFloat | None = Field(
         None,
@@ -130,7 +133,12 @@ class SimulationOptions(Options):
         None, ge=1, description="Counts at which a pixel saturates: it is clipped there and masked in that pattern."
     )
 
-    energy_eV: PositiveFloat | None = Field(None, description="Photon energy, eV; recorded with the scan.")
+    particle: Literal["photon", "electron"] = Field(
+        "photon", description="What illuminates; it sets the wavelength that belongs to the energy."
+    )
+    energy_eV: PositiveFloat | None = Field(
+        None, description="Energy of a photon, or kinetic energy of an electron, eV; recorded with the scan."
+    )
     distance_m: PositiveFloat | None = Field(
         None, description="Sample to detector distance, m; recorded with the scan."
     )
@@ -154,6 +162,8 @@ class SimulationOptions(Options):
                     f"{name} is an option of probe {' or '.join(kinds)}, and the probe is {self.probe!r}; leave one of "
                     f"them out"
                 )
+        if is_optics(self.probe):
+            parse_optics(self.probe)
         if self.mode_powers is not None and len(self.mode_powers) != self.modes:
             raise ValueError(
                 f"mode_powers has {len(self.mode_powers)} numbers for {self.modes} modes; expected one per mode"

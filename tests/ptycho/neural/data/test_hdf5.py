@@ -80,6 +80,7 @@ OPTIONS: dict[str, Any] = {
     "position_unit": {"position_unit": "nm"},
     "nominal_positions": {"nominal_positions": True},
     "swap_xy": {"swap_xy": True, "use_truth": False},
+    "rotation": {"rotation": 30.0, "use_truth": False},
     "flip_y": {"flip_y": True},
     "flip_x": {"flip_x": True},
     "mask_means": {"mask_means": "bad"},

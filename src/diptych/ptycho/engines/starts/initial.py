@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.physics.optics.spec import is_optics, probe_from_optics
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+
+log = logging.getLogger("diptych")
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +56,8 @@ def initial_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[n
 
     if options.probe == "estimate":
         return estimate_probe(scan), "the initial probe was estimated from the mean pattern"
+    if is_optics(options.probe):
+        return _probe_from_optics(scan, options)
     if options.probe not in ("refine", "fixed"):
         from diptych.ptycho.io import read_probe
 
@@ -61,8 +67,8 @@ def initial_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[n
             scan.name,
             "holds no probe",
             "an initial probe",
-            "Give one with probe='FILE' (--probe FILE), or estimate it from the mean pattern with probe='estimate' "
-            "(--probe estimate).",
+            "Give one with probe='FILE' (--probe FILE), compute it with probe='optics:...' from the parameters of the "
+            "optics, or estimate it from the mean pattern with probe='estimate' (--probe estimate).",
         )
     if options.probe == "refine" and options.chosen("engine").refocus:
         probe, note = refocus(scan, scan.probe)
@@ -72,6 +78,20 @@ def initial_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[n
             return better_probe(scan, scan.probe, probe, note)
         return probe, note
     return scan.probe, ""
+
+
+def _probe_from_optics(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[np.complex64], str]:
+    """The form of the probe that the optics make, refocused where a trial shows that it is far out of focus."""
+    from diptych.ptycho.engines.starts.estimate import refocus
+
+    probe, warnings = probe_from_optics(options.probe, scan.size, scan.geometry, scan.name)
+    for warning in warnings:
+        log.warning("%s: %s", scan.name, warning)
+    note = ""
+    if options.chosen("engine").refocus:
+        probe, note = refocus(scan, probe)
+    notes = [f"the initial probe was computed from {options.probe}", *warnings, *([note] if note else [])]
+    return probe, "; ".join(notes)
 
 
 def probe_modes(problem: Problem, probe: NDArray[np.complex64], modes: int | None) -> Tensor:

@@ -68,5 +68,5 @@ def _changes(flags: str) -> dict[str, Any]:
         name = words.pop(0).removeprefix("--").replace("-", "_")
         if name not in LoadOptions.model_fields:
             return {}
-        found[name] = int(words.pop(0)) if words and not words[0].startswith("--") else True
+        found[name] = json.loads(words.pop(0)) if words and not words[0].startswith("--") else True
     return found

@@ -183,7 +183,7 @@ def _positions(
     steps = [axes[number].step * (scale or 0.0) for number, scale in zip((0, 1), scales, strict=True)]
     said.append(
         f"positions: a raster with steps of {steps[0]:.4g} x {steps[1]:.4g} m from the axes, "
-        f"an object pixel of {pixel[0]:.4g} x {pixel[1]:.4g} m, no scan rotation"
+        f"an object pixel of {pixel[0]:.4g} x {pixel[1]:.4g} m; a scan rotation is not applied"
     )
     y, x = np.indices(shape, dtype=np.float64)
     return y.ravel() * steps[0] / pixel[0], x.ravel() * steps[1] / pixel[1]

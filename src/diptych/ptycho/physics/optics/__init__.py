@@ -1,0 +1,1 @@
+"""Probes computed from the parameters of the optics: convergent beam with aberrations, zone plate, KB mirrors."""
