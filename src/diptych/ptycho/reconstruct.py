@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +198,8 @@ def _in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[
 def _by_engine(request: Request) -> Reconstruction:
     import torch
 
+    from diptych.ptycho.engines.modes import more_modes
+
     began = time.perf_counter()
     declared = request.scan.scale is not None
     scan, gain = in_photons(request.scan)
@@ -212,6 +214,7 @@ def _by_engine(request: Request) -> Reconstruction:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe)
+        run, found = more_modes(request, problem, run)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,
@@ -219,6 +222,9 @@ def _by_engine(request: Request) -> Reconstruction:
         "device_reason": why,
         "seconds": time.perf_counter() - began,
     }
+    if found is not None:
+        record["modes"] = asdict(found)
+        result = replace(result, flags=(*result.flags, found.flag()))
     result = _in_counts(result, gain, declared, record)
     if run.interrupted:
         raise Interrupted(result)
@@ -272,8 +278,9 @@ def _started(
 ) -> tuple[Engine, Run]:
     """The engine at its initial guess, and a new run. No reference to the initial guess is kept here: it is large."""
     from diptych.ptycho.engines.checkpoint import Run
+    from diptych.ptycho.engines.flags.moving import misreading
 
-    options, modes = request.options, probe_modes(problem, probe, request.options.modes)
+    options, modes = request.options, probe_modes(problem, probe, request.options.first_modes)
     if request.network is None or request.resumes:
         # The initial guess of a resumed run is in its checkpoint.
         guess = InitialGuess(initial_object(problem, request.scan, options), modes)
@@ -292,6 +299,7 @@ def _started(
         request.progress,
         options.frame_factors == "auto",
         options.correct_positions if options.subpixel != "round" else "off",
+        lambda: misreading(request.scan, request.verdict),
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
@@ -308,6 +316,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     from diptych.ptycho.engines.run import DIVERGED
     from diptych.ptycho.engines.starts.gauge import photons_on_probe, without_factor_ramp
     from diptych.ptycho.engines.starts.lattice import without_lattice
+    from diptych.ptycho.physics.probe import probe_diameter
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
     assert run.best is not None
@@ -345,12 +354,13 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         scan,
         problem,
         (image, probe),
-        probe_modes(problem, start, options.modes),
+        probe_modes(problem, start, options.first_modes),
         refined=options.probe != "fixed",
         epochs=run.epochs,
         converged=not run.reason.startswith("all "),
         interrupted=run.interrupted,
         diverged=run.reason if run.reason.startswith(DIVERGED) else "",
+        tried=lambda: request.verdict,
     )
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {
@@ -371,10 +381,11 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         positions=positions,
         history=run.history,
         frame_factors=values,
+        recorded_positions=None if np.array_equal(positions, recorded) else recorded,
         flags=(
             *flags,
             *(() if factors is None else factors.flag(final["held_out_fit"], wrong_reading(flags))),
-            *position_flag(positions, recorded),
+            *position_flag(positions, recorded, probe_diameter(probe.cpu().numpy())),
         ),
         provenance=provenance,
         name=scan.name,

@@ -281,6 +281,8 @@ class Reconstruction:
         Standard error of the amplitude, and of the phase in rad.
     frame_factors : (M,) float64, optional
         Factor of each pattern's intensity, mean 1, where they were fitted.
+    recorded_positions : (M, 2) float64, optional
+        The scan's own positions, where ``positions`` are refined ones.
     flags : tuple of str
         Warnings about the result, for instance that the fit stayed far above 1.
     provenance : dict
@@ -300,6 +302,7 @@ class Reconstruction:
     history: dict[str, list[float]] = field(default_factory=dict)
     error: NDArray[np.float32] | None = None
     frame_factors: Floats | None = None
+    recorded_positions: Floats | None = None
     flags: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     name: str = "reconstruction"
@@ -330,6 +333,12 @@ class Reconstruction:
             if factors.shape != (len(self.positions),):
                 raise InputError(where, f"has shape {factors.shape}", f"({len(self.positions)},), one for each pattern")
             set_(self, "frame_factors", factors.astype(np.float64))
+        if self.recorded_positions is not None:
+            where = f"{self.name}: recorded_positions"
+            recorded = validation.coordinates(self.recorded_positions, "(patterns, 2) floats, (y, x) in pixels", where)
+            if recorded.shape != self.positions.shape:
+                raise InputError(where, f"has shape {recorded.shape}", f"{self.positions.shape}, as positions")
+            set_(self, "recorded_positions", recorded)
 
     def save(self, path: str | Path) -> Path:
         """Write the result to ``path`` (.h5 or .npz); see :func:`diptych.save`."""

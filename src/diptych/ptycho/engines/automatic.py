@@ -145,7 +145,7 @@ class Automatic:
         self._test_factors = given.test_factors and given.problem.forward.factors is not None
         self._constant: tuple[Tensor, Tensor, float] | None = None
         self._fits: list[float] = []
-        self.positions = PositionCorrection(given.problem, given.positions)
+        self.positions = PositionCorrection(given.problem, given.positions, given.misread)
         if given.fit is None:
             self._enter("initial guess", given.image, given.probe)
         elif given.fit <= STAGNATED_FIT:

@@ -83,6 +83,8 @@ class EngineInput:
         Whether to find out if a factor for each frame is needed.
     positions : str
         Whether positions are refined: ``on``, ``off``, or ``auto`` where a test says that they are wrong.
+    misread : callable, optional
+        Why the scan must be read in another way, or an empty string; asked before positions are refined by ``auto``.
     """
 
     problem: Problem
@@ -95,6 +97,7 @@ class EngineInput:
     progress: ProgressCallback | None = None
     test_factors: bool = False
     positions: str = "off"
+    misread: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -39,8 +39,10 @@ class ReconstructionOptions(SelectingOptions):
         "from the mean pattern), a FILE with an initial probe, or optics:KEY=VALUE,... (from the parameters of the "
         "optics: semi_angle_mrad=1,defocus_nm=500, diameter_um=180,outer_zone_nm=50, or KB mirrors).",
     )
-    modes: int | None = Field(
-        None, ge=1, le=32, description="Incoherent probe modes; extra ones start orthogonal with 5 % of the power."
+    modes: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] | None = Field(
+        None,
+        description="Incoherent probe modes: a number (extra ones start orthogonal with 5 % of the power), or auto (as "
+        "many, up to 8, as lower the fit of held-out pixels; engines auto and ml). Default: as many as the probe has.",
     )
     subpixel: Literal["fourier", "round"] = Field(
         "fourier",
@@ -60,7 +62,7 @@ class ReconstructionOptions(SelectingOptions):
     correct_positions: Literal["auto", "on", "off"] = Field(
         "off",
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "
-        "wrong, and the held-out fit confirms it; engines auto and ml), or off. Check the reading of the scan first.",
+        "wrong, no other reading of the scan fits, and the held-out fit confirms it; engines auto and ml), or off.",
     )
     prepare: Preparation = Field(
         None,
@@ -79,6 +81,11 @@ class ReconstructionOptions(SelectingOptions):
         "of the reconstruction).",
     )
     seed: int = Field(0, ge=0, description="Seed of batches and of the held-out pixels.")
+
+    @property
+    def first_modes(self) -> int | None:
+        """Modes to start with: those asked for, or None, as many as the probe has."""
+        return None if self.modes == "auto" else self.modes
 
     @field_validator("probe")
     @classmethod

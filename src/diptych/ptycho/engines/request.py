@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ from diptych.runtime.progress import ProgressCallback
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from diptych.ptycho.engines.flags.trials import Verdict
     from diptych.ptycho.engines.run import CancelToken
 
 
@@ -81,7 +83,7 @@ class Request:
     def __post_init__(self) -> None:
         options, scan, checkpoint = self.options, self.scan, self.checkpoint
         given = 0 if scan.probe is None else len(scan.probe)
-        if options.probe == "fixed" and options.modes is not None and options.modes != given:
+        if options.probe == "fixed" and options.modes not in (None, "auto", given):
             raise InputError(
                 "reconstruct",
                 f"modes = {options.modes} with a fixed probe of {given} modes",
@@ -99,6 +101,13 @@ class Request:
                 "model=... (--model FILE)",
                 "Inference options tell how a trained network is run.",
             )
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Which reading of the scan fits; the trials are made once, when first asked for."""
+        from diptych.ptycho.engines.flags.misfit import try_readings
+
+        return try_readings(self.scan)
 
     @property
     def resumes(self) -> bool:

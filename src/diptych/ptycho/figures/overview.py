@@ -37,6 +37,7 @@ from diptych.ptycho.figures.panels import (
     show_image,
     show_wheel,
 )
+from diptych.ptycho.figures.positions import show_positions
 from diptych.ptycho.physics.measured import compared_box, light_of
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 
@@ -94,7 +95,8 @@ def plot(item: Scan | Reconstruction | Comparison | Limit | PatchStatistics) -> 
 
 
 def plot_reconstruction(result: Reconstruction) -> Figure:
-    """Amplitude, phase, complex view, probe modes and history of a reconstruction, cropped to the scanned area.
+    """Amplitude, phase, complex view, probe modes and history of a reconstruction, cropped to the scanned area; where
+    positions were refined, their moves too.
 
     The phase is shown with mean 0. When the probe was refined, the data do not determine the phase ramp: its mean is
     then removed, and the title says so. Display ranges are the 0.5th to 99.5th percentiles of the pixels that light
@@ -122,9 +124,12 @@ def plot_reconstruction(result: Reconstruction) -> Figure:
     for ax in axes:
         shade_unlit(ax, lit)
     show_wheel(axes[2])
-    left, right = rows[1].subfigures(1, 2, width_ratios=(1.6, 1))
-    _show_modes(left, result.probe, pixel_m)
-    show_history(right.subplots(), result.history)
+    moved = result.recorded_positions
+    parts = rows[1].subfigures(1, 2 if moved is None else 3, width_ratios=(1.6, 1) if moved is None else (1.6, 1, 1))
+    _show_modes(parts[0], result.probe, pixel_m)
+    if moved is not None:
+        show_positions(parts[1].subplots(), moved, result.positions)
+    show_history(parts[-1].subplots(), result.history)
     if bars:
         show_error_bars(rows[2].subplots(1, 2), result, canvas.extent, pixel_m)
     return figure

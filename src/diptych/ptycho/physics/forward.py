@@ -301,6 +301,10 @@ class ForwardModel:
         spectrum = torch.fft.fft2(probe)
         return torch.fft.ifft2(spectrum[None] * ramps[:, None]), ramps, spectrum
 
+    def shifted(self, probe: Tensor, rows: NDArray[np.int64], fractions: Tensor) -> Tensor:
+        """Entered probe modes (B, P, N, N) of ``probe`` (P, N, N), moved by ``fractions[rows]`` pixels (y, x)."""
+        return self._modes(probe, rows, fractions)[0]
+
     def detect(self, waves: Tensor, factors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Field at the detector (B, P, N, N) of exit waves, and the expected counts (B, N, N).
 

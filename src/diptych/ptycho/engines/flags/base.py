@@ -14,6 +14,9 @@ NO_READING = "no reading fits"
 INTENSITY = "beam intensity"
 POOR_FIT = "poor fit"
 NOT_NOISE = "not limited by photon noise"
+MOVED_FAR = "positions moved far"
+MOVED = "positions"
+MODES = "probe modes"
 INTERRUPTED = "interrupted"
 
 KINDS = (
@@ -26,12 +29,15 @@ KINDS = (
     INTENSITY,
     POOR_FIT,
     NOT_NOISE,
+    MOVED_FAR,
+    MOVED,
+    MODES,
     INTERRUPTED,
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS,)
-"""Kinds that state a limit of the data, not a fault."""
+NOTES = (FEW_PHOTONS, MOVED, MODES)
+"""Kinds that state a limit of the data or what was done, not a fault."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -17,6 +18,9 @@ from diptych.ptycho.physics.frame_factors import beam_varies
 from diptych.ptycho.scan import Scan
 
 log = logging.getLogger("diptych")
+
+Tried = Callable[[], trials.Verdict]
+"""Trials of the readings of a scan."""
 
 FAIR_FIT = 1.5
 """Above this level something other than photon noise limits the result, even where the excess is small."""
@@ -56,6 +60,7 @@ def misfit_flags(
     state: tuple[Tensor, Tensor],
     evidence: Evidence,
     unfinished: str = "",
+    tried: Tried | None = None,
 ) -> list[Flag]:
     """Flags of a result whose patterns are not explained; empty where photon noise explains what is left.
 
@@ -71,6 +76,8 @@ def misfit_flags(
         Of the result.
     unfinished : str
         Why the run is not expected to have converged; no reading is tried then.
+    tried : callable, optional
+        Trials of the readings of ``scan``, where they may have been made already.
     """
     if not math.isfinite(evidence.level):
         return [Flag(POOR_FIT, f"the fit is not finite ({evidence.fit:g}): the engine diverged. {CHECK}")]
@@ -85,10 +92,11 @@ def misfit_flags(
     poor = trials.poor(evidence, standard)
     if intensity_varies(evidence) and (poor or trials.suspect(evidence, standard)):
         return [_intensity(evidence)]
+    tried = tried or (lambda: try_readings(scan))
     if poor:
-        return [_reading(scan, evidence, standard, len(state[1]))]
+        return [_reading(tried, evidence, standard, len(state[1]))]
     doubtful = trials.suspect(evidence, standard) or _factors_by_evidence(problem)
-    if doubtful and (wrong := _wrong_reading(scan, evidence, standard)):
+    if doubtful and (wrong := _wrong_reading(tried, evidence, standard)):
         return [wrong]
     return [_not_noise(evidence, len(state[1]))] if evidence.level > max(FAIR_FIT, 1.2 * standard) else []
 
@@ -115,7 +123,7 @@ def _factors_by_evidence(problem: Problem) -> bool:
     return factors is not None and factors.fitted and math.isfinite(factors.fit_before)
 
 
-def _tried(scan: Scan) -> trials.Verdict:
+def try_readings(scan: Scan) -> trials.Verdict:
     """Which reading fits best in short trials, and whether a longer one explains the patterns."""
     readings = [AS_GIVEN, *orientations(), *frame_orders(scan)]
     verdict = trials.settle(scan, readings, trials.rank(scan, readings, trials.PATTERNS))
@@ -123,9 +131,9 @@ def _tried(scan: Scan) -> trials.Verdict:
     return verdict
 
 
-def _reading(scan: Scan, evidence: Evidence, standard: float, modes: int) -> Flag:
+def _reading(tried: Tried, evidence: Evidence, standard: float, modes: int) -> Flag:
     """The flag of a result that is poor: which reading is the right one, if any."""
-    verdict = _tried(scan)
+    verdict = tried()
     found = levels(evidence, standard)
     if verdict.best is not AS_GIVEN and (verdict.right or verdict.distinct):
         return _misread(verdict, found)
@@ -139,9 +147,9 @@ def _reading(scan: Scan, evidence: Evidence, standard: float, modes: int) -> Fla
     return _no_reading(evidence, found)
 
 
-def _wrong_reading(scan: Scan, evidence: Evidence, standard: float) -> Flag | None:
+def _wrong_reading(tried: Tried, evidence: Evidence, standard: float) -> Flag | None:
     """The flag of a result that is not poor, where another reading fits far better, or all fit alike."""
-    verdict = _tried(scan)
+    verdict = tried()
     if verdict.best is not AS_GIVEN and verdict.distinct:
         return _misread(verdict, levels(evidence, standard))
     found = levels(evidence, standard)

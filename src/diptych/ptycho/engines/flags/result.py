@@ -7,7 +7,7 @@ from torch import Tensor
 from diptych.ptycho.engines.flags.base import INTERRUPTED, KINDS, POOR_FIT, Flag
 from diptych.ptycho.engines.flags.data import data_flags
 from diptych.ptycho.engines.flags.evidence import gather_evidence
-from diptych.ptycho.engines.flags.misfit import misfit_flags
+from diptych.ptycho.engines.flags.misfit import Tried, misfit_flags
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.scan import Scan
 
@@ -26,6 +26,7 @@ def result_flags(
     converged: bool,
     interrupted: bool,
     diverged: str = "",
+    tried: Tried | None = None,
 ) -> tuple[str, ...]:
     """Flags of a result, ordered by kind (:data:`~diptych.ptycho.engines.flags.base.KINDS`).
 
@@ -49,6 +50,8 @@ def result_flags(
         Whether the user ended the run.
     diverged : str
         How the state became infinite or NaN, if it did; the result is an earlier state.
+    tried : callable, optional
+        Trials of the readings of ``scan``, where they may have been made already.
     """
     evidence = gather_evidence(problem, *state, refined, start)
     whole = not interrupted and (converged or epochs >= ENOUGH_EPOCHS)
@@ -57,7 +60,7 @@ def result_flags(
     if diverged:
         flags.append(Flag(POOR_FIT, f"the engine {diverged}. Give a smaller step or momentum, or a larger alpha."))
     else:
-        flags += misfit_flags(scan, problem, state, evidence, unfinished)
+        flags += misfit_flags(scan, problem, state, evidence, unfinished, tried)
     if interrupted:
         flags.append(Flag(INTERRUPTED, "the best state up to then, not a finished result."))
     return tuple(str(flag) for flag in sorted(flags, key=lambda flag: KINDS.index(flag.kind)))

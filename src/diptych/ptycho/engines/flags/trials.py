@@ -86,10 +86,12 @@ class Verdict:
     distinct : bool
         Whether it fits better than the other readings by far. The reading is then right even where the patterns are
         not explained: something else is missing.
-    alike : bool
-        Whether it fits no better than the other readings, although readings differ by more than noise.
     evidence : Evidence
         Of the longer trial of ``best``.
+    alike : bool
+        Whether it fits no better than the other readings, although readings differ by more than noise.
+    others : tuple of Reading
+        The readings other than the scan as given, the best fit first.
     """
 
     best: Reading
@@ -97,6 +99,7 @@ class Verdict:
     distinct: bool
     evidence: Evidence
     alike: bool = False
+    others: tuple[Reading, ...] = ()
 
 
 def poor(evidence: Evidence, standard: float = 1.0) -> bool:
@@ -159,7 +162,8 @@ def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
         distinct, alike = share < DISTINCT, share > ALIKE
     # A low excess alone is no proof: see SUSPECT.
     right = not poor(evidence) and not (alike and suspect(evidence))
-    return Verdict(readings[best], right, bool(distinct), evidence, bool(alike))
+    others = tuple(readings[i] for i in np.argsort(fits) if i > 0)
+    return Verdict(readings[best], right, bool(distinct), evidence, bool(alike), others)
 
 
 def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None) -> Evidence:

@@ -20,6 +20,7 @@ from diptych.ptycho.physics.descent.slow_phases import LIT, add_slow_phases, inv
 from diptych.ptycho.physics.forward import intensity
 
 SLOW_WARPS = 0.3
+"""Weight of slow displacements of object and positions together, where positions are refined."""
 
 
 class Preconditioner:

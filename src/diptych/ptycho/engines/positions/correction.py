@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.problem import Problem
@@ -39,7 +42,13 @@ MODES = ("off", "auto", "on")
 """What the option allows; off once the test was made."""
 
 SEARCHED = 10
-"""Number of the round of the distortions; two more rounds follow it."""
+"""Number of the round of the distortions."""
+
+LEAST_ROUNDS, MOST_ROUNDS = 2, 8
+"""Rounds of joint refinement, before the distortions and after them."""
+
+ROUND_GAIN = 0.2
+"""Another round follows where the last one lowered the held-out fit's excess over 1 by this share."""
 
 Next = tuple[str, Tensor, Tensor]
 """The stage to enter, with its object and probe."""
@@ -48,8 +57,9 @@ Next = tuple[str, Tensor, Tensor]
 class PositionCorrection:
     """State of the refinement of positions, between the stages of the automatic engine.
 
-    Two rounds: object, probe and positions together. Where the fit is still poor: slow distortions, and two rounds
-    more. Refined positions that do not lower the held-out fit clearly are given up for the recorded ones.
+    Rounds of object, probe and positions together, between which patterns that fit far worse than most are tried
+    elsewhere. Where the fit is still poor: slow distortions, and more rounds. Refined positions that do not lower the
+    held-out fit clearly are given up for the recorded ones.
 
     Parameters
     ----------
@@ -57,11 +67,13 @@ class PositionCorrection:
         Its forward model holds the current positions.
     mode : str
         ``on``, ``off``, or ``auto``: only where the score test says that they are wrong.
+    misread : callable, optional
+        Why the scan must be read in another way, or an empty string: positions that are free can hide it.
     """
 
-    def __init__(self, problem: Problem, mode: str) -> None:
-        self.problem, self._mode = problem, mode
-        self._rounds = 0
+    def __init__(self, problem: Problem, mode: str, misread: Callable[[], str] | None = None) -> None:
+        self.problem, self._mode, self._misread = problem, mode, misread
+        self._rounds, self._fit = 0, np.inf
         self._recorded: tuple[Placed, float] | None = None
 
     @property
@@ -77,7 +89,12 @@ class PositionCorrection:
         by_request, self._mode = self._mode == "on", "off"
         gain = float(np.median(position_gains(self.problem, image, probe))) / max(report["fit"], 1.0)
         log.info("positions: a step of each gains %.3g nats (median, over the fit; 0.7 where they are right)", gain)
-        return by_request or gain > POSITIONS_SCORE
+        if by_request or not gain > POSITIONS_SCORE:
+            return by_request
+        if self._misread is not None and (why := self._misread()):
+            log.info("positions: not refined, %s", why)
+            return False
+        return True
 
     def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """Keep the recorded positions and what was reached with them, and enter the first round."""
@@ -88,14 +105,19 @@ class PositionCorrection:
     def next_round(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """What follows a round, or the distortions."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
-        if self._rounds in (1, SEARCHED + 1):
+        done, gain = self._rounds % SEARCHED, self._fit - held_out_fit
+        gained = gain > ROUND_GAIN * max(self._fit - 1, LEAST_EXCESS)
+        self._fit = held_out_fit
+        if done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained):
             return self._round(here)
-        if self._rounds == 2 and not held_out_fit < DISTORTED_FIT:
+        if self._rounds < SEARCHED and not held_out_fit < DISTORTED_FIT:
             self._rounds = SEARCHED
             return "distortions", place(self.problem, here), here.probe
-        return self._round(here) if self._rounds == SEARCHED else self._decide(here, held_out_fit)
+        return self._decide(here, held_out_fit)
 
     def _round(self, here: Placed) -> Next:
+        if self._rounds % SEARCHED:
+            here = replace(here, positions=escaped(self.problem, here.image, here.probe))
         self._rounds += 1
         return "positions", place(self.problem, here), here.probe
 
@@ -121,6 +143,7 @@ class PositionCorrection:
         positions, origin = self.whereabouts()
         mine = {"positions": positions, "origin": origin}
         mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode)])
+        mine["round_fit"] = torch.tensor(self._fit, dtype=torch.float64)
         if self._recorded is not None:
             placed, fit = self._recorded
             mine["recorded_image"], mine["recorded_probe"] = placed.image, placed.probe
@@ -132,6 +155,7 @@ class PositionCorrection:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`; its object, ``state["image"]``, gives the canvas."""
         self._rounds, self._mode = int(state["rounds"][0]), MODES[int(state["rounds"][1])]
+        self._fit = float(state["round_fit"])
         self._recorded = None
         if "recorded_image" in state:
             positions = state["recorded_positions"].cpu().numpy()

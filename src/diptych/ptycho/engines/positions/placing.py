@@ -7,12 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from torch import Tensor
 
+from diptych.ptycho.engines.flags.base import MOVED, MOVED_FAR, Flag
 from diptych.ptycho.engines.problem import MARGIN, Problem
 from diptych.ptycho.physics.patches import canvas_box
 
 Positions = NDArray[np.float64]
+
+FAR_STEPS, FAR_DIAMETERS = 0.5, 0.3
+"""Moves are called far above this many steps of the scan or diameters of the probe, rms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +81,34 @@ def settle_positions(problem: Problem, image: Tensor, refined: list[Tensor], rec
     return problem.forward.positions
 
 
-def position_flag(positions: Positions, recorded: Positions) -> tuple[str, ...]:
-    """What a result says of refined positions (M, 2); nothing where they are the recorded ones."""
+def position_flag(positions: Positions, recorded: Positions, diameter: float) -> tuple[str, ...]:
+    """What a result says of refined positions (M, 2); nothing where they are the recorded ones.
+
+    Parameters
+    ----------
+    diameter : float
+        Of the probe, pixels.
+    """
     if np.array_equal(positions, recorded):
         return ()
     off = positions - recorded
     off = np.hypot(*(off - off.mean(0)).T)
-    return (
-        f"positions: refined, by {np.sqrt((off**2).mean()):.2g} px rms and {off.max():.2g} px at most, common shift "
-        "left out. correct_positions='off' (--correct-positions off) keeps the recorded ones.",
-    )
+    rms, step = float(np.sqrt((off**2).mean())), step_length(recorded)
+    text = f"refined, by {rms:.2g} px rms and {off.max():.2g} px at most, common shift left out."
+    keep = "correct_positions='off' (--correct-positions off) keeps the recorded ones."
+    if rms > FAR_STEPS * step or rms > FAR_DIAMETERS * diameter:
+        kind = MOVED_FAR
+        text += (
+            f" That is much against a step of {step:.2g} px and a probe of {diameter:.2g} px: compare them in the "
+            "figure, and run `diptych check` on the scan; units, order of frames or axes may be wrong."
+        )
+    else:
+        kind = MOVED
+    return (str(Flag(kind, f"{text} {keep}")),)
+
+
+def step_length(positions: Positions) -> float:
+    """Median distance of a position from its nearest neighbour, pixels; infinite for a single one."""
+    if len(positions) < 2:
+        return float("inf")
+    return float(np.median(cKDTree(positions).query(positions, k=2)[0][:, 1]))

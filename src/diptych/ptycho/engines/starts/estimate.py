@@ -64,12 +64,12 @@ def refocus(scan: Scan, probe: NDArray[np.complex64]) -> tuple[NDArray[np.comple
         return probe, ""
     part = central_part(scan, PATTERNS)
     given = try_out(part, probe, EPOCHS)
-    if not _is_poor(given):
+    if not is_poor(given):
         return probe, ""
     _, edge = mean_pupil(scan)
     pupil = to_pupil(probe)
     best, trial, phase = _best_focus(part, pupil, edge, _widest(edge), {0.0: given})
-    if _is_poor(trial) and len(probe) == 1:
+    if is_poor(trial) and len(probe) == 1:
         other = estimate_probe(scan)
         found = try_out(part, other, EPOCHS)
         if found.fit < CLEARLY_BETTER * min(trial.fit, given.fit):
@@ -96,7 +96,8 @@ def _propagated_back(scan: Scan) -> NDArray[np.complex64]:
     return probe.numpy()[None].astype(np.complex64)
 
 
-def _is_poor(trial: Trial) -> bool:
+def is_poor(trial: Trial) -> bool:
+    """Whether a trial fits so poorly that its initial probe is doubted."""
     return any(trial.fit > fit and trial.excess > excess for fit, excess in POOR)
 
 

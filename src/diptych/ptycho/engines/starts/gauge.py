@@ -84,6 +84,8 @@ def without_factor_ramp(problem: Problem, image: Tensor, probe: Tensor) -> tuple
 
 
 def photons_on_probe(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
-    """Object and orthogonal probe modes with the free scale between them fixed: the probe carries the photons."""
+    """Object (H, W) and orthogonal probe modes (P, N, N) with the free scale between them fixed: the probe carries the
+    photons.
+    """
     scale = (problem.power / intensity(probe).sum()).sqrt()
     return image / scale, orthogonal_modes(probe * scale)

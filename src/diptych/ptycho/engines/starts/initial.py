@@ -73,7 +73,12 @@ def initial_probe(scan: Scan, options: ReconstructionOptions) -> tuple[NDArray[n
             "optics, or estimate it from the mean pattern with probe='estimate' (--probe estimate).",
         )
     if options.probe == "refine" and options.chosen("engine").refocus:
-        return refocus(scan, scan.probe)
+        probe, note = refocus(scan, scan.probe)
+        if probe is not scan.probe and options.correct_positions != "off" and options.subpixel != "round":
+            from diptych.ptycho.engines.starts.joint import better_probe
+
+            return better_probe(scan, scan.probe, probe, note)
+        return probe, note
     return scan.probe, ""
 
 

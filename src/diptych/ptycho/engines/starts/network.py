@@ -92,7 +92,7 @@ def network_guess(request: Request, start: NDArray[np.complex64], problem: Probl
     network, options = request.network, request.options
     assert network is not None
     candidates = _Candidates(request, network, problem, hide_held_out(request.scan, problem))
-    flat, probe = problem.flat_object(), probe_modes(problem, start, options.modes)
+    flat, probe = problem.flat_object(), probe_modes(problem, start, options.first_modes)
     record: dict[str, Any] = {
         "object": "flat",
         "model": network.digest,
@@ -102,7 +102,7 @@ def network_guess(request: Request, start: NDArray[np.complex64], problem: Probl
     modes, (fit, image) = probe, candidates.rated(start, probe)
     other = _training_probe(network, request.scan, start, options)
     if other is not None:
-        other_modes = probe_modes(problem, other, options.modes)
+        other_modes = probe_modes(problem, other, options.first_modes)
         there = candidates.rated(other, other_modes)
         record |= {"probe": "scan", "fit_scan_probe": _known(fit), "fit_network_probe": _known(there[0])}
         if there[0] < CERTAIN * fit:

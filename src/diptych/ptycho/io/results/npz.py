@@ -31,8 +31,9 @@ RESULT_FORMAT = "diptych result"
 FORMAT_VERSION = 1
 _HISTORY = "history_"
 
-MAPS = ("error", "amplitude_error", "phase_error", "illumination", "frame_factors")
-"""Further arrays of a result: maps of the object (H, W), and a factor for each frame (M,). Files need not hold them."""
+MAPS = ("error", "amplitude_error", "phase_error", "illumination", "frame_factors", "recorded_positions")
+"""Further arrays of a result: maps of the object (H, W), a factor (M,) and the recorded position (M, 2) of each frame.
+Files need not hold them."""
 
 
 def record(result: Reconstruction) -> dict[str, Any]:
