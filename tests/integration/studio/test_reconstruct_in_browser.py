@@ -11,7 +11,7 @@ import pytest
 
 import diptych
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 PICTURES = os.environ.get("DIPTYCH_PICTURES")
 """Folder into which the tests write the pictures of the documentation."""
 
