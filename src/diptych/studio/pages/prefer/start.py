@@ -33,7 +33,7 @@ def start(desks: Desks) -> None:
 
 def address(desks: Desks, folder: Path) -> str:
     """The address of the page of a session."""
-    return f"/prefer?session={quote(desks.studio.folders.shown(folder))}"
+    return f"/prefer?session={quote(desks.studio.folders.link(folder))}"
 
 
 def _listed(desks: Desks) -> None:
