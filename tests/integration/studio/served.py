@@ -12,7 +12,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 ARGUMENTS = (
@@ -80,22 +79,6 @@ class Server:
     def running(self) -> bool:
         """Whether the process lives."""
         return self.process is not None and self.process.poll() is None
-
-    def answers(self) -> bool:
-        """Whether pages are served."""
-        try:
-            with urlopen(self.address, timeout=10) as answer:
-                return bool(answer.status == 200)
-        except URLError:
-            return False
-
-    def wait_for_jobs(self, seconds: float = 30.0) -> None:
-        """Wait until the processes of a server that was killed have ended."""
-        assert self.process is not None
-        end = time.monotonic() + seconds
-        while _group_lives(self.process.pid):
-            assert time.monotonic() < end, "a process of the killed server lives on"
-            time.sleep(0.1)
 
     def kill(self) -> None:
         """End the server, and nothing that it started, as a crash does."""

@@ -15,6 +15,7 @@ import pytest
 
 import diptych
 from diptych.prefer import Judgement, Session
+from diptych.ptycho.engines.options import ReconstructionOptions
 from integration.studio.served import Server
 
 pytestmark = pytest.mark.integration
@@ -39,7 +40,10 @@ def address(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator
     scan = diptych.simulate(object="natural", size=32, patterns=100, step=4.0, dose=1e5, seed=0)
     diptych.save(scan, folder / "leaf.npz")
     for name, engine in (("rpie", "rpie"), ("likelihood", "likelihood")):
-        diptych.save(diptych.reconstruct(scan, options={"engine": engine, "epochs": 20}), folder / f"{name}.h5")
+        diptych.save(
+            diptych.reconstruct(scan, options=ReconstructionOptions.build({"engine": engine, "epochs": 20})),
+            folder / f"{name}.h5",
+        )
     with Session.open(folder / "lake", decoder="synthetic", prompt="a lake at dawn") as session:
         for index, candidate in enumerate(session.ask(12)):
             session.tell(Judgement.rate(candidate, good=index % 3 == 0))
