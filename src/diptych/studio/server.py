@@ -29,6 +29,8 @@ def run(options: StudioOptions) -> None:
     from diptych.studio.pages import register
     from diptych.studio.security import Guard
 
+    # A bar over every page, without a name, for requests that take milliseconds.
+    app.config.quasar_config["loadingBar"]["skipHijack"] = True
     studio = Studio(options)
     port = options.port or _free_port(options.host)
     _check_port(options.host, port)

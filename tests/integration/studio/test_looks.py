@@ -29,7 +29,8 @@ SIZES = {"": (1280, 800), "-phone": (390, 844)}
 AXE_RUN = """async () => {
   const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'];
   const found = await axe.run(document, { runOnly: { type: 'tag', values: tags } });
-  return found.violations.flatMap((one) => one.nodes.map((node) => `axe ${one.id}: ${node.html.slice(0, 160)}`));
+  return found.violations.flatMap((one) => one.nodes.map((node) => 
+    `axe ${one.id}: ${node.html.slice(0, 120)} ${node.any[0]?.message ?? ''}`));
 }"""
 
 
@@ -39,11 +40,9 @@ def address(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator
     folder = tmp_path_factory.mktemp("data")
     scan = diptych.simulate(object="natural", size=32, patterns=100, step=4.0, dose=1e5, seed=0)
     diptych.save(scan, folder / "leaf.npz")
-    for name, engine in (("rpie", "rpie"), ("likelihood", "likelihood")):
-        diptych.save(
-            diptych.reconstruct(scan, options=ReconstructionOptions.build({"engine": engine, "epochs": 20})),
-            folder / f"{name}.h5",
-        )
+    for engine in ("rpie", "ml"):
+        options = ReconstructionOptions.build({"engine": engine, "epochs": 20})
+        diptych.save(diptych.reconstruct(scan, options=options), folder / f"{engine}.h5")
     with Session.open(folder / "lake", decoder="synthetic", prompt="a lake at dawn") as session:
         for index, candidate in enumerate(session.ask(12)):
             session.tell(Judgement.rate(candidate, good=index % 3 == 0))
@@ -113,7 +112,7 @@ def training(page: Any, address: str) -> None:
 
 
 def comparing(page: Any, address: str) -> None:
-    page.goto(f"{address}/compare?file=rpie.h5&file=likelihood.h5")
+    page.goto(f"{address}/compare?file=rpie.h5&file=ml.h5")
     page.wait_for_function("document.querySelectorAll('.dv').length >= 2")
     if not page.get_by_role("tab", name="Difference").is_visible():
         page.get_by_role("button", name="Compare", exact=True).click()

@@ -258,7 +258,7 @@ def test_a_report_to_a_parent_that_has_ended_does_not_end_the_work() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     lost: list[str] = []
-    with os.fdopen(writing, "w", encoding="utf-8") as stream, suppress(BrokenPipeError):
+    with suppress(BrokenPipeError), os.fdopen(writing, "w", encoding="utf-8") as stream:
         channel = Channel(stream, lambda: lost.append("lost"))
         channel.send("progress", done=1)
         channel.send("finished")

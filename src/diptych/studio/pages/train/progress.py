@@ -11,6 +11,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from diptych.errors import DiptychError
+from diptych.studio.state.charts import COLOURS, LEGEND, axis
 from diptych.studio.state.train.page import TrainPage
 
 LOSSES = {"loss": "training", "validation_loss": "validation"}
@@ -138,11 +139,11 @@ def loss_options(history: dict[str, list[float]]) -> dict[str, Any]:
     ]
     return {
         "animation": False,
-        "color": ["#0072B2", "#D55E00"],
-        "legend": {"top": 0, "textStyle": {"color": "#888"}},
+        "color": list(COLOURS),
+        "legend": LEGEND,
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 72, "right": 24, "top": 36, "bottom": 44},
-        "xAxis": {"type": "value", "name": "epoch", "nameLocation": "middle", "nameGap": 26, "minInterval": 1},
-        "yAxis": {"type": "value", "scale": True},
+        "xAxis": axis(name="epoch", nameLocation="middle", nameGap=26, minInterval=1),
+        "yAxis": axis(scale=True),
         "series": series,
     }
