@@ -26,10 +26,12 @@ ROOT = Path(__file__).resolve().parents[3]
 AXE = Path(os.environ.get("DIPTYCH_AXE") or ROOT / "node_modules" / "axe-core" / "axe.min.js")
 SIZES = {"": (1280, 800), "-phone": (390, 844)}
 
+STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
+
 AXE_RUN = """async () => {
   const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'];
   const found = await axe.run(document, { runOnly: { type: 'tag', values: tags } });
-  return found.violations.flatMap((one) => one.nodes.map((node) => 
+  return found.violations.flatMap((one) => one.nodes.map((node) =>
     `axe ${one.id}: ${node.html.slice(0, 120)} ${node.any[0]?.message ?? ''}`));
 }"""
 
@@ -185,12 +187,13 @@ PLACES: dict[str, Callable[[Any, str], None]] = {
 @pytest.mark.parametrize("place", PLACES)
 def test_a_page_can_be_read_and_used_by_everybody(page: Any, address: str, place: str) -> None:
     PLACES[place](page, address)
+    page.add_style_tag(content=STILL)
     problems: list[str] = []
     for size, (width, height) in SIZES.items():
         page.set_viewport_size({"width": width, "height": height})
         for look in ("", "-dark"):
             page.evaluate("dark => Quasar.Dark.set(dark)", bool(look))
-            page.wait_for_timeout(500)
+            page.wait_for_timeout(200)
             problems += [f"{size}{look} {text}" for text in page.evaluate(CHECKS)]
             if AXE.is_file():
                 page.evaluate(AXE.read_text(encoding="utf-8"))

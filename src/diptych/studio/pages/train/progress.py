@@ -33,11 +33,11 @@ class Watching:
         self.status = ui.label().props("role=status")
         self.progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress of the training"')
         with ui.row().classes("w-full gap-4 items-start") as self.views:
-            with ui.column().classes("grow basis-[420px] min-w-[280px]"):
+            with ui.column().classes("grow basis-[420px] min-w-0"):
                 ui.label("Loss after each epoch").props("role=heading aria-level=2").classes("text-lg")
                 self.chart = ui.echart(loss_options({})).classes("w-full h-80")
                 self.chart.props('role="img" aria-label="Training and validation loss against epoch"')
-            with ui.column().classes("grow basis-[420px] min-w-[280px]"):
+            with ui.column().classes("grow basis-[420px] min-w-0"):
                 ui.label("A validation group").props("role=heading aria-level=2").classes("text-lg")
                 self.waiting = ui.label("After the first epoch.")
                 self.group = ui.image().classes("w-full bg-white rounded")
