@@ -22,11 +22,12 @@ def run(options: StudioOptions) -> None:
         If a data folder does not exist, or the port is taken.
     """
     try:
-        from nicegui import app, ui
+        from nicegui import app, background_tasks, ui
     except ModuleNotFoundError:
         raise UnavailableError("studio needs NiceGUI: pip install 'diptych[studio]'") from None
     from diptych.studio.context import Studio
-    from diptych.studio.pages import register
+    from diptych.studio.loading import Loading, load
+    from diptych.studio.pages import register_first
     from diptych.studio.security import Guard
 
     # A bar over every page, without a name, for requests that take milliseconds.
@@ -34,7 +35,10 @@ def run(options: StudioOptions) -> None:
     studio = Studio(options)
     port = options.port or _free_port(options.host)
     _check_port(options.host, port)
-    register(studio)
+    ready = asyncio.Event()
+    register_first(studio)
+    app.on_startup(lambda: background_tasks.create(load(studio, ready), name="load pages"))
+    app.add_middleware(Loading, ready=ready, prefix=options.prefix)
     app.add_middleware(Guard, options=options)
     app.on_shutdown(studio.close)
     address = f"http://{'[' + options.host + ']' if ':' in options.host else options.host}:{port}{options.prefix}/"

@@ -12,7 +12,6 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.runtime.device import ExecutionOptions
 from diptych.studio.components.forms import options_form
 from diptych.studio.components.frame import heading
-from diptych.studio.state.prefer import tuning
 from diptych.studio.state.reconstruct.page import ReconstructPage
 from diptych.studio.state.reconstruct.presets import PRESETS
 
@@ -85,6 +84,8 @@ class Setup:
 
     async def _tune(self) -> None:
         """Begin a session whose pictures are reconstructions of the scan, and go there."""
+        from diptych.studio.state.prefer import tuning
+
         look, studio = self.state.look, self.state.studio
         if look is None:
             return
