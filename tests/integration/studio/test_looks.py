@@ -1,17 +1,20 @@
 """Every page, in light and dark, on a screen and a phone: contrast, names of controls, keyboard, width; screenshots.
 
-With ``DIPTYCH_PICTURES=FOLDER`` the tests write the pictures of the documentation. With axe-core (``DIPTYCH_AXE``: path
+With ``DIPTYCH_PICTURES=FOLDER`` the tests write the pictures of the documentation, with ``DIPTYCH_PICTURES_ALL=1`` those of
+every look and size. With axe-core (``DIPTYCH_AXE``: path
 of ``axe.min.js``, or ``node_modules`` beside the sources) its checks run too; nothing is fetched.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import diptych
 from diptych.prefer import Judgement, Session
@@ -21,6 +24,8 @@ from integration.studio.served import Server
 pytestmark = pytest.mark.integration
 
 PICTURES = os.environ.get("DIPTYCH_PICTURES")
+DOCUMENTED = ("home", "scan", "result", "train", "compare", "compare-difference", "jobs")
+DOCUMENTED += ("prefer-batch", "prefer-queue", "prefer-gallery")
 CHECKS = (Path(__file__).parent / "looks.js").read_text(encoding="utf-8")
 ROOT = Path(__file__).resolve().parents[3]
 AXE = Path(os.environ.get("DIPTYCH_AXE") or ROOT / "node_modules" / "axe-core" / "axe.min.js")
@@ -95,7 +100,7 @@ def result(page: Any, address: str) -> None:
         page.get_by_text("Done after").wait_for(timeout=120_000)
     page.get_by_role("button", name="Download TIFF").wait_for()
     page.wait_for_timeout(1000)
-    page.get_by_text("Done after").scroll_into_view_if_needed()
+    page.locator(".dv").evaluate("viewer => viewer.scrollIntoView({block: 'start'})")
 
 
 def training(page: Any, address: str) -> None:
@@ -116,6 +121,7 @@ def training(page: Any, address: str) -> None:
 def comparing(page: Any, address: str) -> None:
     page.goto(f"{address}/compare?file=rpie.h5&file=ml.h5")
     page.wait_for_function("document.querySelectorAll('.dv').length >= 2")
+    page.wait_for_timeout(1500)
     if not page.get_by_role("tab", name="Difference").is_visible():
         page.get_by_role("button", name="Compare", exact=True).click()
         page.get_by_role("tab", name="Difference").wait_for(timeout=120_000)
@@ -184,6 +190,15 @@ PLACES: dict[str, Callable[[Any, str], None]] = {
 }
 
 
+def picture(page: Any, place: str, look: str) -> None:
+    """Write a screenshot with a palette, a third of the size, where one is wanted."""
+    everything = os.environ.get("DIPTYCH_PICTURES_ALL")
+    if not PICTURES or not (everything or (place in DOCUMENTED and not look)):
+        return
+    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    shot.quantize(256).save(Path(PICTURES) / f"studio-{place}{look}.png", optimize=True)
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_page_can_be_read_and_used_by_everybody(page: Any, address: str, place: str) -> None:
     PLACES[place](page, address)
@@ -198,8 +213,7 @@ def test_a_page_can_be_read_and_used_by_everybody(page: Any, address: str, place
             if AXE.is_file():
                 page.evaluate(AXE.read_text(encoding="utf-8"))
                 problems += [f"{size}{look} {text}" for text in page.evaluate(AXE_RUN)]
-            if PICTURES:
-                page.screenshot(path=Path(PICTURES) / f"studio-{place}{look}{size}.png")
+            picture(page, place, look + size)
     assert not problems, "\n".join(problems)
 
 
