@@ -1,8 +1,8 @@
 """Every page, in light and dark, on a screen and a phone: contrast, names of controls, keyboard, width; screenshots.
 
-With ``DIPTYCH_PICTURES=FOLDER`` the tests write the pictures of the documentation, with ``DIPTYCH_PICTURES_ALL=1`` those of
-every look and size. With axe-core (``DIPTYCH_AXE``: path
-of ``axe.min.js``, or ``node_modules`` beside the sources) its checks run too; nothing is fetched.
+With ``DIPTYCH_PICTURES=FOLDER`` the tests write the pictures of the documentation, with ``DIPTYCH_PICTURES_ALL=1``
+those of every look and size. With axe-core (``DIPTYCH_AXE``: path of ``axe.min.js``, or ``node_modules`` beside the
+sources) its checks run too; nothing is fetched.
 """
 
 from __future__ import annotations
