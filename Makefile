@@ -2,7 +2,7 @@
 #
 #   make demo            reconstruct a measured Siemens star, with a picture
 #   make test            style, types, tests and coverage
-#   make integration     tests that start several processes
+#   make integration     tests that start several processes, a browser or long reconstructions
 #   make studies         every study at its quick size
 #
 # Another Python: make demo PYTHON=python3.13
@@ -60,7 +60,7 @@ lint: $(VENV)/test  ## Check style and types.
 test: lint  ## Style, types, tests, coverage above 90 %.
 	$(TEST_ENV) $(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
 
-integration: $(VENV)/test  ## Tests that start several processes; no coverage.
+integration: $(VENV)/test  ## Tests that start several processes, a browser or long reconstructions; no coverage.
 	$(TEST_ENV) $(BIN)/pytest -m integration
 
 slow: $(VENV)/test  ## Tests that take minutes.

@@ -8,10 +8,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
+# The same examples on every machine, however slow or loaded it is.
+hypothesis.settings.register_profile("diptych", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("diptych")
 
 _DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 

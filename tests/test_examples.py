@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import diptych
 
@@ -29,6 +30,7 @@ def test_every_example_is_run_here() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
 
 
+@pytest.mark.integration
 def test_first_reconstruction(tmp_path: Path) -> None:
     output = run("first_reconstruction", tmp_path, "--size", "32", "--patterns", "64", "--out", "here")
     folder = tmp_path / "here"
@@ -51,6 +53,7 @@ def test_first_reconstruction(tmp_path: Path) -> None:
     assert first.object.pixel_m is not None
 
 
+@pytest.mark.integration
 def test_dose_and_resolution(tmp_path: Path) -> None:
     run("dose_and_resolution", tmp_path, "--size", "32", "--patterns", "81", "--epochs", "20", "--out", "here")
     with (tmp_path / "here" / "doses.csv").open(newline="", encoding="utf-8") as stream:

@@ -150,6 +150,7 @@ def test_errors_of_the_file_system_name_the_file_that_was_asked_for(tmp_path):
         raise RuntimeError("not of the disk")
 
 
+@pytest.mark.integration
 def test_a_training_keeps_its_model_where_checkpoints_and_log_are_refused(tmp_path, scan, monkeypatch, caplog):
     from diptych.ptycho.neural.training import callbacks
 
@@ -170,6 +171,7 @@ def test_a_training_keeps_its_model_where_checkpoints_and_log_are_refused(tmp_pa
     assert caplog.text.count("goes on without a checkpoint") == 2
 
 
+@pytest.mark.integration
 def test_a_model_that_does_not_fit_names_its_file_and_the_bytes(tmp_path, scan):
     source = diptych.save(scan, tmp_path / "scan.npz")
     options = {"epochs": 1, "validation": 0.0}

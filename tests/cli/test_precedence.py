@@ -241,7 +241,6 @@ def test_flag_wins_over_file_and_file_over_default(
     config.write_text(yaml.safe_dump({name: first, **needed}))
     assert plain(reached("--config", str(config))) == first
     assert plain(reached("--config", str(config), *as_flags({name: second}))) == second
-    assert plain(reached(*as_flags({**needed, name: first}))) == first
 
 
 def test_names_of_options_are_distinct_within_each_verb() -> None:

@@ -124,6 +124,7 @@ def test_the_best_image_is_saved_with_what_makes_it_again(cli: Cli, session: Pat
     assert Ledger.open(session).candidate(seen["id"]).latent.tobytes() == load_picture("best.png").latent.tobytes()
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(
     find_spec("diffusers") is None or find_spec("transformers") is None, reason="diffusers is not installed"
 )

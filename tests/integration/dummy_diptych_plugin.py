@@ -13,6 +13,7 @@ from diptych.prefer.propose.registry import PROPOSALS, ProposalMethod
 from diptych.prefer.utility.registry import UTILITIES, UtilityModel
 from diptych.ptycho.engines.base import ENGINES, EngineExtension
 from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.layouts.layout import Layout
 from diptych.ptycho.networks.registry import Network
 from diptych.ptycho.scan import Scan
 from diptych.ptycho.studies.base import Cell, Estimate, Study, StudyOptions
@@ -130,3 +131,7 @@ def build_proposal(options: NoOptions) -> Any:
 
 
 PROPOSAL = ProposalMethod("dummy", "Tempered draws under another name.", NoOptions, "sphere", build_proposal)
+
+LAYOUT = Layout(
+    name="dummy-beamline", patterns="raw/frames", domain="counts", positions="raw/stage", position_unit="px"
+)

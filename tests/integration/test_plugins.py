@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.integration
 
 KINDS = {
     "diptych.formats": "FORMAT",
+    "diptych.layouts": "LAYOUT",
     "diptych.networks": "NETWORK",
     "diptych.engines": "ENGINE",
     "diptych.studies": "STUDY",
@@ -77,6 +79,17 @@ def test_format(site: Path, scan_file: Path, tmp_path: Path) -> None:
     assert "36" in json.dumps(found)
     with pytest.raises(diptych.InputError):
         diptych.load(scan_file)
+
+
+def test_layout(site: Path, tmp_path: Path) -> None:
+    scan = diptych.simulate(object="lines", size=16, patterns=36, step=3.0, dose=1e5, seed=0)
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["raw/frames"], file["raw/stage"] = scan.counts, scan.positions
+    found = record(run(site, tmp_path, "info", "scan.h5", "--json"))
+    assert "dummy-beamline" in json.dumps(found)
+    with pytest.raises(diptych.InputError):
+        diptych.load(tmp_path / "scan.h5")
+    assert record(run(site, tmp_path, "info", "scan.h5", "--layout", "dummy-beamline", "--json"))["kind"] == "scan"
 
 
 def test_engine(site: Path, scan_file: Path, tmp_path: Path) -> None:

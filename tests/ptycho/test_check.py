@@ -38,11 +38,19 @@ def positions(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Scan]
     ("spoil", "remedy"),
     [
         (positions(lambda p: p[:, ::-1]), "positions: swap y and x"),
-        (positions(lambda p: p * [-1, 1]), "positions: negate y"),
+        pytest.param(positions(lambda p: p * [-1, 1]), "positions: negate y", marks=pytest.mark.integration),
         (positions(lambda p: p * [1, -1]), "positions: negate x"),
         (patterns(lambda c: c.transpose(0, 2, 1)), "patterns: transpose (orientation 4)"),
-        (patterns(lambda c: np.fft.ifftshift(c, (1, 2))), "patterns: zero frequency at the corner"),
-        (patterns(lambda c: np.roll(c[:, ::-1], 1, 1)), "patterns: flip y (orientation 2)"),
+        pytest.param(
+            patterns(lambda c: np.fft.ifftshift(c, (1, 2))),
+            "patterns: zero frequency at the corner",
+            marks=pytest.mark.integration,
+        ),
+        pytest.param(
+            patterns(lambda c: np.roll(c[:, ::-1], 1, 1)),
+            "patterns: flip y (orientation 2)",
+            marks=pytest.mark.integration,
+        ),
     ],
 )
 def test_the_right_reading_comes_first(spoil: Callable[[Scan], Scan], remedy: str) -> None:
@@ -67,6 +75,7 @@ def test_a_scan_read_the_right_way_round_is_left_alone() -> None:
     assert "as it is given" in found.advice
 
 
+@pytest.mark.integration
 def test_without_a_probe_the_start_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "STEPS", 1)
     scan = diptych.simulate(
@@ -81,6 +90,7 @@ def test_without_a_probe_the_start_is_estimated(monkeypatch: pytest.MonkeyPatch)
     assert best["relative"] < 0.7
 
 
+@pytest.mark.integration
 def test_masked_pixels_may_hold_anything() -> None:
     """Not-a-number under the mask, as some detectors write it: the same ranking as zeros there."""
     scan = right()
@@ -121,6 +131,7 @@ def test_readings_that_diverge_come_last(monkeypatch: pytest.MonkeyPatch) -> Non
     assert rows[0]["relative"] == 0.0
 
 
+@pytest.mark.integration
 def test_bad_frames_and_other_units_do_not_change_the_ranking() -> None:
     """Three frames x 30 would rule the trials; they are left out first, and it is said."""
     counts = (1e-4 * right().counts).astype(np.float32)

@@ -57,6 +57,7 @@ def test_factors_can_be_turned_off(varied: tuple[Scan, np.ndarray]) -> None:
     assert result.provenance["fit"] > 1.3
 
 
+@pytest.mark.integration
 def test_factors_do_not_hide_a_wrong_reading(clean: Scan) -> None:
     for counts in (clean.counts.swapaxes(1, 2).copy(), np.roll(clean.counts, 1, axis=0)):
         result = diptych.reconstruct(replace(clean, counts=counts), epochs=20)

@@ -57,7 +57,9 @@ def test_the_fit_says_shot_noise_limited_when_it_is() -> None:
     assert result.flags == ()
 
 
-@pytest.mark.parametrize("engine", ["ml", "rpie", "raar"])
+@pytest.mark.parametrize(
+    "engine", ["ml", *(pytest.param(name, marks=pytest.mark.integration) for name in ("rpie", "raar"))]
+)
 def test_sub_pixel_positions_by_fourier_beat_rounding(engine: str) -> None:
     scan = simulated(integer=False)
     by_rounding, by_fourier = (error(solve(scan, engine=engine, subpixel=how), scan) for how in ("round", "fourier"))
@@ -65,6 +67,7 @@ def test_sub_pixel_positions_by_fourier_beat_rounding(engine: str) -> None:
     assert by_fourier < 0.75 * by_rounding
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("engine", ["dm", "raar"])
 def test_projections_bear_a_wrong_probe_start_on_sub_pixel_positions(engine: str) -> None:
     scan = simulated(integer=False, probe_error=1.0)
@@ -78,7 +81,7 @@ def test_automatic_positions_are_fourier_where_there_are_fractions() -> None:
     assert same(solve(whole, engine="rpie", epochs=3), solve(whole, engine="rpie", epochs=3, subpixel="round"))
 
 
-@pytest.mark.parametrize("engine", ["ml", "rpie"])
+@pytest.mark.parametrize("engine", ["ml", pytest.param("rpie", marks=pytest.mark.integration)])
 def test_incoherent_modes_are_recovered_with_as_many_modes(engine: str) -> None:
     scan = replace(
         simulated(modes=2, mode_powers=(1.0, 0.3)), probe=simulated(modes=2, mode_powers=(1.0, 0.3)).true_probe[:1]
@@ -288,7 +291,7 @@ def test_the_ends_of_the_regularisation_are_usable(engine: str, alpha: float) ->
 # When to stop.
 
 
-@pytest.mark.parametrize("engine", ["rpie", "auto"])
+@pytest.mark.parametrize("engine", [pytest.param("rpie", marks=pytest.mark.integration), "auto"])
 def test_low_dose_stops_by_itself_near_its_best(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = simulated(dose=3e3, probe_error=0.5)
     images: list[torch.Tensor] = []

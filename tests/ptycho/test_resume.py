@@ -59,7 +59,14 @@ def test_ctrl_c_inside_an_epoch_gives_the_last_whole_one(engine: str, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("engine", "cuts"), [("rpie", [3, 9]), ("epie", [2]), ("dm", [2, 9]), ("raar", [5]), ("ml", [])]
+    ("engine", "cuts"),
+    [
+        pytest.param("rpie", [3, 9], marks=pytest.mark.integration),
+        ("epie", [2]),
+        pytest.param("dm", [2, 9], marks=pytest.mark.integration),
+        ("raar", [5]),
+        ("ml", []),
+    ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(engine: str, cuts: list[int], tmp_path: Path) -> None:
     """Bit for bit; the maximum-likelihood engine is cut before, at, and after its change of stage."""

@@ -33,6 +33,7 @@ def test_five_settings_of_which_one_is_a_category(scan):
     assert decoder.categories == (slice(0, 2),)
 
 
+@pytest.mark.integration
 def test_the_defaults_are_those_of_reconstruct_and_lie_at_the_centre(scan):
     decoder = ReconstructionDecoder(scan, threads=1)
     centre = decoder.values(np.full(6, 0.5))

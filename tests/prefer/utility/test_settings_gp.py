@@ -207,6 +207,7 @@ def test_evidence_finds_which_settings_matter(people):
     assert np.corrcoef(fitted_to(seen).expected(cube(256, 8)), np.sin(9 * cube(256, 8)[:, 3]))[0, 1] > 0.8
 
 
+@pytest.mark.integration
 def test_ratings_are_predicted_and_choices_among_twelve_are_supported(people):
     points = cube(64, 6)
     worth = taste(points)

@@ -315,7 +315,7 @@ def test_a_bundle_is_loaded_as_a_network(
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"weights")
     network, loaded = Network(noisy(0.05)), []
-    bundle = SimpleNamespace(load_model=lambda path: loaded.append(path) or network)
+    bundle = SimpleNamespace(load_model=lambda path: loaded.append(path) or network, Model=type("Model", (), {}))
     monkeypatch.setitem(sys.modules, "diptych.ptycho.neural.model", bundle)
     table = diptych.compare(small, {"net": str(path)})
     assert (loaded, len(network.calls), table["net"]["kind"]) == ([str(path)], 1, "network")

@@ -166,7 +166,13 @@ UNUSUAL: dict[str, Any] = {
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("name", UNUSUAL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("text", "NaN", "void") else pytest.param(name, marks=pytest.mark.integration)
+        for name in UNUSUAL
+    ],
+)
 def test_any_key_may_hold_anything(tmp_path: Path, name: str) -> None:
     """Whatever stands under a key: a scan, a result or one clear error comes of it, never another exception."""
     scan = simulate(

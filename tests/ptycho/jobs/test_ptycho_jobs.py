@@ -82,6 +82,7 @@ def test_cancelled_with_its_best_state_and_resumed(
     assert again.result.provenance["options"]["seed"] == 4
 
 
+@pytest.mark.integration
 def test_other_jobs_are_cancelled_between_their_parts(scan_file: Path, tmp_path: Path) -> None:
     cancel = Cancel()
 
@@ -101,6 +102,7 @@ def test_other_jobs_are_cancelled_between_their_parts(scan_file: Path, tmp_path:
         assert run_study_job("dose-response", "dose", options=grid).data["done"] == 2
 
 
+@pytest.mark.integration
 def test_what_is_given_to_others_names_no_folder_of_this_machine(scan_file: Path, tmp_path: Path) -> None:
     made = run_reconstruction(scan_file, run=tmp_path / "a", options={"epochs": 2})
     trained = run_training([scan_file], run=tmp_path / "t", options={"epochs": 1, "validation": 0.0})

@@ -150,6 +150,7 @@ print(result.provenance["groups"], resource.getrusage(resource.RUSAGE_SELF).ru_m
 """
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read the Linux way")
 def test_thousands_of_groups_in_the_memory_of_one_batch_and_the_canvas():
     def peak(patterns):

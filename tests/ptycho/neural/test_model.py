@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.describe import describe_file
+from diptych.ptycho.evaluate.methods import run_method
 from diptych.ptycho.networks import build_network
 from diptych.ptycho.neural.model import Model, load_model
 from diptych.ptycho.neural.options import TrainingOptions
@@ -267,3 +269,10 @@ def _small_probe(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> No
 def test_tensors_that_do_not_fit(change: Callable[..., None], says: str, file: Path) -> None:
     with pytest.raises(InputError, match=says):
         load_model(rewritten(file, change))
+
+
+def test_compared_networks_leave_bad_frames_out_as_engines_do(model: Model, scan: Scan) -> None:
+    counts = scan.counts.copy()
+    counts[7] = 0
+    result = run_method("network", model, replace(scan, counts=counts), None, ONE, None)
+    assert result.provenance["left_out"]["left_out"] == [7]

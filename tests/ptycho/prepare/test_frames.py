@@ -98,7 +98,14 @@ def test_cosmic_rays_are_masked_in_their_frames() -> None:
     assert "2 frames (cosmic rays?): 7, 30" in " ".join(cleaned.flags)
 
 
-@pytest.mark.parametrize(("fault", "frames"), [(empty, list(range(5, 40, 5))), (bright, [8, 30, 31]), (flat, [8, 30])])
+@pytest.mark.parametrize(
+    ("fault", "frames"),
+    [
+        (empty, list(range(5, 40, 5))),
+        pytest.param(bright, [8, 30, 31], marks=pytest.mark.integration),
+        pytest.param(flat, [8, 30], marks=pytest.mark.integration),
+    ],
+)
 def test_the_image_is_as_good_as_without_the_frames(fault: Any, frames: list[int]) -> None:
     scan = simulated(probe_error=1.0)
     bad = changed(scan, frames, fault)

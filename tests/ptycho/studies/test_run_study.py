@@ -281,6 +281,7 @@ def table_of(run: StudyRun) -> list[Mapping[str, Any]]:
     return list(run.tables[1].rows)
 
 
+@pytest.mark.integration
 def test_dose_response_resumed_half_way_gives_the_same_table_and_more_photons_a_smaller_error(tmp_path: Path) -> None:
     execution = ExecutionOptions(device="cpu")
     token = After(1)

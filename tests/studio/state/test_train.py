@@ -45,6 +45,7 @@ def test_a_wrong_option_is_refused_before_anything_runs(studio: Studio) -> None:
     studio.close()
 
 
+@pytest.mark.integration
 def test_a_network_is_trained_kept_and_listed(studio: Studio, tmp_path: Path) -> None:
     page = TrainPage(studio)
     page.choose(["scan.npz"])

@@ -12,6 +12,7 @@ from diptych.errors import InputError
 from diptych.ptycho.engines.base import ENGINES as ALL_ENGINES
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.evaluate.comparison import TRUTH
+from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import ProgressCallback
@@ -113,11 +114,16 @@ def run_method(
 ) -> Reconstruction:
     """Reconstruct ``scan``; the stages reported to ``progress`` begin with the method's name."""
     report = None if progress is None else _prefixed(name, progress)
-    if isinstance(method, ReconstructionOptions):
-        from diptych.ptycho.reconstruct import reconstruct
+    from diptych.ptycho.neural.model import Model
+    from diptych.ptycho.reconstruct import reconstruct
 
+    if isinstance(method, ReconstructionOptions):
         return reconstruct(scan, options=method, progress=report, execution=execution)
     bounded = {} if chunk is None else {"network_batch": chunk}
+    if isinstance(method, Model):
+        # Bad frames, bad pixels and counts of other units are treated as for an engine.
+        alone, how = ReconstructionOptions.build({"engine": "network"}), InferenceOptions(**bounded)
+        return reconstruct(scan, method, alone, report, execution=execution, inference=how)
     result = method.reconstruct(scan, progress=report, execution=execution, **bounded)
     if not isinstance(result, Reconstruction):
         raise InputError(f"method {name!r}", f"reconstruct returned a {type(result).__name__}", "a Reconstruction")

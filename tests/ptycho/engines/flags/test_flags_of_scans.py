@@ -61,7 +61,7 @@ def test_a_clean_scan_is_not_flagged() -> None:
     [
         (lambda s: replace(s, counts=np.ascontiguousarray(s.counts.transpose(0, 2, 1))), "misread", "--orientation 4"),
         pytest.param(frames(lambda n: np.maximum(np.arange(n) - 1, 0)), "misread", "one position early", marks=SLOW),
-        (frames(shuffled), "no reading fits", "order of frames"),
+        pytest.param(frames(shuffled), "no reading fits", "order of frames", marks=pytest.mark.integration),
     ],
 )
 def test_a_wrong_reading_is_flagged_at_low_dose(spoil: Callable[[Scan], Scan], kind: str, said: str) -> None:
@@ -103,6 +103,7 @@ def test_few_photons_are_a_note(dose: float) -> None:
     assert faults(flags) == ()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("spoil", [pytest.param(frames(shuffled), marks=SLOW), lost])
 def test_check_recommends_nothing_where_no_reading_fits(spoil: Callable[[Scan], Scan]) -> None:
     advice = check(spoil(right(1e6))).advice

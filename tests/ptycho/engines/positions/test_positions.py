@@ -112,6 +112,7 @@ def test_the_canvas_grows_with_the_positions_and_nothing_is_cut_off() -> None:
     np.testing.assert_allclose(problem.forward.positions, positions, atol=1e-12)
 
 
+@pytest.mark.integration
 def test_wrong_positions_are_found_and_right_ones_left_alone() -> None:
     wrong, right = scan_of(1.0)
     found = diptych.reconstruct(wrong, correct_positions="auto")
@@ -123,6 +124,7 @@ def test_wrong_positions_are_found_and_right_ones_left_alone() -> None:
     assert off.provenance["held_out_fit"] > 2 * found.provenance["held_out_fit"]
 
 
+@pytest.mark.integration
 def test_a_refinement_that_is_interrupted_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     scan, _ = scan_of(1.0, patterns=25)
     whole = diptych.reconstruct(scan, correct_positions="auto", epochs=45, stop=False)

@@ -134,7 +134,9 @@ def random_scan(seed: int) -> Any:
 # What matters: never worse, and sooner.
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.integration) for seed in range(4, 20))]
+)
 def test_no_start_makes_the_result_worse(seed: int) -> None:
     scan = random_scan(seed)
     flat = error(solve(scan, epochs=50), scan)
@@ -275,6 +277,7 @@ def brought(scan: Scan, probe: NDArray[np.complex64], **options: Any) -> Reconst
     return reconstruct(scan, StandIn(scan.truth, noisy(0.05), probe=probe), execution=CPU, **options)
 
 
+@pytest.mark.integration
 def test_the_probe_of_the_networks_training_is_taken_where_it_is_the_better_one() -> None:
     scan = simulated(probe_error=1.0)
     true = simulated().probe
@@ -408,6 +411,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 # Going on.
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["20 %", "conjugate"])
 @pytest.mark.parametrize("cut", [2, 16])
 def test_a_resumed_run_is_the_uninterrupted_one_and_asks_no_network(kind: str, cut: int, tmp_path: Path) -> None:

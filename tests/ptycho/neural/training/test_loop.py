@@ -150,7 +150,7 @@ def stopper(after: int) -> Any:
     [
         {},
         {"schedule": "plateau", "probe": "refine", "learning_rate": 0.03, "epochs": 6},
-        {"patience": 1, "learning_rate": 0.1, "epochs": 6},
+        pytest.param({"patience": 1, "learning_rate": 0.1, "epochs": 6}, marks=pytest.mark.integration),
     ],
 )
 def test_an_interrupted_run_resumes_to_the_same_result(
@@ -204,6 +204,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.integration
 def test_a_killed_run_leaves_a_whole_checkpoint_and_goes_on(scan: diptych.Scan, tmp_path: Path) -> None:
     """Killed at a random moment, the state on disk is that of an uninterrupted run at the same epoch, bit for bit."""
     run = tmp_path / "run"
