@@ -191,12 +191,13 @@ PLACES: dict[str, Callable[[Any, str], None]] = {
 
 
 def picture(page: Any, place: str, look: str) -> None:
-    """Write a screenshot with a palette, a third of the size, where one is wanted."""
+    """Write a screenshot, where one is wanted; with a palette, a third of the size, where no gradients are in it."""
     everything = os.environ.get("DIPTYCH_PICTURES_ALL")
     if not PICTURES or not (everything or (place in DOCUMENTED and not look)):
         return
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    shot.quantize(256).save(Path(PICTURES) / f"studio-{place}{look}.png", optimize=True)
+    shot = shot if place.startswith("prefer-") else shot.quantize(256)
+    shot.save(Path(PICTURES) / f"studio-{place}{look}.png", optimize=True)
 
 
 @pytest.mark.parametrize("place", PLACES)
