@@ -24,8 +24,18 @@ from integration.studio.served import Server
 pytestmark = pytest.mark.integration
 
 PICTURES = os.environ.get("DIPTYCH_PICTURES")
-DOCUMENTED = ("home", "scan", "result", "train", "compare", "compare-difference", "jobs")
-DOCUMENTED += ("prefer-batch", "prefer-queue", "prefer-gallery")
+DOCUMENTED = (
+    "studio-home.png",
+    "studio-scan.png",
+    "studio-result.png",
+    "studio-train.png",
+    "studio-compare.png",
+    "studio-compare-difference.png",
+    "studio-jobs.png",
+    "studio-prefer-batch.png",
+    "studio-prefer-queue.png",
+    "studio-prefer-gallery.png",
+)
 CHECKS = (Path(__file__).parent / "looks.js").read_text(encoding="utf-8")
 ROOT = Path(__file__).resolve().parents[3]
 AXE = Path(os.environ.get("DIPTYCH_AXE") or ROOT / "node_modules" / "axe-core" / "axe.min.js")
@@ -191,13 +201,15 @@ PLACES: dict[str, Callable[[Any, str], None]] = {
 
 
 def picture(page: Any, place: str, look: str) -> None:
-    """Write a screenshot, where one is wanted; with a palette, a third of the size, where no gradients are in it."""
+    """Write a screenshot, where one is wanted; with a palette, a third of the size."""
     everything = os.environ.get("DIPTYCH_PICTURES_ALL")
-    if not PICTURES or not (everything or (place in DOCUMENTED and not look)):
+    name = f"studio-{place}{look}.png"
+    if not PICTURES or not (everything or name in DOCUMENTED):
         return
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    shot = shot if place.startswith("prefer-") else shot.quantize(256)
-    shot.save(Path(PICTURES) / f"studio-{place}{look}.png", optimize=True)
+    # Dithered: gradients of pictures would have bands.
+    shot = shot.quantize(palette=shot.quantize(256, kmeans=2), dither=Image.Dither.FLOYDSTEINBERG)
+    shot.save(Path(PICTURES) / name, optimize=True)
 
 
 @pytest.mark.parametrize("place", PLACES)
