@@ -32,8 +32,6 @@ GROUPS = {
     for kind in ("formats", "layouts", "networks", "engines", "studies", "decoders", "utilities", "proposals")
 }
 """Entry-point groups, which look like names of modules."""
-STUDIO_PICTURES = {f"studio-{page}.png" for page in ("home", "scan", "result", "jobs")}
-"""Made by tests/integration/studio."""
 LIMIT = 300_000
 """Bytes of a committed picture, at most."""
 
@@ -183,7 +181,7 @@ def test_pictures_are_small_and_all_used() -> None:
     benchmarks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.py"))
     scripts = [*DOCS.glob("[!m]*_pictures.py"), *(ROOT / "tests" / "integration" / "studio").glob("*.py")]
     made = benchmarks + "".join(path.read_text(encoding="utf-8") for path in scripts)
-    measured = {name for name in pictures if f'"{name}"' in made or name in STUDIO_PICTURES}
+    measured = {name for name in pictures if f'"{name}"' in made}
     assert pictures.keys() - measured == {f"{name}.png" for name in script("make_pictures").PICTURES}
 
 

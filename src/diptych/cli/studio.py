@@ -13,5 +13,8 @@ def studio(*, choices: Choices) -> Report:
     """Open the browser app: reconstruct, train, compare, and teach it what you like."""
     from diptych.studio.server import run
 
-    run(choices[StudioOptions])
+    try:
+        run(choices[StudioOptions])
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("studio has stopped; every label, and the best state of every run, is saved.") from None
     return Report({"status": "stopped"})

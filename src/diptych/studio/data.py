@@ -94,6 +94,11 @@ class DataFolders:
                 return str(path.relative_to(root))
         return path.name
 
+    def link(self, path: Path) -> str:
+        """The shortest text that :meth:`resolve` takes for this path, for addresses of pages."""
+        first = self.roots[0]
+        return str(path.relative_to(first)) if path.is_relative_to(first) and path != first else str(path)
+
     def items(self, kind: Kind | None = None) -> list[Item]:
         """What lies in the data folders, the last changed first."""
         found: dict[Path, Item] = {}

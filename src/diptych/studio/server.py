@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from typing import Any
@@ -21,22 +22,28 @@ def run(options: StudioOptions) -> None:
         If a data folder does not exist, or the port is taken.
     """
     try:
-        from nicegui import app, ui
+        from nicegui import app, background_tasks, ui
     except ModuleNotFoundError:
         raise UnavailableError("studio needs NiceGUI: pip install 'diptych[studio]'") from None
     from diptych.studio.context import Studio
-    from diptych.studio.pages import register
+    from diptych.studio.loading import Loading, load
+    from diptych.studio.pages import register_first
     from diptych.studio.security import Guard
 
+    # A bar over every page, without a name, for requests that take milliseconds.
+    app.config.quasar_config["loadingBar"]["skipHijack"] = True
     studio = Studio(options)
     port = options.port or _free_port(options.host)
     _check_port(options.host, port)
-    register(studio)
+    ready = asyncio.Event()
+    register_first(studio)
+    app.on_startup(lambda: background_tasks.create(load(studio, ready), name="load pages"))
+    app.add_middleware(Loading, ready=ready, prefix=options.prefix)
     app.add_middleware(Guard, options=options)
     app.on_shutdown(studio.close)
     address = f"http://{'[' + options.host + ']' if ':' in options.host else options.host}:{port}{options.prefix}/"
     shown = f"{address}?token={options.token}" if options.token else address
-    print(f"diptych studio: {shown}  (Ctrl-C stops it)", flush=True)
+    app.on_startup(lambda: _say_when_open(options.host, port, f"diptych studio: {shown}  (Ctrl-C stops it)"))
     more: dict[str, Any] = {"root_path": options.prefix} if options.prefix else {}
     ui.run(
         host=options.host,
@@ -49,6 +56,20 @@ def run(options: StudioOptions) -> None:
         storage_secret=secrets.token_urlsafe(32),
         **more,
     )
+
+
+async def _say_when_open(host: str, port: int, text: str) -> None:
+    """Print a line once the port takes connections."""
+    place = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(place, port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            print(text, flush=True)
+            return
 
 
 def _free_port(host: str) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import base64
 import random
-import signal
+import re
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,9 @@ import pytest
 
 from diptych.prefer import Ledger, Session
 from diptych.prefer.judgement import image_hash
+from integration.studio.served import Server
 
-pytest.importorskip("nicegui", reason="needs NiceGUI (pip install 'diptych[studio]')")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-from integration.studio.prefer_server import CHROMIUM, FLAGS, free_port, server  # noqa: E402
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is not installed"),
-]
+pytestmark = pytest.mark.integration
 
 # The pixels that are on the screen, drawn to a canvas, as the browser shows them.
 PIXELS = """(image) => {
@@ -39,20 +32,12 @@ TILE = ".stage-tile img"
 LOADED = "() => { const i = document.querySelector('.stage-tile img'); return i && i.complete && i.naturalWidth; }"
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    found = tmp_path / "data"
-    with Session.open(found / "lake", decoder="synthetic", dimension=4096, prompt="a lake"):
+def lake(server: Server) -> Server:
+    """A server over a folder with one session, not yet started."""
+    with Session.open(server.folder / "lake", decoder="synthetic", dimension=4096, prompt="a lake"):
         pass
-    return found
+    return server
 
 
 def seen(page: Any) -> str:
@@ -62,21 +47,19 @@ def seen(page: Any) -> str:
     return image_hash(np.ascontiguousarray(values.reshape(side, side, 4)[..., :3]))
 
 
-def stored(data: Path) -> list[str]:
+def stored(folder: Path) -> list[str]:
     """Hash of the picture of each row that counts, in order."""
-    with Ledger.open(data / "lake", read_only=True) as ledger:
+    with Ledger.open(folder / "lake", read_only=True) as ledger:
         images = [ledger.candidate(one.judgement.ids[0]).image for one in ledger.judgements()]
     return [image_hash(image) for image in images if image is not None]
 
 
-def opened(chromium: Any, address: str, mode: str) -> Any:
-    page = chromium.new_page(viewport={"width": 1280, "height": 800})
+def opened(page: Any, address: str, mode: str = "Batch") -> None:
     page.goto(f"{address}/prefer?session=lake")
     page.wait_for_selector(TILE)
     if mode != "Batch":
         page.get_by_role("button", name=mode, exact=True).click()
         page.wait_for_selector(f".stage-{mode.lower()} {TILE}")
-    return page
 
 
 def counts(page: Any) -> tuple[int, int, int]:
@@ -91,116 +74,165 @@ def settle(page: Any) -> None:
     )
 
 
-def test_100_pictures_by_keyboard_during_fits_and_decodes(chromium: Any, data: Path) -> None:
-    with server(data) as (address, _):
-        page = opened(chromium, address, "Queue")
-        judged = []
-        for index in range(100):
-            page.wait_for_function(LOADED)
-            judged.append(seen(page))
-            page.keyboard.press("gb"[index % 2])
-        settle(page)
-        assert counts(page) == (100, 100, 100)
-        page.close()
-    assert stored(data) == judged
+def test_100_pictures_by_keyboard_during_fits_and_decodes(page: Any, lake: Server) -> None:
+    opened(page, lake.start(), "Queue")
+    judged = []
+    for index in range(100):
+        page.wait_for_function(LOADED)
+        judged.append(seen(page))
+        page.keyboard.press("gb"[index % 2])
+    settle(page)
+    assert counts(page) == (100, 100, 100)
+    assert stored(lake.folder) == judged
     assert len(set(judged)) == 100
 
 
-def test_a_double_click_stores_one_row(chromium: Any, data: Path) -> None:
-    with server(data) as (address, _):
-        page = opened(chromium, address, "Queue")
-        page.get_by_role("button", name="Accept").dblclick()
-        page.wait_for_timeout(500)
-        settle(page)
-        assert counts(page)[2] == 1
-        page.close()
-    assert len(stored(data)) == 1
+def test_a_double_click_stores_one_row(page: Any, lake: Server) -> None:
+    opened(page, lake.start(), "Queue")
+    page.get_by_role("button", name="Accept").dblclick()
+    page.wait_for_timeout(500)
+    settle(page)
+    assert counts(page)[2] == 1
+    assert len(stored(lake.folder)) == 1
 
 
-def test_kill_in_the_middle_loses_nothing_that_was_acknowledged(chromium: Any, data: Path) -> None:
-    port = free_port()
-    with server(data, port) as (address, process):
-        page = opened(chromium, address, "Queue")
-        killer = threading.Timer(2.0, lambda: os.killpg(process.pid, signal.SIGKILL))
-        killer.start()
-        while process.poll() is None:
+def test_kill_in_the_middle_loses_nothing_that_was_acknowledged(page: Any, lake: Server) -> None:
+    opened(page, lake.start(), "Queue")
+    killer = threading.Timer(2.0, lake.kill)
+    killer.start()
+    judged = []
+    while lake.running:
+        if page.evaluate(LOADED):
+            judged.append(seen(page))
             page.keyboard.press("g")
-            page.wait_for_timeout(20)
-        killer.join()
-        sent, _, rows = counts(page)
-        assert rows > 0
-        assert rows <= len(stored(data)) <= sent
-        with server(data, port) as (address, _):
-            page.goto(f"{address}/prefer?session=lake")
-            page.wait_for_selector(TILE)
-            page.wait_for_function(f"() => document.body.innerText.includes('{len(stored(data))}')")
-        page.close()
+        page.wait_for_timeout(20)
+    killer.join()
+    sent, acknowledged, rows = counts(page)
+    found = stored(lake.folder)
+    assert rows > 0
+    assert acknowledged <= rows <= len(found) <= sent
+    assert found == judged[: len(found)]
+    lake.start(lake.port)
+    # The tab that was open finds the server again, and a new one shows the same.
+    other = page.context.new_page()
+    opened(other, lake.address)
+    for tab in (page, other):
+        tab.locator(ROWS, has_text=re.compile(rf"^{len(found)}$")).wait_for(timeout=60_000)
 
 
-@pytest.mark.slow
-def test_1000_random_clicks_at_20_per_second(chromium: Any, data: Path) -> None:
-    rng = random.Random(0)
-    with server(data) as (address, _):
-        page = opened(chromium, address, "Batch")
-        for _ in range(1000):
-            buttons = page.locator(".stage-buttons button").element_handles()
-            if buttons:
-                with suppress(playwright.Error):  # the picture was replaced just before
-                    buttons[rng.randrange(len(buttons))].click(timeout=200, no_wait_after=True)
-            page.wait_for_timeout(50)
-        settle(page)
-        sent, acknowledged, _ = counts(page)
-        page.wait_for_timeout(500)
-        page.close()
-    with Ledger.open(data / "lake", read_only=True) as ledger:
-        live = ledger.judgements()
-        ids = [one.judgement.ids[0] for one in live]
-        assert len(ids) == len(set(ids))
-        undone = sum(event.kind == "undo" for event in ledger.events())
-        total = sum(event.kind == "judgement" for event in ledger.events())
-    assert sent == acknowledged
-    assert total - undone == len(live)
-    assert len(live) > 100
+ROWS = "xpath=//*[normalize-space(text())='Rows (disk)']/following-sibling::*[1]"
+"""The number of rows on disk, in the side panel."""
+
+RECORD = """() => {
+  window.clicks = [];
+  let last = null;
+  const pen = document.createElement('canvas').getContext('2d', {colorSpace: 'srgb', willReadFrequently: true});
+  window.addEventListener('click', (event) => {
+    const tile = event.target.closest?.('.stage-tile') ?? document.querySelector('.stage-tile.chosen');
+    const image = tile?.querySelector('img');
+    last = [event.target.closest?.('button')?.textContent.trim() ?? '', null];
+    if (!image || !image.complete || !image.naturalWidth) return;
+    pen.canvas.width = image.naturalWidth; pen.canvas.height = image.naturalHeight;
+    pen.drawImage(image, 0, 0);
+    const values = pen.getImageData(0, 0, pen.canvas.width, pen.canvas.height).data;
+    last[1] = btoa(Array.from(values, (value) => String.fromCharCode(value)).join(''));
+  }, true);
+  const emit = window.socket.emit;
+  window.socket.emit = function (name, message, ...more) {
+    if (name === 'event' && JSON.stringify(message).includes('serial')) window.clicks.push(last);
+    return emit.call(this, name, message, ...more);
+  };
+}"""
+"""Notes for every answer that is sent the button that was pressed, and the pixels of the picture that was on the
+screen: the one above the button, or the one in the frame where the button is below all pictures.
+"""
+
+PLACES = """() => [...document.querySelectorAll('.stage button')].map((button) => {
+  const box = button.getBoundingClientRect();
+  return [button.textContent.trim(), box.x + box.width / 2, box.y + box.height / 2];
+}).filter(([text, x, y]) => y > 0 && y < innerHeight)"""
 
 
-def test_two_tabs_see_the_same_truth(chromium: Any, data: Path) -> None:
-    with server(data) as (address, _):
-        one, other = opened(chromium, address, "Queue"), opened(chromium, address, "Queue")
-        other.wait_for_timeout(500)
-        assert seen(one) == seen(other)
-        one.keyboard.press("g")
-        settle(one)
-        one.wait_for_timeout(700)
-        assert seen(one) == seen(other)
-        other.reload()
-        other.wait_for_selector(TILE)
-        other.wait_for_timeout(500)
-        assert seen(one) == seen(other)
-        one.close()
-        other.close()
-    assert len(stored(data)) == 1
+def test_1000_random_clicks_at_20_per_second(page: Any, lake: Server) -> None:
+    rng, wanted = random.Random(0), 1000
+    opened(page, lake.start(), "Batch")
+    page.evaluate(RECORD)
+    began = time.monotonic()
+    for index in range(wanted):
+        _, x, y = rng.choice(page.evaluate(PLACES))
+        page.mouse.click(x, y)
+        page.wait_for_timeout(1000 * max(began + (index + 1) / 20 - time.monotonic(), 0))
+    settle(page)
+    page.wait_for_timeout(1000)  # "Undo" is not acknowledged.
+    sent, acknowledged, rows = counts(page)
+    clicks = [(text, hashed(pixels)) for text, pixels in page.evaluate("window.clicks")]
+    with Ledger.open(lake.folder / "lake", read_only=True) as ledger:
+        events = list(ledger.events())
+        judged = [
+            (event.judgement, image_hash(ledger.candidate(event.judgement.ids[0]).image))  # type: ignore[arg-type]
+            for event in events
+            if event.judgement is not None
+        ]
+        live = [one.judgement.ids[0] for one in ledger.judgements()]
+    assert sent == acknowledged == len(clicks)
+    assert rows == len(judged) > 200
+    assert len(live) == len(set(live)) == len(judged) - sum(event.kind == "undo" for event in events)
+    # Each row is an answer that was given to the picture that was on the screen, and in the order of the answers.
+    left = iter(clicks)
+    for judgement, pixels in judged:
+        assert any(answers(text, judgement) and seen_then == pixels for text, seen_then in left), judgement
 
 
-def test_pictures_are_not_given_to_other_hosts(data: Path) -> None:
+def hashed(pixels: str) -> str:
+    """Hash of the pixels (RGBA, base64) of a square picture."""
+    values = np.frombuffer(base64.b64decode(pixels), np.uint8)
+    side = int((values.size // 4) ** 0.5)
+    return image_hash(np.ascontiguousarray(values.reshape(side, side, 4)[..., :3]))
+
+
+def answers(button: str, judgement: Any) -> bool:
+    """Whether a button gives that judgement."""
+    if judgement.kind == "skip":
+        return button.startswith("Skip")
+    return judgement.kind == "rate" and button.startswith("Good" if judgement.value else "Bad")
+
+
+def test_two_tabs_see_the_same_truth(page: Any, lake: Server) -> None:
+    address = lake.start()
+    other = page.context.new_page()
+    for tab in (page, other):
+        opened(tab, address, "Queue")
+    other.wait_for_timeout(500)
+    assert seen(page) == seen(other)
+    page.keyboard.press("g")
+    settle(page)
+    page.wait_for_timeout(700)
+    assert seen(page) == seen(other)
+    other.reload()
+    other.wait_for_selector(TILE)
+    other.wait_for_timeout(500)
+    assert seen(page) == seen(other)
+    assert len(stored(lake.folder)) == 1
+
+
+def test_pictures_are_not_given_to_other_hosts(lake: Server) -> None:
     import urllib.error
     import urllib.request
 
-    with server(data) as (address, _):
-        for path in ("/prefer/picture/none/00.png", "/prefer/file/none/..%2f..%2fetc%2fpasswd", "/prefer/file/x/y.png"):
-            with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(address + path)
-            assert refused.value.code == 404
+    address = lake.start()
+    for path in ("/prefer/picture/none/00.png", "/prefer/file/none/..%2f..%2fetc%2fpasswd", "/prefer/file/x/y.png"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(address + path)
+        assert refused.value.code == 404
 
 
-def test_markup_in_a_prompt_is_text(chromium: Any, tmp_path: Path) -> None:
+def test_markup_in_a_prompt_is_text(page: Any, server: Server) -> None:
     bad = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
-    with Session.open(tmp_path / "data" / "lake", decoder="synthetic", dimension=256, prompt=bad) as session:
+    with Session.open(server.folder / "lake", decoder="synthetic", dimension=256, prompt=bad) as session:
         session.ask(1)
-    with server(tmp_path / "data") as (address, _):
-        page = opened(chromium, address, "Batch")
-        page.get_by_role("button", name="Gallery", exact=True).click()
-        page.wait_for_timeout(500)
-        page.goto(f"{address}/prefer")
-        page.wait_for_selector("text=lake")
-        assert page.evaluate("() => window.hacked") is None
-        page.close()
+    opened(page, server.start())
+    page.get_by_role("button", name="Gallery", exact=True).click()
+    page.wait_for_timeout(500)
+    page.goto(f"{server.address}/prefer")
+    page.wait_for_selector("text=lake")
+    assert page.evaluate("() => window.hacked") is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,7 @@ import pytest
 
 import diptych
 
-pytestmark = pytest.mark.slow
-PICTURES = os.environ.get("DIPTYCH_PICTURES")
-"""Folder into which the tests write the pictures of the documentation."""
-
-
-def picture(page: Any, name: str) -> None:
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"studio-{name}.png")
+pytestmark = pytest.mark.integration
 
 
 def write_scan(path: Path, patterns: int = 100) -> None:
@@ -47,11 +39,8 @@ def test_a_simulated_scan_from_the_home_page_to_the_final_picture(server: Any, p
     address = server.start()
     page.goto(address)
     page.get_by_role("button", name="Simulated scan").wait_for()
-    picture(page, "home")
     page.get_by_role("button", name="Simulated scan").click()
     page.get_by_text("Photons per pattern").wait_for(timeout=120_000)
-    page.wait_for_timeout(1000)
-    picture(page, "scan")
     page.get_by_label("Preset").click()
     page.get_by_role("option", name="Quick look").click()
     page.get_by_text("Set: epochs 15").wait_for()
@@ -63,9 +52,6 @@ def test_a_simulated_scan_from_the_home_page_to_the_final_picture(server: Any, p
     for tab in (page, other):
         tab.get_by_text("Done after").wait_for(timeout=240_000)
         tab.get_by_role("button", name="Download TIFF").wait_for()
-    other.wait_for_timeout(1500)
-    other.get_by_role("button", name="Download TIFF").scroll_into_view_if_needed()
-    picture(other, "result")
     with other.expect_download() as waiting:
         other.get_by_role("button", name="Download NPZ").click()
     result = diptych.load(waiting.value.path().rename(server.folder / "downloaded.npz"))
@@ -73,7 +59,6 @@ def test_a_simulated_scan_from_the_home_page_to_the_final_picture(server: Any, p
     assert diptych.evaluate(result, truth=truth)["complex_error"] < 0.3
     other.goto(f"{address}/jobs")
     other.get_by_role("button", name="Log").first.wait_for()
-    picture(other, "jobs")
 
 
 def test_a_run_is_stopped_and_resumed(server: Any, page: Any) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,32 +12,9 @@ import pytest
 
 import diptych
 from diptych.ptycho.scan import Canvas, Reconstruction
+from integration.studio.served import Server
 
-pytest.importorskip("nicegui")
-playwright = pytest.importorskip("playwright.sync_api")
-
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason="Chromium is not installed"),
-]
-
-SERVER = """
-import sys
-from pathlib import Path
-from diptych.studio.options import StudioOptions
-from diptych.studio.server import run
-run(StudioOptions(data=(Path(sys.argv[1]),), port=0, browser=False))
-"""
+pytestmark = pytest.mark.integration
 
 
 def made(turn: float, side: int = 600) -> Reconstruction:
@@ -56,55 +29,24 @@ def made(turn: float, side: int = 600) -> Reconstruction:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+    pytest.importorskip("nicegui", reason="the browser app needs the extra 'studio'")
     folder = tmp_path_factory.mktemp("data")
     diptych.save(made(0.0), folder / "one.npz")
     diptych.save(made(0.4), folder / "two.npz")
-    command = [sys.executable, "-c", SERVER, str(folder)]
-    # NiceGUI behaves otherwise where it finds itself in a test.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "NICEGUI"))}
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert server.stdout is not None
-    try:
-        found = re.search(r"http://\S+", server.stdout.readline())
-        assert found is not None
-        yield found.group()
-    finally:
-        server.terminate()
-        server.wait(30)
-        server.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
+    server = Server(folder)
+    yield server.start()
+    server.stop()
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    found = browser.new_page(viewport={"width": 1280, "height": 800})
-    problems: list[str] = []
-    found.on("pageerror", lambda error: problems.append(str(error)))
-    opened(found, address + "compare?file=one.npz&file=two.npz")
-    yield found
-    found.close()
-    assert not problems
+def viewers(page: Any, address: str) -> Any:
+    opened(page, address)
+    return page
 
 
-def opened(page: Any, url: str) -> None:
-    """Open a page; the server prints its address shortly before it answers."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            page.goto(url)
-            break
-        except playwright.Error:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.5)
+def opened(page: Any, address: str) -> None:
+    page.goto(f"{address}/compare?file=one.npz&file=two.npz")
     page.wait_for_function("document.querySelectorAll('.dv').length === 2", timeout=30_000)
     until(lambda: all(state(page, k)["level"] is not None for k in (0, 1)))
 
@@ -129,7 +71,8 @@ def settled(page: Any) -> None:
     until(lambda: not any(state(page, k)["busy"] for k in (0, 1)))
 
 
-def test_wheel_zooms_about_the_cursor_in_both_viewers(page: Any) -> None:
+def test_wheel_zooms_about_the_cursor_in_both_viewers(viewers: Any) -> None:
+    page = viewers
     before = state(page, 0)
     box = page.locator(".dv canvas").nth(0).bounding_box()
     at = (box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
@@ -149,7 +92,8 @@ def test_wheel_zooms_about_the_cursor_in_both_viewers(page: Any) -> None:
     assert re.fullmatch(r"\d+(\.\d+)? (nm|µm)", after["bar"])
 
 
-def test_dragging_moves_and_the_picture_covers_the_view(page: Any) -> None:
+def test_dragging_moves_and_the_picture_covers_the_view(viewers: Any) -> None:
+    page = viewers
     page.locator(".dv canvas").nth(1).focus()
     for _ in range(4):
         page.keyboard.press("+")
@@ -168,7 +112,8 @@ def test_dragging_moves_and_the_picture_covers_the_view(page: Any) -> None:
     assert state(page, 1)["x"] == pytest.approx(after["x"])
 
 
-def test_everything_works_by_keyboard(page: Any) -> None:
+def test_everything_works_by_keyboard(viewers: Any) -> None:
+    page = viewers
     canvas = page.locator(".dv canvas").nth(0)
     canvas.focus()
     fitted = state(page, 0)
@@ -195,7 +140,8 @@ def test_everything_works_by_keyboard(page: Any) -> None:
     until(lambda: state(page, 0)["scale"] == pytest.approx(fitted["scale"]))
 
 
-def test_quantity_and_cursor_are_shared(page: Any) -> None:
+def test_quantity_and_cursor_are_shared(viewers: Any) -> None:
+    page = viewers
     page.get_by_label("Quantity").nth(0).select_option("amplitude")
     until(lambda: all(state(page, k)["quantity"] == "amplitude" for k in (0, 1)))
     box = page.locator(".dv canvas").nth(0).bounding_box()
@@ -206,10 +152,10 @@ def test_quantity_and_cursor_are_shared(page: Any) -> None:
     assert texts[0] != texts[1]
 
 
-def test_pinch_zooms(browser: Any, address: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+def test_pinch_zooms(chromium: Any, address: str) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = context.new_page()
-    opened(page, address + "compare?file=one.npz&file=two.npz")
+    opened(page, address)
     before = state(page, 0)
     page.locator(".dv canvas").nth(0).evaluate(
         """canvas => {
@@ -229,7 +175,8 @@ def test_pinch_zooms(browser: Any, address: str) -> None:
     context.close()
 
 
-def test_flicker_shows_the_images_in_turn(page: Any) -> None:
+def test_flicker_shows_the_images_in_turn(viewers: Any) -> None:
+    page = viewers
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_role("tab", name="Flicker").click(timeout=120_000)
     page.get_by_role("switch", name="Flicker").click()
@@ -242,7 +189,8 @@ def test_flicker_shows_the_images_in_turn(page: Any) -> None:
     assert {text.split(" (")[0] for text in seen} == {"one", "two"}
 
 
-def test_controls_have_names_and_no_page_is_wider_than_the_screen(page: Any) -> None:
+def test_controls_have_names_and_no_page_is_wider_than_the_screen(viewers: Any) -> None:
+    page = viewers
     nameless = page.evaluate(
         """() => [...document.querySelectorAll('.dv button, .dv select, .dv input, .dv canvas')].filter(e =>
           !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label')?.textContent.trim()))

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import diptych.runtime.jobs.process as process_module
 from diptych.errors import InputError
 from diptych.runtime.jobs import Finished, Job, JobContext, JobQueue, list_records, stopping
+from diptych.runtime.jobs.child import Channel
 from diptych.runtime.jobs.job import PREVIEW_SECONDS
 from diptych.runtime.progress import Preview, Progress
 from diptych.runtime.run_directory import RunDirectory
@@ -250,3 +252,15 @@ def test_a_process_that_does_not_listen_is_killed_and_one_that_died_is_reported(
 def dying(*, context: JobContext) -> Finished:
     os.kill(os.getpid(), signal.SIGKILL)
     return Finished({})
+
+
+def test_a_report_to_a_parent_that_has_ended_does_not_end_the_work() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    lost: list[str] = []
+    with suppress(BrokenPipeError), os.fdopen(writing, "w", encoding="utf-8") as stream:
+        channel = Channel(stream, lambda: lost.append("lost"))
+        channel.send("progress", done=1)
+        channel.send("finished")
+        assert lost == ["lost", "lost"]
+    assert lost

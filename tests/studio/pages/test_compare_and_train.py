@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +16,14 @@ from diptych.ptycho.scan import Canvas, Reconstruction
 pytest.importorskip("nicegui")
 
 from nicegui.testing import User
-from nicegui.testing.user_simulation import user_simulation
 
 from diptych.studio.components.viewer.element import ImageViewer
 from diptych.studio.components.viewer.routes import BASE
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
+from studio.simulation import seen, visit
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 
 
 def made(turn: float) -> Reconstruction:
@@ -39,118 +36,104 @@ def made(turn: float) -> Reconstruction:
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
+def studio(tmp_path: Path) -> Studio:
     diptych.save(made(0.0), tmp_path / "one.h5")
     diptych.save(made(0.5), tmp_path / "two.h5")
-    found = Studio(StudioOptions(data=(tmp_path,)))
-    yield found
-    found.close()
+    return Studio(StudioOptions(data=(tmp_path,)))
 
 
-@asynccontextmanager
-async def browsing(studio: Studio) -> AsyncIterator[User]:
+def register(studio: Studio) -> None:
     from diptych.studio.components.viewer.routes import register as register_viewer
     from diptych.studio.pages import compare, train
 
-    async with user_simulation() as user:
-        register_viewer(studio.images)
-        compare.register(studio)
-        train.register(studio)
-        yield user
+    register_viewer(studio.images)
+    compare.register(studio)
+    train.register(studio)
 
 
-async def seen(user: User, text: str, seconds: float = 20) -> None:
-    await user.should_see(text, retries=int(seconds / 0.1))
+def test_results_are_shown_and_compared(studio: Studio) -> None:
+    async def scenario(user: User, _: Studio) -> None:
+        await user.open("/compare?file=one.h5&file=two.h5")
+        await user.should_see("Run engines or networks on a scan")
+        assert len(user.find(ImageViewer).elements) == 2
+        await seen(user, "Refresh lists")
+        await asyncio.sleep(0.7)
+        user.find(marker="start").click()
+        await seen(user, "Ring correlation")
+        await seen(user, "Reference: one.")
+        user.find("Metrics").click()
+        await seen(user, "Gauge of two")
+        user.find(marker="download-metrics").click()
+        assert b"complex_error" in (await user.download.next()).content
+        user.find("Ring correlation").click()
+        await asyncio.sleep(0.3)
+        user.find(marker="download-curves").click()
+        assert (await user.download.next()).content.startswith(b"model,frequency,correlation")
+
+    visit(studio, scenario, register)
 
 
-def test_results_are_shown_and_compared(studio: Studio, play: Any) -> None:
-    async def script() -> None:
-        async with browsing(studio) as user:
-            await user.open("/compare?file=one.h5&file=two.h5")
-            await user.should_see("Run engines or networks on a scan")
-            assert len(user.find(ImageViewer).elements) == 2
-            await seen(user, "Refresh lists")
-            await asyncio.sleep(0.7)
-            user.find(marker="start").click()
-            await seen(user, "Ring correlation")
-            await seen(user, "Reference: one.")
-            user.find("Metrics").click()
-            await seen(user, "Gauge of two")
-            user.find(marker="download-metrics").click()
-            assert b"complex_error" in (await user.download.next()).content
-            user.find("Ring correlation").click()
-            await asyncio.sleep(0.3)
-            user.find(marker="download-curves").click()
-            assert (await user.download.next()).content.startswith(b"model,frequency,correlation")
+def test_nothing_chosen_says_what_to_do(studio: Studio) -> None:
+    async def scenario(user: User, _: Studio) -> None:
+        await user.open("/compare")
+        await seen(user, "Choose results above")
+        await seen(user, "Choose at least two results")
 
-    play(script())
+    visit(studio, scenario, register)
 
 
-def test_nothing_chosen_says_what_to_do(studio: Studio, play: Any) -> None:
-    async def script() -> None:
-        async with browsing(studio) as user:
-            await user.open("/compare")
-            await seen(user, "Choose results above")
-            await seen(user, "Choose at least two results")
+def test_a_path_outside_is_refused_and_markup_is_text(studio: Studio) -> None:
+    async def scenario(user: User, _: Studio) -> None:
+        await user.open("/compare?file=../../etc/passwd")
+        await user.should_see("lies outside the data folders")
+        await user.open("/compare?file=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E.h5")
+        await user.should_see("there is no such file")
+        assert not user.find("there is no such file").elements.pop().props.get("innerHTML")
 
-    play(script())
-
-
-def test_a_path_outside_is_refused_and_markup_is_text(studio: Studio, play: Any) -> None:
-    async def script() -> None:
-        async with browsing(studio) as user:
-            await user.open("/compare?file=../../etc/passwd")
-            await user.should_see("lies outside the data folders")
-            await user.open("/compare?file=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E.h5")
-            await user.should_see("there is no such file")
-            assert not user.find("there is no such file").elements.pop().props.get("innerHTML")
-
-    play(script())
+    visit(studio, scenario, register)
 
 
-def test_empty_folder_on_the_train_page(studio: Studio, play: Any) -> None:
-    async def script() -> None:
-        async with browsing(studio) as user:
-            await user.open("/train")
-            await seen(user, "No scan in the data folders yet")
-            await user.should_see("losses and a validation group appear here")
-            user.find("epochs").clear().type("many").trigger("change")
-            await seen(user, "a whole number")
+def test_empty_folder_on_the_train_page(studio: Studio) -> None:
+    async def scenario(user: User, _: Studio) -> None:
+        await user.open("/train")
+        await seen(user, "No scan in the data folders yet")
+        await user.should_see("losses and a validation group appear here")
+        user.find(marker="option epochs").clear().type("many").trigger("change")
+        await seen(user, "a whole number")
 
-    play(script())
+    visit(studio, scenario, register)
 
 
-def test_addresses_of_the_viewer(studio: Studio, tmp_path: Path, play: Any) -> None:
-    async def script() -> None:
-        async with browsing(studio) as user:
-            key = studio.images.add_file(tmp_path / "one.h5")
-            about = (await user.http_client.get(f"{BASE}/{key}/about")).json()
-            assert about["extent"] == [-10, 70, 5, 85]
-            query = "quantity=amplitude&y0=-10&y1=30&x0=5&x1=85&height=40&width=80"
-            answer = await user.http_client.get(f"{BASE}/{key}/picture?{query}")
-            assert answer.status_code == 200
-            assert answer.headers["x-box"] == "-10,30,5,85"
-            assert Image.open(io.BytesIO(answer.content)).size == (80, 40)
-            values = (await user.http_client.get(f"{BASE}/{key}/values?y=-9.5&x=6")).json()
-            assert (values["y"], values["x"], values["inside"]) == (-10, 6, True)
-            line = await user.http_client.get(f"{BASE}/{key}/profile?quantity=phase&y0=0&x0=10&y1=0&x1=20")
-            assert len(line.json()["value"]) == 11
-            details = (await user.http_client.get(f"{BASE}/{key}/quantity?quantity=phase")).json()
-            assert details["map"] in details["maps"]
-            for wrong, status in (
-                (f"{BASE}/nothing/about", 404),
-                (f"{BASE}/..%2F..%2Fetc%2Fpasswd/about", 404),
-                (f"{BASE}/{key}/quantity?quantity=%3Cscript%3E", 422),
-                (f"{BASE}/{key}/picture?{query}&colours=jet", 422),
-                (f"{BASE}/{key}/picture?{query}&low=nan&high=1", 422),
-                (f"{BASE}/{key}/picture?quantity=amplitude&y0=1&y1=inf&x0=0&x1=1&height=1&width=1", 422),
-                (f"{BASE}/{key}/values?y=nan&x=0", 422),
-            ):
-                refused = await user.http_client.get(wrong)
-                assert refused.status_code == status, wrong
-                if key in wrong:
-                    assert refused.headers["content-type"] == "application/json"
-            outside = query.replace("y0=-10&y1=30", "y0=500&y1=600")
-            assert (await user.http_client.get(f"{BASE}/{key}/picture?{outside}")).status_code == 204
+def test_addresses_of_the_viewer(studio: Studio, tmp_path: Path) -> None:
+    async def scenario(user: User, _: Studio) -> None:
+        key = studio.images.add_file(tmp_path / "one.h5")
+        about = (await user.http_client.get(f"{BASE}/{key}/about")).json()
+        assert about["extent"] == [-10, 70, 5, 85]
+        query = "quantity=amplitude&y0=-10&y1=30&x0=5&x1=85&height=40&width=80"
+        answer = await user.http_client.get(f"{BASE}/{key}/picture?{query}")
+        assert answer.status_code == 200
+        assert answer.headers["x-box"] == "-10,30,5,85"
+        assert Image.open(io.BytesIO(answer.content)).size == (80, 40)
+        values = (await user.http_client.get(f"{BASE}/{key}/values?y=-9.5&x=6")).json()
+        assert (values["y"], values["x"], values["inside"]) == (-10, 6, True)
+        line = await user.http_client.get(f"{BASE}/{key}/profile?quantity=phase&y0=0&x0=10&y1=0&x1=20")
+        assert len(line.json()["value"]) == 11
+        details = (await user.http_client.get(f"{BASE}/{key}/quantity?quantity=phase")).json()
+        assert details["map"] in details["maps"]
+        for wrong, status in (
+            (f"{BASE}/nothing/about", 404),
+            (f"{BASE}/..%2F..%2Fetc%2Fpasswd/about", 404),
+            (f"{BASE}/{key}/quantity?quantity=%3Cscript%3E", 422),
+            (f"{BASE}/{key}/picture?{query}&colours=jet", 422),
+            (f"{BASE}/{key}/picture?{query}&low=nan&high=1", 422),
+            (f"{BASE}/{key}/picture?quantity=amplitude&y0=1&y1=inf&x0=0&x1=1&height=1&width=1", 422),
+            (f"{BASE}/{key}/values?y=nan&x=0", 422),
+        ):
+            refused = await user.http_client.get(wrong)
+            assert refused.status_code == status, wrong
+            if key in wrong:
+                assert refused.headers["content-type"] == "application/json"
+        outside = query.replace("y0=-10&y1=30", "y0=500&y1=600")
+        assert (await user.http_client.get(f"{BASE}/{key}/picture?{outside}")).status_code == 204
 
-    play(script())
+    visit(studio, scenario, register)

@@ -11,7 +11,7 @@ import pytest
 
 import diptych
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 
 Visit = Callable[[Any], None]
 RETRIES = 60

@@ -17,9 +17,10 @@ from diptych.prefer.decoders.synthetic import Synthetic
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.studio.components.stage import Stage
 from diptych.studio.context import Studio
-from studio.prefer.simulation import eventually, simulate
+from diptych.studio.options import StudioOptions
+from studio.simulation import Scenario, eventually, visit
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 
 ALL = [
     "Dataset rows",
@@ -47,6 +48,15 @@ ALL = [
 ]
 
 
+def simulate(tmp_path: Path, scenario: Scenario) -> None:
+    """Run a scenario with a user of the Prefer page, and a studio with the data folder ``tmp_path / "data"``."""
+    from diptych.studio.pages import prefer
+
+    data = tmp_path / "data"
+    data.mkdir(exist_ok=True)
+    visit(Studio(StudioOptions(data=(data,))), scenario, prefer.register)
+
+
 def prepared(tmp_path: Path, labels: int, dimension: int = 256, **options: Any) -> None:
     """A session in the data folder with some judgements, every second one good."""
     (tmp_path / "data").mkdir(exist_ok=True)
@@ -59,8 +69,7 @@ def prepared(tmp_path: Path, labels: int, dimension: int = 256, **options: Any) 
 
 
 def shown(user: Any, name: str) -> str:
-    (label,) = user.find(marker=f"readout {name}").elements
-    return str(label.text)
+    return text(user, f"readout {name}")
 
 
 def text(user: Any, marker: str) -> str:

@@ -11,9 +11,11 @@ from diptych.errors import InputError
 from diptych.runtime.jobs import Job
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
+from diptych.studio.state.fields import parsed
+from diptych.studio.state.history import read_history
 from diptych.studio.state.listing import models_of, numbered_run
-from diptych.studio.state.train.fields import belongs, parsed, trainer_fields, training_fields
-from diptych.studio.state.train.page import TrainPage, read_history
+from diptych.studio.state.train.fields import belongs, trainer_fields, training_fields
+from diptych.studio.state.train.page import TrainPage
 
 
 @pytest.fixture

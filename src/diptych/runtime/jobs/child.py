@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,17 +26,28 @@ REPORT_SECONDS = 0.05
 
 
 class Channel:
-    """Events to the parent, one JSON object per line."""
+    """Events to the parent, one JSON object per line; nobody reads them once the parent has ended.
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream, self._lock = stream, threading.Lock()
+    Parameters
+    ----------
+    stream : text file
+        What the parent reads.
+    lost : callable
+        Called when the parent has ended.
+    """
+
+    def __init__(self, stream: IO[str], lost: Callable[[], None] = lambda: None) -> None:
+        self._stream, self._lock, self._lost = stream, threading.Lock(), lost
         self._reported = self._previewed = float("-inf")
 
     def send(self, event: str, **values: Any) -> None:
-        """Write one event."""
+        """Write one event. An error here would end the work before it has saved its state."""
         with self._lock:
-            self._stream.write(json.dumps({"event": event, **plain(values)}) + "\n")
-            self._stream.flush()
+            try:
+                self._stream.write(json.dumps({"event": event, **plain(values)}) + "\n")
+                self._stream.flush()
+            except BrokenPipeError:
+                self._lost()
 
     def progress(self, progress: Progress) -> None:
         """Send a report, unless one was sent just before; with a preview where one is due."""
@@ -64,10 +76,10 @@ def main() -> None:
 
     What the work prints goes to standard error.
     """
-    channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    cancel = Cancel()
+    channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"), lambda: _abandoned(cancel))
     os.dup2(2, 1)
     call = json.loads(sys.stdin.readline())
-    cancel = Cancel()
     install(lambda number, frame: cancel.request())
     threading.Thread(target=_listen, args=(cancel,), daemon=True).start()
     try:
@@ -88,9 +100,18 @@ def _listen(cancel: Cancel) -> None:
     for line in sys.stdin:
         if line.strip() == "cancel":
             cancel.request()
-    cancel.request()
+    _abandoned(cancel)
     time.sleep(GRACE_SECONDS)
     os._exit(1)
+
+
+def _abandoned(cancel: Cancel) -> None:
+    """Stop, and save: the parent has ended. What is printed from now on would be an error, and goes nowhere."""
+    cancel.request()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

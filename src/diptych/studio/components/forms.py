@@ -10,7 +10,7 @@ from nicegui import ui
 from diptych.errors import DiptychError
 from diptych.runtime.option_fields import OptionField, option_fields
 from diptych.runtime.options import Options
-from diptych.studio.state.train.fields import parsed, shown
+from diptych.studio.state.fields import parsed, shown
 
 GRID = "display: grid; gap: 12px; width: 100%; grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr))"
 
@@ -71,6 +71,7 @@ def _field(
             element = ui.input(label, value="" if value is None else str(value), placeholder="automatic")
             element.on("change", lambda: take(element))
             element.props("outlined dense stack-label").classes("w-full")
+        element.mark(f"option {field.name}")
         owners = f" ({', '.join(field.owners)})" if field.owners else ""
         ui.label(field.help_with_bounds + owners).classes("text-xs opacity-75 leading-tight")
         problem = ui.label().props("role=alert").classes("text-xs text-negative")

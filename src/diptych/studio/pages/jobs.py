@@ -9,6 +9,7 @@ from urllib.parse import quote
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.studio.components.dialogs import ask_name, ask_twice
 from diptych.studio.components.frame import page_frame
 from diptych.studio.context import Studio
 from diptych.studio.state.jobs import Line, delete, export, lines, log_tail, rename
@@ -94,24 +95,15 @@ class JobList:
             ui.button("Close", on_click=dialog.close).props("flat")
         dialog.open()
 
-    def _rename(self, folder: Path) -> None:
-        with ui.dialog() as dialog, ui.card():
-            name = ui.input("New name", value=folder.name).props("outlined dense")
-            with ui.row():
-                ui.button("Rename", on_click=lambda: self._do(dialog, rename, folder, str(name.value or "")))
-                ui.button("Cancel", on_click=dialog.close).props("flat")
-        dialog.open()
+    async def _rename(self, folder: Path) -> None:
+        name = await ask_name(folder.name)
+        if name is not None:
+            await self._do(rename, folder, name)
 
-    def _delete(self, folder: Path) -> None:
-        """Ask, and ask again with the name of the run to be typed."""
-        with ui.dialog() as dialog, ui.card():
-            ui.label(f"Delete the run {folder.name}, with its result and log? It cannot be undone.")
-            typed = ui.input("Type the name of the run").props("outlined dense")
-            with ui.row():
-                sure = ui.button("Delete for good", color="negative", on_click=lambda: self._do(dialog, delete, folder))
-                sure.bind_enabled_from(typed, "value", lambda text: text == folder.name)
-                ui.button("Cancel", on_click=dialog.close).props("flat")
-        dialog.open()
+    async def _delete(self, folder: Path) -> None:
+        question = f"Delete the run {folder.name}, with its result and log? It cannot be undone."
+        if await ask_twice(question, folder.name):
+            await self._do(delete, folder)
 
     async def _export(self, folder: Path) -> None:
         try:
@@ -122,8 +114,7 @@ class JobList:
         if data is not None:  # None: the server is stopping.
             ui.download.content(data, f"{folder.name}.zip")
 
-    async def _do(self, dialog: ui.dialog, action: Any, *arguments: Any) -> None:
-        dialog.close()
+    async def _do(self, action: Any, *arguments: Any) -> None:
         try:
             await run.io_bound(action, self.studio, *arguments)
             self.message.set_text("")

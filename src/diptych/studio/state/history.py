@@ -8,11 +8,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diptych.studio.state.charts import COLOURS, LEGEND, axis
+
 if TYPE_CHECKING:
     from diptych.runtime.jobs import Job
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73")
-"""Distinguishable by the colour-blind (Okabe and Ito)."""
 
 
 class Curve:
@@ -65,10 +64,10 @@ class Curve:
             "animation": False,
             "color": list(COLOURS),
             "tooltip": {"trigger": "axis"},
-            "legend": {"top": 0, "textStyle": {"color": "#888"}},
+            "legend": LEGEND,
             "grid": {"left": 56, "right": 16, "top": 36, "bottom": 40},
-            "xAxis": {"type": "value", "name": "epoch", "nameLocation": "middle", "nameGap": 24, "minInterval": 1},
-            "yAxis": {"type": "log"},
+            "xAxis": axis(name="epoch", nameLocation="middle", nameGap=24, minInterval=1),
+            "yAxis": axis(type="log"),
             "series": series,
         }
 

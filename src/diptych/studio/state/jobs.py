@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.errors import InputError, UnavailableError
+from diptych.errors import InputError
 from diptych.runtime.jobs.records import read_record
 from diptych.runtime.run_directory import is_locked
+from diptych.studio.state.manage import deleted, renamed
 
 if TYPE_CHECKING:
     from diptych.runtime.jobs import Job
@@ -22,7 +22,6 @@ LOW_BYTES = 1_000_000_000
 """Free space below which pages warn."""
 
 TAIL_BYTES = 64_000
-_NAME = re.compile(r"\w[\w .+-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -92,27 +91,12 @@ def log_tail(folder: Path | None) -> str:
 
 def rename(studio: Studio, folder: Path, name: str) -> Path:
     """Rename a run directory. Raises InputError for a name that is no name or taken, or a run that is under way."""
-    folder = _idle(studio, folder)
-    name = name.strip()
-    if not _NAME.fullmatch(name):
-        raise InputError("name", f"found {name!r}", "up to 64 letters, digits, spaces or any of _.+-")
-    target = folder.with_name(name)
-    if target.exists():
-        raise InputError(name, "exists already", "a name that is not taken")
-    try:
-        folder.rename(target)
-    except OSError as error:
-        raise UnavailableError(f"{folder.name}: cannot be renamed ({error.strerror}).") from error
-    return target
+    return renamed(_idle(studio, folder), name)
 
 
 def delete(studio: Studio, folder: Path) -> None:
     """Delete a run directory and all in it. Raises InputError for a folder that is no run, or is under way."""
-    folder = _idle(studio, folder)
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise UnavailableError(f"{folder.name}: cannot be deleted ({error.strerror}).") from error
+    deleted(_idle(studio, folder))
 
 
 def export(studio: Studio, folder: Path) -> bytes:

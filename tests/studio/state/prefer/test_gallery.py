@@ -9,10 +9,11 @@ import pytest
 
 from diptych.errors import InputError
 from diptych.prefer import Judgement, Session
+from diptych.studio.state.fields import parsed
 from diptych.studio.state.prefer import archive
 from diptych.studio.state.prefer.gallery import arranged, entries
 from diptych.studio.state.prefer.matching import Matching
-from diptych.studio.state.prefer.options import changes, parsed, recent, utility_fields
+from diptych.studio.state.prefer.options import changes, recent, utility_fields
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ const DOUBLE_CLICK = 300; // ms in which the second click of a double click cann
 
 export default {
   template: `
-<section class="stage" :class="'stage-' + mode" aria-label="Pictures to judge" :data-sent="sent" :data-acknowledged="acknowledged" :data-rows="rows">
+<section class="stage" :class="['stage-' + mode, 'stage-columns-' + columns]" aria-label="Pictures to judge" :data-sent="sent" :data-acknowledged="acknowledged" :data-rows="rows">
   <div v-if="view.problem" role="alert" class="stage-problem">
     <span>{{ view.problem }}</span>
     <button type="button" @click="$emit('retry')">Try again</button>

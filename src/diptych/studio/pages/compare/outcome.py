@@ -9,12 +9,12 @@ from nicegui import ui
 
 from diptych.errors import DiptychError
 from diptych.studio.components.viewer.element import ImageViewer
+from diptych.studio.state.charts import COLOURS, GREY, LEGEND, axis
 from diptych.studio.state.compare.compared import Compared, display_name
 from diptych.studio.state.compare.page import ComparePage
 
 GRID = "display: grid; gap: 16px; width: 100%; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr))"
 THRESHOLDS = ((0.5, "0.5"), (1 / 7, "1/7"))
-MIDDLE = {"nameLocation": "middle", "nameGap": 28}
 
 
 class Outcome:
@@ -147,17 +147,16 @@ def curves_options(found: Compared) -> dict[str, Any]:
         {"name": name, "type": "line", "showSymbol": False, "data": [list(p) for p in zip(*curve, strict=True)]}
         for name, curve in found.curves.items()
     ]
-    lines = [{"yAxis": value, "label": {"formatter": text}} for value, text in THRESHOLDS]
-    series[0]["markLine"] = {"symbol": "none", "silent": True, "lineStyle": {"color": "#888"}, "data": lines}
+    lines = [{"yAxis": value, "label": {"formatter": text, "color": GREY}} for value, text in THRESHOLDS]
+    series[0]["markLine"] = {"symbol": "none", "silent": True, "lineStyle": {"color": GREY}, "data": lines}
     return {
         "animation": False,
-        # Okabe and Ito: told apart by colour-blind people.
-        "color": ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"],
-        "legend": {"top": 0, "textStyle": {"color": "#888"}},
+        "color": list(COLOURS),
+        "legend": LEGEND,
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 56, "right": 40, "top": 40, "bottom": 48},
-        "xAxis": {"type": "value", "min": 0, "name": "spatial frequency / Nyquist", **MIDDLE},
-        "yAxis": {"type": "value", "max": 1, "name": "correlation"},
+        "xAxis": axis(min=0, name="spatial frequency / Nyquist", nameLocation="middle", nameGap=28),
+        "yAxis": axis(max=1, name="correlation"),
         "series": series,
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from diptych.runtime.option_fields import OptionField
-from diptych.studio.state.prefer.options import parsed
+from diptych.studio.state.fields import parsed
 
 
 class Fields:

@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.studio.components.uploads import upload_box
 from diptych.studio.pages.prefer.upload import LIMIT, TYPES
 from diptych.studio.state.prefer.archive import read_image
 from diptych.studio.state.prefer.desk import Desk
@@ -28,8 +29,7 @@ class MatchPanel:
     def __init__(self, desk: Desk, choose: Callable[[str], None]) -> None:
         self._desk, self._choose = desk, choose
         self._matching: Matching | None = None
-        upload = ui.upload(label="Picture to match (PNG, JPEG, WebP)", auto_upload=True, max_file_size=LIMIT)
-        upload.on_upload(self._received).props(f"accept={TYPES} flat bordered").classes("w-full max-w-xl")
+        upload_box("Picture to match (PNG, JPEG, WebP)", self._received, LIMIT, accept=TYPES)
         with ui.row().classes("items-center gap-2"):
             self._buttons = [
                 ui.button("Step", on_click=partial(self._run, 1)),

@@ -27,14 +27,23 @@ TOAST: dict[str, Any] = {"position": "top-right", "group": "prefer", "badgeStyle
 
 
 async def room(desks: Desks, folder: Path) -> None:
-    """Open the session, and show it."""
+    """Open the session, and show it. A pipeline may take a minute to load: the page is there before."""
+    waiting = ui.row().classes("items-center gap-3")
+    with waiting:
+        ui.spinner()
+        ui.label("Opening the session…").props("role=status")
+    if not desks.is_open(folder):
+        await context.client.connected()
     try:
         desk = await run.io_bound(desks.open, folder)
     except DiptychError as error:
         ui.label(str(error)).props("role=alert")
         ui.link("All sessions", "/prefer")
         return
-    assert desk is not None
+    finally:
+        waiting.delete()
+    if desk is None:  # The server is stopping.
+        return
     desk.start()
     Room(desks, folder, desk)
 

@@ -92,7 +92,9 @@ class Settings:
             on = not (desk.patient and model == name)
             switch = ui.switch(text, value=on, on_change=partial(wait, model=model))
             switch.tooltip("Off: the next pictures wait for the fit to the last answer")
-        ui.number("Weight of the next answers", value=desk.weight, min=1e-6, max=100, on_change=self._weigh)
+        weight = ui.number("Weight of the next answers", value=desk.weight, min=1e-6, max=100, on_change=self._weigh)
+        for each in (self._batch, self._queue, self._interval, weight):
+            each.classes("w-full")
 
     def _weigh(self, event: Any) -> None:
         if event.value and 1e-6 <= event.value <= 100:

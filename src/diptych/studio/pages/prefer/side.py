@@ -10,6 +10,7 @@ from typing import Any
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.studio.components.uploads import upload_box
 from diptych.studio.pages.prefer.chart import angle_chart, set_angles
 from diptych.studio.pages.prefer.debug import debug_panel
 from diptych.studio.pages.prefer.fields import Readout, heading
@@ -116,9 +117,8 @@ class Side:
             with ui.row().classes("gap-2"):
                 ui.button("Download state", on_click=self._download).props("outline no-caps").mark("download state")
                 ui.button("Download table and pictures", on_click=self._table).props("outline no-caps")
-            limit = int(desks.studio.options.upload_limit * 2**30)
-            upload = ui.upload(label="Upload a state (.npz)", auto_upload=True, max_file_size=limit)
-            upload.on_upload(self._upload).props("accept=.npz flat bordered").classes("w-full")
+            limit = desks.studio.options.upload_limit * 2**30
+            upload_box("A state (.npz)", self._upload, limit, accept=".npz")
             ui.button("Reset", on_click=partial(_reset, desks, folder)).props("outline no-caps color=negative")
 
     async def _download(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from nicegui import run, ui
 from diptych.errors import DiptychError
 from diptych.prefer.decoders.registry import DECODERS
 from diptych.prefer.session.folder import About, about
+from diptych.studio.components.dialogs import ask_name, ask_twice
 from diptych.studio.pages.prefer.fields import Fields, heading
+from diptych.studio.state import sessions
 from diptych.studio.state.prefer.desks import Desks
 from diptych.studio.state.prefer.options import decoder_fields
 
@@ -26,29 +29,80 @@ def start(desks: Desks) -> None:
     with ui.row().classes("gap-2 items-center"):
         ui.button("Try it now", icon="bolt", on_click=partial(_example, desks))
         ui.label("Pictures of a small built-in generator; nothing is downloaded.")
-    _listed(desks)
+    Listed(desks)
     heading("New session")
     _form(desks)
 
 
 def address(desks: Desks, folder: Path) -> str:
     """The address of the page of a session."""
-    return f"/prefer?session={quote(desks.studio.folders.shown(folder))}"
+    return f"/prefer?session={quote(desks.studio.folders.link(folder))}"
 
 
-def _listed(desks: Desks) -> None:
-    folders = [item.path for item in desks.studio.folders.items("session")][:LISTED]
-    heading("Continue a session")
-    if not folders:
-        ui.label("No session yet. Try it now, or begin one below.")
-    for folder in folders:
-        found = _about(folder)
-        with ui.row().classes("items-center gap-3"):
+class Listed:
+    """The sessions in the data folders, with what can be done with each.
+
+    Parameters
+    ----------
+    desks : Desks
+    """
+
+    def __init__(self, desks: Desks) -> None:
+        self._desks = desks
+        heading("Continue a session")
+        self._message = ui.label().props("role=alert").classes("text-negative")
+        self._box = ui.column().classes("w-full gap-1")
+        self._draw()
+
+    def _draw(self) -> None:
+        folders = [item.path for item in self._desks.studio.folders.items("session")][:LISTED]
+        self._box.clear()
+        with self._box:
+            if not folders:
+                ui.label("No session yet. Try it now, or begin one below.")
+            for folder in folders:
+                self._line(folder)
+
+    def _line(self, folder: Path) -> None:
+        found, desks = _about(folder), self._desks
+        with ui.row().classes("items-center gap-x-3 gap-y-0"):
             ui.link(desks.studio.folders.shown(folder), address(desks, folder)).classes("font-medium")
             if isinstance(found, About):
                 ui.label(f"{found.rows} rows, {found.decoder}, {found.prompt[:60] or 'no prompt'}, {found.last[:16]}")
             else:
                 ui.label(found).props("role=alert")
+            for text, action in (("Rename", self._rename), ("Export", self._export), ("Delete", self._delete)):
+                button = ui.button(text, on_click=partial(action, folder)).props("flat dense no-caps")
+                button.props(f'aria-label="{text} {_attribute(folder.name)}"').mark(f"{text.lower()} session")
+
+    async def _rename(self, folder: Path) -> None:
+        name = await ask_name(folder.name)
+        if name is not None:
+            await self._do(sessions.rename, folder, name)
+
+    async def _delete(self, folder: Path) -> None:
+        question = f"Delete the session {folder.name}, with all its pictures and judgements? It cannot be undone."
+        if await ask_twice(question, folder.name):
+            await self._do(sessions.delete, folder)
+
+    async def _export(self, folder: Path) -> None:
+        data = await self._do(sessions.export, folder)
+        if data is not None:
+            ui.download.content(data, f"{folder.name}.zip")
+
+    async def _do(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        self._message.set_text("")
+        found = None
+        try:
+            found = await run.io_bound(action, self._desks, *arguments)
+        except (DiptychError, OSError) as error:
+            self._message.set_text(str(error))
+        self._draw()
+        return found
+
+
+def _attribute(text: str) -> str:
+    return text.replace('"', "'").replace("\\", "/")
 
 
 def _about(folder: Path) -> About | str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from urllib.parse import quote
 
 from nicegui import run, ui
@@ -38,10 +37,10 @@ def tune_panel(desks: Desks, desk: Desk) -> None:
 
     async def use() -> None:
         if await keep():
-            path = desks.studio.folders.shown(desk.session.ledger.folder / FILE)
-            shown = desks.studio.folders.shown(desks.studio.folders.resolve(scan)) if scan else ""
-            ui.navigate.to(f"/reconstruct?scan={quote(shown)}&config={quote(path)}")
+            config = quote(desks.studio.folders.link(desk.session.ledger.folder / FILE))
+            file = f"file={quote(scan)}&" if scan else ""
+            ui.navigate.to(f"/reconstruct?{file}config={config}")
 
     with ui.row().classes("gap-2"):
         ui.button("Save the winner as YAML", on_click=keep).props("outline no-caps").mark("save winner")
-        ui.button("Reconstruct with the winner", on_click=partial(use)).props("outline no-caps").mark("apply winner")
+        ui.button("Reconstruct with the winner", on_click=use).props("outline no-caps").mark("apply winner")

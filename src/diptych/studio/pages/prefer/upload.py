@@ -8,6 +8,7 @@ from typing import Any
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.studio.components.uploads import upload_box
 from diptych.studio.state.prefer.archive import read_image
 from diptych.studio.state.prefer.desk import Desk
 
@@ -29,7 +30,8 @@ def upload_panel(desk: Desk) -> None:
         data = await event.file.read()
         try:
             image = await run.io_bound(read_image, data, event.file.name)
-            assert image is not None
+            if image is None:  # The server is stopping.
+                return
             candidate = await run.io_bound(partial(desk.session.upload, image, float(share.value)))
         except DiptychError as error:
             ui.notify(f"{event.file.name}: {error}", type="negative", multi_line=True)
@@ -38,5 +40,5 @@ def upload_panel(desk: Desk) -> None:
             desk.offer(candidate)
             desk.tell(f"Uploaded {event.file.name}; judge it below")
 
-    upload = ui.upload(label="Pictures (PNG, JPEG, WebP)", multiple=True, auto_upload=True, max_file_size=LIMIT)
-    upload.on_upload(received).props(f"accept={TYPES} flat bordered").classes("w-full max-w-xl").mark("upload")
+    box = upload_box("Pictures (PNG, JPEG, WebP)", received, LIMIT, accept=TYPES, multiple=True)
+    box.mark("upload")

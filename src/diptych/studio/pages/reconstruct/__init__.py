@@ -20,7 +20,9 @@ PICTURES = "/studio-scan"
 
 
 def register(studio: Studio) -> None:
-    """Declare ``/reconstruct``; ``?file=PATH``, ``?model=PATH`` and ``?run=PATH`` open a scan, a network, a run."""
+    """Declare ``/reconstruct``; ``?file=PATH``, ``?model=``, ``?config=`` and ``?run=`` open a scan, a network, options
+    (YAML), a run.
+    """
     state = ReconstructPage(studio)
 
     @app.get(PICTURES + "/{revision}/{what}")
@@ -78,6 +80,8 @@ async def _open(state: ReconstructPage, query: dict[str, str]) -> str:
                 await run.io_bound(state.open, file)
         if model := query.get("model"):
             state.choose_model(model)
+        if config := query.get("config"):
+            state.configure(config)
         if folder := query.get("run"):
             state.show(folder)
     except DiptychError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.studio.components.uploads import upload_box
 from diptych.studio.state.reconstruct.page import ReconstructPage
 from diptych.studio.state.uploads import receive
 
@@ -36,17 +37,7 @@ class Choose:
             ui.button("Refresh list", on_click=self.fill).props("flat")
         limit = state.studio.options.upload_limit
         with ui.expansion(f"Upload a scan (at most {limit:g} GiB)", icon="upload").classes("w-full"):
-            self.upload = (
-                ui.upload(
-                    label="Drop a file here, or press +",
-                    on_upload=self._uploaded,
-                    auto_upload=True,
-                    max_file_size=int(limit * 2**30),
-                    on_rejected=self._rejected,
-                )
-                .props("flat bordered")
-                .classes("w-full")
-            )
+            upload_box("or drop it here", self._uploaded, limit * 2**30, refused=self._rejected)
         self.message = ui.label().props("role=alert").classes("text-negative whitespace-pre-wrap")
         self.reading = ui.label().props("role=status")
 

@@ -47,6 +47,9 @@ class MaskDialog:
     def open(self) -> None:
         """Show it."""
         self.dialog.open()
+        # The component has no description of its own picture.
+        described = 'const image = getHtmlElement(%d)?.querySelector("img"); if (image) image.alt = "Mean pattern";'
+        ui.timer(0.1, lambda: ui.run_javascript(described % self.image.id), once=True)
 
     def _mouse(self, event: MouseEventArguments) -> None:
         if event.type == "mousedown":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from nicegui import run, ui
 
@@ -43,6 +44,8 @@ class Setup:
             self.start = ui.button("Reconstruct", on_click=lambda: self._try(state.start))
             self.stop = ui.button("Stop", on_click=state.stop).props("outline")
             self.resume = ui.button("Resume", on_click=lambda: self._try(state.resume)).props("outline")
+            self.tune = ui.button("Tune by eye", on_click=self._tune).props("outline")
+            self.tune.tooltip("Judge reconstructions with different settings; the settings follow your eye")
             self.changed = ui.label().classes("text-sm")
             self.message = ui.label().props("role=alert").classes("text-negative grow")
         ui.timer(0.05, self._models, once=True)
@@ -51,6 +54,7 @@ class Setup:
         """Show which buttons can be used, and options that were replaced."""
         state = self.state
         self.start.set_enabled(state.look is not None and not state.running)
+        self.tune.set_enabled(state.look is not None)
         self.stop.set_visibility(state.running)
         self.resume.set_visibility(state.resumable)
         text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in state.values.items())
@@ -77,6 +81,22 @@ class Setup:
         self._filling = True
         self.model.set_options(models, value=chosen)
         self._filling = False
+
+    async def _tune(self) -> None:
+        """Begin a session whose pictures are reconstructions of the scan, and go there."""
+        from diptych.studio.state.prefer import tuning
+
+        look, studio = self.state.look, self.state.studio
+        if look is None:
+            return
+        self.message.set_text("")
+        try:
+            folder = await run.io_bound(tuning.begin, studio, look.path)
+        except DiptychError as error:
+            self.message.set_text(str(error))
+            return
+        if folder is not None:  # None: the server is stopping.
+            ui.navigate.to(f"/prefer?session={quote(studio.folders.link(folder))}")
 
     def _preset(self, event: Any) -> None:
         if not self._filling and event.value:

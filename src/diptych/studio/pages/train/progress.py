@@ -11,6 +11,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from diptych.errors import DiptychError
+from diptych.studio.state.charts import COLOURS, LEGEND, axis
 from diptych.studio.state.train.page import TrainPage
 
 LOSSES = {"loss": "training", "validation_loss": "validation"}
@@ -32,11 +33,11 @@ class Watching:
         self.status = ui.label().props("role=status")
         self.progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress of the training"')
         with ui.row().classes("w-full gap-4 items-start") as self.views:
-            with ui.column().classes("grow basis-[420px] min-w-[280px]"):
+            with ui.column().classes("grow basis-[420px] min-w-0"):
                 ui.label("Loss after each epoch").props("role=heading aria-level=2").classes("text-lg")
                 self.chart = ui.echart(loss_options({})).classes("w-full h-80")
                 self.chart.props('role="img" aria-label="Training and validation loss against epoch"')
-            with ui.column().classes("grow basis-[420px] min-w-[280px]"):
+            with ui.column().classes("grow basis-[420px] min-w-0"):
                 ui.label("A validation group").props("role=heading aria-level=2").classes("text-lg")
                 self.waiting = ui.label("After the first epoch.")
                 self.group = ui.image().classes("w-full bg-white rounded")
@@ -138,11 +139,11 @@ def loss_options(history: dict[str, list[float]]) -> dict[str, Any]:
     ]
     return {
         "animation": False,
-        "color": ["#0072B2", "#D55E00"],
-        "legend": {"top": 0, "textStyle": {"color": "#888"}},
+        "color": list(COLOURS),
+        "legend": LEGEND,
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 72, "right": 24, "top": 36, "bottom": 44},
-        "xAxis": {"type": "value", "name": "epoch", "nameLocation": "middle", "nameGap": 26, "minInterval": 1},
-        "yAxis": {"type": "value", "scale": True},
+        "xAxis": axis(name="epoch", nameLocation="middle", nameGap=26, minInterval=1),
+        "yAxis": axis(scale=True),
         "series": series,
     }

@@ -38,6 +38,10 @@ class Desks:
         """The desk of a key; None if it is closed."""
         return next((desk for desk in list(self._desks.values()) if desk.key == key), None)
 
+    def is_open(self, folder: Path) -> bool:
+        """Whether the session of a folder is open, so that :meth:`open` returns at once."""
+        return folder in self._desks
+
     def folder(self, given: str) -> Path:
         """The folder of a session that a person typed, inside the data folders.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from diptych.errors import InputError
 from diptych.prefer.decoders.registry import DECODERS
 from diptych.prefer.exchange.predecessor import prompt_hash
 from diptych.prefer.options import SessionOptions
@@ -65,26 +63,6 @@ def value_of(session: Session, field: OptionField) -> Any:
     if field.name in SessionOptions.model_fields:
         return getattr(options, field.name)
     return (options.model_extra or {}).get(field.name, field.default)
-
-
-def parsed(field: OptionField, given: Any) -> Any:
-    """The value of a form field; None where it was left empty.
-
-    Raises
-    ------
-    InputError
-        If the text is no value of that kind.
-    """
-    if given is None or (isinstance(given, str) and not given.strip()):
-        return None
-    if not isinstance(given, str) or field.kind in ("text", "choice"):
-        return (
-            int(given) if field.kind == "whole number" and isinstance(given, float) and given == int(given) else given
-        )
-    try:
-        return json.loads(given)
-    except ValueError:
-        raise InputError(field.name, f"is {given[:40]!r}", field.kind) from None
 
 
 def changes(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:

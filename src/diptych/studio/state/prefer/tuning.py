@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diptych.errors import InputError
+from diptych.errors import DiptychError, InputError
 from diptych.prefer.decoders.protocols import config_of
 from diptych.prefer.judgement import Candidate
 from diptych.prefer.ledger.files import storing
+from diptych.prefer.session.folder import read_settings
 from diptych.prefer.session.session import Session
 from diptych.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from diptych.studio.context import Studio
 
 FILE = "tuned.yaml"
 
@@ -41,6 +45,31 @@ class Winner:
 def tunes(session: Session) -> bool:
     """Whether the pictures of a session are reconstructions, whose settings are judged."""
     return session.decoder.space == "cube"
+
+
+def begin(studio: Studio, scan: Path) -> Path:
+    """The folder of the session that tunes the reconstruction of a scan; it is begun where there is none. Slow.
+
+    Raises
+    ------
+    InputError, UnavailableError
+        If the scan cannot be read, or the folder not written.
+    """
+    root, number = studio.folders.roots[0], 1
+    while (folder := root / (f"tune-{scan.stem}" + (f"-{number}" if number > 1 else ""))).exists():
+        if _tuned(folder) == str(scan):
+            return folder
+        number += 1
+    with Session.open(folder, decoder="reconstruction", scan=str(scan)):
+        return folder
+
+
+def _tuned(folder: Path) -> str:
+    """The scan that the session of a folder tunes; empty where it is no such session."""
+    try:
+        return str(read_settings(folder).get("scan") or "")
+    except DiptychError:
+        return ""
 
 
 def winner(session: Session, name: str | None = None) -> Winner:

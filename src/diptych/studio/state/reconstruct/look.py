@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
 from diptych.studio.components.viewer.palettes import palette
+from diptych.studio.state.charts import GREY, axis
 
 if TYPE_CHECKING:
     from diptych.ptycho.scan import Scan
@@ -102,8 +103,8 @@ class Look:
             "animation": False,
             "tooltip": {},
             "grid": {"left": 56, "right": 16, "top": 16, "bottom": 76},
-            "xAxis": {"type": "value", "scale": True, "name": "x (px)", "nameLocation": "middle", "nameGap": 26},
-            "yAxis": {"type": "value", "scale": True, "inverse": True, "name": "y (px)"},
+            "xAxis": axis(scale=True, name="x (px)", nameLocation="middle", nameGap=26),
+            "yAxis": axis(scale=True, inverse=True, name="y (px)", nameLocation="middle", nameGap=34),
             "visualMap": {
                 "min": low,
                 "max": high if high > low else low + 1,
@@ -113,7 +114,7 @@ class Look:
                 "bottom": 0,
                 "text": ["photons", ""],
                 "precision": 0,
-                "textStyle": {"color": "#888"},
+                "textStyle": {"color": GREY},
                 "inRange": {"color": ["#440154", "#31688e", "#35b779", "#fde725"]},
             },
             "series": [

@@ -9,6 +9,7 @@ from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
 from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.option_fields import file_layer
 from diptych.studio.state.history import Curve, read_history
 from diptych.studio.state.listing import files_of, is_scan, models_of, numbered_run
 from diptych.studio.state.reconstruct.look import Look
@@ -110,6 +111,15 @@ class ReconstructPage:
         if name not in PRESETS:
             raise InputError("preset", f"found {name!r}", f"one of {', '.join(PRESETS)}")
         self.preset, self.values = name, dict(PRESETS[name].values)
+        self.revision += 1
+
+    def configure(self, given: str | Path) -> None:
+        """Take the options in a YAML file of a data folder. Raises InputError for a file that has others."""
+        path = self.studio.folders.resolve(given)
+        values = dict(file_layer(path, (ReconstructionOptions,))[1])
+        self._confined({}, values)
+        ReconstructionOptions.build(values, origin=path.name)
+        self.values = values
         self.revision += 1
 
     def choose_model(self, given: str | None) -> None:

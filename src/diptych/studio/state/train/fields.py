@@ -1,10 +1,7 @@
-"""Options of training as fields of a form: which are shown first, and how what is typed becomes a value."""
+"""Options of training as fields of a form: which are shown first, and which belong to a network."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from diptych.errors import InputError
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.runtime.option_fields import OptionField, option_fields
 
@@ -29,34 +26,3 @@ def trainer_fields() -> list[OptionField]:
 def belongs(field: OptionField, network: str) -> bool:
     """Whether an option has a meaning for a network."""
     return not field.owners or f"network {network}" in field.owners
-
-
-def parsed(field: OptionField, given: Any) -> Any:
-    """The value of a field from what a person typed or chose; None where it is left to the program.
-
-    Raises
-    ------
-    InputError
-        If it is not a number where one is expected.
-    """
-    if given is None or (isinstance(given, str) and not given.strip()):
-        return None
-    if not isinstance(given, str) or field.choices:
-        return given
-    text = given.strip()
-    try:
-        if field.kind == "whole number":
-            return int(text)
-        if field.kind == "number":
-            return float(text)
-        if field.kind.endswith("numbers"):
-            return [float(part) for part in text.replace(",", " ").split()]
-    except ValueError:
-        raise InputError(field.name, f"found {text!r}", f"a {field.kind}") from None
-    return text
-
-
-def shown(field: OptionField, values: dict[str, Any]) -> Any:
-    """What a form shows for a field: the value that was set, else the default."""
-    value = values.get(field.name, field.default)
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.runtime.files import replacing
+from diptych.studio.state.history import read_history
 from diptych.studio.state.listing import files_of, is_scan, numbered_run
 
 if TYPE_CHECKING:
@@ -161,23 +160,3 @@ class TrainPage:
         title = f"train on {', '.join(Path(file).name for file in arguments['files'])}"
         self.job = self.studio.jobs.submit(WORK, arguments, title=title, process=True)
         return self.job
-
-
-def read_history(path: Path) -> dict[str, list[float]]:
-    """The columns of a ``metrics.csv``; empty where there is none yet."""
-    columns: dict[str, list[float]] = {}
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for line in csv.DictReader(stream):
-                for name, value in line.items():
-                    columns.setdefault(name, []).append(_number(value))
-    except FileNotFoundError:
-        return {}
-    return columns
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return math.nan

@@ -1,14 +1,17 @@
-"""The Prefer page in Chromium: time from a key to the next picture, and from the server's answer to a usable page.
+"""Studio in Chromium: start, first page, key to next picture, and moving over a result of 4,000 x 4,000 pixels.
 
-Run: ``python benchmarks/studio_prefer.py [--pictures 200]``. Pictures are 512 x 512, enlarged from the synthetic
-decoder; fits run after every answer, and in the second pass a thread of the server fits without pause. Times are taken
-in the page: from the event of the key to the animation frame in which the next picture is drawn.
+Run: ``python benchmarks/studio.py [--pictures 200]``. Times are taken in the page where it draws. *Start*: from the
+command to the printed address, which is printed once the port answers. *First page*: from the request to the first
+button that can be pressed. *Key*: from the event of the key to the animation frame in which the next picture is drawn;
+pictures are 512 x 512, enlarged from the synthetic decoder, fits run after every answer, and in the second pass a
+thread of the server fits without pause. *Move*: from the key that moves the view to the new picture from the server.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -97,6 +100,56 @@ def measure(pictures: int, pace: float, mode: str) -> dict[str, float]:
             server.wait()
 
 
+def start_and_move() -> dict[str, float]:
+    """Start, first page and moving over a large result."""
+    from playwright.sync_api import sync_playwright
+
+    import diptych
+    from diptych.ptycho.scan import Canvas, Reconstruction
+
+    rng, side = np.random.default_rng(0), 4000
+    blocks = rng.uniform(0.5, 1.5, (400, 400)) * np.exp(1j * rng.uniform(-1, 1, (400, 400)))
+    canvas = Canvas(np.kron(blocks, np.ones((10, 10))).astype(np.complex64), pixel_m=(1e-8, 1e-8))
+    places = np.arange(50.0, side - 50, 100)
+    positions = np.stack(np.meshgrid(places, places), -1).reshape(-1, 2)
+    light = np.full((side, side), 9, np.float32)
+    result = Reconstruction(canvas, np.ones((1, 16, 16), np.complex64), positions, illumination=light)
+    with tempfile.TemporaryDirectory() as folder:
+        diptych.save(result, Path(folder) / "large.h5")
+        program = "from diptych.cli import main; main()"
+        command = [sys.executable, "-c", program, "studio", "--data", folder, "--port", "0", "--no-browser"]
+        began = time.perf_counter()
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            assert server.stdout is not None
+            found = re.search(r"http://\S+", server.stdout.readline())
+            assert found is not None
+            times = {"start s": time.perf_counter() - began}
+            with sync_playwright() as started:
+                browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+                page = browser.new_page(viewport={"width": 1280, "height": 800})
+                began = time.perf_counter()
+                page.goto(found.group(), wait_until="commit")
+                page.wait_for_function("() => window.did_handshake && document.querySelector('.q-btn')")
+                times["first page s"] = time.perf_counter() - began
+                page.goto(f"{found.group()}compare?file=large.h5")
+                page.wait_for_function(SETTLED, timeout=120_000)
+                moves = np.array([_move(page, key) for key in ("+", "+", *["ArrowRight", "ArrowDown"] * 10)])
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+    return {**times, "move p50 ms": float(np.percentile(moves, 50)), "move p95 ms": float(np.percentile(moves, 95))}
+
+
+def _move(page: Any, key: str) -> float:
+    """Time until the view that a key asks for is drawn, ms, as the viewer notes it."""
+    page.locator(".dv canvas").first.focus()
+    page.keyboard.press(key)
+    page.wait_for_timeout(50)
+    page.wait_for_function(SETTLED, timeout=60_000)
+    return float(page.evaluate("() => JSON.parse(document.querySelector('.dv canvas').dataset.state).latency"))
+
+
 def _pass(browser: Any, address: str, pictures: int, pace: float) -> dict[str, float]:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(address)
@@ -123,6 +176,12 @@ def _pass(browser: Any, address: str, pictures: int, pace: float) -> dict[str, f
     }
 
 
+SETTLED = """() => {
+  const text = document.querySelector('.dv canvas')?.dataset.state, state = text && JSON.parse(text);
+  return state && state.level !== null && !state.busy;
+}"""
+
+
 def _wait(address: str) -> None:
     end = time.monotonic() + 60
     while True:
@@ -137,11 +196,12 @@ def _wait(address: str) -> None:
 
 
 def main() -> None:
-    """Print a table: one row without, one with a fit that runs all the time."""
+    """Print a table: start and moves, then keys without and with a fit that runs all the time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--pace", type=float, default=0.4, help="time the person looks at a picture, s")
     given = parser.parse_args()
+    print("once  ", "  ".join(f"{name}: {value:.2f}" for name, value in start_and_move().items()), flush=True)
     for mode in ("plain", "fit"):
         found = measure(given.pictures, given.pace, mode)
         print(f"{mode:6}", "  ".join(f"{name}: {value:.1f}" for name, value in found.items()), flush=True)
