@@ -93,7 +93,7 @@ def test_fetch_says_where_the_scan_comes_from_and_writes_it(
 
 def test_check_prints_the_ranking_and_the_advice(cli: Cli, scan_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Check([{"reading": "as given", "fit": 1.5}, {"reading": "transposed", "fit": 40.25}], "Nothing to change.")
-    monkeypatch.setattr("diptych.ptycho.check.check", lambda scan, progress: found)
+    monkeypatch.setattr("diptych.ptycho.check.check", lambda scan, progress, **search: found)
     done = cli("check", scan_file)
     assert done.code == 0, done.err
     assert done.out.index("as given") < done.out.index("transposed") < done.out.index("Nothing to change.")

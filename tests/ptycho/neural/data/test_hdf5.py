@@ -94,6 +94,8 @@ OPTIONS: dict[str, Any] = {
     "detector_pixel_m": {"detector_pixel_m": 1e-5},
     "particle": {"particle": "electron", "energy_eV": 3e5},
     "saturation": {"saturation": 4.0},
+    "propagation": {"propagation": "near"},
+    "focus_distance_m": {"focus_distance_m": 0.01},
 }
 
 ELSEWHERE = {"positions", "patterns_at", "positions_at", "probe_at", "mask_at", "scan_step"}
