@@ -32,6 +32,8 @@ STYLE = """
 @layer overrides {
   a.nicegui-link:not(.text-white) { color: #1f5f8b !important; }
   .body--dark a.nicegui-link:not(.text-white), .body--dark .text-primary { color: #9cc9ea !important; }
+  .body--dark .q-field__label { color: #c9d3dc !important; }
+  .body--dark .q-field--highlighted .q-field__label { color: #9cc9ea !important; }
   .body--dark .text-negative { color: #ff9a9a !important; }
   .body--dark .text-amber-700 { color: #ffc266 !important; }
   :focus-visible { outline: 3px solid #d55e00 !important; outline-offset: 2px; }
