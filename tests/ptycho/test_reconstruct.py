@@ -409,3 +409,8 @@ def test_standard_problem(dose: float, bar: float) -> None:
 def test_standard_problem_off_the_pixel_grid() -> None:
     scan = diptych.simulate(object="natural", size=64, patterns=1024, probe_error=1, dose=1e6, seed=0)
     assert error(solve(scan), scan) <= 0.02
+
+
+def test_options_of_another_kind_are_refused() -> None:
+    with pytest.raises(diptych.InputError, match="options is a dict; expected ReconstructionOptions, or names"):
+        diptych.reconstruct(simulated(), options={"epochs": 3})  # type: ignore[arg-type]

@@ -122,6 +122,8 @@ def reconstruct(
     """
     if not isinstance(scan, Scan):
         raise InputError("reconstruct", f"scan is a {type(scan).__name__}", "a Scan", "diptych.load(path) reads one.")
+    if options is not None and not isinstance(options, ReconstructionOptions):
+        raise InputError("reconstruct", f"options is a {type(options).__name__}", "ReconstructionOptions, or names")
     options = (options or ReconstructionOptions()).with_changes(**overrides)
     network = None if model is None else opened(model, options)
     if options.prepare is not None:
