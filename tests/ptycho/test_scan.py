@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import diptych
 from diptych.errors import InputError
 from diptych.ptycho.scan import PLANCK_TIMES_LIGHT_EV_M, Canvas, Geometry, Reconstruction, Scan
 
@@ -410,3 +411,12 @@ def test_impossible_reconstructions(change: dict[str, Any], message: str) -> Non
     }
     with pytest.raises(InputError, match=message):
         Reconstruction(**{**good, **change})
+
+
+def test_a_printed_scan_result_and_canvas_say_sizes_and_no_arrays() -> None:
+    scan = diptych.simulate(object="blocks", size=32, patterns=9, step=6, dose=1e4, seed=1)
+    assert repr(scan).startswith(f"Scan({scan.name!r}: 9 patterns of 32 x 32, 1 probe mode")
+    assert repr(scan.truth).startswith("Canvas(")
+    result = diptych.Reconstruction(scan.truth, scan.probe, scan.positions, provenance={"fit": 1.234}, name="r")
+    assert "1 probe mode, 9 positions, fit 1.23, flags: 0" in repr(result)
+    assert all(len(repr(each)) < 200 for each in (scan, scan.truth, result))

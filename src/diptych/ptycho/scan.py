@@ -28,6 +28,14 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+def _pixels(pixel_m: tuple[float, float] | None) -> str:
+    return "" if pixel_m is None else f", pixel {1e9 * pixel_m[0]:.3g} x {1e9 * pixel_m[1]:.3g} nm"
+
+
+def _modes(probe: Complex) -> str:
+    return f"{len(probe)} probe mode{'s' if len(probe) > 1 else ''}"
+
+
 @dataclass(frozen=True, eq=False)
 class Canvas:
     """A complex image with the coordinate of its first pixel.
@@ -62,6 +70,10 @@ class Canvas:
         set_(self, "origin", validation.canvas_origin(self.origin))
         if self.pixel_m is not None:
             set_(self, "pixel_m", validation.pixel_sides(self.pixel_m, "canvas: pixel_m"))
+
+    def __repr__(self) -> str:
+        height, width = self.shape
+        return f"Canvas({height} x {width} px, origin (y, x) {self.origin}{_pixels(self.pixel_m)})"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -234,6 +246,11 @@ class Scan:
         sign = 1.0 if moves == "probe" else -1.0
         return cls(counts, sign * metres / np.asarray(pixel), probe, geometry=geometry, **fields)
 
+    def __repr__(self) -> str:
+        probe = "no probe" if self.probe is None else _modes(self.probe)
+        sizes = f"{len(self)} patterns of {self.size} x {self.size}, {probe}{_pixels(self.pixel_m)}"
+        return f"Scan({self.name!r}: {sizes})"
+
     @property
     def size(self) -> int:
         """N, the side of a pattern in pixels."""
@@ -339,6 +356,16 @@ class Reconstruction:
             if recorded.shape != self.positions.shape:
                 raise InputError(where, f"has shape {recorded.shape}", f"{self.positions.shape}, as positions")
             set_(self, "recorded_positions", recorded)
+
+    def __repr__(self) -> str:
+        height, width = self.object.shape
+        fits = [
+            f"{words} {self.provenance[key]:.3g}"
+            for key, words in (("fit", "fit"), ("held_out_fit", "held-out fit"))
+            if isinstance(self.provenance.get(key), float)
+        ]
+        parts = [f"object {height} x {width} px", _modes(self.probe), f"{len(self.positions)} positions", *fits]
+        return f"Reconstruction({self.name!r}: {', '.join(parts)}, flags: {len(self.flags)})"
 
     def save(self, path: str | Path) -> Path:
         """Write the result to ``path`` (.h5 or .npz); see :func:`diptych.save`."""
