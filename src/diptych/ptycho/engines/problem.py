@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -92,6 +93,23 @@ class Problem:
     def complex_dtype(self) -> torch.dtype:
         """complex64, or complex128 in double precision."""
         return torch.complex128 if self.counts.dtype == torch.float64 else torch.complex64
+
+    @cached_property
+    def watched_counts(self) -> tuple[Tensor, Tensor | None]:
+        """Counts at the monitored pixels (M, h), and which of them are valid; None where all are."""
+        return self._at(self.watched)
+
+    @cached_property
+    def held_counts(self) -> tuple[Tensor, Tensor | None]:
+        """Counts at the held-out pixels (M, h), and which of them are valid; None where all are."""
+        return self._at(self.held)
+
+    def _at(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        counts = self.counts.flatten(1).gather(1, pixels)
+        if self.invalid is None:
+            return counts, None
+        one = self.invalid.ndim == 2
+        return counts, ~(self.invalid.flatten()[pixels] if one else self.invalid.flatten(1).gather(1, pixels))
 
     def flat_object(self) -> Tensor:
         """A new transparent object (H, W)."""
