@@ -247,14 +247,13 @@ class Automatic:
     def _need_factors(self) -> bool:
         """Whether factors of the frames alone, at the current object and probe, explain some of the excess deviance."""
         self._test_factors = False
-        batch = sweep_batch(self.problem)
+        state = self.problem, self.image, self.probe, sweep_batch(self.problem)
         self._set_factors(True)
-        fitted = full_fit(self.problem, self.image, self.probe, batch)["fit"]
+        fitted = full_fit(*state)["fit"]
         self._set_factors(False)
         factors, photons = self.problem.forward.factors, float(pattern_totals(self.problem.counts).mean())
-        if factors is None or not factors.vary(photons):
-            return False
-        without = full_fit(self.problem, self.image, self.probe, batch)["fit"]
+        vary = factors is not None and factors.vary(photons)
+        without = full_fit(*state)["fit"] if vary else fitted
         return without - fitted > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
 
     def _set_factors(self, fitted: bool, on_trial: bool = False) -> None:
