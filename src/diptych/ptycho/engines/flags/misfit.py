@@ -175,7 +175,9 @@ def _faint(scan: Scan) -> Flag | None:
         return Flag(UNDECIDED, _UNDECIDED) if found.undecided else None
     better = f"by {found.errors:.1f} standard errors in trials of equal effort"
     if not found.part:
-        text = f"pixels that were held out fit better read with '{found.reading.name}', {better}: {found.reading.remedy}."
+        text = (
+            f"pixels that were held out fit better read with '{found.reading.name}', {better}: {found.reading.remedy}."
+        )
         return Flag(MISREAD, f"{text} `diptych check` lists all readings.")
     text = f"in the {found.part} third of the frames, pixels that were held out fit better read with "
     return Flag(
@@ -186,8 +188,8 @@ def _faint(scan: Scan) -> Flag | None:
 
 
 _UNDECIDED = (
-    "at so few photons the scan as given explains held-out pixels hardly better than with frames one position early or "
-    "late. If the image is not what you expect, check the order of frames and the orientation on a scan with more light."
+    "at so few photons the scan as given explains held-out pixels hardly better than with frames one position early "
+    "or late. If the image is not what you expect, check the order of frames and the orientation on a scan with more light."
 )
 
 
