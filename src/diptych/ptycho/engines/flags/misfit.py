@@ -189,7 +189,8 @@ def _faint(scan: Scan) -> Flag | None:
 
 _UNDECIDED = (
     "at so few photons the scan as given explains held-out pixels hardly better than with frames one position early "
-    "or late. If the image is not what you expect, check the order of frames and the orientation on a scan with more light."
+    "or late. If the image is not what you expect, check the order of frames and the orientation on a scan with more "
+    "light."
 )
 
 
