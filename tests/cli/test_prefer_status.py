@@ -8,7 +8,7 @@ import time
 import pytest
 
 from diptych.cli.prefer import status
-from diptych.prefer.session.rendering import AHEAD, IMAGES, TRIED
+from diptych.prefer.session.changes import AHEAD, IMAGES, TRIED
 from diptych.runtime.progress import Progress
 
 

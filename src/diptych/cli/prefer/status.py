@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from diptych.prefer.session.rendering import AHEAD, IMAGES, TRIED
+from diptych.prefer.session.changes import AHEAD, IMAGES, TRIED
 from diptych.runtime.progress import Progress
 
 FIRST = 0.5

@@ -16,7 +16,7 @@ from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.match import blended, image_latent
 from diptych.prefer.propose import Proposed
 from diptych.prefer.session.candidates import CandidateMaker
-from diptych.prefer.session.changes import Changes
+from diptych.prefer.session.changes import AHEAD, IMAGES, TRIED, Changes
 from diptych.prefer.session.fitting import Fitting, Snapshot
 from diptych.prefer.session.previews import Previews
 from diptych.prefer.session.worker import SPARE, Worker
@@ -34,9 +34,6 @@ Decode = tuple[NDArray[np.uint8], Frame]
 
 LATER = "decode for later screens"
 """Name of jobs that nobody waits for."""
-
-IMAGES, TRIED, AHEAD = "images", "settings tried", "images for later screens"
-"""Stages of progress: images of a screen, those that a screen is chosen from, and those that nobody waits for."""
 
 CACHE_BYTES = 2**26
 """Bytes of images that were decoded and not shown: if they are shown later, they are not decoded again."""
