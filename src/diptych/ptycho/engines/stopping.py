@@ -22,9 +22,9 @@ MISFIT = 1.3
 """Above this fit something other than photon noise limits the result, and gains below ``LEAST_GAIN`` end the run."""
 
 DESCENDING = 0.25
-"""Relative drop of the fit within the window above which an engine that detects convergence itself goes on even where
-the held-out fit, on few pixels, does not drop: it is far from any minimum. Measured on a raster at 1e9 photons: the fit
-fell from 130 to 50 in 20 epochs, while the held-out fit wandered around 400."""
+"""Relative drop of the loss (mean half deviance) within the window above which an engine that detects convergence
+itself goes on, even where the held-out fit does not drop: it is far from any minimum. The held-out pixels are few, and on the
+way their fit may wander for 40 epochs (raster at 1e8 and 1e9 photons, unknown probe)."""
 
 
 class StopRule:
@@ -42,13 +42,18 @@ class StopRule:
         self._patience = patience
         self.values: list[float] = []
         self.best = math.inf
-        self._fits: list[float] = []
+        self._fit = math.nan
+        self._losses: list[float] = []
         self._worse = 0
 
-    def keeps(self, value: float, fit: float) -> bool:
-        """Add an epoch's held-out fit and fit; True when its state is as good as the best so far and should be kept."""
+    def keeps(self, value: float, fit: float, loss: float = math.nan) -> bool:
+        """Add an epoch's held-out fit, fit and loss (NaN where the engine computes none).
+
+        True when its state is as good as the best so far and should be kept.
+        """
         self.values.append(value)
-        self._fits.append(fit)
+        self._fit = fit
+        self._losses.append(loss)
         if not math.isfinite(value):
             self._worse += 1
             return False
@@ -74,6 +79,6 @@ class StopRule:
         return ""
 
     def _misfits(self, window: int) -> bool:
-        """Whether the model, not photon noise, limits the fit: it is high, and no longer falls quickly."""
-        now, before = self._fits[-1], self._fits[-1 - window]
-        return now > MISFIT and not now < (1 - DESCENDING) * before
+        """Whether the model, not photon noise, limits the fit: it is high, and the loss no longer falls quickly."""
+        now, before = self._losses[-1], self._losses[-1 - window]
+        return self._fit > MISFIT and not now < (1 - DESCENDING) * before
