@@ -23,8 +23,8 @@ MISFIT = 1.3
 
 DESCENDING = 0.25
 """Relative drop of the loss (mean half deviance) within the window above which an engine that detects convergence
-itself goes on, even where the held-out fit does not drop: it is far from any minimum. The held-out pixels are few, and on the
-way their fit may wander for 40 epochs (raster at 1e8 and 1e9 photons, unknown probe)."""
+itself goes on, even where the held-out fit does not drop: it is far from any minimum. The held-out pixels are few, and
+on the way their fit may wander for 40 epochs (raster at 1e8 and 1e9 photons, unknown probe)."""
 
 
 class StopRule:
