@@ -39,7 +39,7 @@ from torch import Tensor
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
 from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import LEAST_EXCESS, POSITIONS_EPOCHS, PositionCorrection
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
@@ -157,7 +157,7 @@ class Automatic:
     @property
     def most_epochs(self) -> int:
         """Epochs after which to stop; those of a rescue and of a failed refinement are added."""
-        return MaximumLikelihood.most_epochs + self._extra
+        return most_epochs(self.problem) + self._extra
 
     @property
     def image(self) -> Tensor:
