@@ -34,8 +34,9 @@ def test_gradient_by_finite_differences(make_case: Any, poisson: bool) -> None:
         x * (1 + 0.2 * torch.from_numpy(rng.normal(size=x.shape) + 1j * rng.normal(size=x.shape)))
         for x in (case.image, case.probe)
     ]
-    engine = MaximumLikelihood(problem, *point, LikelihoodSettings(batch=7, poisson=poisson))
-    masked = MaximumLikelihood(replace(problem, limits=None), *point, LikelihoodSettings(batch=7, poisson=poisson))
+    settings = LikelihoodSettings(batch=7, poisson=poisson)
+    engine = MaximumLikelihood(problem, point[0], point[1], settings)
+    masked = MaximumLikelihood(replace(problem, limits=None), point[0], point[1], settings)
     assert engine.loss > masked.loss
     assert engine._fit == masked._fit, "the fit is that of the counts that are known"
     change = [torch.from_numpy(rng.normal(size=x.shape) + 1j * rng.normal(size=x.shape)) for x in point]
