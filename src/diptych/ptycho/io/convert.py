@@ -94,7 +94,8 @@ def mask_invalid(
 
     Invalid values are those that are not finite, negative (unless clipped), or the largest number of an integer type of
     16 bits or more, the sentinel that detectors write for bad pixels. Masked values are set to 0, so that no NaN is
-    passed on. The mask is (N, N) where each pixel is invalid in all patterns or in none, otherwise (M, N, N).
+    passed on, saturated ones to the limit. The mask is (N, N) where each pixel is invalid in all patterns or in none,
+    otherwise (M, N, N).
     """
     if not (options.mask_invalid or options.clip_negative or options.saturation):
         return values, mask, []
@@ -116,7 +117,10 @@ def mask_invalid(
             full = (values[part] >= options.saturation) & ~bad
             high += int(full.sum())
             bad |= full
-        out[part][bad] = 0
+            out[part][full] = options.saturation
+            out[part][bad & ~full] = 0
+        else:
+            out[part][bad] = 0
         good.append(~bad)
     said = [f"{clipped} negative values set to 0"] if clipped else []
     if found or high:

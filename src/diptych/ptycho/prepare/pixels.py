@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from diptych.ptycho.physics.probe import to_pupil
 from diptych.ptycho.prepare.frames import ranges
 from diptych.ptycho.scan import Scan
+
+log = logging.getLogger("diptych")
 
 MOST_FRAMES = 400
 """Frames, evenly spread over the scan, on which statistics of pixels are computed."""
@@ -244,3 +247,39 @@ def find_saturation(scan: Scan) -> float | None:
     if top < 8 or at_top < REPEATS or at_top <= 2 * each + 5 * np.sqrt(each) + REPEATS * (below == 0 and top < 16):
         return None
     return top
+
+
+def find_limit(scan: Scan) -> float | None:
+    """The value at which masked counts of a scan saturated, where they show it; None where they do not.
+
+    It is the largest count that pixels hold in the frames in which they are masked; it repeats, and no valid count
+    exceeds it. Pixels that are masked in every frame say nothing.
+    """
+    counts, mask = scan.counts, scan.mask
+    if mask is None or mask.ndim == 2:
+        return None
+    usable = mask.any(0)
+    top, valid, repeats = 0.0, 0.0, 0
+    for step in (0, 1):
+        for start in range(0, len(counts), 64):
+            frames, good = counts[start : start + 64], mask[start : start + 64]
+            hidden = np.where(usable & ~good, frames, 0)
+            if step == 0:
+                top, valid = max(top, float(hidden.max())), max(valid, float(np.where(good, frames, 0).max()))
+            else:
+                repeats += int((hidden >= top * (1 - 1e-6)).sum())
+        if top <= 0 or valid > top:
+            return None
+    return top if repeats >= REPEATS else None
+
+
+def limit_of(scan: Scan, engine: str) -> float | None:
+    """As :func:`find_limit`, and says in the log what this engine does with the saturated counts."""
+    limit = find_limit(scan)
+    if limit is None:
+        log.warning("saturated='limit': the scan shows no saturated counts; nothing is used as a lower limit")
+    elif engine not in ("auto", "ml"):
+        log.warning("saturated='limit': engine %s masks saturated counts; auto and ml use them", engine)
+    else:
+        log.info("saturated='limit': counts of %g photons are lower limits in the maximum-likelihood stage", limit)
+    return limit

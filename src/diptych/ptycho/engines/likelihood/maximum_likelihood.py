@@ -27,8 +27,10 @@ from diptych.ptycho.engines.problem import (
     share_out,
     zero_masked,
 )
+from diptych.ptycho.physics.censored import limit_amplitude_terms, survival_terms
 from diptych.ptycho.physics.descent.lbfgs import Curvature, dot
 from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.likelihood import LEAST_EXPECTED
 
 NEGLIGIBLE_GAIN = 2.5e-5
 """Converged when ten steps gain less than this on average, nats per unknown and step. (Photon noise alone accounts for
@@ -234,12 +236,20 @@ class MaximumLikelihood:
             views = forward.views(image, probe, batch, shifts)
             field, expected = detect(problem, batch, views.exit_waves())
             meter.add(batch, expected)
+            limited = None if problem.limits is None else problem.limits.where[views.rows]
+            least = None if limited is None else self._limit_terms(expected[limited])
             terms, weights = self._terms(expected, problem.counts[views.rows])
             zero_masked(problem, batch, terms)
+            if limited is not None and least is not None:
+                zero_masked(problem, batch, weights)
+                terms[limited], weights[limited] = least
             loss += float(terms.sum(-1).sum(dtype=torch.float64))
             if (factors := frame_factors(problem, batch)) is not None:
                 weights.mul_(factors)
-            change = exit_wave_change(problem, batch, field, weights)
+            if limited is None:
+                change = exit_wave_change(problem, batch, field, weights)
+            else:
+                change = forward.back(field, weights)
             forward.add_object_adjoint(views, change, in_object)
             if in_shifts is not None:
                 part, along = forward.probe_and_shift_adjoint(views, change)
@@ -248,6 +258,13 @@ class MaximumLikelihood:
             elif self.settings.refine_probe:
                 in_probe += forward.probe_adjoint(views, change)
         return loss, gradient
+
+    def _limit_terms(self, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of saturated pixels, and its derivative by their expected counts (n,)."""
+        assert self.problem.limits is not None
+        if not self.settings.poisson:
+            return limit_amplitude_terms(self.problem.limits.value, expected)
+        return survival_terms(self.problem.limits.value, expected + max(self.settings.dark, LEAST_EXPECTED))
 
     def _terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each pixel (half its deviance, which avoids cancellation), and 1 - k / lambda or its amplitude
