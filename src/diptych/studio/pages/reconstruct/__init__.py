@@ -81,7 +81,7 @@ async def _open(state: ReconstructPage, query: dict[str, str]) -> str:
         if model := query.get("model"):
             state.choose_model(model)
         if config := query.get("config"):
-            state.configure(config)
+            await run.io_bound(state.configure, config, alone=bool(query.get("file")))
         if folder := query.get("run"):
             state.show(folder)
     except DiptychError as error:

@@ -91,7 +91,7 @@ class Setup:
             return
         self.message.set_text("")
         try:
-            folder = await run.io_bound(tuning.begin, studio, look.path)
+            folder = await run.io_bound(tuning.begin, studio, look.path, dict(self.state.load), dict(self.state.values))
         except DiptychError as error:
             self.message.set_text(str(error))
             return

@@ -10,6 +10,7 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.option_fields import file_layer
+from diptych.studio.state.confine import confined_load, confined_options
 from diptych.studio.state.history import Curve, read_history
 from diptych.studio.state.listing import files_of, is_scan, models_of, numbered_run
 from diptych.studio.state.reconstruct.look import Look
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 WORK = "diptych.ptycho.jobs:run_reconstruction"
 HERE = "diptych.studio.state.reconstruct.work"
-WORDS = {"probe": ("refine", "fixed", "estimate"), "start": ("flat",)}
-"""Options that may name a file, and the values that are not names of files."""
 
 
 class ReconstructPage:
@@ -113,13 +112,32 @@ class ReconstructPage:
         self.preset, self.values = name, dict(PRESETS[name].values)
         self.revision += 1
 
-    def configure(self, given: str | Path) -> None:
-        """Take the options in a YAML file of a data folder. Raises InputError for a file that has others."""
+    def configure(self, given: str | Path, *, alone: bool = False) -> None:
+        """Take the options in a YAML file of a data folder: how to reconstruct, and how the scan is read.
+
+        Slow where the scan is read again.
+
+        Parameters
+        ----------
+        given : path
+        alone : bool
+            Options of reading that the file leaves out have their defaults; otherwise those of the page stay.
+
+        Raises
+        ------
+        InputError
+            If the file has other options, or one of them is wrong.
+        """
         path = self.studio.folders.resolve(given)
-        values = dict(file_layer(path, (ReconstructionOptions,))[1])
-        self._confined({}, values)
+        values = dict(file_layer(path, (LoadOptions, ReconstructionOptions))[1])
+        load = {name: values.pop(name) for name in LoadOptions.model_fields if name in values}
+        load = confined_load(self.studio.folders, load)
+        values = confined_options(self.studio.folders, values)
         ReconstructionOptions.build(values, origin=path.name)
-        self.values = values
+        load = load if alone else {**self.load, **load}
+        if self.look is not None and load != self.load:
+            self.look = Look.at(self.look.path, self._reading(load))
+        self.load, self.values = load, values
         self.revision += 1
 
     def choose_model(self, given: str | None) -> None:
@@ -169,7 +187,9 @@ class ReconstructPage:
             raise InputError(self.run.name, "was started from the command line", remedy="Resume it there.")
         file = self.studio.folders.resolve(given["file"])
         again = {key: given[key] for key in ("load", "options", "execution") if isinstance(given.get(key), dict)}
-        self._confined(again.get("load", {}), again.get("options", {}))
+        for key, confined in (("load", confined_load), ("options", confined_options)):
+            if key in again:
+                again[key] = confined(self.studio.folders, again[key])
         return self._submit({**again, "file": str(file), "run": str(self.run), "resume": True})
 
     def stop(self) -> None:
@@ -218,8 +238,7 @@ class ReconstructPage:
         given = {} if record is None else record.arguments
         if not isinstance(given.get("file"), str):
             raise InputError("resolution", "the scan of this run is not known", remedy="Use diptych evaluate --scan.")
-        load = given.get("load") or {}
-        self._confined(load, {})
+        load = confined_load(self.studio.folders, given.get("load") or {})
         arguments = {"result": str(result), "scan": str(self.studio.folders.resolve(given["file"])), "load": load}
         title = f"resolution of {self.run.name}"
         self.frc = self.studio.jobs.submit(f"{HERE}:resolution", arguments, title=title, process=True)
@@ -250,21 +269,10 @@ class ReconstructPage:
         return self.job
 
     def _reading(self, load: dict[str, Any]) -> LoadOptions:
-        self._confined(load, {})
-        return LoadOptions.build(load, origin="how the scan is read")
+        return LoadOptions.build(confined_load(self.studio.folders, load), origin="how the scan is read")
 
     def _how(self) -> ReconstructionOptions:
-        self._confined({}, self.values)
-        return ReconstructionOptions.build(self.values, origin="options")
-
-    def _confined(self, load: dict[str, Any], options: dict[str, Any]) -> None:
-        """Refuse options that name a file outside the data folders."""
-        for name, words in WORDS.items():
-            if (value := options.get(name)) and value not in words:
-                options[name] = str(self.studio.folders.resolve(str(value)))
-        if value := load.get("positions"):
-            file, colon, inside = str(value).partition(":")
-            load["positions"] = f"{self.studio.folders.resolve(file)}{colon}{inside}"
+        return ReconstructionOptions.build(confined_options(self.studio.folders, self.values), origin="options")
 
 
 def resumable(run: Path) -> bool:
