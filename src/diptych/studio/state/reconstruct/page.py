@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
+from diptych.ptycho.neural.options import InferenceOptions
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.option_fields import file_layer
 from diptych.studio.state.confine import confined_load, confined_options
@@ -37,16 +38,18 @@ class ReconstructPage:
     ----------
     look : Look or None
         The scan that is open.
-    load, values, execution : dict
-        Options that differ from their defaults: reading, reconstruction, device.
+    load, values, execution, inference : dict
+        Options that differ from their defaults: reading, reconstruction, device, network.
     preset : str
         Name of the preset that was chosen last.
     model : Path or None
         A trained network whose image is the initial guess.
     run : Path or None
         The run directory that is shown.
-    job, check, frc : Job or None
-        The reconstruction, check and resolution that were started last.
+    job, check, frc, limit : Job or None
+        The reconstruction, check, resolution and photon limit that were started last.
+    limit_values : dict
+        Options of the photon limit that differ from their defaults.
     revision : int
         Grows when the scan or the options were replaced, so that tabs redraw.
     """
@@ -57,12 +60,15 @@ class ReconstructPage:
         self.load: dict[str, Any] = {}
         self.values: dict[str, Any] = {}
         self.execution: dict[str, Any] = {}
+        self.inference: dict[str, Any] = {}
         self.preset = "standard"
         self.model: Path | None = None
         self.run: Path | None = None
         self.job: Job | None = None
         self.check: Job | None = None
         self.frc: Job | None = None
+        self.limit: Job | None = None
+        self.limit_values: dict[str, Any] = {}
         self.curve = Curve()
         self.revision = 0
 
@@ -110,6 +116,13 @@ class ReconstructPage:
         if name not in PRESETS:
             raise InputError("preset", f"found {name!r}", f"one of {', '.join(PRESETS)}")
         self.preset, self.values = name, dict(PRESETS[name].values)
+        self.revision += 1
+
+    def set_option(self, name: str, value: Any) -> None:
+        """Set one option of ``reconstruct``; None for its default."""
+        self.values.pop(name, None)
+        if value is not None:
+            self.values[name] = value
         self.revision += 1
 
     def configure(self, given: str | Path, *, alone: bool = False) -> None:
@@ -166,6 +179,7 @@ class ReconstructPage:
                 "model": None if self.model is None else str(self.model),
                 "load": _plain(self._reading(self.load)),
                 "options": _plain(self._how()),
+                "inference": _plain(InferenceOptions.build(self.inference, origin="network")),
                 "execution": _plain(ExecutionOptions.build(self.execution, origin="device")),
             }
         )
@@ -186,7 +200,9 @@ class ReconstructPage:
         if not isinstance(given.get("file"), str):
             raise InputError(self.run.name, "was started from the command line", remedy="Resume it there.")
         file = self.studio.folders.resolve(given["file"])
-        again = {key: given[key] for key in ("load", "options", "execution") if isinstance(given.get(key), dict)}
+        again = {
+            key: given[key] for key in ("load", "options", "inference", "execution") if isinstance(given.get(key), dict)
+        }
         for key, confined in (("load", confined_load), ("options", confined_options)):
             if key in again:
                 again[key] = confined(self.studio.folders, again[key])
@@ -201,7 +217,7 @@ class ReconstructPage:
         """Show an earlier run of a data folder. Raises InputError for a path outside."""
         run = self.studio.folders.resolve(given)
         self.job = next((job for job in self.studio.jobs.jobs()[::-1] if job.folder == run and job.work == WORK), None)
-        self.run, self.frc = run, None
+        self.run, self.frc, self.limit = run, None, None
         self.curve = Curve(read_history(run / "metrics.csv"))
         self.revision += 1
 
@@ -229,20 +245,38 @@ class ReconstructPage:
 
     def start_resolution(self) -> Job:
         """Reconstruct two halves of the data of the run that is shown, in a process."""
+        arguments = self._of_result("resolution")
+        self.frc = self._ask("resolution", arguments)
+        return self.frc
+
+    def start_limit(self) -> Job:
+        """Compute the least error that the photons of the run that is shown allow, in a process."""
+        from diptych.ptycho.evaluate.limit.options import BoundOptions
+
+        arguments = self._of_result("photon limit")
+        options = BoundOptions.build(self.limit_values, origin="photon limit")
+        self.limit = self._ask("photon_limit", {**arguments, "options": _plain(options)})
+        return self.limit
+
+    def _ask(self, work: str, arguments: dict[str, Any]) -> Job:
+        assert self.run is not None
+        title = f"{work.replace('_', ' ')} of {self.run.name}"
+        return self.studio.jobs.submit(f"{HERE}:{work}", arguments, title=title, process=True)
+
+    def _of_result(self, what: str) -> dict[str, Any]:
+        """Result, scan and reading of the run that is shown. Raises InputError where one is not known."""
         from diptych.runtime.jobs.records import read_record
 
         result = self.result
         if result is None or self.run is None:
-            raise InputError("resolution", "there is no result", "a finished run")
+            raise InputError(what, "there is no result", "a finished run")
         record = read_record(self.run)
         given = {} if record is None else record.arguments
         if not isinstance(given.get("file"), str):
-            raise InputError("resolution", "the scan of this run is not known", remedy="Use diptych evaluate --scan.")
+            verb = "evaluate --scan" if what == "resolution" else "bound --result"
+            raise InputError(what, "the scan of this run is not known", remedy=f"Use diptych {verb}.")
         load = confined_load(self.studio.folders, given.get("load") or {})
-        arguments = {"result": str(result), "scan": str(self.studio.folders.resolve(given["file"])), "load": load}
-        title = f"resolution of {self.run.name}"
-        self.frc = self.studio.jobs.submit(f"{HERE}:resolution", arguments, title=title, process=True)
-        return self.frc
+        return {"result": str(result), "scan": str(self.studio.folders.resolve(given["file"])), "load": load}
 
     def save_masked(self, boxes: list[tuple[int, int, int, int]]) -> Path:
         """Write a copy of the open scan with rectangles masked, beside it, and open that. Slow."""
@@ -264,7 +298,7 @@ class ReconstructPage:
         curve = Curve()
         self.job = self.studio.jobs.submit(WORK, arguments, title=title, process=True)
         self.job.listen(curve.add)
-        self.curve, self.frc, self.run = curve, None, Path(arguments["run"]) if again else None
+        self.curve, self.frc, self.limit, self.run = curve, None, None, Path(arguments["run"]) if again else None
         self.revision += 1
         return self.job
 
