@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,8 @@ def test_garbage_on_the_websocket_ends_nothing_but_itself(server: Server, page: 
             socket.recv(timeout=10)
             socket.send("40")
             socket.send(message)
-            try:
+            with suppress(Exception):  # Nothing to say, or closed: both are fine.
                 socket.recv(timeout=0.3)
-            except Exception as ended:
-                assert ended is not None  # Nothing to say, or closed: both are fine.
         assert alive(server), message
     # The tab that was open goes on.
     page.keyboard.press("g")
@@ -175,12 +174,7 @@ def test_hostile_files_are_refused_with_a_message_and_the_server_goes_on(server:
     server.start()
     for name in (*FILES, "link.npz", "../outside.npz", str(outside)):
         page.goto(f"{server.address}/reconstruct?file={name}")
-        alert = (
-            page.locator('[role="alert"]')
-            .filter(has_text="xpected")
-            .or_(page.locator('[role="alert"]').filter(has_text="holds"))
-        )
-        alert.first.wait_for(timeout=60_000)
+        page.locator('[role="alert"]').filter(has_text=Path(name).name).first.wait_for(timeout=20_000)
         assert page.get_by_text("Photons per pattern").count() == 0, name
     assert not Path("/tmp/diptych-hacked").exists()
     assert alive(server)
