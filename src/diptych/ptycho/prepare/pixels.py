@@ -158,8 +158,15 @@ def _neighbour(frames: NDArray[Any], good: Mask, rank: int) -> NDArray[np.float3
     shifts = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
     for i, frame in enumerate(frames):
         padded[1:-1, 1:-1] = np.where(good, frame, -1.0)
-        stack = np.stack([padded[y : y + size, x : x + size] for y, x in shifts])
-        out[i] = np.partition(stack, 8 - rank, axis=0)[8 - rank]
+        # Each neighbour in turn is sorted into the brightest so far: several times faster than a partition.
+        brightest = np.full((rank, size, size), -np.inf, np.float32)
+        for y, x in shifts:
+            rest = padded[y : y + size, x : x + size]
+            for level in brightest:
+                dimmer = np.minimum(level, rest)
+                np.maximum(level, rest, out=level)
+                rest = dimmer
+        out[i] = brightest[-1]
     known = np.pad(good.astype(int), 1, constant_values=1)
     count = sum(known[y : y + size, x : x + size] for y, x in shifts)
     out[(out < 0) | (np.asarray(count) < LEAST_NEIGHBOURS)] = np.inf
