@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.prepare.clean import clean, inspect
-from diptych.ptycho.prepare.pixels import _neighbour, find_bad_pixels, find_saturation
+from diptych.ptycho.prepare.pixels import find_bad_pixels, find_saturation
 from diptych.ptycho.scan import Scan
 from small_runs import simulated, solve
 
@@ -137,12 +137,3 @@ def test_messages_name_the_right_remedy() -> None:
         Scan(wrapped, scan.positions)
     with pytest.raises(InputError, match=r"add it back and pass it as background"):
         Scan(scan.counts.astype(np.float32) - 2.5, scan.positions)
-
-
-@pytest.mark.parametrize("rank", [1, 3, 8])
-def test_the_neighbour_of_a_rank_is_that_of_sorted_neighbours(rank: int) -> None:
-    frames = np.random.default_rng(0).poisson(3.0, (4, 9, 9)).astype(np.float32)
-    found = _neighbour(frames, np.ones((9, 9), bool), rank)
-    for y, x in [(1, 1), (4, 5), (7, 7)]:
-        around = np.delete(frames[:, y - 1 : y + 2, x - 1 : x + 2].reshape(4, 9), 4, axis=1)
-        np.testing.assert_array_equal(found[:, y, x], np.sort(around, 1)[:, -rank])
