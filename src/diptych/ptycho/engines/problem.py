@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.physics.censoring import Censored, saturated_counts
 from diptych.ptycho.physics.forward import ForwardModel, intensity
 from diptych.ptycho.physics.patches import canvas_box
 from diptych.ptycho.physics.probe import gauge_power
@@ -60,8 +59,6 @@ class Problem:
         Gauge: sum |probe|^2 of start and result, photons.
     workers : Workers
         Threads that batches are distributed over.
-    censored : Censored, optional
-        Saturated pixels; they count as masked but for engines that use their likelihood.
     """
 
     counts: Tensor
@@ -71,7 +68,6 @@ class Problem:
     watched: Tensor
     power: float
     workers: Workers
-    censored: Censored | None = None
 
     @property
     def size(self) -> int:
@@ -149,12 +145,9 @@ def make_problem(
     """
     real, wave = (torch.float64, torch.complex128) if double else (torch.float32, torch.complex64)
     origin, shape = canvas_box(scan.positions, scan.size, MARGIN)
-    mask, high = scan.mask, saturated_counts(scan.counts, scan.mask, scan.saturation)
-    if high is not None:
-        mask = ~high if mask is None else mask & ~high
     invalid = None
-    if mask is not None and not mask.all():
-        invalid = torch.from_numpy(~mask).to(device)
+    if scan.mask is not None and not scan.mask.all():
+        invalid = torch.from_numpy(~scan.mask).to(device)
     background = None if scan.background is None else _borrowed(scan.background).to(device, real)
     forward = ForwardModel.placed(
         propagator_of(scan.geometry, scan.size, wave, device),
@@ -170,7 +163,6 @@ def make_problem(
     )
     held, watched = _samples(len(scan), scan.size, held_out, np.random.default_rng([seed, 1]), device)
     counts = _counts(scan, device, real, invalid)
-    level = float(scan.saturation or 0.0)
     return Problem(
         counts=counts,
         forward=forward,
@@ -179,7 +171,6 @@ def make_problem(
         watched=watched,
         power=photons_through(counts, background, invalid) if power is None else power,
         workers=workers or Workers(1),
-        censored=None if high is None else Censored.found(high, held, level),
     )
 
 
