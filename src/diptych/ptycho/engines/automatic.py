@@ -38,12 +38,11 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
-from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.fit_monitor import explained_by_factors
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import LEAST_EXCESS, POSITIONS_EPOCHS, PositionCorrection
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
-from diptych.ptycho.engines.problem import pattern_totals, sweep_batch
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 
 log = logging.getLogger("diptych")
@@ -247,14 +246,8 @@ class Automatic:
     def _need_factors(self) -> bool:
         """Whether factors of the frames alone, at the current object and probe, explain some of the excess deviance."""
         self._test_factors = False
-        state = self.problem, self.image, self.probe, sweep_batch(self.problem)
-        self._set_factors(True)
-        fitted = full_fit(*state)["fit"]
-        self._set_factors(False)
-        factors, photons = self.problem.forward.factors, float(pattern_totals(self.problem.counts).mean())
-        vary = factors is not None and factors.vary(photons)
-        without = full_fit(*state)["fit"] if vary else fitted
-        return without - fitted > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
+        without, explained = explained_by_factors(self.problem, self.image, self.probe)
+        return explained > 0 and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
 
     def _set_factors(self, fitted: bool, on_trial: bool = False) -> None:
         factors = self.problem.forward.factors

@@ -9,7 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.engines.problem import Problem, detect, in_order, share_out, zero_masked
+from diptych.ptycho.engines.problem import (
+    Problem,
+    detect,
+    in_order,
+    pattern_totals,
+    share_out,
+    sweep_batch,
+    zero_masked,
+)
 from diptych.ptycho.physics.likelihood import fit_sums
 
 
@@ -76,3 +84,27 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
 
     found, predicted, photons = sum(share_out(problem, part, in_order(len(problem), batch)), np.zeros(3)).tolist()
     return {**meter.values(), "fit": found / max(predicted, 1e-30), "excess": (found - predicted) / max(photons, 1.0)}
+
+
+def explained_by_factors(problem: Problem, image: Tensor, probe: Tensor) -> tuple[float, float]:
+    """The fit without factors of the frames, and what factors alone would lower it by.
+
+    The second is 0 where the factors do not vary. Then no fit is computed, and the first is NaN: deviances of all
+    pixels take several times as long as the factors. Leaves the factors off, with their fitted values.
+    """
+    factors, batch = problem.forward.factors, sweep_batch(problem)
+    assert factors is not None
+
+    def fit_factors(some_batches: Sequence[NDArray[np.int64]]) -> None:
+        for some in some_batches:
+            detect(problem, some, problem.forward.views(image, probe, some).exit_waves())
+
+    factors.fitted, factors.on_trial = True, False
+    share_out(problem, fit_factors, in_order(len(problem), batch))
+    if not factors.vary(float(pattern_totals(problem.counts).mean())):
+        factors.fitted = False
+        return float("nan"), 0.0
+    after = full_fit(problem, image, probe, batch)["fit"]
+    factors.fitted = False
+    without = full_fit(problem, image, probe, batch)["fit"]
+    return without, without - after
