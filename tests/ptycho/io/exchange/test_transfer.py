@@ -43,7 +43,7 @@ def test_what_is_not_said_to_be_lost_is_there(
 ) -> None:
     item = scan if holds == "scan" else result
     source = diptych.save(item, tmp_path / ("source.npz" if holds == "scan" else "source.h5"))
-    done = diptych.convert(source, tmp_path / f"target{suffix}", format=name)
+    done = diptych.convert(source, tmp_path / f"target_dp{suffix}", format=name)
     assert (done.holds, done.format, done.path.exists()) == (holds, name, True)
     if done.lost and done.lost[0].startswith("the new file alone"):
         return

@@ -21,6 +21,7 @@ from diptych.ptycho.io.physical import photon_energy_eV
 from diptych.ptycho.io.results.product import Product, assemble
 from diptych.ptycho.io.results.without_positions import flagged
 from diptych.ptycho.io.source import TreeSource, listed
+from diptych.ptycho.io.writers.ptypy import write_ptyr
 from diptych.ptycho.scan import Reconstruction
 from diptych.runtime.registry import NoOptions
 
@@ -65,6 +66,7 @@ def read_ptyr(source: TreeSource, name: str) -> Reconstruction:
             losses=losses,
             dropped_modes=0,
             layout="PtyPy result",
+            **_light(source),
         )
     )
     others = [key for key in stored if key != chosen]
@@ -102,6 +104,21 @@ def _distance(source: TreeSource) -> float:
     return 0.0
 
 
+def _light(source: TreeSource) -> dict[str, Any]:
+    """Electrons and the near field, where the first scan's parameters state them."""
+    scans = source.group("content/pars/scans")
+    for key in sorted(scans.names()) if scans is not None else []:
+        base = f"content/pars/scans/{key}/data"
+        found: dict[str, Any] = {}
+        electrons, propagation = f"{base}/electron_data", f"{base}/propagation"
+        if source.header(electrons) is not None and np.any(source.read(electrons) == True):  # noqa: E712
+            found["particle"] = "electron"
+        if source.header(propagation) is not None and str(source.read(propagation)) == "nearfield":
+            found["far_field"] = False
+        return found
+    return {}
+
+
 def _history(source: TreeSource) -> tuple[list[float], list[float]]:
     """Iterations and the first of the errors that PtyPy keeps for each."""
     entries = source.group("content/runtime/iter_info")
@@ -134,4 +151,6 @@ FORMAT = Format(
     holds="result",
     matches=_matches,
     read=_read,
+    write=write_ptyr,
+    suffixes=(".ptyr",),
 )

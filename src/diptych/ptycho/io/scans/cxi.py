@@ -23,6 +23,7 @@ from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.scans.cxi_write import write_cxi
 from diptych.ptycho.io.scans.nexus import axes_beside, lengths_m, positions_m
 from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.writers.scans import write_nxptycho
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
@@ -39,6 +40,7 @@ ENERGIES = (
     "entry_1/instrument/beam/energy",
     "entry_1/instrument_1/beam_1/incident_beam_energy",
 )
+PARTICLES = ("entry_1/instrument_1/source_1/probe", "entry_1/instrument/source/probe")
 TITLE = "entry_1/title"
 PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/source_1/probe")
 
@@ -46,6 +48,18 @@ PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/so
 def first(source: TreeSource, paths: tuple[str, ...]) -> str | None:
     """The first of ``paths`` that is an array."""
     return next((path for path in paths if source.header(path) is not None), None)
+
+
+def particle_of(source: TreeSource) -> str | None:
+    """Particle that the file names as the ``probe`` of its source (a NeXus word), if that is the electron."""
+    for path in PARTICLES:
+        header = source.header(path)
+        if header is not None and header.dtype.kind in "OSU" and int(np.prod(header.shape)) == 1:
+            found = np.ravel(source.read(path))[0]
+            text = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+            if text.strip().lower() == "electron":
+                return "electron"
+    return None
 
 
 def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
@@ -150,7 +164,13 @@ def _stated(source: TreeSource, detector: str, options: LoadOptions, said: list[
     # NeXus files keep the energy of the storage ring, in GeV, where others keep that of the photons.
     units = {path: source.attributes(path).get("units") for path in ENERGIES if source.header(path) is not None}
     path = next((path for path, unit in units.items() if unit in (None, *ENERGY_UNITS)), None)
-    if options.energy_eV is None and path is not None:
+    if (particle := particle_of(source)) is not None:
+        stated["particle"] = particle
+        said.append(f"particle: {particle}")
+    if options.energy_eV is None and path is not None and "electron" in (particle, options.particle):
+        stated["energy_eV"] = scalar_from(source, path) * ENERGY_UNITS[units[path] or "J"]
+        said.append(f"kinetic energy read in {units[path] or 'J'} from {path}")
+    elif options.energy_eV is None and path is not None:
         where = f"{source.where}: {path}"
         stated["energy_eV"], how = photon_energy_eV(scalar_from(source, path), units[path], where)
         said.append(how)
@@ -206,7 +226,8 @@ def _dark(source: TreeSource, detector: str, shape: tuple[int, ...], said: list[
 
 def _probe(source: TreeSource, options: LoadOptions, size: int, said: list[str]) -> NDArray[Any] | None:
     path = first(source, PROBES) if options.use_probe else None
-    if path is None:
+    header = None if path is None else source.header(path)
+    if path is None or header is None or header.dtype.kind not in "fciu" or len(header.shape) < 2:
         return None
     probe = source.read(path)
     probe = probe.reshape(-1, *probe.shape[-2:]) if probe.ndim >= 2 else probe
@@ -236,5 +257,17 @@ FORMAT = Format(
     read=_read,
     write=write_cxi,
     suffixes=(".cxi",),
+    datasets={"patterns": PATTERNS, "probe": PROBES},
+)
+
+NXPTYCHO = Format(
+    name="nxptycho",
+    help="Scan as NeXus by NXcxi_ptycho or NXptycho: the arrays of CXI, each with its unit.",
+    options=NoOptions,
+    holds="scan",
+    matches=lambda file: _matches(file) and file.arrays.header("entry_1/definition") is not None,
+    read=_read,
+    write=write_nxptycho,
+    suffixes=(".nxs",),
     datasets={"patterns": PATTERNS, "probe": PROBES},
 )

@@ -21,6 +21,7 @@ from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, wavelength_energy_eV
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.writers.scans import parameters_beside, write_fold_slice
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
@@ -128,5 +129,9 @@ FORMAT = Format(
     holds="scan",
     matches=_matches,
     read=_read,
+    write=write_fold_slice,
+    suffixes=(".hdf5", ".h5"),
+    by_suffix=False,
+    beside=lambda path: (parameters_beside(path),),
     datasets={"patterns": ("dp",)},
 )

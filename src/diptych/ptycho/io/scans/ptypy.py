@@ -20,6 +20,7 @@ from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, photon_energy_eV, positions_in_pixels
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.writers.ptypy import write_ptyd
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
@@ -98,11 +99,18 @@ def _stated(source: TreeSource, options: LoadOptions, said: list[str]) -> dict[s
         return None
 
     stated: dict[str, Any] = {}
+    electrons = next((p for p in ("meta/electron_data", "info/electron_data") if source.header(p) is not None), None)
+    if electrons is not None and source.attributes(electrons).get("type") != "None" and source.read(electrons).any():
+        stated["particle"] = "electron"
+        said.append(f"electrons, from {electrons}")
     if (distance := numbers("distance")) is not None:
         stated["distance_m"] = float(distance[0])
     if (pixel := numbers("psize")) is not None:
         stated["detector_pixel_m"] = (float(pixel[0]), float(pixel[-1]))
-    if options.energy_eV is None and (energy := numbers("energy")) is not None:
+    energy = numbers("energy") if options.energy_eV is None else None
+    if energy is not None and stated.get("particle") == "electron":
+        stated["energy_eV"] = float(energy[0]) * 1e3
+    elif energy is not None:
         stated["energy_eV"], how = photon_energy_eV(float(energy[0]), "keV", f"{source.where}: energy")
         said.append(how)
     path = next((path for path in ("meta/propagation", "info/propagation") if source.header(path) is not None), None)
@@ -128,5 +136,7 @@ FORMAT = Format(
     holds="scan",
     matches=_matches,
     read=_read,
+    write=write_ptyd,
+    suffixes=(".ptyd",),
     datasets={"patterns": ("chunks/0/data",)},
 )
