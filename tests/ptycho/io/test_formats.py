@@ -48,6 +48,10 @@ def test_every_builtin_format_declares_itself() -> None:
 def test_what_a_format_writes_it_recognises(tmp_path: Path, name: str) -> None:
     entry = FORMATS[name]
     item = scan(GEOMETRY) if entry.holds == "scan" else result(GEOMETRY)
+    if name == "emd":
+        # This one holds rasters alone.
+        raster = np.stack(np.mgrid[:2, :2], -1).reshape(-1, 2) * 4.0 + 12
+        item = dataclasses.replace(item, counts=item.counts[:4], positions=raster)
     for suffix in entry.suffixes:
         path = save(item, tmp_path / f"file_dp{suffix}", format=name)
         with opened(path) as file:
@@ -80,9 +84,9 @@ def test_a_tike_scan_as_hdf5(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "name", "expected"),
     [
-        (scan(), "ptychodus", "one of cxi, fold-slice, nxptycho, ptypy, scan-npz"),
+        (scan(), "ptychodus", "one of cxi, emd, fold-slice, nxptycho, ptypy, scan-npz"),
         (result(), "scan-npz", "one of cdtools-result, nexus, ptychodus, ptychodus-cxi, ptychodus-npz"),
-        (scan(), "raw-data", "one of cxi, fold-slice"),
+        (scan(), "raw-data", "one of cxi, emd, fold-slice"),
         (result(), "no-such", "ptychodus"),
     ],
 )

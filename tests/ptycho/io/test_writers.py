@@ -56,7 +56,7 @@ def scan(geometry: diptych.Geometry | None) -> diptych.Scan:
 
 
 def test_every_written_format_is_tested_here() -> None:
-    assert {entry.name for entry in FORMATS.entries() if entry.write is not None} == {*RESULTS, *SCANS}
+    assert {entry.name for entry in FORMATS.entries() if entry.write is not None} == {*RESULTS, *SCANS, "emd"}
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -128,3 +128,15 @@ def test_a_pixel_that_is_not_square_is_refused_where_there_is_one_length(tmp_pat
 def test_nxptycho_conforms(tmp_path: Path) -> None:
     found = diptych.validate(diptych.save(scan(GEOMETRIES["photons"]), tmp_path / "s.nxs"), "nxptycho")
     assert found.conforms, found.deviations
+
+
+def test_a_raster_comes_back_from_emd(tmp_path: Path) -> None:
+    y, x = np.mgrid[:3, :4].reshape(2, -1) * np.array([[4.5], [3.25]]) - np.array([[20.0], [7.5]])
+    stored = replace(scan(GEOMETRIES["electrons"]), positions=np.stack([y, x], axis=1), mask=None)
+    path = diptych.save(stored, tmp_path / "s.emd")
+    again = diptych.load(path, energy_eV=3e5)
+    np.testing.assert_array_equal(again.counts, COUNTS)
+    np.testing.assert_allclose(again.positions, stored.positions, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(again.pixel_m, stored.pixel_m, rtol=1e-9)
+    with pytest.raises(InputError, match="are on no raster"):
+        diptych.save(scan(GEOMETRIES["electrons"]), tmp_path / "t.emd")

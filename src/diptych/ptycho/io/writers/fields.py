@@ -44,6 +44,7 @@ def write_cdtools(result: Reconstruction, path: Path) -> None:
         "min_translation": least,
         "original_translations": translations,
         "background": np.zeros((size, size), np.float32),
+        "weights": np.ones(count, np.float32),
         "wavelength": wavelength,
         "oversampling": 1,
         "near_field": geometry.propagation == "near",
