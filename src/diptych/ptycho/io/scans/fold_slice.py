@@ -58,18 +58,27 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
         If the second file is missing, or the two do not belong together.
     """
     where = str(file.path)
-    values = real_from(file.arrays, "dp")
+    values = _patterns(file)
     if options.positions is not None:
         return _unplaced(values, where, file, options)
     other = parameter_file(file.path)
     with opened(other) as parameters:
         source = parameters.arrays
-        missing = [key for key in ("ppX", "ppY", "dx") if source.header(key) is None]
-        if missing:
-            raise InputError(other, f"holds no {', '.join(missing)}", "ppX, ppY and dx in metres")
-        x_m, y_m = (np.ravel(real_from(source, key, "positions in metres")) for key in ("ppX", "ppY"))
-        pixel = scalar_from(source, "dx")
         wavelength = scalar_from(source, "lambda") if source.header("lambda") is not None else None
+        stated = geometry_of(options, where, energy_eV=wavelength_energy_eV(wavelength) if wavelength else None)
+        derived = stated.object_pixel_m(values.shape[-1])
+        missing = [key for key in ("ppX", "ppY", *(("dx",) if derived is None else ())) if source.header(key) is None]
+        if missing:
+            without = "Without dx, pass --energy-eV, --distance-m and --detector-pixel-m." if "dx" in missing else ""
+            raise InputError(other, f"holds no {', '.join(missing)}", "ppX, ppY and dx in metres", without)
+        x_m, y_m = (np.ravel(real_from(source, key, "positions in metres")) for key in ("ppX", "ppY"))
+        said = f"positions (ppY, ppX) read from {other.name}, in object pixels of "
+        if source.header("dx") is not None:
+            pixel = scalar_from(source, "dx")
+            said += f"dx = {pixel:.4g} m"
+        else:
+            pixel = derived[0] if derived is not None else 0.0
+            said += f"{pixel:.4g} m, from the geometry, as the file states no dx"
     if values.ndim != 3 or not len(values) == len(x_m) == len(y_m):
         raise InputError(
             where, f"dp has shape {values.shape} and {other.name} {len(y_m)} positions", "one position of each pattern"
@@ -87,7 +96,7 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
         scale=1.0 if options.scale is None else options.scale,
         geometry=geometry_of(options, where, energy_eV=energy),
         metadata={"layout": "fold_slice", "stored_domain": "counts", "object_pixel_m": pixel},
-        said=[f"positions (ppY, ppX) read from {other.name}, in object pixels of dx = {pixel:.4g} m"],
+        said=[said],
         sources={"patterns": "dp", "positions": f"{other.name}: ppY, ppX", "energy": f"{other.name}: lambda"},
         order="patterns (pattern, y, x), positions ppX and ppY separate",
         unit="m",
@@ -114,8 +123,22 @@ def _unplaced(values: NDArray[Any], where: str, file: DataFile, options: LoadOpt
     )
 
 
+def _patterns(file: DataFile) -> NDArray[Any]:
+    """``dp`` as (pattern, y, x). MATLAB keeps it as (y, x, pattern), and HDF5 shows the axes of v7.3 files reversed."""
+    values = real_from(file.arrays, "dp")
+    if values.ndim != 3:
+        return values
+    if "MATLAB_class" in file.arrays.attributes("dp"):
+        return np.swapaxes(values, 1, 2)
+    if file.kind == "matlab" and values.shape[0] == values.shape[1]:
+        return np.moveaxis(values, -1, 0)
+    return values
+
+
 def _matches(file: DataFile) -> bool:
-    return file.kind == "hdf5" and file.arrays.header("dp") is not None
+    header = file.arrays.header("dp") if file.kind in ("hdf5", "matlab") else None
+    # A raster with four axes is of another program.
+    return header is not None and len(header.shape) <= 3 and (file.kind == "hdf5" or "_dp" in file.path.stem)
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:

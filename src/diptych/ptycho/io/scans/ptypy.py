@@ -24,6 +24,9 @@ from diptych.ptycho.io.writers.ptypy import write_ptyd
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
+_ABOUT = ("meta", "info", "common")
+"""Groups that state the geometry; the last is that of early versions."""
+
 
 def read_ptyd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     """The scan in a ``.ptyd`` file, as stored.
@@ -39,6 +42,7 @@ def read_ptyd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         raise InputError(source.where, "is a PtyPy file without chunks", "frames under chunks/0, chunks/1, ...")
     parts = [_chunk(chunks, number) for number in numbers]
     values, metres, masks, frames = (np.concatenate(each) for each in zip(*parts, strict=True))
+    masks = masks & _common_mask(source, values.shape[1:])
     mask = masks[0] if (masks == masks[0]).all() else masks
     said = [f"{len(numbers)} chunks read; positions (y, x) in m; a pixel is valid where its weight is not 0"]
     geometry = geometry_of(options, source.where, **_stated(source, options, said))
@@ -88,11 +92,21 @@ def _chunk(chunks: TreeSource, number: str) -> tuple[NDArray[Any], NDArray[Any],
     return data, positions, np.broadcast_to(chunks.read(path) > 0, data.shape), frames
 
 
+def _common_mask(source: TreeSource, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The mask of all frames, ``weight2d``, which stands beside or in place of a chunk's weights."""
+    for path in (f"{group}/weight2d" for group in _ABOUT):
+        header = source.header(path)
+        if header is not None and header.shape[-2:] == shape and header.dtype.kind in "buif":
+            found: NDArray[np.bool_] = np.asarray(source.read(path) > 0).reshape(-1, *shape)[0]
+            return found
+    return np.ones(shape, np.bool_)
+
+
 def _stated(source: TreeSource, options: LoadOptions, said: list[str]) -> dict[str, Any]:
     """Energy, distance and detector pixel from ``meta``, else from ``info``."""
 
     def numbers(key: str) -> NDArray[np.float64] | None:
-        for path in (f"meta/{key}", f"info/{key}"):
+        for path in (f"{group}/{key}" for group in _ABOUT):
             if source.header(path) is not None and source.attributes(path).get("type") != "None":
                 said.append(f"{key} read from {path}")
                 return np.ravel(real_from(source, path, key)).astype(np.float64)
@@ -122,7 +136,8 @@ def _stated(source: TreeSource, options: LoadOptions, said: list[str]) -> dict[s
 
 
 def _matches(file: DataFile) -> bool:
-    return file.kind == "hdf5" and {"chunks", "info"} <= set(file.arrays.names())
+    names = set(file.arrays.names()) if file.kind == "hdf5" else set()
+    return "chunks" in names and bool(names & {"info", *_ABOUT})
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:
