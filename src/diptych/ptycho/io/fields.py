@@ -13,7 +13,7 @@ from diptych.ptycho.io.source import Source
 from diptych.ptycho.scan import Canvas, Geometry
 
 PROBE_KEYS = ("probe", "probeGuess", "reconstructed_probe")
-OBJECT_KEYS = ("object", "objectGuess", "reconstructed_object")
+OBJECT_KEYS = ("object", "objectGuess", "reconstructed_object", "psi")
 
 _GEOMETRY_KEYS = {
     "energy_eV": ("energy_eV", "photon_energy_eV", "probe_energy_ev", "probe_energy_eV"),

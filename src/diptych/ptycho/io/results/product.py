@@ -138,7 +138,7 @@ def read_product(source: TreeSource, name: str) -> Reconstruction:
         If something required is missing, or the object has several layers.
     """
     headers = source.headers()
-    missing = sorted((ARRAYS | {"probe_position_indexes"}) - headers.keys())
+    missing = sorted(ARRAYS - headers.keys())
     if missing:
         raise InputError(
             source.where,
@@ -148,23 +148,27 @@ def read_product(source: TreeSource, name: str) -> Reconstruction:
         return _read_own(own, source)
     stated = source.attributes()
     epochs, loss = loss_columns(source)
+
+    def number(key: str, default: float = 0.0) -> float:
+        return default if key not in stated else _attribute(stated[key], key, source.where)
+
     return assemble(
         Product(
             where=source.where,
             name=str(stated.get("name", name)),
             image=image_from(source, "object"),
             pixel=_pair(source, "pixel_height_m", "pixel_width_m"),
-            centre=_pair(source, "center_y_m", "center_x_m"),
+            centre=_pair(source, "center_y_m", "center_x_m", 0.0),
             probe=probe_from(source, "probe"),
             positions=positions_m(source),
-            energy_eV=float(stated.get("probe_energy_eV", stated.get("photon_energy_eV", 0.0))),
-            distance_m=float(stated.get("detector_object_distance_m", 0.0)),
+            energy_eV=number("probe_energy_eV") or number("photon_energy_eV"),
+            distance_m=number("detector_object_distance_m"),
             in_pixels=str(stated.get("units", "")) == "pixel",
             epochs=epochs,
             losses=loss,
             dropped_modes=dropped_modes(source),
-            far_field=bool(stated.get("far_field", True)),
-            focus_m=float(stated.get("focus_object_distance_m", 0.0)),
+            far_field=number("far_field", 1.0) != 0,
+            focus_m=number("focus_object_distance_m"),
         ),
         raw_data="raw_data" in source.names(),
     )
@@ -266,15 +270,25 @@ def _inside(indices: NDArray[np.float64], shape: NDArray[Any], half: int) -> boo
     return bool(len(indices) and (indices - half > -1).all() and (indices + half < shape + 1).all())
 
 
-def _pair(source: TreeSource, first: str, second: str) -> tuple[float, float]:
-    """Two attributes of the object."""
-    stated = source.attributes("object")
-    missing = next((name for name in (first, second) if name not in stated), None)
-    if missing is not None:
-        raise InputError(
-            source.where, f"the object has no attribute {missing!r}", f"{first} and {second}, as a product has"
-        )
-    return float(stated[first]), float(stated[second])
+def _pair(source: TreeSource, first: str, second: str, default: float | None = None) -> tuple[float, float]:
+    """Two attributes of the object, else of the probe, whose pixel is the same."""
+    about = dict(source.attributes("probe")) | dict(source.attributes("object"))
+    missing = next((name for name in (first, second) if name not in about), None)
+    if missing is None:
+        return _attribute(about[first], first, source.where), _attribute(about[second], second, source.where)
+    if default is not None:
+        return default, default
+    raise InputError(
+        source.where, f"the object has no attribute {missing!r}", f"{first} and {second}, as a product has"
+    )
+
+
+def _attribute(value: Any, name: str, where: str) -> float:
+    """The number that an attribute holds; numbers as text count too."""
+    try:
+        return float(np.ravel(np.asarray(value))[0])
+    except (TypeError, ValueError, IndexError):
+        raise InputError(f"{where}: @{name}", f"is {str(value)[:80]!r}", "one number") from None
 
 
 def _matches(file: DataFile) -> bool:

@@ -40,7 +40,12 @@ def read_ptyr(source: TreeSource, name: str) -> Reconstruction:
         raise InputError(source.where, "is a PtyPy result without an object or a probe", "content/obj, content/probe")
     chosen = stored[0]
     probe = chosen if chosen in probes.names() else sorted(probes.names())[0]
-    pixel, origin = _pair(objects, chosen, "_psize"), _pair(objects, chosen, "_origin")
+    pixel = _pair(objects, chosen, "_psize")
+    if objects.header(f"{chosen}/_origin") is None and objects.header(f"{chosen}/_center") is not None:
+        # Earlier versions state the pixel at which the coordinate is zero.
+        origin = -_pair(objects, chosen, "_center") * pixel
+    else:
+        origin = _pair(objects, chosen, "_origin")
     image = image_from(objects, f"{chosen}/data")
     positions = _positions(source, chosen)
     energy = 0.0
@@ -78,6 +83,8 @@ def _pair(storages: TreeSource, key: str, what: str) -> NDArray[np.float64]:
     """Two numbers (y, x) of a storage."""
     path = f"{key}/{what}"
     found = real_from(storages, path, "metres (y, x)") if storages.header(path) is not None else np.empty(0)
+    if found.size == 1:
+        found = np.broadcast_to(np.ravel(found), 2)
     if found.shape != (2,):
         raise InputError(f"{storages.where}: {key}", f"{what} has shape {found.shape}", "two numbers (y, x), metres")
     return found.astype(np.float64)
@@ -85,7 +92,10 @@ def _pair(storages: TreeSource, key: str, what: str) -> NDArray[np.float64]:
 
 def _positions(source: TreeSource, key: str) -> NDArray[np.float64]:
     """Positions (M, 2) in metres, none where the file was written without them."""
-    path = f"content/positions/{key}"
+    group = source.group("content/positions")
+    named = sorted(group.names()) if group is not None else []
+    # A file of one scan may name its positions otherwise than its storages.
+    path = f"content/positions/{named[0] if key not in named and len(named) == 1 else key}"
     if source.header(path) is None:
         return np.empty((0, 2))
     found = real_from(source, path, "positions in metres")
