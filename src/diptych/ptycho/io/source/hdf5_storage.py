@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import InputError, UnavailableError
+from diptych.ptycho.io.source.base import brief
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EDEADLK}
 """What file systems answer that offer no locks (some NFS and parallel file systems)."""
@@ -62,9 +63,11 @@ def open_file(path: Path) -> Any:
                 remedy="Wait until it is closed, or set HDF5_USE_FILE_LOCKING=FALSE to read what is written so far.",
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, *_NO_LOCKS):
-            raise UnavailableError(f"{path}: the HDF5 file cannot be opened ({error}).") from None
+            raise UnavailableError(f"{path}: the HDF5 file cannot be opened ({brief(error)}).") from None
         raise InputError(
-            path, f"the HDF5 file is truncated, damaged or being written ({error})", remedy="Copy or write it again."
+            path,
+            f"the HDF5 file is truncated, damaged or being written ({brief(error)})",
+            remedy="Copy or write it again.",
         ) from None
 
 
