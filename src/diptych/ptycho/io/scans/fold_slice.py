@@ -7,6 +7,7 @@ the positions and move the object; the window of a pattern, which moves against 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from diptych.ptycho.io.physical import geometry_of, wavelength_energy_eV
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.writers.scans import parameters_beside, write_fold_slice
-from diptych.ptycho.scan import Scan
+from diptych.ptycho.scan import Geometry, Scan
 from diptych.runtime.registry import NoOptions
 
 _PATTERNS, _PARAMETERS = "_dp", "_para"
+NOMINAL_M = 1.0
+SMALLEST_M, LARGEST_M = 1e-13, 1e-4
+"""Plausible object pixels; others are not in metres."""
 
 
 def parameter_file(path: Path) -> Path:
@@ -86,6 +90,7 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
     if not pixel > 0:
         raise InputError(other, f"dx is {pixel:g}", "the object pixel in metres")
     energy = wavelength_energy_eV(wavelength) if wavelength is not None and wavelength > 0 else None
+    geometry, derived_from = _geometry(geometry_of(options, where, energy_eV=energy), pixel, values.shape[-1])
     return RawScan(
         where=where,
         name=file.path.stem,
@@ -94,14 +99,36 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
         x=x_m.astype(np.float64) / pixel,
         domain="counts" if options.domain == "auto" else options.domain,
         scale=1.0 if options.scale is None else options.scale,
-        geometry=geometry_of(options, where, energy_eV=energy),
+        geometry=geometry,
         metadata={"layout": "fold_slice", "stored_domain": "counts", "object_pixel_m": pixel},
-        said=[said],
-        sources={"patterns": "dp", "positions": f"{other.name}: ppY, ppX", "energy": f"{other.name}: lambda"},
+        said=[said, *derived_from],
+        sources={"patterns": "dp", "positions": f"{other.name}: ppY, ppX", "energy": f"{other.name}: lambda"}
+        | dict.fromkeys(("distance", "detector pixel"), f"derived from {other.name}: dx"),
         order="patterns (pattern, y, x), positions ppX and ppY separate",
         unit="m",
         placed=True,
     )
+
+
+def _geometry(stated: Geometry, pixel: float, size: int) -> tuple[Geometry, list[str]]:
+    """``stated`` with what the object pixel in metres adds: one of distance and detector pixel follows from the other,
+    and where neither is known, the detector pixel at a nominal distance, as only their ratio matters.
+    """
+    wavelength = stated.wavelength_m
+    known = stated.distance_m is not None and stated.detector_pixel_m is not None
+    if wavelength is None or known or stated.propagation == "near" or not SMALLEST_M < pixel < LARGEST_M:
+        return stated, []
+    extent = pixel * size
+    if stated.detector_pixel_m is not None:
+        distance = extent * stated.detector_pixel_m[0] / wavelength
+        return replace(stated, distance_m=distance), [
+            f"distance of {distance:.4g} m derived from dx and detector pixel"
+        ]
+    distance = NOMINAL_M if stated.distance_m is None else stated.distance_m
+    side = wavelength * distance / extent
+    nominal = "a nominal" if stated.distance_m is None else "the"
+    said = f"detector pixel of {side:.4g} m derived from dx at {nominal} distance of {distance:g} m"
+    return replace(stated, distance_m=distance, detector_pixel_m=(side, side)), [said]
 
 
 def _unplaced(values: NDArray[Any], where: str, file: DataFile, options: LoadOptions) -> RawScan:
