@@ -1,4 +1,4 @@
-"""Files of the formats as other versions and programs write them: they load to the same scan, or say what is missing."""
+"""Files of the formats by other versions and programs: they load to the same scan, or say what is missing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Write = Callable[[Path], Path]
 
 @dataclass(frozen=True)
 class Case:
-    """A file, the options it needs, and what it must give; ``refused`` is part of the message where it must not load."""
+    """A file, the options it needs, and what it must give; ``refused``: part of the message where it must not load."""
 
     write: Write
     options: Mapping[str, Any] = field(default_factory=dict)
