@@ -96,6 +96,16 @@ def real_from(source: Source, key: str, what: str = "counts or amplitudes") -> N
     return values
 
 
+def numbers_from(source: Source, key: str) -> NDArray[np.int64]:
+    """The numbers of frames under ``key``, in a row."""
+    values = np.ravel(real_from(source, key, "numbers of frames"))
+    if not np.isfinite(values).all() or (np.abs(values.astype(np.float64)) >= 2**62).any():
+        raise InputError(
+            f"{source.where}: {key!r}", "holds numbers that are not finite or too large", "numbers of frames"
+        )
+    return np.rint(values).astype(np.int64) if values.dtype.kind == "f" else values.astype(np.int64)
+
+
 def column_from(source: Source, key: str) -> list[float]:
     """The numbers under ``key`` in a row, for a history."""
     return [float(value) for value in np.ravel(real_from(source, key, "one per epoch"))]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import real_from
+from diptych.ptycho.io.fields import numbers_from, real_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
@@ -83,8 +83,8 @@ def _chunk(chunks: TreeSource, number: str) -> tuple[NDArray[Any], NDArray[Any],
             "(frames, N, N) and (frames, 2)",
         )
     path = f"{number}/indices"
-    stored = np.ravel(chunks.read(path)) if chunks.header(path) is not None else np.empty(0)
-    frames = stored.astype(np.int64) if len(stored) == len(data) else np.full(len(data), -1)
+    stored = numbers_from(chunks, path) if chunks.header(path) is not None else np.empty(0, np.int64)
+    frames = stored if len(stored) == len(data) else np.full(len(data), -1)
     path = f"{number}/weights"
     header = chunks.header(path)
     if header is None or header.shape[-2:] != data.shape[1:]:
