@@ -158,5 +158,5 @@ def test_numbers_of_frames_that_are_none_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "product.h5", "w") as file:
         file["probe_position_y_m"], file["probe_position_x_m"] = METRES.T
         file["probe_position_indexes"] = np.full(PATTERNS, np.nan)
-    with pytest.raises(InputError, match="probe_position_indexes.*not finite"):
+    with pytest.raises(InputError, match=r"probe_position_indexes.*not finite"):
         diptych.load(patterns(tmp_path), positions=str(tmp_path / "product.h5"))
