@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, InputError
 from diptych.ptycho.io.source.base import Header, brief, native, refuse_what_does_not_fit
-from diptych.ptycho.io.source.hdf5_storage import check_extent, check_filters, open_file
+from diptych.ptycho.io.source.hdf5_storage import check_extent, check_filters, check_written, open_file
 
 _MOST_LINKS = 32
 """Links, or virtual datasets of virtual datasets, that may follow one another: more are a loop."""
@@ -165,6 +165,8 @@ class Hdf5Source:
         if part is not None:
             shape[part[0]] = part[1]
         refuse_what_does_not_fit(Header(tuple(shape), item.dtype), self.where, key)
+        if part is None:
+            check_written(item, where)
         try:
             yield item
         except (OSError, RuntimeError, UnicodeDecodeError) as error:

@@ -18,6 +18,9 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EDEADLK}
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK}
 """What they answer where another program holds the lock (11 on Linux, 35 on macOS)."""
 
+_LARGE_BYTES = 64 * 2**20
+_MOST_COMPRESSED = 20_000
+
 _FILTERS = {
     305: "LZO",
     307: "bzip2",
@@ -95,6 +98,24 @@ def check_extent(dataset: Any, where: str) -> None:
     end = dataset.file.id.get_filesize()
     if offset + size > end:
         raise InputError(where, f"is cut short: its values would end at byte {offset + size}", f"at most {end}")
+
+
+def check_written(dataset: Any, where: str) -> None:
+    """Raise when a large dataset is all but empty: HDF5 would fill memory with values that nobody wrote.
+
+    The strongest filters reach a few thousand to one on frames without light.
+    """
+    size = int(dataset.size or 0) * dataset.dtype.itemsize
+    if dataset.is_virtual or size <= _LARGE_BYTES:
+        return
+    stored = dataset.id.get_storage_size()
+    if stored * _MOST_COMPRESSED < size:
+        raise InputError(
+            where,
+            f"declares {dataset.shape} {dataset.dtype}, {size / 1e9:.3g} GB, and holds {stored} bytes of them",
+            "values that were written",
+            "Is the file damaged, or still being written?",
+        )
 
 
 def check_filters(dataset: Any, where: str) -> None:
