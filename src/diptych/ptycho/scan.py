@@ -124,6 +124,8 @@ class Scan:
         True when sum |probe|^2 is known to be the photons per pattern through a transparent object.
     scale : float, optional
         Photons per count. None: whole counts are photons, and that of others is found from their unit or their noise.
+    saturation : float, optional
+        Valid counts from this value on are those of a saturated detector, "at least this many". None: all are counts.
     name : str
         Name of the scan in messages and figures.
     metadata : dict
@@ -155,6 +157,7 @@ class Scan:
     true_probe: Complex | None = None
     probe_calibrated: bool = False
     scale: float | None = None
+    saturation: float | None = None
     name: str = "scan"
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -176,6 +179,8 @@ class Scan:
         set_(self, "background", validation.background_array(self.background, size, self.name))
         if self.scale is not None:
             set_(self, "scale", validation.positive(self.scale, f"{self.name}: scale"))
+        if self.saturation is not None:
+            set_(self, "saturation", validation.positive(self.saturation, f"{self.name}: saturation"))
         if self.geometry is not None:
             validation.instance(
                 self.geometry, Geometry, "geometry", self.name, "Make one of its numbers: Geometry(energy_eV=...)."

@@ -248,13 +248,14 @@ class Automatic:
         """Whether factors of the frames alone, at the current object and probe, explain some of the excess deviance."""
         self._test_factors = False
         batch = sweep_batch(self.problem)
-        without = full_fit(self.problem, self.image, self.probe, batch)["fit"]
         self._set_factors(True)
-        explained = without - full_fit(self.problem, self.image, self.probe, batch)["fit"]
+        fitted = full_fit(self.problem, self.image, self.probe, batch)["fit"]
         self._set_factors(False)
         factors, photons = self.problem.forward.factors, float(pattern_totals(self.problem.counts).mean())
-        vary = factors is not None and factors.vary(photons)
-        return vary and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
+        if factors is None or not factors.vary(photons):
+            return False
+        without = full_fit(self.problem, self.image, self.probe, batch)["fit"]
+        return without - fitted > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
 
     def _set_factors(self, fitted: bool, on_trial: bool = False) -> None:
         factors = self.problem.forward.factors

@@ -40,9 +40,9 @@ class FitMeter:
 
         The excess does not depend on the dose where the fit does: at 1e9 photons an excellent object still fits badly.
         """
-        index = self._seen.nonzero()[:, 0]
-        found, predicted, photons = self._sums(index, self._watched[index], self._problem.watched[index])
-        top, bottom, _ = self._sums(index, self._held[index], self._problem.held[index])
+        problem = self._problem
+        found, predicted, photons = self._sums(self._watched, *problem.watched_counts)
+        top, bottom, _ = self._sums(self._held, *problem.held_counts)
         nan = float("nan")
         return {
             "fit": found / predicted if predicted > 0 else nan,
@@ -50,17 +50,11 @@ class FitMeter:
             "excess": (found - predicted) / max(photons, 1.0),
         }
 
-    def _sums(self, index: Tensor, expected: Tensor, pixels: Tensor) -> tuple[float, float, float]:
-        """Deviance, expected deviance and photons over some valid pixels (B, h) of some patterns."""
-        problem, rows = self._problem, index[:, None]
-        counts = problem.counts.flatten(1)[rows, pixels]
-        valid = None
-        if problem.invalid is not None:
-            valid = ~(
-                problem.invalid.flatten()[pixels]
-                if problem.invalid.ndim == 2
-                else problem.invalid.flatten(1)[rows, pixels]
-            )
+    def _sums(self, expected: Tensor, counts: Tensor, valid: Tensor | None) -> tuple[float, float, float]:
+        """Deviance, expected deviance and photons over some pixels (M, h), where they are valid and were seen."""
+        if not bool(self._seen.all()):
+            expected, counts = expected[self._seen], counts[self._seen]
+            valid = valid if valid is None else valid[self._seen]
         return *fit_sums(counts, expected, valid), float(counts.sum())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diptych.ptycho.physics.censoring import Censored, saturated_counts
 from diptych.ptycho.physics.forward import ForwardModel, intensity
 from diptych.ptycho.physics.patches import canvas_box
 from diptych.ptycho.physics.probe import gauge_power
@@ -58,6 +60,8 @@ class Problem:
         Gauge: sum |probe|^2 of start and result, photons.
     workers : Workers
         Threads that batches are distributed over.
+    censored : Censored, optional
+        Saturated pixels; they count as masked but for engines that use their likelihood.
     """
 
     counts: Tensor
@@ -67,6 +71,7 @@ class Problem:
     watched: Tensor
     power: float
     workers: Workers
+    censored: Censored | None = None
 
     @property
     def size(self) -> int:
@@ -92,6 +97,23 @@ class Problem:
     def complex_dtype(self) -> torch.dtype:
         """complex64, or complex128 in double precision."""
         return torch.complex128 if self.counts.dtype == torch.float64 else torch.complex64
+
+    @cached_property
+    def watched_counts(self) -> tuple[Tensor, Tensor | None]:
+        """Counts at the monitored pixels (M, h), and which of them are valid; None where all are."""
+        return self._at(self.watched)
+
+    @cached_property
+    def held_counts(self) -> tuple[Tensor, Tensor | None]:
+        """Counts at the held-out pixels (M, h), and which of them are valid; None where all are."""
+        return self._at(self.held)
+
+    def _at(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        counts = self.counts.flatten(1).gather(1, pixels)
+        if self.invalid is None:
+            return counts, None
+        one = self.invalid.ndim == 2
+        return counts, ~(self.invalid.flatten()[pixels] if one else self.invalid.flatten(1).gather(1, pixels))
 
     def flat_object(self) -> Tensor:
         """A new transparent object (H, W)."""
@@ -127,9 +149,12 @@ def make_problem(
     """
     real, wave = (torch.float64, torch.complex128) if double else (torch.float32, torch.complex64)
     origin, shape = canvas_box(scan.positions, scan.size, MARGIN)
+    mask, high = scan.mask, saturated_counts(scan.counts, scan.mask, scan.saturation)
+    if high is not None:
+        mask = ~high if mask is None else mask & ~high
     invalid = None
-    if scan.mask is not None and not scan.mask.all():
-        invalid = torch.from_numpy(~scan.mask).to(device)
+    if mask is not None and not mask.all():
+        invalid = torch.from_numpy(~mask).to(device)
     background = None if scan.background is None else _borrowed(scan.background).to(device, real)
     forward = ForwardModel.placed(
         propagator_of(scan.geometry, scan.size, wave, device),
@@ -145,6 +170,7 @@ def make_problem(
     )
     held, watched = _samples(len(scan), scan.size, held_out, np.random.default_rng([seed, 1]), device)
     counts = _counts(scan, device, real, invalid)
+    level = float(scan.saturation or 0.0)
     return Problem(
         counts=counts,
         forward=forward,
@@ -153,6 +179,7 @@ def make_problem(
         watched=watched,
         power=photons_through(counts, background, invalid) if power is None else power,
         workers=workers or Workers(1),
+        censored=None if high is None else Censored.found(high, held, level),
     )
 
 

@@ -19,12 +19,12 @@ from diptych.ptycho.scan import Geometry
 Domain = Literal["counts", "amplitude"]
 Mask = NDArray[np.bool_]
 
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 8 * 2**20
 _LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 
 
 def chunks(array: NDArray[Any]) -> Iterator[slice]:
-    """Slices along the first axis, each of some 64 MB, so that temporaries stay small."""
+    """Slices along the first axis, each of some 8 MB, so that temporaries stay small and in the cache."""
     step = max(1, _CHUNK_BYTES // max(1, array[:1].size * 8))
     for start in range(0, len(array), step):
         yield slice(start, min(start + step, len(array)))

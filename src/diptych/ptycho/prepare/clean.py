@@ -113,7 +113,7 @@ def clean(
     drop: str = "",
     bad_frames: Literal["auto", "keep"] = "auto",
     auto_mask: bool = False,
-    saturated: Literal["auto", "keep"] = "auto",
+    saturated: Literal["auto", "censor", "keep"] = "auto",
 ) -> Cleaned:
     """Leave out what no sample explains.
 
@@ -125,9 +125,9 @@ def clean(
         Leave out the frames found at fault, or only name them.
     auto_mask : bool
         Mask the pixels found at fault; otherwise they are only named.
-    saturated : {"auto", "keep"}
-        Mask counts at the value where the detector saturates, or only name it. Masking loses what P(k >= s) would say,
-        and was within 1.2 times the error of an unclipped scan.
+    saturated : {"auto", "censor", "keep"}
+        Mask counts at the value where the detector saturates, pass the value on as ``Scan.saturation`` (their
+        likelihood is then that of "at least this many"), or only name it.
 
     Raises
     ------
@@ -162,8 +162,11 @@ def clean(
     if level is not None:
         high = np.asarray(out.counts >= level * (1 - 1e-6)) & (True if out.mask is None else out.mask)
         number = int(high.sum())
-        out = masked(out, ~high) if saturated == "auto" else out
-        hint = "masked" if saturated == "auto" else "kept as asked"
+        if saturated == "censor":
+            out = replace(out, saturation=level * (1 - 1e-6))
+        elif saturated == "auto":
+            out = masked(out, ~high)
+        hint = {"auto": "masked", "censor": 'taken as "at least this many"', "keep": "kept as asked"}[saturated]
         flags.append(f"saturated: {number} counts share the largest value, {level:g}; {hint}.")
     record = {
         "dropped": dropped,

@@ -21,6 +21,9 @@ AutoMask = Annotated[
     ),
 ]
 Saturated = Annotated[
-    Literal["auto", "keep"],
-    Field(description="Counts at the value where the detector is seen to saturate: auto masks them, keep uses them."),
+    Literal["auto", "censor", "keep"],
+    Field(
+        description="Counts at the value where the detector is seen to saturate: auto masks them, censor takes them as "
+        '"at least this many" (engines auto and ml; others mask them), keep uses them as they are.'
+    ),
 ]

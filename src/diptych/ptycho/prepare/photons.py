@@ -35,6 +35,7 @@ def in_photons(scan: Scan) -> tuple[Scan, Gain]:
         background=None if scan.background is None else (scan.background / gain.value).astype(np.float32),
         probe=scan.probe / root if scan.probe is not None and scan.probe_calibrated else scan.probe,
         scale=1.0,
+        saturation=None if scan.saturation is None else scan.saturation / gain.value,
     ), gain
 
 
@@ -53,7 +54,7 @@ def usable(
     *,
     bad_frames: Literal["auto", "keep"] = "auto",
     auto_mask: bool = False,
-    saturated: Literal["auto", "keep"] = "auto",
+    saturated: Literal["auto", "censor", "keep"] = "auto",
 ) -> Cleaned:
     """The scan without what no sample explains (:func:`~diptych.ptycho.prepare.clean.clean`), in photons.
 

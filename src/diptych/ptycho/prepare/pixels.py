@@ -15,6 +15,9 @@ from diptych.ptycho.scan import Scan
 MOST_FRAMES = 400
 """Frames, evenly spread over the scan, on which statistics of pixels are computed."""
 
+GROUP = 16
+"""Frames that are compared with their neighbours at a time: they stay in the processor's cache."""
+
 NEARLY_ALL = 0.9
 """A hot pixel exceeds its neighbours in at least this share of the frames."""
 
@@ -111,14 +114,12 @@ def find_bad_pixels(scan: Scan) -> BadPixels:
     alone = zero.copy()
     alone[list(rows)] = False
     alone[:, list(columns)] = False
-    around = _neighbour(np.nan_to_num(total)[None], good, 3)[0]
+    around = _third_neighbour(np.nan_to_num(total)[None], good)[0]
     dead = alone & np.isfinite(around) & (around >= EXPECTED) & ~_areas(alone)
     lit = good & ~dead
     lit[list(rows)] = False
     lit[:, list(columns)] = False
-    third = _neighbour(frames, lit, 3)
-    above = (frames > EXCESS * third + 3 * np.sqrt(third + 1) + 1).mean(0)
-    hot = lit & (above >= NEARLY_ALL) & ~_sharp_light(scan)
+    hot = lit & (_excessive(frames, lit) >= NEARLY_ALL) & ~_sharp_light(scan)
     spread = frames.var(0) / np.maximum(mean, 1e-9)
     usual = float(np.median(spread[mean >= 5])) if (mean >= 5).any() else 1.0
     stuck = good & (mean >= 2) & (spread < DISPERSION * min(1.0, usual)) & ~_saturated(frames)
@@ -148,22 +149,34 @@ def _sample(scan: Scan) -> tuple[NDArray[np.float32], Mask]:
     return np.where(scan.mask[chosen], frames, 0), scan.mask[chosen].mean(0) > 0.5
 
 
-def _neighbour(frames: NDArray[Any], good: Mask, rank: int) -> NDArray[np.float32]:
-    """The ``rank``-th brightest of the valid neighbours of each pixel (m, N, N); infinite at edges,
-    where fewer than :data:`LEAST_NEIGHBOURS` are valid.
+def _third_neighbour(frames: NDArray[Any], good: Mask) -> NDArray[np.float32]:
+    """The third-brightest of the valid neighbours of each pixel (m, N, N); infinite at edges, where fewer than
+    :data:`LEAST_NEIGHBOURS` are valid.
     """
     size = frames.shape[-1]
-    padded = np.full((size + 2, size + 2), -1.0, np.float32)
-    out = np.empty(frames.shape, np.float32)
     shifts = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-    for i, frame in enumerate(frames):
-        padded[1:-1, 1:-1] = np.where(good, frame, -1.0)
-        stack = np.stack([padded[y : y + size, x : x + size] for y, x in shifts])
-        out[i] = np.partition(stack, 8 - rank, axis=0)[8 - rank]
+    padded = np.full((len(frames), size + 2, size + 2), -1.0, np.float32)
+    np.copyto(padded[:, 1:-1, 1:-1], frames, where=good, casting="same_kind")
+    first, second, third, low = np.full((4, *frames.shape), -1.0, np.float32)
+    for y, x in shifts:
+        new = padded[:, y : y + size, x : x + size]
+        np.maximum(third, np.minimum(second, new, out=low), out=third)
+        np.maximum(second, np.minimum(first, new, out=low), out=second)
+        np.maximum(first, new, out=first)
     known = np.pad(good.astype(int), 1, constant_values=1)
     count = sum(known[y : y + size, x : x + size] for y, x in shifts)
-    out[(out < 0) | (np.asarray(count) < LEAST_NEIGHBOURS)] = np.inf
-    return out
+    third[(third < 0) | (np.asarray(count) < LEAST_NEIGHBOURS)] = np.inf
+    return np.asarray(third)
+
+
+def _excessive(frames: NDArray[np.float32], lit: Mask) -> Floats:
+    """Share of the frames in which each pixel (N, N) exceeds its neighbours as a hot one does."""
+    number = np.zeros(lit.shape)
+    for start in range(0, len(frames), GROUP):
+        some = frames[start : start + GROUP]
+        third = _third_neighbour(some, lit)
+        number += (some > EXCESS * third + 3 * np.sqrt(third + 1) + 1).sum(0)
+    return number / len(frames)
 
 
 def _sharp_light(scan: Scan) -> Mask:
@@ -173,7 +186,7 @@ def _sharp_light(scan: Scan) -> Mask:
     sharp[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
     if scan.probe is not None:
         far = (np.abs(to_pupil(scan.probe)) ** 2).sum(0)
-        sharp |= far > 0.5 * EXCESS * _neighbour(far[None], np.ones_like(sharp), 3)[0]
+        sharp |= far > 0.5 * EXCESS * _third_neighbour(far[None], np.ones_like(sharp))[0]
         # Only peaks that hold a share of the light: ratios between numerical zeros mean nothing.
         sharp &= (far > 1e-3 * far.max()) | (np.hypot(*(np.indices(far.shape) - middle)) < 2)
     return sharp

@@ -21,7 +21,6 @@ from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
 from diptych.ptycho.engines.problem import (
     Problem,
     detect,
-    exit_wave_change,
     frame_factors,
     in_order,
     share_out,
@@ -221,12 +220,11 @@ class MaximumLikelihood:
             views = forward.views(image, probe, batch, shifts)
             field, expected = detect(problem, batch, views.exit_waves())
             meter.add(batch, expected)
-            terms, weights = self._terms(expected, problem.counts[views.rows])
-            zero_masked(problem, batch, terms)
+            terms, weights = self._terms(expected, problem.counts[views.rows], batch)
             loss += float(terms.sum(-1).sum(dtype=torch.float64))
             if (factors := frame_factors(problem, batch)) is not None:
                 weights.mul_(factors)
-            change = exit_wave_change(problem, batch, field, weights)
+            change = forward.back(field, weights)
             forward.add_object_adjoint(views, change, in_object)
             if in_shifts is not None:
                 part, along = forward.probe_and_shift_adjoint(views, change)
@@ -236,7 +234,23 @@ class MaximumLikelihood:
                 in_probe += forward.probe_adjoint(views, change)
         return loss, gradient
 
-    def _terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    def _terms(self, expected: Tensor, counts: Tensor, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Loss of each pixel and its derivative with respect to the expected counts, 0 at masked and held-out pixels.
+
+        Overwrites ``expected``.
+        """
+        problem, censored = self.problem, self.problem.censored if self.settings.poisson else None
+        if censored is not None:
+            where = censored.where(batch)
+            bright = expected.flatten(1)[where] + self.settings.dark
+        terms, weights = self._fitted_terms(expected, counts)
+        for each in (terms, weights):
+            zero_masked(problem, batch, each)
+        if censored is not None:
+            censored.put(where, bright, terms, weights)
+        return terms, weights
+
+    def _fitted_terms(self, expected: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each pixel (half its deviance, which avoids cancellation), and 1 - k / lambda or its amplitude
         counterpart.
 

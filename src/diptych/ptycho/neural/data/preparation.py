@@ -143,9 +143,8 @@ def _cleaned(patterns: Patterns, trainer: TrainerOptions) -> Patterns:
     if not isinstance(patterns, ScanPatterns):
         log.info("%s: read from its file batch by batch; bad frames and pixels are not looked for", patterns.name)
         return patterns
-    found = usable(
-        patterns.scan, bad_frames=trainer.bad_frames, auto_mask=trainer.auto_mask, saturated=trainer.saturated
-    )
+    saturated = "auto" if trainer.saturated == "censor" else trainer.saturated
+    found = usable(patterns.scan, bad_frames=trainer.bad_frames, auto_mask=trainer.auto_mask, saturated=saturated)
     for flag in found.flags:
         log.warning("%s: %s", patterns.name, flag)
     return ScanPatterns(found.scan) if found.scan is not patterns.scan else patterns
