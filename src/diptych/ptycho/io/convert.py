@@ -20,7 +20,7 @@ Domain = Literal["counts", "amplitude"]
 Mask = NDArray[np.bool_]
 
 _CHUNK_BYTES = 8 * 2**20
-_LENGTHS = {"m": 1.0, "um": 1e-6, "nm": 1e-9}
+_LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 
 
 def chunks(array: NDArray[Any]) -> Iterator[slice]:
