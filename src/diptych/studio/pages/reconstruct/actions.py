@@ -48,7 +48,7 @@ class FileActions:
             self.converted = _Said()
         with ui.expansion("Check against a standard", icon="rule").classes("w-full"):
             with ui.row().classes("w-full items-center gap-3"):
-                standard = ui.select(actions.STANDARDS, label="Standard", value="nxptycho")
+                standard = ui.select(actions.TITLES, label="Standard", value="nxptycho")
                 standard.props("outlined dense options-dense").classes("w-64")
                 _button("Check the file", lambda: self._validate(str(standard.value)))
             self.validated = _Said()

@@ -11,10 +11,11 @@ from diptych.ptycho.prepare.preparation_options import PrepareOptions
 from diptych.studio.state.confine import confined_load, confined_options
 
 if TYPE_CHECKING:
+    from diptych.ptycho.io.exchange.standards import StandardName
     from diptych.studio.context import Studio
     from diptych.studio.state.reconstruct.look import Look
 
-STANDARDS = {"nxptycho": "NXptycho", "cxi": "CXI", "product": "Product of ptychodus"}
+TITLES: dict[StandardName, str] = {"nxptycho": "NXptycho", "cxi": "CXI", "product": "Product of ptychodus"}
 """Standards that a file can be checked against, and how they are called."""
 
 
@@ -96,7 +97,7 @@ def convert(studio: Studio, look: Look, load: Mapping[str, Any], given: str) -> 
     return done.path, list(done.lost)
 
 
-def validate(look: Look, standard: str) -> tuple[str, list[str]]:
+def validate(look: Look, standard: StandardName) -> tuple[str, list[str]]:
     """Whether the file of the open scan conforms to a standard: a sentence, and each deviation. Slow.
 
     Raises
@@ -107,7 +108,7 @@ def validate(look: Look, standard: str) -> tuple[str, list[str]]:
     from diptych.ptycho.io.exchange.conformance import validate as validate_file
 
     found = validate_file(look.path, standard)
-    name, title = look.path.name, STANDARDS[standard]
+    name, title = look.path.name, TITLES[standard]
     if found.conforms:
         return f"{name} conforms to {title}: {found.checked} rules checked.", []
     lines = [f"{each}. {each.remedy}".strip() for each in found.deviations]
