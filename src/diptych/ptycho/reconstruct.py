@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +201,7 @@ def _in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[
 def _by_engine(request: Request) -> Reconstruction:
     import torch
 
-    from diptych.ptycho.engines.modes import more_modes
+    from diptych.ptycho.engines.likelihood.regularised import continued
 
     began = time.perf_counter()
     declared = request.scan.scale is not None
@@ -217,7 +217,7 @@ def _by_engine(request: Request) -> Reconstruction:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe)
-        run, found = more_modes(request, problem, run)
+        run, found, notes = continued(request, problem, run)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,
@@ -225,10 +225,8 @@ def _by_engine(request: Request) -> Reconstruction:
         "device_reason": why,
         "seconds": time.perf_counter() - began,
     }
-    if found is not None:
-        record["modes"] = asdict(found)
-        result = replace(result, flags=(*result.flags, found.flag()))
-    result = _in_counts(result, gain, declared, record)
+    result = replace(result, flags=(*result.flags, *notes))
+    result = _in_counts(result, gain, declared, record | found)
     if run.interrupted:
         raise Interrupted(result)
     return result

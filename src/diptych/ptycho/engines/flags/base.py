@@ -18,6 +18,7 @@ NOT_NOISE = "not limited by photon noise"
 MOVED_FAR = "positions moved far"
 MOVED = "positions"
 MODES = "probe modes"
+REGULARISED = "regularised"
 INTERRUPTED = "interrupted"
 
 KINDS = (
@@ -34,11 +35,12 @@ KINDS = (
     MOVED_FAR,
     MOVED,
     MODES,
+    REGULARISED,
     INTERRUPTED,
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, REGULARISED)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

@@ -29,6 +29,7 @@ from diptych.ptycho.engines.problem import (
 )
 from diptych.ptycho.physics.censored import limit_amplitude_terms, survival_terms
 from diptych.ptycho.physics.descent.lbfgs import Curvature, dot
+from diptych.ptycho.physics.descent.total_variation import TotalVariation
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.likelihood import LEAST_EXPECTED
 
@@ -72,12 +73,21 @@ class MaximumLikelihood:
         Start of the probe modes.
     settings : LikelihoodSettings
         ``dark`` counts are added to the expected ones, like a faint background: they bound the weight of stray photons.
+    penalty : TotalVariation, optional
+        Added to the loss.
     """
 
     patience: int | None = None
 
-    def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings) -> None:
-        self.problem, self.settings = problem, settings
+    def __init__(
+        self,
+        problem: Problem,
+        image: Tensor,
+        probe: Tensor,
+        settings: LikelihoodSettings,
+        penalty: TotalVariation | None = None,
+    ) -> None:
+        self.problem, self.settings, self._penalty = problem, settings, penalty
         self._shapes = image.shape, probe.shape
         forward = problem.forward
         if settings.refine_positions and forward.fractions is None:
@@ -210,7 +220,10 @@ class MaximumLikelihood:
         return torch.stack([spectrum.sum(1) @ wave.square(), spectrum.sum(0) @ wave.square()])
 
     def _preconditioner(self) -> Preconditioner:
-        return Preconditioner(self.problem, self.image, self.probe, self.settings.damping)
+        found = Preconditioner(self.problem, self.image, self.probe, self.settings.damping)
+        if self._penalty is not None:
+            found.stiffen(self._penalty.curvature(self.image))
+        return found
 
     def _evaluate(self, point: Tensor) -> tuple[float, Tensor, dict[str, float]]:
         """Loss in nats, its gradient, and the fit, at a point; points and gradients are flat, (n,) real."""
@@ -221,6 +234,10 @@ class MaximumLikelihood:
         for more, other in parts[1:]:
             loss += more
             gradient.add_(other)
+        if self._penalty is not None:
+            more, force = self._penalty.value_and_gradient(self._parts(point)[0])
+            loss += more
+            self._parts(gradient)[0].add_(force)
         return loss, gradient, meter.values()
 
     def _contribution(
