@@ -23,6 +23,7 @@ from diptych.ptycho.physics.gain import Gain
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
+from diptych.ptycho.prepare.pixels import limit_of
 from diptych.ptycho.prepare.positions import check_memory
 from diptych.ptycho.prepare.preparation import prepare
 from diptych.ptycho.prepare.preparation_options import preparation_of
@@ -238,6 +239,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
     from diptych.ptycho.physics.probe import power
 
     options = request.options
+    limit = limit_of(request.scan, options.engine) if options.saturated == "limit" else None
     return make_problem(
         request.scan,
         device=device,
@@ -247,6 +249,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
         seed=options.seed,
         power=power(probe) if request.keeps_scale else None,
         workers=workers,
+        limit=limit,
     )
 
 

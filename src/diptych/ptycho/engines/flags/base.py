@@ -11,6 +11,7 @@ OVER_FITTING = "over-fitting"
 FEW_PHOTONS = "few photons"
 MISREAD = "misread"
 NO_READING = "no reading fits"
+UNDECIDED = "reading not certain"
 INTENSITY = "beam intensity"
 POOR_FIT = "poor fit"
 NOT_NOISE = "not limited by photon noise"
@@ -26,6 +27,7 @@ KINDS = (
     FEW_PHOTONS,
     MISREAD,
     NO_READING,
+    UNDECIDED,
     INTENSITY,
     POOR_FIT,
     NOT_NOISE,
@@ -36,7 +38,7 @@ KINDS = (
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, MOVED, MODES)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 
