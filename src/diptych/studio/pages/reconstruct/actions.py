@@ -10,6 +10,7 @@ from typing import Any
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.ptycho.io.exchange.standards import StandardName
 from diptych.ptycho.prepare.preparation_options import PrepareOptions
 from diptych.studio.components.forms import options_form
 from diptych.studio.state.reconstruct import actions
@@ -50,7 +51,7 @@ class FileActions:
             with ui.row().classes("w-full items-center gap-3"):
                 standard = ui.select(actions.TITLES, label="Standard", value="nxptycho")
                 standard.props("outlined dense options-dense").classes("w-64")
-                _button("Check the file", lambda: self._validate(str(standard.value)))
+                _button("Check the file", lambda: self._validate(standard.value))
             self.validated = _Said()
 
     async def _prepare(self, name: str) -> None:
@@ -77,7 +78,7 @@ class FileActions:
             lost = [f"Lost: {each}." for each in found[1]]
             self.converted.say(f"Written: {self._shown(found[0])}", lost or ["Everything is kept."])
 
-    async def _validate(self, standard: str) -> None:
+    async def _validate(self, standard: StandardName) -> None:
         found = await self.validated.by(lambda: actions.validate(self.look, standard))
         if found is not None:
             self.validated.say(*found)
