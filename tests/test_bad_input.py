@@ -152,7 +152,7 @@ ROWS: dict[str, Row] = {
     "bzip2": bad_file(content(b"BZh91AY&SY"), "bunzip2"),
     "gzip": bad_file(content(b"\x1f\x8b\x08\x00"), "gunzip"),
     "pickle": bad_file(content(b"\x80\x04\x95\x10"), "pickle"),
-    "single array": bad_file(single_array, "single NPY array"),
+    "single array": bad_file(single_array, "no scan positions"),
     "truncated NPZ": bad_file(lambda: cut(0.6), "truncated or damaged"),
     "NPZ of a few bytes": bad_file(lambda: cut(0.01), "truncated or damaged"),
     "truncated HDF5": Row("info product.h5", ("product.h5", "truncated"), lambda: product(keep=0.5)),
