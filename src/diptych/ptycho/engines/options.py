@@ -67,7 +67,7 @@ class ReconstructionOptions(SelectingOptions):
     regularisation: Literal["auto", "total-variation", "off"] = Field(
         "off",
         description="Total variation where photons are few: off, total-variation (of the strength that predicts "
-        "held-out pixels best), or auto (only where these confirm it, never above 1e5 photons per pattern; engines "
+        "held-out pixels best), or auto (only where these confirm it, never above 1e5 photons a pattern; engines "
         "auto and ml). Biases fine texture.",
     )
     prepare: Preparation = Field(
