@@ -10,9 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diptych.ptycho.engines.base import Engine
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.pie import PieSettings
+from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.score import position_gains
+from diptych.ptycho.engines.positions.slow import SlowSearch, moves_slowly
 from diptych.ptycho.engines.problem import Problem
 
 log = logging.getLogger("diptych")
@@ -41,8 +46,8 @@ LEAST_EXCESS = 0.1
 MODES = ("off", "auto", "on")
 """What the option allows; off once the test was made."""
 
-SEARCHED = 10
-"""Number of the round of the distortions."""
+SEARCHED, COMPLETED = 10, 20
+"""Numbers of the rounds of the distortions: the coarse search, and the one that completes slow moves."""
 
 LEAST_ROUNDS, MOST_ROUNDS = 2, 8
 """Rounds of joint refinement, before the distortions and after them."""
@@ -113,7 +118,23 @@ class PositionCorrection:
         if self._rounds < SEARCHED and not held_out_fit < DISTORTED_FIT:
             self._rounds = SEARCHED
             return "distortions", place(self.problem, here), here.probe
+        if self._rounds < COMPLETED and self._falls_short(here, held_out_fit):
+            self._rounds = COMPLETED
+            return "distortions", place(self.problem, here), here.probe
         return self._decide(here, held_out_fit)
+
+    def _falls_short(self, here: Placed, held_out_fit: float) -> bool:
+        """Whether the refinement succeeds, and mostly along slow distortions, which it does not complete."""
+        assert self._recorded is not None
+        recorded, before = self._recorded
+        return _lowers(before, held_out_fit) and moves_slowly(recorded.positions, here.positions)
+
+    def search(self, image: Tensor, probe: Tensor, pie: PieSettings, likelihood: LikelihoodSettings) -> Engine:
+        """The engine of the stage of the distortions."""
+        if self._rounds < COMPLETED:
+            return DistortionSearch(self.problem, image, probe, pie)
+        assert self._recorded is not None
+        return SlowSearch(self.problem, image, probe, likelihood, self._recorded[0].positions)
 
     def _round(self, here: Placed) -> Next:
         if self._rounds % SEARCHED:
@@ -126,7 +147,7 @@ class PositionCorrection:
         assert self._recorded is not None
         recorded, before = self._recorded
         self._recorded = None
-        if before - after > POSITIONS_GAIN * max(before - 1, LEAST_EXCESS):
+        if _lowers(before, after):
             log.info("positions: refined, held-out fit %.3g before, %.3g after", before, after)
         else:
             log.info("positions: as recorded, held-out fit %.3g; refinement reached %.3g", before, after)
@@ -166,6 +187,11 @@ class PositionCorrection:
         if self._rounds:
             shape = (int(state["image"].shape[0]), int(state["image"].shape[1]))
             self.problem.forward.move(state["positions"].cpu().numpy(), _pair(state["origin"]), shape)
+
+
+def _lowers(before: float, after: float) -> bool:
+    """Whether refinement lowers the held-out fit clearly."""
+    return before - after > POSITIONS_GAIN * max(before - 1, LEAST_EXCESS)
 
 
 def _pair(values: Tensor) -> tuple[int, int]:
