@@ -134,7 +134,7 @@ class PositionCorrection:
         if self._rounds < COMPLETED:
             return DistortionSearch(self.problem, image, probe, pie)
         assert self._recorded is not None
-        return SlowSearch(self.problem, image, probe, likelihood, self._recorded[0].positions)
+        return SlowSearch(self.problem, image, probe, pie, likelihood, self._recorded[0].positions)
 
     def _round(self, here: Placed) -> Next:
         if self._rounds % SEARCHED:

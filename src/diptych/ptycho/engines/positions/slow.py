@@ -1,9 +1,11 @@
-"""What refined positions are still short of along slow distortions, by parabolas through short joint refinements.
+"""What refined positions are still short of along slow distortions, by trials with rebuilt objects.
 
-Gradients bring most of a stretch, a rotation or a drift, and then slow down: object and positions can move together at
-almost no cost. The misfit that is left is small but not noise, because all trials see the same counts: a parabola
-through three of them gives the step along one distortion. The direction in which the refinement went comes first, since
-it stops short of its goal.
+Where object and positions are stretched together, the object holds the positions: between the refined state and the
+true one the likelihood has a barrier, and a trial that moves the object along only sees the barrier. A trial here
+displaces the positions, builds a new object from a flat one with the refined probe, and refines object, probe and
+positions together for some epochs: positions held fixed are no guide, since distortions depend on each other (a stretch
+of one axis is scale and aspect). N = 32, 1e6 photons, 0.3 px off: a step of 0.2 px towards the truth ends at a fit of
+1.34, none at 1.51, one away from it at 1.74.
 """
 
 from __future__ import annotations
@@ -16,23 +18,30 @@ from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
-from diptych.ptycho.engines.positions.distortion import displaced, orthogonal
+from diptych.ptycho.engines.pie import Pie, PieSettings
+from diptych.ptycho.engines.positions.distortion import TRIAL_SEED, orthogonal
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 
-SETTLING = 4
-"""Epochs of joint refinement of each trial."""
+REBUILDING, SETTLING = 10, 10
+"""Epochs of PIE from a flat object, and of joint refinement, of each trial."""
 
-SIZES = (0.2, 0.1)
-"""Displacements that are tried, pixels rms, one pass over all distortions each."""
+SIZE = 0.3
+"""Displacement of a trial along a distortion, pixels rms."""
 
 FURTHER = 0.1
-"""Size of the first trials along the refinement's own direction, as a share of the way it went."""
+"""Displacement along the refinement's own direction, as a share of the way it went."""
 
-FARTHEST = 3.0
-"""Longest step, in sizes of the trial."""
+LEAST_GAIN = 0.02
+"""Share by which a step must lower the fit. Distortions along which one does are tried again."""
 
-DRIFT_TERMS = 4
+MOST_TRIES = 4
+"""Steps along one distortion at most."""
+
+EXPLAINED = 1.1
+"""Fit below which the search ends."""
+
+DRIFT_TERMS = 2
 """Cosine terms of a drift in the order of the frames, for each axis."""
 
 SLOW_MOVE = 0.25
@@ -72,16 +81,16 @@ def moves_slowly(recorded: Positions, refined: Positions) -> bool:
 
 
 class SlowSearch:
-    """Completes a refinement along slow distortions; an engine whose epoch is one distortion at one size.
+    """Completes a refinement along slow distortions; an engine whose epoch is one distortion, on both sides.
 
     Parameters
     ----------
     problem : Problem
         What to solve; it is left at the best positions.
     image, probe : (H, W) and (P, N, N) complex tensors
-        Start, at the problem's positions.
-    settings : LikelihoodSettings
-        Of the trials; their positions are refined.
+        Start, at the problem's positions. All trials start from this probe; the object gives way to rebuilt ones.
+    pie, likelihood : PieSettings, LikelihoodSettings
+        Of the trials.
     recorded : (M, 2) array
         The positions before any refinement.
     """
@@ -90,20 +99,25 @@ class SlowSearch:
     settled = ""
 
     def __init__(
-        self, problem: Problem, image: Tensor, probe: Tensor, settings: LikelihoodSettings, recorded: Positions
+        self,
+        problem: Problem,
+        image: Tensor,
+        probe: Tensor,
+        pie: PieSettings,
+        likelihood: LikelihoodSettings,
+        recorded: Positions,
     ) -> None:
-        self.problem, self._settings = problem, replace(settings, refine_positions=True)
-        self._best, self._next = Placed.of(problem, image, probe), 0
-        self._modes = slow_modes(recorded)
+        self.problem, self._pie, self._probe = problem, pie, probe.clone()
+        self._likelihood = replace(likelihood, refine_positions=True)
+        self._best, self._fit, self._next = Placed.of(problem, image, probe), float("inf"), 0
         way = slow_part(problem.forward.positions - recorded, recorded)
-        length = float(np.sqrt((way**2).sum(1).mean()))
-        first = [(FURTHER * length, way / length)] if length > 0 else []
-        self._steps = first + [(size, mode) for size in SIZES for mode in self._modes]
+        self._modes = ([FURTHER * way] if np.any(way) else []) + [SIZE * mode for mode in slow_modes(recorded)]
+        self._queue = list(range(len(self._modes)))
 
     @property
     def most_epochs(self) -> int:
-        """Steps that are tried."""
-        return len(self._steps)
+        """Steps to try; one that lowers the fit adds another, until photon noise explains the fit."""
+        return self._next if self._fit < EXPLAINED else len(self._queue)
 
     @property
     def image(self) -> Tensor:
@@ -120,57 +134,51 @@ class SlowSearch:
         return self._best.image, self._best.probe
 
     def epoch(self) -> dict[str, float]:
-        """Trials on both sides along one distortion, and one at the vertex of the parabola; the best one stays."""
-        size, mode = self._steps[self._next]
+        """Trials on both sides along one distortion; the best one stays where it lowers the fit."""
+        if not np.isfinite(self._fit):
+            self._best, self._fit = self._rebuilt(self._best.positions)
+        mode = self._queue[self._next]
         self._next += 1
-        start = self._best
-        here, back, forth = (self._settle(start, step * mode) for step in (0.0, -size, size))
-        turn = vertex(back[1], here[1], forth[1])
-        found = self._settle(start, turn * size * mode)
-        self._best = min(here, back, forth, found, key=lambda trial: trial[1])[0]
+        middle = self._best.positions
+        sides = [self._rebuilt(middle + sign * self._modes[mode]) for sign in (1, -1)]
+        best, fit = min(sides, key=lambda trial: trial[1])
+        if fit < (1 - LEAST_GAIN) * self._fit:
+            self._best, self._fit = best, fit
+            if self._queue.count(mode) < MOST_TRIES:
+                self._queue.append(mode)
         self._best = Placed.of(self.problem, place(self.problem, self._best), self._best.probe)
         fits = full_fit(self.problem, self.image, self.probe, sweep_batch(self.problem))
         return {name: fits[name] for name in ("fit", "held_out_fit", "excess")}
 
-    def _settle(self, start: Placed, step: Positions | float) -> tuple[Placed, float]:
-        """``start`` moved by a step (M, 2) and refined for a few epochs, and its fit over all pixels."""
-        moved = start if not np.any(step) else self._moved(start, np.asarray(step))
-        image = place(self.problem, moved)
-        engine = MaximumLikelihood(self.problem, image, moved.probe.clone(), self._settings)
+    def _rebuilt(self, positions: Positions) -> tuple[Placed, float]:
+        """A new object, with positions refined from some (M, 2), and its fit over all pixels."""
+        problem = self.problem
+        place(problem, Placed(self._best.image, self._probe, positions, self._best.origin))
+        guess = Pie(problem, problem.flat_object(), self._probe.clone(), self._pie, np.random.default_rng(TRIAL_SEED))
+        for _ in range(REBUILDING):
+            guess.epoch()
+        engine = MaximumLikelihood(problem, guess.image, guess.probe, self._likelihood)
         for _ in range(SETTLING):
             engine.epoch()
-        fit = full_fit(self.problem, engine.image, engine.probe, sweep_batch(self.problem))["fit"]
-        there = Placed.of(self.problem, engine.image.clone(), engine.probe.clone())
+        fit = full_fit(problem, engine.image, engine.probe, sweep_batch(problem))["fit"]
+        there = Placed.of(problem, engine.image.clone(), engine.probe.clone())
         return there, fit if np.isfinite(fit) else float("inf")
-
-    def _moved(self, start: Placed, step: Positions) -> Placed:
-        place(self.problem, start)
-        return displaced(self.problem, start, step)
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""
-        sizes, modes = zip(*self._steps, strict=True)
         return {
             "image": self.image,
             "probe": self.probe,
+            "search_probe": self._probe,
             "search_next": torch.tensor(self._next),
-            "search_sizes": torch.tensor(sizes, dtype=torch.float64),
-            "search_steps": torch.from_numpy(np.stack(modes)),
+            "search_fit": torch.tensor(self._fit, dtype=torch.float64),
+            "search_queue": torch.tensor(self._queue),
+            "search_modes": torch.from_numpy(np.stack(self._modes)),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
-        self._next = int(state["search_next"])
-        self._steps = list(zip(state["search_sizes"].tolist(), state["search_steps"].cpu().numpy(), strict=True))
-
-
-def vertex(before: float, here: float, after: float) -> float:
-    """Where the parabola through values at -1, 0 and 1 is least, within :data:`FARTHEST`; downhill where it opens
-    downwards.
-    """
-    slope, bend = (after - before) / 2, after + before - 2 * here
-    if not np.isfinite(slope + bend):
-        return 0.0
-    if bend <= 0:
-        return -FARTHEST * float(np.sign(slope))
-    return float(np.clip(-slope / bend, -FARTHEST, FARTHEST))
+        self._probe = state["search_probe"].clone()
+        self._next, self._fit = int(state["search_next"]), float(state["search_fit"])
+        self._queue = [int(mode) for mode in state["search_queue"]]
+        self._modes = list(state["search_modes"].cpu().numpy())
