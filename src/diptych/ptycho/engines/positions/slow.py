@@ -32,14 +32,11 @@ SIZE = 0.3
 FURTHER = 0.1
 """Displacement along the refinement's own direction, as a share of the way it went."""
 
-LEAST_GAIN = 0.02
+LEAST_GAIN = 0.005
 """Share by which a step must lower the fit. Distortions along which one does are tried again."""
 
 MOST_TRIES = 4
 """Steps along one distortion at most."""
-
-EXPLAINED = 1.1
-"""Fit below which the search ends."""
 
 DRIFT_TERMS = 2
 """Cosine terms of a drift in the order of the frames, for each axis."""
@@ -116,8 +113,8 @@ class SlowSearch:
 
     @property
     def most_epochs(self) -> int:
-        """Steps to try; one that lowers the fit adds another, until photon noise explains the fit."""
-        return self._next if self._fit < EXPLAINED else len(self._queue)
+        """Steps to try; one that lowers the fit adds another."""
+        return len(self._queue)
 
     @property
     def image(self) -> Tensor:
