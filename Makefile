@@ -4,6 +4,7 @@
 #   make test            style, types, tests and coverage
 #   make integration     tests that start several processes, a browser or long reconstructions
 #   make studies         every study at its quick size
+#   make other-programs  our files opened by cdtools, Ptychodus and py4DSTEM, each in an environment of its own
 #
 # Another Python: make demo PYTHON=python3.13
 
@@ -15,10 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo studio test integration slow studies docs bench lint format clean
+.PHONY: help venv install demo studio test integration slow other-programs studies docs bench lint format clean
 
 help:  ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Stamps: an environment is renewed only when what it is made from has changed.
 $(VENV)/made:
@@ -66,6 +67,9 @@ integration: $(VENV)/test  ## Tests that start several processes, a browser or l
 slow: $(VENV)/test  ## Tests that take minutes.
 	$(TEST_ENV) $(BIN)/pytest -m slow
 
+other-programs: $(VENV)/core  ## Open our files with the programs they are for, each in an environment of its own (pip).
+	OMP_NUM_THREADS=1 $(BIN)/python tests/ptycho/io/other_programs/run.py $(ARGS)
+
 studies: $(VENV)/test  ## Every study at its quick size, into studies/: that they work, no evidence.
 	for name in dose-response grid-lines overlap generalisation shootout frontier; do \
 		MPLBACKEND=Agg $(BIN)/diptych study $$name --quick --scheduler processes || exit 1; \
@@ -82,5 +86,5 @@ bench: $(VENV)/core  ## Compare the engines with bare FFTs, and with peers that 
 	$(BIN)/python benchmarks/engines.py $(ARGS)
 
 clean:  ## Remove .venv and everything that tools leave behind.
-	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .other-programs build dist site htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,8 @@
 
 Each fault is put into a simulated scan with a blind probe. A line per run goes to standard output as JSON; ``--write``
 puts the table into the documentation. ``--clean`` runs scans without fault on jittered rasters and spirals instead, and
-counts false flags. Lines that a results file already holds are not run again.
+counts false flags. Lines that a results file already holds are not run again; new ones go to the first file. With
+``--no-run`` the table is made of the lines that are there.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import diptych
+from diptych.ptycho.engines.flags.base import faults
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.io.raw import reread
 
@@ -28,6 +31,13 @@ OBJECTS = ("blocks", "natural", "lines", "dead-leaves")
 DOSES = (1e4, 1e5, 1e6)
 LIMIT = 1.5
 """An error above this many times that of the clean scan must come with a flag that names the fault."""
+
+PATHS = ("jittered-raster", "fermat-spiral")
+
+Key = tuple[str, float, int, str]
+"""Object, dose, seed, and fault or path of positions."""
+
+Make = Callable[[], tuple[diptych.Scan, diptych.Canvas | None]]
 
 Change = Callable[[diptych.Scan, np.random.Generator], diptych.Scan]
 
@@ -108,26 +118,40 @@ NAMED = {
 }
 """Words of a flag that names the fault."""
 
+BEFORE = {
+    "orientation": "6.5, no flag (1e4 photons)",
+    "late frames": "6.1, no flag (1e4 photons)",
+    "random order": "fit 9.0, wrong advice",
+    "intensity +-30 %": "2.3, wrong advice",
+    "empty frames": "20, wrong flag",
+    "frames x 30": "27, wrong flag",
+    "hot pixels": "5.4, no flag",
+    "dead lines": "4.7, no flag",
+    "clipping": "16, no flag",
+    "position outlier": "picture black, no flag",
+}
+"""Error over that of the clean scan before these faults were handled: one scan of blocks, 1e5 photons unless said."""
+
 
 def main() -> None:
-    """Run what the results file lacks, print a line per run, and write the table where asked."""
+    """Run what the results files lack, print a line per run, and write the table where asked."""
     arguments = parse()
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    rows = (
-        [json.loads(line) for line in arguments.results.read_text().splitlines()] if arguments.results.exists() else []
-    )
+    files = arguments.results
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
     done = {tuple(row["key"]) for row in rows}
-    for key, scan, truth in cases(arguments):
+    for key, make in () if arguments.no_run else cases(arguments):
         if key not in done:
-            rows.append({"key": key, **run(scan, truth)})
-            with arguments.results.open("a") as file:
+            rows.append({"key": key, **run(*make())})
+            with files[0].open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
             print(json.dumps(rows[-1]), flush=True)
-    print(summary(rows))
+    mark, text = ("clean", clean_summary(rows)) if arguments.clean else ("measured", summary(rows))
+    print(text)
     if arguments.write:
-        head, _, tail = PAGE.read_text(encoding="utf-8").partition("<!-- measured -->")
-        _, _, tail = tail.partition("<!-- /measured -->")
-        PAGE.write_text(f"{head}<!-- measured -->\n{summary(rows)}\n<!-- /measured -->{tail}", encoding="utf-8")
+        head, _, tail = PAGE.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
+        _, _, tail = tail.partition(f"<!-- /{mark} -->")
+        PAGE.write_text(f"{head}<!-- {mark} -->\n{text}\n<!-- /{mark} -->{tail}", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:
@@ -139,23 +163,32 @@ def parse() -> argparse.Namespace:
     add("--faults", nargs="+", default=list(FAULTS), help="by default all")
     add("--seeds", type=int, default=1, help="scans of each kind; 5 for --clean in the documentation")
     add("--clean", action="store_true", help="scans without fault, on rasters and spirals: count the false flags")
-    add("--results", type=Path, default=HERE / "results" / "robust.jsonl")
+    add(
+        "--results", type=Path, nargs="+", default=[HERE / "results" / "robust.jsonl"], help="new lines: the first file"
+    )
+    add("--no-run", action="store_true", help="make the table of the lines that are there")
     add("--write", action="store_true", help="write the table into docs/robustness.md")
     return parser.parse_args()
 
 
-def cases(arguments: argparse.Namespace) -> Any:
-    """Key, scan and true object of every run."""
+def cases(arguments: argparse.Namespace) -> Iterator[tuple[Key, Make]]:
+    """Key of every run, and what makes its scan and true object."""
     for seed in range(1, arguments.seeds + 1):
         for kind in arguments.objects:
             for dose in arguments.doses:
-                paths = ("jittered-raster", "fermat-spiral") if arguments.clean else ("jittered-raster",)
-                for path in paths:
-                    scan = simulated(kind, dose, seed, path)
-                    yield (kind, dose, seed, "clean" if path == paths[0] else path), scan, scan.truth
+                for path in PATHS if arguments.clean else PATHS[:1]:
+                    name = "clean" if path == PATHS[0] else path
+                    yield (kind, dose, seed, name), partial(faulty, kind, dose, seed, path)
                 for name in () if arguments.clean else arguments.faults:
-                    rng = np.random.default_rng([seed, 7])
-                    yield (kind, dose, seed, name), FAULTS[name](scan, rng), scan.truth
+                    yield (kind, dose, seed, name), partial(faulty, kind, dose, seed, PATHS[0], FAULTS[name])
+
+
+def faulty(
+    kind: str, dose: float, seed: int, path: str, fault: Change | None = None
+) -> tuple[diptych.Scan, diptych.Canvas | None]:
+    """A scan, with a fault or without, and its true object."""
+    scan = simulated(kind, dose, seed, path)
+    return scan if fault is None else fault(scan, np.random.default_rng([seed, 7])), scan.truth
 
 
 def simulated(kind: str, dose: float, seed: int, path: str) -> diptych.Scan:
@@ -181,18 +214,39 @@ def run(scan: diptych.Scan, truth: diptych.Canvas | None) -> dict[str, Any]:
 def summary(rows: list[dict[str, Any]]) -> str:
     """Error over that of the clean scan, and the share of runs whose flags name the fault, as a Markdown table."""
     clean = {tuple(row["key"][:3]): row["error"] for row in rows if row["key"][3] == "clean"}
-    lines = ["| fault | runs | error / clean error, median (worst) | named | above 1.5, not named | seconds |"]
-    lines.append("|---|---|---|---|---|---|")
-    for name in dict.fromkeys(row["key"][3] for row in rows):
-        these = [row for row in rows if row["key"][3] == name]
+    lines = ["| fault | before | runs | error / clean error, median (worst) | named | above 1.5, not named | seconds |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name in ("clean", *FAULTS):
+        if not (these := [row for row in rows if row["key"][3] == name]):
+            continue
         ratios = [row["error"] / clean.get(tuple(row["key"][:3]), np.nan) for row in these]
         # A clean scan has no fault to name: every flag is false.
-        named = [any(NAMED.get(name, "") in flag for flag in row["flags"]) for row in these]
+        named = [
+            any(NAMED[name] in flag for flag in row["flags"]) if name in NAMED else bool(faults(row["flags"]))
+            for row in these
+        ]
         silent = sum(not ratio <= LIMIT and not said for ratio, said in zip(ratios, named, strict=True))
         known = [ratio for ratio in ratios if np.isfinite(ratio)]
         ratio = f"{np.median(known):.2f} ({max(known):.2f})" if known else "no common image"
-        seconds = f"{np.median([row['seconds'] for row in these]):.0f}"
-        lines.append(f"| {name} | {len(these)} | {ratio} | {sum(named)} | {silent} | {seconds} |")
+        before, seconds = BEFORE.get(name, ""), np.median([row["seconds"] for row in these])
+        lines.append(f"| {name} | {before} | {len(these)} | {ratio} | {sum(named)} | {silent} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def clean_summary(rows: list[dict[str, Any]]) -> str:
+    """False flags of scans without fault by dose and path, as a Markdown table."""
+    lines = [
+        "| photons | positions | runs | false flags | error, median (worst) | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for dose in sorted({row["key"][1] for row in rows}):
+        for name, path in zip(("clean", PATHS[1]), PATHS, strict=True):
+            if these := [row for row in rows if row["key"][1] == dose and row["key"][3] == name]:
+                errors, seconds = ([row[what] for row in these] for what in ("error", "seconds"))
+                false = sum(bool(faults(row["flags"])) for row in these)
+                error = f"{np.median(errors):.3f} ({max(errors):.3f})"
+                cells = (f"{dose:.0e}", path, len(these), false, error, f"{np.median(seconds):.0f}")
+                lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

@@ -1,10 +1,11 @@
 """Studio in Chromium: start, first page, key to next picture, and moving over a result of 4,000 x 4,000 pixels.
 
-Run: ``python benchmarks/studio.py [--pictures 200]``. Times are taken in the page where it draws. *Start*: from the
-command to the printed address, which is printed once the port answers. *First page*: from the request to the first
-button that can be pressed. *Key*: from the event of the key to the animation frame in which the next picture is drawn;
-pictures are 512 x 512, enlarged from the synthetic decoder, fits run after every answer, and in the second pass a
-thread of the server fits without pause. *Move*: from the key that moves the view to the new picture from the server.
+Run: ``python benchmarks/studio.py [--pictures 200] [--preview]``. Times are taken in the page where it draws. *Start*:
+from the command to the printed address, which is printed once the port answers. *First page*: from the request to the
+first button that can be pressed. *Key*: from the event of the key to the animation frame in which the next picture is
+drawn; pictures are 512 x 512, enlarged from the synthetic decoder, fits run after every answer, and in the second pass
+a thread of the server fits without pause. *Move*: from the key that moves the view to the new picture from the server.
+*Preview*: a reconstruction with and without previews, in turn.
 """
 
 from __future__ import annotations
@@ -141,6 +142,78 @@ def start_and_move() -> dict[str, float]:
     return {**times, "move p50 ms": float(np.percentile(moves, 50)), "move p95 ms": float(np.percentile(moves, 95))}
 
 
+def observed(out: str, size: int, patterns: int, epochs: int, shown: bool, *, context: Any) -> Any:
+    """Job function: a reconstruction with or without previews; its wall and CPU time, s."""
+    from dataclasses import replace
+
+    import diptych
+    from diptych.ptycho.jobs import run_reconstruction
+    from diptych.runtime.jobs import Finished, JobContext
+    from diptych.runtime.progress import Progress
+
+    def report(progress: Progress) -> None:
+        context.progress(progress if shown else replace(progress, preview=None, state=None))
+
+    scan = Path(out) / f"scan-{size}-{patterns}.npz"
+    if not scan.is_file():
+        diptych.save(diptych.simulate(object="natural", size=size, patterns=patterns, step=size / 8, seed=0), scan)
+    options = {"engine": "ml", "epochs": epochs, "stop": False}
+    began, cpu = time.perf_counter(), time.process_time()
+    run_reconstruction(
+        scan,
+        run=Path(out) / f"run-{size}-{shown}",
+        overwrite=True,
+        options=options,
+        context=JobContext(report, context.cancel),
+    )
+    return Finished({"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu})
+
+
+def preview_cost(size: int, patterns: int, epochs: int, rounds: int) -> dict[str, float]:
+    """What previews cost, in percent of the reconstruction: interleaved pairs with and without, medians.
+
+    ``page`` is the CPU time of the server for what one open tab draws.
+    """
+    from diptych.runtime.jobs import JobQueue
+    from diptych.studio.pages.reconstruct.watch import preview_picture
+
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    walls: dict[bool, list[float]] = {True: [], False: []}
+    cpus: dict[bool, list[float]] = {True: [], False: []}
+    pages = []
+    with tempfile.TemporaryDirectory() as folder:
+        queue = JobQueue()
+        for number in range(2 * rounds + 1):
+            shown = number % 2 == 1
+            given = {"out": folder, "size": size, "patterns": patterns, "epochs": epochs, "shown": shown}
+            seen: list[int] = []
+            began = time.process_time()
+            job = queue.submit("studio:observed", given, title="observed", process=True)
+            while not job.wait(0.25):
+                if job.preview and seen != [id(job.preview)]:
+                    seen = [id(job.preview)]
+                    for values in job.preview.values():
+                        preview_picture(values)
+            if job.result is None:
+                raise SystemExit(f"the reconstruction failed: {job.error}")
+            if number == 0:
+                continue  # Files are read, and code is compiled, the first time.
+            walls[shown].append(job.result["wall"])
+            cpus[shown].append(job.result["cpu"])
+            if shown:
+                pages.append((time.process_time() - began) / job.result["cpu"])
+        queue.close()
+    wall, cpu = (float(np.median(each[True]) / np.median(each[False]) - 1) for each in (walls, cpus))
+    return {
+        "size px": size,
+        "patterns": patterns,
+        "wall s": float(np.median(walls[False])),
+        "wall %": 100 * wall,
+        "cpu %": 100 * cpu,
+        "page %": 100 * float(np.median(pages)),
+    }
+
+
 def _move(page: Any, key: str) -> float:
     """Time until the view that a key asks for is drawn, ms, as the viewer notes it."""
     page.locator(".dv canvas").first.focus()
@@ -200,7 +273,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--pace", type=float, default=0.4, help="time the person looks at a picture, s")
+    parser.add_argument("--preview", action="store_true", help="measure only what previews cost")
     given = parser.parse_args()
+    if given.preview:
+        for size, patterns, epochs in ((64, 150, 60), (128, 400, 20)):
+            found = preview_cost(size, patterns, epochs, rounds=5)
+            print("preview", "  ".join(f"{name}: {value:.1f}" for name, value in found.items()), flush=True)
+        return
     print("once  ", "  ".join(f"{name}: {value:.2f}" for name, value in start_and_move().items()), flush=True)
     for mode in ("plain", "fit"):
         found = measure(given.pictures, given.pace, mode)

@@ -122,10 +122,14 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
     "scan-npz": lambda folder: diptych.save(scan(), folder / "s.npz"),
     "result-npz": lambda folder: diptych.save(result(), folder / "r.npz"),
     "ptychodus": lambda folder: diptych.save(result(), folder / "r.h5"),
+    "ptychodus-npz": lambda folder: diptych.save(result(), folder / "p.npz", "ptychodus-npz"),
+    "ptychodus-cxi": lambda folder: diptych.save(result(), folder / "p.cxi"),
+    "ptyrad": lambda folder: diptych.save(result(), folder / "rad.hdf5", "ptyrad"),
     "nexus": lambda folder: diptych.save(result(), folder / "r.nxs"),
     "tiff": lambda folder: diptych.save(result(), folder / "r.tif"),
     "cxi": lambda folder: diptych.save(scan(), folder / "s.cxi"),
-    "nxptycho": hdf5(
+    "nxptycho": lambda folder: diptych.save(scan(), folder / "nx.nxs"),
+    "diamond": hdf5(
         "n.nxs",
         {"entry_1/data/data": COUNTS, "entry_1/data/y": METRES[:, 0], "entry_1/data/x": METRES[:, 1]}
         | {f"{CXI}/beam_1/energy": 9.0, f"{CXI}/detector_1/distance": 1000.0}

@@ -45,3 +45,8 @@ def test_exit_codes_and_json(cli: Cli) -> None:
     assert "1 of 2 files failed" in failed.err
     wrong = cli("batch", "scan.npz", "--out", "b", "--scheduler", "dask://elsewhere:1")
     assert (wrong.code, "encrypted" in wrong.err) == (2, True)
+
+
+def test_a_misspelt_verb_lists_the_verbs() -> None:
+    with pytest.raises(InputError, match=r"neither a file nor a verb; .*reconstruct"):
+        split(("scans/*.h5", "reconstrct", "--", "--epochs", "3"))

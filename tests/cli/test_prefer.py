@@ -212,7 +212,9 @@ def test_answers_are_stored_as_they_are_given(cli: Cli, monkeypatch: pytest.Monk
     ]
     assert said[3].ids == ("000002-1", "000002-0", "000002-2")
     assert "'x': is not an answer" in done.out
-    paths = [Path(word) for word in done.out.split() if word.endswith(".png")]
+    screens, _, after = done.out.partition("continue: ")
+    assert "--out s.png" in after
+    paths = [Path(word) for word in screens.split() if word.endswith(".png")]
     assert len(paths) == 24
     assert all(path.is_file() for path in paths)
 

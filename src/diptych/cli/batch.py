@@ -66,13 +66,16 @@ def split(items: Sequence[str]) -> tuple[list[str], str, list[str]]:
     Raises
     ------
     InputError
-        If there is no pattern.
+        If there is no pattern, or the last one is a word that is neither a file nor a verb.
     """
     ends = [number for number, item in enumerate(items) if item in VERBS or item.startswith("-")]
     end = ends[0] if ends else len(items)
     patterns, rest = list(items[:end]), list(items[end:])
     if not patterns:
         raise InputError("batch", "no file is named", "files or a quoted pattern, for instance 'scans/*.h5'")
+    word = patterns[-1]
+    if len(patterns) > 1 and word.replace("-", "_").isidentifier() and not Path(word).exists():
+        raise InputError(f"batch {word}", "is neither a file nor a verb", f"after the files one of {', '.join(VERBS)}")
     name = rest.pop(0) if rest and rest[0] in VERBS else "reconstruct"
     return patterns, name, rest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -13,6 +13,7 @@ from diptych.cli.generate import flag, verb
 from diptych.cli.output import Report, Verbatim, rows_table, table
 from diptych.errors import InputError
 from diptych.ptycho.io import LoadOptions
+from diptych.ptycho.io.exchange.standards import StandardName
 from diptych.ptycho.io.tree import tree_text
 from diptych.ptycho.prepare.preparation_options import PrepareOptions
 from diptych.ptycho.simulate import SimulationOptions
@@ -219,7 +220,7 @@ def validate(
     file: Annotated[Path, Parameter(help="An HDF5 file.")],
     /,
     *,
-    as_: Annotated[Literal["product", "cxi", "nxptycho"], Parameter(name="--as", help="The standard.")],
+    as_: Annotated[StandardName, Parameter(name="--as", help="The standard.")],
     choices: Choices,
 ) -> Report:
     """Check whether a file conforms to a standard, and name each deviation; exit code 1 where there is one."""

@@ -126,6 +126,9 @@ def with_error_bars(
         "raster_gauge": curvature.raster,
         "expected_complex_error": scale * math.sqrt(found.total / _energy(curvature)),
     }
+    if result.provenance.get("regularisation", {}).get("strength"):
+        record["not_covered"] = "the bias of the total variation"
+        log.warning("error bars do not cover the bias of the total variation that regularised this result")
     log.info("error bars: %d solves of up to %d steps, known to %.1f %%", found.solves, found.steps, 50 * found.noise)
     return replace(
         result,

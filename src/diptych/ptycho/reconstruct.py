@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from diptych.ptycho.physics.gain import Gain
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
+from diptych.ptycho.prepare.pixels import limit_of
 from diptych.ptycho.prepare.positions import check_memory
 from diptych.ptycho.prepare.preparation import prepare
 from diptych.ptycho.prepare.preparation_options import preparation_of
@@ -200,7 +201,7 @@ def _in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[
 def _by_engine(request: Request) -> Reconstruction:
     import torch
 
-    from diptych.ptycho.engines.modes import more_modes
+    from diptych.ptycho.engines.likelihood.regularised import continued
 
     began = time.perf_counter()
     declared = request.scan.scale is not None
@@ -216,7 +217,7 @@ def _by_engine(request: Request) -> Reconstruction:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe)
-        run, found = more_modes(request, problem, run)
+        run, found, notes = continued(request, problem, run)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,
@@ -224,10 +225,8 @@ def _by_engine(request: Request) -> Reconstruction:
         "device_reason": why,
         "seconds": time.perf_counter() - began,
     }
-    if found is not None:
-        record["modes"] = asdict(found)
-        result = replace(result, flags=(*result.flags, found.flag()))
-    result = _in_counts(result, gain, declared, record)
+    result = replace(result, flags=(*result.flags, *notes))
+    result = _in_counts(result, gain, declared, record | found)
     if run.interrupted:
         raise Interrupted(result)
     return result
@@ -238,6 +237,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
     from diptych.ptycho.physics.probe import power
 
     options = request.options
+    limit = limit_of(request.scan, options.engine) if options.saturated == "limit" else None
     return make_problem(
         request.scan,
         device=device,
@@ -247,6 +247,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
         seed=options.seed,
         power=power(probe) if request.keeps_scale else None,
         workers=workers,
+        limit=limit,
     )
 
 

@@ -13,7 +13,7 @@ def command_line(arguments: dict[str, Any]) -> str:
     ----------
     arguments : dict
         ``file``, and where they were given ``run``, ``model``, ``resume``, and mappings of options ``load``,
-        ``options`` and ``execution``.
+        ``options``, ``inference`` and ``execution``.
     """
     words = ["diptych", "reconstruct", str(arguments["file"])]
     for name in ("run", "model"):
@@ -21,7 +21,7 @@ def command_line(arguments: dict[str, Any]) -> str:
             words += [f"--{name}", str(arguments[name])]
     if arguments.get("resume"):
         words.append("--resume")
-    for group in ("load", "options", "execution"):
+    for group in ("load", "options", "inference", "execution"):
         for name, value in (arguments.get(group) or {}).items():
             if value is None:
                 continue
@@ -45,4 +45,7 @@ def python(arguments: dict[str, Any]) -> str:
     if options:
         lines.insert(1, "from diptych.ptycho.engines.options import ReconstructionOptions")
         given.append(f"options=ReconstructionOptions({options})")
+    if inference := ", ".join(f"{name}={value!r}" for name, value in (arguments.get("inference") or {}).items()):
+        lines.insert(1, "from diptych.ptycho.neural.options import InferenceOptions")
+        given.append(f"inference=InferenceOptions({inference})")
     return "\n".join([*lines, f"result = diptych.reconstruct({', '.join(given)})", 'diptych.save(result, "result.h5")'])

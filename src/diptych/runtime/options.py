@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from diptych.errors import InputError
+
+Model = TypeVar("Model", bound="Options")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 120, 120
@@ -26,6 +30,17 @@ def absolute_path(given: str) -> str:
 LocalPath = Annotated[str | None, AfterValidator(lambda given: None if given is None else absolute_path(given))]
 """An option that names a file, a folder, or something elsewhere. Stored options have to mean the same in every working
 directory, so what exists here becomes absolute."""
+
+
+def _one_line(given: Any) -> Any:
+    if isinstance(given, dict):
+        return json.dumps(given)
+    return absolute_path(given) if isinstance(given, str) and not given.lstrip().startswith("{") else given
+
+
+OptionsText = Annotated[str | None, BeforeValidator(_one_line)]
+"""An option that holds options of another model: a mapping, kept as one line of YAML, or the path of a YAML file.
+:func:`inline` reads it."""
 
 
 class Options(BaseModel):
@@ -48,6 +63,27 @@ class Options(BaseModel):
     def resolved(self) -> dict[str, Any]:
         """Every option as JSON values, defaults included."""
         return self.model_dump(mode="json")
+
+
+def inline(model: type[Model], given: str | Mapping[str, Any] | None, origin: str) -> Model:
+    """Options from a mapping, a mapping as one line of YAML, or a YAML file; the defaults for None.
+
+    Raises
+    ------
+    InputError
+        If the text is neither, or an option is wrong.
+    """
+    import yaml
+
+    if given is None or isinstance(given, Mapping):
+        return model.build(dict(given or {}), origin)
+    if not given.lstrip().startswith("{"):
+        return model.build(read_yaml(given), given)
+    try:
+        values = yaml.safe_load(given)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(origin, f"is not valid YAML ({' '.join(str(error).split())})") from None
+    return model.build(values, origin)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -66,6 +66,15 @@ def test_an_engine_that_tells_by_itself_is_only_stopped_by_a_misfit_plateau() ->
     assert reason
 
 
+@pytest.mark.parametrize(("factor", "stops"), [(0.97, False), (0.998, True)])
+def test_a_loss_that_falls_quickly_outweighs_a_held_out_fit_that_does_not(factor: float, stops: bool) -> None:
+    rule, loss = StopRule(None), 200.0
+    for epoch in range(60):
+        rule.keeps(400.0 + epoch % 3, 200.0, loss)
+        loss *= factor
+    assert bool(rule.reason()) == stops
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_diverged_state_is_never_kept(value: float) -> None:
     rule = StopRule(8)

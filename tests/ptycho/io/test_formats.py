@@ -17,21 +17,24 @@ from diptych.cli import run
 from diptych.errors import InputError
 from diptych.ptycho.io import FORMATS, LoadOptions, load, load_scan, save
 from diptych.ptycho.io.files import DataFile, opened
-from diptych.ptycho.io.formats import BUILTIN, Format, recognise, writer
-from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.ptycho.io.formats import BUILTIN, Format, recognise, suffixes, writer
+from diptych.ptycho.scan import Canvas, Geometry, Reconstruction, Scan
 from diptych.runtime.registry import NoOptions
 
 N = 8
+GEOMETRY = Geometry(9e3, 1.0, (75e-6, 75e-6))
 
 
-def scan() -> Scan:
+def scan(geometry: Geometry | None = None) -> Scan:
     rng = np.random.default_rng(0)
     counts, positions = rng.poisson(9.0, (5, N, N)).astype(np.uint16), rng.uniform(10, 30, (5, 2))
-    return Scan(counts, positions, np.ones((N, N)), truth=Canvas(np.ones((40, 41))), name="small")
+    return Scan(counts, positions, np.ones((N, N)), geometry=geometry, truth=Canvas(np.ones((40, 41))), name="small")
 
 
-def result() -> Reconstruction:
-    return Reconstruction(Canvas(np.ones((30, 31))), np.ones((1, N, N)), np.full((3, 2), 12.0), {"fit": [2.0]})
+def result(geometry: Geometry | None = None) -> Reconstruction:
+    return Reconstruction(
+        Canvas(np.ones((30, 31))), np.ones((1, N, N)), np.full((3, 2), 12.0), {"fit": [2.0]}, geometry=geometry
+    )
 
 
 def test_every_builtin_format_declares_itself() -> None:
@@ -44,12 +47,17 @@ def test_every_builtin_format_declares_itself() -> None:
 @pytest.mark.parametrize("name", [name for name in BUILTIN if FORMATS[name].write is not None])
 def test_what_a_format_writes_it_recognises(tmp_path: Path, name: str) -> None:
     entry = FORMATS[name]
-    item = scan() if entry.holds == "scan" else result()
+    item = scan(GEOMETRY) if entry.holds == "scan" else result(GEOMETRY)
+    if name == "emd":
+        # This one holds rasters alone.
+        raster = np.stack(np.mgrid[:2, :2], -1).reshape(-1, 2) * 4.0 + 12
+        item = dataclasses.replace(item, counts=item.counts[:4], positions=raster)
     for suffix in entry.suffixes:
-        path = save(item, tmp_path / f"file{suffix}", format=name)
+        path = save(item, tmp_path / f"file_dp{suffix}", format=name)
         with opened(path) as file:
             assert recognise(file) is entry
-        assert load(path).name == item.name
+        # Some formats have no place for a name.
+        assert load(path).name in (item.name, path.stem)
         for what, paths in entry.datasets.items():
             with opened(path) as file:
                 assert any(file.arrays.header(path) is not None for path in paths), what
@@ -76,9 +84,9 @@ def test_a_tike_scan_as_hdf5(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "name", "expected"),
     [
-        (scan(), "ptychodus", "one of cxi, scan-npz"),
-        (result(), "scan-npz", "one of nexus, ptychodus, result-npz, tiff"),
-        (scan(), "raw-data", "one of cxi, scan-npz"),
+        (scan(), "ptychodus", "one of cxi, emd, fold-slice, nxptycho, ptypy, scan-npz"),
+        (result(), "scan-npz", "one of cdtools-result, nexus, ptychodus, ptychodus-cxi, ptychodus-npz"),
+        (scan(), "raw-data", "one of cxi, emd, fold-slice"),
         (result(), "no-such", "ptychodus"),
     ],
 )
@@ -95,6 +103,8 @@ def test_an_unknown_suffix_lists_those_there_are(tmp_path: Path) -> None:
     assert (caught.value.where, caught.value.found) == (str(tmp_path / "a.csv"), "found .csv")
     assert ".h5 (ptychodus)" in caught.value.expected
     assert ".npz (result-npz)" in caught.value.expected
+    assert "cdtools-result" in caught.value.remedy
+    assert suffixes("result").count(".npz") == 1
 
 
 TEXT = '''

@@ -90,8 +90,8 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_format_has_a_sample() -> None:
-    """A product as NPZ or CXI, bundled patterns and PtyRAD share their readers with others."""
-    assert set(BUILTIN) - set(SAMPLES) == {"ptychodus-npz", "ptychodus-cxi", "raw-data", "ptyrad"}
+    """Patterns that a product bundles are read by the reader of plain HDF5."""
+    assert set(BUILTIN) - set(SAMPLES) == {"raw-data"}
 
 
 @pytest.mark.parametrize("name", SAMPLES)

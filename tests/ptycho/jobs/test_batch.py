@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,48 @@ def test_wrong_calls_say_what_is_expected(scans: Path) -> None:
         run_batch("scans/*", arguments=("--run", "x"), out="out")
     assert not (scans.parent / "out").exists()
     assert [path.name for path in find_files(["scans/scan0.npz", "scans/*"])] == [f"scan{n}.npz" for n in range(3)]
+
+
+@pytest.mark.integration
+def test_a_dask_cluster_loses_nothing_when_a_scan_is_corrupt_and_a_worker_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    monkeypatch.chdir(tmp_path)
+    for seed in range(8):
+        scan = diptych.simulate(object="blocks", size=32, patterns=36, step=4.0, dose=1e5, seed=seed)
+        diptych.save(scan, tmp_path / f"scan{seed}.npz")
+    broken = tmp_path / "scan3.npz"
+    broken.write_bytes(broken.read_bytes()[:2000])
+    killed: list[int] = []
+
+    def kill_one_worker(jobs: Sequence[BatchJob]) -> None:
+        # Once a result is there and others are under way: Dask's workers are children that were spawned.
+        if killed or not any(job.state == "done" for job in jobs):
+            return
+        workers = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if any("spawn_main" in word for word in child.cmdline())
+        ]
+        assert len(workers) >= 2
+        workers[0].kill()
+        killed.append(workers[0].pid)
+
+    call: dict[str, Any] = {
+        "arguments": ("--epochs", "30"),
+        "out": "out",
+        "scheduler": {"scheduler": "dask", "workers": 2},
+    }
+    done = run_batch("scan*.npz", **call, show=kill_one_worker)
+    assert killed
+    assert (done.data["files"], done.data["done"], len(done.data["failed"])) == (8, 7, 1)
+    assert [job.file.name for job in done.jobs if job.state == "failed"] == ["scan3.npz"]
+    assert "truncated or damaged" in next(iter(done.data["failed"].values()))
+    for job in done.jobs:
+        if job.state == "done":
+            assert job.values is not None
+            assert (Path(job.values["run"]) / "result.h5").is_file()
+    again = run_batch("scan*.npz", "reconstruct", call["arguments"], out="out")
+    assert [job.kept for job in again.jobs] == [job.file.name != "scan3.npz" for job in again.jobs]

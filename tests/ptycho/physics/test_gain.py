@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.ptycho.physics.gain import NOISELESS, common_unit, estimated_gain, noise_gain
+from diptych.ptycho.physics.gain import NOISELESS, _distinct, common_unit, estimated_gain, noise_gain
 
 
 @pytest.fixture(scope="module", params=["blocks", "natural", "lines", "dead-leaves"])
@@ -64,3 +64,8 @@ def test_other_counts_without_noise_are_taken_as_a_million_photons(noise_free: n
     found = estimated_gain((photons * noise_free).astype(np.float32))
     assert photons / found.value == pytest.approx(NOISELESS, rel=1e-3)
     assert "without noise" in found.source
+
+
+@pytest.mark.parametrize("values", [[3, 0, 3, 7], [0.5, 2, 0.5], [-1, 2, 2], [1, 2**40, 1], []])
+def test_distinct_values_are_sorted_and_single(values: list[float]) -> None:
+    np.testing.assert_array_equal(_distinct(np.asarray(values, np.float64)), sorted(set(values)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.prepare.clean import clean, inspect
-from diptych.ptycho.prepare.pixels import find_bad_pixels, find_saturation
+from diptych.ptycho.prepare.pixels import find_bad_pixels, find_limit, find_saturation
 from diptych.ptycho.scan import Scan
 from small_runs import simulated, solve
 
@@ -128,6 +128,7 @@ def test_load_masks_saturated_values(tmp_path: Path) -> None:
     assert loaded.mask is not None
     assert np.array_equal(~np.broadcast_to(loaded.mask, scan.counts.shape), scan.counts >= 200)
     assert "saturated" in " ".join(loaded.metadata["conversions"])
+    assert find_limit(loaded) == 200, "the masked counts still tell where the detector saturates"
 
 
 def test_messages_name_the_right_remedy() -> None:

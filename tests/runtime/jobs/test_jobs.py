@@ -19,7 +19,7 @@ import diptych.runtime.jobs.process as process_module
 from diptych.errors import InputError
 from diptych.runtime.jobs import Finished, Job, JobContext, JobQueue, list_records, stopping
 from diptych.runtime.jobs.child import Channel
-from diptych.runtime.jobs.job import PREVIEW_SECONDS
+from diptych.runtime.jobs.job import PREVIEW_SECONDS, PREVIEW_SHARE, Pace
 from diptych.runtime.progress import Preview, Progress
 from diptych.runtime.run_directory import RunDirectory
 
@@ -264,3 +264,25 @@ def test_a_report_to_a_parent_that_has_ended_does_not_end_the_work() -> None:
         channel.send("finished")
         assert lost == ["lost", "lost"]
     assert lost
+
+
+@pytest.mark.parametrize("cost", [0.0, 0.001, 0.1, 3.0])
+def test_previews_take_a_small_share_of_the_time_however_long_they_take(cost: float) -> None:
+    now, spent, made = 0.0, 0.0, 0
+    pace = Pace(lambda: now)
+    while now < 1000 * max(cost, PREVIEW_SECONDS):
+        now += 0.01 * max(cost, 1.0)
+        if pace.due:
+            with pace.making():
+                now += cost
+            spent, made = spent + cost, made + 1
+    assert made >= 25
+    assert made <= 1 + now / PREVIEW_SECONDS
+    assert spent <= 1.05 * PREVIEW_SHARE * now + cost
+
+
+def test_a_preview_that_fails_is_not_tried_at_once_again() -> None:
+    pace = Pace(lambda: 5.0)
+    with pytest.raises(ValueError, match="no"), pace.making():
+        raise ValueError("no")
+    assert not pace.due

@@ -171,14 +171,16 @@ def test_the_command_line_and_python_state_what_was_run() -> None:
         "model": None,
         "load": {"swap_xy": True},
         "options": {"epochs": 5, "stop": False},
+        "inference": {"network_batch": 8},
         "execution": {},
     }
-    expected = "diptych reconstruct 'my scan.npz' --run runs/a --swap-xy --epochs 5 --no-stop"
+    expected = "diptych reconstruct 'my scan.npz' --run runs/a --swap-xy --epochs 5 --no-stop --network-batch 8"
     assert command_line(arguments) == expected
     code = python(arguments)
     compile(code, "shown", "exec")
     assert "diptych.load('my scan.npz', swap_xy=True)" in code
     assert "ReconstructionOptions(epochs=5, stop=False)" in code
+    assert "inference=InferenceOptions(network_batch=8)" in code
 
 
 def test_names_of_uploads_lose_folders_and_markup() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
 t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
 u: undo the last answer and show its screen again; a: show the screen before again; a ID: show any earlier images again;
-?: this list; q: quit. Several answers may stand on one line; they are undone together."""
+?: this list; q: quit. Several answers may stand on one line; they are undone together.
+An image without an answer stays open. value: predicted utility, in standard deviations; higher is better."""
 
 _ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
 
@@ -50,7 +52,24 @@ def label(folder: Folder = None, /, *, choices: Choices) -> Report:
         scores = session.scores()
         left_out = scores.left_out
         hits = None if left_out is None else [left_out.hits, left_out.total]
-        return Report({**data, "status": session.state.status, "left_out": hits}, [table(data), str(scores)])
+        return Report(
+            {**data, "status": session.state.status, "left_out": hits}, [table(data), str(scores), _next_steps(session)]
+        )
+
+
+def _next_steps(session: Session) -> str:
+    """How to continue, and how to take the best away."""
+    from diptych.prefer.decoders.protocols import Configures
+
+    folder = shlex.quote(str(session.ledger.folder))
+    name = session.ledger.folder.name
+    steps = [
+        f"continue: diptych prefer label {folder}",
+        f"the best: diptych prefer best {folder} --out {shlex.quote(f'{name}.png')}",
+    ]
+    if isinstance(session.decoder, Configures):
+        steps[-1] += f", which writes its settings to {name}.yaml"
+    return "\n".join(steps)
 
 
 class _Labelling:
@@ -90,7 +109,7 @@ class _Labelling:
             file = self.session.ledger.image_file(candidate.id)
             print(printable(f"{number}  {file}  value {shown}  id {candidate.id}{said}"))
         if (sheet := write_sheet(screen, self.session.ledger.folder)) is not None:
-            print(printable(f"all of them: {sheet}"))
+            print(printable(f"{'all of them' if len(screen) > 1 else 'the image of this screen'}: {sheet}"))
 
     def _judge(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
         """Take answers on a screen; returns the next one, which is empty at the end."""

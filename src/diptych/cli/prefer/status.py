@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from diptych.prefer.session.changes import AHEAD, IMAGES, TRIED
 from diptych.runtime.progress import Progress
 
 FIRST = 0.5
@@ -16,6 +18,9 @@ FIRST = 0.5
 
 AGAIN = 15.0
 """Seconds between two lines where standard error is no terminal, and lines cannot be overwritten."""
+
+SILENT = 2.0
+"""Seconds without a report from which the line says so."""
 
 
 class Status:
@@ -35,35 +40,41 @@ class Status:
         self._lock = threading.Lock()
         self._work, self._began, self._next = "", 0.0, 0.0
         self._stages: dict[str, str] = {}
+        self._reported = 0.0
         self._shown = False
         self._ended = threading.Event()
         threading.Thread(target=self._watch, name="diptych status", daemon=True).start()
 
     def __call__(self, progress: Progress) -> None:
-        """Note how far a stage is; the line shows the images and the stage within an image."""
-        inner = "images" if progress.stage == "images" else "stage"
+        """Note how far a stage is; the line shows the images and the stage within an image.
+
+        Counts are those of images that are made, so the one under way is named by the next number.
+        """
         total = f" of {progress.total}" if progress.total else ""
         name = progress.stage.split(":")[0]
         with self._lock:
-            self._stages[inner] = f"{name} {progress.done}{total}"
-            if inner == "images":
-                self._stages.pop("stage", None)
-                # Pictures of a screen that takes long can be looked at as they are made.
-                if progress.note and self._work and time.monotonic() - self._began > FIRST:
-                    self._clear()
-                    self._write(f"image {progress.done}{total} is ready: {progress.note}\n")
+            if progress.stage not in (IMAGES, TRIED, AHEAD):
+                self._stages["within"], self._reported = f"{name} {progress.done}{total}", time.monotonic()
+                return
+            self._stages = {"images": _under_way(progress)}
+            # Pictures of a screen that takes long can be looked at as they are made.
+            long = self._work and time.monotonic() - self._began > FIRST
+            if progress.stage == IMAGES and progress.note and long:
+                self._clear()
+                self._write(f"image {progress.done}{total} is ready: {progress.note}\n")
 
     @contextmanager
     def doing(self, work: str) -> Iterator[None]:
         """Report ``work`` while the block runs, if it takes longer than half a second."""
         with self._lock:
+            # What is under way stays: it may be an image for a later screen, which has to be finished first.
             self._work, self._began, self._next = work, time.monotonic(), FIRST
-            self._stages.clear()
         try:
             yield
         finally:
             with self._lock:
                 self._work = ""
+                self._stages = {}
                 self._clear()
 
     def close(self) -> None:
@@ -79,8 +90,13 @@ class Status:
                     self._next = passed + (1.0 if self._terminal else AGAIN)
 
     def _print(self, passed: float) -> None:
-        parts = [f"{self._work}: {passed:.0f} s", *(self._stages[name] for name in sorted(self._stages))]
+        parts = [f"{self._work}: {passed:.0f} s", *(text for _, text in sorted(self._stages.items()) if text)]
+        if "within" in self._stages and (age := time.monotonic() - self._reported) > SILENT:
+            parts[-1] += f", {age:.0f} s ago"
         line = f"{', '.join(parts)} (Ctrl-C stops)"
+        if self._terminal:
+            # A line that wraps could not be overwritten.
+            line = line[: shutil.get_terminal_size().columns - 1]
         self._write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
         self._shown = self._terminal
 
@@ -95,6 +111,16 @@ class Status:
             self._stream.flush()
         except (OSError, ValueError):  # standard error was closed: there is nobody to tell
             self._ended.set()
+
+
+def _under_way(progress: Progress) -> str:
+    """Which image is being made, and what for."""
+    number, total = min(progress.done + 1, progress.total), progress.total
+    if progress.stage == TRIED:
+        return f"trying {number} of {total} settings"
+    if progress.stage == AHEAD:
+        return "" if progress.done else "first finishing an image for a later screen"
+    return f"image {number} of {total}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,12 @@ from diptych.prefer.decoders.settings import Choice, Number, Setting
 from diptych.prefer.judgement import Frame
 from diptych.runtime.interrupts import Cancel
 from diptych.runtime.jobs.context import silent
-from diptych.runtime.options import LocalPath, Options
+from diptych.runtime.options import LocalPath, Options, OptionsText, inline
 from diptych.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from diptych.ptycho.engines.options import ReconstructionOptions
+    from diptych.ptycho.io import LoadOptions
     from diptych.ptycho.scan import Reconstruction, Scan
 
 log = logging.getLogger("diptych")
@@ -58,6 +59,16 @@ class ReconstructionDecoderOptions(Options):
     """Options of the decoder reconstruction."""
 
     scan: LocalPath = Field(None, description="File of the scan whose reconstruction is judged")
+    reading: OptionsText = Field(
+        None,
+        description="How the scan is read: options of info as a mapping, {orientation: 3, swap_xy: true}, or a YAML "
+        "FILE with them",
+    )
+    shared: OptionsText = Field(
+        None,
+        description="What all reconstructions share: options of reconstruct as a mapping, {modes: 2, drop: 3-5}, or a "
+        "YAML FILE with them",
+    )
     threads: int | None = Field(None, ge=1, description="Threads of a reconstruction; those of torch when not given")
 
 
@@ -76,6 +87,8 @@ class ReconstructionDecoder(BaseDecoder):
         these options: judgements of another scan of that name do not count.
     threads : int, optional
         The number of threads of torch if None.
+    reading : LoadOptions, optional
+        How a file is read; also part of :meth:`config`.
 
     Attributes
     ----------
@@ -100,15 +113,17 @@ class ReconstructionDecoder(BaseDecoder):
         settings: Sequence[Setting] = SETTINGS,
         options: ReconstructionOptions | None = None,
         threads: int | None = None,
+        reading: LoadOptions | None = None,
     ) -> None:
         import torch
 
         from diptych.ptycho.engines.base import ENGINES
         from diptych.ptycho.engines.options import ReconstructionOptions
 
-        self.scan = _scan(scan)
+        self.scan = _scan(scan, reading)
         self.settings = tuple(settings)
         self.options = options or ReconstructionOptions()
+        self._reading = {} if reading is None else reading.model_dump(mode="json", exclude_unset=True)
         names = [setting.name for setting in self.settings]
         models: list[type[Options]] = [ReconstructionOptions, *ENGINES.option_models().values()]
         known = {name for model in models for name in model.model_fields}
@@ -130,7 +145,7 @@ class ReconstructionDecoder(BaseDecoder):
         self.flats = tuple(flat for flat in flats if flat is not None)
         self._threads = threads or torch.get_num_threads()
         self._results: OrderedDict[bytes, Reconstruction] = OrderedDict()
-        y0, y1, x0, x1 = self._box = _box(self.scan)
+        y0, y1, x0, x1 = self._box = _box(_prepared(self.scan, self.options))
         self._scale = max(1, -(-LEAST // max(y1 - y0, x1 - x0)))
         frame = Frame(
             self.scan.name if prompt is None else prompt,
@@ -183,10 +198,10 @@ class ReconstructionDecoder(BaseDecoder):
 
     def config(self, latent: ArrayLike) -> dict[str, Any]:
         """The options of ``reconstruct`` that make the image of a latent (d,), as ``--config`` takes them: the
-        settings, and the other options that were given.
+        settings, how the scan is read, and the other options that were given.
         """
         given = self.options.model_dump(mode="json", exclude_unset=True)
-        return {**given, **self.values(latent)}
+        return {**self._reading, **given, **self.values(latent)}
 
     def attend(self, progress: ProgressCallback, cancel: Cancel) -> None:
         """Report the epochs of reconstructions to ``progress``, and stop them when ``cancel`` is requested."""
@@ -307,11 +322,33 @@ def _feed(update: Callable[[bytes | memoryview], None], content: Any) -> None:
         update(repr(plain).encode() + b";")
 
 
-def _scan(given: Scan | str | Path) -> Scan:
+def reading_of(given: str | Mapping[str, Any] | None) -> LoadOptions:
+    """How the scan is read, from the option ``reading``. Raises InputError where it names other options."""
+    from diptych.ptycho.io import LoadOptions
+
+    return inline(LoadOptions, given, "reading")
+
+
+def shared_of(given: str | Mapping[str, Any] | None) -> ReconstructionOptions:
+    """What all reconstructions share, from the option ``shared``. Raises InputError where it names other options."""
+    from diptych.ptycho.engines.options import ReconstructionOptions
+
+    return inline(ReconstructionOptions, given, "shared")
+
+
+def _prepared(scan: Scan, options: ReconstructionOptions) -> Scan:
+    """The scan after the preparation that the options ask for: it may change the pixel of the object."""
+    from diptych.ptycho.prepare.preparation import prepare
+    from diptych.ptycho.prepare.preparation_options import preparation_of
+
+    return scan if options.prepare is None else prepare(scan, preparation_of(options.prepare))
+
+
+def _scan(given: Scan | str | Path, reading: LoadOptions | None) -> Scan:
     from diptych.ptycho.io import load_scan
     from diptych.ptycho.scan import Scan
 
-    found = load_scan(given) if isinstance(given, str | Path) else given
+    found = load_scan(given, reading) if isinstance(given, str | Path) else given
     if not isinstance(found, Scan):
         raise InputError("reconstruction decoder", f"got a {type(found).__name__}", "a Scan, or the file of one")
     return found
@@ -333,7 +370,14 @@ def _open(
 ) -> ReconstructionDecoder:
     if options.scan is None:
         raise InputError("decoder reconstruction", "no scan is given", "the file of a scan", "Pass scan (--scan).")
-    return ReconstructionDecoder(options.scan, prompt, negative_prompt or "", threads=options.threads)
+    return ReconstructionDecoder(
+        options.scan,
+        prompt,
+        negative_prompt or "",
+        options=shared_of(options.shared),
+        threads=options.threads,
+        reading=reading_of(options.reading),
+    )
 
 
 DECODER = DecoderKind(

@@ -1,4 +1,4 @@
-"""Notifications of changes of a session, for user interfaces."""
+"""Notifications of changes of a session, and stages of its progress, for user interfaces."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Literal
 from diptych.errors import InputError
 from diptych.prefer.session.worker import Worker
 from diptych.runtime.logging import LOGGER
+
+IMAGES, TRIED, AHEAD = "images", "settings tried", "images for later screens"
+"""Stages of progress: images of a screen, those that a screen is chosen from, and those that nobody waits for."""
 
 
 @dataclass(frozen=True)

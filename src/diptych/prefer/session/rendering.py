@@ -16,7 +16,7 @@ from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.match import blended, image_latent
 from diptych.prefer.propose import Proposed
 from diptych.prefer.session.candidates import CandidateMaker
-from diptych.prefer.session.changes import Changes
+from diptych.prefer.session.changes import AHEAD, IMAGES, TRIED, Changes
 from diptych.prefer.session.fitting import Fitting, Snapshot
 from diptych.prefer.session.previews import Previews
 from diptych.prefer.session.worker import SPARE, Worker
@@ -59,7 +59,7 @@ class Renderer:
     previews : Previews, optional
         Where image features of settings are recorded.
     progress : callable
-        Called with the number of images decoded, of those of one screen or preview.
+        Called with the number of images decoded, of those of one screen, preview (:data:`TRIED`) or job done ahead.
     """
 
     def __init__(
@@ -116,17 +116,17 @@ class Renderer:
         self._ledger.keep_image(image)
         return Candidate(latent, frame, image, provenance=info)
 
-    def _decodes(self, latents: list[NDArray[np.float32]], *, store: bool = False) -> list[Decode]:
+    def _decodes(self, latents: list[NDArray[np.float32]], *, stage: str = IMAGES, store: bool = False) -> list[Decode]:
         """Images of latents, from the cache or decoded; features of settings are recorded. With ``store`` the progress
         names the file of each image as soon as it is there.
         """
         found: list[Decode] = []
-        self._progress(Progress("images", 0, len(latents)))
+        self._progress(Progress(stage, 0, len(latents)))
         for latent in latents:
             found.append(self._cached(latent) or self._decode(latent))
             name = self._ledger.keep_image(found[-1][0]) if store else ""
             note = str(self._ledger.files.path(name)) if name else ""
-            self._progress(Progress("images", len(found), len(latents), note=note))
+            self._progress(Progress(stage, len(found), len(latents), note=note))
         if self._previews is not None:
             self._previews.keep(latents, [image for image, _ in found])
         return found
@@ -142,7 +142,7 @@ class Renderer:
 
     def _preview(self, latents: NDArray[np.float32], known: Snapshot) -> Fitted | None:
         """Decode images that need not be shown; returns the fit with their features."""
-        self._keep(list(latents), self._decodes(list(latents)))
+        self._keep(list(latents), self._decodes(list(latents), stage=TRIED))
         return self._with_features(known)
 
     def _later(self, latents: NDArray[np.float32]) -> None:
@@ -153,7 +153,7 @@ class Renderer:
             self._worker.submit(LATER, partial(self._kept, latent), SPARE)
 
     def _kept(self, latent: NDArray[np.float32]) -> None:
-        self._keep([latent], self._decodes([latent]))
+        self._keep([latent], self._decodes([latent], stage=AHEAD))
 
     def _keep(self, latents: Sequence[NDArray[np.float32]], decodes: Sequence[Decode]) -> None:
         for latent, made in zip(latents, decodes, strict=True):

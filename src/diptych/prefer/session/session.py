@@ -346,7 +346,7 @@ class Session:
         """
         known = self._fitting.current
         if known.fitted is None:
-            why = f"there is no best image yet ({self._fitting.status})"
+            why = f"there is no best image yet ({self._fitting.status}) for the prompt {self.frame.prompt!r}"
             raise InputError("session", why, remedy="Rate a few images good and others bad first.")
         seen = seen or self.decoder.space == "cube"
         extrapolated = None if seen else self._candidates.extrapolated(known.fitted)

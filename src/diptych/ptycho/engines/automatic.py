@@ -39,11 +39,10 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
-from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.engines.fit_monitor import explained_by_factors
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import LEAST_EXCESS, POSITIONS_EPOCHS, PositionCorrection
-from diptych.ptycho.engines.problem import pattern_totals, sweep_batch
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 
 log = logging.getLogger("diptych")
@@ -157,7 +156,7 @@ class Automatic:
     @property
     def most_epochs(self) -> int:
         """Epochs after which to stop; those of a rescue and of a failed refinement are added."""
-        return MaximumLikelihood.most_epochs + self._extra
+        return most_epochs(self.problem) + self._extra
 
     @property
     def image(self) -> Tensor:
@@ -247,14 +246,8 @@ class Automatic:
     def _need_factors(self) -> bool:
         """Whether factors of the frames alone, at the current object and probe, explain some of the excess deviance."""
         self._test_factors = False
-        batch = sweep_batch(self.problem)
-        without = full_fit(self.problem, self.image, self.probe, batch)["fit"]
-        self._set_factors(True)
-        explained = without - full_fit(self.problem, self.image, self.probe, batch)["fit"]
-        self._set_factors(False)
-        factors, photons = self.problem.forward.factors, float(pattern_totals(self.problem.counts).mean())
-        vary = factors is not None and factors.vary(photons)
-        return vary and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
+        without, explained = explained_by_factors(self.problem, self.image, self.probe)
+        return explained > 0 and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
 
     def _set_factors(self, fitted: bool, on_trial: bool = False) -> None:
         factors = self.problem.forward.factors

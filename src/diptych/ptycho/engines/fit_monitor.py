@@ -9,7 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.engines.problem import Problem, detect, in_order, share_out, zero_masked
+from diptych.ptycho.engines.problem import (
+    Problem,
+    detect,
+    in_order,
+    pattern_totals,
+    share_out,
+    sweep_batch,
+    zero_masked,
+)
 from diptych.ptycho.physics.likelihood import fit_sums
 
 
@@ -40,9 +48,9 @@ class FitMeter:
 
         The excess does not depend on the dose where the fit does: at 1e9 photons an excellent object still fits badly.
         """
-        index = self._seen.nonzero()[:, 0]
-        found, predicted, photons = self._sums(index, self._watched[index], self._problem.watched[index])
-        top, bottom, _ = self._sums(index, self._held[index], self._problem.held[index])
+        problem = self._problem
+        found, predicted, photons = self._sums(self._watched, *problem.watched_counts)
+        top, bottom, _ = self._sums(self._held, *problem.held_counts)
         nan = float("nan")
         return {
             "fit": found / predicted if predicted > 0 else nan,
@@ -50,17 +58,11 @@ class FitMeter:
             "excess": (found - predicted) / max(photons, 1.0),
         }
 
-    def _sums(self, index: Tensor, expected: Tensor, pixels: Tensor) -> tuple[float, float, float]:
-        """Deviance, expected deviance and photons over some valid pixels (B, h) of some patterns."""
-        problem, rows = self._problem, index[:, None]
-        counts = problem.counts.flatten(1)[rows, pixels]
-        valid = None
-        if problem.invalid is not None:
-            valid = ~(
-                problem.invalid.flatten()[pixels]
-                if problem.invalid.ndim == 2
-                else problem.invalid.flatten(1)[rows, pixels]
-            )
+    def _sums(self, expected: Tensor, counts: Tensor, valid: Tensor | None) -> tuple[float, float, float]:
+        """Deviance, expected deviance and photons over some pixels (M, h), where they are valid and were seen."""
+        if not bool(self._seen.all()):
+            expected, counts = expected[self._seen], counts[self._seen]
+            valid = valid if valid is None else valid[self._seen]
         return *fit_sums(counts, expected, valid), float(counts.sum())
 
 
@@ -82,3 +84,27 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
 
     found, predicted, photons = sum(share_out(problem, part, in_order(len(problem), batch)), np.zeros(3)).tolist()
     return {**meter.values(), "fit": found / max(predicted, 1e-30), "excess": (found - predicted) / max(photons, 1.0)}
+
+
+def explained_by_factors(problem: Problem, image: Tensor, probe: Tensor) -> tuple[float, float]:
+    """The fit without factors of the frames, and what factors alone would lower it by.
+
+    The second is 0 where the factors do not vary. Then no fit is computed, and the first is NaN: deviances of all
+    pixels take several times as long as the factors. Leaves the factors off, with their fitted values.
+    """
+    factors, batch = problem.forward.factors, sweep_batch(problem)
+    assert factors is not None
+
+    def fit_factors(some_batches: Sequence[NDArray[np.int64]]) -> None:
+        for some in some_batches:
+            detect(problem, some, problem.forward.views(image, probe, some).exit_waves())
+
+    factors.fitted, factors.on_trial = True, False
+    share_out(problem, fit_factors, in_order(len(problem), batch))
+    if not factors.vary(float(pattern_totals(problem.counts).mean())):
+        factors.fitted = False
+        return float("nan"), 0.0
+    after = full_fit(problem, image, probe, batch)["fit"]
+    factors.fitted = False
+    without = full_fit(problem, image, probe, batch)["fit"]
+    return without, without - after

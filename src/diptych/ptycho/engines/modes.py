@@ -149,7 +149,7 @@ def more_modes(request: Request, problem: Problem, run: Run) -> tuple[Run, Modes
     evidence; else the run as it is, and None.
     """
     options = request.options
-    stages = options.chosen("engine").build is builtin.build_automatic
+    stages = runs_stages(request)
     whole = not run.interrupted and not run.reason.startswith(DIVERGED)
     if options.modes != "auto" or options.probe == "fixed" or not stages or not whole or run.best is None:
         return run, None
@@ -177,10 +177,15 @@ def more_modes(request: Request, problem: Problem, run: Run) -> tuple[Run, Modes
         progress=request.progress,
         cancel=request.cancel,
     )
-    return _joined(run, longer), found
+    return joined_runs(run, longer), found
 
 
-def _joined(first: Run, second: Run) -> Run:
+def runs_stages(request: Request) -> bool:
+    """Whether the engine ends with maximum likelihood, from which a run can be continued."""
+    return request.options.chosen("engine").build is builtin.build_automatic
+
+
+def joined_runs(first: Run, second: Run) -> Run:
     """Two runs in a row as one: the best state is that of the second."""
     history = {
         name: first.history.get(name, [float("nan")] * first.epochs)

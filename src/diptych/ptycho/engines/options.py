@@ -64,6 +64,12 @@ class ReconstructionOptions(SelectingOptions):
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "
         "wrong, no other reading of the scan fits, and the held-out fit confirms it; engines auto and ml), or off.",
     )
+    regularisation: Literal["auto", "total-variation", "off"] = Field(
+        "off",
+        description="Total variation where photons are few: off, total-variation (of the strength that predicts "
+        "held-out pixels best), or auto (only where these confirm it, never above 1e5 photons per pattern; engines "
+        "auto and ml). Biases fine texture.",
+    )
     prepare: Preparation = Field(
         None,
         description="Prepare the scan first: a YAML FILE with options of diptych prepare, or the options themselves "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -39,6 +40,22 @@ LEAST_SHIFT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
+class Limits:
+    """Saturated pixels: masked for the fit, and known to have at least ``value`` counts.
+
+    Parameters
+    ----------
+    value : float
+        Where the detector saturates, counts.
+    where : (M, N, N) bool tensor
+        True at these pixels, without held-out ones.
+    """
+
+    value: float
+    where: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A scan, prepared for an engine.
 
@@ -58,6 +75,8 @@ class Problem:
         Gauge: sum |probe|^2 of start and result, photons.
     workers : Workers
         Threads that batches are distributed over.
+    limits : Limits or None
+        Masked pixels whose counts are lower limits.
     """
 
     counts: Tensor
@@ -67,6 +86,7 @@ class Problem:
     watched: Tensor
     power: float
     workers: Workers
+    limits: Limits | None = None
 
     @property
     def size(self) -> int:
@@ -93,6 +113,23 @@ class Problem:
         """complex64, or complex128 in double precision."""
         return torch.complex128 if self.counts.dtype == torch.float64 else torch.complex64
 
+    @cached_property
+    def watched_counts(self) -> tuple[Tensor, Tensor | None]:
+        """Counts at the monitored pixels (M, h), and which of them are valid; None where all are."""
+        return self._at(self.watched)
+
+    @cached_property
+    def held_counts(self) -> tuple[Tensor, Tensor | None]:
+        """Counts at the held-out pixels (M, h), and which of them are valid; None where all are."""
+        return self._at(self.held)
+
+    def _at(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        counts = self.counts.flatten(1).gather(1, pixels)
+        if self.invalid is None:
+            return counts, None
+        one = self.invalid.ndim == 2
+        return counts, ~(self.invalid.flatten()[pixels] if one else self.invalid.flatten(1).gather(1, pixels))
+
     def flat_object(self) -> Tensor:
         """A new transparent object (H, W)."""
         return torch.ones(self.shape, dtype=self.complex_dtype, device=self.device)
@@ -111,6 +148,7 @@ def make_problem(
     seed: int,
     power: float | None = None,
     workers: Workers | None = None,
+    limit: float | None = None,
 ) -> Problem:
     """Put a scan on a device, with held-out and monitored pixels drawn by ``seed``.
 
@@ -124,6 +162,8 @@ def make_problem(
         Fraction of the detector pixels that are held out.
     power : float, optional
         sum |P|^2 of a calibrated probe; without it the gauge follows from the counts.
+    limit : float, optional
+        Masked counts at this value or above are lower limits.
     """
     real, wave = (torch.float64, torch.complex128) if double else (torch.float32, torch.complex64)
     origin, shape = canvas_box(scan.positions, scan.size, MARGIN)
@@ -153,7 +193,17 @@ def make_problem(
         watched=watched,
         power=photons_through(counts, background, invalid) if power is None else power,
         workers=workers or Workers(1),
+        limits=None if limit is None or invalid is None else _limits(scan, limit, held),
     )
+
+
+def _limits(scan: Scan, limit: float, held: Tensor) -> Limits:
+    """The masked pixels at the limit, but for the held-out ones and those that are masked in every pattern."""
+    assert scan.mask is not None
+    mask = np.broadcast_to(scan.mask, scan.counts.shape)
+    where = torch.from_numpy((scan.counts >= limit * (1 - 1e-6)) & ~mask & mask.any(0)).to(held.device)
+    where.view(len(where), -1).scatter_(1, held, False)
+    return Limits(limit, where)
 
 
 def _counts(scan: Scan, device: torch.device, real: torch.dtype, invalid: Tensor | None) -> Tensor:

@@ -90,6 +90,18 @@ class Request:
                 f"{given} modes, or none given: a fixed probe is used unchanged",
                 "Leave modes out, or let the probe be refined (probe='refine').",
             )
+        if options.regularisation == "total-variation" and options.engine not in ("auto", "ml"):
+            raise InputError(
+                "reconstruct",
+                f"regularisation = total-variation with engine {options.engine}",
+                "engine auto or ml: the penalty is a part of maximum likelihood",
+            )
+        if options.regularisation == "total-variation" and not options.held_out:
+            raise InputError(
+                "reconstruct",
+                "regularisation = total-variation without held-out pixels",
+                "held_out > 0: they choose the strength",
+            )
         if self.resume and checkpoint is None:
             raise InputError("reconstruct", "resume=True without a checkpoint", "checkpoint=PATH of the run to resume")
         if checkpoint is not None and not checkpoint.parent.is_dir():

@@ -137,13 +137,15 @@ def _keep(
         save_checkpoint(checkpoint, engine, run, rng, identity or {})
 
 
-def _judged(history: dict[str, list[float]]) -> list[tuple[float, float]]:
-    """Held-out fit (the fit itself where nothing is held out) and fit of the epochs in the last stage."""
+def _judged(history: dict[str, list[float]]) -> list[tuple[float, float, float]]:
+    """Held-out fit (the fit itself where nothing is held out), fit and loss of the epochs in the last stage."""
     fits = history.get("fit", [])
     held = history.get("held_out_fit", [])
     values = held if held and np.isfinite(held[-1]) else fits
+    losses = history.get("loss", [float("nan")] * len(fits))
     stages = history.get("stage", [FINAL_STAGE] * len(fits))
-    return [(value, fit) for value, fit, stage in zip(values, fits, stages, strict=True) if stage == FINAL_STAGE]
+    rows = zip(values, fits, losses, stages, strict=True)
+    return [(value, fit, loss) for value, fit, loss, stage in rows if stage == FINAL_STAGE]
 
 
 def full_state(engine: Engine) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -21,6 +21,11 @@ LEAST_GAIN = 0.002
 MISFIT = 1.3
 """Above this fit something other than photon noise limits the result, and gains below ``LEAST_GAIN`` end the run."""
 
+DESCENDING = 0.25
+"""Relative drop of the loss (mean half deviance) within the window above which an engine that detects convergence
+itself goes on, even where the held-out fit does not drop: it is far from any minimum. The held-out pixels are few, and
+on the way their fit may wander for 40 epochs (raster at 1e8 and 1e9 photons, unknown probe)."""
+
 
 class StopRule:
     """Decides from the held-out fit (the fit itself where nothing is held out) when to stop.
@@ -38,12 +43,17 @@ class StopRule:
         self.values: list[float] = []
         self.best = math.inf
         self._fit = math.nan
+        self._losses: list[float] = []
         self._worse = 0
 
-    def keeps(self, value: float, fit: float) -> bool:
-        """Add an epoch's held-out fit and fit; True when its state is as good as the best so far and should be kept."""
+    def keeps(self, value: float, fit: float, loss: float = math.nan) -> bool:
+        """Add an epoch's held-out fit, fit and loss (NaN where the engine computes none).
+
+        True when its state is as good as the best so far and should be kept.
+        """
         self.values.append(value)
         self._fit = fit
+        self._losses.append(loss)
         if not math.isfinite(value):
             self._worse += 1
             return False
@@ -64,6 +74,11 @@ class StopRule:
         if len(self.values) <= window:
             return ""
         gained = 1 - min(self.values[-window:]) / min(self.values[:-window])
-        if gained < LEAST_GAIN and (self._patience is not None or self._fit > MISFIT):
+        if gained < LEAST_GAIN and (self._patience is not None or self._misfits(window)):
             return f"the held-out fit dropped by less than {LEAST_GAIN:.1%} in {window} epochs"
         return ""
+
+    def _misfits(self, window: int) -> bool:
+        """Whether the model, not photon noise, limits the fit: it is high, and the loss no longer falls quickly."""
+        now, before = self._losses[-1], self._losses[-1 - window]
+        return self._fit > MISFIT and not now < (1 - DESCENDING) * before

@@ -19,12 +19,12 @@ from diptych.ptycho.scan import Geometry
 Domain = Literal["counts", "amplitude"]
 Mask = NDArray[np.bool_]
 
-_CHUNK_BYTES = 64 * 2**20
-_LENGTHS = {"m": 1.0, "um": 1e-6, "nm": 1e-9}
+_CHUNK_BYTES = 8 * 2**20
+_LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 
 
 def chunks(array: NDArray[Any]) -> Iterator[slice]:
-    """Slices along the first axis, each of some 64 MB, so that temporaries stay small."""
+    """Slices along the first axis, each of some 8 MB, so that temporaries stay small and in the cache."""
     step = max(1, _CHUNK_BYTES // max(1, array[:1].size * 8))
     for start in range(0, len(array), step):
         yield slice(start, min(start + step, len(array)))
@@ -94,7 +94,8 @@ def mask_invalid(
 
     Invalid values are those that are not finite, negative (unless clipped), or the largest number of an integer type of
     16 bits or more, the sentinel that detectors write for bad pixels. Masked values are set to 0, so that no NaN is
-    passed on. The mask is (N, N) where each pixel is invalid in all patterns or in none, otherwise (M, N, N).
+    passed on, saturated ones to the limit. The mask is (N, N) where each pixel is invalid in all patterns or in none,
+    otherwise (M, N, N).
     """
     if not (options.mask_invalid or options.clip_negative or options.saturation):
         return values, mask, []
@@ -116,7 +117,10 @@ def mask_invalid(
             full = (values[part] >= options.saturation) & ~bad
             high += int(full.sum())
             bad |= full
-        out[part][bad] = 0
+            out[part][full] = options.saturation
+            out[part][bad & ~full] = 0
+        else:
+            out[part][bad] = 0
         good.append(~bad)
     said = [f"{clipped} negative values set to 0"] if clipped else []
     if found or high:

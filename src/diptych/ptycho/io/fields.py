@@ -13,7 +13,7 @@ from diptych.ptycho.io.source import Source
 from diptych.ptycho.scan import Canvas, Geometry
 
 PROBE_KEYS = ("probe", "probeGuess", "reconstructed_probe")
-OBJECT_KEYS = ("object", "objectGuess", "reconstructed_object")
+OBJECT_KEYS = ("object", "objectGuess", "reconstructed_object", "psi")
 
 _GEOMETRY_KEYS = {
     "energy_eV": ("energy_eV", "photon_energy_eV", "probe_energy_ev", "probe_energy_eV"),
@@ -94,6 +94,16 @@ def real_from(source: Source, key: str, what: str = "counts or amplitudes") -> N
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         raise InputError(source.where, f"{key!r} has type {values.dtype}", f"real numbers ({what})")
     return values
+
+
+def numbers_from(source: Source, key: str) -> NDArray[np.int64]:
+    """The numbers of frames under ``key``, in a row."""
+    values = np.ravel(real_from(source, key, "numbers of frames"))
+    if not np.isfinite(values).all() or (np.abs(values.astype(np.float64)) >= 2**62).any():
+        raise InputError(
+            f"{source.where}: {key!r}", "holds numbers that are not finite or too large", "numbers of frames"
+        )
+    return np.rint(values).astype(np.int64) if values.dtype.kind == "f" else values.astype(np.int64)
 
 
 def column_from(source: Source, key: str) -> list[float]:

@@ -34,6 +34,7 @@ BUILTIN = {
     "raw-data": "diptych.ptycho.io.scans.hdf5:RAW_DATA",
     "scan-hdf5": "diptych.ptycho.io.scans.hdf5:FORMAT",
     "ptychodus-cxi": "diptych.ptycho.io.results.product_cxi:FORMAT",
+    "nxptycho": "diptych.ptycho.io.scans.cxi:NXPTYCHO",
     "cxi": "diptych.ptycho.io.scans.cxi:FORMAT",
     "ptypy": "diptych.ptycho.io.scans.ptypy:FORMAT",
     "fold-slice": "diptych.ptycho.io.scans.fold_slice:FORMAT",
@@ -77,6 +78,10 @@ class Format(Extension):
         Writes a Scan or a Reconstruction to a path.
     suffixes : tuple of str
         Of written files; :func:`diptych.save` chooses the format by them.
+    by_suffix : bool
+        Whether a suffix alone chooses it; otherwise it is written where its name is given.
+    beside : callable, optional
+        Names of the further files that ``write`` makes next to a path.
     datasets : mapping of str to tuple of str
         Paths under which the format keeps ``"patterns"``, ``"probe"`` and ``"object"``; the first that exists is used.
     """
@@ -86,6 +91,8 @@ class Format(Extension):
     read: Callable[[DataFile, LoadOptions], Any]
     write: Callable[[Any, Path], None] | None = None
     suffixes: tuple[str, ...] = ()
+    by_suffix: bool = True
+    beside: Callable[[Path], tuple[Path, ...]] | None = None
     datasets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -155,15 +162,18 @@ def writer(item: Scan | Reconstruction, path: Path, name: str | None = None) -> 
     suffix = path.suffix.lower()
     able_to = [entry for entry in _entries(kind) if entry.write is not None]
     for entry in able_to:
-        if suffix in entry.suffixes:
+        if entry.by_suffix and suffix in entry.suffixes:
             return entry
-    endings = " or ".join(f"{ending} ({entry.name})" for entry in able_to for ending in entry.suffixes)
-    raise InputError(path, f"found {suffix or 'no suffix'}", f"for a {kind}, a name that ends in {endings}")
+    endings = " or ".join(f"{end} ({entry.name})" for entry in able_to if entry.by_suffix for end in entry.suffixes)
+    named = listed(entry.name for entry in able_to if not entry.by_suffix)
+    remedy = f"By its name (--as, format=...) you can also have {named}."
+    raise InputError(path, f"found {suffix or 'no suffix'}", f"for a {kind}, a name that ends in {endings}", remedy)
 
 
 def suffixes(holds: Holds) -> tuple[str, ...]:
-    """Suffixes of the files that are written of a scan or a result."""
-    return tuple(end for entry in _entries(holds) if entry.write is not None for end in entry.suffixes)
+    """Suffixes by which a format is chosen for a scan or a result."""
+    able_to = (entry for entry in _entries(holds) if entry.write is not None and entry.by_suffix)
+    return tuple(end for entry in able_to for end in entry.suffixes)
 
 
 def _entries(holds: Holds | None) -> Iterator[Format]:

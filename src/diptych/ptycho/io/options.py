@@ -46,9 +46,9 @@ class LoadOptions(Options):
         description="Orient the patterns: 0 to 7; bit 4 transposes, then bit 2 flips y, then bit 1 flips x. The probe "
         "is unchanged.",
     )
-    position_unit: Literal["px", "m", "um", "nm"] = Field(
+    position_unit: Literal["px", "m", "mm", "um", "nm"] = Field(
         default="px",
-        description="Unit of the stored positions: px (object pixels), m, um or nm; lengths need energy, distance "
+        description="Unit of the stored positions: px (object pixels), m, mm, um or nm; lengths need energy, distance "
         "and detector pixel.",
     )
     positions: str | None = Field(

@@ -20,6 +20,14 @@ ENERGY_UNITS = {"J": 1 / ELEMENTARY_CHARGE_C, "eV": 1.0, "keV": 1e3}
 """Electronvolts in one of each unit."""
 
 
+def energy_unit(text: object) -> str | None:
+    """The unit of energy that an attribute names, in any spelling of J, eV and keV; None where it names another."""
+    name = str(text or "").strip().strip("[]").casefold()
+    spelled = {"j": "J", "joule": "J", "joules": "J", "ev": "eV", "electronvolt": "eV", "electronvolts": "eV"}
+    spelled |= {"kev": "keV", "kiloelectronvolt": "keV", "kiloelectronvolts": "keV"}
+    return spelled.get(name)
+
+
 def photon_energy_eV(value: float, unit: str | None, where: str) -> tuple[float, str]:
     """A stored photon energy in eV, and a sentence that says how it was read.
 

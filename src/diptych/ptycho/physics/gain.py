@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 SAMPLE = 2**20
 """Values among which the unit is sought, and pixels' worth of frames from which the noise is measured (four times)."""
 
+MOST_COUNTED = 2**20
+"""Whole values below this are counted instead of sorted."""
+
 LEAST_LEVELS = 8
 """Different counts that must all be multiples of a unit before it is believed: 2^-8 or less by chance."""
 
@@ -102,7 +105,7 @@ def common_unit(counts: NDArray[np.generic], mask: NDArray[np.bool_] | None = No
     1 for whole counts of which too few differ to tell.
     """
     chosen = _spread(len(counts), max(SAMPLE // counts[0].size, 1))
-    levels = np.unique(_valid(counts, mask, chosen))
+    levels = _distinct(_valid(counts, mask, chosen))
     levels = levels[levels > 0][: SAMPLE // 64]
     if len(levels) < LEAST_LEVELS:
         return 1.0 if _multiples(counts, mask, 1.0) else None
@@ -119,6 +122,15 @@ def common_unit(counts: NDArray[np.generic], mask: NDArray[np.bool_] | None = No
     if _multiples(counts, mask, unit):
         return unit
     return 1.0 if unit != 1 and _multiples(counts, mask, 1.0) else None
+
+
+def _distinct(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The distinct values in order; whole ones are counted, which is several times faster than sorting them."""
+    if len(values) and values.min() >= 0 and values.max() < MOST_COUNTED:
+        whole = values.astype(np.int64)
+        if np.array_equal(whole, values):
+            return np.flatnonzero(np.bincount(whole)).astype(values.dtype)
+    return np.unique(values)
 
 
 def noise_gain(counts: NDArray[np.generic], mask: NDArray[np.bool_] | None = None) -> tuple[float, float]:

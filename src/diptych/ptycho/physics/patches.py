@@ -86,8 +86,11 @@ def gather(canvas: Tensor, corners: NDArray[np.int64], size: int) -> Tensor:
     Differentiable: the gradient is :func:`spread`, several times faster than that of an indexed read.
     """
     if torch.is_grad_enabled() and canvas.requires_grad:
-        windows: Tensor = _Gather.apply(canvas, corners, size)  # type: ignore[no-untyped-call]
-        return windows
+        patches: Tensor = _Gather.apply(canvas, corners, size)  # type: ignore[no-untyped-call]
+        return patches
+    if canvas.device.type == "cpu" and len(corners):
+        # Slices copied in one call: 1.2 to 1.7 times faster than an indexed read.
+        return torch.stack(windows(canvas, corners, size))
     view = canvas.unfold(0, size, 1).unfold(1, size, 1)
     index = torch.from_numpy(corners).to(canvas.device)
     return view[index[:, 0], index[:, 1]]

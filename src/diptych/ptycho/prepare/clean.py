@@ -113,7 +113,7 @@ def clean(
     drop: str = "",
     bad_frames: Literal["auto", "keep"] = "auto",
     auto_mask: bool = False,
-    saturated: Literal["auto", "keep"] = "auto",
+    saturated: Literal["auto", "keep", "limit"] = "auto",
 ) -> Cleaned:
     """Leave out what no sample explains.
 
@@ -125,9 +125,9 @@ def clean(
         Leave out the frames found at fault, or only name them.
     auto_mask : bool
         Mask the pixels found at fault; otherwise they are only named.
-    saturated : {"auto", "keep"}
-        Mask counts at the value where the detector saturates, or only name it. Masking loses what P(k >= s) would say,
-        and was within 1.2 times the error of an unclipped scan.
+    saturated : {"auto", "keep", "limit"}
+        Mask counts at the value where the detector saturates, or only name it. With "limit" they are masked too, and
+        maximum likelihood uses them as lower limits.
 
     Raises
     ------
@@ -162,8 +162,10 @@ def clean(
     if level is not None:
         high = np.asarray(out.counts >= level * (1 - 1e-6)) & (True if out.mask is None else out.mask)
         number = int(high.sum())
-        out = masked(out, ~high) if saturated == "auto" else out
-        hint = "masked" if saturated == "auto" else "kept as asked"
+        out = out if saturated == "keep" else masked(out, ~high)
+        hint = {"auto": "masked", "keep": "kept as asked", "limit": "used as lower limits where the engine can"}[
+            saturated
+        ]
         flags.append(f"saturated: {number} counts share the largest value, {level:g}; {hint}.")
     record = {
         "dropped": dropped,

@@ -62,14 +62,19 @@ def find_events(scan: Scan) -> Events:
     # Frames in which a pixel is masked say nothing of its mean.
     mask = scan.mask if scan.mask is not None and scan.mask.ndim == 3 else None
     seen = totals.sum() if mask is None else np.tensordot(totals, mask, 1)
+    least = 1e-9 * totals.sum()
+    # No count up to this is an event in any frame: the test below for the frame with the smallest total.
+    scale = RATIO * totals.min() / np.maximum(seen, least)
+    bound = (scale * whole + LEAST) / (1 + scale)
     for part, frames in valid_counts(scan):
+        i, y, x = np.nonzero(frames > bound)
         # The pixel's mean over the other frames, scaled to this one's total.
-        rest = seen - totals[part, None, None]
-        scale = totals[part, None, None] / np.maximum(rest, 1e-9 * totals.sum())
-        high = (frames > RATIO * (whole - frames) * scale + LEAST) & (rest > 1e-9 * totals.sum())
-        i, y, x = np.nonzero(high)
-        if not len(i):
+        rest = (seen if mask is None else seen[y, x]) - totals[part][i]
+        others = RATIO * (whole[y, x] - frames[i, y, x]) * totals[part][i] / np.maximum(rest, least)
+        high = (frames[i, y, x] > others + LEAST) & (rest > least)
+        if not high.any():
             continue
+        i, y, x = i[high], y[high], x[high]
         bright = frames[i, y, x]
         if scan.mask is not None:
             # A masked pixel may hold any light: the ring around a judged one must be mostly valid.

@@ -146,10 +146,11 @@ def _misshapen(scan: Scan, totals: Floats, usual: Mask) -> Mask:
     for _ in range(2):
         weight = _log_ratio(scan, totals, usual & ~wrong)
         score, noise = np.zeros(len(scan)), np.zeros(len(scan))
+        powers = np.stack([weight.ravel(), weight.ravel() ** 2], 1)
         for part, counts in valid_counts(scan):
             some = np.maximum(totals[part], 1.0)
-            score[part] = np.tensordot(counts, weight, 2) / some
-            noise[part] = (np.tensordot(counts, weight**2, 2) / some - score[part] ** 2) / some
+            mean, square = (counts.reshape(len(some), -1) @ powers / some[:, None]).T
+            score[part], noise[part] = mean, (square - mean**2) / some
         middle = float(np.median(score[usual & ~wrong]))
         spread = 1.4826 * float(np.median(np.abs(score[usual & ~wrong] - middle)))
         typical = float(np.median(noise[usual]))

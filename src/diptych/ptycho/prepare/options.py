@@ -21,6 +21,9 @@ AutoMask = Annotated[
     ),
 ]
 Saturated = Annotated[
-    Literal["auto", "keep"],
-    Field(description="Counts at the value where the detector is seen to saturate: auto masks them, keep uses them."),
+    Literal["auto", "keep", "limit"],
+    Field(
+        description="Counts at the value where the detector is seen to saturate: auto masks them, keep uses them as "
+        "they are, limit uses them as lower limits, P(k >= s) (engines auto and ml; all others mask them)."
+    ),
 ]

@@ -53,7 +53,7 @@ def usable(
     *,
     bad_frames: Literal["auto", "keep"] = "auto",
     auto_mask: bool = False,
-    saturated: Literal["auto", "keep"] = "auto",
+    saturated: Literal["auto", "keep", "limit"] = "auto",
 ) -> Cleaned:
     """The scan without what no sample explains (:func:`~diptych.ptycho.prepare.clean.clean`), in photons.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,13 @@ from diptych.ptycho.physics.probe import to_pupil
 from diptych.ptycho.prepare.frames import ranges
 from diptych.ptycho.scan import Scan
 
+log = logging.getLogger("diptych")
+
 MOST_FRAMES = 400
 """Frames, evenly spread over the scan, on which statistics of pixels are computed."""
+
+GROUP = 16
+"""Frames that are compared with their neighbours at a time: they stay in the processor's cache."""
 
 NEARLY_ALL = 0.9
 """A hot pixel exceeds its neighbours in at least this share of the frames."""
@@ -111,14 +117,12 @@ def find_bad_pixels(scan: Scan) -> BadPixels:
     alone = zero.copy()
     alone[list(rows)] = False
     alone[:, list(columns)] = False
-    around = _neighbour(np.nan_to_num(total)[None], good, 3)[0]
+    around = _third_neighbour(np.nan_to_num(total)[None], good)[0]
     dead = alone & np.isfinite(around) & (around >= EXPECTED) & ~_areas(alone)
     lit = good & ~dead
     lit[list(rows)] = False
     lit[:, list(columns)] = False
-    third = _neighbour(frames, lit, 3)
-    above = (frames > EXCESS * third + 3 * np.sqrt(third + 1) + 1).mean(0)
-    hot = lit & (above >= NEARLY_ALL) & ~_sharp_light(scan)
+    hot = lit & (_excessive(frames, lit) >= NEARLY_ALL) & ~_sharp_light(scan)
     spread = frames.var(0) / np.maximum(mean, 1e-9)
     usual = float(np.median(spread[mean >= 5])) if (mean >= 5).any() else 1.0
     stuck = good & (mean >= 2) & (spread < DISPERSION * min(1.0, usual)) & ~_saturated(frames)
@@ -148,22 +152,34 @@ def _sample(scan: Scan) -> tuple[NDArray[np.float32], Mask]:
     return np.where(scan.mask[chosen], frames, 0), scan.mask[chosen].mean(0) > 0.5
 
 
-def _neighbour(frames: NDArray[Any], good: Mask, rank: int) -> NDArray[np.float32]:
-    """The ``rank``-th brightest of the valid neighbours of each pixel (m, N, N); infinite at edges,
-    where fewer than :data:`LEAST_NEIGHBOURS` are valid.
+def _third_neighbour(frames: NDArray[Any], good: Mask) -> NDArray[np.float32]:
+    """The third-brightest of the valid neighbours of each pixel (m, N, N); infinite at edges, where fewer than
+    :data:`LEAST_NEIGHBOURS` are valid.
     """
     size = frames.shape[-1]
-    padded = np.full((size + 2, size + 2), -1.0, np.float32)
-    out = np.empty(frames.shape, np.float32)
     shifts = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-    for i, frame in enumerate(frames):
-        padded[1:-1, 1:-1] = np.where(good, frame, -1.0)
-        stack = np.stack([padded[y : y + size, x : x + size] for y, x in shifts])
-        out[i] = np.partition(stack, 8 - rank, axis=0)[8 - rank]
+    padded = np.full((len(frames), size + 2, size + 2), -1.0, np.float32)
+    np.copyto(padded[:, 1:-1, 1:-1], frames, where=good, casting="same_kind")
+    first, second, third, low = np.full((4, *frames.shape), -1.0, np.float32)
+    for y, x in shifts:
+        new = padded[:, y : y + size, x : x + size]
+        np.maximum(third, np.minimum(second, new, out=low), out=third)
+        np.maximum(second, np.minimum(first, new, out=low), out=second)
+        np.maximum(first, new, out=first)
     known = np.pad(good.astype(int), 1, constant_values=1)
     count = sum(known[y : y + size, x : x + size] for y, x in shifts)
-    out[(out < 0) | (np.asarray(count) < LEAST_NEIGHBOURS)] = np.inf
-    return out
+    third[(third < 0) | (np.asarray(count) < LEAST_NEIGHBOURS)] = np.inf
+    return np.asarray(third)
+
+
+def _excessive(frames: NDArray[np.float32], lit: Mask) -> Floats:
+    """Share of the frames in which each pixel (N, N) exceeds its neighbours as a hot one does."""
+    number = np.zeros(lit.shape)
+    for start in range(0, len(frames), GROUP):
+        some = frames[start : start + GROUP]
+        third = _third_neighbour(some, lit)
+        number += (some > EXCESS * third + 3 * np.sqrt(third + 1) + 1).sum(0)
+    return number / len(frames)
 
 
 def _sharp_light(scan: Scan) -> Mask:
@@ -173,7 +189,7 @@ def _sharp_light(scan: Scan) -> Mask:
     sharp[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
     if scan.probe is not None:
         far = (np.abs(to_pupil(scan.probe)) ** 2).sum(0)
-        sharp |= far > 0.5 * EXCESS * _neighbour(far[None], np.ones_like(sharp), 3)[0]
+        sharp |= far > 0.5 * EXCESS * _third_neighbour(far[None], np.ones_like(sharp))[0]
         # Only peaks that hold a share of the light: ratios between numerical zeros mean nothing.
         sharp &= (far > 1e-3 * far.max()) | (np.hypot(*(np.indices(far.shape) - middle)) < 2)
     return sharp
@@ -231,3 +247,39 @@ def find_saturation(scan: Scan) -> float | None:
     if top < 8 or at_top < REPEATS or at_top <= 2 * each + 5 * np.sqrt(each) + REPEATS * (below == 0 and top < 16):
         return None
     return top
+
+
+def find_limit(scan: Scan) -> float | None:
+    """The value at which masked counts of a scan saturated, where they show it; None where they do not.
+
+    It is the largest count that pixels hold in the frames in which they are masked; it repeats, and no valid count
+    exceeds it. Pixels that are masked in every frame say nothing.
+    """
+    counts, mask = scan.counts, scan.mask
+    if mask is None or mask.ndim == 2:
+        return None
+    usable = mask.any(0)
+    top, valid, repeats = 0.0, 0.0, 0
+    for step in (0, 1):
+        for start in range(0, len(counts), 64):
+            frames, good = counts[start : start + 64], mask[start : start + 64]
+            hidden = np.where(usable & ~good, frames, 0)
+            if step == 0:
+                top, valid = max(top, float(hidden.max())), max(valid, float(np.where(good, frames, 0).max()))
+            else:
+                repeats += int((hidden >= top * (1 - 1e-6)).sum())
+        if top <= 0 or valid > top:
+            return None
+    return top if repeats >= REPEATS else None
+
+
+def limit_of(scan: Scan, engine: str) -> float | None:
+    """As :func:`find_limit`, and says in the log what this engine does with the saturated counts."""
+    limit = find_limit(scan)
+    if limit is None:
+        log.warning("saturated='limit': the scan shows no saturated counts; nothing is used as a lower limit")
+    elif engine not in ("auto", "ml"):
+        log.warning("saturated='limit': engine %s masks saturated counts; auto and ml use them", engine)
+    else:
+        log.info("saturated='limit': counts of %g photons are lower limits in the maximum-likelihood stage", limit)
+    return limit

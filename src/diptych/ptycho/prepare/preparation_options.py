@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from diptych.errors import InputError
-from diptych.runtime.options import LocalPath, Options, absolute_path, read_yaml
+from diptych.runtime.options import LocalPath, Options, absolute_path, inline
 
 
 class PrepareOptions(Options):
@@ -72,12 +71,4 @@ def preparation_of(text: str) -> PrepareOptions:
     InputError
         If it is neither a file nor a mapping of options.
     """
-    import yaml
-
-    if not text.lstrip().startswith("{"):
-        return PrepareOptions.build(read_yaml(text), text)
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError("prepare", f"is not valid YAML ({' '.join(str(error).split())})") from None
-    return PrepareOptions.build(values, "prepare")
+    return inline(PrepareOptions, text, "prepare")

@@ -136,8 +136,9 @@ def run(cell: Cell, options: DoseTrainingOptions, execution: ExecutionOptions, f
     """Train one network and score it on another object."""
     import json
 
-    from diptych.ptycho.studies.training.methods import apply_model, read_history, train_model
+    from diptych.ptycho.studies.training.methods import apply_model, train_model
     from diptych.runtime.files import write_text
+    from diptych.runtime.history import read_columns
     from diptych.runtime.run_directory import plain
 
     train_scan, test = data(cell, options)
@@ -154,7 +155,9 @@ def run(cell: Cell, options: DoseTrainingOptions, execution: ExecutionOptions, f
     model, facts = train_model(Recipe(options.trained_network, small, how), [train_scan], execution, folder)
     result, more = apply_model(model, test, execution)
     keep_images(folder, result, test)
-    write_text(folder / "history.json", json.dumps(plain(read_history(folder / "train")), indent=2) + "\n")
+    write_text(
+        folder / "history.json", json.dumps(plain(read_columns(folder / "train" / "metrics.csv")), indent=2) + "\n"
+    )
     measured = {"photons": photons_per_pattern(train_scan), "test_photons": photons_per_pattern(test)}
     return {**measure(result, test), **measured, "train_patterns": len(train_scan), **facts, **more}
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 from diptych.runtime.cpu.parallel import torch_threads
 from diptych.runtime.interrupts import Cancel, install
 from diptych.runtime.jobs.context import Finished, JobContext
-from diptych.runtime.jobs.job import PREVIEW_SECONDS, explain, preview_of
+from diptych.runtime.jobs.job import Pace, explain, preview_of
 from diptych.runtime.jobs.process import GRACE_SECONDS, encode
 from diptych.runtime.jobs.queue import resolve
 from diptych.runtime.progress import Progress
@@ -38,7 +38,7 @@ class Channel:
 
     def __init__(self, stream: IO[str], lost: Callable[[], None] = lambda: None) -> None:
         self._stream, self._lock, self._lost = stream, threading.Lock(), lost
-        self._reported = self._previewed = float("-inf")
+        self._reported, self._pace = float("-inf"), Pace()
 
     def send(self, event: str, **values: Any) -> None:
         """Write one event. An error here would end the work before it has saved its state."""
@@ -54,9 +54,15 @@ class Channel:
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS and progress.done < progress.total:
             return
-        self._reported, preview = now, ""
-        if now - self._previewed >= PREVIEW_SECONDS and (images := preview_of(progress)):
-            self._previewed, preview = now, encode(images)
+        self._reported = now
+        if progress.preview is None or not self._pace.due:
+            self._report(progress, "")
+            return
+        with self._pace.making():
+            images = preview_of(progress)
+            self._report(progress, encode(images) if images else "")
+
+    def _report(self, progress: Progress, preview: str) -> None:
         self.send(
             "progress",
             stage=progress.stage,

@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,8 +26,39 @@ Listener = Callable[["Job"], None]
 PREVIEW_SECONDS = 0.5
 """Shortest time between two previews of a job, s."""
 
+PREVIEW_SHARE = 0.03
+"""Largest share of the time of a job that previews take."""
+
 ENDED = ("done", "failed", "cancelled")
 log = logging.getLogger("diptych")
+
+
+class Pace:
+    """When the next preview is due: after :data:`PREVIEW_SECONDS`, and later where previews take long.
+
+    Parameters
+    ----------
+    clock : callable
+        Gives the time, s.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._due = clock, float("-inf")
+
+    @property
+    def due(self) -> bool:
+        """Whether a preview may be made now."""
+        return self._clock() >= self._due
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Make a preview; the next one is due once what this took is :data:`PREVIEW_SHARE` of the time."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            took = self._clock() - began
+            self._due = began + max(PREVIEW_SECONDS, took / PREVIEW_SHARE)
 
 
 class Job:
@@ -48,8 +80,8 @@ class Job:
     progress : Progress or None
         The last report.
     preview : dict of str to (h, w) float32 arrays
-        The images of the last :class:`~diptych.runtime.progress.Preview` by name, renewed at most every 0.5 s; empty
-        where there are none.
+        The images of the last :class:`~diptych.runtime.progress.Preview` by name, renewed at most every 0.5 s, and
+        less often where making them takes more than 3 % of the time; empty where there are none.
     folder : Path or None
         The run directory, once it is open.
     result : dict or None
@@ -69,7 +101,7 @@ class Job:
         self.error = ""
         self._token, self._ended, self._lock = Cancel(), threading.Event(), threading.Lock()
         self._listeners: list[Listener] = []
-        self._previewed = -PREVIEW_SECONDS
+        self._pace = Pace()
 
     @property
     def log(self) -> Path | None:
@@ -119,8 +151,9 @@ class Job:
         self.progress = progress
         if images:
             self.preview = dict(images)
-        elif time.monotonic() - self._previewed >= PREVIEW_SECONDS and (found := preview_of(progress)):
-            self.preview, self._previewed = found, time.monotonic()
+        elif progress.preview is not None and self._pace.due:
+            with self._pace.making():
+                self.preview = preview_of(progress) or self.preview
         self._tell()
 
     def opened(self, folder: Path) -> None:

@@ -68,7 +68,8 @@ def _field(
             element = ui.select(options, label=label, value=given, clearable=field.optional, on_change=take)
             element.props("outlined dense options-dense").classes("w-full")
         else:
-            element = ui.input(label, value="" if value is None else str(value), placeholder="automatic")
+            empty = "automatic" if field.default is None else "none" if field.default == "" else str(field.default)
+            element = ui.input(label, value="" if value is None else str(value), placeholder=empty)
             element.on("change", lambda: take(element))
             element.props("outlined dense stack-label").classes("w-full")
         element.mark(f"option {field.name}")

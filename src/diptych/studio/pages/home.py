@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,19 @@ from diptych.studio.context import Studio
 from diptych.studio.data import Item
 
 WORK = "diptych.studio.state.reconstruct.work"
+KNOWN = {"scan": "scan", "result": "result"}
+TARGETS = defaultdict(
+    lambda: "/jobs?run=",
+    {
+        "scan": "/reconstruct?file=",
+        "unknown": "/reconstruct?file=",
+        "result": "/compare?file=",
+        "reconstruct": "/reconstruct?run=",
+        "session": "/prefer?session=",
+    },
+)
+"""Where an entry leads; runs of other commands to the list with their log."""
+
 EACH = 12
 """Entries of each kind that are listed."""
 
@@ -34,9 +48,10 @@ def register(studio: Studio) -> None:
 
             async def fill() -> None:
                 found = await run.io_bound(studio.folders.items)
-                if found is not None:
+                holding = None if found is None else await run.io_bound(_holding, found)
+                if found is not None and holding is not None:
                     with recent:
-                        _recent(studio, found)
+                        _recent(studio, found, holding)
 
             ui.timer(0.05, fill, once=True)
 
@@ -86,22 +101,35 @@ def _first_scans(studio: Studio) -> None:
     ui.timer(0.3, watch)
 
 
-def _recent(studio: Studio, found: list[Item]) -> None:
+def _recent(studio: Studio, found: list[Item], holding: dict[Path, str]) -> None:
     columns = (
-        (
-            "file",
-            "Scans and results",
-            "/reconstruct?file=",
-            "No file yet. Copy a scan into a data folder, or make one above.",
-        ),
-        ("run", "Runs", "/reconstruct?run=", "No run yet. Reconstruct a scan."),
-        ("session", "Sessions", "/prefer?session=", "No session yet. Open Prefer."),
+        ("file", "Scans and results", "No file yet. Copy a scan into a data folder, or make one above."),
+        ("run", "Runs", "No run yet. Reconstruct a scan."),
+        ("session", "Sessions", "No session yet. Open Prefer."),
     )
-    for kind, title, target, empty in columns:
+    for kind, title, empty in columns:
         with ui.column().classes("grow basis-[280px] gap-1"):
             ui.label(title).props("role=heading aria-level=3").classes("font-medium")
             items = [item for item in found if item.kind == kind]
             for item in items[:EACH]:
-                ui.link(studio.folders.shown(item.path), target + quote(str(item.path))).classes("text-sm break-all")
+                target = TARGETS[holding.get(item.path, kind)]
+                with ui.row().classes("gap-2 items-baseline"):
+                    ui.link(studio.folders.shown(item.path), target + quote(str(item.path))).classes(
+                        "text-sm break-all"
+                    )
+                    ui.label(holding.get(item.path, "")).classes("text-xs opacity-75")
             if not items:
                 ui.label(empty).classes("text-sm")
+
+
+def _holding(found: list[Item]) -> dict[Path, str]:
+    """What the entries that are listed hold: ``scan``, ``result``, ``nothing``, or the command of a run. Looks into
+    files: call it in a thread.
+    """
+    from diptych.runtime.jobs.records import read_record
+    from diptych.studio.state.listing import holds
+
+    files = [item.path for item in found if item.kind == "file"][:EACH]
+    runs = [item.path for item in found if item.kind == "run"][:EACH]
+    commands = {path: record.command for path in runs if (record := read_record(path)) is not None}
+    return {**{path: KNOWN.get(holds(path), "unknown") for path in files}, **commands}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nicegui import run, ui
+from nicegui import context, run, ui
 
 from diptych.errors import DiptychError
 from diptych.studio.components.dialogs import ask_name, ask_twice
@@ -106,13 +106,14 @@ class JobList:
             await self._do(delete, folder)
 
     async def _export(self, folder: Path) -> None:
+        client = context.client  # The list, and the button in it, may be drawn anew meanwhile.
         try:
             data = await run.io_bound(export, self.studio, folder)
         except (DiptychError, OSError) as error:
             self.message.set_text(str(error))
             return
         if data is not None:  # None: the server is stopping.
-            ui.download.content(data, f"{folder.name}.zip")
+            client.download(data, f"{folder.name}.zip")
 
     async def _do(self, action: Any, *arguments: Any) -> None:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diptych.runtime.history import read_columns
 from diptych.studio.state.charts import COLOURS, LEGEND, axis
 
 if TYPE_CHECKING:
@@ -74,15 +74,7 @@ class Curve:
 
 def read_history(path: Path) -> dict[str, list[float]]:
     """The numeric columns of a run's ``metrics.csv``; empty where there is none."""
-    columns: dict[str, list[float]] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for line in csv.DictReader(stream):
-                for name, value in line.items():
-                    try:
-                        columns.setdefault(str(name), []).append(float(value or "nan"))
-                    except ValueError:
-                        columns[str(name)].append(math.nan)
+        return read_columns(path)
     except OSError:
         return {}
-    return columns

@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
+from diptych.ptycho.engines.likelihood.maximum_likelihood import (
+    EPOCHS,
+    LONG_EPOCHS,
+    MANY_PHOTONS,
+    LikelihoodSettings,
+    MaximumLikelihood,
+    _joined,
+)
 from diptych.ptycho.physics.likelihood import deviance
 
 KINDS: list[dict[str, Any]] = [
@@ -93,6 +100,13 @@ def test_settles_by_itself(make_case: Any) -> None:
         if engine.settled:
             break
     assert "nats" in engine.settled
+
+
+@pytest.mark.parametrize(("photons", "most"), [(0.9 * MANY_PHOTONS, EPOCHS), (1.1 * MANY_PHOTONS, LONG_EPOCHS)])
+def test_many_photons_allow_more_epochs(make_case: Any, photons: float, most: int) -> None:
+    case = make_case(double=False)
+    problem = replace(case.problem, power=photons)
+    assert MaximumLikelihood(problem, case.image, case.probe, LikelihoodSettings()).most_epochs == most
 
 
 @pytest.mark.parametrize("poisson", [True, False], ids=["poisson", "amplitude"])

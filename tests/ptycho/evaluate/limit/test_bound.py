@@ -102,6 +102,24 @@ def test_what_cannot_be_computed_is_refused(scan: Scan) -> None:
 
 
 @pytest.mark.slow
+def test_many_photons_are_used_to_the_limit_with_an_unknown_probe() -> None:
+    bright = diptych.simulate(
+        object="natural",
+        size=16,
+        patterns=49,
+        step=2.0,
+        dose=1e9,
+        seed=0,
+        trajectory="fermat-spiral",
+        probe_error=0.5,
+    )
+    result = diptych.reconstruct(bright)
+    error, least = diptych.evaluate(result, bright)["complex_error"], bound(bright, map_accuracy=1).complex_error
+    assert not result.provenance["stop_reason"].startswith("all ")
+    assert error < 1.3 * least
+
+
+@pytest.mark.slow
 def test_error_bars_are_those_of_the_bound_and_cover_the_truth(scan: Scan) -> None:
     result = diptych.reconstruct(scan, engine="ml", probe="fixed")
     barred = diptych.error_bars(result, scan, accuracy=0.1)

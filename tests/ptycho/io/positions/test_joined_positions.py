@@ -143,3 +143,20 @@ def test_patterns_and_product_of_ptychodus_are_the_prepared_scan(measured_data: 
         assert np.array_equal(scan.counts, expected.counts)
         assert scan.positions == pytest.approx(expected.positions, abs=5e-3)
         assert scan.probe.shape == (3, 128, 128)
+
+
+def test_the_unit_of_a_translation_is_honoured(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "places.cxi", "w") as file:
+        key = "entry_1/sample_1/geometry_1/translation"
+        file[key] = np.stack([METRES[:, 1], METRES[:, 0], 0 * METRES[:, 0]], 1) * 1e6
+        file[key].attrs["units"] = "um"
+    scan = diptych.load(patterns(tmp_path), positions=str(tmp_path / "places.cxi"))
+    assert scan.positions == pytest.approx(POSITIONS, abs=1e-6)
+
+
+def test_numbers_of_frames_that_are_none_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "product.h5", "w") as file:
+        file["probe_position_y_m"], file["probe_position_x_m"] = METRES.T
+        file["probe_position_indexes"] = np.full(PATTERNS, np.nan)
+    with pytest.raises(InputError, match=r"probe_position_indexes.*not finite"):
+        diptych.load(patterns(tmp_path), positions=str(tmp_path / "product.h5"))

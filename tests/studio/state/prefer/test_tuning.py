@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 import diptych
 from diptych.errors import InputError
 from diptych.prefer import Judgement, Session
+from diptych.prefer.decoders.protocols import config_of
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.runtime.options import read_yaml
+from diptych.studio.context import Studio
+from diptych.studio.options import StudioOptions
 from diptych.studio.state.prefer.desk import Desk
-from diptych.studio.state.prefer.tuning import save, scan_of, tunes, winner
+from diptych.studio.state.prefer.tuning import begin, common_text, save, scan_of, shared_options, tunes, winner
+from diptych.studio.state.reconstruct.page import ReconstructPage
 
 from .conftest import message, settled, until
 
@@ -53,3 +61,45 @@ def test_pictures_of_a_generator_have_no_settings(session: Session) -> None:
     assert not tunes(session)
     with pytest.raises(InputError, match="not reconstructions"):
         winner(session)
+
+
+def test_a_session_has_the_reading_and_the_options_of_the_page(tmp_path: Path) -> None:
+    scan = diptych.simulate(object="blocks", size=16, patterns=25, step=3.0, dose=1e4, seed=0)
+    wrong = dataclasses.replace(scan, counts=scan.counts.swapaxes(1, 2))
+    diptych.save(wrong, tmp_path / "scan.npz")
+    studio = Studio(StudioOptions(data=(tmp_path,)))
+    page = ReconstructPage(studio)
+    page.open("scan.npz")
+    page.reread({"orientation": 4})
+    page.values = {"modes": 2, "drop": "3-5", "prepare": "{crop: 8}", "epochs": 7, "error_bars": True}
+    assert page.look is not None
+    folder = begin(studio, page.look.path, page.load, page.values)
+    assert begin(studio, page.look.path, page.load, page.values) == folder
+    other = begin(studio, page.look.path, {}, page.values)
+    assert other != folder
+    with Session.open(folder) as session:
+        np.testing.assert_array_equal(session.decoder.scan.counts, scan.counts)  # type: ignore[attr-defined]
+        assert "orientation 4" in common_text(session)
+        settings = config_of(session.decoder, session.decoder.start)  # type: ignore[attr-defined]
+        assert session.decoder.options.error_bars is False  # type: ignore[attr-defined]
+    assert {name: settings[name] for name in ("orientation", "modes", "drop", "epochs")} == {
+        "orientation": 4,
+        "modes": 2,
+        "drop": "3-5",
+        "epochs": 100,
+    }
+    (folder / "tuned.yaml").write_text(yaml.safe_dump(settings))
+    fresh = ReconstructPage(studio)
+    fresh.open("scan.npz")
+    fresh.configure(folder / "tuned.yaml", alone=True)
+    assert fresh.look is not None
+    np.testing.assert_array_equal(fresh.look.scan.counts, scan.counts)
+    assert fresh.values["modes"] == 2
+    assert json.loads(fresh.values["prepare"]) == {"crop": 8}
+    studio.close()
+
+
+def test_an_engine_without_what_is_searched_is_not_shared() -> None:
+    assert shared_options({"engine": "rpie", "batch": 8, "modes": 1}) == {"engine": "rpie", "batch": 8, "modes": 1}
+    assert shared_options({"engine": "dm", "batch": 8, "modes": 1}) == {"modes": 1}
+    assert shared_options({"epochs": 3, "likelihood": "poisson", "step": 0.5}) == {}

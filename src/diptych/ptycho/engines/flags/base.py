@@ -11,12 +11,14 @@ OVER_FITTING = "over-fitting"
 FEW_PHOTONS = "few photons"
 MISREAD = "misread"
 NO_READING = "no reading fits"
+UNDECIDED = "reading not certain"
 INTENSITY = "beam intensity"
 POOR_FIT = "poor fit"
 NOT_NOISE = "not limited by photon noise"
 MOVED_FAR = "positions moved far"
 MOVED = "positions"
 MODES = "probe modes"
+REGULARISED = "regularised"
 INTERRUPTED = "interrupted"
 
 KINDS = (
@@ -26,17 +28,19 @@ KINDS = (
     FEW_PHOTONS,
     MISREAD,
     NO_READING,
+    UNDECIDED,
     INTENSITY,
     POOR_FIT,
     NOT_NOISE,
     MOVED_FAR,
     MOVED,
     MODES,
+    REGULARISED,
     INTERRUPTED,
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, MOVED, MODES)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, REGULARISED)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

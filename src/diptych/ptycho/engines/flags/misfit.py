@@ -9,9 +9,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from diptych.ptycho.engines.flags import trials
-from diptych.ptycho.engines.flags.base import INTENSITY, MISREAD, NO_READING, NOT_NOISE, POOR_FIT, Flag
-from diptych.ptycho.engines.flags.data import MOST_USED
+from diptych.ptycho.engines.flags.base import INTENSITY, MISREAD, NO_READING, NOT_NOISE, POOR_FIT, UNDECIDED, Flag
+from diptych.ptycho.engines.flags.data import LEAST_PHOTONS, MOST_USED
 from diptych.ptycho.engines.flags.evidence import Evidence
+from diptych.ptycho.engines.flags.faint import FAINT, compare_readings
 from diptych.ptycho.engines.flags.readings import AS_GIVEN, frame_orders, orientations
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.physics.frame_factors import beam_varies
@@ -98,6 +99,8 @@ def misfit_flags(
     doubtful = trials.suspect(evidence, standard) or _factors_by_evidence(problem)
     if doubtful and (wrong := _wrong_reading(tried, evidence, standard)):
         return [wrong]
+    if LEAST_PHOTONS <= evidence.photons / max(evidence.unknowns, 1) < FAINT and (faint := _faint(scan)):
+        return [faint]
     return [_not_noise(evidence, len(state[1]))] if evidence.level > max(FAIR_FIT, 1.2 * standard) else []
 
 
@@ -162,6 +165,33 @@ def _misread(verdict: trials.Verdict, found: str) -> Flag:
     much = "are explained" if verdict.right else "fit far better"
     text = f"{found} Read with '{verdict.best.name}' the patterns {much}: {verdict.best.remedy}. "
     return Flag(MISREAD, f"{text}`diptych check` lists all readings.")
+
+
+def _faint(scan: Scan) -> Flag | None:
+    """The flag of a faint scan whose held-out pixels prefer another reading, or do not tell."""
+    found = compare_readings(scan)
+    log.info("held-out pixels prefer the scan as given to other readings by %.1f standard errors", -found.errors)
+    if found.reading is None:
+        return Flag(UNDECIDED, _UNDECIDED) if found.undecided else None
+    better = f"by {found.errors:.1f} standard errors in trials of equal effort"
+    if not found.part:
+        text = (
+            f"pixels that were held out fit better read with '{found.reading.name}', {better}: {found.reading.remedy}."
+        )
+        return Flag(MISREAD, f"{text} `diptych check` lists all readings.")
+    text = f"in the {found.part} third of the frames, pixels that were held out fit better read with "
+    return Flag(
+        MISREAD,
+        f"{text}'{found.reading.name}', {better}, and not in the others: a frame was lost or doubled during the scan. "
+        "Find it in the log of the scan, and leave its position out, or the doubled frame.",
+    )
+
+
+_UNDECIDED = (
+    "at so few photons the scan as given explains held-out pixels hardly better than with frames one position early "
+    "or late. If the image is not what you expect, check the order of frames and the orientation on a scan with more "
+    "light."
+)
 
 
 def _no_reading(evidence: Evidence, found: str) -> Flag:

@@ -74,10 +74,7 @@ def frame_orders(scan: Scan) -> list[Reading]:
     patterns = len(scan)
     if patterns < 3:
         return []
-    found = [
-        _shifted("frames: one position early", slice(1, None), slice(None, -1), "frame i belongs to position i - 1"),
-        _shifted("frames: one position late", slice(None, -1), slice(1, None), "frame i belongs to position i + 1"),
-    ]
+    found = [frames_moved(-1), frames_moved(1)]
     by_name = np.array(sorted(range(patterns), key=lambda i: str(i + 1)))
     if (by_name != np.arange(patterns)).any():
         undone = np.argsort(by_name, kind="stable")
@@ -93,13 +90,22 @@ def frame_orders(scan: Scan) -> list[Reading]:
     return found
 
 
-def _shifted(name: str, frames: slice, positions: slice, remedy: str) -> Reading:
+def frames_moved(by: int) -> Reading:
+    """Frame i belongs to position i + ``by``, which is not zero."""
+    many, way, sign = abs(by), "early" if by < 0 else "late", "-" if by < 0 else "+"
+    ends = slice(many, None), slice(None, -many)
+    frames, positions = ends if by < 0 else ends[::-1]
+
     def apply(scan: Scan) -> Scan:
         mask = scan.mask[frames] if scan.mask is not None and scan.mask.ndim == 3 else scan.mask
         return replace(scan, counts=scan.counts[frames], positions=scan.positions[positions], mask=mask, truth=None)
 
-    text = f"{remedy}: leave out one frame at one end and one position at the other when writing the file"
-    return Reading(name, apply, text)
+    number = "one" if many == 1 else str(many)
+    remedy = (
+        f"frame i belongs to position i {sign} {many}: leave out {number} frame{'s' * (many > 1)} at one end and "
+        f"{number} position{'s' * (many > 1)} at the other when writing the file"
+    )
+    return Reading(f"frames: {number} position{'s' * (many > 1)} {way}", apply, remedy)
 
 
 def _reordered(name: str, order: NDArray[np.int64], remedy: str) -> Reading:

@@ -62,6 +62,10 @@ class Preconditioner:
         add_slow_phases(step, image, in_object, self._filter(image))
         return [step, in_probe / self._seen]
 
+    def stiffen(self, curvature: Tensor) -> None:
+        """Add the curvature (H, W) of a penalty to the object's diagonal."""
+        self._light = self._light + curvature
+
     def warp(self, image: Tensor, in_object: Tensor, in_shifts: Tensor) -> tuple[Tensor, Tensor]:
         """Steps of object (H, W) and shifts (M, 2) along slow displacements of both: the object's content and the
         positions move together.

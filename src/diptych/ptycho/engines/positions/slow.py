@@ -74,7 +74,7 @@ def moves_slowly(recorded: Positions, refined: Positions) -> bool:
     moves = moves - moves.mean(0)
     slow, whole = (float(np.sqrt((each**2).sum(1).mean())) for each in (slow_part(moves, recorded), moves))
     chance = whole * np.sqrt(len(slow_modes(recorded)) / (2 * len(moves)))
-    return slow > max(SLOW_MOVE, SLOW_SHARE * chance)
+    return bool(slow > max(SLOW_MOVE, SLOW_SHARE * chance))
 
 
 class SlowSearch:

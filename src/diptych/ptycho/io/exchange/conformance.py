@@ -2,65 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from diptych.errors import InputError
+from diptych.ptycho.io.exchange.content import CONTENTS, of_content
+from diptych.ptycho.io.exchange.standards import (
+    CXI_RESULTS,
+    DEFINITIONS,
+    STANDARDS,
+    Attribute,
+    Deviation,
+    Kind,
+    Rule,
+    StandardName,
+)
 from diptych.ptycho.io.files import opened
+from diptych.ptycho.io.physical import ELEMENTARY_CHARGE_C
 from diptych.ptycho.io.source import Header, TreeSource
-
-Kind = Literal["real", "complex", "text", "any"]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One array that a standard describes.
-
-    Parameters
-    ----------
-    path : str
-        Where it lies; other paths where it may lie instead follow after ``|``.
-    kind : {"real", "complex", "text", "any"}
-        What it holds.
-    shape : tuple, optional
-        A number, a name (equal in all arrays of the file that have it), or None for any length; None: any shape.
-    required : bool
-        Whether a file without it deviates.
-    units : tuple of str
-        What its attribute ``units`` may say, where it has one.
-    positive : bool
-        A single number that must be finite and above 0.
-    between : (float, float), optional
-        Plausible range of a single number in the first of the units; outside of it the unit is in doubt.
-    attributes : tuple of str
-        Attributes that it must have.
-    """
-
-    path: str
-    kind: Kind = "real"
-    shape: tuple[int | str | None, ...] | None = None
-    required: bool = True
-    units: tuple[str, ...] = ()
-    positive: bool = False
-    between: tuple[float, float] | None = None
-    attributes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """One place where a file deviates from a standard: ``path``, what was ``found``, ``expected``, and what to do."""
-
-    path: str
-    found: str
-    expected: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.found}; expected {self.expected}"
 
 
 @dataclass(frozen=True)
@@ -87,68 +50,12 @@ class Conformance:
         return not self.deviations
 
 
-_METRE = ("m", "metre", "meter", "metres", "meters")
-_DETECTOR, _SOURCE = "entry_1/instrument_1/detector_1/", "entry_1/instrument_1/source_1/"
-_PIXELS = ("pixel_width_m", "pixel_height_m")
-
-STANDARDS: dict[str, tuple[Rule, ...]] = {
-    "product": (
-        Rule("probe_position_indexes", shape=("positions",)),
-        Rule("probe_position_x_m", shape=("positions",)),
-        Rule("probe_position_y_m", shape=("positions",)),
-        Rule("probe", "complex", (None, None, "N", "N"), attributes=_PIXELS),
-        Rule("object", "complex", (None, None, None), attributes=(*_PIXELS, "center_x_m", "center_y_m")),
-        Rule("object_layer_spacing_m", shape=(None,)),
-        Rule("loss_values|costs", shape=("epochs",)),
-        Rule("loss_epochs", shape=("epochs",), required=False),
-        Rule("opr_weights", shape=("positions", None), required=False),
-    ),
-    "cxi": (
-        Rule("cxi_version", shape=(), positive=True),
-        Rule("number_of_entries", shape=(), required=False),
-        Rule("entry_1/data_1/data", shape=("patterns", "N", "N")),
-        Rule(_DETECTOR + "data", shape=("patterns", "N", "N")),
-        Rule("entry_1/data_1/translation", shape=("patterns", 3), units=_METRE),
-        Rule("entry_1/sample_1/geometry_1/translation", shape=("patterns", 3), units=_METRE),
-        Rule(_SOURCE + "energy", shape=(), units=("J", "joule"), positive=True, between=(1e-20, 1e-12)),
-        Rule(_DETECTOR + "distance", shape=(), units=_METRE, positive=True, between=(1e-4, 1e3)),
-        Rule(_DETECTOR + "x_pixel_size", shape=(), units=_METRE, positive=True, between=(1e-8, 1e-2)),
-        Rule(_DETECTOR + "y_pixel_size", shape=(), units=_METRE, positive=True, between=(1e-8, 1e-2)),
-        Rule(_DETECTOR + "basis_vectors", shape=(None, None), required=False),
-        Rule(_DETECTOR + "mask", required=False),
-    ),
-    "nxptycho": (
-        Rule("entry_1/definition", "text"),
-        Rule("entry_1/title", "text"),
-        Rule("entry_1/data_1/data", shape=("patterns", "N", "N")),
-        Rule("entry_1/data_1/translation|entry_1/sample_1/geometry_1/translation", shape=("patterns", 3)),
-        Rule(_SOURCE + "name", "text"),
-        Rule(_SOURCE + "type", "any"),
-        Rule(_SOURCE + "probe", "any"),
-        Rule(
-            "entry_1/instrument_1/beam_1/energy",
-            units=("J", "eV", "keV"),
-            positive=True,
-            between=(1e-20, 1e-12),
-            attributes=("units",),
-        ),
-        Rule("entry_1/instrument_1/beam_1/extent", attributes=("units",)),
-        Rule(_DETECTOR + "distance", positive=True, attributes=("units",)),
-        Rule(_DETECTOR + "x_pixel_size", positive=True, attributes=("units",)),
-        Rule(_DETECTOR + "y_pixel_size", positive=True, attributes=("units",)),
-        Rule(_DETECTOR + "beam_center_x", attributes=("units",)),
-        Rule(_DETECTOR + "beam_center_y", attributes=("units",)),
-    ),
-}
-"""Ptychodus products (HDF5, 1.7), CXI 1.60 (CXIDB), and NXcxi_ptycho (NeXus, contributed definition)."""
-
-ROOT_ATTRIBUTES = {"product": ("name", "detector_object_distance_m", "photon_energy_eV|probe_energy_eV")}
-"""Alternatives follow after ``|``: Ptychodus 1.7 writes ``photon_energy_eV``, earlier versions ``probe_energy_eV``."""
-DEFINITIONS = ("NXcxi_ptycho", "NXptycho")
-
-
-def validate(path: str | Path, standard: str) -> Conformance:
+def validate(path: str | Path, standard: StandardName) -> Conformance:
     """Check whether a file conforms to a standard.
+
+    Checked are names, types, shapes and units, and whether the contents can be a scan or a result: finite and distinct
+    positions that overlap, counts of 0 or more, a mask of the patterns' shape, plausible energy, distance and pixels,
+    a probe on the grid of the patterns, windows inside the object.
 
     Parameters
     ----------
@@ -172,27 +79,48 @@ def validate(path: str | Path, standard: str) -> Conformance:
     """
     if standard not in STANDARDS:
         raise InputError("validate", f"found the standard {standard!r}", f"one of {', '.join(STANDARDS)}")
-    path = Path(path)
+    path, described = Path(path), STANDARDS[standard]
     with opened(path) as file:
         if file.kind != "hdf5":
             raise InputError(path, f"is of the kind {file.kind}", f"an HDF5 file, as {standard} demands")
-        source, rules = file.arrays, STANDARDS[standard]
+        source = file.arrays
         headers = {name: found for name, found in source.walk() if isinstance(found, Header)}
+        if standard == "cxi" and CXI_RESULTS.object[0] in headers and not set(described.patterns) & headers.keys():
+            described = CXI_RESULTS
         lengths: dict[str, tuple[int, str]] = {}
-        found = [each for rule in rules for each in _of_rule(source, headers, rule, lengths)]
-        wanted = ROOT_ATTRIBUTES.get(standard, ())
-        found += [
-            _absent_attribute("/", name) for name in wanted if not set(name.split("|")) & source.attributes().keys()
-        ]
+        found = [each for rule in described.rules for each in _of_rule(source, headers, rule, lengths)]
+        found += [each for wanted in described.attributes for each in _of_attribute(source.attributes(), wanted)]
         if standard == "nxptycho" and "entry_1/definition" in headers:
-            stated = _text(source.read("entry_1/definition"))
-            if stated not in DEFINITIONS:
-                found.append(
-                    Deviation(
-                        "entry_1/definition", f"is {stated!r}", " or ".join(DEFINITIONS), f"store {DEFINITIONS[0]!r}"
-                    )
-                )
-        return Conformance(standard, tuple(found), len(rules) + len(wanted))
+            found += _of_definition(source)
+        found += of_content(source, headers, described)
+        return Conformance(standard, tuple(found), len(described.rules) + len(described.attributes) + CONTENTS)
+
+
+def _of_attribute(stated: Mapping[str, Any], wanted: Attribute) -> Iterator[Deviation]:
+    """How an attribute of the file deviates."""
+    names = [name for name in wanted.name.split("|") if name in stated]
+    if not names:
+        yield _absent_attribute("/", wanted.name)
+        return
+    if wanted.between is None:
+        return
+    (low, high), where = wanted.between, f"/@{names[0]}"
+    expected = f"{low:g} to {high:g} {wanted.unit}"
+    try:
+        value = float(np.ravel(np.asarray(stated[names[0]]))[0])
+    except (TypeError, ValueError, IndexError):
+        yield Deviation(where, f"is {str(stated[names[0]])[:60]!r}", f"one number, {expected}", "store a number")
+        return
+    if not (np.isfinite(value) and low <= value <= high):
+        remedy = _converted(value, wanted.unit, wanted.between) or "store the measured value"
+        yield Deviation(where, f"is {value:g}", f"{expected}: another unit?", remedy)
+
+
+def _of_definition(source: TreeSource) -> Iterator[Deviation]:
+    stated = _text(source.read("entry_1/definition"))
+    if stated not in DEFINITIONS:
+        remedy = f"store {DEFINITIONS[0]!r}"
+        yield Deviation("entry_1/definition", f"is {stated!r}", " or ".join(DEFINITIONS), remedy)
 
 
 def _of_rule(
@@ -234,17 +162,51 @@ def _of_values(source: TreeSource, path: str, header: Header, rule: Rule) -> Ite
         yield Deviation(path, f"units are {str(units)!r}", rule.units[0], remedy)
     if not (rule.positive and int(np.prod(header.shape)) == 1):
         return
-    value = float(np.ravel(source.read(path))[0])
+    try:
+        value = float(np.ravel(source.read(path))[0])
+    except InputError as error:
+        yield Deviation(path, error.found, "one number", "store the measured value")
+        return
     if not (np.isfinite(value) and value > 0):
         yield Deviation(path, f"is {value:g}", "a finite positive number", "store the measured value")
-    elif (
-        rule.between is not None
-        and (units is None or str(units) == rule.units[0])
-        and not rule.between[0] <= value <= rule.between[1]
-    ):
-        (low, high), unit = rule.between, rule.units[0] if rule.units else ""
-        remedy = f"convert the value to {unit}" if unit else "check the unit"
-        yield Deviation(path, f"is {value:g}", f"{low:g} to {high:g} {unit}: another unit?", remedy)
+        return
+    unit = rule.units[0] if rule.units else ""
+    stated = unit if units is None else str(units)
+    of_stated, of_unit = _factor(stated), _factor(unit)
+    scale = of_stated / of_unit if of_stated and of_unit else 1.0 if stated == unit else None
+    if rule.between is None or scale is None or rule.between[0] <= value * scale <= rule.between[1]:
+        return
+    low, high = rule.between
+    remedy = _converted(value, unit, rule.between) if stated == unit else ""
+    remedy = remedy or (f"convert the value to {unit}" if unit else "store the right number")
+    found = f"is {value:g}" + f" {stated}" * (stated != unit)
+    yield Deviation(path, found, f"{low:g} to {high:g} {unit}: another unit?".replace(" : ", ": "), remedy)
+
+
+_FACTORS = {
+    "J": 1.0,
+    "joule": 1.0,
+    "eV": ELEMENTARY_CHARGE_C,
+    "keV": 1e3 * ELEMENTARY_CHARGE_C,
+    "MeV": 1e6 * ELEMENTARY_CHARGE_C,
+}
+_LENGTHS = {**dict.fromkeys(("m", "metre", "meter", "metres", "meters"), 1.0), "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
+
+
+def _factor(unit: str) -> float | None:
+    """SI units in one of ``unit``; None for others."""
+    return _FACTORS.get(unit, _LENGTHS.get(unit))
+
+
+def _converted(value: float, unit: str, between: tuple[float, float]) -> str:
+    """What to store where a number is plausible in another unit; empty where it is in none, or in several."""
+    kind = _FACTORS if unit in _FACTORS else _LENGTHS if unit in _LENGTHS else {}
+    fitting = {}
+    for other in ("J", "eV", "keV") if kind is _FACTORS else ("m", "mm", "um", "nm"):
+        if kind and other != unit and between[0] <= (new := value * kind[other] / kind[unit]) <= between[1]:
+            fitting[other] = new
+    readings = [f"if it is in {other}, store {new:.6g}" for other, new in fitting.items()]
+    return f"{' or, '.join(readings)} ({unit})" if readings else ""
 
 
 def _absent_attribute(prefix: str, name: str) -> Deviation:

@@ -92,6 +92,8 @@ def convert(
     item = load(source, options, **overrides)
     chosen = writer(item, target, format)
     check_output(target, chosen.suffixes or (target.suffix.lower(),), overwrite=overwrite, option="target")
+    for other in chosen.beside(target) if chosen.beside is not None else ():
+        check_output(other, (other.suffix.lower(),), overwrite=overwrite, option="target")
     save(item, target, chosen.name)
     holds = "scan" if isinstance(item, Scan) else "result"
     return Converted(target, chosen.name, holds, _lost(item, target))

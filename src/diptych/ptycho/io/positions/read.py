@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import real_from
+from diptych.ptycho.io.fields import numbers_from, real_from
 from diptych.ptycho.io.files import DataFile, opened
 from diptych.ptycho.io.formats import recognise, unrecognised
 from diptych.ptycho.io.options import LoadOptions
@@ -95,8 +95,7 @@ def _datasets(source: TreeSource, inner: str, path: Path) -> Table:
 def _known(file: DataFile) -> Table:
     """Positions of a product, a CXI file, a result or a scan."""
     source, path = file.arrays, file.path
-    numbers = next((source.read(key) for key in _NUMBERS if source.header(key) is not None), None)
-    numbers = None if numbers is None else np.ravel(numbers).astype(np.int64)
+    numbers = next((numbers_from(source, key) for key in _NUMBERS if source.header(key) is not None), None)
     if all(source.header(key) is not None for key in _PRODUCT):
         y, x = (np.ravel(real_from(source, key, "positions")).astype(np.float64) for key in _PRODUCT)
         unit = "px" if str(source.attributes().get("units", "")) == "pixel" else "m"
@@ -107,7 +106,8 @@ def _known(file: DataFile) -> Table:
         metres = real_from(source, key, "positions in metres").astype(np.float64)
         if metres.ndim == 2 and metres.shape[1] in (2, 3):
             said = f"positions (x, y, z) read from {path.name}: {key}"
-            return Table(str(path), metres[:, 1], metres[:, 0], "m", numbers, said, _probe(file))
+            unit = unit_named(source.attributes(key).get("units")) or "m"
+            return Table(str(path), metres[:, 1], metres[:, 0], unit, numbers, said, _probe(file))
     return _of_item(file)
 
 

@@ -40,6 +40,9 @@ def read_text(path: Path) -> Table:
     except UnicodeDecodeError:
         raise InputError(path, "is neither text nor a file of a known kind", _EXPECTED) from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not any(_numbers(line) for line in lines) and all(";" in line or "\t" in line for line in lines):
+        # Tables of a country that writes 1,5 for 1.5.
+        lines = [re.sub(r"(?<=\d),(?=\d)", ".", line) for line in lines]
     first = next((number for number, line in enumerate(lines) if _numbers(line) is not None), None)
     if first is None:
         raise InputError(path, "holds no line of numbers", _EXPECTED)
@@ -52,6 +55,9 @@ def read_text(path: Path) -> Table:
         raise InputError(path, f"line {wrong + 1} of the numbers does not have {len(names)} of them", listed(names))
     values = np.asarray(rows, np.float64)
     y, x = (_column(names, axis, path) for axis in "yx")
+    if not np.isfinite(values[:, [y, x]]).all():
+        line = int(np.flatnonzero(~np.isfinite(values[:, [y, x]]).all(axis=1))[0])
+        raise InputError(path, f"line {line + 1} of the numbers has no y or no x", "a finite number of both")
     units = [_unit(names[column]) for column in (y, x)]
     if units[0] != units[1]:
         raise InputError(path, f"y is in {units[0] or 'an unstated unit'} and x in {units[1]}", "one unit of both")
@@ -67,17 +73,23 @@ def read_text(path: Path) -> Table:
 
 
 def _cells(line: str) -> list[str]:
-    for separator in (",", ";", "\t"):
+    for separator in (";", "\t") if ";" in line or "\t" in line else (",",):
         if separator in line:
             return line.split(separator)
     return re.sub(r"\s+([\[(])", r"\1", line).split()
 
 
 def _numbers(line: str) -> list[float] | None:
+    """The cells of a line as numbers, NaN for text; None where fewer than two are numbers."""
+    found = [_number(cell) for cell in _cells(line)]
+    return found if sum(not np.isnan(value) for value in found) >= 2 else None
+
+
+def _number(cell: str) -> float:
     try:
-        return [float(cell) for cell in _cells(line)]
+        return float(cell)
     except ValueError:
-        return None
+        return float("nan")
 
 
 def _bare(name: str) -> str:

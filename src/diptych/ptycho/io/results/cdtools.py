@@ -1,8 +1,9 @@
 """Results of cdtools, HDF5 or MATLAB: ``obj`` and ``probe`` with the steps of their axes in the laboratory.
 
 ``obj_basis`` and ``probe_basis`` (3, 2) are the steps of the first and second pixel axis in metres (x, y, z),
-``translation`` (M, 3) in metres, ``wavelength`` in metres. A window's corner, in pixels, is the translation in terms of
-the basis, less the smallest (``min_translation``, which some versions keep beside the model's state).
+``translations`` (``translation`` in earlier versions) (M, 3) in metres, ``wavelength`` in metres. A window's corner, in
+pixels, is the translation in terms of the basis; the object's first pixel lies at ``min_translation``, which some
+versions keep beside the model's state.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import image_from, probe_from, real_from
+from diptych.ptycho.io.fields import image_from, probe_from, real_from, scalar_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
@@ -19,10 +20,13 @@ from diptych.ptycho.io.physical import wavelength_energy_eV
 from diptych.ptycho.io.results.product import Product, assemble
 from diptych.ptycho.io.results.without_positions import flagged
 from diptych.ptycho.io.source import TreeSource, listed
+from diptych.ptycho.io.writers.fields import write_cdtools
 from diptych.ptycho.scan import Reconstruction
 from diptych.runtime.registry import NoOptions
 
 _LEAST = ("min_translation", "state_dict/min_translation")
+_TRANSLATIONS = ("translations", "translation")
+_DISTANCE = "state_dict/det_distance"
 _BASES = ("obj_basis", "probe_basis", "basis")
 
 
@@ -37,11 +41,12 @@ def read_cdtools(source: TreeSource, name: str) -> Reconstruction:
     image, probe = image_from(source, "obj"), probe_from(source, "probe")
     basis = _basis(source)
     sides = np.linalg.norm(basis, axis=0)
-    metres = real_from(source, "translation", "positions in metres").astype(np.float64)
+    places = _TRANSLATIONS[0] if source.header(_TRANSLATIONS[0]) is not None else _TRANSLATIONS[1]
+    metres = real_from(source, places, "positions in metres").astype(np.float64)
     if metres.ndim != 2 or metres.shape[1] != 3:
-        raise InputError(f"{source.where}: translation", f"has shape {metres.shape}", "(patterns, 3): x, y, z")
+        raise InputError(f"{source.where}: {places}", f"has shape {metres.shape}", "(patterns, 3): x, y, z")
     corners = metres @ np.linalg.pinv(basis).T
-    corners, note = _placed(corners, _least(source), image.shape, probe.shape[-1])
+    first, note = _first(corners, _least(source), image.shape, probe.shape[-1])
     wavelength = float(np.ravel(real_from(source, "wavelength"))[0]) if source.header("wavelength") is not None else 0.0
     losses = (
         [float(value) for value in np.ravel(real_from(source, "loss_history"))]
@@ -54,11 +59,14 @@ def read_cdtools(source: TreeSource, name: str) -> Reconstruction:
             name=name,
             image=image,
             pixel=(float(sides[0]), float(sides[1])),
-            centre=(float(sides[0] * image.shape[0] / 2), float(sides[1] * image.shape[1] / 2)),
+            centre=(
+                float(sides[0] * (first[0] + image.shape[0] / 2)),
+                float(sides[1] * (first[1] + image.shape[1] / 2)),
+            ),
             probe=probe,
             positions=(corners + probe.shape[-1] // 2) * sides,
             energy_eV=wavelength_energy_eV(wavelength) if wavelength > 0 else 0.0,
-            distance_m=0.0,
+            distance_m=scalar_from(source, _DISTANCE) if source.header(_DISTANCE) is not None else 0.0,
             in_pixels=False,
             epochs=[float(number) for number in range(1, len(losses) + 1)],
             losses=losses,
@@ -87,23 +95,23 @@ def _least(source: TreeSource) -> NDArray[np.float64] | None:
     return None if key is None else np.ravel(real_from(source, key)).astype(np.float64)[:2]
 
 
-def _placed(
+def _first(
     corners: NDArray[np.float64], least: NDArray[np.float64] | None, shape: tuple[int, ...], size: int
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Corners (M, 2) in the object's pixels; where the file does not say which is the first, in its middle."""
+    """Coordinate (y, x) of the object's first pixel; the scan lies in its middle where the file does not say it."""
     if least is not None and least.shape == (2,):
-        return corners - least, ()
+        return least, ()
     extent = np.floor(corners.min(0)), np.ceil(corners.max(0)) + size
     margin = np.floor((np.asarray(shape) - (extent[1] - extent[0])) / 2)
     note = "the file does not state min_translation: the scan is placed in the middle of the object"
-    return corners - extent[0] + margin, (note,)
+    return extent[0] - margin, (note,)
 
 
 def _matches(file: DataFile) -> bool:
     if file.kind not in ("hdf5", "matlab"):
         return False
     names = set(file.arrays.names())
-    return names >= {"obj", "probe", "translation"} and any(key in names for key in _BASES)
+    return names >= {"obj", "probe"} and all(any(key in names for key in keys) for keys in (_TRANSLATIONS, _BASES))
 
 
 def _read(file: DataFile, options: LoadOptions) -> Reconstruction:
@@ -112,10 +120,13 @@ def _read(file: DataFile, options: LoadOptions) -> Reconstruction:
 
 FORMAT = Format(
     name="cdtools-result",
-    help="Result of cdtools (HDF5 or MATLAB): obj, probe, translation, obj_basis, wavelength.",
+    help="Result of cdtools (HDF5 or MATLAB): obj, probe, translations, obj_basis, wavelength.",
     options=NoOptions,
     holds="result",
     matches=_matches,
     read=_read,
+    write=write_cdtools,
+    suffixes=(".h5", ".hdf5"),
+    by_suffix=False,
     datasets={"probe": ("probe",), "object": ("obj",)},
 )

@@ -156,6 +156,10 @@ def _foreign(source: Source, name: str) -> Reconstruction:
         positions = np.stack(
             [np.ravel(real_from(source, key, "one per pattern")) for key in ("ycoords", "xcoords")], axis=1
         )
+    elif object_key == "psi" and "scan" in headers:
+        corners = np.squeeze(real_from(source, "scan", "first pixel (y, x) of each window"))
+        positions = corners + probe_from(source, probe_key).shape[-1] // 2
+        flags.append("positions read from scan, the first pixel (y, x) of each window, as tike keeps them")
     else:
         positions = np.empty((0, 2))
         flags.append("the file holds no positions: only the image and the probe are known")

@@ -9,9 +9,9 @@ geometry is written with a pixel of 1.0, and the file's attribute ``units`` then
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.results.light import with_illumination
 from diptych.ptycho.io.results.npz import MAPS, record, restore
 from diptych.ptycho.io.source import Source, TreeSource, json_text, listed, write_hdf5
+from diptych.ptycho.io.writers.lengths import losses
+from diptych.ptycho.io.writers.product import numbers
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
 from diptych.runtime.registry import NoOptions
 
@@ -50,6 +52,25 @@ class Product:
     losses: list[float]
     dropped_modes: int
     layout: str = "Ptychodus product"
+    particle: Literal["photon", "electron"] = "photon"
+    far_field: bool = True
+    focus_m: float = 0.0
+
+    def geometry(self) -> Geometry | None:
+        """What the file states, and the detector pixel that follows; None where it states no energy."""
+        if self.in_pixels or not self.energy_eV > 0:
+            return None
+        focus = self.focus_m if self.focus_m > 0 and not self.far_field else None
+        about: dict[str, Any] = {"particle": self.particle, "propagation": "far" if self.far_field else "near"}
+        if not self.distance_m > 0:
+            return Geometry(self.energy_eV, particle=self.particle) if self.layout != Product.layout else None
+        bare = Geometry(self.energy_eV, self.distance_m, focus_distance_m=focus, **about)
+        height, width = self.pixel
+        if self.far_field:
+            scale = float(bare.wavelength_m or 0.0) * self.distance_m / self.probe.shape[-1]
+            return replace(bare, detector_pixel_m=(scale / height, scale / width))
+        magnification = bare.magnification or 1.0
+        return replace(bare, detector_pixel_m=(height * magnification, width * magnification))
 
 
 def write_product(result: Reconstruction, path: Path) -> None:
@@ -70,27 +91,16 @@ def write_product(result: Reconstruction, path: Path) -> None:
             item.attrs["pixel_height_m"], item.attrs["pixel_width_m"] = py, px
         image.attrs["center_y_m"], image.attrs["center_x_m"] = (oy + h / 2) * py, (ox + w / 2) * px
         file["object_layer_spacing_m"] = np.empty(0)
-        column = next((name for name in ("loss", "fit") if name in result.history), None)
-        losses = np.asarray(result.history[column] if column else [], np.float64)
-        epochs = np.asarray(result.history.get("epoch", []), np.float64)
-        if epochs.shape != losses.shape or not np.isfinite(epochs).all():
-            epochs = np.arange(1.0, len(losses) + 1)
-        file["loss_values"], file["loss_epochs"] = losses, np.rint(epochs).astype(np.int64)
+        file["loss_epochs"], file["loss_values"] = losses(result)
         _write_own(file.create_group(OWN_GROUP), result)
 
 
 def _root_attributes(result: Reconstruction, in_pixels: bool) -> dict[str, Any]:
-    geometry = result.geometry or Geometry()
     comments = [*result.flags, *([_IN_PIXELS] if in_pixels else [])]
     return {
         "name": result.name,
         "comments": " ".join(comments),
-        "detector_object_distance_m": geometry.distance_m or 0.0,
-        "probe_energy_eV": geometry.energy_eV or 0.0,
-        "probe_photon_count": float(np.sum(np.abs(result.probe.astype(np.complex128)) ** 2)),
-        "exposure_time_s": 0.0,
-        "mass_attenuation_m2_kg": 0.0,
-        "tomography_angle_deg": 0.0,
+        **numbers(result),
         "format_id": "ptychodus.product.hdf5",
         "format_version": "1.0",
         "units": "pixel" if in_pixels else "metre",
@@ -128,7 +138,7 @@ def read_product(source: TreeSource, name: str) -> Reconstruction:
         If something required is missing, or the object has several layers.
     """
     headers = source.headers()
-    missing = sorted((ARRAYS | {"probe_position_indexes"}) - headers.keys())
+    missing = sorted(ARRAYS - headers.keys())
     if missing:
         raise InputError(
             source.where,
@@ -137,22 +147,28 @@ def read_product(source: TreeSource, name: str) -> Reconstruction:
     if (own := source.group(OWN_GROUP)) is not None:
         return _read_own(own, source)
     stated = source.attributes()
-    epochs, losses = loss_columns(source)
+    epochs, loss = loss_columns(source)
+
+    def number(key: str, default: float = 0.0) -> float:
+        return default if key not in stated else _attribute(stated[key], key, source.where)
+
     return assemble(
         Product(
             where=source.where,
             name=str(stated.get("name", name)),
             image=image_from(source, "object"),
             pixel=_pair(source, "pixel_height_m", "pixel_width_m"),
-            centre=_pair(source, "center_y_m", "center_x_m"),
+            centre=_pair(source, "center_y_m", "center_x_m", 0.0),
             probe=probe_from(source, "probe"),
             positions=positions_m(source),
-            energy_eV=float(stated.get("probe_energy_eV", stated.get("photon_energy_eV", 0.0))),
-            distance_m=float(stated.get("detector_object_distance_m", 0.0)),
+            energy_eV=number("probe_energy_eV") or number("photon_energy_eV"),
+            distance_m=number("detector_object_distance_m"),
             in_pixels=str(stated.get("units", "")) == "pixel",
             epochs=epochs,
-            losses=losses,
+            losses=loss,
             dropped_modes=dropped_modes(source),
+            far_field=number("far_field", 1.0) != 0,
+            focus_m=number("focus_object_distance_m"),
         ),
         raw_data="raw_data" in source.names(),
     )
@@ -180,14 +196,6 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
         flags.append(f"{product.dropped_modes} probes that vary from pattern to pattern (OPR modes) were left out")
     if raw_data:
         flags.append("the file also holds its diffraction patterns: diptych.load_scan reads them")
-    geometry = None
-    if product.energy_eV > 0 and product.distance_m > 0 and not product.in_pixels:
-        geometry = Geometry(energy_eV=product.energy_eV, distance_m=product.distance_m)
-        extent = pixel * product.probe.shape[-1]
-        detector = float(geometry.wavelength_m or 0.0) * product.distance_m / extent
-        geometry = Geometry(product.energy_eV, product.distance_m, (float(detector[0]), float(detector[1])))
-    elif product.energy_eV > 0 and not product.in_pixels and product.layout != Product.layout:
-        geometry = Geometry(energy_eV=product.energy_eV)
     try:
         result = Reconstruction(
             object=Canvas(
@@ -201,7 +209,7 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
             flags=tuple(flags),
             provenance={"layout": product.layout, "file": Path(product.where).name},
             name=product.name,
-            geometry=geometry,
+            geometry=product.geometry(),
         )
     except InputError as error:
         raise error.changed(where=within(product.where, error.where)) from None
@@ -262,15 +270,25 @@ def _inside(indices: NDArray[np.float64], shape: NDArray[Any], half: int) -> boo
     return bool(len(indices) and (indices - half > -1).all() and (indices + half < shape + 1).all())
 
 
-def _pair(source: TreeSource, first: str, second: str) -> tuple[float, float]:
-    """Two attributes of the object."""
-    stated = source.attributes("object")
-    missing = next((name for name in (first, second) if name not in stated), None)
-    if missing is not None:
-        raise InputError(
-            source.where, f"the object has no attribute {missing!r}", f"{first} and {second}, as a product has"
-        )
-    return float(stated[first]), float(stated[second])
+def _pair(source: TreeSource, first: str, second: str, default: float | None = None) -> tuple[float, float]:
+    """Two attributes of the object, else of the probe, whose pixel is the same."""
+    about = dict(source.attributes("probe")) | dict(source.attributes("object"))
+    missing = next((name for name in (first, second) if name not in about), None)
+    if missing is None:
+        return _attribute(about[first], first, source.where), _attribute(about[second], second, source.where)
+    if default is not None:
+        return default, default
+    raise InputError(
+        source.where, f"the object has no attribute {missing!r}", f"{first} and {second}, as a product has"
+    )
+
+
+def _attribute(value: Any, name: str, where: str) -> float:
+    """The number that an attribute holds; numbers as text count too."""
+    try:
+        return float(np.ravel(np.asarray(value))[0])
+    except (TypeError, ValueError, IndexError):
+        raise InputError(f"{where}: @{name}", f"is {str(value)[:80]!r}", "one number") from None
 
 
 def _matches(file: DataFile) -> bool:

@@ -1,4 +1,4 @@
-"""Ptychodus products as CXI (read only): ``image_1`` is the probe, ``image_2`` the object.
+"""Ptychodus products as CXI : ``image_1`` is the probe, ``image_2`` the object.
 
 ``entry_1/image_1/data`` (coherent, incoherent, y, x) and ``entry_1/image_2/data`` (layer, y, x) are complex, the
 ``translation`` (M, 3) of the probe is in metres, (x, y, z), the photon energy in J. What CXI has no place for lies in
@@ -17,6 +17,7 @@ from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import photon_energy_eV
 from diptych.ptycho.io.results.product import Product, assemble, dropped_modes, loss_columns
 from diptych.ptycho.io.source import TreeSource, listed
+from diptych.ptycho.io.writers.product import write_cxi_product
 from diptych.ptycho.scan import Reconstruction
 from diptych.runtime.registry import NoOptions
 
@@ -49,7 +50,7 @@ def read_cxi_product(source: TreeSource, name: str) -> Reconstruction:
     if source.header(_ENERGY) is not None and (stored := scalar_from(source, _ENERGY)) > 0:
         energy, _ = photon_energy_eV(stored, None, f"{source.where}: {_ENERGY}")
     epochs, losses = loss_columns(extras)
-    title = "entry_1/title"
+    title, focus = "entry_1/title", "focus_object_distance_m"
     return assemble(
         Product(
             where=source.where,
@@ -66,6 +67,8 @@ def read_cxi_product(source: TreeSource, name: str) -> Reconstruction:
             losses=losses,
             dropped_modes=dropped_modes(source, PROBE),
             layout="Ptychodus product (CXI)",
+            far_field=extras.header("far_field") is None or bool(np.ravel(extras.read("far_field"))[0]),
+            focus_m=scalar_from(extras, focus) if extras.header(focus) is not None else 0.0,
         )
     )
 
@@ -89,5 +92,7 @@ FORMAT = Format(
     holds="result",
     matches=_matches,
     read=_read,
+    write=write_cxi_product,
+    suffixes=(".cxi",),
     datasets={"probe": (PROBE,), "object": (OBJECT,)},
 )

@@ -1,6 +1,8 @@
-"""Ptychodus products as NPZ (read only): attributes of the HDF5 product are scalars with prefixed names."""
+"""Ptychodus products as NPZ : attributes of the HDF5 product are scalars with prefixed names."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from diptych.errors import InputError
 from diptych.ptycho.io.fields import image_from, probe_from, scalar_from
@@ -9,6 +11,7 @@ from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.results.product import ARRAYS, Product, assemble, dropped_modes, loss_columns, positions_m
 from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.writers.product import write_npz_product
 from diptych.ptycho.scan import Reconstruction
 from diptych.runtime.registry import NoOptions
 
@@ -27,7 +30,10 @@ def read_npz_product(source: TreeSource, name: str) -> Reconstruction:
     if missing:
         raise InputError(source.where, f"is not a complete Ptychodus product: {', '.join(missing)} missing")
     height, width, y, x = (scalar_from(source, key) for key in keys)
-    optional = {key: scalar_from(source, key) for key in headers if key.endswith(("_energy_eV", "object_distance_m"))}
+    named = [key for key in headers if key.endswith(("_energy_eV", "object_distance_m"))]
+    optional = {key: scalar_from(source, key) for key in named}
+    if "far_field" in headers:
+        optional["far_field"] = float(np.ravel(source.read("far_field"))[0])
     epochs, losses = loss_columns(source)
     return assemble(
         Product(
@@ -44,6 +50,8 @@ def read_npz_product(source: TreeSource, name: str) -> Reconstruction:
             epochs=epochs,
             losses=losses,
             dropped_modes=dropped_modes(source),
+            far_field=optional.get("far_field", 1.0) != 0,
+            focus_m=optional.get("focus_object_distance_m", 0.0),
         )
     )
 
@@ -63,5 +71,8 @@ FORMAT = Format(
     holds="result",
     matches=_matches,
     read=_read,
+    write=write_npz_product,
+    suffixes=(".npz",),
+    by_suffix=False,
     datasets={"probe": ("probe",), "object": ("object",)},
 )

@@ -21,6 +21,7 @@ from diptych.ptycho.io.physical import wavelength_energy_eV
 from diptych.ptycho.io.results.product import Product, assemble
 from diptych.ptycho.io.results.without_positions import flagged
 from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.writers.fields import OWN_ORIGIN, write_ptychoshelves
 from diptych.ptycho.scan import Reconstruction
 from diptych.runtime.registry import NoOptions
 
@@ -59,15 +60,18 @@ def read_ptychoshelves(source: TreeSource, name: str) -> Reconstruction:
     sides = np.broadcast_to(np.ravel(pixel).astype(np.float64), 2)
     wavelength, distance = (_number(source, f"p/{key}") for key in ("lambda", "z"))
     centres, notes = _centres(source, image.shape, probe.shape[-1])
+    stated = matlab_array(source, f"p/{OWN_ORIGIN}")
+    first = np.ravel(stated).astype(np.float64) if stated is not None and stated.size == 2 else np.zeros(2)
+    middle = (first + np.asarray(image.shape) / 2) * sides
     result = assemble(
         Product(
             where=source.where,
             name=name,
             image=image.astype(np.complex64),
             pixel=(float(sides[0]), float(sides[1])),
-            centre=(float(sides[0] * image.shape[0] / 2), float(sides[1] * image.shape[1] / 2)),
+            centre=(float(middle[0]), float(middle[1])),
             probe=probe.astype(np.complex64),
-            positions=centres * sides,
+            positions=(centres + first) * sides,
             energy_eV=wavelength_energy_eV(wavelength) if wavelength > 0 else 0.0,
             distance_m=distance,
             in_pixels=False,
@@ -112,5 +116,7 @@ FORMAT = Format(
     holds="result",
     matches=_matches,
     read=_read,
+    write=write_ptychoshelves,
+    suffixes=(".mat",),
     datasets={"probe": ("probe",), "object": ("object",)},
 )

@@ -21,6 +21,7 @@ from diptych.ptycho.io.physical import photon_energy_eV
 from diptych.ptycho.io.results.product import Product, assemble
 from diptych.ptycho.io.results.without_positions import flagged
 from diptych.ptycho.io.source import TreeSource, listed
+from diptych.ptycho.io.writers.ptypy import write_ptyr
 from diptych.ptycho.scan import Reconstruction
 from diptych.runtime.registry import NoOptions
 
@@ -39,7 +40,12 @@ def read_ptyr(source: TreeSource, name: str) -> Reconstruction:
         raise InputError(source.where, "is a PtyPy result without an object or a probe", "content/obj, content/probe")
     chosen = stored[0]
     probe = chosen if chosen in probes.names() else sorted(probes.names())[0]
-    pixel, origin = _pair(objects, chosen, "_psize"), _pair(objects, chosen, "_origin")
+    pixel = _pair(objects, chosen, "_psize")
+    if objects.header(f"{chosen}/_origin") is None and objects.header(f"{chosen}/_center") is not None:
+        # Earlier versions state the pixel at which the coordinate is zero.
+        origin = -_pair(objects, chosen, "_center") * pixel
+    else:
+        origin = _pair(objects, chosen, "_origin")
     image = image_from(objects, f"{chosen}/data")
     positions = _positions(source, chosen)
     energy = 0.0
@@ -65,6 +71,7 @@ def read_ptyr(source: TreeSource, name: str) -> Reconstruction:
             losses=losses,
             dropped_modes=0,
             layout="PtyPy result",
+            **_light(source),
         )
     )
     others = [key for key in stored if key != chosen]
@@ -76,6 +83,8 @@ def _pair(storages: TreeSource, key: str, what: str) -> NDArray[np.float64]:
     """Two numbers (y, x) of a storage."""
     path = f"{key}/{what}"
     found = real_from(storages, path, "metres (y, x)") if storages.header(path) is not None else np.empty(0)
+    if found.size == 1:
+        found = np.broadcast_to(np.ravel(found), 2)
     if found.shape != (2,):
         raise InputError(f"{storages.where}: {key}", f"{what} has shape {found.shape}", "two numbers (y, x), metres")
     return found.astype(np.float64)
@@ -83,7 +92,10 @@ def _pair(storages: TreeSource, key: str, what: str) -> NDArray[np.float64]:
 
 def _positions(source: TreeSource, key: str) -> NDArray[np.float64]:
     """Positions (M, 2) in metres, none where the file was written without them."""
-    path = f"content/positions/{key}"
+    group = source.group("content/positions")
+    named = sorted(group.names()) if group is not None else []
+    # A file of one scan may name its positions otherwise than its storages.
+    path = f"content/positions/{named[0] if key not in named and len(named) == 1 else key}"
     if source.header(path) is None:
         return np.empty((0, 2))
     found = real_from(source, path, "positions in metres")
@@ -100,6 +112,21 @@ def _distance(source: TreeSource) -> float:
         if source.header(path) is not None and source.attributes(path).get("type") != "None":
             return scalar_from(source, path)
     return 0.0
+
+
+def _light(source: TreeSource) -> dict[str, Any]:
+    """Electrons and the near field, where the first scan's parameters state them."""
+    scans = source.group("content/pars/scans")
+    for key in sorted(scans.names()) if scans is not None else []:
+        base = f"content/pars/scans/{key}/data"
+        found: dict[str, Any] = {}
+        electrons, propagation = f"{base}/electron_data", f"{base}/propagation"
+        if source.header(electrons) is not None and np.any(source.read(electrons) == True):  # noqa: E712
+            found["particle"] = "electron"
+        if source.header(propagation) is not None and str(source.read(propagation)) == "nearfield":
+            found["far_field"] = False
+        return found
+    return {}
 
 
 def _history(source: TreeSource) -> tuple[list[float], list[float]]:
@@ -134,4 +161,6 @@ FORMAT = Format(
     holds="result",
     matches=_matches,
     read=_read,
+    write=write_ptyr,
+    suffixes=(".ptyr",),
 )

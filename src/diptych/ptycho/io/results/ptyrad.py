@@ -19,10 +19,10 @@ from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.results.product import Product, assemble
 from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.writers.fields import ANGSTROM_M, OWN_ORIGIN, write_ptyrad
 from diptych.ptycho.scan import Reconstruction
 from diptych.runtime.registry import NoOptions
 
-ANGSTROM_M = 1e-10
 _TENSORS, _ATTRIBUTES = "optimizable_tensors", "model_attributes"
 
 
@@ -48,16 +48,20 @@ def read_ptyrad(source: TreeSource, name: str) -> Reconstruction:
             corners = corners + moved
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise InputError(f"{source.where}: crop_pos", f"has shape {corners.shape}", "(patterns, 2): y, x")
-    height, width = image.shape
+    own = f"{_ATTRIBUTES}/{OWN_ORIGIN}"
+    first = np.zeros(2)
+    if source.header(own) is not None and (stated := np.ravel(real_from(source, own))).size == 2:
+        first = stated.astype(np.float64)
+    middle = pixel * (first + np.asarray(image.shape) / 2)
     return assemble(
         Product(
             where=source.where,
             name=name,
             image=image,
             pixel=(pixel, pixel),
-            centre=(pixel * height / 2, pixel * width / 2),
+            centre=(float(middle[0]), float(middle[1])),
             probe=probe,
-            positions=(corners + probe.shape[-1] // 2) * pixel,
+            positions=(corners + first + probe.shape[-1] // 2) * pixel,
             # Electrons: their wavelength is not that of photons of their energy.
             energy_eV=0.0,
             distance_m=0.0,
@@ -110,5 +114,8 @@ FORMAT = Format(
     holds="result",
     matches=_matches,
     read=_read,
+    write=write_ptyrad,
+    suffixes=(".hdf5", ".h5"),
+    by_suffix=False,
     datasets={"probe": (f"{_TENSORS}/probe",)},
 )

@@ -13,16 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import real_from, scalar_from
+from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
-from diptych.ptycho.io.physical import ENERGY_UNITS, geometry_of, photon_energy_eV, positions_in_pixels
+from diptych.ptycho.io.physical import (
+    ENERGY_UNITS,
+    energy_unit,
+    geometry_of,
+    photon_energy_eV,
+    positions_in_pixels,
+    wavelength_energy_eV,
+)
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.scans.cxi_write import write_cxi
-from diptych.ptycho.io.scans.nexus import axes_beside, lengths_m, positions_m
+from diptych.ptycho.io.scans.nexus import axes_beside, lengths_m, one_number, positions_m, wavelength_m
 from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.writers.scans import write_nxptycho
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
@@ -39,6 +47,12 @@ ENERGIES = (
     "entry_1/instrument/beam/energy",
     "entry_1/instrument_1/beam_1/incident_beam_energy",
 )
+WAVELENGTHS = (
+    "entry_1/instrument_1/source_1/wavelength",
+    "entry_1/instrument_1/beam_1/incident_wavelength",
+    "entry_1/instrument_1/beam_1/wavelength",
+)
+PARTICLES = ("entry_1/instrument_1/source_1/probe", "entry_1/instrument/source/probe")
 TITLE = "entry_1/title"
 PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/source_1/probe")
 
@@ -46,6 +60,18 @@ PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/so
 def first(source: TreeSource, paths: tuple[str, ...]) -> str | None:
     """The first of ``paths`` that is an array."""
     return next((path for path in paths if source.header(path) is not None), None)
+
+
+def particle_of(source: TreeSource) -> str | None:
+    """Particle that the file names as the ``probe`` of its source (a NeXus word), if that is the electron."""
+    for path in PARTICLES:
+        header = source.header(path)
+        if header is not None and header.dtype.kind in "OSU" and int(np.prod(header.shape)) == 1:
+            found = np.ravel(source.read(path))[0]
+            text = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+            if text.strip().lower() == "electron":
+                return "electron"
+    return None
 
 
 def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
@@ -81,6 +107,9 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         said.append(f"positions (x, y, z) read from {translation}")
     elif placed and axes is not None:
         metres = positions_m(source, axes, scan_shape, said)
+    if metres.shape == (3, len(values)) and len(values) != 3:
+        metres = metres.T
+        said.append("the translation is stored with its axes exchanged, (3, patterns)")
     if values.ndim != 3 or metres.ndim != 2 or metres.shape[1] not in (2, 3) or len(metres) != len(values):
         raise InputError(
             source.where,
@@ -132,15 +161,10 @@ def _stated(source: TreeSource, detector: str, options: LoadOptions, said: list[
     def number(path: str) -> float | None:
         if source.header(path) is None:
             return None
-        found = lengths_m(source, path, said)
-        if found.size != 1:
-            raise InputError(f"{source.where}: {path}", f"has shape {found.shape}", "one number")
-        return float(found.reshape(()))
+        return one_number(source, path, lengths_m(source, path, said), said)
 
     stated: dict[str, Any] = {"distance_m": number(f"{detector}/distance")}
-    pixels = [number(f"{detector}/{axis}_pixel_size") for axis in ("y", "x")]
-    if None not in pixels:
-        stated["detector_pixel_m"] = tuple(pixels)
+    stated["detector_pixel_m"] = _pixels([number(f"{detector}/{each}pixel_size") for each in ("y_", "x_", "")], said)
     about = source.attributes(detector)
     if "propagation" in about:
         stated["propagation"] = str(about["propagation"])
@@ -148,13 +172,36 @@ def _stated(source: TreeSource, detector: str, options: LoadOptions, said: list[
     if "focus_distance_m" in about:
         stated["focus_distance_m"] = float(about["focus_distance_m"])
     # NeXus files keep the energy of the storage ring, in GeV, where others keep that of the photons.
-    units = {path: source.attributes(path).get("units") for path in ENERGIES if source.header(path) is not None}
-    path = next((path for path, unit in units.items() if unit in (None, *ENERGY_UNITS)), None)
-    if options.energy_eV is None and path is not None:
+    texts = {path: source.attributes(path).get("units") for path in ENERGIES if source.header(path) is not None}
+    units = {path: energy_unit(text) for path, text in texts.items() if not text or energy_unit(text) is not None}
+    path = next(iter(units), None)
+    if (particle := particle_of(source)) is not None:
+        stated["particle"] = particle
+        said.append(f"particle: {particle}")
+    if options.energy_eV is None and path is not None and "electron" in (particle, options.particle):
+        value = one_number(source, path, real_from(source, path, "energies").astype(np.float64), said)
+        stated["energy_eV"] = value * ENERGY_UNITS[units[path] or "J"]
+        said.append(f"kinetic energy read in {units[path] or 'J'} from {path}")
+    elif options.energy_eV is None and path is not None:
         where = f"{source.where}: {path}"
-        stated["energy_eV"], how = photon_energy_eV(scalar_from(source, path), units[path], where)
+        value = one_number(source, path, real_from(source, path, "energies").astype(np.float64), said)
+        stated["energy_eV"], how = photon_energy_eV(value, units[path], where)
         said.append(how)
+    elif options.energy_eV is None and particle is None and (path := first(source, WAVELENGTHS)) is not None:
+        stated["energy_eV"] = wavelength_energy_eV(wavelength_m(source, path, said))
+        said.append(f"energy derived from the wavelength in {path}")
     return stated
+
+
+def _pixels(stated: list[float | None], said: list[str]) -> tuple[float, float] | None:
+    """Detector pixel (y, x) from ``y_pixel_size``, ``x_pixel_size`` and ``pixel_size``; one of them is that of both."""
+    y, x, both = stated
+    known = next((side for side in (y, x, both) if side is not None), None)
+    if known is None:
+        return None
+    if y is None or x is None:
+        said.append("the file states one side of a detector pixel: it is read as square")
+    return (known if y is None else y), (known if x is None else x)
 
 
 def _signs(source: TreeSource, detector: str, said: list[str]) -> tuple[float, float]:
@@ -168,6 +215,10 @@ def _signs(source: TreeSource, detector: str, said: list[str]) -> tuple[float, f
     if source.header(path) is None:
         return 1.0, 1.0
     vectors = real_from(source, path, "steps of the detector axes")
+    if vectors.ndim == 3 and len(vectors) and (vectors == vectors[0]).all():
+        vectors = vectors[0]
+    if vectors.shape == (2, 3):
+        vectors = vectors.T
     if vectors.shape != (3, 2) or vectors[1, 0] == 0 or vectors[0, 1] == 0:
         raise InputError(
             f"{source.where}: {path}",
@@ -206,7 +257,8 @@ def _dark(source: TreeSource, detector: str, shape: tuple[int, ...], said: list[
 
 def _probe(source: TreeSource, options: LoadOptions, size: int, said: list[str]) -> NDArray[Any] | None:
     path = first(source, PROBES) if options.use_probe else None
-    if path is None:
+    header = None if path is None else source.header(path)
+    if path is None or header is None or header.dtype.kind not in "fciu" or len(header.shape) < 2:
         return None
     probe = source.read(path)
     probe = probe.reshape(-1, *probe.shape[-2:]) if probe.ndim >= 2 else probe
@@ -236,5 +288,17 @@ FORMAT = Format(
     read=_read,
     write=write_cxi,
     suffixes=(".cxi",),
+    datasets={"patterns": PATTERNS, "probe": PROBES},
+)
+
+NXPTYCHO = Format(
+    name="nxptycho",
+    help="Scan as NeXus by NXcxi_ptycho or NXptycho: the arrays of CXI, each with its unit.",
+    options=NoOptions,
+    holds="scan",
+    matches=lambda file: _matches(file) and file.arrays.header("entry_1/definition") is not None,
+    read=_read,
+    write=write_nxptycho,
+    suffixes=(".nxs",),
     datasets={"patterns": PATTERNS, "probe": PROBES},
 )

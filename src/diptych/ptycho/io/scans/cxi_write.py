@@ -44,6 +44,8 @@ def write_cxi(scan: Scan, path: Path) -> None:
             source["energy"] = scan.geometry.energy_eV * ELEMENTARY_CHARGE_C
             source["energy"].attrs["units"] = "J"
             source["wavelength"] = scan.geometry.wavelength_m
+            if scan.geometry.particle != "photon":
+                source["probe"] = scan.geometry.particle
         if scan.probe is not None:
             source["illumination"] = scan.probe
         pixel = scan.pixel_m

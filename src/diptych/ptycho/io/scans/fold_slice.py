@@ -7,6 +7,7 @@ the positions and move the object; the window of a pattern, which moves against 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, wavelength_energy_eV
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
-from diptych.ptycho.scan import Scan
+from diptych.ptycho.io.writers.scans import parameters_beside, write_fold_slice
+from diptych.ptycho.scan import Geometry, Scan
 from diptych.runtime.registry import NoOptions
 
 _PATTERNS, _PARAMETERS = "_dp", "_para"
+NOMINAL_M = 1.0
+SMALLEST_M, LARGEST_M = 1e-13, 1e-4
+"""Plausible object pixels; others are not in metres."""
 
 
 def parameter_file(path: Path) -> Path:
@@ -57,18 +62,27 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
         If the second file is missing, or the two do not belong together.
     """
     where = str(file.path)
-    values = real_from(file.arrays, "dp")
+    values = _patterns(file)
     if options.positions is not None:
         return _unplaced(values, where, file, options)
     other = parameter_file(file.path)
     with opened(other) as parameters:
         source = parameters.arrays
-        missing = [key for key in ("ppX", "ppY", "dx") if source.header(key) is None]
-        if missing:
-            raise InputError(other, f"holds no {', '.join(missing)}", "ppX, ppY and dx in metres")
-        x_m, y_m = (np.ravel(real_from(source, key, "positions in metres")) for key in ("ppX", "ppY"))
-        pixel = scalar_from(source, "dx")
         wavelength = scalar_from(source, "lambda") if source.header("lambda") is not None else None
+        stated = geometry_of(options, where, energy_eV=wavelength_energy_eV(wavelength) if wavelength else None)
+        derived = stated.object_pixel_m(values.shape[-1])
+        missing = [key for key in ("ppX", "ppY", *(("dx",) if derived is None else ())) if source.header(key) is None]
+        if missing:
+            without = "Without dx, pass --energy-eV, --distance-m and --detector-pixel-m." if "dx" in missing else ""
+            raise InputError(other, f"holds no {', '.join(missing)}", "ppX, ppY and dx in metres", without)
+        x_m, y_m = (np.ravel(real_from(source, key, "positions in metres")) for key in ("ppX", "ppY"))
+        said = f"positions (ppY, ppX) read from {other.name}, in object pixels of "
+        if source.header("dx") is not None:
+            pixel = scalar_from(source, "dx")
+            said += f"dx = {pixel:.4g} m"
+        else:
+            pixel = derived[0] if derived is not None else 0.0
+            said += f"{pixel:.4g} m, from the geometry, as the file states no dx"
     if values.ndim != 3 or not len(values) == len(x_m) == len(y_m):
         raise InputError(
             where, f"dp has shape {values.shape} and {other.name} {len(y_m)} positions", "one position of each pattern"
@@ -76,6 +90,7 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
     if not pixel > 0:
         raise InputError(other, f"dx is {pixel:g}", "the object pixel in metres")
     energy = wavelength_energy_eV(wavelength) if wavelength is not None and wavelength > 0 else None
+    geometry, derived_from = _geometry(geometry_of(options, where, energy_eV=energy), pixel, values.shape[-1])
     return RawScan(
         where=where,
         name=file.path.stem,
@@ -84,14 +99,36 @@ def read_fold_slice(file: DataFile, options: LoadOptions) -> RawScan:
         x=x_m.astype(np.float64) / pixel,
         domain="counts" if options.domain == "auto" else options.domain,
         scale=1.0 if options.scale is None else options.scale,
-        geometry=geometry_of(options, where, energy_eV=energy),
+        geometry=geometry,
         metadata={"layout": "fold_slice", "stored_domain": "counts", "object_pixel_m": pixel},
-        said=[f"positions (ppY, ppX) read from {other.name}, in object pixels of dx = {pixel:.4g} m"],
-        sources={"patterns": "dp", "positions": f"{other.name}: ppY, ppX", "energy": f"{other.name}: lambda"},
+        said=[said, *derived_from],
+        sources={"patterns": "dp", "positions": f"{other.name}: ppY, ppX", "energy": f"{other.name}: lambda"}
+        | dict.fromkeys(("distance", "detector pixel"), f"derived from {other.name}: dx"),
         order="patterns (pattern, y, x), positions ppX and ppY separate",
         unit="m",
         placed=True,
     )
+
+
+def _geometry(stated: Geometry, pixel: float, size: int) -> tuple[Geometry, list[str]]:
+    """``stated`` with what the object pixel in metres adds: one of distance and detector pixel follows from the other,
+    and where neither is known, the detector pixel at a nominal distance, as only their ratio matters.
+    """
+    wavelength = stated.wavelength_m
+    known = stated.distance_m is not None and stated.detector_pixel_m is not None
+    if wavelength is None or known or stated.propagation == "near" or not SMALLEST_M < pixel < LARGEST_M:
+        return stated, []
+    extent = pixel * size
+    if stated.detector_pixel_m is not None:
+        distance = extent * stated.detector_pixel_m[0] / wavelength
+        return replace(stated, distance_m=distance), [
+            f"distance of {distance:.4g} m derived from dx and detector pixel"
+        ]
+    distance = NOMINAL_M if stated.distance_m is None else stated.distance_m
+    side = wavelength * distance / extent
+    nominal = "a nominal" if stated.distance_m is None else "the"
+    said = f"detector pixel of {side:.4g} m derived from dx at {nominal} distance of {distance:g} m"
+    return replace(stated, distance_m=distance, detector_pixel_m=(side, side)), [said]
 
 
 def _unplaced(values: NDArray[Any], where: str, file: DataFile, options: LoadOptions) -> RawScan:
@@ -113,8 +150,22 @@ def _unplaced(values: NDArray[Any], where: str, file: DataFile, options: LoadOpt
     )
 
 
+def _patterns(file: DataFile) -> NDArray[Any]:
+    """``dp`` as (pattern, y, x). MATLAB keeps it as (y, x, pattern), and HDF5 shows the axes of v7.3 files reversed."""
+    values = real_from(file.arrays, "dp")
+    if values.ndim != 3:
+        return values
+    if "MATLAB_class" in file.arrays.attributes("dp"):
+        return np.swapaxes(values, 1, 2)
+    if file.kind == "matlab" and values.shape[0] == values.shape[1]:
+        return np.moveaxis(values, -1, 0)
+    return values
+
+
 def _matches(file: DataFile) -> bool:
-    return file.kind == "hdf5" and file.arrays.header("dp") is not None
+    header = file.arrays.header("dp") if file.kind in ("hdf5", "matlab") else None
+    # A raster with four axes is of another program.
+    return header is not None and len(header.shape) <= 3 and (file.kind == "hdf5" or "_dp" in file.path.stem)
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:
@@ -128,5 +179,9 @@ FORMAT = Format(
     holds="scan",
     matches=_matches,
     read=_read,
+    write=write_fold_slice,
+    suffixes=(".hdf5", ".h5"),
+    by_suffix=False,
+    beside=lambda path: (parameters_beside(path),),
     datasets={"patterns": ("dp",)},
 )

@@ -34,6 +34,35 @@ def lengths_m(source: TreeSource, path: str, said: list[str]) -> NDArray[np.floa
     return values * scale
 
 
+def one_number(source: TreeSource, path: str, values: NDArray[np.float64], said: list[str]) -> float:
+    """The number at ``path``; of one for each frame, the median, where they agree to 1e-3.
+
+    Raises
+    ------
+    InputError
+        If there is none, or they differ.
+    """
+    found = np.ravel(values)
+    found = found[np.isfinite(found)]
+    if not found.size or np.ptp(found) > 1e-3 * abs(float(np.median(found))):
+        span = f" and values from {found.min():.6g} to {found.max():.6g}" if found.size else ""
+        text = f"has shape {values.shape}{span}"
+        raise InputError(f"{source.where}: {path}", text, "one number, or the same for each frame")
+    if found.size > 1:
+        said.append(f"{path} holds {found.size} numbers that agree; their median is read")
+    return float(np.median(found))
+
+
+def wavelength_m(source: TreeSource, path: str, said: list[str]) -> float:
+    """The wavelength at ``path`` in metres, by its ``units``; without them, numbers above 1e-6 are angstroms."""
+    values = lengths_m(source, path, said)
+    value = one_number(source, path, values, said)
+    if source.attributes(path).get("units") in (None, "") and value > 1e-6:
+        said.append(f"{path} states no unit: {value:.6g} is read in angstroms, as NeXus prescribes")
+        return value * 1e-10
+    return value
+
+
 def axes_beside(source: TreeSource, patterns: str) -> tuple[str, str] | None:
     """Paths of ``y`` and ``x`` in the group of the patterns; None where they are not both there."""
     group = patterns.rpartition("/")[0]

@@ -100,6 +100,9 @@ def _coordinates(
         raise InputError(source.where, "is a PtyLab file without positions", "encoder (patterns, 2)")
     stored = real_from(source, key, "positions").astype(np.float64)
     stored = stored.T if matlab else stored
+    if stored.shape == (2, shape[0]) and shape[0] != 2:
+        stored = stored.T
+        said.append(f"{key} is stored with its axes exchanged, (2, patterns)")
     if len(shape) != 3 or stored.shape != (shape[0], 2):
         raise InputError(
             source.where,

@@ -13,15 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import real_from
+from diptych.ptycho.io.fields import numbers_from, real_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, photon_energy_eV, positions_in_pixels
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.writers.ptypy import write_ptyd
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
+
+_ABOUT = ("meta", "info", "common")
+"""Groups that state the geometry; the last is that of early versions."""
 
 
 def read_ptyd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
@@ -38,6 +42,7 @@ def read_ptyd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         raise InputError(source.where, "is a PtyPy file without chunks", "frames under chunks/0, chunks/1, ...")
     parts = [_chunk(chunks, number) for number in numbers]
     values, metres, masks, frames = (np.concatenate(each) for each in zip(*parts, strict=True))
+    masks = masks & _common_mask(source, values.shape[1:])
     mask = masks[0] if (masks == masks[0]).all() else masks
     said = [f"{len(numbers)} chunks read; positions (y, x) in m; a pixel is valid where its weight is not 0"]
     geometry = geometry_of(options, source.where, **_stated(source, options, said))
@@ -78,8 +83,8 @@ def _chunk(chunks: TreeSource, number: str) -> tuple[NDArray[Any], NDArray[Any],
             "(frames, N, N) and (frames, 2)",
         )
     path = f"{number}/indices"
-    stored = np.ravel(chunks.read(path)) if chunks.header(path) is not None else np.empty(0)
-    frames = stored.astype(np.int64) if len(stored) == len(data) else np.full(len(data), -1)
+    stored = numbers_from(chunks, path) if chunks.header(path) is not None else np.empty(0, np.int64)
+    frames = stored if len(stored) == len(data) else np.full(len(data), -1)
     path = f"{number}/weights"
     header = chunks.header(path)
     if header is None or header.shape[-2:] != data.shape[1:]:
@@ -87,22 +92,39 @@ def _chunk(chunks: TreeSource, number: str) -> tuple[NDArray[Any], NDArray[Any],
     return data, positions, np.broadcast_to(chunks.read(path) > 0, data.shape), frames
 
 
+def _common_mask(source: TreeSource, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The mask of all frames, ``weight2d``, which stands beside or in place of a chunk's weights."""
+    for path in (f"{group}/weight2d" for group in _ABOUT):
+        header = source.header(path)
+        if header is not None and header.shape[-2:] == shape and header.dtype.kind in "buif":
+            found: NDArray[np.bool_] = np.asarray(source.read(path) > 0).reshape(-1, *shape)[0]
+            return found
+    return np.ones(shape, np.bool_)
+
+
 def _stated(source: TreeSource, options: LoadOptions, said: list[str]) -> dict[str, Any]:
     """Energy, distance and detector pixel from ``meta``, else from ``info``."""
 
     def numbers(key: str) -> NDArray[np.float64] | None:
-        for path in (f"meta/{key}", f"info/{key}"):
+        for path in (f"{group}/{key}" for group in _ABOUT):
             if source.header(path) is not None and source.attributes(path).get("type") != "None":
                 said.append(f"{key} read from {path}")
                 return np.ravel(real_from(source, path, key)).astype(np.float64)
         return None
 
     stated: dict[str, Any] = {}
+    electrons = next((p for p in ("meta/electron_data", "info/electron_data") if source.header(p) is not None), None)
+    if electrons is not None and source.attributes(electrons).get("type") != "None" and source.read(electrons).any():
+        stated["particle"] = "electron"
+        said.append(f"electrons, from {electrons}")
     if (distance := numbers("distance")) is not None:
         stated["distance_m"] = float(distance[0])
     if (pixel := numbers("psize")) is not None:
         stated["detector_pixel_m"] = (float(pixel[0]), float(pixel[-1]))
-    if options.energy_eV is None and (energy := numbers("energy")) is not None:
+    energy = numbers("energy") if options.energy_eV is None else None
+    if energy is not None and stated.get("particle") == "electron":
+        stated["energy_eV"] = float(energy[0]) * 1e3
+    elif energy is not None:
         stated["energy_eV"], how = photon_energy_eV(float(energy[0]), "keV", f"{source.where}: energy")
         said.append(how)
     path = next((path for path in ("meta/propagation", "info/propagation") if source.header(path) is not None), None)
@@ -114,7 +136,8 @@ def _stated(source: TreeSource, options: LoadOptions, said: list[str]) -> dict[s
 
 
 def _matches(file: DataFile) -> bool:
-    return file.kind == "hdf5" and {"chunks", "info"} <= set(file.arrays.names())
+    names = set(file.arrays.names()) if file.kind == "hdf5" else set()
+    return "chunks" in names and bool(names & {"info", *_ABOUT})
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:
@@ -128,5 +151,7 @@ FORMAT = Format(
     holds="scan",
     matches=_matches,
     read=_read,
+    write=write_ptyd,
+    suffixes=(".ptyd",),
     datasets={"patterns": ("chunks/0/data",)},
 )

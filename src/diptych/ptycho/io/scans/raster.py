@@ -22,13 +22,15 @@ from diptych.runtime.registry import NoOptions
 
 
 def raster_key(source: TreeSource) -> str | None:
-    """Key of the one array (Ry, Rx, N, N) at the top of a file; None where there is none, or there are several."""
+    """Key of the one array (Ry, Rx, N, N), or (N, N, Ry, Rx), at the top of a file; None where there is none, or there
+    are several.
+    """
     found = [
         key
         for key in source.names()
         if (header := source.header(key)) is not None
         and len(header.shape) == 4
-        and header.shape[2] == header.shape[3] > 1
+        and (header.shape[2] == header.shape[3] > 1 or header.shape[0] == header.shape[1] > 1)
         and header.dtype.kind in "buif"
     ]
     return found[0] if len(found) == 1 else None
@@ -95,10 +97,17 @@ def read_raster(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         If neither the step nor positions in another file are given.
     """
     key = raster_key(source)
-    assert key is not None
+    if key is None:
+        return _sequence(source, options, name)
     values = real_from(source, key)
+    reversed_ = values.shape[2] != values.shape[3]
+    values = np.moveaxis(values, (0, 1), (2, 3)) if reversed_ else values
     rows, columns = values.shape[:2]
     said = [f"patterns read from {key}, a raster of {rows} rows and {columns} columns"]
+    if reversed_:
+        said.append("the patterns are its first two axes, which are square, and the raster its last two")
+    elif rows == columns == values.shape[2]:
+        said.append("all four axes are equally long: the first two are read as the raster, the last two as the pattern")
     y, x = raster_positions(options, (rows, columns), source.where, key, said)
     return RawScan(
         where=source.where,
@@ -112,12 +121,44 @@ def read_raster(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         metadata={"layout": "raster", "stored_domain": "counts"},
         said=said,
         sources={"patterns": key},
-        order="patterns (row, column, y, x), positions from the raster, x fastest",
+        order=f"patterns {'(y, x, row, column)' if reversed_ else '(row, column, y, x)'}, positions from the raster, "
+        "x fastest",
         unit=options.position_unit,
     )
 
 
+def _sequence(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
+    """Patterns (M, N, N) of an NPY file, in one sequence."""
+    (key,) = source.names()
+    values = real_from(source, key)
+    said = [f"patterns read from {key}, {len(values)} in one sequence"]
+    y, x = sequence_positions(options, len(values), source.where, key, said)
+    return RawScan(
+        where=source.where,
+        name=name,
+        values=values,
+        y=y,
+        x=x,
+        domain="counts" if options.domain == "auto" else options.domain,
+        scale=1.0 if options.scale is None else options.scale,
+        geometry=geometry_of(options, source.where),
+        metadata={"layout": "array of patterns", "stored_domain": "counts"},
+        said=said,
+        sources={"patterns": key},
+        order="patterns (pattern, y, x)",
+        unit=options.position_unit,
+    )
+
+
+def _is_stack(source: TreeSource) -> bool:
+    headers = list(source.headers().values())
+    shape = headers[0].shape if len(headers) == 1 else ()
+    return len(shape) == 3 and shape[1] == shape[2] > 1 and headers[0].dtype.kind in "buif"
+
+
 def _matches(file: DataFile) -> bool:
+    if file.kind == "npy" and _is_stack(file.arrays):
+        return True
     return file.kind in ("npy", "npz", "hdf5", "matlab") and raster_key(file.arrays) is not None
 
 

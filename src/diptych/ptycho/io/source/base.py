@@ -98,3 +98,9 @@ def nbytes(header: Header) -> int:
 def native(array: NDArray[Any]) -> NDArray[Any]:
     """The same numbers in this machine's byte order: torch accepts no other."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def brief(error: object, most: int = 200) -> str:
+    """What a library's error says, cut: some repeat the damaged bytes."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else f"{text[:most]} ..."

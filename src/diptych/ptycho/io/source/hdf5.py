@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, InputError
-from diptych.ptycho.io.source.base import Header, native, refuse_what_does_not_fit
-from diptych.ptycho.io.source.hdf5_storage import check_extent, check_filters, open_file
+from diptych.ptycho.io.source.base import Header, brief, native, refuse_what_does_not_fit
+from diptych.ptycho.io.source.hdf5_storage import check_extent, check_filters, check_written, open_file
 
 _MOST_LINKS = 32
 """Links, or virtual datasets of virtual datasets, that may follow one another: more are a loop."""
@@ -165,11 +165,13 @@ class Hdf5Source:
         if part is not None:
             shape[part[0]] = part[1]
         refuse_what_does_not_fit(Header(tuple(shape), item.dtype), self.where, key)
+        if part is None:
+            check_written(item, where)
         try:
             yield item
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
             raise InputError(
-                f"{self.where}: the dataset {key!r}", f"cannot be read ({error}); the file is damaged"
+                f"{self.where}: the dataset {key!r}", f"cannot be read ({brief(error)}); the file is damaged"
             ) from None
 
 
@@ -291,7 +293,9 @@ def open_hdf5(path: Path) -> Iterator[Hdf5Source]:
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             # The library notices damage late and by many exceptions, some of them when a link or an attribute is
             # merely looked at.
-            raise InputError(path, f"the HDF5 file is damaged ({error})", remedy="Copy or write it again.") from error
+            raise InputError(
+                path, f"the HDF5 file is damaged ({brief(error)})", remedy="Copy or write it again."
+            ) from error
 
 
 def _is_dataset(item: Any) -> bool:

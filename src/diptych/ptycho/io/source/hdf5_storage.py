@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import InputError, UnavailableError
+from diptych.ptycho.io.source.base import brief
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EDEADLK}
 """What file systems answer that offer no locks (some NFS and parallel file systems)."""
 
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK}
 """What they answer where another program holds the lock (11 on Linux, 35 on macOS)."""
+
+_LARGE_BYTES = 64 * 2**20
+_MOST_COMPRESSED = 20_000
 
 _FILTERS = {
     305: "LZO",
@@ -62,9 +66,11 @@ def open_file(path: Path) -> Any:
                 remedy="Wait until it is closed, or set HDF5_USE_FILE_LOCKING=FALSE to read what is written so far.",
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, *_NO_LOCKS):
-            raise UnavailableError(f"{path}: the HDF5 file cannot be opened ({error}).") from None
+            raise UnavailableError(f"{path}: the HDF5 file cannot be opened ({brief(error)}).") from None
         raise InputError(
-            path, f"the HDF5 file is truncated, damaged or being written ({error})", remedy="Copy or write it again."
+            path,
+            f"the HDF5 file is truncated, damaged or being written ({brief(error)})",
+            remedy="Copy or write it again.",
         ) from None
 
 
@@ -92,6 +98,24 @@ def check_extent(dataset: Any, where: str) -> None:
     end = dataset.file.id.get_filesize()
     if offset + size > end:
         raise InputError(where, f"is cut short: its values would end at byte {offset + size}", f"at most {end}")
+
+
+def check_written(dataset: Any, where: str) -> None:
+    """Raise when a large dataset is all but empty: HDF5 would fill memory with values that nobody wrote.
+
+    The strongest filters reach a few thousand to one on frames without light.
+    """
+    size = int(dataset.size or 0) * dataset.dtype.itemsize
+    if dataset.is_virtual or size <= _LARGE_BYTES:
+        return
+    stored = dataset.id.get_storage_size()
+    if stored * _MOST_COMPRESSED < size:
+        raise InputError(
+            where,
+            f"declares {dataset.shape} {dataset.dtype}, {size / 1e9:.3g} GB, and holds {stored} bytes of them",
+            "values that were written",
+            "Is the file damaged, or still being written?",
+        )
 
 
 def check_filters(dataset: Any, where: str) -> None:

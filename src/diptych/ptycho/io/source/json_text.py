@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import InputError
-from diptych.ptycho.io.source.base import Source
+from diptych.ptycho.io.source.base import Source, brief
 from diptych.ptycho.io.source.npz import NpzSource
 
 
@@ -32,7 +32,7 @@ def read_json(source: Source, key: str = "_metadata") -> tuple[dict[str, Any], s
         text = array.tobytes().decode() if array.dtype == np.uint8 or array.dtype.kind == "S" else str(array[()])
         value = json.loads(text.rstrip("\0"))
     except (ValueError, RecursionError) as error:
-        raise InputError(where, f"is not JSON text ({error})", "a JSON object of names and values") from None
+        raise InputError(where, f"is not JSON text ({brief(error)})", "a JSON object of names and values") from None
     if not isinstance(value, dict):
         raise InputError(where, f"holds a JSON {type(value).__name__}", "a JSON object of names and values")
     return value, None
@@ -58,5 +58,5 @@ def json_text(value: Any, what: str) -> str:
         return json.dumps(value, default=plain)
     except (TypeError, ValueError) as error:
         raise InputError(
-            what, f"cannot be written as JSON (it holds {error})", "numbers, text, lists and mappings"
+            what, f"cannot be written as JSON (it holds {brief(error)})", "numbers, text, lists and mappings"
         ) from None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.source.base import Header, listed, native, refuse_what_does_not_fit
+from diptych.ptycho.io.source.base import Header, brief, listed, native, refuse_what_does_not_fit
 from diptych.ptycho.io.source.matlab_tags import check_tags
 
 _LARGEST_ITEM = np.dtype(np.complex128)
@@ -98,7 +98,7 @@ def open_matlab(path: Path) -> Iterator[MatlabSource]:
         raise
     except Exception as error:
         # The library has no exception of its own: damage shows as any of a dozen.
-        raise InputError(path, f"the MATLAB file is damaged ({error})", remedy="Save it again.") from error
+        raise InputError(path, f"the MATLAB file is damaged ({brief(error)})", remedy="Save it again.") from error
     yield MatlabSource({name: _plain(item) for name, item in stored.items() if not name.startswith("__")}, str(path))
 
 

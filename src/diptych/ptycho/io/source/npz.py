@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.source.base import Header, native, nbytes, refuse_what_does_not_fit
+from diptych.ptycho.io.source.base import Header, brief, native, nbytes, refuse_what_does_not_fit
 
 # NumPy parses a header as Python text, so a damaged one raises SyntaxError or TokenError.
 _NPY_ERRORS = (EOFError, ValueError, OSError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)
@@ -96,7 +96,7 @@ class NpzSource(_Flat):
                 )
                 shape, _, dtype = reader(file)
         except _ZIP_ERRORS as error:
-            raise InputError(where, f"has no readable header ({error}); the file is damaged") from None
+            raise InputError(where, f"has no readable header ({brief(error)}); the file is damaged") from None
         header = Header(tuple(int(n) for n in shape), dtype)
         if not dtype.hasobject and info.file_size < nbytes(header):
             raise InputError(where, f"is cut short ({info.file_size} bytes)", f"{nbytes(header)} bytes")
@@ -116,7 +116,7 @@ class NpzSource(_Flat):
             with self._archive.open(self._members[key]) as file:
                 return native(np.lib.format.read_array(file, allow_pickle=False))
         except _ZIP_ERRORS as error:
-            raise InputError(f"{self.where}: the array {key!r}", f"is damaged or cut short ({error})") from None
+            raise InputError(f"{self.where}: the array {key!r}", f"is damaged or cut short ({brief(error)})") from None
 
 
 class NpySource(_Flat):
@@ -128,7 +128,7 @@ class NpySource(_Flat):
             # Mapped, not read: the size that the header states is checked against the file before memory is taken.
             self._array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except _NPY_ERRORS as error:
-            raise InputError(path, f"the NPY file is damaged, cut short or pickled ({error})") from None
+            raise InputError(path, f"the NPY file is damaged, cut short or pickled ({brief(error)})") from None
 
     def headers(self) -> Mapping[str, Header]:
         """Shape and type under the name ``array``."""
@@ -147,7 +147,7 @@ def open_npz(path: Path) -> Iterator[NpzSource]:
         archive = zipfile.ZipFile(path)
     except _ZIP_ERRORS as error:
         raise InputError(
-            path, f"the NPZ (zip) archive is truncated or damaged ({error})", remedy="Copy or write it again."
+            path, f"the NPZ (zip) archive is truncated or damaged ({brief(error)})", remedy="Copy or write it again."
         ) from None
     with archive:
         yield NpzSource(archive, str(path))

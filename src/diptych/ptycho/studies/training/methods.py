@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import shutil
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import InputError
 from diptych.runtime.device import ExecutionOptions
+from diptych.runtime.history import read_columns
 
 if TYPE_CHECKING:
     from diptych.ptycho.neural.model import Model
@@ -84,7 +84,7 @@ def train_model(
         shutil.rmtree(home)
     model = train(list(scans), trainer=trainer, run=home, resume=resume, **training)
     shutil.rmtree(home / "checkpoints", ignore_errors=True)
-    history = read_history(home)
+    history = read_columns(home / "metrics.csv")
     # The training loss is of other withheld photons in each epoch; that of validation can be compared between epochs.
     validation, norms = history.get("validation_loss", []), history.get("grad_norm", [])
     losses = validation if validation and all(map(math.isfinite, validation)) else history.get("loss", [])
@@ -103,13 +103,6 @@ def _warmup(training: Mapping[str, Any], scans: Sequence[Scan]) -> int:
     patterns = sum(min(training.get("n_subsample") or len(scan), len(scan)) for scan in scans)
     groups = training.get("n_groups") or patterns
     return max(1, min(50, int(training.get("epochs", 30)) * groups // 320))
-
-
-def read_history(home: Path) -> dict[str, list[float]]:
-    """The columns of a training's ``metrics.csv``, one value per epoch."""
-    with (home / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return {name: [float(row[name]) for row in rows if row[name]] for name in (rows[0] if rows else ())}
 
 
 def apply_model(model: Model, scan: Scan, execution: ExecutionOptions) -> tuple[Reconstruction, dict[str, Any]]:

@@ -17,6 +17,13 @@ from diptych.ptycho.scan import Reconstruction
 from diptych.studio.components.viewer.pyramid import Pyramid
 from diptych.studio.components.viewer.source import ComplexLayers, ImageSource, PixelSize, Quantity, Unwrapped, real
 
+ERRORS = (
+    ("error", "Standard error", ""),
+    ("amplitude_error", "Standard error of the amplitude", ""),
+    ("phase_error", "Standard error of the phase", "rad"),
+)
+"""Error maps of a result: field, label and unit."""
+
 
 def image_of_file(path: Path) -> ImageSource:
     """The image of a result file. Raises InputError where it holds none."""
@@ -26,7 +33,7 @@ def image_of_file(path: Path) -> ImageSource:
 
 
 def image_of_result(result: Reconstruction, name: str | None = None) -> ImageSource:
-    """The image of a result, with its illumination and error map where they are known.
+    """The image of a result, with its illumination and error maps where they are known.
 
     The phase has mean 0 over the lit pixels; its mean ramp is removed when the probe was refined, because the data do
     not determine it then.
@@ -42,8 +49,9 @@ def image_of_result(result: Reconstruction, name: str | None = None) -> ImageSou
         shown = light.values if light.values.shape == result.object.shape else None
         if shown is not None:
             more["illumination"] = ("Illumination", "photons", np.asarray(shown, np.float32))
-    if result.error is not None:
-        more["error"] = ("Standard error", "", np.asarray(result.error, np.float32))
+    for key, label, unit in ERRORS:
+        if (found := getattr(result, key)) is not None:
+            more[key] = (label, unit, np.asarray(found, np.float32))
     return image_of_values(
         values,
         name or result.name,

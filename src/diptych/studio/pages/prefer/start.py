@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nicegui import run, ui
+from nicegui import context, run, ui
 
 from diptych.errors import DiptychError
 from diptych.prefer.decoders.registry import DECODERS
@@ -86,9 +86,10 @@ class Listed:
             await self._do(sessions.delete, folder)
 
     async def _export(self, folder: Path) -> None:
+        client = context.client  # The list, and the button in it, are drawn anew meanwhile.
         data = await self._do(sessions.export, folder)
         if data is not None:
-            ui.download.content(data, f"{folder.name}.zip")
+            client.download(data, f"{folder.name}.zip")
 
     async def _do(self, action: Callable[..., Any], *arguments: Any) -> Any:
         self._message.set_text("")

@@ -9,7 +9,7 @@ from nicegui import run, ui
 from diptych.errors import DiptychError
 from diptych.studio.state.prefer.desk import Desk
 from diptych.studio.state.prefer.desks import Desks
-from diptych.studio.state.prefer.tuning import FILE, save, scan_of, winner
+from diptych.studio.state.prefer.tuning import FILE, common_text, save, scan_of, winner
 
 
 def tune_panel(desks: Desks, desk: Desk) -> None:
@@ -19,6 +19,8 @@ def tune_panel(desks: Desks, desk: Desk) -> None:
         f"Tune by eye: reconstructions of {desk.session.frame.prompt} with the settings beneath; amplitude left, phase "
         "right. The first picture has the default settings. Judge which look right; the settings improve."
     ).classes("text-sm")
+    if common := common_text(desk.session):
+        ui.label(common).classes("text-sm").mark("common settings")
     text = ui.label().classes("font-mono text-xs whitespace-pre-wrap").mark("winner")
 
     async def keep() -> bool:

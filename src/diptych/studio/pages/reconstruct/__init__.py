@@ -14,6 +14,7 @@ from diptych.studio.pages.reconstruct.inspect import Inspect
 from diptych.studio.pages.reconstruct.outcome import Outcome
 from diptych.studio.pages.reconstruct.setup import Setup
 from diptych.studio.pages.reconstruct.watch import Watching
+from diptych.studio.state.listing import is_result
 from diptych.studio.state.reconstruct.page import ReconstructPage
 
 PICTURES = "/studio-scan"
@@ -76,12 +77,14 @@ async def _open(state: ReconstructPage, query: dict[str, str]) -> str:
     try:
         if file := query.get("file"):
             path = state.studio.folders.resolve(file)
+            if await run.io_bound(is_result, path):
+                return f"{path.name} holds a result, not a scan: open it in Compare."
             if state.look is None or state.look.path != path:
                 await run.io_bound(state.open, file)
         if model := query.get("model"):
             state.choose_model(model)
         if config := query.get("config"):
-            state.configure(config)
+            await run.io_bound(state.configure, config, alone=bool(query.get("file")))
         if folder := query.get("run"):
             state.show(folder)
     except DiptychError as error:

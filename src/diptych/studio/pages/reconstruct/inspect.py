@@ -11,6 +11,7 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
 from diptych.studio.components.forms import options_form
 from diptych.studio.components.frame import heading
+from diptych.studio.pages.reconstruct.actions import FileActions
 from diptych.studio.pages.reconstruct.mask import MaskDialog
 from diptych.studio.state.reconstruct.page import ReconstructPage
 from diptych.studio.state.reconstruct.remedies import Remedy, reading_remedy, remedies_for
@@ -116,6 +117,7 @@ class Inspect:
             values = dict(self.state.load)
             options_form(LoadOptions, values)
             ui.button("Read again with these options", on_click=lambda: self._replace(values)).props("outline no-caps")
+        FileActions(self.state)
 
     async def _replace(self, values: dict[str, Any]) -> None:
         cleared = {name: LoadOptions.model_fields[name].default for name in self.state.load if name not in values}

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.ptycho.evaluate.limit.options import BoundOptions
 from diptych.ptycho.repeat import command_line, python
 from diptych.runtime.jobs.records import read_record
+from diptych.studio.components.forms import options_form
 from diptych.studio.components.frame import heading
 from diptych.studio.components.viewer.element import ImageViewer
-from diptych.studio.state.reconstruct.export import KINDS, export
+from diptych.studio.state.reconstruct.export import KINDS, export, positions_figure
 from diptych.studio.state.reconstruct.page import ReconstructPage
+
+if TYPE_CHECKING:
+    from diptych.runtime.jobs import Job
+
+ALT = {
+    "Two halves": "Fourier ring correlation of two halves of the data",
+    "Photon limit": "Least standard errors of amplitude and phase, and the spectrum of the errors",
+}
 
 
 class Outcome:
@@ -30,19 +43,21 @@ class Outcome:
         self._shown: tuple[object, ...] = ()
         self.box = ui.column().classes("w-full gap-4")
         self.resolution: ui.column | None = None
-        self._frc = ""
+        self.limit: ui.column | None = None
+        self._stages: dict[str, str] = {}
 
     def watch(self) -> None:
         """Show the result once it is there, and how the resolution goes."""
         result = self.state.result
         key = (result, result.stat().st_mtime_ns if result is not None and result.is_file() else 0)
         if key != self._shown:
-            self._shown, self._frc = key, ""
+            self._shown, self._stages = key, {}
             self.box.clear()
             if result is not None:
                 with self.box:
                     self._draw(result)
-        self._watch_resolution()
+        self._watch("Two halves", self.state.frc, self.resolution)
+        self._watch("Photon limit", self.state.limit, self.limit)
 
     def _draw(self, result: Path) -> None:
         state = self.state
@@ -65,9 +80,19 @@ class Outcome:
             ui.button("Open in Compare", on_click=lambda: ui.navigate.to(f"/compare?file={quote(str(result))}")).props(
                 "outline dense no-caps"
             )
-            ui.button("Resolution from two halves", on_click=self._resolution).props("outline dense no-caps")
+            ui.button("Resolution from two halves", on_click=lambda: self._begin(state.start_resolution)).props(
+                "outline dense no-caps"
+            )
             self.message = ui.label().props("role=alert").classes("text-negative")
         self.resolution = ui.column().classes("w-full")
+        self.moved = ui.column().classes("w-full gap-1")
+        ui.timer(0.05, lambda: self._draw_positions(result), once=True)
+        with ui.expansion("Photon limit: the least error that the photons allow", icon="opacity").classes("w-full"):
+            options_form(BoundOptions, state.limit_values)
+            ui.button("Compute the photon limit", on_click=lambda: self._begin(state.start_limit)).props(
+                "outline no-caps"
+            )
+            self.limit = ui.column().classes("w-full")
         record = read_record(result.parent)
         if record is not None and record.arguments.get("file"):
             with ui.expansion("The same from the command line or Python", icon="terminal").classes("w-full"):
@@ -83,31 +108,46 @@ class Outcome:
         if data is not None:  # None: the server is stopping.
             ui.download.content(data, f"{result.parent.name}.{kind}")
 
-    def _resolution(self) -> None:
+    def _begin(self, start: Callable[[], Job]) -> None:
         try:
-            self.state.start_resolution()
+            start()
             self.message.set_text("")
         except DiptychError as error:
             self.message.set_text(str(error))
 
-    def _watch_resolution(self) -> None:
-        job = self.state.frc
-        if self.resolution is None or job is None:
+    def _watch(self, name: str, job: Job | None, box: ui.column | None) -> None:
+        """Show how a job about the result goes, and the figure that it made."""
+        if box is None or job is None:
             return
         stage = f"{job.id} {job.state} {job.progress.done if job.progress else ''}"
-        if stage == self._frc:
+        if stage == self._stages.get(name):
             return
-        self._frc = stage
-        self.resolution.clear()
-        with self.resolution:
+        self._stages[name] = stage
+        box.clear()
+        with box:
             if job.state in ("queued", "running"):
                 report = job.progress
-                ui.label("Two halves: waiting." if report is None else f"Two halves: {report.stage} {report.done}")
+                ui.label(f"{name}: waiting." if report is None else f"{name}: {report.stage} {report.done}")
             elif job.result is None:
-                ui.label(f"No resolution: {job.error or job.state}").props("role=alert")
+                ui.label(f"{name}: no result: {job.error or job.state}").props("role=alert")
             else:
+                if said := job.result.get("statement"):
+                    ui.label(said).classes("whitespace-pre-wrap")
                 figure = Path(job.result["figure"])
                 if figure.is_file():
-                    ui.image(figure).classes("w-full max-w-[720px] bg-white").props(
-                        'alt="Fourier ring correlation of two halves of the data" fit=contain'
-                    )
+                    ui.image(figure).classes("w-full max-w-[1000px] bg-white").props(f'alt="{ALT[name]}" fit=contain')
+
+    async def _draw_positions(self, result: Path) -> None:
+        """Recorded and refined positions, where they were refined."""
+        try:
+            data = await run.io_bound(positions_figure, result)
+        except (DiptychError, OSError) as error:
+            self.message.set_text(str(error))
+            return
+        if data is not None:
+            source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+            with self.moved:
+                ui.label("Recorded and refined positions").classes("text-sm")
+                ui.image(source).classes("w-full max-w-[560px] bg-white").props(
+                    'alt="Recorded and refined scan positions" fit=contain'
+                )

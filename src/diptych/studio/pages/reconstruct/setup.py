@@ -9,6 +9,7 @@ from nicegui import run, ui
 
 from diptych.errors import DiptychError
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.neural.options import InferenceOptions
 from diptych.runtime.device import ExecutionOptions
 from diptych.studio.components.forms import options_form
 from diptych.studio.components.frame import heading
@@ -38,6 +39,9 @@ class Setup:
             self.use = ui.label().classes("grow basis-[240px] self-center")
         with ui.expansion("All options", icon="tune").classes("w-full"):
             self.form = ui.column().classes("w-full")
+        with ui.expansion("Network", icon="hub").classes("w-full"):
+            ui.label("How a trained network is run, where the reconstruction starts from one.").classes("text-sm")
+            options_form(InferenceOptions, state.inference)
         with ui.expansion("Device", icon="memory").classes("w-full"):
             options_form(ExecutionOptions, state.execution)
         with ui.row().classes("w-full items-center gap-4"):
@@ -91,7 +95,7 @@ class Setup:
             return
         self.message.set_text("")
         try:
-            folder = await run.io_bound(tuning.begin, studio, look.path)
+            folder = await run.io_bound(tuning.begin, studio, look.path, dict(self.state.load), dict(self.state.values))
         except DiptychError as error:
             self.message.set_text(str(error))
             return

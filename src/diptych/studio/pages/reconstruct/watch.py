@@ -63,7 +63,7 @@ class Watching:
             self._preview = id(preview)
             for name, values in preview.items():
                 if name in self.images:
-                    self.images[name].props["src"] = _picture(values)
+                    self.images[name].props["src"] = preview_picture(values)
                     self.columns[name].set_visibility(True)
         elif job is None and self._preview:
             self._preview = 0
@@ -103,7 +103,7 @@ def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) else "n/a"
 
 
-def _picture(values: NDArray[Any]) -> str:
+def preview_picture(values: NDArray[Any]) -> str:
     """A preview (h, w) as the address of a PNG; the range is that of the inner 99 % of the values."""
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)

@@ -11,14 +11,12 @@ from typing import Any
 from diptych.errors import DiptychError, InputError
 from diptych.prefer.ledger.files import storing
 from diptych.prefer.ledger.store import NAME
-from diptych.prefer.session.folder import SETTINGS
+from diptych.prefer.session.folder import SETTINGS, read_settings
 from diptych.prefer.session.session import Session
 from diptych.studio.context import Studio
+from diptych.studio.state.confine import confined_session
 from diptych.studio.state.prefer.desk import Desk
 from diptych.studio.state.prefer.feed import Feed
-
-FILES = ("scan", "model")
-"""Options that name a file or a folder: those that exist must lie in the data folders."""
 
 
 class Desks:
@@ -74,6 +72,8 @@ class Desks:
             if exists and new:
                 raise InputError(folder.name, "has a session", remedy="Open it, or choose another name.")
             given = self._confined(options or {})
+            # A session may come from elsewhere: what it stores must not lead out of the data folders either.
+            self._confined(read_settings(folder))
             desk = Desk(self.studio.session(folder, lambda: Session.open(folder, **given)))
             self._desks[folder] = desk
             return desk
@@ -143,14 +143,7 @@ class Desks:
 
     def _confined(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with the paths in them inside the data folders."""
-        found = dict(options)
-        for name in FILES:
-            given = found.get(name)
-            if not isinstance(given, str) or not given:
-                continue
-            if name == "scan" or Path(given).expanduser().exists() or given.startswith(("/", ".", "~")):
-                found[name] = str(self.studio.folders.resolve(given))
-        return found
+        return confined_session(self.studio.folders, options)
 
 
 def _carry(before: Desk, desk: Desk) -> None:

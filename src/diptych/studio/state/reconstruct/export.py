@@ -44,6 +44,31 @@ def export(result: Path, kind: str) -> bytes:
         return path.read_bytes()
 
 
+def positions_figure(result: Path) -> bytes | None:
+    """Recorded against refined positions as a PNG; None where they were not refined.
+
+    Raises
+    ------
+    InputError
+        If the file holds no result.
+    """
+    from diptych.ptycho.figures.overview import save_figure
+    from diptych.ptycho.figures.positions import show_positions
+    from diptych.ptycho.io import load_result
+
+    found = load_result(result)
+    if found.recorded_positions is None:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    show_positions(figure.subplots(), found.recorded_positions, found.positions)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "positions.png"
+        save_figure(figure, path)
+        return path.read_bytes()
+
+
 def tiff(pages: list[Any]) -> bytes:
     """Real (H, W) arrays as the pages of a float32 TIFF."""
     from PIL import Image

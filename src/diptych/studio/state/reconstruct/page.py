@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
+from diptych.ptycho.neural.options import InferenceOptions
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.option_fields import file_layer
+from diptych.studio.state.confine import confined_load, confined_options
 from diptych.studio.state.history import Curve, read_history
 from diptych.studio.state.listing import files_of, is_scan, models_of, numbered_run
 from diptych.studio.state.reconstruct.look import Look
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 WORK = "diptych.ptycho.jobs:run_reconstruction"
 HERE = "diptych.studio.state.reconstruct.work"
-WORDS = {"probe": ("refine", "fixed", "estimate"), "start": ("flat",)}
-"""Options that may name a file, and the values that are not names of files."""
 
 
 class ReconstructPage:
@@ -38,16 +38,18 @@ class ReconstructPage:
     ----------
     look : Look or None
         The scan that is open.
-    load, values, execution : dict
-        Options that differ from their defaults: reading, reconstruction, device.
+    load, values, execution, inference : dict
+        Options that differ from their defaults: reading, reconstruction, device, network.
     preset : str
         Name of the preset that was chosen last.
     model : Path or None
         A trained network whose image is the initial guess.
     run : Path or None
         The run directory that is shown.
-    job, check, frc : Job or None
-        The reconstruction, check and resolution that were started last.
+    job, check, frc, limit : Job or None
+        The reconstruction, check, resolution and photon limit that were started last.
+    limit_values : dict
+        Options of the photon limit that differ from their defaults.
     revision : int
         Grows when the scan or the options were replaced, so that tabs redraw.
     """
@@ -58,12 +60,15 @@ class ReconstructPage:
         self.load: dict[str, Any] = {}
         self.values: dict[str, Any] = {}
         self.execution: dict[str, Any] = {}
+        self.inference: dict[str, Any] = {}
         self.preset = "standard"
         self.model: Path | None = None
         self.run: Path | None = None
         self.job: Job | None = None
         self.check: Job | None = None
         self.frc: Job | None = None
+        self.limit: Job | None = None
+        self.limit_values: dict[str, Any] = {}
         self.curve = Curve()
         self.revision = 0
 
@@ -113,13 +118,39 @@ class ReconstructPage:
         self.preset, self.values = name, dict(PRESETS[name].values)
         self.revision += 1
 
-    def configure(self, given: str | Path) -> None:
-        """Take the options in a YAML file of a data folder. Raises InputError for a file that has others."""
+    def set_option(self, name: str, value: Any) -> None:
+        """Set one option of ``reconstruct``; None for its default."""
+        self.values.pop(name, None)
+        if value is not None:
+            self.values[name] = value
+        self.revision += 1
+
+    def configure(self, given: str | Path, *, alone: bool = False) -> None:
+        """Take the options in a YAML file of a data folder: how to reconstruct, and how the scan is read.
+
+        Slow where the scan is read again.
+
+        Parameters
+        ----------
+        given : path
+        alone : bool
+            Options of reading that the file leaves out have their defaults; otherwise those of the page stay.
+
+        Raises
+        ------
+        InputError
+            If the file has other options, or one of them is wrong.
+        """
         path = self.studio.folders.resolve(given)
-        values = dict(file_layer(path, (ReconstructionOptions,))[1])
-        self._confined({}, values)
+        values = dict(file_layer(path, (LoadOptions, ReconstructionOptions))[1])
+        load = {name: values.pop(name) for name in LoadOptions.model_fields if name in values}
+        load = confined_load(self.studio.folders, load)
+        values = confined_options(self.studio.folders, values)
         ReconstructionOptions.build(values, origin=path.name)
-        self.values = values
+        load = load if alone else {**self.load, **load}
+        if self.look is not None and load != self.load:
+            self.look = Look.at(self.look.path, self._reading(load))
+        self.load, self.values = load, values
         self.revision += 1
 
     def choose_model(self, given: str | None) -> None:
@@ -148,6 +179,7 @@ class ReconstructPage:
                 "model": None if self.model is None else str(self.model),
                 "load": _plain(self._reading(self.load)),
                 "options": _plain(self._how()),
+                "inference": _plain(InferenceOptions.build(self.inference, origin="network")),
                 "execution": _plain(ExecutionOptions.build(self.execution, origin="device")),
             }
         )
@@ -168,8 +200,12 @@ class ReconstructPage:
         if not isinstance(given.get("file"), str):
             raise InputError(self.run.name, "was started from the command line", remedy="Resume it there.")
         file = self.studio.folders.resolve(given["file"])
-        again = {key: given[key] for key in ("load", "options", "execution") if isinstance(given.get(key), dict)}
-        self._confined(again.get("load", {}), again.get("options", {}))
+        again = {
+            key: given[key] for key in ("load", "options", "inference", "execution") if isinstance(given.get(key), dict)
+        }
+        for key, confined in (("load", confined_load), ("options", confined_options)):
+            if key in again:
+                again[key] = confined(self.studio.folders, again[key])
         return self._submit({**again, "file": str(file), "run": str(self.run), "resume": True})
 
     def stop(self) -> None:
@@ -181,7 +217,7 @@ class ReconstructPage:
         """Show an earlier run of a data folder. Raises InputError for a path outside."""
         run = self.studio.folders.resolve(given)
         self.job = next((job for job in self.studio.jobs.jobs()[::-1] if job.folder == run and job.work == WORK), None)
-        self.run, self.frc = run, None
+        self.run, self.frc, self.limit = run, None, None
         self.curve = Curve(read_history(run / "metrics.csv"))
         self.revision += 1
 
@@ -209,21 +245,38 @@ class ReconstructPage:
 
     def start_resolution(self) -> Job:
         """Reconstruct two halves of the data of the run that is shown, in a process."""
+        arguments = self._of_result("resolution")
+        self.frc = self._ask("resolution", arguments)
+        return self.frc
+
+    def start_limit(self) -> Job:
+        """Compute the least error that the photons of the run that is shown allow, in a process."""
+        from diptych.ptycho.evaluate.limit.options import BoundOptions
+
+        arguments = self._of_result("photon limit")
+        options = BoundOptions.build(self.limit_values, origin="photon limit")
+        self.limit = self._ask("photon_limit", {**arguments, "options": _plain(options)})
+        return self.limit
+
+    def _ask(self, work: str, arguments: dict[str, Any]) -> Job:
+        assert self.run is not None
+        title = f"{work.replace('_', ' ')} of {self.run.name}"
+        return self.studio.jobs.submit(f"{HERE}:{work}", arguments, title=title, process=True)
+
+    def _of_result(self, what: str) -> dict[str, Any]:
+        """Result, scan and reading of the run that is shown. Raises InputError where one is not known."""
         from diptych.runtime.jobs.records import read_record
 
         result = self.result
         if result is None or self.run is None:
-            raise InputError("resolution", "there is no result", "a finished run")
+            raise InputError(what, "there is no result", "a finished run")
         record = read_record(self.run)
         given = {} if record is None else record.arguments
         if not isinstance(given.get("file"), str):
-            raise InputError("resolution", "the scan of this run is not known", remedy="Use diptych evaluate --scan.")
-        load = given.get("load") or {}
-        self._confined(load, {})
-        arguments = {"result": str(result), "scan": str(self.studio.folders.resolve(given["file"])), "load": load}
-        title = f"resolution of {self.run.name}"
-        self.frc = self.studio.jobs.submit(f"{HERE}:resolution", arguments, title=title, process=True)
-        return self.frc
+            verb = "evaluate --scan" if what == "resolution" else "bound --result"
+            raise InputError(what, "the scan of this run is not known", remedy=f"Use diptych {verb}.")
+        load = confined_load(self.studio.folders, given.get("load") or {})
+        return {"result": str(result), "scan": str(self.studio.folders.resolve(given["file"])), "load": load}
 
     def save_masked(self, boxes: list[tuple[int, int, int, int]]) -> Path:
         """Write a copy of the open scan with rectangles masked, beside it, and open that. Slow."""
@@ -245,26 +298,15 @@ class ReconstructPage:
         curve = Curve()
         self.job = self.studio.jobs.submit(WORK, arguments, title=title, process=True)
         self.job.listen(curve.add)
-        self.curve, self.frc, self.run = curve, None, Path(arguments["run"]) if again else None
+        self.curve, self.frc, self.limit, self.run = curve, None, None, Path(arguments["run"]) if again else None
         self.revision += 1
         return self.job
 
     def _reading(self, load: dict[str, Any]) -> LoadOptions:
-        self._confined(load, {})
-        return LoadOptions.build(load, origin="how the scan is read")
+        return LoadOptions.build(confined_load(self.studio.folders, load), origin="how the scan is read")
 
     def _how(self) -> ReconstructionOptions:
-        self._confined({}, self.values)
-        return ReconstructionOptions.build(self.values, origin="options")
-
-    def _confined(self, load: dict[str, Any], options: dict[str, Any]) -> None:
-        """Refuse options that name a file outside the data folders."""
-        for name, words in WORDS.items():
-            if (value := options.get(name)) and value not in words:
-                options[name] = str(self.studio.folders.resolve(str(value)))
-        if value := load.get("positions"):
-            file, colon, inside = str(value).partition(":")
-            load["positions"] = f"{self.studio.folders.resolve(file)}{colon}{inside}"
+        return ReconstructionOptions.build(confined_options(self.studio.folders, self.values), origin="options")
 
 
 def resumable(run: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Job functions of studio beside those of the panels: obtain, simulate, check, and the resolution from two halves."""
+"""Job functions of studio beside those of the panels: obtain, simulate, check, resolution, photon limit."""
 
 from __future__ import annotations
 
@@ -56,6 +56,29 @@ def resolution(result: str, scan: str, load: Mapping[str, Any], *, context: JobC
     write_text(path.with_name("frc.json"), json.dumps(found, indent=2, allow_nan=False) + "\n")
     save_figure(plot_frc(metrics), path.with_name("frc.png"))
     return Finished({"metrics": found, "figure": str(path.with_name("frc.png"))})
+
+
+def photon_limit(
+    result: str, scan: str, load: Mapping[str, Any], options: Mapping[str, Any], *, context: JobContext
+) -> Finished:
+    """Compute the photon limit of a result; ``limit.json`` and ``limit.png`` go beside it."""
+    from diptych.ptycho.evaluate.limit import bound
+    from diptych.ptycho.evaluate.limit.options import BoundOptions
+    from diptych.ptycho.figures.limit import plot_limit
+    from diptych.ptycho.figures.overview import save_figure
+    from diptych.ptycho.io import LoadOptions, load_result, load_scan
+    from diptych.runtime.run_directory import plain
+
+    path = Path(result)
+    found = bound(
+        load_scan(Path(scan), LoadOptions.build(dict(load))),
+        load_result(path),
+        BoundOptions.build(dict(options)),
+        progress=stopping(context),
+    )
+    write_text(path.with_name("limit.json"), json.dumps(plain(found.to_dict()), indent=2, allow_nan=False) + "\n")
+    save_figure(plot_limit(found), path.with_name("limit.png"))
+    return Finished({"statement": found.statement(), "figure": str(path.with_name("limit.png"))})
 
 
 def _changes(flags: str) -> dict[str, Any]:

@@ -20,7 +20,15 @@ from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
 _MEASUREMENT = "entry/measurement"
-_PSEUDO = (f"{_MEASUREMENT}/pseudo/y", f"{_MEASUREMENT}/pseudo/x")
+_STAGES = tuple(
+    (f"{_MEASUREMENT}/{y}", f"{_MEASUREMENT}/{x}")
+    for y, x in (
+        *((f"{group}/y", f"{group}/x") for group in ("pseudo", "npoint_buff", "npoint", "positions")),
+        ("samy", "samx"),
+        ("sy", "sx"),
+    )
+)
+"""Where positions (y, x) in um lie, by the age of the beamline's software."""
 _ENERGIES = ("entry/snapshots/pre_scan/energy", "entry/snapshot/energy", "entry/snapshots/post_scan/energy")
 _DETECTORS = ("eiger4m", "eiger1m", "eiger500k", "eiger", "pilatus", "pilatus1m", "merlin", "andor")
 _PLAIN = ("eh5/images", "exchange/data")
@@ -69,14 +77,16 @@ def read_nanomax(source: TreeSource, options: LoadOptions, name: str) -> RawScan
         sources["energy"] = energy
     geometry = geometry_of(options, source.where, **stated)
     window = window_of(full, options, None, source.where, said)
-    placed = options.positions is None and all(source.header(path) is not None for path in _PSEUDO)
-    if placed:
-        y, x = (np.ravel(real_from(source, path, "positions in um")).astype(np.float64) for path in _PSEUDO)
+    stages = (pair for pair in _STAGES if all(source.header(path) is not None for path in pair))
+    stage = next(stages, None) if options.positions is None else None
+    placed = stage is not None
+    if stage is not None:
+        y, x = (np.ravel(real_from(source, path, "positions in um")).astype(np.float64) for path in stage)
         if not len(y) == len(x) == count:
-            raise InputError(source.where, f"{key} has {count} frames and {_PSEUDO[0]} {len(y)} numbers", "as many")
+            raise InputError(source.where, f"{key} has {count} frames and {stage[0]} {len(y)} numbers", "as many")
         y, x, converted = positions_in_pixels(y * 1e-6, x * 1e-6, geometry, window.size, source.where)
-        said += [f"positions read from {_PSEUDO[0]} and {_PSEUDO[1]} in um", converted]
-        sources["positions"] = ", ".join(_PSEUDO)
+        said += [f"positions read from {stage[0]} and {stage[1]} in um", converted]
+        sources["positions"] = ", ".join(stage)
     else:
         y, x = sequence_positions(options, count, source.where, key, said)
     return RawScan(

@@ -27,7 +27,7 @@ from diptych.ptycho.io.physical import (
 )
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.scans.detectors.frames import Window, read_frames, shape_of, window_of
-from diptych.ptycho.io.scans.nexus import lengths_m
+from diptych.ptycho.io.scans.nexus import lengths_m, wavelength_m
 from diptych.ptycho.io.scans.raster import sequence_positions
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Scan
@@ -141,7 +141,7 @@ def _energy(source: TreeSource, particle: str, said: list[str], sources: dict[st
         return energy
     for key in ("entry/instrument/beam/incident_wavelength", "entry/sample/beam/incident_wavelength"):
         if particle == "photon" and _there(source, key):
-            wavelength = float(np.ravel(lengths_m(source, key, said))[0])
+            wavelength = wavelength_m(source, key, said)
             if wavelength > 0:
                 sources["energy"] = key
                 said.append(f"energy derived from the wavelength in {key}")

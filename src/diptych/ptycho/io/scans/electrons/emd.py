@@ -7,7 +7,7 @@ coordinates of each axis, or its first two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from diptych.ptycho.io.positions.table import UNITS, unit_named
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.scans.raster import raster_positions
 from diptych.ptycho.io.source import TreeSource, listed
+from diptych.ptycho.io.writers.emd import write_emd
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
@@ -35,11 +36,12 @@ _NOMINAL_M = 1.0
 
 @dataclass(frozen=True)
 class _Axis:
-    """Step of an axis, index of its zero, and the unit as stored."""
+    """Step of an axis, its first value, the unit as stored, and whether its negative half follows the positive one."""
 
     step: float
-    zero: float
+    first: float
     unit: str
+    wrapped: bool = False
 
 
 def cubes(source: TreeSource) -> list[str]:
@@ -77,7 +79,7 @@ def read_emd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     axes = _axes(source, key.rpartition("/")[0], header.shape)
     prismatic = _PRISMATIC in source.names()
     if prismatic:
-        axes = {number: _Axis(axis.step, axis.zero, "A" if number < 2 else "1/A") for number, axis in axes.items()}
+        axes = {number: replace(axis, unit="A" if number < 2 else "1/A") for number, axis in axes.items()}
         said.append("lengths read in angstroms, in which Prismatic computes, whatever the attribute says")
     geometry = _geometry(source, axes, height, options, prismatic, said)
     values = real_from(source, key)
@@ -87,8 +89,8 @@ def read_emd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         y, x = raster_positions(options, (rows, columns), where, key, said)
     else:
         y, x = _positions(axes, (rows, columns), geometry, height, where, said)
-    centred = [axes[number].zero for number in (2, 3) if number in axes]
-    if len(centred) == 2 and all(abs(zero) < 0.5 for zero in centred):
+    # Axes that begin with 0 are the programs' default and say nothing of the beam; those of an FFT wrap.
+    if all(number in axes and axes[number].wrapped for number in (2, 3)):
         values = np.fft.fftshift(values, (-2, -1))
         said.append("zero frequency moved from pixel [0, 0] to the centre, as the axes state")
     return RawScan(
@@ -120,8 +122,11 @@ def _axes(source: TreeSource, group: str, shape: tuple[int, ...]) -> dict[int, _
         values = np.ravel(real_from(source, path, "coordinates of an axis")).astype(np.float64)
         if values.size < 2 or not np.isfinite(values).all() or values[1] == values[0]:
             continue
-        step = float(values[1] - values[0]) if values.size == 2 else float((values[-1] - values[0]) / (values.size - 1))
-        axes[number] = _Axis(abs(step), float(-values[0] / step), str(source.attributes(path).get("units", "")).strip())
+        steps = np.diff(values)
+        wrapped = bool(values.size > 2 and (np.sign(steps) != np.sign(steps[0])).sum() == 1)
+        step = float(steps[0]) if wrapped else float((values[-1] - values[0]) / (values.size - 1))
+        unit = str(source.attributes(path).get("units", "")).strip()
+        axes[number] = _Axis(step if number < 2 else abs(step), float(values[0]), unit, wrapped)
     return axes
 
 
@@ -185,8 +190,9 @@ def _positions(
         f"positions: a raster with steps of {steps[0]:.4g} x {steps[1]:.4g} m from the axes, "
         f"an object pixel of {pixel[0]:.4g} x {pixel[1]:.4g} m; a scan rotation is not applied"
     )
+    first = [axes[number].first * (scale or 0.0) for number, scale in zip((0, 1), scales, strict=True)]
     y, x = np.indices(shape, dtype=np.float64)
-    return y.ravel() * steps[0] / pixel[0], x.ravel() * steps[1] / pixel[1]
+    return (first[0] + y.ravel() * steps[0]) / pixel[0], (first[1] + x.ravel() * steps[1]) / pixel[1]
 
 
 def _matches(file: DataFile) -> bool:
@@ -216,4 +222,6 @@ FORMAT = Format(
     holds="scan",
     matches=_matches,
     read=_read,
+    write=write_emd,
+    suffixes=(".emd",),
 )

@@ -1,0 +1,1 @@
+"""Writing files in the formats of other programs; the readers lie in ``scans`` and ``results``."""
