@@ -23,7 +23,8 @@ likelihood     L-BFGS on the likelihood of all patterns, until convergence.
 positions      L-BFGS in object, probe and positions together. Only where the score test of the positions
                (:mod:`~diptych.ptycho.engines.positions.score`) says that they are wrong; kept where the held-out fit
                falls clearly.
-distortions    Scale, rotation, shear and drift of the whole scan, by trials. Only where the fit is still poor.
+distortions    Scale, rotation, shear and drift of the whole scan, by trials. Only where the fit is still poor, or
+               the positions moved slowly as a whole.
 =============  =====================================================================================================
 """
 
@@ -42,7 +43,6 @@ from diptych.ptycho.engines.fit_monitor import explained_by_factors
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import LEAST_EXCESS, POSITIONS_EPOCHS, PositionCorrection
-from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 
 log = logging.getLogger("diptych")
@@ -221,7 +221,7 @@ class Automatic:
         return MaximumLikelihood(self.problem, image, probe, replace(self._likelihood, refine_positions=True))
 
     def _make_distortions(self, image: Tensor, probe: Tensor) -> Engine:
-        return DistortionSearch(self.problem, image, probe, self._pie)
+        return self.positions.search(image, probe, self._pie, self._likelihood)
 
     def _after_initial_guess(self, report: Report) -> None:
         if not self._pie_is_done():

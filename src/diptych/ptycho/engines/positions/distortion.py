@@ -45,6 +45,13 @@ def distortions(positions: Positions) -> list[Positions]:
     t = np.linspace(-1, 1, len(positions))
     zero = np.zeros_like(t)
     raw = [(y, x), (-x, y), (y, -x), (x, y), (t, zero), (zero, t), (t**2, zero), (zero, t**2)]
+    return orthogonal(raw)
+
+
+def orthogonal(raw: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> list[Positions]:
+    """Displacements (M, 2) of unit rms, orthogonal to each other and to common shifts, that span pairs of columns (M,);
+    what the ones before span is left out.
+    """
     found: list[Positions] = []
     for parts in raw:
         mode = np.stack(parts, 1)
