@@ -135,7 +135,7 @@ def test_a_run_that_is_under_way_is_neither_renamed_nor_deleted(page: Any, serve
 
     diptych.save(diptych.simulate(object="blocks", size=16, patterns=36, step=2.0, seed=0), server.folder / "scan.npz")
     page.goto(f"{server.start()}/reconstruct?file=scan.npz")
-    page.get_by_text("Photons per pattern").wait_for()
+    page.get_by_text("Photons per pattern:").wait_for()
     page.get_by_text("All options", exact=True).click()
     page.get_by_label("epochs", exact=True).fill("100000")
     page.keyboard.press("Tab")

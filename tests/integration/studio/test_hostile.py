@@ -176,6 +176,6 @@ def test_hostile_files_are_refused_with_a_message_and_the_server_goes_on(server:
         page.goto(f"{server.address}/reconstruct?file={name}")
         said = name if name in FILES else "outside the data folders"
         page.locator('[role="alert"]').filter(has_text=said).first.wait_for(timeout=20_000)
-        assert page.get_by_text("Photons per pattern").count() == 0, name
+        assert page.get_by_text("Photons per pattern:").count() == 0, name
     assert not Path("/tmp/diptych-hacked").exists()
     assert alive(server)

@@ -81,7 +81,7 @@ def no_scan(page: Any, address: str) -> None:
 
 def scan(page: Any, address: str) -> None:
     page.goto(f"{address}/reconstruct?file=leaf.npz")
-    page.get_by_text("Photons per pattern").wait_for()
+    page.get_by_text("Photons per pattern:").wait_for()
     page.wait_for_timeout(700)
 
 
@@ -101,7 +101,7 @@ def painting(page: Any, address: str) -> None:
 
 def result(page: Any, address: str) -> None:
     page.goto(f"{address}/reconstruct?file=leaf.npz")
-    page.get_by_text("Photons per pattern").wait_for()
+    page.get_by_text("Photons per pattern:").wait_for()
     if not page.get_by_text("Done after").is_visible():
         page.get_by_label("Preset").click()
         page.get_by_role("option", name="Quick look").click()

@@ -20,7 +20,7 @@ def write_scan(path: Path, patterns: int = 100) -> None:
 def begin(page: Any, address: str, scan: str = "scan.npz", epochs: int = 400) -> None:
     """Open a scan and start many epochs."""
     page.goto(f"{address}/reconstruct?file={scan}")
-    page.get_by_text("Photons per pattern").wait_for()
+    page.get_by_text("Photons per pattern:").wait_for()
     page.get_by_text("All options", exact=True).click()
     field = page.get_by_label("epochs", exact=True)
     field.fill(str(epochs))
@@ -40,7 +40,7 @@ def test_a_simulated_scan_from_the_home_page_to_the_final_picture(server: Any, p
     page.goto(address)
     page.get_by_role("button", name="Simulated scan").wait_for()
     page.get_by_role("button", name="Simulated scan").click()
-    page.get_by_text("Photons per pattern").wait_for(timeout=120_000)
+    page.get_by_text("Photons per pattern:").wait_for(timeout=120_000)
     page.get_by_label("Preset").click()
     page.get_by_role("option", name="Quick look").click()
     page.get_by_text("Set: epochs 15").wait_for()

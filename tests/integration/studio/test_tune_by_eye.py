@@ -18,7 +18,7 @@ def test_settings_are_judged_saved_and_applied(page: Any, server: Server) -> Non
     scan = diptych.simulate(object="blocks", size=16, patterns=25, step=3.0, dose=1e4, seed=0)
     diptych.save(scan, server.folder / "scan.npz")
     page.goto(f"{server.start()}/reconstruct?file=scan.npz")
-    page.get_by_text("Photons per pattern").wait_for()
+    page.get_by_text("Photons per pattern:").wait_for()
     page.get_by_role("button", name="Tune by eye").click()
     page.wait_for_url("**/prefer?session=tune-scan", timeout=60_000)
     page.wait_for_selector(".stage-tile img", timeout=180_000)
