@@ -90,11 +90,11 @@ def test_a_study_that_is_killed_half_way_ends_with_the_tables_of_one_left_alone(
     process = subprocess.Popen([*call, "--run", "killed"], cwd=tmp_path, start_new_session=True)
     cells = tmp_path / "killed" / "cells"
     deadline = time.monotonic() + 300
-    while not list(cells.glob("*.json")) and time.monotonic() < deadline:
+    while not list(cells.glob("[!.]*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.wait()
-    finished = {path.name: path.read_bytes() for path in cells.glob("*.json")}
+    finished = {path.name: path.read_bytes() for path in cells.glob("[!.]*.json")}
     assert 1 <= len(finished) < 4
     subprocess.run([*call, "--run", "killed"], cwd=tmp_path, check=True, capture_output=True)
     subprocess.run([*call, "--run", "alone"], cwd=tmp_path, check=True, capture_output=True)
