@@ -21,7 +21,6 @@ from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
 from diptych.ptycho.engines.problem import (
     Problem,
     detect,
-    exit_wave_change,
     frame_factors,
     in_order,
     share_out,
@@ -256,17 +255,14 @@ class MaximumLikelihood:
             limited = None if problem.limits is None else problem.limits.where[views.rows]
             least = None if limited is None else self._limit_terms(expected[limited])
             terms, weights = self._terms(expected, problem.counts[views.rows])
-            zero_masked(problem, batch, terms)
+            for each in (terms, weights):
+                zero_masked(problem, batch, each)
             if limited is not None and least is not None:
-                zero_masked(problem, batch, weights)
                 terms[limited], weights[limited] = least
             loss += float(terms.sum(-1).sum(dtype=torch.float64))
             if (factors := frame_factors(problem, batch)) is not None:
                 weights.mul_(factors)
-            if limited is None:
-                change = exit_wave_change(problem, batch, field, weights)
-            else:
-                change = forward.back(field, weights)
+            change = forward.back(field, weights)
             forward.add_object_adjoint(views, change, in_object)
             if in_shifts is not None:
                 part, along = forward.probe_and_shift_adjoint(views, change)

@@ -64,32 +64,12 @@ def orthogonal(raw: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> li
     return found
 
 
-class DistortionSearch:
-    """Improves the positions along slow distortions; an engine whose epoch tries one distortion at one size.
-
-    Parameters
-    ----------
-    problem : Problem
-        What to solve; it is left at the best positions.
-    image, probe : (H, W) and (P, N, N) complex tensors
-        Start, at the problem's positions.
-    settings : PieSettings
-        Of the trials.
-    """
+class PositionSearch:
+    """Base of searches over positions: engines whose state is the best one found, not the last one tried."""
 
     patience: int | None = None
     settled = ""
-
-    def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: PieSettings) -> None:
-        self.problem, self._settings, self._next = problem, settings, 0
-        self._modes = distortions(problem.forward.positions)
-        self._best = Placed.of(problem, image, probe)
-        self._fit = float("inf")
-
-    @property
-    def most_epochs(self) -> int:
-        """Distortions times sizes."""
-        return len(STEPS) * len(self._modes)
+    _best: Placed
 
     @property
     def image(self) -> Tensor:
@@ -105,6 +85,37 @@ class DistortionSearch:
         """Object and probe; no later epoch writes to these tensors."""
         return self._best.image, self._best.probe
 
+    def _report(self, problem: Problem) -> dict[str, float]:
+        """Put the problem at the best positions; the fit there over all pixels."""
+        self._best = Placed.of(problem, place(problem, self._best), self._best.probe)
+        found = full_fit(problem, self.image, self.probe, sweep_batch(problem))
+        return {name: found[name] for name in ("fit", "held_out_fit", "excess")}
+
+
+class DistortionSearch(PositionSearch):
+    """Improves the positions along slow distortions; an engine whose epoch tries one distortion at one size.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve; it is left at the best positions.
+    image, probe : (H, W) and (P, N, N) complex tensors
+        Start, at the problem's positions.
+    settings : PieSettings
+        Of the trials.
+    """
+
+    def __init__(self, problem: Problem, image: Tensor, probe: Tensor, settings: PieSettings) -> None:
+        self.problem, self._settings, self._next = problem, settings, 0
+        self._modes = distortions(problem.forward.positions)
+        self._best = Placed.of(problem, image, probe)
+        self._fit = float("inf")
+
+    @property
+    def most_epochs(self) -> int:
+        """Distortions times sizes."""
+        return len(STEPS) * len(self._modes)
+
     def epoch(self) -> dict[str, float]:
         """Steps along one distortion, forwards or backwards, as far as the fit falls."""
         if not np.isfinite(self._fit):
@@ -114,9 +125,7 @@ class DistortionSearch:
         for sign in (1, -1):
             if self._walk(sign * size * mode):
                 break
-        self._best = Placed.of(self.problem, place(self.problem, self._best), self._best.probe)
-        found = full_fit(self.problem, self.image, self.probe, sweep_batch(self.problem))
-        return {"fit": found["fit"], "held_out_fit": found["held_out_fit"], "excess": found["excess"]}
+        return self._report(self.problem)
 
     def _walk(self, step: Positions) -> bool:
         """Repeat a step (M, 2) as long as the fit falls; whether it did at all."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.positions.distortion import TRIAL_SEED, orthogonal
+from diptych.ptycho.engines.positions.distortion import TRIAL_SEED, PositionSearch, orthogonal
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 
@@ -77,7 +77,7 @@ def moves_slowly(recorded: Positions, refined: Positions) -> bool:
     return bool(slow > max(SLOW_MOVE, SLOW_SHARE * chance))
 
 
-class SlowSearch:
+class SlowSearch(PositionSearch):
     """Completes a refinement along slow distortions; an engine whose epoch is one distortion, on both sides.
 
     Parameters
@@ -91,9 +91,6 @@ class SlowSearch:
     recorded : (M, 2) array
         The positions before any refinement.
     """
-
-    patience: int | None = None
-    settled = ""
 
     def __init__(
         self,
@@ -116,20 +113,6 @@ class SlowSearch:
         """Steps to try; one that lowers the fit adds another."""
         return len(self._queue)
 
-    @property
-    def image(self) -> Tensor:
-        """The best object, (H, W)."""
-        return self._best.image
-
-    @property
-    def probe(self) -> Tensor:
-        """The best probe modes, (P, N, N)."""
-        return self._best.probe
-
-    def snapshot(self) -> tuple[Tensor, ...]:
-        """Object and probe; no later epoch writes to these tensors."""
-        return self._best.image, self._best.probe
-
     def epoch(self) -> dict[str, float]:
         """Trials on both sides along one distortion; the best one stays where it lowers the fit."""
         if not np.isfinite(self._fit):
@@ -143,9 +126,7 @@ class SlowSearch:
             self._best, self._fit = best, fit
             if self._queue.count(mode) < MOST_TRIES:
                 self._queue.append(mode)
-        self._best = Placed.of(self.problem, place(self.problem, self._best), self._best.probe)
-        fits = full_fit(self.problem, self.image, self.probe, sweep_batch(self.problem))
-        return {name: fits[name] for name in ("fit", "held_out_fit", "excess")}
+        return self._report(self.problem)
 
     def _rebuilt(self, positions: Positions) -> tuple[Placed, float]:
         """A new object, with positions refined from some (M, 2), and its fit over all pixels."""
