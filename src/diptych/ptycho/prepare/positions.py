@@ -85,8 +85,8 @@ def _candidates(scan: Scan, step: float, diameter: float) -> str:
     if not usual:
         return "No length unit makes the step usual for this probe: check the object pixel."
     return " ".join(
-        f"In {unit} the step would be {value:.1f} px (object pixel {pixel * 1e9:.3g} nm): "
-        + (f"load with position_unit='{unit}' (--position-unit {unit})." if unit != "mm" else "convert them to m.")
+        f"In {unit} the step would be {value:.1f} px (object pixel {pixel * 1e9:.3g} nm): load with "
+        f"position_unit='{unit}' (--position-unit {unit})."
         for unit, value in usual.items()
     )
 
