@@ -261,8 +261,10 @@ def detect(problem: Problem, batch: NDArray[np.int64], waves: Tensor) -> tuple[T
         return forward.detect(waves)
     field = forward.propagator.forward(waves)
     plain = intensity(field)
-    valid = torch.ones_like(plain)
-    zero_masked(problem, batch, valid)
+    valid = None
+    if problem.invalid is not None or problem.held.shape[1]:
+        valid = torch.ones_like(plain)
+        zero_masked(problem, batch, valid)
     index = torch.from_numpy(batch).to(problem.device)
     expected = plain * factors.fit(index, problem.counts[index], plain, forward.background, valid)
     return field, expected if forward.background is None else expected.add_(forward.background)

@@ -57,7 +57,9 @@ class FrameFactors:
         """Factors (B, 1, 1) of some patterns (B,); None where they are not fitted."""
         return self.values[index, None, None] if self.fitted else None
 
-    def fit(self, index: Tensor, counts: Tensor, intensity: Tensor, background: Tensor | None, valid: Tensor) -> Tensor:
+    def fit(
+        self, index: Tensor, counts: Tensor, intensity: Tensor, background: Tensor | None, valid: Tensor | None
+    ) -> Tensor:
         """Fit and return the factors (B, 1, 1) of some patterns.
 
         Parameters
@@ -68,11 +70,13 @@ class FrameFactors:
             Measured counts, and the predicted ones at factor 1 without background.
         background : (N, N) tensor or None
             Expected background.
-        valid : (B, N, N) real tensor
-            1 at fitted pixels, else 0.
+        valid : (B, N, N) real tensor, optional
+            1 at fitted pixels, else 0. None: all are fitted.
         """
         signal = counts if background is None else counts - background
-        found = (signal * valid).sum((1, 2)) / (intensity * valid).sum((1, 2)).clamp(min=1e-30)
+        if valid is not None:
+            signal, intensity = signal * valid, intensity * valid
+        found = signal.sum((1, 2)) / intensity.sum((1, 2)).clamp(min=1e-30)
         self.values[index] = found.clamp(LEAST, MOST)
         return self.values[index, None, None]
 
