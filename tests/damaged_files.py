@@ -265,7 +265,9 @@ def _damage_tree(path: Path, random: np.random.Generator) -> str:
         folder = key.rpartition("/")[0] or "/"
         del file[key]
         if how == "odd":
-            file[key] = ODD[int(random.integers(len(ODD)))]
+            value = ODD[int(random.integers(len(ODD)))]
+            # h5py stores text as str, not as an array of it.
+            file[key] = str(value) if value.dtype.kind == "U" else value
         elif how == "huge":
             shape = [(4_000_000, 512, 512), (2**40,), (65536, 65536)][int(random.integers(3))]
             file.create_dataset(key, shape, "u2", chunks=tuple(min(side, 64) for side in shape))
