@@ -265,4 +265,4 @@ def _with_extras(raw: RawScan, source: TreeSource, layout: Layout, window: Windo
             raise InputError(
                 f"{source.where}: {path}", f"has {len(numbers)} numbers", f"{len(raw.values)}, one of each pattern"
             )
-    return replace(raw, mask=mask, background=dark, probe=probe, numbers=numbers)
+    return replace(raw, mask=mask, mask_means=layout.mask_means, background=dark, probe=probe, numbers=numbers)

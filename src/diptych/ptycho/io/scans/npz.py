@@ -102,6 +102,7 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
         scale=scale,
         probe=_probe(source, options),
         mask=mask,
+        mask_means="" if about.own else about.mask_means if options.mask_means == "auto" else options.mask_means,
         background=source.read("background") if "background" in headers else None,
         geometry=geometry_from(source, options),
         truth=canvas_from(source, "objectGuess", about.truth_pixel_m) if options.use_truth else None,
@@ -232,6 +233,8 @@ def _mask(
     if "mask" not in source.headers():
         return None, []
     stored = source.read("mask")
+    if stored.shape == (1, *shape[1:]):
+        stored = stored[0]
     if stored.shape not in (shape, shape[1:]):
         raise InputError(source.where, f"the mask has shape {stored.shape}", f"{shape[1:]} or {shape}")
     if stored.dtype != bool and not np.isin(stored, (0, 1)).all():

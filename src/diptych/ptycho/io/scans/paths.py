@@ -54,6 +54,7 @@ def read_at(file: DataFile, options: LoadOptions) -> Scan:
             scale=1.0 if options.scale is None else options.scale,
             probe=probe,
             mask=mask,
+            mask_means="bad" if options.mask_means == "bad" else "valid",
             geometry=geometry_from(source, options),
             metadata={"layout": "arrays named by their paths", "stored_domain": options.domain},
             said=said,
@@ -98,6 +99,8 @@ def _mask(source: TreeSource, options: LoadOptions, shape: tuple[int, ...]) -> N
     if source.header(path) is None:
         _at(source, path, "mask_at")
     stored = source.read(path)
+    if stored.shape == (1, *shape[1:]):
+        stored = stored[0]
     if stored.shape not in (shape, shape[1:]):
         raise InputError(f"{source.where}: {path!r}", f"the mask has shape {stored.shape}", f"{shape[1:]} or {shape}")
     return np.asarray(stored == 0 if options.mask_means == "bad" else stored != 0, np.bool_)
