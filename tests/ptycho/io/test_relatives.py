@@ -15,7 +15,7 @@ import diptych
 from diptych.errors import InputError
 from diptych.ptycho.io.physical import ELEMENTARY_CHARGE_C
 
-N, M = 12, 12
+N, M = 10, 12
 rng = np.random.default_rng(1)
 COUNTS = rng.poisson(12, (M, N, N)).astype("u2")
 GEOMETRY = diptych.Geometry(9e3, 1.2, (75e-6, 75e-6))

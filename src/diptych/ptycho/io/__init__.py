@@ -11,7 +11,7 @@ import numpy as np
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
 from diptych.ptycho.io.files import DataFile, opened
-from diptych.ptycho.io.formats import FORMATS, Format, recognise, unrecognised, writer
+from diptych.ptycho.io.formats import FORMATS, Format, recognise, refuse_unused, unrecognised, writer
 from diptych.ptycho.io.layouts.find import chosen_layout, fitting_layout
 from diptych.ptycho.io.layouts.read import read_layout
 from diptych.ptycho.io.options import LoadOptions
@@ -84,6 +84,7 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
             raise _not_an_item(file, found)
         if found.holds == "result":
             _refuse_options(path, options)
+        refuse_unused(found, path, options)
         item: Scan | Reconstruction = found.read(file, options)
         return item
 
@@ -98,6 +99,7 @@ def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides:
             return scan
         found = recognise(file, "scan")
         if found is not None:
+            refuse_unused(found, path, options)
             read: Scan = found.read(file, options)
             return read
         if (positions := recognise(file, "positions")) is not None:

@@ -1,4 +1,4 @@
-"""What the user states about a file against what its format says: the unit of the positions, the meaning of the mask."""
+"""What the user states about a file against what its format says: unit of the positions, meaning of the mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.positions.table import UNITS, unit_named
 
@@ -63,7 +63,7 @@ def _refuse_inverted(raw: RawScan, mask: NDArray[np.bool_]) -> None:
         kept += float(counts[mask[number] if mask.ndim == 3 else mask].sum())
     if total > 0 and kept < 0.5 * total:
         source = raw.sources.get("mask", "mask")
-        raise InputError(
+        raise IncompleteError(
             f"{raw.where}: {source}",
             f"marks {1 - float(mask.mean()):.0%} of the pixels as bad, and they hold {1 - kept / total:.0%} of the "
             f"counts (values other than 0 are read as {raw.mask_means})",

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import (
     ENERGY_UNITS,
@@ -97,11 +97,11 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
             ""
             if patterns is None
             else (
-                "Where they lie in another file, pass positions=... (--positions FILE); of a raster, --scan-columns COLUMNS "
-                "with --scan-step STEP."
+                "Where they lie in another file, pass positions=... (--positions FILE); of a raster, --scan-columns "
+                "COLUMNS with --scan-step STEP."
             )
         )
-        raise InputError(source.where, f"is a CXI file without {what}", where, remedy)
+        raise IncompleteError(source.where, f"is a CXI file without {what}", where, remedy)
     said: list[str] = []
     sources = {"patterns": patterns}
     values = real_from(source, patterns)
@@ -343,6 +343,7 @@ FORMAT = Format(
     help="Scan as CXI (cdtools, Ptychodus, SHARP): entry_1/data_1/data with a translation of each pattern in metres.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, *RASTER, "entry"),
     matches=_matches,
     read=_read,
     write=write_cxi,
@@ -355,6 +356,7 @@ NXPTYCHO = Format(
     help="Scan as NeXus by NXcxi_ptycho or NXptycho: the arrays of CXI, each with its unit.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, *RASTER, "entry"),
     matches=lambda file: any(entry.header("entry_1/definition") is not None for entry in _entries(file)[:1]),
     read=_read,
     write=write_nxptycho,

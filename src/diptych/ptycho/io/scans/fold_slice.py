@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io.fields import real_from, scalar_from
 from diptych.ptycho.io.files import DataFile, opened
 from diptych.ptycho.io.formats import Format
@@ -44,11 +44,11 @@ def parameter_file(path: Path) -> Path:
     other = path.with_name(f"{stem}{_PARAMETERS}{rest}{path.suffix}") if stem else None
     if other is None or not other.is_file():
         name = "<name>_para.hdf5" if other is None else other.name
-        raise InputError(
+        raise IncompleteError(
             path,
             "holds patterns (dp) of fold_slice without their positions",
             f"the file {name} beside it, with ppX and ppY",
-            "Copy it into the same folder.",
+            "Copy it into the same folder, or pass --positions FILE.",
         )
     return other
 
@@ -165,7 +165,7 @@ def _patterns(file: DataFile) -> NDArray[Any]:
 def _matches(file: DataFile) -> bool:
     header = file.arrays.header("dp") if file.kind in ("hdf5", "matlab") else None
     # A raster with four axes is of another program.
-    return header is not None and len(header.shape) <= 3 and (file.kind == "hdf5" or "_dp" in file.path.stem)
+    return header is not None and len(header.shape) == 3 and (file.kind == "hdf5" or "_dp" in file.path.stem)
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:

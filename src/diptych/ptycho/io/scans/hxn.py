@@ -13,7 +13,7 @@ import numpy as np
 from diptych.errors import InputError
 from diptych.ptycho.io.fields import real_from, scalar_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, photon_energy_eV, positions_in_pixels, wavelength_energy_eV
 from diptych.ptycho.io.positions.join import unplaced
@@ -120,6 +120,7 @@ FORMAT = Format(
     help="Scan of NSLS-II HXN (HDF5): amplitudes in diffamp, positions in points in micrometres.",
     options=NoOptions,
     holds="scan",
+    takes=CUT,
     matches=_matches,
     read=_read,
     datasets={"patterns": ("diffamp",)},

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of
 from diptych.ptycho.io.positions.join import unplaced
@@ -51,7 +51,7 @@ def raster_positions(
         lost = unplaced(rows * columns)
         return lost, lost
     if options.scan_step is None:
-        raise InputError(
+        raise IncompleteError(
             where,
             f"holds a raster of {rows} x {columns} patterns ({key}) and no positions",
             "the step between them, or positions in another file",
@@ -63,9 +63,15 @@ def raster_positions(
 
 
 def sequence_positions(
-    options: LoadOptions, count: int, where: str, key: str, said: list[str]
+    options: LoadOptions,
+    count: int,
+    where: str,
+    key: str,
+    said: list[str],
+    raster: tuple[int, int] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates (count,) of patterns in one sequence that states no positions: a raster of ``scan_columns``.
+    """Coordinates (count,) of patterns in one sequence that states no positions: a raster of ``scan_columns``, or of
+    the rows and columns in which the file holds them.
 
     Raises
     ------
@@ -74,8 +80,10 @@ def sequence_positions(
     """
     if options.positions is not None:
         return (lost := unplaced(count)), lost
+    if raster is not None and options.scan_columns is None:
+        return raster_positions(options, raster, where, key, said)
     if options.scan_columns is None or options.scan_step is None:
-        raise InputError(
+        raise IncompleteError(
             where,
             f"holds {count} {'frames' if count > 1 else 'frame'} ({key}) and no scan positions",
             "positions in another file, or the raster they were taken on",
@@ -171,6 +179,7 @@ FORMAT = Format(
     help="Scan as one array (Ry, Rx, N, N) in NPY, NPZ, HDF5 or MATLAB; its step is an option.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, *RASTER),
     matches=_matches,
     read=_read,
 )

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.geometry import Geometry
 from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of
 from diptych.ptycho.io.positions.table import UNITS, unit_named
@@ -179,7 +179,7 @@ def _positions(
         pixel = tuple(1.0 / (size * axes[n].step * (_per_metre(axes[n].unit) or 1.0)) for n in (2, 3))  # type: ignore[assignment]
     if pixel is None or None in scales:
         units = ", ".join(axes[number].unit or "none" for number in sorted(axes))
-        raise InputError(
+        raise IncompleteError(
             where,
             f"the axes have the units {units}: the step in object pixels cannot be derived",
             "lengths for the scan and inverse lengths for the patterns, or the step",
@@ -220,6 +220,7 @@ FORMAT = Format(
     help="4D-STEM scan as EMD (HDF5) of py4DSTEM, emdfile or Prismatic: a data cube (Rx, Ry, Qx, Qy) with its axes.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, "scan_step"),
     matches=_matches,
     read=_read,
     write=write_emd,
