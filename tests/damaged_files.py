@@ -145,6 +145,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
         | {"info/energy": 9.0, "info/distance": 1.0, "info/psize": [PIXEL_M, PIXEL_M]},
     ),
     "fold-slice": fold_slice,
+    "fold-slice-positions": hdf5("s_para.hdf5", {"ppY": METRES[:, 0], "ppX": METRES[:, 1], "dx": 1e-8}),
     "ptylab": hdf5(
         "p.hdf5", {"ptychogram": COUNTS, "encoder": METRES, "dxd": PIXEL_M, "zo": 1.0, "wavelength": 1.4e-10}
     ),

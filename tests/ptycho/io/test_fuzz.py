@@ -26,7 +26,7 @@ from diptych.ptycho.io.positions.read import read_positions
 
 QUICK, SLOW = 10, 200
 MOST_BYTES = 200 * 2**20
-POSITIONS_ONLY = {"mda", "spec", "panda", "nxstxm"}
+POSITIONS_ONLY = {"mda", "spec", "panda", "nxstxm", "fold-slice-positions"}
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 
 

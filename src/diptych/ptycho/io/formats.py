@@ -38,6 +38,7 @@ BUILTIN = {
     "cxi": "diptych.ptycho.io.scans.cxi:FORMAT",
     "ptypy": "diptych.ptycho.io.scans.ptypy:FORMAT",
     "fold-slice": "diptych.ptycho.io.scans.fold_slice:FORMAT",
+    "fold-slice-positions": "diptych.ptycho.io.scans.fold_slice:PARAMETERS",
     "ptylab": "diptych.ptycho.io.scans.ptylab:FORMAT",
     "hxn": "diptych.ptycho.io.scans.hxn:FORMAT",
     "ptypy-result": "diptych.ptycho.io.results.ptypy:FORMAT",

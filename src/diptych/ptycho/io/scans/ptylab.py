@@ -34,6 +34,13 @@ def read_ptylab(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     matlab = "MATLAB_class" in source.attributes("ptychogram")
     values = real_from(source, "ptychogram")
     said = ["patterns read from ptychogram"]
+    if source.header("orientation") is not None:
+        stated_turn = np.ravel(source.read("orientation"))
+        if stated_turn.size and stated_turn.dtype.kind in "biuf" and stated_turn[0] != 0:
+            said.append(
+                f"the file states orientation {stated_turn[0]:g} in the numbering of PtyLab, which is not applied: "
+                "`diptych check` finds the orientation, --orientation states it"
+            )
     if matlab:
         # MATLAB stores by columns: h5py shows every axis reversed, the patterns' axis first and y and x exchanged.
         values = np.swapaxes(values, -1, -2)
