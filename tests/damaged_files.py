@@ -68,6 +68,13 @@ def npy(folder: Path) -> Path:
     return folder / "raster.npy"
 
 
+def tiff_frames(folder: Path) -> Path:
+    import tifffile
+
+    tifffile.imwrite(folder / "frames.tif", COUNTS, photometric="minisblack")
+    return folder / "frames.tif"
+
+
 def matlab(folder: Path) -> Path:
     from scipy.io import savemat
 
@@ -177,6 +184,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
         | {f"entry/measurement/pseudo/{axis}": METRES[:, 0] * 1e6 for axis in "yx"},
     ),
     "frames": hdf5("f.h5", {"exchange/data": COUNTS}),
+    "tiff-frames": tiff_frames,
     "emd": hdf5(
         "e.h5", CUBE, {"": {"authoring_program": "emdfile"}, "a_root": {"emd_group_type": "root"}} | CUBE_UNITS
     ),
@@ -193,6 +201,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
 """Name of a format to a function that writes a file of it into a folder."""
 
 STEP = {"raster": {"scan_step": 2.0}, "dectris": {}, "frames": {"scan_step": 2.0, "scan_columns": 3}}
+STEP["tiff-frames"] = STEP["frames"]
 STEP["nanomax"] = {"distance_m": 1.0, "detector_pixel_m": 75e-6}
 STEP["emd"], STEP["scan-hdf5"] = {"energy_eV": 3e5}, {"domain": "counts"}
 """Options with which the sound file loads."""

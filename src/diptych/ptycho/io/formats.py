@@ -50,6 +50,7 @@ BUILTIN = {
     "dectris": "diptych.ptycho.io.scans.detectors.eiger:FORMAT",
     "nanomax": "diptych.ptycho.io.scans.detectors.beamlines:NANOMAX",
     "frames": "diptych.ptycho.io.scans.detectors.beamlines:FRAMES",
+    "tiff-frames": "diptych.ptycho.io.scans.detectors.images:FORMAT",
     "emd": "diptych.ptycho.io.scans.electrons.emd:FORMAT",
     "empad": "diptych.ptycho.io.scans.electrons.empad:FORMAT",
     "mda": "diptych.ptycho.io.positions.columns:MDA",
