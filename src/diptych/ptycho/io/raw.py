@@ -142,7 +142,10 @@ def naming(raw: RawScan) -> Iterator[None]:
             raise error.changed(where=f"{raw.where}: {error.where}") from None
         part = error.where[len(raw.name) :].removeprefix(": ")
         where = f"{raw.where}: {part}" if part else raw.where
-        raise error.changed(where=where, remedy=f"{error.remedy} {_WITHOUT.get(part, '')}".strip()) from None
+        way_on = _WITHOUT.get(part, "")
+        if part == "positions" and raw.placed and raw.unit != "px":
+            way_on = f"They were read in {raw.unit}; --position-unit states another unit."
+        raise error.changed(where=where, remedy=f"{error.remedy} {way_on}".strip()) from None
 
 
 _WITHOUT = {
