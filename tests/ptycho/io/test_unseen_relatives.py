@@ -262,13 +262,32 @@ CASES: dict[str, Case] = {
     "HDF5: names of its own": Case(
         hdf5("a.h5", {"scan/camera": COUNTS, "scan/y": PLACES[:, 0]}), refused="--layout-template"
     ),
+    "HDF5: patterns by their path, positions beside it": Case(
+        hdf5("a.h5", {"scan/camera": WIDE, "bad": np.pad(BAD, ((0, 2), (3, 5)))}, **{"p.h5": {"yx": METRES}}),
+        {"patterns_at": "scan/camera", "domain": "counts", "positions": "p.h5:yx", "position_unit": "m", **PLAIN}
+        | {"centre_y": 5, "centre_x": 8, "frame_size": N, "mask_at": "bad", "mask_means": "bad"},
+        masked=True,
+    ),
+    "HDF5: patterns by their path, a raster": Case(
+        hdf5("a.h5", {"scan/camera": CUBE, "scan/other": CUBE}),
+        {"patterns_at": "scan/camera", "domain": "counts", **STEP},
+        STEPS,
+    ),
+    "HDF5: patterns by their path, no positions": Case(
+        hdf5("a.h5", {"scan/camera": COUNTS}),
+        {"patterns_at": "scan/camera", "domain": "counts"},
+        refused="--positions FILE",
+    ),
     "HDF5: two rasters": Case(hdf5("a.h5", {"a": CUBE, "b": CUBE}), refused="--layout-template"),
 }
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.refused])
-def test_a_file_with_its_own_habits_gives_the_same_scan(name: str, tmp_path: Path) -> None:
+def test_a_file_with_its_own_habits_gives_the_same_scan(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = CASES[name]
+    monkeypatch.chdir(tmp_path)
     scan = diptych.load(case.write(tmp_path), **case.options)
     np.testing.assert_allclose(scan.counts, COUNTS, rtol=1e-6)
     moved = scan.positions - (PLACES if case.places is None else case.places)

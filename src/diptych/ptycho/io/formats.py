@@ -134,18 +134,24 @@ def recognise(file: DataFile, holds: Holds | None = None) -> Format | None:
 
 def refuse_unused(found: Format, path: Path, options: LoadOptions) -> None:
     """Raise where an option is given that a built-in format would pass over in silence."""
-    if found.name not in BUILTIN:
-        return
+    if found.name in BUILTIN:
+        refuse_others(found.name, found.takes, path, options)
+
+
+def refuse_others(how: str, takes: tuple[str, ...], path: Path, options: LoadOptions) -> None:
+    """Raise where one of :data:`CONDITIONAL` is given that is not among those that reading a file so ``takes``.
+
+    Raises
+    ------
+    InputError
+        Names the options, and ``how`` the file is read.
+    """
     usual = LoadOptions()
-    unused = [
-        name for name in CONDITIONAL if name not in found.takes and getattr(options, name) != getattr(usual, name)
-    ]
+    unused = [name for name in CONDITIONAL if name not in takes and getattr(options, name) != getattr(usual, name)]
     if unused:
         flags = ", ".join("--no-use-truth" if name == "use_truth" else "--" + name.replace("_", "-") for name in unused)
         cut = " `diptych prepare FILE OUT --crop N` crops any scan." if set(unused) & set(CUT) else ""
-        raise InputError(
-            path, f"is read as {found.name}, to which {flags} cannot apply", "other options", f"Omit them.{cut}"
-        )
+        raise InputError(path, f"is read as {how}, to which {flags} cannot apply", "other options", f"Omit them.{cut}")
 
 
 def unrecognised(file: DataFile, holds: Holds | None = None) -> InputError:
