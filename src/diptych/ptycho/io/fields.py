@@ -113,7 +113,9 @@ def column_from(source: Source, key: str) -> list[float]:
 
 def first_from(source: Source, key: str, what: str) -> float:
     """The first number under ``key``; ``what`` names it in messages. Raises InputError where there is none."""
-    found = np.ravel(real_from(source, key, what))
+    found = np.ravel(source.read(key))
+    if found.dtype.kind not in "biuf":
+        raise InputError(f"{source.where}: {key}", f"has type {found.dtype}", f"a number: {what}")
     if not found.size:
         raise InputError(f"{source.where}: {key}", "is empty", what)
     return float(found[0])
