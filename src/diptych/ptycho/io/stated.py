@@ -54,7 +54,8 @@ def _in_unit(raw: RawScan, unit: str) -> RawScan:
 
 def _refuse_inverted(raw: RawScan, mask: NDArray[np.bool_]) -> None:
     """Raise where the mask takes away most pixels and, with them, most counts: then it means the opposite."""
-    if mask.mean() > 0.5:
+    if mask.mean() > 0.5 or not mask.any():
+        # Where nothing is valid, the checks of a scan say so.
         return
     total = kept = 0.0
     for number in range(0, len(raw.values), max(1, -(-len(raw.values) // _LOOKED_AT))):
