@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def _refuse_inverted(raw: RawScan, mask: NDArray[np.bool_]) -> None:
         )
 
 
-def _plausible(frame: NDArray[np.generic]) -> NDArray[np.float64]:
+def _plausible(frame: NDArray[Any]) -> NDArray[np.float64]:
     """Counts of a frame, 0 where a value is no number of photons."""
     values = frame.astype(np.float64)
     usable = np.isfinite(values) & (values > 0)
