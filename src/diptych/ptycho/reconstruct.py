@@ -152,6 +152,7 @@ def reconstruct(
         checkpoint=None if checkpoint is None else Path(checkpoint),
         resume=resume,
         cancel=cancel,
+        spoiled=cleaned.spoiled,
     )
     try:
         result = _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
@@ -167,7 +168,8 @@ def _with_findings(result: Reconstruction, cleaned: Cleaned) -> Reconstruction:
     if not cleaned.flags:
         return result
     provenance = {**result.provenance, "left_out": cleaned.record}
-    return replace(result, flags=(*result.flags, *cleaned.flags), provenance=provenance)
+    # What was found before comes first: it can be the cause of the rest.
+    return replace(result, flags=(*cleaned.flags, *result.flags), provenance=provenance)
 
 
 def _by_network(request: Request) -> Reconstruction:
@@ -364,6 +366,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         interrupted=run.interrupted,
         diverged=run.reason if run.reason.startswith(DIVERGED) else "",
         tried=lambda: request.verdict,
+        spoiled=request.spoiled,
     )
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {

@@ -56,7 +56,7 @@ def test_an_outlier_beyond_every_canvas_is_named() -> None:
 
 @pytest.mark.parametrize("shift", [(3.0, 0.0), (0.0, -3.0), (20.0, 20.0)])
 def test_a_displaced_scan_blames_the_object(shift: tuple[float, float]) -> None:
-    with pytest.raises(InputError, match="true object: .* windows leave the object.*origin"):
+    with pytest.raises(InputError, match=r"true object: .* windows leave the object.*origin"):
         scan(positions() + shift)
 
 

@@ -68,6 +68,8 @@ class Request:
         Continue from ``checkpoint`` where it exists.
     cancel : CancelToken, optional
         Asks the run to stop.
+    spoiled : str
+        How to take out what spoils the scan, for the flags; empty where nothing is known to.
     """
 
     scan: Scan
@@ -79,6 +81,7 @@ class Request:
     checkpoint: Path | None = None
     resume: bool = False
     cancel: CancelToken | None = None
+    spoiled: str = ""
 
     def __post_init__(self) -> None:
         options, scan, checkpoint = self.options, self.scan, self.checkpoint
