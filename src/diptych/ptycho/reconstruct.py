@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.engines.base import EngineInput
+from diptych.ptycho.engines.flags.known import Known
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
@@ -63,6 +64,7 @@ def reconstruct(
     inference: InferenceOptions | None = None,
     folder: str | Path | None = None,
     cancel: CancelToken | None = None,
+    known: Known | None = None,
     **overrides: Any,
 ) -> Reconstruction:
     """Recover the complex object (and the probe) from a scan.
@@ -92,6 +94,9 @@ def reconstruct(
         Where ``inference.log_patch_stats`` writes.
     cancel : CancelToken, optional
         Object whose ``requested`` is checked before each epoch: True ends the run as Ctrl-C does.
+    known : Known, optional
+        What was found about readings of scans. Hand the same object to several runs with one scan, and its readings are
+        tried once.
     **overrides
         Single options by name, over those in ``options``.
 
@@ -153,6 +158,7 @@ def reconstruct(
         resume=resume,
         cancel=cancel,
         spoiled=cleaned.spoiled,
+        known=known or Known(),
     )
     try:
         result = _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
@@ -366,6 +372,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         interrupted=run.interrupted,
         diverged=run.reason if run.reason.startswith(DIVERGED) else "",
         tried=lambda: request.verdict,
+        held=request.known.faint,
         spoiled=request.spoiled,
     )
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])

@@ -7,7 +7,8 @@ from torch import Tensor
 from diptych.ptycho.engines.flags.base import INTERRUPTED, KINDS, NOT_NOISE, POOR_FIT, Flag
 from diptych.ptycho.engines.flags.data import data_flags
 from diptych.ptycho.engines.flags.evidence import Evidence, gather_evidence
-from diptych.ptycho.engines.flags.misfit import Tried, levels, misfit_flags
+from diptych.ptycho.engines.flags.faint import compare_readings
+from diptych.ptycho.engines.flags.misfit import Held, Tried, levels, misfit_flags
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.scan import Scan
 
@@ -27,6 +28,7 @@ def result_flags(
     interrupted: bool,
     diverged: str = "",
     tried: Tried | None = None,
+    held: Held = compare_readings,
     spoiled: str = "",
 ) -> tuple[str, ...]:
     """Flags of a result, ordered by kind (:data:`~diptych.ptycho.engines.flags.base.KINDS`).
@@ -53,6 +55,8 @@ def result_flags(
         How the state became infinite or NaN, if it did; the result is an earlier state.
     tried : callable, optional
         Trials of the readings of ``scan``, where they may have been made already.
+    held : callable
+        What held-out pixels say of the readings of a faint scan.
     spoiled : str
         How to take out what is known to spoil the scan; it is advised before anything else is tried.
     """
@@ -64,7 +68,8 @@ def result_flags(
         flags.append(Flag(POOR_FIT, f"the engine {diverged}. Give a smaller step or momentum, or a larger alpha."))
     else:
         flags += [
-            _blamed(flag, evidence, spoiled) for flag in misfit_flags(scan, problem, state, evidence, unfinished, tried)
+            _blamed(flag, evidence, spoiled)
+            for flag in misfit_flags(scan, problem, state, evidence, unfinished, tried, held)
         ]
     if interrupted:
         flags.append(Flag(INTERRUPTED, "the best state up to then, not a finished result."))
