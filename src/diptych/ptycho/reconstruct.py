@@ -95,8 +95,7 @@ def reconstruct(
     cancel : CancelToken, optional
         Object whose ``requested`` is checked before each epoch: True ends the run as Ctrl-C does.
     known : Known, optional
-        What was found about readings of scans. Hand the same object to several runs with one scan, and its readings are
-        tried once.
+        What was found about readings of scans: shared by several runs with one scan, its readings are tried once.
     **overrides
         Single options by name, over those in ``options``.
 
@@ -136,13 +135,7 @@ def reconstruct(
         scan = prepare(scan, preparation_of(options.prepare))
         for step in scan.metadata["preparation"]["steps"]:
             log.info("%s: %s", scan.name, step)
-    cleaned = clean(
-        scan,
-        drop=options.drop,
-        bad_frames=options.bad_frames,
-        auto_mask=options.auto_mask,
-        saturated=options.saturated,
-    )
+    cleaned = clean(scan, **{name: getattr(options, name) for name in ("drop", "bad_frames", "auto_mask", "saturated")})
     for flag in cleaned.flags:
         log.warning("%s: %s", scan.name, flag)
     unused = inference is None or (network is None and inference == InferenceOptions())

@@ -12,7 +12,7 @@ import pytest
 import diptych
 from diptych.prefer.decoders.reconstruction import ReconstructionDecoder
 from diptych.prefer.decoders.settings import Choice
-from diptych.ptycho.engines.flags import faint, misfit, result
+from diptych.ptycho.engines.flags import faint, misfit, result, trials
 from diptych.ptycho.engines.flags.known import KEPT, Known, digest
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.io.raw import reread
@@ -82,6 +82,9 @@ def test_the_images_of_a_faint_scan_share_its_trials(
 ) -> None:
     monkeypatch.setattr(result, "ENOUGH_EPOCHS", 1)
     monkeypatch.setattr(misfit, "MOST_USED", 1.0)
+    monkeypatch.setattr(trials, "unexplained", lambda *_: False)
+    monkeypatch.setattr(trials, "poor", lambda *_: False)
+    monkeypatch.setattr(trials, "suspect", lambda *_: False)
     monkeypatch.setattr(misfit, "LEAST_PHOTONS", 0.0)
     monkeypatch.setattr(misfit, "FAINT", 1e9)
     decoder = ReconstructionDecoder(scan, settings=(Choice("epochs", (2, 3, 4)),), threads=1)
