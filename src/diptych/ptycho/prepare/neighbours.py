@@ -27,6 +27,9 @@ LEAST_IN_RING = 12
 """Valid pixels of the ring that are not dark (those beyond the border counted). Where there are fewer, as beside the
 shadow of a beam stop, a hot pixel must exceed the brightest of them."""
 
+CLUSTER = 4
+"""Pixels of the least cluster: each of fewer adjacent ones exceeds its third-brightest neighbour."""
+
 MOST_CLUSTERS = 0.01
 """Where more than this share of the pixels exceeds its ring, light does so."""
 
@@ -68,13 +71,16 @@ def above_ring(frames: NDArray[np.float32], good: Mask, nearly_all: float) -> Ma
 
     The mean frame tells which pixels may; only these are compared frame by frame.
     """
+    from scipy.ndimage import label
+
     found = np.zeros(good.shape, bool)
     mean = frames.mean(0, keepdims=True)
     may = good & _exceeds(mean, in_ring(mean, good, np.argwhere(np.ones_like(good))).reshape(mean.shape))[0]
     if 0 < may.sum() <= MOST_CLUSTERS * may.size:
         number = _exceeds(frames[:, may], in_ring(frames, good, np.argwhere(may))).sum(0)
         found[may] = number >= nearly_all * len(frames)
-    return found
+    numbers, _ = label(found, np.ones((3, 3)))
+    return np.asarray(found & (np.bincount(numbers.ravel()) >= CLUSTER)[numbers])
 
 
 def in_ring(frames: NDArray[Any], good: Mask, where: NDArray[np.int64]) -> NDArray[np.float32]:
