@@ -15,8 +15,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what batch systems and ``kill`` send; both end a command in the same way."""
 
 REPEAT_SECONDS = 1.0
-"""A further SIGTERM this soon is the same request: ``timeout`` and batch systems send it to the process and once more to
-its group. A person who presses Ctrl-C twice means it, however quickly."""
+"""A further SIGTERM this soon is the same request: ``timeout`` and batch systems send it to the process and once more
+to its group. A person who presses Ctrl-C twice means it, however quickly."""
 
 
 class Cancel:
@@ -68,8 +68,8 @@ class Repeats:
 
 class RaiseKeyboardInterrupt:
     """Signal handler of the command line. First signal: KeyboardInterrupt, so that the best state can be saved. Second:
-    the process ends at once with code 130. A SIGTERM that repeats the one before it (:data:`REPEAT_SECONDS`) is the same
-    signal.
+    the process ends at once with code 130. A SIGTERM that repeats the one before it (:data:`REPEAT_SECONDS`) is the
+    same signal.
     """
 
     def __init__(self) -> None:
