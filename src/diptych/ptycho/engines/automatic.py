@@ -7,6 +7,7 @@
                                        └──> rescue ──> second guess
     image of a trained network ────> refinement ──> likelihood, or back to a flat object where it stagnates
 
+    likelihood, where modes are missing ──> more modes ──> likelihood
     likelihood, where positions are wrong ──> positions ──> [distortions ──> positions] ──> likelihood
 
 =============  =====================================================================================================
@@ -20,6 +21,8 @@ refinement     PIE from a network's image that fits poorly, as long as it gains 
 frame factors  PIE again, with a factor for each frame's intensity. Only where factors explain part of the first PIE's
                deviance; kept where the held-out fit then falls by more than that part.
 likelihood     L-BFGS on the likelihood of all patterns, until convergence.
+more modes     PIE with more probe modes. Only where photon noise does not explain the patterns, and trials on a part
+               of the scan (:mod:`~diptych.ptycho.engines.modes.trials`) say that more modes do.
 positions      L-BFGS in object, probe and positions together. Only where the score test of the positions
                (:mod:`~diptych.ptycho.engines.positions.score`) says that they are wrong; kept where the held-out fit
                falls clearly.
@@ -39,10 +42,11 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
-from diptych.ptycho.engines.fit_monitor import explained_by_factors
+from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS, factors_needed
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
+from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.positions.correction import LEAST_EXCESS, POSITIONS_EPOCHS, PositionCorrection
+from diptych.ptycho.engines.positions.correction import POSITIONS_EPOCHS, PositionCorrection
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 
 log = logging.getLogger("diptych")
@@ -86,14 +90,11 @@ one before."""
 REFINEMENT_SLOW = 0.9
 """Refinement is finished when two epochs do not bring the held-out fit below this share."""
 
-FACTORS_SHARE = 0.05
-"""Factors of the frames are tried where they vary, and explain this share of the deviance above that of shot noise.
-
-Two kinds of object, 1e4 to 1e6 photons (N = 64, 144 patterns), after PIE: at most 0.02 for constant beams, hot pixels
-and wrong readings, 0.12 to 0.3 for intensities within 5 %, 0.6 to 0.7 within 30 %; 0.1 for Gaussian probes."""
-
 FACTORS_GAIN = 0.2
 """Factors are kept where the held-out fit's excess over 1 falls by this share: longer PIE alone brings a few %."""
+
+MODES_EPOCHS = 6
+"""Epochs of PIE with more modes; these come from the trials and are nearly right."""
 
 Report = dict[str, float]
 
@@ -145,6 +146,7 @@ class Automatic:
         self._constant: tuple[Tensor, Tensor, float] | None = None
         self._fits: list[float] = []
         self.positions = PositionCorrection(given.problem, given.positions, given.misread)
+        self._modes = given.modes or ModeChoice()
         if given.fit is None:
             self._enter("initial guess", given.image, given.probe)
         elif given.fit <= STAGNATED_FIT:
@@ -226,7 +228,8 @@ class Automatic:
     def _after_initial_guess(self, report: Report) -> None:
         if not self._pie_is_done():
             return
-        if self._test_factors and self._need_factors():
+        tested, self._test_factors = self._test_factors, False
+        if tested and factors_needed(self.problem, self.image, self.probe):
             self._constant = self.image, self.probe.clone(), self._fits[-1]
             self._set_factors(True, on_trial=True)
             self._enter("frame factors", *self._constant[:2])
@@ -242,12 +245,6 @@ class Automatic:
         self._first = (image, probe, fit)
         # From the initial object, but with PIE's probe: PIE improves the probe even where it stagnates.
         self._enter("rescue", self._initial_image(), probe)
-
-    def _need_factors(self) -> bool:
-        """Whether factors of the frames alone, at the current object and probe, explain some of the excess deviance."""
-        self._test_factors = False
-        without, explained = explained_by_factors(self.problem, self.image, self.probe)
-        return explained > 0 and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
 
     def _set_factors(self, fitted: bool, on_trial: bool = False) -> None:
         factors = self.problem.forward.factors
@@ -310,9 +307,20 @@ class Automatic:
         self._enter("initial guess", self._initial_image(), self._flat_probe)
 
     def _after_likelihood(self, report: Report) -> None:
-        """The last stage, which the runner stops; after some epochs of it the positions are tested."""
-        if self.positions.are_wrong(self.image, self.probe, report, len(self._fits), bool(self._engine.settled)):
-            self._enter(*self.positions.begin(self.image, self.probe, self._fits[-1]))
+        """The last stage, which the runner stops; after some epochs of it modes and positions are tested."""
+        settled, modes, positions = bool(self._engine.settled), self._modes, self.positions
+        where = MOVABLE if positions.open else REFINED if positions.refined else RECORDED
+        if (more := modes.more(self.image, self.probe, report, self._fits, settled, where)) is not None:
+            self._enter("more modes", self.image, more)
+        elif modes.awaited(report, self._fits, settled):
+            return
+        elif positions.are_wrong(self.image, self.probe, report, len(self._fits), settled):
+            self._enter(*positions.begin(self.image, self.probe, self._fits[-1]))
+
+    def _after_more_modes(self, report: Report) -> None:
+        self._extra += 1
+        if len(self._fits) >= MODES_EPOCHS:
+            self._enter("likelihood", self.image, self.probe)
 
     def _after_positions(self, report: Report) -> None:
         self._extra += 1
@@ -348,7 +356,7 @@ class Automatic:
         if self._constant is not None:
             mine["constant_image"], mine["constant_probe"] = self._constant[:2]
             mine["constant_fit"] = torch.tensor(self._constant[2], dtype=torch.float64)
-        mine |= self.positions.state()
+        mine |= self.positions.state() | self._modes.state()
         if self._first is not None:
             mine["first_image"], mine["first_probe"] = self._first[:2]
             mine["first_fit"] = torch.tensor(self._first[2], dtype=torch.float64)
@@ -366,6 +374,7 @@ class Automatic:
             factors.fit_before = float(state["factors"][1])
             factors.on_trial = self._constant is not None
         self.positions.restore(state)
+        self._modes.restore(state)
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
         if "first_image" in state:
             self._first = (state["first_image"], state["first_probe"], float(state["first_fit"]))
@@ -387,6 +396,7 @@ STAGES = {
     "frame factors": Stage(2.0, Automatic._make_pie, Automatic._after_frame_factors),
     "refinement": Stage(0.0, Automatic._make_pie, Automatic._after_refinement),
     "likelihood": Stage(FINAL_STAGE, Automatic._make_likelihood, Automatic._after_likelihood),
+    "more modes": Stage(2.0, Automatic._make_pie, Automatic._after_more_modes),
     "positions": Stage(2.0, Automatic._make_positions, Automatic._after_positions),
     "distortions": Stage(2.0, Automatic._make_distortions, Automatic._after_distortions),
 }

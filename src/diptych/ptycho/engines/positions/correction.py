@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.base import Engine
+from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
@@ -45,11 +46,9 @@ POOR_FIT = 3.0
 """Held-out fit above which refined positions are not kept with ``auto``: a reconstruction that is stuck moves right
 positions, too (a Siemens star at 3e6 photons, by 0.29 px, from 22.7 to 12.9)."""
 
-DISTORTED_FIT = 1.3
-"""Held-out fit above which distortions are tried after the first refinement."""
-
-LEAST_EXCESS = 0.1
-"""Excess over a fit of 1 of which the share is taken at least: where noise is fitted, there is none."""
+DISTORTED_FIT, CERTAIN_FIT = 1.3, 2.0
+"""Held-out fits above which distortions are tried after the first refinement: where it moved positions slowly as a
+whole, and in any case."""
 
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
@@ -95,6 +94,11 @@ class PositionCorrection:
         """Whether the current positions are refined ones."""
         return self._rounds > 0
 
+    @property
+    def open(self) -> bool:
+        """Whether they may still be refined."""
+        return self._mode != "off"
+
     def are_wrong(self, image: Tensor, probe: Tensor, report: dict[str, float], epochs: int, settled: bool) -> bool:
         """Whether positions are to be refined now, after ``epochs`` epochs of maximum likelihood; tested once, or
         twice where in doubt.
@@ -130,13 +134,19 @@ class PositionCorrection:
         self._fit = held_out_fit
         if done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained):
             return self._round(here)
-        if self._rounds < SEARCHED and not held_out_fit < DISTORTED_FIT:
+        if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             self._rounds = SEARCHED
             return "distortions", place(self.problem, here), here.probe
         if self._rounds < COMPLETED and self._falls_short(here, held_out_fit):
             self._rounds = COMPLETED
             return "distortions", place(self.problem, here), here.probe
         return self._decide(here, held_out_fit)
+
+    def _may_be_distorted(self, here: Placed, held_out_fit: float) -> bool:
+        """Whether slow distortions may be why the fit is still poor."""
+        assert self._recorded is not None
+        slowly = held_out_fit >= DISTORTED_FIT and moves_slowly(self._recorded[0].positions, here.positions)
+        return slowly or not held_out_fit < CERTAIN_FIT
 
     def _falls_short(self, here: Placed, held_out_fit: float) -> bool:
         """Whether the refinement succeeds, and mostly along slow distortions, which it does not complete."""
