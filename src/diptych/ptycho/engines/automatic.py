@@ -312,10 +312,12 @@ class Automatic:
         where = MOVABLE if positions.open else REFINED if positions.refined else RECORDED
         if (more := modes.more(self.image, self.probe, report, self._fits, settled, where)) is not None:
             self._enter("more modes", self.image, more)
-        elif modes.awaited(report, self._fits, settled):
+        elif modes.awaited(report, self._fits, settled, where):
             return
-        elif positions.are_wrong(self.image, self.probe, report, len(self._fits), settled):
+        elif positions.are_wrong(self.image, self.probe, report, len(self._fits), settled, modes.moved):
             self._enter(*positions.begin(self.image, self.probe, self._fits[-1]))
+        elif failed := positions.fail(self._fits[-1], len(self._fits), settled):
+            self._enter(*failed)
 
     def _after_more_modes(self, report: Report) -> None:
         self._extra += 1

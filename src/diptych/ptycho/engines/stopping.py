@@ -18,8 +18,9 @@ WINDOW = 20
 LEAST_GAIN = 0.002
 """Relative drop of the held-out fit within the window, below which a run stops."""
 
-MISFIT = 1.3
-"""Above this fit something other than photon noise limits the result, and gains below ``LEAST_GAIN`` end the run."""
+MISFIT = 1.07
+"""Mean of fit and held-out fit above which something other than photon noise limits the result, and gains below
+``LEAST_GAIN`` end the run."""
 
 DESCENDING = 0.25
 """Relative drop of the loss (mean half deviance) within the window above which an engine that detects convergence
@@ -81,4 +82,4 @@ class StopRule:
     def _misfits(self, window: int) -> bool:
         """Whether the model, not photon noise, limits the fit: it is high, and the loss no longer falls quickly."""
         now, before = self._losses[-1], self._losses[-1 - window]
-        return self._fit > MISFIT and not now < (1 - DESCENDING) * before
+        return (self._fit + self.values[-1]) / 2 > MISFIT and not now < (1 - DESCENDING) * before

@@ -35,14 +35,22 @@ class ModeChoice:
     ----------
     trial : callable, optional
         See :data:`Trial`; without it, modes are never added.
+
+    Attributes
+    ----------
+    found : ModesFound or None
+        The evidence for the modes that were added.
+    moved : bool
+        Whether the last trials ended because refined positions fitted better than more modes.
     """
 
     def __init__(self, trial: Trial | None = None) -> None:
         self._trial = trial
         self._allowed = 0 if trial is None else MOVABLE | RECORDED | REFINED
         self.found: ModesFound | None = None
+        self.moved = False
 
-    def awaited(self, report: dict[str, float], fits: Sequence[float], settled: bool) -> bool:
+    def awaited(self, report: dict[str, float], fits: Sequence[float], settled: bool, positions: int) -> bool:
         """Whether more modes are to be tried first, but not yet: the fit is poor, and still falls.
 
         Parameters
@@ -53,8 +61,10 @@ class ModeChoice:
             Held-out fits of the epochs of maximum likelihood so far.
         settled : bool
             Whether maximum likelihood has converged.
+        positions : int
+            :data:`MOVABLE`, :data:`RECORDED` or :data:`REFINED`.
         """
-        return bool(self._allowed & MOVABLE) and _unexplained(report) and not _slow(fits, settled)
+        return bool(self._allowed & positions) and _unexplained(report) and not _slow(fits, settled)
 
     def more(
         self,
@@ -74,7 +84,7 @@ class ModeChoice:
         image, probe : (H, W) and (P, N, N) complex tensors
             Current state.
         positions : int
-            :data:`MOVABLE`, :data:`RECORDED` or :data:`REFINED`.
+            As there.
         """
         if not self._allowed & positions or not _slow(fits, settled) or not _unexplained(report):
             return None
@@ -83,11 +93,12 @@ class ModeChoice:
         self._allowed = RECORDED | REFINED if grown.moved else REFINED * (positions != REFINED)
         if grown.probe is not None:
             self._allowed, self.found = 0, grown.found
+        self.moved = grown.moved
         return grown.probe
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs."""
-        mine = {"modes_allowed": torch.tensor(self._allowed)}
+        mine = {"modes_allowed": torch.tensor([self._allowed, self.moved])}
         if self.found is not None:
             values = [self.found.before, self.found.modes, self.found.fit_before, self.found.fit]
             mine["modes_found"] = torch.tensor(values, dtype=torch.float64)
@@ -95,7 +106,8 @@ class ModeChoice:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`."""
-        self._allowed, self.found = int(state["modes_allowed"]), None
+        self._allowed, self.found = int(state["modes_allowed"][0]), None
+        self.moved = bool(state["modes_allowed"][1])
         if "modes_found" in state:
             before, modes, *fits = state["modes_found"].tolist()
             self.found = ModesFound(int(before), int(modes), *fits)

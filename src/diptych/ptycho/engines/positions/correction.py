@@ -26,6 +26,9 @@ log = logging.getLogger("diptych")
 POSITIONS_TEST = 12
 """Epochs of maximum likelihood before the positions are tested."""
 
+POSITIONS_TEST_SOON = 4
+"""The same where trials of more probe modes have shown that positions are wrong."""
+
 POSITIONS_SCORE = 2.0
 """Positions are refined where the median gain of the score test, over the fit, is above this many nats per position.
 
@@ -41,6 +44,10 @@ POSITIONS_EPOCHS = 15
 
 POSITIONS_GAIN = 0.1
 """Refined positions are kept where the held-out fit's excess over 1 falls by this share."""
+
+PROMISING = 0.5
+"""Where refinement lowers the held-out fit's excess over 1 below this share, but not below the limit that follows, the
+refined positions are on trial: something else may be missing, too, for instance probe modes."""
 
 POOR_FIT = 3.0
 """Held-out fit above which refined positions are not kept with ``auto``: a reconstruction that is stuck moves right
@@ -86,7 +93,7 @@ class PositionCorrection:
     def __init__(self, problem: Problem, mode: str, misread: Callable[[], str] | None = None) -> None:
         self.problem, self._mode, self._misread = problem, mode, misread
         self._most = np.inf if mode == "on" else POOR_FIT
-        self._rounds, self._fit = 0, np.inf
+        self._rounds, self._fit, self._on_trial = 0, np.inf, False
         self._recorded: tuple[Placed, float] | None = None
 
     @property
@@ -99,11 +106,13 @@ class PositionCorrection:
         """Whether they may still be refined."""
         return self._mode != "off"
 
-    def are_wrong(self, image: Tensor, probe: Tensor, report: dict[str, float], epochs: int, settled: bool) -> bool:
+    def are_wrong(
+        self, image: Tensor, probe: Tensor, report: dict[str, float], epochs: int, settled: bool, soon: bool = False
+    ) -> bool:
         """Whether positions are to be refined now, after ``epochs`` epochs of maximum likelihood; tested once, or
         twice where in doubt.
         """
-        due = 2 * POSITIONS_TEST if self._mode == "again" else POSITIONS_TEST
+        due = 2 * POSITIONS_TEST if self._mode == "again" else POSITIONS_TEST_SOON if soon else POSITIONS_TEST
         tested = self._mode in ("auto", "again") and (epochs >= due or settled)
         if not (tested or self._mode == "on"):
             return False
@@ -172,13 +181,33 @@ class PositionCorrection:
         """The last stage, at the refined positions or at the recorded ones."""
         assert self._recorded is not None
         recorded, before = self._recorded
-        self._recorded = None
         if _lowers(before, after) and after < self._most:
             log.info("positions: refined, held-out fit %.3g before, %.3g after", before, after)
+        elif not self._on_trial and after - 1 < PROMISING * (before - 1):
+            log.info("positions: refined on trial, held-out fit %.3g before, %.3g after", before, after)
+            self._on_trial = True
+            return "likelihood", place(self.problem, here), here.probe
         else:
             log.info("positions: as recorded, held-out fit %.3g; refinement reached %.3g", before, after)
             self._rounds, here = 0, recorded
+        self._recorded, self._on_trial = None, False
         return "likelihood", place(self.problem, here), here.probe
+
+    def fail(self, held_out_fit: float, epochs: int, settled: bool) -> Next | None:
+        """The last stage at the recorded positions, where refined ones on trial fail; None where they do not, or it is
+        too early.
+        """
+        if not self._on_trial or not (epochs >= POSITIONS_TEST or settled):
+            return None
+        assert self._recorded is not None
+        self._on_trial, (recorded, before) = False, self._recorded
+        self._recorded = None
+        if held_out_fit < self._most:
+            log.info("positions: refined, held-out fit %.3g before, %.3g now", before, held_out_fit)
+            return None
+        log.info("positions: as recorded, held-out fit %.3g; with refined ones %.3g", before, held_out_fit)
+        self._rounds = 0
+        return "likelihood", place(self.problem, recorded), recorded.probe
 
     def whereabouts(self) -> tuple[Tensor, Tensor]:
         """Positions (M, 2), and the coordinate (2,) of the canvas's first pixel."""
@@ -189,7 +218,7 @@ class PositionCorrection:
         """What :meth:`restore` needs."""
         positions, origin = self.whereabouts()
         mine = {"positions": positions, "origin": origin}
-        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode)])
+        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode), self._on_trial])
         mine["round_fit"] = torch.tensor(self._fit, dtype=torch.float64)
         if self._recorded is not None:
             placed, fit = self._recorded
@@ -202,7 +231,7 @@ class PositionCorrection:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`; its object, ``state["image"]``, gives the canvas."""
         self._rounds, self._mode = int(state["rounds"][0]), MODES[int(state["rounds"][1])]
-        self._fit = float(state["round_fit"])
+        self._fit, self._on_trial = float(state["round_fit"]), bool(state["rounds"][2])
         self._recorded = None
         if "recorded_image" in state:
             positions = state["recorded_positions"].cpu().numpy()
