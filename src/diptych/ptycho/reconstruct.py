@@ -218,8 +218,7 @@ def _by_engine(request: Request) -> Reconstruction:
         if note:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
-        choice = mode_choice(request, problem)
-        run = _iterate(request, problem, probe, choice)
+        run = _iterate(request, problem, probe, choice := mode_choice(request, problem))
         run, found, notes = continued(request, problem, run, choice.found)
         result = _result(request, problem, run, probe)
     record = {

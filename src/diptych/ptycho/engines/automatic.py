@@ -42,12 +42,14 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
+from diptych.ptycho.engines.checkpoint import Guess, guess_of, guess_state
 from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS, factors_needed
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
 from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import POSITIONS_EPOCHS, PositionCorrection
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
+from diptych.ptycho.engines.stopping import stalled
 
 log = logging.getLogger("diptych")
 
@@ -138,13 +140,14 @@ class Automatic:
         self._pie, self._likelihood = pie, likelihood
         self._flat_probe = given.probe if given.flat_probe is None else given.flat_probe
         self._start: Tensor | None = given.image
-        self._first: tuple[Tensor, Tensor, float] | None = None
+        self._first: Guess | None = None
         self._network: tuple[Tensor, Tensor] | None = None
         self._network_fit = math.inf if given.fit is None else given.fit
         self._extra = 0
         self._test_factors = given.test_factors and given.problem.forward.factors is not None
-        self._constant: tuple[Tensor, Tensor, float] | None = None
+        self._constant: Guess | None = None
         self._fits: list[float] = []
+        self._level = math.inf
         self.positions = PositionCorrection(given.problem, given.positions, given.misread)
         self._modes = given.modes or ModeChoice()
         if given.fit is None:
@@ -182,7 +185,8 @@ class Automatic:
     @property
     def settled(self) -> str:
         """Why the engine has converged, or an empty string."""
-        return self._engine.settled
+        more = self.stage == "likelihood" and (self._modes.found is not None or self.positions.refined)
+        return self._engine.settled or (stalled(self._fits, self._level) if more else "")
 
     def snapshot(self) -> tuple[Tensor, ...]:
         """Current object and probe, and positions and origin of the canvas where they are refined; no later epoch
@@ -197,6 +201,7 @@ class Automatic:
         report = {**self._engine.epoch(), "stage": stage.number}
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
+        self._level = (report["fit"] + self._fits[-1]) / 2
         stage.after(self, report)
         return report
 
@@ -216,11 +221,9 @@ class Automatic:
         return Projections(self.problem, image, probe, settings)
 
     def _make_likelihood(self, image: Tensor, probe: Tensor) -> Engine:
+        """Of the last stage, and of the rounds of the positions."""
         settings = replace(self._likelihood, refine_positions=self.positions.refined)
         return MaximumLikelihood(self.problem, image, probe, settings)
-
-    def _make_positions(self, image: Tensor, probe: Tensor) -> Engine:
-        return MaximumLikelihood(self.problem, image, probe, replace(self._likelihood, refine_positions=True))
 
     def _make_distortions(self, image: Tensor, probe: Tensor) -> Engine:
         return self.positions.search(image, probe, self._pie, self._likelihood)
@@ -307,14 +310,14 @@ class Automatic:
         self._enter("initial guess", self._initial_image(), self._flat_probe)
 
     def _after_likelihood(self, report: Report) -> None:
-        """The last stage, which the runner stops; after some epochs of it modes and positions are tested."""
-        settled, modes, positions = bool(self._engine.settled), self._modes, self.positions
+        """The last stage, which the runner stops; modes and positions are tested in it."""
+        settled, modes, positions = bool(self.settled), self._modes, self.positions
         where = MOVABLE if positions.open else REFINED if positions.refined else RECORDED
         if (more := modes.more(self.image, self.probe, report, self._fits, settled, where)) is not None:
             self._enter("more modes", self.image, more)
         elif modes.awaited(report, self._fits, settled, where):
             return
-        elif positions.are_wrong(self.image, self.probe, report, len(self._fits), settled, modes.moved):
+        elif positions.are_wrong(self.image, self.probe, report, len(self._fits), settled, modes.found is not None):
             self._enter(*positions.begin(self.image, self.probe, self._fits[-1]))
         elif failed := positions.fail(self._fits[-1], len(self._fits), settled):
             self._enter(*failed)
@@ -325,13 +328,9 @@ class Automatic:
             self._enter("likelihood", self.image, self.probe)
 
     def _after_positions(self, report: Report) -> None:
+        """A round of the positions, or the search for distortions."""
         self._extra += 1
-        if len(self._fits) >= POSITIONS_EPOCHS:
-            self._enter(*self.positions.next_round(self.image, self.probe, self._fits[-1]))
-
-    def _after_distortions(self, report: Report) -> None:
-        self._extra += 1
-        if len(self._fits) >= self._engine.most_epochs:
+        if len(self._fits) >= (POSITIONS_EPOCHS if self.stage == "positions" else self._engine.most_epochs):
             self._enter(*self.positions.next_round(self.image, self.probe, self._fits[-1]))
 
     def _pie_is_done(self) -> bool:
@@ -349,28 +348,22 @@ class Automatic:
             "stage": torch.tensor(list(STAGES).index(self.stage)),
             "fits": torch.tensor(self._fits, dtype=torch.float64),
             "extra": torch.tensor(self._extra),
+            "level": torch.tensor(self._level, dtype=torch.float64),
             "network_fit": torch.tensor(self._network_fit, dtype=torch.float64),
         }
         if (factors := self.problem.forward.factors) is not None:
             mine["factors"] = torch.tensor(
                 [factors.fitted, factors.fit_before, self._test_factors], dtype=torch.float64
             )
-        if self._constant is not None:
-            mine["constant_image"], mine["constant_probe"] = self._constant[:2]
-            mine["constant_fit"] = torch.tensor(self._constant[2], dtype=torch.float64)
+        mine |= guess_state("constant", self._constant) | guess_state("first", self._first)
         mine |= self.positions.state() | self._modes.state()
-        if self._first is not None:
-            mine["first_image"], mine["first_probe"] = self._first[:2]
-            mine["first_fit"] = torch.tensor(self._first[2], dtype=torch.float64)
         if self._network is not None:
             mine["network_image"], mine["network_probe"] = self._network
         return {**self._engine.state(), **mine}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
-        self._first = self._network = self._constant = None
-        if "constant_image" in state:
-            self._constant = (state["constant_image"], state["constant_probe"], float(state["constant_fit"]))
+        self._constant, self._network = guess_of(state, "constant"), None
         if (factors := self.problem.forward.factors) is not None:
             factors.fitted, self._test_factors = bool(state["factors"][0]), bool(state["factors"][2])
             factors.fit_before = float(state["factors"][1])
@@ -378,12 +371,11 @@ class Automatic:
         self.positions.restore(state)
         self._modes.restore(state)
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
-        if "first_image" in state:
-            self._first = (state["first_image"], state["first_probe"], float(state["first_fit"]))
+        self._first = guess_of(state, "first")
         if "network_image" in state:
             self._network = (state["network_image"], state["network_probe"])
         self._fits, self._extra = state["fits"].tolist(), int(state["extra"])
-        self._network_fit = float(state["network_fit"])
+        self._network_fit, self._level = float(state["network_fit"]), float(state["level"])
         self._engine.restore(state)
 
 
@@ -399,7 +391,7 @@ STAGES = {
     "refinement": Stage(0.0, Automatic._make_pie, Automatic._after_refinement),
     "likelihood": Stage(FINAL_STAGE, Automatic._make_likelihood, Automatic._after_likelihood),
     "more modes": Stage(2.0, Automatic._make_pie, Automatic._after_more_modes),
-    "positions": Stage(2.0, Automatic._make_positions, Automatic._after_positions),
-    "distortions": Stage(2.0, Automatic._make_distortions, Automatic._after_distortions),
+    "positions": Stage(2.0, Automatic._make_likelihood, Automatic._after_positions),
+    "distortions": Stage(2.0, Automatic._make_distortions, Automatic._after_positions),
 }
 """The stages by name: what runs, and where it leads."""

@@ -40,15 +40,12 @@ class ModeChoice:
     ----------
     found : ModesFound or None
         The evidence for the modes that were added.
-    moved : bool
-        Whether the last trials ended because refined positions fitted better than more modes.
     """
 
     def __init__(self, trial: Trial | None = None) -> None:
         self._trial = trial
         self._allowed = 0 if trial is None else MOVABLE | RECORDED | REFINED
         self.found: ModesFound | None = None
-        self.moved = False
 
     def awaited(self, report: dict[str, float], fits: Sequence[float], settled: bool, positions: int) -> bool:
         """Whether more modes are to be tried first, but not yet: the fit is poor, and still falls.
@@ -93,12 +90,11 @@ class ModeChoice:
         self._allowed = RECORDED | REFINED if grown.moved else REFINED * (positions != REFINED)
         if grown.probe is not None:
             self._allowed, self.found = 0, grown.found
-        self.moved = grown.moved
         return grown.probe
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs."""
-        mine = {"modes_allowed": torch.tensor([self._allowed, self.moved])}
+        mine = {"modes_allowed": torch.tensor(self._allowed)}
         if self.found is not None:
             values = [self.found.before, self.found.modes, self.found.fit_before, self.found.fit]
             mine["modes_found"] = torch.tensor(values, dtype=torch.float64)
@@ -106,8 +102,7 @@ class ModeChoice:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`."""
-        self._allowed, self.found = int(state["modes_allowed"][0]), None
-        self.moved = bool(state["modes_allowed"][1])
+        self._allowed, self.found = int(state["modes_allowed"]), None
         if "modes_found" in state:
             before, modes, *fits = state["modes_found"].tolist()
             self.found = ModesFound(int(before), int(modes), *fits)

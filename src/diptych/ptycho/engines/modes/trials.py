@@ -151,7 +151,7 @@ def grow_modes(
         return Grown()
     found = ModesFound(len(probe), len(here.probe), first.fit, here.fit)
     log.info("probe modes %s", found.text)
-    return Grown(here.probe, found, moved)
+    return Grown(here.probe, found)
 
 
 class _State(NamedTuple):

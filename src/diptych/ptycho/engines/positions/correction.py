@@ -27,7 +27,7 @@ POSITIONS_TEST = 12
 """Epochs of maximum likelihood before the positions are tested."""
 
 POSITIONS_TEST_SOON = 4
-"""The same where trials of more probe modes have shown that positions are wrong."""
+"""The same after more probe modes were added to a result that had nearly converged."""
 
 POSITIONS_SCORE = 2.0
 """Positions are refined where the median gain of the score test, over the fit, is above this many nats per position.
