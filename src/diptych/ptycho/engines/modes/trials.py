@@ -36,8 +36,8 @@ log = logging.getLogger("diptych")
 LADDER = (2, 3, 5, 8)
 """Numbers of modes that are tried, in this order."""
 
-PATTERNS = 100
-"""Patterns at the centre of the scan on which they are tried."""
+PIXELS, LEAST_PATTERNS, MOST_PATTERNS = 2**20, 64, 150
+"""They are tried on as many patterns at the centre of the scan as have so many pixels, within these limits."""
 
 HELD_OUT = 0.03
 """Fraction of the detector pixels held out in the trials."""
@@ -186,7 +186,8 @@ def _settled(problem: Problem, image: Tensor, probe: Tensor, moving: bool = Fals
 
 def _central_problem(scan: Scan, problem: Problem, image: Tensor) -> tuple[Problem, Tensor]:
     """The central part of a scan as a problem of its own, and the object (h, w) on its canvas."""
-    part = central_part(replace(scan, positions=problem.forward.positions), PATTERNS)
+    patterns = int(np.clip(PIXELS // scan.size**2, LEAST_PATTERNS, MOST_PATTERNS))
+    part = central_part(replace(scan, positions=problem.forward.positions), patterns)
     trial = make_problem(
         part,
         device=problem.device,
