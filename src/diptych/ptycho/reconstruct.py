@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from diptych.ptycho.engines.base import Engine
     from diptych.ptycho.engines.checkpoint import Run
+    from diptych.ptycho.engines.modes.choice import ModeChoice
     from diptych.ptycho.engines.problem import Problem
     from diptych.ptycho.engines.run import CancelToken
 
@@ -203,6 +204,7 @@ def _by_engine(request: Request) -> Reconstruction:
     import torch
 
     from diptych.ptycho.engines.likelihood.regularised import continued
+    from diptych.ptycho.engines.modes.choice import mode_choice
 
     began = time.perf_counter()
     declared = request.scan.scale is not None
@@ -217,8 +219,8 @@ def _by_engine(request: Request) -> Reconstruction:
         if note:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
-        run = _iterate(request, problem, probe)
-        run, found, notes = continued(request, problem, run)
+        run = _iterate(request, problem, probe, choice := mode_choice(request, problem))
+        run, found, notes = continued(request, problem, run, choice.found)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,
@@ -252,14 +254,14 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
     )
 
 
-def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64]) -> Run:
+def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64], choice: ModeChoice) -> Run:
     """Run the engine from the initial guess, or from the checkpoint."""
     from diptych.ptycho.engines.checkpoint import load_checkpoint
     from diptych.ptycho.engines.run import run_engine
 
     options, checkpoint = request.options, request.checkpoint
     rng = np.random.default_rng([options.seed, 2])
-    engine, run = _started(request, problem, probe, rng)
+    engine, run = _started(request, problem, probe, rng, choice)
     identity = {} if checkpoint is None else request.identity(probe)
     if request.resumes and checkpoint is not None:
         run = load_checkpoint(checkpoint, engine, rng, identity, problem.device)
@@ -278,7 +280,7 @@ def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64]) -
 
 
 def _started(
-    request: Request, problem: Problem, probe: NDArray[np.complex64], rng: np.random.Generator
+    request: Request, problem: Problem, probe: NDArray[np.complex64], rng: np.random.Generator, choice: ModeChoice
 ) -> tuple[Engine, Run]:
     """The engine at its initial guess, and a new run. No reference to the initial guess is kept here: it is large."""
     from diptych.ptycho.engines.checkpoint import Run
@@ -304,6 +306,7 @@ def _started(
         options.frame_factors == "auto",
         options.correct_positions if options.subpixel != "round" else "off",
         lambda: misreading(request.scan, request.verdict),
+        choice,
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
