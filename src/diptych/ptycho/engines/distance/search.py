@@ -209,10 +209,13 @@ class _Search:
         return not self._near and options.chosen("engine").refocus and options.probe != "fixed"
 
     def _spacing(self) -> float:
-        """Of the grid: the error that displaces patterns one probe diameter apart by one pixel."""
+        """Of the grid: the error that displaces patterns one probe diameter apart by one pixel; in the near field, where
+        the detector shows the object itself, by half a pixel.
+        """
         if not moves_positions(self.request.scan):
             return WIDEST
-        step = float(np.clip(1 / max(probe_diameter(self._probe(self.request.scan)), 1.0), NARROWEST, WIDEST))
+        pixels = 0.5 if self._near else 1.0
+        step = float(np.clip(pixels / max(probe_diameter(self._probe(self.request.scan)), 1.0), NARROWEST, WIDEST))
         return REACH / round(REACH / step)
 
     def _cancelled(self) -> bool:
