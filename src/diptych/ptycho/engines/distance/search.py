@@ -209,8 +209,8 @@ class _Search:
         return not self._near and options.chosen("engine").refocus and options.probe != "fixed"
 
     def _spacing(self) -> float:
-        """Of the grid: the error that displaces patterns one probe diameter apart by one pixel; in the near field, where
-        the detector shows the object itself, by half a pixel.
+        """Of the grid: the error that displaces patterns one probe diameter apart by one pixel; by half a pixel in the
+        near field, where the detector shows the object itself.
         """
         if not moves_positions(self.request.scan):
             return WIDEST
