@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.physics.gain import common_unit
 from diptych.ptycho.physics.noise.read_noise import read_variance, shifted
+from diptych.ptycho.prepare.coincidence import find_coincidence
 from diptych.ptycho.prepare.events import Events, find_events
 from diptych.ptycho.prepare.frames import BadFrames, find_bad_frames, parse_ranges, ranges
 from diptych.ptycho.prepare.pixels import BadPixels, find_bad_pixels, find_saturation
@@ -145,9 +146,11 @@ def clean(
     numbers = np.setdiff1d(np.arange(len(scan)), dropped)
     rest = without_frames(scan, dropped)
     found = inspect(rest)
+    lost = find_coincidence(rest)
     named = BadFrames(*(tuple(int(numbers[i]) for i in some) for some in vars(found.frames).values()))
     leave_out, pixels, level = bad_frames == "auto", found.pixels, found.saturation
     flags = [f"frames left out as asked: {ranges(dropped)}."] if dropped else []
+    flags += [f"{lost.sentence()}."] if lost else []
     what = "left out" if leave_out else "kept as asked"
     hint = "Keep them with bad_frames='keep' (--bad-frames keep)." if leave_out else "They spoil the image."
     flags += [f"{what}: {sentence}. {hint}" for sentence in named.sentences()]

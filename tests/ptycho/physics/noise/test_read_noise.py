@@ -62,7 +62,10 @@ def test_the_gradient_is_that_of_the_loss_at_negative_readings() -> None:
             problem, problem.flat_object(), torch.from_numpy(scan.true_probe).to(torch.complex128), LikelihoodSettings()
         )
         assert float(problem.counts.min()) < 0
-        point, way = engine._point, torch.randn(engine._point.shape, generator=torch.Generator().manual_seed(0)).double()
+        point, way = (
+            engine._point,
+            torch.randn(engine._point.shape, generator=torch.Generator().manual_seed(0)).double(),
+        )
         step = 1e-5
         above, below = (engine._evaluate(point + sign * step * way)[0] for sign in (1, -1))
         slope = float(engine._gradient @ way)
