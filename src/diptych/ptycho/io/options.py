@@ -24,7 +24,7 @@ class LoadOptions(Options):
         "the counts domain "
         "counts = scale * value, in photons per unit. Default: 1, or what the file states.",
     )
-    gain: float | None = Field(
+    detector_gain: float | None = Field(
         default=None,
         gt=0,
         description="Stored units (ADU) per photon, of a charge-integrating detector: counts = value / gain. Replaces "

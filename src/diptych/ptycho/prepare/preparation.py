@@ -98,10 +98,7 @@ def _chosen(scan: Scan, options: PrepareOptions, said: list[str]) -> Scan:
 
 
 def _calibrated(scan: Scan, options: PrepareOptions, said: list[str]) -> Scan:
-    """Read noise, dark frame, flat field, masks and gain."""
-    if options.read_noise is not None:
-        scan = replace(scan, read_noise=options.read_noise)
-        said.append(f"read noise of {options.read_noise:.6g} detector units rms stated")
+    """Dark frame, flat field, masks and gain."""
     if options.dark is not None:
         dark = np.asarray(read_image(options.dark, scan.size, "a dark frame"), np.float32)
         if not np.isfinite(dark).all() or dark.min() < 0:

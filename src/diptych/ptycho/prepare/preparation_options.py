@@ -31,12 +31,6 @@ class PrepareOptions(Options):
         None,
         description="Detector units per photon: counts are divided by it. auto: estimated from the unit or the noise.",
     )
-    read_noise: float | None = Field(
-        None,
-        gt=0,
-        description="Read noise of a charge-integrating detector, rms, in detector units (before gain): the likelihood "
-        "is then that of photon and read noise.",
-    )
     turn: int = Field(
         0, ge=0, le=7, description="Orient the patterns: bit 4 transposes, then bit 2 flips y, then bit 1 flips x."
     )

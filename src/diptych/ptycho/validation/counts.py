@@ -118,7 +118,8 @@ def counts_values(
             elif noise := dark_noise(counts, mask):
                 found[-1] += f"; their peak about zero, {noise:.3g} rms, is that of a charge-integrating detector"
                 remedies = [
-                    f"Pass read_noise={noise:.3g} and gain=..., units per photon (--read-noise {noise:.3g} --gain G), "
+                    f"Pass read_noise={noise:.3g} and detector_gain=..., units per photon (--read-noise {noise:.3g} "
+                    "--detector-gain G), "
                     "which keeps the noise that of the detector"
                 ]
             elif np.issubdtype(counts.dtype, np.floating) or total > len(counts):
