@@ -203,6 +203,7 @@ def _in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[
 def _by_engine(request: Request) -> Reconstruction:
     import torch
 
+    from diptych.ptycho.engines.distance.search import with_distance
     from diptych.ptycho.engines.likelihood.regularised import continued
     from diptych.ptycho.engines.modes.choice import mode_choice
 
@@ -215,6 +216,7 @@ def _by_engine(request: Request) -> Reconstruction:
     device, why = choose_device(request.execution.device)
     log.info("device %s (%s)", device, why)
     with torch.no_grad(), shared_out(device.type == "cpu", request.execution.threads) as workers:
+        request, distance = with_distance(request, device, workers)
         probe, note = initial_probe(request.scan, request.options)
         if note:
             log.info("%s", note)
@@ -228,8 +230,8 @@ def _by_engine(request: Request) -> Reconstruction:
         "device_reason": why,
         "seconds": time.perf_counter() - began,
     }
-    result = replace(result, flags=(*result.flags, *notes))
-    result = _in_counts(result, gain, declared, record | found)
+    result = replace(result, flags=(*result.flags, *distance.flags, *notes))
+    result = _in_counts(result, gain, declared, record | distance.record | found)
     if run.interrupted:
         raise Interrupted(result)
     return result
