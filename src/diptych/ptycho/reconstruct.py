@@ -18,9 +18,9 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
+from diptych.ptycho.engines.starts.network_image import in_counts, network_image
 from diptych.ptycho.error_bars import with_error_bars
 from diptych.ptycho.neural.options import InferenceOptions
-from diptych.ptycho.physics.gain import Gain
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
@@ -136,7 +136,13 @@ def reconstruct(
         scan = prepare(scan, preparation_of(options.prepare))
         for step in scan.metadata["preparation"]["steps"]:
             log.info("%s: %s", scan.name, step)
-    cleaned = clean(scan, **{name: getattr(options, name) for name in ("drop", "bad_frames", "auto_mask", "saturated")})
+    cleaned = clean(
+        scan,
+        drop=options.drop,
+        bad_frames=options.bad_frames,
+        auto_mask=options.auto_mask,
+        saturated=options.saturated,
+    )
     for flag in cleaned.flags:
         log.warning("%s: %s", scan.name, flag)
     unused = inference is None or (network is None and inference == InferenceOptions())
@@ -155,7 +161,7 @@ def reconstruct(
         known=known or Known(),
     )
     try:
-        result = _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
+        result = network_image(request) if options.chosen("engine").build is None else _by_engine(request)
     except Interrupted as stop:
         raise Interrupted(_with_findings(stop.result, cleaned)) from None
     if options.error_bars:
@@ -170,34 +176,6 @@ def _with_findings(result: Reconstruction, cleaned: Cleaned) -> Reconstruction:
     provenance = {**result.provenance, "left_out": cleaned.record}
     # What was found before comes first: it can be the cause of the rest.
     return replace(result, flags=(*cleaned.flags, *result.flags), provenance=provenance)
-
-
-def _by_network(request: Request) -> Reconstruction:
-    """The image of a trained network, under the initial probe."""
-    from diptych.ptycho.neural.model import Model
-
-    network = request.network
-    if not isinstance(network, Model):
-        raise InputError(
-            "reconstruct", "engine network without a trained network", "model=... (--model FILE), or another engine"
-        )
-    declared = request.scan.scale is not None
-    scan, gain = in_photons(request.scan)
-    probe, note = initial_probe(scan, request.options)
-    seen = replace(scan, probe=probe, probe_calibrated=request.keeps_scale)
-    result = network.reconstruct(seen, request.progress, execution=request.execution, **request.inference)
-    return _in_counts(result, gain, declared, {"model": network.digest, "probe_start": note})
-
-
-def _in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[str, Any]) -> Reconstruction:
-    """The result of a scan in photons, with the probe in the units of the scan's counts, and what was found of them."""
-    probe = result.probe if gain.value == 1 else (result.probe * np.sqrt(gain.value)).astype(np.complex64)
-    return replace(
-        result,
-        probe=probe,
-        flags=(*result.flags, *gain_flag(gain, declared)),
-        provenance={**result.provenance, **record, "counts_per_photon": gain.value},
-    )
 
 
 def _by_engine(request: Request) -> Reconstruction:
@@ -231,7 +209,7 @@ def _by_engine(request: Request) -> Reconstruction:
         "seconds": time.perf_counter() - began,
     }
     result = replace(result, flags=(*result.flags, *distance.flags, *notes))
-    result = _in_counts(result, gain, declared, record | distance.record | found)
+    result = in_counts(result, gain, declared, record | distance.record | found)
     if run.interrupted:
         raise Interrupted(result)
     return result

@@ -70,7 +70,7 @@ def read_eiger(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     sources = {"patterns": ", ".join(keys[:3]) + (f", ... {keys[-1]}" if len(keys) > 3 else "")}
     geometry = geometry_of(options, where, **_stated(source, options, said, sources))
     window = window_of(full, options, _centre(source), where, said)
-    unit = options.position_unit
+    unit: str = options.position_unit
     stage = None if options.positions is not None or options.scan_step is not None else _stage(source, count)
     if stage is None:
         y, x = sequence_positions(options, count, where, keys[0], said, raster_of(source, keys))
