@@ -16,8 +16,10 @@ from diptych.ptycho.io.formats import LAYOUT_REMEDY, recognise, unrecognised
 from diptych.ptycho.io.tree import array_line, single_array, tree_lines
 from diptych.ptycho.physics.probe import probe_diameter
 from diptych.ptycho.prepare.clean import inspect
+from diptych.ptycho.prepare.coincidence import find_coincidence
 from diptych.ptycho.prepare.positions import position_notes
 from diptych.ptycho.scan import Geometry, Reconstruction, Scan
+from diptych.ptycho.validation import dark_noise
 
 
 def describe_file(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> dict[str, Any]:
@@ -303,6 +305,8 @@ def _notes(scan: Scan, about: dict[str, Any], look: dict[str, Any]) -> list[str]
     totals: NDArray[np.float64] = look["totals"]
     notes = [*_domain_notes(scan, look), *_centre_notes(scan, look["mean"])]
     notes += [f"{sentence}." for sentence in inspect(scan).sentences()]
+    if (lost := find_coincidence(scan)) is not None:
+        notes.append(f"{lost.sentence()}.")
     notes += position_notes(scan, about["step_px"])
     repeated = len(scan) - len(np.unique(scan.positions, axis=0))
     if repeated:
@@ -323,6 +327,12 @@ def _notes(scan: Scan, about: dict[str, Any], look: dict[str, Any]) -> list[str]
 def _domain_notes(scan: Scan, look: dict[str, Any]) -> list[str]:
     if look["whole_squares"]:
         return ["the counts are not whole numbers but their squares are: are they amplitudes? (domain='amplitude')"]
+    if scan.read_noise is not None:
+        seen = dark_noise(scan.counts, scan.mask)
+        text = f"readings of a charge-integrating detector: read noise {scan.read_noise:.3g} as stated"
+        if seen is None or abs(seen / scan.read_noise - 1) < 0.25:
+            return [f"{text}."]
+        return [f"{text}, while the dark peak is {seen:.3g} wide (rms): check --read-noise and its unit."]
     if not look["whole"]:
         return [
             "the counts are not whole numbers: other units than photons, normalised, background-subtracted or "

@@ -24,6 +24,18 @@ class LoadOptions(Options):
         "the counts domain "
         "counts = scale * value, in photons per unit. Default: 1, or what the file states.",
     )
+    detector_gain: float | None = Field(
+        default=None,
+        gt=0,
+        description="Stored units (ADU) per photon, of a charge-integrating detector: counts = value / gain. Replaces "
+        "scale.",
+    )
+    read_noise: float | None = Field(
+        default=None,
+        gt=0,
+        description="Read noise of a charge-integrating detector, rms, in stored units (ADU). Negative readings are "
+        "kept, and the likelihood is that of photon and read noise.",
+    )
     axes: Literal["auto", "MHW", "HWM"] = Field(
         default="auto",
         description="Axis order of the stored patterns: MHW (pattern, y, x), HWM (y, x, pattern), auto (by the "

@@ -77,6 +77,8 @@ class RawScan:
     order: str = ""
     unit: str = ""
     placed: bool = False
+    photons_per_count: float | None = None
+    read_noise: float | None = None
     signs: tuple[float, float] | None = None
     mask_means: str = ""
 
@@ -114,7 +116,8 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
             truth=raw.truth,
             true_probe=raw.true_probe,
             probe_calibrated=raw.calibrated,
-            scale=1.0 if options.scale is not None and raw.domain == "counts" else None,
+            scale=1.0 if options.scale is not None and raw.domain == "counts" else raw.photons_per_count,
+            read_noise=convert.read_noise(options.read_noise or raw.read_noise, raw.domain, raw.scale, raw.where),
             name=raw.name,
             metadata=metadata,
         )
@@ -172,6 +175,7 @@ def reread(scan: Scan, options: LoadOptions) -> Scan:
         geometry=scan.geometry,
         calibrated=scan.probe_calibrated,
         metadata=scan.metadata,
+        read_noise=scan.read_noise,
     )
     return replace(finish(raw, options), scale=scan.scale)
 

@@ -78,5 +78,5 @@ def _plausible(frame: NDArray[Any]) -> NDArray[np.float64]:
     values = frame.astype(np.float64)
     usable = np.isfinite(values) & (values > 0)
     if frame.dtype.kind in "iu" and frame.dtype.itemsize > 1:
-        usable &= values < np.iinfo(frame.dtype).max
+        usable &= values < np.iinfo(frame.dtype.str).max
     return np.where(usable, values, 0.0)

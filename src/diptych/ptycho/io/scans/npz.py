@@ -108,6 +108,8 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
         truth=canvas_from(source, "objectGuess", about.truth_pixel_m) if options.use_truth else None,
         true_probe=probe_from(source, "trueProbe") if "trueProbe" in headers else None,
         calibrated=about.calibrated,
+        photons_per_count=about.photons_per_count,
+        read_noise=about.read_noise,
         metadata=about.metadata
         if about.own
         else {"layout": f"NPZ with {key}", "stored_domain": domain, **about.metadata},
@@ -131,6 +133,8 @@ class Declaration:
     truth_pixel_m: tuple[float, float] | None
     metadata: dict[str, Any]
     not_read: str | None
+    photons_per_count: float | None = None
+    read_noise: float | None = None
 
 
 def declaration(source: Source, name: str, declared: convert.Domain | None) -> Declaration:
@@ -155,6 +159,8 @@ def declaration(source: Source, name: str, declared: convert.Domain | None) -> D
             truth_pixel_m=None if not own or pixel is None else (float(pixel[0]), float(pixel[1])),
             metadata=dict(said["metadata"]) if own else ({"file_metadata": said} if said else {}),
             not_read=not_read,
+            photons_per_count=float(said["photons_per_count"]) if own and "photons_per_count" in said else None,
+            read_noise=float(said["read_noise"]) if own and "read_noise" in said else None,
         )
     except InputError:
         raise
@@ -306,12 +312,18 @@ def write_scan(scan: Scan, path: Path) -> None:
         "positions": "object pixels; where index [N // 2, N // 2] of the window lies",
         "name": scan.name,
         "probe_calibrated": scan.probe_calibrated,
+        **{key: value for key, value in _detector(scan).items() if value is not None},
         "truth_pixel_m": None if scan.truth is None else scan.truth.pixel_m,
         "metadata": scan.metadata,
     }
     arrays["_metadata"] = np.asarray(json_text(declaration, f"{scan.name}: metadata"))
     with writing(path) as temporary:
         write_npz(temporary, arrays)
+
+
+def _detector(scan: Scan) -> dict[str, float | None]:
+    """What a scan states about its detector's units and noise."""
+    return {"photons_per_count": scan.scale, "read_noise": scan.read_noise}
 
 
 def _matches(file: DataFile) -> bool:
