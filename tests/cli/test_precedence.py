@@ -34,6 +34,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "start": ("a.h5", "b.h5"),
     "probe": ("a.npz", "b.npz"),
     "positions": ("a.csv", "b.csv"),
+    "entry": ("entry_1", "entry_2"),
     "probe_key": ("first", "second"),
     "patterns_at": ("a/data", "b/data"),
     "positions_at": ("a/yx", "b/y,b/x"),
