@@ -99,7 +99,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 ELSEWHERE = {"positions", "patterns_at", "positions_at", "probe_at", "mask_at", "scan_step"}
-ELSEWHERE |= {"layout", "frame_size", "scan_columns", "centre_y", "centre_x"}
+ELSEWHERE |= {"layout", "frame_size", "scan_columns", "centre_y", "centre_x", "entry"}
 """Options that name other places or other layouts: such scans are loaded completely."""
 
 
