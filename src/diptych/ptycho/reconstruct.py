@@ -17,10 +17,10 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
+from diptych.ptycho.engines.starts.network_image import in_counts, network_image
 from diptych.ptycho.error_bars import with_error_bars
 from diptych.ptycho.neural.options import InferenceOptions
-from diptych.ptycho.physics.gain import Gain
-from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
+from diptych.ptycho.physics.illumination import illumination, measured_frames
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
 from diptych.ptycho.prepare.pixels import limit_of
@@ -154,7 +154,7 @@ def reconstruct(
         cancel=cancel,
     )
     try:
-        result = _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
+        result = network_image(request) if options.chosen("engine").build is None else _by_engine(request)
     except Interrupted as stop:
         raise Interrupted(_with_findings(stop.result, cleaned)) from None
     if options.error_bars:
@@ -168,34 +168,6 @@ def _with_findings(result: Reconstruction, cleaned: Cleaned) -> Reconstruction:
         return result
     provenance = {**result.provenance, "left_out": cleaned.record}
     return replace(result, flags=(*result.flags, *cleaned.flags), provenance=provenance)
-
-
-def _by_network(request: Request) -> Reconstruction:
-    """The image of a trained network, under the initial probe."""
-    from diptych.ptycho.neural.model import Model
-
-    network = request.network
-    if not isinstance(network, Model):
-        raise InputError(
-            "reconstruct", "engine network without a trained network", "model=... (--model FILE), or another engine"
-        )
-    declared = request.scan.scale is not None
-    scan, gain = in_photons(request.scan)
-    probe, note = initial_probe(scan, request.options)
-    seen = replace(scan, probe=probe, probe_calibrated=request.keeps_scale)
-    result = network.reconstruct(seen, request.progress, execution=request.execution, **request.inference)
-    return _in_counts(result, gain, declared, {"model": network.digest, "probe_start": note})
-
-
-def _in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[str, Any]) -> Reconstruction:
-    """The result of a scan in photons, with the probe in the units of the scan's counts, and what was found of them."""
-    probe = result.probe if gain.value == 1 else (result.probe * np.sqrt(gain.value)).astype(np.complex64)
-    return replace(
-        result,
-        probe=probe,
-        flags=(*result.flags, *gain_flag(gain, declared)),
-        provenance={**result.provenance, **record, "counts_per_photon": gain.value},
-    )
 
 
 def _by_engine(request: Request) -> Reconstruction:
@@ -226,7 +198,7 @@ def _by_engine(request: Request) -> Reconstruction:
         "seconds": time.perf_counter() - began,
     }
     result = replace(result, flags=(*result.flags, *notes))
-    result = _in_counts(result, gain, declared, record | found)
+    result = in_counts(result, gain, declared, record | found)
     if run.interrupted:
         raise Interrupted(result)
     return result
@@ -234,11 +206,12 @@ def _by_engine(request: Request) -> Reconstruction:
 
 def _problem(request: Request, probe: NDArray[np.complex64], device: torch.device, workers: Workers) -> Problem:
     from diptych.ptycho.engines.problem import make_problem
+    from diptych.ptycho.engines.thick.stage import with_slices
     from diptych.ptycho.physics.probe import power
 
     options = request.options
     limit = limit_of(request.scan, options.engine) if options.saturated == "limit" else None
-    return make_problem(
+    problem = make_problem(
         request.scan,
         device=device,
         double=request.execution.precision == "double",
@@ -249,6 +222,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
         workers=workers,
         limit=limit,
     )
+    return with_slices(request, problem)
 
 
 def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64]) -> Run:
@@ -319,6 +293,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     from diptych.ptycho.engines.run import DIVERGED
     from diptych.ptycho.engines.starts.gauge import photons_on_probe, without_factor_ramp
     from diptych.ptycho.engines.starts.lattice import without_lattice
+    from diptych.ptycho.engines.thick.result import first_slice, settled_object, with_first
     from diptych.ptycho.physics.probe import probe_diameter
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
@@ -331,11 +306,12 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         )
     if (factors := problem.forward.factors) is not None and factors.on_trial:
         factors.fitted = False
-    image, probe, *refined = run.best
+    state, probe, *refined = run.best
     lattice = 0.0
     recorded = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
-    positions = settle_positions(problem, image, refined, recorded)
-    final = full_fit(problem, image, probe, sweep_batch(problem))
+    positions = settle_positions(problem, state, refined, recorded)
+    final = full_fit(problem, state, probe, sweep_batch(problem))
+    image = first_slice(state)
     if fitted := factors is not None and factors.fitted:
         assert factors is not None
         if options.probe != "fixed":
@@ -346,17 +322,16 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         image, probe, lattice = without_lattice(problem, image, probe)
     if options.probe != "fixed":
         image, probe = photons_on_probe(problem, image, probe)
-    light = illumination(
-        probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
-    )
-    settled = settle_unlit(image.cpu().numpy(), light)
+    state, measured = with_first(state, image), measured_frames(scan.mask, len(scan))
+    light = illumination(probe.cpu().numpy(), positions, problem.origin, problem.shape, measured)
+    settled, slices = settled_object(problem, state, probe, light, positions, measured)
     # Before the flags, which fit factors anew.
     values = factors.values.double().cpu().numpy() if fitted and factors is not None else None
     # Flags of the state that was fitted: at few photons, settling unlit pixels raises a right reading's fit by 15 %.
     flags = result_flags(
         scan,
         problem,
-        (image, probe),
+        (state, probe),
         probe_modes(problem, start, options.first_modes),
         refined=options.probe != "fixed",
         epochs=run.epochs,
@@ -379,7 +354,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         **({"lattice_removed": lattice} if lattice else {}),
     }
     return Reconstruction(
-        object=Canvas(settled.astype(np.complex64), problem.origin, scan.pixel_m),
+        object=Canvas(settled, problem.origin, scan.pixel_m),
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=positions,
         history=run.history,
@@ -394,4 +369,6 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         name=scan.name,
         geometry=scan.geometry,
         illumination=light,
+        slices=slices,
+        slice_distance_m=None if slices is None else options.slice_distance_m,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from diptych.ptycho.engines.base import ENGINES
 from diptych.ptycho.physics.optics.spec import is_optics, parse_optics
@@ -63,6 +63,15 @@ class ReconstructionOptions(SelectingOptions):
         "off",
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "
         "wrong, no other reading of the scan fits, and the held-out fit confirms it; engines auto and ml), or off.",
+    )
+    slices: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Thick samples: slices along the beam, one after the other (multislice; engines auto and ml).",
+    )
+    slice_distance_m: PositiveFloat | None = Field(
+        None, description="Distance from one slice to the next, m; needs energy, distance and detector pixel."
     )
     regularisation: Literal["auto", "total-variation", "off"] = Field(
         "off",

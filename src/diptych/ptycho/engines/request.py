@@ -13,6 +13,7 @@ import numpy as np
 
 from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.engines.thick.asked import check_slices
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import ProgressCallback
@@ -102,6 +103,7 @@ class Request:
                 "regularisation = total-variation without held-out pixels",
                 "held_out > 0: they choose the strength",
             )
+        check_slices(scan, options)
         if self.resume and checkpoint is None:
             raise InputError("reconstruct", "resume=True without a checkpoint", "checkpoint=PATH of the run to resume")
         if checkpoint is not None and not checkpoint.parent.is_dir():

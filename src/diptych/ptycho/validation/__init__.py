@@ -36,7 +36,14 @@ from diptych.ptycho.validation.values import (
     positive,
     whole,
 )
-from diptych.ptycho.validation.waves import PROBE_POWER, background_array, not_negative, object_map, probe_array
+from diptych.ptycho.validation.waves import (
+    PROBE_POWER,
+    background_array,
+    not_negative,
+    object_map,
+    object_slices,
+    probe_array,
+)
 
 __all__ = [
     "BACKGROUND",
@@ -62,6 +69,7 @@ __all__ = [
     "not_negative",
     "numeric",
     "object_map",
+    "object_slices",
     "particle",
     "pixel_sides",
     "plausible_energy",

@@ -19,6 +19,7 @@ MOVED_FAR = "positions moved far"
 MOVED = "positions"
 MODES = "probe modes"
 REGULARISED = "regularised"
+SLICES = "slices"
 INTERRUPTED = "interrupted"
 
 KINDS = (
@@ -36,11 +37,12 @@ KINDS = (
     MOVED,
     MODES,
     REGULARISED,
+    SLICES,
     INTERRUPTED,
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, REGULARISED)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, REGULARISED, SLICES)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

@@ -1,4 +1,4 @@
-"""What follows the engine: more probe modes, and total variation where photons are few.
+"""What follows the engine: more probe modes, slices, and total variation where photons are few.
 
 At few photons per pixel the most likely object follows the noise. A penalty on its total variation
 (:mod:`diptych.ptycho.physics.descent.total_variation`) trades that noise for a bias: edges are kept, fine texture is
@@ -27,6 +27,7 @@ from diptych.ptycho.engines.positions.placing import settle_positions
 from diptych.ptycho.engines.problem import Problem, detect, in_order, share_out, sweep_batch
 from diptych.ptycho.engines.request import Request
 from diptych.ptycho.engines.run import DIVERGED, run_engine
+from diptych.ptycho.engines.thick.stage import fit_slices
 from diptych.ptycho.physics.descent.slow_phases import LIT
 from diptych.ptycho.physics.descent.total_variation import TotalVariation
 from diptych.ptycho.physics.likelihood import deviance
@@ -79,6 +80,9 @@ class Regularised:
 
 def continued(request: Request, problem: Problem, run: Run) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
     """A run continued where the options and the held-out pixels ask for it; records for the provenance, and notes."""
+    if request.options.slices > 1:
+        run, sliced = fit_slices(request, problem, run)
+        return (run, {}, ()) if sliced is None else (run, {"slices": asdict(sliced)}, (sliced.flag(),))
     run, modes = more_modes(request, problem, run)
     record, notes = ({}, ()) if modes is None else ({"modes": asdict(modes)}, (modes.flag(),))
     run, found = regularise(request, problem, run)

@@ -1,0 +1,151 @@
+"""The stage that follows the engine where the sample is thick: one object becomes slices, which are fitted together."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.ptycho.engines.checkpoint import Run, load_checkpoint
+from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.flags.base import SLICES, Flag
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.modes import joined_runs
+from diptych.ptycho.engines.positions.placing import settle_positions
+from diptych.ptycho.engines.problem import Problem, sweep_batch
+from diptych.ptycho.engines.request import Request
+from diptych.ptycho.engines.run import DIVERGED, run_engine
+from diptych.ptycho.engines.thick.likelihood import SlicedLikelihood
+from diptych.ptycho.physics.thick.slices import SlicedForward, between_slices, shared_out
+from diptych.ptycho.physics.thick.spacing import depth_of_field_m, longest_m, scale_of
+
+log = logging.getLogger("diptych")
+
+STAGE = 4.0
+"""Number of this stage in the history column ``stage``."""
+
+LEAST_GAIN = 0.05
+"""Share by which the held-out fit's excess over 1 must fall for slices to be worth it."""
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """What slices brought.
+
+    Parameters
+    ----------
+    slices : int
+        How many.
+    distance_m : float
+        From one to the next, metres.
+    depths_of_field : float
+        The distance over the depth of field of the finest detail.
+    fit_before, fit : float
+        Held-out fit (the fit where nothing is held out) of one slice, and of all.
+    """
+
+    slices: int
+    distance_m: float
+    depths_of_field: float
+    fit_before: float
+    fit: float
+
+    def flag(self) -> str:
+        """A note on the result."""
+        text = (
+            f"{self.slices}, {self.distance_m:.3g} m apart ({self.depths_of_field:.2g} depths of field of the finest "
+            f"detail); held-out fit {self.fit_before:.3g} with one slice, {self.fit:.3g} with all."
+        )
+        if not self.fit_before - self.fit > LEAST_GAIN * max(self.fit_before - 1, LEAST_GAIN):
+            text += " One slice explains the counts as well: how structure is shared among the slices means nothing."
+        return str(Flag(SLICES, text))
+
+
+def with_slices(request: Request, problem: Problem) -> Problem:
+    """The problem with a forward model whose object may have slices, where the options ask for them."""
+    options, scan = request.options, request.scan
+    if options.slices == 1 or options.slice_distance_m is None:
+        return problem
+    where = f"reconstruct {scan.name}: slices"
+    wavelength, pixel = scale_of(scan.geometry, scan.size, where)
+    thickness, most = (options.slices - 1) * options.slice_distance_m, longest_m(wavelength, pixel, scan.size)
+    if thickness > most:
+        log.warning(
+            "%s: %.3g m from first to last slice; beyond %.3g m the finest detail spreads over more than the window "
+            "of %d pixels, and wraps round it",
+            *(scan.name, thickness, most, scan.size),
+        )
+    between = between_slices(
+        scan.geometry, scan.size, options.slice_distance_m, problem.complex_dtype, problem.device, where
+    )
+    return replace(problem, forward=SlicedForward.of(problem.forward, between))
+
+
+def checkpoint_of(checkpoint: Path) -> Path:
+    """The file with the state of this stage, beside that of the engine before it."""
+    return checkpoint.with_suffix(".slices.npz")
+
+
+def fit_slices(request: Request, problem: Problem, run: Run) -> tuple[Run, Sliced | None]:
+    """A run continued with slices, where the options ask for them, and what they brought; else as it is, and None.
+
+    The state of the run is then slices (S, H, W), probe, and positions where they are refined. They start from the
+    object of the run, shared out evenly.
+    """
+    options, best = request.options, run.best
+    if options.slices == 1 or run.interrupted or run.reason.startswith(DIVERGED) or best is None:
+        return run, None
+    image, probe, *refined = best
+    settle_positions(problem, image, refined, problem.forward.positions)
+    before = _held_out(problem, image, probe)
+    start = shared_out(image, problem.forward.illumination(probe), options.slices)
+    settings = LikelihoodSettings(
+        batch=options.own("engine").batch or sweep_batch(problem),
+        poisson=options.own("engine").likelihood != "amplitude",
+        refine_probe=options.probe != "fixed",
+        refine_positions=options.correct_positions == "on" and options.subpixel != "round",
+    )
+    engine = SlicedLikelihood(problem, start, probe, settings)
+    rng = np.random.default_rng([options.seed, 5])
+    longer, where = Run(start=run.start), {}
+    if request.checkpoint is not None:
+        path = checkpoint_of(request.checkpoint)
+        identity: dict[str, Any] = request.identity(probe.cpu().numpy())
+        where = {"checkpoint": path, "identity": identity}
+        if request.resume and path.exists():
+            longer = load_checkpoint(path, engine, rng, identity, problem.device)
+    longer = run_engine(
+        engine,
+        longer,
+        epochs=options.epochs,
+        stop=options.stop,
+        rng=rng,
+        stage=f"{options.slices} slices",
+        progress=request.progress,
+        cancel=request.cancel,
+        **where,
+    )
+    longer.history["stage"] = [STAGE] * longer.epochs
+    joined = joined_runs(run, longer)
+    assert joined.best is not None
+    slices, probe, *refined = joined.best
+    settle_positions(problem, slices, refined, problem.forward.positions)
+    found = Sliced(options.slices, *_spacing(request), before, _held_out(problem, slices, probe))
+    log.info("%s", found.flag())
+    return joined, found
+
+
+def _spacing(request: Request) -> tuple[float, float]:
+    """Distance between slices, metres and depths of field."""
+    distance = request.options.slice_distance_m or 0.0
+    scale = scale_of(request.scan.geometry, request.scan.size, "slices")
+    return distance, distance / depth_of_field_m(*scale)
+
+
+def _held_out(problem: Problem, image: Any, probe: Any) -> float:
+    """Held-out fit of a state; its fit where nothing is held out."""
+    fits = full_fit(problem, image, probe, sweep_batch(problem))
+    return float(fits["held_out_fit"] if np.isfinite(fits["held_out_fit"]) else fits["fit"])
