@@ -207,6 +207,8 @@ def describe_result(result: Reconstruction) -> dict[str, Any]:
         "epochs": max((len(column) for column in result.history.values()), default=0),
         "last": {name: float(column[-1]) for name, column in result.history.items() if len(column)},
         "error": result.error is not None,
+        "slices": 1 if result.slices is None else len(result.slices),
+        "slice_distance_m": result.slice_distance_m,
         "geometry": _geometry(result.geometry),
         "flags": list(result.flags),
     }

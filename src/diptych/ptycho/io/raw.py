@@ -50,6 +50,8 @@ class RawScan:
         The coordinates are in object pixels, whatever unit the options state.
     signs : (float, float), optional
         Signs of y and x that turned the stored positions into those of the scan.
+    true_slices : (S, H, W), optional
+        Slices of the true object.
     """
 
     where: str
@@ -75,6 +77,7 @@ class RawScan:
     unit: str = ""
     placed: bool = False
     signs: tuple[float, float] | None = None
+    true_slices: NDArray[Any] | None = None
 
 
 def finish(raw: RawScan, options: LoadOptions) -> Scan:
@@ -108,6 +111,7 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
             background=frames.background,
             truth=raw.truth,
             true_probe=raw.true_probe,
+            true_slices=raw.true_slices,
             probe_calibrated=raw.calibrated,
             scale=1.0 if options.scale is not None and raw.domain == "counts" else None,
             name=raw.name,

@@ -67,9 +67,9 @@ def simulate(
     Returns
     -------
     Scan
-        With ``truth`` (and ``true_slices``, whose product it is), ``true_probe`` (sum |P|^2 is the photons per pattern through a transparent object), ``probe``
-        (the solver's initial probe) and ``metadata["simulation"]``: the options, the photons, and the true positions
-        where the scan's have errors.
+        With ``truth`` (and ``true_slices``, whose product it is), ``true_probe`` (sum |P|^2 is the photons per pattern
+        through a transparent object), ``probe`` (the solver's initial probe) and ``metadata["simulation"]``: the
+        options, the photons, and the true positions where the scan's have errors.
 
     Raises
     ------
