@@ -108,26 +108,7 @@ def fit_slices(request: Request, problem: Problem, run: Run) -> tuple[Run, Slice
         refine_probe=options.probe != "fixed",
         refine_positions=options.correct_positions == "on" and options.subpixel != "round",
     )
-    engine = SlicedLikelihood(problem, start, probe, settings)
-    rng = np.random.default_rng([options.seed, 5])
-    longer, where = Run(start=run.start), {}
-    if request.checkpoint is not None:
-        path = checkpoint_of(request.checkpoint)
-        identity: dict[str, Any] = request.identity(probe.cpu().numpy())
-        where = {"checkpoint": path, "identity": identity}
-        if request.resume and path.exists():
-            longer = load_checkpoint(path, engine, rng, identity, problem.device)
-    longer = run_engine(
-        engine,
-        longer,
-        epochs=options.epochs,
-        stop=options.stop,
-        rng=rng,
-        stage=f"{options.slices} slices",
-        progress=request.progress,
-        cancel=request.cancel,
-        **where,
-    )
+    longer = _advanced(request, problem, SlicedLikelihood(problem, start, probe, settings), Run(start=run.start))
     longer.history["stage"] = [STAGE] * longer.epochs
     joined = joined_runs(run, longer)
     assert joined.best is not None
@@ -136,6 +117,28 @@ def fit_slices(request: Request, problem: Problem, run: Run) -> tuple[Run, Slice
     found = Sliced(options.slices, *_spacing(request), before, _held_out(problem, slices, probe))
     log.info("%s", found.flag())
     return joined, found
+
+
+def _advanced(request: Request, problem: Problem, engine: SlicedLikelihood, run: Run) -> Run:
+    """The run of an engine, from its checkpoint where it is resumed."""
+    options = request.options
+    rng = np.random.default_rng([options.seed, 5])
+    path = None if request.checkpoint is None else checkpoint_of(request.checkpoint)
+    identity = {} if path is None else request.identity(engine.probe.cpu().numpy())
+    if path is not None and request.resume and path.exists():
+        run = load_checkpoint(path, engine, rng, identity, problem.device)
+    return run_engine(
+        engine,
+        run,
+        epochs=options.epochs,
+        stop=options.stop,
+        rng=rng,
+        stage=f"{options.slices} slices",
+        progress=request.progress,
+        checkpoint=path,
+        identity=identity,
+        cancel=request.cancel,
+    )
 
 
 def _spacing(request: Request) -> tuple[float, float]:

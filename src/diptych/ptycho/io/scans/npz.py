@@ -1,8 +1,8 @@
 """Scans as NPZ: the canonical layout and its legacy forms.
 
 Canonical keys are ``diff3d`` (M, N, N), ``xcoords`` and ``ycoords`` (M,) in object pixels, ``probeGuess``,
-``objectGuess`` with ``objectOrigin`` (y, x), ``mask`` (True = valid), ``background``, ``trueProbe``, ``trueSlices``, the geometry as
-scalars, and ``_metadata``, JSON text.
+``objectGuess`` with ``objectOrigin`` (y, x), ``mask`` (True = valid), ``background``, ``trueProbe``, ``trueSlices``
+(slices of the object), the geometry as scalars, and ``_metadata``, JSON text.
 """
 
 from __future__ import annotations
