@@ -189,7 +189,7 @@ def _by_engine(request: Request) -> Reconstruction:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe)
-        run, found, notes = continued(request, problem, run)
+        run, found, notes = continued(request, problem, run, probe)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,

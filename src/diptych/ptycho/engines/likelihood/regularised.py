@@ -78,10 +78,15 @@ class Regularised:
         return str(Flag(REGULARISED, text))
 
 
-def continued(request: Request, problem: Problem, run: Run) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
-    """A run continued where the options and the held-out pixels ask for it; records for the provenance, and notes."""
+def continued(
+    request: Request, problem: Problem, run: Run, probe: NDArray[np.complex64]
+) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
+    """A run continued where the options and the held-out pixels ask for it; records for the provenance, and notes.
+
+    ``probe`` (P, N, N) is the initial one.
+    """
     if request.options.slices > 1:
-        run, sliced = fit_slices(request, problem, run)
+        run, sliced = fit_slices(request, problem, run, probe)
         return (run, {}, ()) if sliced is None else (run, {"slices": asdict(sliced)}, (sliced.flag(),))
     run, modes = more_modes(request, problem, run)
     record, notes = ({}, ()) if modes is None else ({"modes": asdict(modes)}, (modes.flag(),))

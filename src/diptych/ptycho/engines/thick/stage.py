@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.ptycho.engines.checkpoint import Run, load_checkpoint
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.flags.base import SLICES, Flag
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.modes import joined_runs
 from diptych.ptycho.engines.positions.placing import settle_positions
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 from diptych.ptycho.engines.request import Request
 from diptych.ptycho.engines.run import DIVERGED, run_engine
 from diptych.ptycho.engines.thick.likelihood import SlicedLikelihood
+from diptych.ptycho.engines.thick.trials import best_start, likelihood_settings
 from diptych.ptycho.physics.thick.slices import SlicedForward, between_slices, shared_out
 from diptych.ptycho.physics.thick.spacing import depth_of_field_m, longest_m, scale_of
 
@@ -89,11 +90,13 @@ def checkpoint_of(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".slices.npz")
 
 
-def fit_slices(request: Request, problem: Problem, run: Run) -> tuple[Run, Sliced | None]:
+def fit_slices(
+    request: Request, problem: Problem, run: Run, initial: NDArray[np.complex64]
+) -> tuple[Run, Sliced | None]:
     """A run continued with slices, where the options ask for them, and what they brought; else as it is, and None.
 
     The state of the run is then slices (S, H, W), probe, and positions where they are refined. They start from the
-    object of the run, shared out evenly.
+    object of the run, shared out evenly, in the plane that short trials prefer. ``initial`` is the initial probe.
     """
     options, best = request.options, run.best
     if options.slices == 1 or run.interrupted or run.reason.startswith(DIVERGED) or best is None:
@@ -101,14 +104,16 @@ def fit_slices(request: Request, problem: Problem, run: Run) -> tuple[Run, Slice
     image, probe, *refined = best
     settle_positions(problem, image, refined, problem.forward.positions)
     before = _held_out(problem, image, probe)
-    start = shared_out(image, problem.forward.illumination(probe), options.slices)
-    settings = LikelihoodSettings(
-        batch=options.own("engine").batch or sweep_batch(problem),
-        poisson=options.own("engine").likelihood != "amplitude",
-        refine_probe=options.probe != "fixed",
-        refine_positions=options.correct_positions == "on" and options.subpixel != "round",
-    )
-    longer = _advanced(request, problem, SlicedLikelihood(problem, start, probe, settings), Run(start=run.start))
+    start = shared_out(image, problem.forward.illumination(probe), options.slices), probe
+    if not _resumed(request):
+        trial = best_start(request, problem, start, initial)
+        if trial.interrupted:
+            return replace(run, interrupted=True, reason=trial.reason), None
+        assert trial.best is not None
+        start = trial.best[0], trial.best[1]
+    moving = options.correct_positions == "on" and options.subpixel != "round"
+    engine = SlicedLikelihood(problem, *start, replace(likelihood_settings(request, problem), refine_positions=moving))
+    longer = _advanced(request, problem, engine, Run(start=run.start), request.identity(probe.cpu().numpy()))
     longer.history["stage"] = [STAGE] * longer.epochs
     joined = joined_runs(run, longer)
     assert joined.best is not None
@@ -119,13 +124,17 @@ def fit_slices(request: Request, problem: Problem, run: Run) -> tuple[Run, Slice
     return joined, found
 
 
-def _advanced(request: Request, problem: Problem, engine: SlicedLikelihood, run: Run) -> Run:
+def _resumed(request: Request) -> bool:
+    """Whether this stage has a state to continue from."""
+    return request.resume and request.checkpoint is not None and checkpoint_of(request.checkpoint).exists()
+
+
+def _advanced(request: Request, problem: Problem, engine: SlicedLikelihood, run: Run, identity: dict[str, Any]) -> Run:
     """The run of an engine, from its checkpoint where it is resumed."""
     options = request.options
     rng = np.random.default_rng([options.seed, 5])
     path = None if request.checkpoint is None else checkpoint_of(request.checkpoint)
-    identity = {} if path is None else request.identity(engine.probe.cpu().numpy())
-    if path is not None and request.resume and path.exists():
+    if path is not None and _resumed(request):
         run = load_checkpoint(path, engine, rng, identity, problem.device)
     return run_engine(
         engine,

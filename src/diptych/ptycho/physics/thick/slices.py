@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -156,9 +156,10 @@ def continued_phase(phase: NDArray[np.float64], lit: NDArray[np.bool_]) -> NDArr
     inside = [lit[1:] & lit[:-1], lit[:, 1:] & lit[:, :-1]]
     if not any((jump & both).any() for jump, both in zip(jumps, inside, strict=True)):
         return phase
-    from skimage.restoration import unwrap_phase
+    from skimage import restoration
 
-    found = unwrap_phase(np.ma.masked_array(phase, ~lit), rng=0)
+    unwrap: Any = restoration.unwrap_phase
+    found = unwrap(np.ma.masked_array(phase, ~lit), rng=0)
     # Whole turns only, so that the wave stays the same.
     turns = np.rint((np.asarray(found.filled(0.0)) - phase) / (2 * math.pi))
     return np.asarray(phase + 2 * math.pi * np.where(lit, turns, 0.0))
