@@ -33,7 +33,7 @@ class Slices:
 def make_slices(options: SimulationOptions, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.complex64]:
     """Slices (S, H, W) of one kind of object with different structure, each from a random stream of its own.
 
-    The ranges of modulus and phase in the options are those of the product: each slice has the S-th root of the one and
+    Each is a corner of a larger object, so that the centres of stars differ too. The ranges of modulus and phase in the options are those of the product: each slice has the S-th root of the one and
     the S-th part of the other.
     """
     from diptych.ptycho.simulate.objects import make_object
@@ -41,8 +41,13 @@ def make_slices(options: SimulationOptions, shape: tuple[int, int], rng: np.rand
     count = options.slices
     amplitude = options.amplitude[0] ** (1 / count), options.amplitude[1] ** (1 / count)
     phase = options.phase[0] / count, options.phase[1] / count
-    streams = rng.spawn(count)
-    return np.stack([make_object(options.object, shape, stream, amplitude, phase) for stream in streams])
+    more = [side // 4 for side in shape]
+    slices = []
+    for i, stream in enumerate(rng.spawn(count)):
+        whole = make_object(options.object, (shape[0] + more[0], shape[1] + more[1]), stream, amplitude, phase)
+        y, x = (i // 2 + i) % 2 * more[0], i % 2 * more[1]
+        slices.append(whole[y : y + shape[0], x : x + shape[1]])
+    return np.stack(slices)
 
 
 def given_slices(value: Any, options: SimulationOptions) -> NDArray[np.complex64]:

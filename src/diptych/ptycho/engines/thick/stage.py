@@ -101,6 +101,9 @@ def fit_slices(
     options, best = request.options, run.best
     if options.slices == 1 or run.interrupted or run.reason.startswith(DIVERGED) or best is None:
         return run, None
+    if (factors := problem.forward.factors) is not None and factors.on_trial:
+        # The run ended, by its number of epochs, before their trial did.
+        factors.fitted = factors.on_trial = False
     image, probe, *refined = best
     settle_positions(problem, image, refined, problem.forward.positions)
     before = _held_out(problem, image, probe)
