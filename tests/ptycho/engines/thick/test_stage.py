@@ -180,11 +180,11 @@ def stop_in(stage: str, epochs: int) -> Callable[[Progress], None]:
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     """In the trials: from the single slice. Among the slices: from their last state. Both bit for bit."""
     scan = thick_scan(16, 5.0, patterns=36, step=2.0)
-    how: dict[str, Any] = {"slices": 2, "slice_distance_m": spacing(16, 5.0), "epochs": 15, "engine": "ml"}
+    how: dict[str, Any] = {"slices": 2, "slice_distance_m": spacing(16, 5.0), "epochs": 10, "engine": "ml"}
     whole = solve(scan, **how)
     # Some runs end in the trial of frame factors, which must not reach the slices.
     assert whole.provenance["held_out_fit"] == pytest.approx(whole.provenance["slices"]["fit"], rel=0.02)
-    for stage, epochs in (("trial", 3), ("2 slices", 6)):
+    for stage, epochs in (("trial", 3), ("2 slices", 4)):
         path = tmp_path / f"{epochs}.npz"
         with pytest.raises(Interrupted) as caught:
             solve(scan, progress=stop_in(stage, epochs), checkpoint=path, **how)
