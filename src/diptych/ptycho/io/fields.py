@@ -63,13 +63,12 @@ def layers_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any
     return array if np.iscomplexobj(array) else array.astype(np.complex64)
 
 
-def spacing_from(source: Source, key: str = LAYER_SPACING) -> float | None:
-    """Mean distance between the layers of an object, metres; None where the file states none that is positive."""
+def spacing_from(source: Source, key: str = LAYER_SPACING) -> tuple[float, ...]:
+    """Distances between the layers of an object, metres; those that are positive."""
     if key not in source.headers():
-        return None
+        return ()
     values = np.ravel(real_from(source, key, "one distance between layers each")).astype(np.float64)
-    known = values[np.isfinite(values) & (values > 0)]
-    return float(known.mean()) if known.size else None
+    return tuple(values[np.isfinite(values) & (values > 0)].tolist())
 
 
 def image_from(source: Source, key: str, layered: bool = False) -> NDArray[np.complexfloating[Any, Any]]:

@@ -18,6 +18,17 @@ class SlicedLikelihood(Continuation):
     def _preconditioner(self) -> Preconditioner:
         return SlicePreconditioner(self.problem, self.image, self.probe, self.settings.damping)
 
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to continue with the same numbers."""
+        moved = self.problem.forward.fractions if self.settings.refine_positions else None
+        return super().state() | ({} if moved is None else {"fractions": moved})
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from an earlier :meth:`state`."""
+        if "fractions" in state:
+            self.problem.forward.fractions = state["fractions"]
+        super().restore(state)
+
 
 class SlicePreconditioner(Preconditioner):
     """:class:`Preconditioner` of S slices.

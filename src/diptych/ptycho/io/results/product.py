@@ -65,7 +65,7 @@ class Product:
     far_field: bool = True
     focus_m: float = 0.0
     slices: NDArray[np.complexfloating[Any, Any]] | None = None
-    spacing_m: float | None = None
+    spacing_m: tuple[float, ...] = ()
 
     def geometry(self) -> Geometry | None:
         """What the file states, and the detector pixel that follows; None where it states no energy."""
@@ -210,6 +210,9 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
         )
     if product.dropped_modes:
         flags.append(f"{product.dropped_modes} probes that vary from pattern to pattern (OPR modes) were left out")
+    if product.spacing_m and np.ptp(product.spacing_m) > 0.01 * min(product.spacing_m):
+        least, most = min(product.spacing_m), max(product.spacing_m)
+        flags.append(f"the layers are {least:.3g} to {most:.3g} m apart: their mean distance is kept")
     if raw_data:
         flags.append("the file also holds its diffraction patterns: diptych.load_scan reads them")
     try:
@@ -227,7 +230,7 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
             name=product.name,
             geometry=product.geometry(),
             slices=None if product.slices is None else product.slices.astype(np.complex64),
-            slice_distance_m=None if product.slices is None else product.spacing_m,
+            slice_distance_m=float(np.mean(product.spacing_m)) if product.spacing_m else None,
         )
     except InputError as error:
         raise error.changed(where=within(product.where, error.where)) from None
