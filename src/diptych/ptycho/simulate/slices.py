@@ -33,8 +33,8 @@ class Slices:
 def make_slices(options: SimulationOptions, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.complex64]:
     """Slices (S, H, W) of one kind of object with different structure, each from a random stream of its own.
 
-    Each is a corner of a larger object, so that the centres of stars differ too. The ranges of modulus and phase in the options are those of the product: each slice has the S-th root of the one and
-    the S-th part of the other.
+    Each is a corner of a larger object, so that the centres of stars differ too. The ranges of modulus and phase in the
+    options are those of the product: each slice has the S-th root of the one and the S-th part of the other.
     """
     from diptych.ptycho.simulate.objects import make_object
 
