@@ -124,6 +124,9 @@ class Scan:
         True when sum |probe|^2 is known to be the photons per pattern through a transparent object.
     scale : float, optional
         Photons per count. None: whole counts are photons, and that of others is found from their unit or their noise.
+    read_noise : float, optional
+        Charge-integrating detectors: rms of the read noise, in the units of ``counts``, which may then be negative.
+        Without ``scale`` the counts are photons.
     name : str
         Name of the scan in messages and figures.
     metadata : dict
@@ -159,6 +162,7 @@ class Scan:
     scale: float | None = None
     name: str = "scan"
     metadata: dict[str, Any] = field(default_factory=dict)
+    read_noise: float | None = None
     true_slices: Complex | None = None
 
     def __post_init__(self) -> None:
@@ -166,7 +170,9 @@ class Scan:
         counts = validation.counts_array(self.counts, self.name)
         size = int(counts.shape[-1])
         mask = validation.mask_array(self.mask, counts.shape, self.name)
-        validation.counts_values(counts, mask, self.name)
+        if self.read_noise is not None:
+            set_(self, "read_noise", validation.positive(self.read_noise, f"{self.name}: read_noise"))
+        validation.counts_values(counts, mask, self.name, signed=self.read_noise is not None)
         positions = validation.positions_array(self.positions, len(counts), self.name)
         validation.canvas_size(positions, size, self.name)
         set_(self, "counts", validation.counts_kept(counts))
@@ -186,7 +192,7 @@ class Scan:
         if self.truth is not None:
             remedy = "Give the array its origin: truth=Canvas(array, origin=(y, x))."
             validation.instance(self.truth, Canvas, validation.TRUTH, self.name, remedy)
-            validation.windows_inside(positions, size, self.truth, validation.TRUTH, self.name)
+            validation.truth_covers(positions, size, self.truth, validation.TRUTH, self.name)
         shape = None if self.truth is None else self.truth.shape
         set_(self, "true_slices", validation.object_slices(self.true_slices, shape, "true slices", self.name))
 
@@ -358,18 +364,10 @@ class Reconstruction:
         set_(self, "slices", validation.object_slices(self.slices, shape, "slices", self.name))
         if (apart := self.slice_distance_m) is not None:
             set_(self, "slice_distance_m", validation.positive(apart, f"{self.name}: slice_distance_m"))
-        if self.frame_factors is not None:
-            where = f"{self.name}: frame_factors"
-            factors = validation.numeric(self.frame_factors, where, f"one factor for each of {len(self.positions)}")
-            if factors.shape != (len(self.positions),):
-                raise InputError(where, f"has shape {factors.shape}", f"({len(self.positions)},), one for each pattern")
-            set_(self, "frame_factors", factors.astype(np.float64))
-        if self.recorded_positions is not None:
-            where = f"{self.name}: recorded_positions"
-            recorded = validation.coordinates(self.recorded_positions, "(patterns, 2) floats, (y, x) in pixels", where)
-            if recorded.shape != self.positions.shape:
-                raise InputError(where, f"has shape {recorded.shape}", f"{self.positions.shape}, as positions")
-            set_(self, "recorded_positions", recorded)
+        factors = validation.one_per_pattern(self.frame_factors, len(self.positions), f"{self.name}: frame_factors")
+        set_(self, "frame_factors", factors)
+        where = f"{self.name}: recorded_positions"
+        set_(self, "recorded_positions", validation.alike(self.recorded_positions, self.positions, where))
 
     def __repr__(self) -> str:
         height, width = self.object.shape

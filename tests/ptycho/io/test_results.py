@@ -178,6 +178,7 @@ def test_wrong_products_are_refused(tmp_path: Path, changes: dict[str, Any], mes
 def test_several_layers_become_slices_at_the_mean_of_their_distances(tmp_path: Path) -> None:
     path = product(tmp_path / "p.h5", image_shape=(3, 40, 40))
     with h5py.File(path, "r+") as file:
+        del file["object_layer_spacing_m"]
         file["object_layer_spacing_m"] = np.array([1e-6, 3e-6])
     new = load_result(path)
     assert new.slices is not None

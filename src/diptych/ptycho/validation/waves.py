@@ -70,6 +70,16 @@ def object_map(values: Any, shape: tuple[int, int], what: str, content: str, nam
     return array
 
 
+def one_per_pattern(values: Any, count: int, where: str) -> NDArray[np.float64] | None:
+    """One number for each of ``count`` patterns as float64 (M,); None stays None."""
+    if values is None:
+        return None
+    array = numeric(values, where, f"one factor for each of {count}")
+    if array.shape != (count,):
+        raise InputError(where, f"has shape {array.shape}", f"({count},), one for each pattern")
+    return array.astype(np.float64)
+
+
 def object_slices(values: Any, shape: tuple[int, int] | None, what: str, name: str) -> NDArray[np.complex64] | None:
     """Slices of a thick object as complex64 (S, H, W), at least two, of the object's ``shape``.
 

@@ -34,12 +34,20 @@ def check_slices(scan: Scan, options: ReconstructionOptions) -> None:
             "reconstruct", f"{asked} with engine {options.engine}", "engine auto or ml: slices are fitted by the latter"
         )
     refused = (
-        ("modes", options.modes == "auto", "a number of modes, or none: a thick sample looks like more modes"),
-        ("correct_positions", options.correct_positions == "auto", "on or off: a thick sample looks like wrong ones"),
-        ("regularisation", options.regularisation != "off", "regularisation off: it is made for one slice"),
+        ("refine_distance", options.refine_distance == "on", "off: it is found by fits of one slice"),
+        ("regularisation", options.regularisation != "off", "off: it is made for one slice"),
         ("error_bars", options.error_bars, "no error bars: they are computed for one slice"),
     )
     for name, wrong, expected in refused:
         if wrong:
             raise InputError("reconstruct", f"{asked} with {name} = {getattr(options, name)}", expected)
     scale_of(scan.geometry, scan.size, f"reconstruct {scan.name}: {asked}")
+
+
+def refined_positions(options: ReconstructionOptions) -> str:
+    """Whether positions are refined: ``on``, ``off`` or ``auto``.
+
+    Never by ``auto`` where the sample has slices: to one slice, a thick sample looks like wrong positions.
+    """
+    thick = options.slices > 1 and options.correct_positions == "auto"
+    return "off" if thick or options.subpixel == "round" else options.correct_positions

@@ -5,18 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diptych.ptycho.engines.likelihood.maximum_likelihood import MaximumLikelihood
 from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
-from diptych.ptycho.engines.modes import Continuation
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.physics.descent.slow_phases import inverse_laplacian, softness
 from diptych.ptycho.physics.thick.slices import SlicedForward
 
 
-class SlicedLikelihood(Continuation):
+class SlicedLikelihood(MaximumLikelihood):
     """L-BFGS on the likelihood, whose object is (S, H, W): slices in the order in which the beam meets them."""
 
     def _preconditioner(self) -> Preconditioner:
         return SlicePreconditioner(self.problem, self.image, self.probe, self.settings.damping)
+
+    def snapshot(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """Slices and probe, and positions and origin of the canvas where positions are refined."""
+        forward = self.problem.forward
+        refined = (torch.from_numpy(forward.positions), torch.tensor(forward.origin))
+        return (self.image, self.probe, *(refined if self.settings.refine_positions else ()))
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from diptych.ptycho.engines.checkpoint import Run, load_checkpoint
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.flags.base import SLICES, Flag
-from diptych.ptycho.engines.modes import joined_runs
+from diptych.ptycho.engines.likelihood.regularised import continued, joined_runs
+from diptych.ptycho.engines.modes.trials import ModesFound
 from diptych.ptycho.engines.positions.placing import settle_positions
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 from diptych.ptycho.engines.request import Request
 from diptych.ptycho.engines.run import DIVERGED, run_engine
+from diptych.ptycho.engines.thick.asked import refined_positions
 from diptych.ptycho.engines.thick.likelihood import SlicedLikelihood
 from diptych.ptycho.engines.thick.trials import best_start, likelihood_settings
 from diptych.ptycho.physics.thick.slices import SlicedForward, between_slices, shared_out
@@ -90,6 +92,20 @@ def checkpoint_of(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".slices.npz")
 
 
+def after_engine(
+    request: Request, problem: Problem, run: Run, initial: NDArray[np.complex64], modes: ModesFound | None
+) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
+    """A run continued where the options ask for it, with slices or by
+    :func:`~diptych.ptycho.engines.likelihood.regularised.continued`; records for the provenance, and notes.
+
+    ``initial`` (P, N, N) is the initial probe, ``modes`` tells of probe modes that were added in the run.
+    """
+    if request.options.slices == 1:
+        return continued(request, problem, run, modes)
+    run, found = fit_slices(request, problem, run, initial)
+    return (run, {}, ()) if found is None else (run, {"slices": asdict(found)}, (found.flag(),))
+
+
 def fit_slices(
     request: Request, problem: Problem, run: Run, initial: NDArray[np.complex64]
 ) -> tuple[Run, Sliced | None]:
@@ -114,7 +130,7 @@ def fit_slices(
             return replace(run, interrupted=True, reason=trial.reason), None
         assert trial.best is not None
         start = trial.best[0], trial.best[1]
-    moving = options.correct_positions == "on" and options.subpixel != "round"
+    moving = refined_positions(options) == "on"
     engine = SlicedLikelihood(problem, *start, replace(likelihood_settings(request, problem), refine_positions=moving))
     longer = _advanced(request, problem, engine, Run(start=run.start), request.identity(probe.cpu().numpy()))
     longer.history["stage"] = [STAGE] * longer.epochs
