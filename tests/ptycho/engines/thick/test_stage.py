@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.engines.flags.base import SLICES, by_kind, faults
+from diptych.ptycho.engines.thick import trials
 from diptych.ptycho.engines.thick.stage import STAGE, Sliced, checkpoint_of
 from diptych.ptycho.figures.slices import plot_slices
 from diptych.ptycho.physics.illumination import lit
@@ -176,8 +177,9 @@ def stop_in(stage: str, epochs: int) -> Callable[[Progress], None]:
     return callback
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the trials: from the single slice. Among the slices: from their last state. Both bit for bit."""
+    monkeypatch.setattr(trials, "STEPS", 4)
     scan = thick_scan(16, 5.0, patterns=36, step=2.0)
     how: dict[str, Any] = {"slices": 2, "slice_distance_m": spacing(16, 5.0), "epochs": 10, "engine": "ml"}
     whole = solve(scan, **how)
