@@ -110,6 +110,12 @@ class Request:
                 "held_out > 0: they choose the strength",
             )
         check_slices(scan, options)
+        if options.refine_distance == "on" and options.chosen("engine").build is None:
+            raise InputError(
+                "reconstruct",
+                f"refine_distance = on with engine {options.engine}",
+                "an engine that iterates: trials of the distance are reconstructions",
+            )
         if self.resume and checkpoint is None:
             raise InputError("reconstruct", "resume=True without a checkpoint", "checkpoint=PATH of the run to resume")
         if checkpoint is not None and not checkpoint.parent.is_dir():
@@ -149,5 +155,6 @@ class Request:
             "patterns": len(scan),
             "size": scan.size,
             "precision": self.execution.precision,
+            **({} if scan.read_noise is None else {"read_noise": scan.read_noise}),
             "data_sha256": digest.hexdigest(),
         }
