@@ -138,6 +138,16 @@ def column_from(source: Source, key: str) -> list[float]:
     return [float(value) for value in np.ravel(real_from(source, key, "one per epoch"))]
 
 
+def first_from(source: Source, key: str, what: str) -> float:
+    """The first number under ``key``; ``what`` names it in messages. Raises InputError where there is none."""
+    found = np.ravel(source.read(key))
+    if found.dtype.kind not in "biuf":
+        raise InputError(f"{source.where}: {key}", f"has type {found.dtype}", f"a number: {what}")
+    if not found.size:
+        raise InputError(f"{source.where}: {key}", "is empty", what)
+    return float(found[0])
+
+
 def scalar_from(source: Source, key: str) -> float:
     """The single number under ``key``."""
     array = source.read(key)

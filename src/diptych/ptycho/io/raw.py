@@ -152,6 +152,9 @@ def naming(raw: RawScan) -> Iterator[None]:
         way_on = _WITHOUT.get(part, "")
         if part == "positions" and raw.placed and raw.unit != "px":
             way_on = f"They were read in {raw.unit}; --position-unit states another unit."
+        if part == "mask" and raw.mask_means:
+            opposite = "valid" if raw.mask_means == "bad" else "bad"
+            way_on = f"Values other than 0 were read as {raw.mask_means}; --mask-means {opposite} states the opposite."
         raise error.changed(where=where, remedy=f"{error.remedy} {way_on}".strip()) from None
 
 
