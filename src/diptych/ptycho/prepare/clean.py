@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.physics.gain import common_unit
+from diptych.ptycho.physics.noise.read_noise import read_variance, shifted
+from diptych.ptycho.prepare.coincidence import find_coincidence
 from diptych.ptycho.prepare.events import Events, find_events
 from diptych.ptycho.prepare.frames import BadFrames, find_bad_frames, parse_ranges, ranges
 from diptych.ptycho.prepare.pixels import BadPixels, find_bad_pixels, find_saturation
@@ -56,14 +58,18 @@ def inspect(scan: Scan) -> Findings:
     if unit != 1:
         # Every threshold is one of photons.
         shown = None if scan.background is None else (scan.background / unit).astype(np.float32)
-        scan = replace(scan, counts=(scan.counts / np.float64(unit)).astype(np.float32), background=shown)
+        noise = None if scan.read_noise is None else scan.read_noise / unit
+        counts = (scan.counts / np.float64(unit)).astype(np.float32)
+        scan = replace(scan, counts=counts, background=shown, read_noise=noise)
+    shift = read_variance(scan)
+    scan = shifted(scan)
     frames = find_bad_frames(scan)
     rest = without_frames(scan, frames.numbers)
     pixels = find_bad_pixels(rest)
     usable = masked(rest, pixels.valid()) if pixels else rest
     events = find_events(usable)
     level = find_saturation(masked(usable, events.valid(usable.counts.shape)) if events else usable)
-    level = None if level is None else level * unit
+    level = None if level is None else (level - shift) * unit
     return Findings(frames, pixels, events, level, np.setdiff1d(np.arange(len(scan)), frames.numbers))
 
 
@@ -72,7 +78,9 @@ def _unit(scan: Scan) -> float:
 
     The noise, which tells it for other counts, is measured after cleaning: a hot pixel would be taken for noise.
     """
-    return 1 / scan.scale if scan.scale is not None else common_unit(scan.counts, scan.mask) or 1.0
+    if scan.scale is not None:
+        return 1 / scan.scale
+    return 1.0 if scan.read_noise is not None else common_unit(scan.counts, scan.mask) or 1.0
 
 
 def without_frames(scan: Scan, numbers: list[int]) -> Scan:
@@ -142,9 +150,11 @@ def clean(
     numbers = np.setdiff1d(np.arange(len(scan)), dropped)
     rest = without_frames(scan, dropped)
     found = inspect(rest)
+    lost = find_coincidence(rest)
     named = BadFrames(*(tuple(int(numbers[i]) for i in some) for some in vars(found.frames).values()))
     leave_out, pixels, level = bad_frames == "auto", found.pixels, found.saturation
     flags = [f"frames left out as asked: {ranges(dropped)}."] if dropped else []
+    flags += [f"{lost.sentence()}."] if lost else []
     what = "left out" if leave_out else "kept as asked"
     hint = "Keep them with bad_frames='keep' (--bad-frames keep)." if leave_out else "They spoil the image."
     flags += [f"{what}: {sentence}. {hint}" for sentence in named.sentences()]

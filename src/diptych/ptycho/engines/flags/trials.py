@@ -25,6 +25,7 @@ from diptych.ptycho.engines.problem import Problem, detect, make_problem, sweep_
 from diptych.ptycho.engines.starts.estimate import estimate_probe
 from diptych.ptycho.engines.starts.trial import SEED, central_part, central_patterns, try_out
 from diptych.ptycho.physics.modes import scaled_to
+from diptych.ptycho.physics.noise.read_noise import draw_shifted
 from diptych.ptycho.scan import Scan
 
 POOR_EXCESS = 0.01
@@ -243,7 +244,11 @@ def right_level(problem: Problem, image: Tensor, probe: Tensor) -> float:
         some = np.arange(first, min(first + batch, len(problem)))
         views = problem.forward.views(image, probe, some)
         _, expected = detect(problem, some, views.exit_waves())
-        counts[views.rows] = torch.poisson(expected, generator)
+        counts[views.rows] = (
+            draw_shifted(expected, problem.read_variance, generator)
+            if problem.read_variance
+            else torch.poisson(expected, generator)
+        )
     if problem.invalid is not None:
         counts.masked_fill_(problem.invalid, 0.0)
     return _maximise(replace(problem, counts=counts), image, probe).level

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diptych.ptycho.physics.probe import to_pupil
 from diptych.ptycho.prepare.frames import ranges
-from diptych.ptycho.prepare.neighbours import EXCESS, above_ring, excessive, in_ring, third_neighbour
+from diptych.ptycho.prepare.pixels.neighbours import EXCESS, above_ring, excessive, in_ring, third_neighbour
 from diptych.ptycho.scan import Scan
 
 log = logging.getLogger("diptych")
