@@ -150,7 +150,7 @@ def truth_covers(positions: NDArray[np.float64], size: int, truth: Canvas, what:
             f"{truth.shape[1]} px has room for {room} px; {int(outside.sum())} windows of {size} px leave it",
             "positions in object pixels",
             "In which unit are they? For lengths, pass position_unit='um', 'nm' or 'm' (--position-unit); in Python "
-            "Scan.from_metres takes metres.",
+            "Scan.from_metres takes metres. Without the true object (--no-use-truth) they are taken as they are.",
         )
     raise _left(positions, size, truth, outside, what, name)
 
