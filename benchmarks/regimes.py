@@ -24,7 +24,12 @@ TRAINED_AT = (0.4, 0.55, 0.7, 1.0)
 """Steps of the training scans."""
 
 CPU = ExecutionOptions(device="cpu", threads=1)
-METHODS = ("engine", "network", "canvas", "prior")
+METHODS = {
+    "engine": "engine",
+    "network": "network alone",
+    "canvas": f"network, {PASSES} canvas passes",
+    "prior": "network as prior",
+}
 
 
 def main() -> None:
@@ -41,6 +46,8 @@ def main() -> None:
             with arguments.results.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(rows[-1]) + "\n")
     print(table(rows))
+    if arguments.figure:
+        draw(rows, arguments.figure)
 
 
 def parse() -> argparse.Namespace:
@@ -55,6 +62,7 @@ def parse() -> argparse.Namespace:
     add("--epochs", type=int, default=30)
     add("--model", type=Path, default=HERE / "results" / "regimes.safetensors", help="trained once, then loaded")
     add("--results", type=Path, default=HERE / "results" / "regimes.jsonl", help="delete it to start again")
+    add("--figure", type=Path, help="draw the medians to this picture")
     return parser.parse_args()
 
 
@@ -125,6 +133,30 @@ def table(rows: list[dict[str, Any]]) -> str:
         worst = max(row["prior"] / row["engine"] for row in some)
         lines.append(f"| {kind} | {step:.0%} | {dose:.0e} | {middle} | {worst:.2f} | {len(some)} |")
     return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Median errors against step and against photons, one row of panels for each kind of object."""
+    from matplotlib.figure import Figure
+
+    kinds = list(dict.fromkeys(row["object"] for row in rows))
+    axes = (("step", "step / 90 % energy diameter", 1e5), ("dose", "photons per pattern", None))
+    figure = Figure(figsize=(9.0, 3.4 * len(kinds)), layout="constrained")
+    panels = figure.subplots(len(kinds), 2, squeeze=False)
+    for row_of_panels, kind in zip(panels, kinds, strict=True):
+        for panel, (column, label, dose) in zip(row_of_panels, axes, strict=True):
+            chosen = [row for row in rows if row["object"] == kind and (row["dose"] == dose) == (dose is not None)]
+            values = sorted({row[column] for row in chosen})
+            for name, title in METHODS.items():
+                middle = [median(row[name] for row in chosen if row[column] == value) for value in values]
+                panel.plot(values, middle, "o-", label=title)
+            panel.set(xlabel=label, ylabel="relative error", yscale="log", title=kind)
+            panel.set_xscale("log" if dose is None else "linear")
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter("{x:g}")
+            panel.grid(alpha=0.3, which="both")
+    panels[0][0].legend(fontsize="small")
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":
