@@ -29,6 +29,7 @@ METHODS = {
     "network": "network alone",
     "canvas": f"network, {PASSES} canvas passes",
     "prior": "network as prior",
+    "both": "the prior where held-out pixels confirm it, else the engine",
 }
 
 
@@ -45,6 +46,7 @@ def main() -> None:
             rows.append({**cell, **measure(model, cell, arguments.patterns)})
             with arguments.results.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(rows[-1]) + "\n")
+    rows = [chosen(row) for row in rows]
     print(table(rows))
     if arguments.figure:
         draw(rows, arguments.figure)
@@ -121,16 +123,21 @@ def measure(model: Any, cell: dict[str, Any], patterns: int) -> dict[str, Any]:
     return {**errors, "start": chosen["canvas_start"], "prior_error": chosen["prior_error"]}
 
 
+def chosen(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the method that needs no truth to be chosen: the held-out pixels speak for the network, or not."""
+    return {**row, "both": row["prior"] if row["start"] == "network" else row["engine"]}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """Medians over seeds, and the largest ratio of the error with prior to the engine's."""
+    """Medians over seeds, and the largest ratio of the error of both to the engine's."""
     lines = [
-        "| object | step | photons | " + " | ".join(METHODS) + " | largest prior / engine | seeds |",
+        "| object | step | photons | " + " | ".join(METHODS) + " | largest both / engine | seeds |",
         "|" + " --- |" * (len(METHODS) + 5),
     ]
     for kind, step, dose in sorted({key(row)[:3] for row in rows}):
         some = [row for row in rows if key(row)[:3] == (kind, step, dose)]
         middle = " | ".join(f"{median(row[name] for row in some):.3f}" for name in METHODS)
-        worst = max(row["prior"] / row["engine"] for row in some)
+        worst = max(row["both"] / row["engine"] for row in some)
         lines.append(f"| {kind} | {step:.0%} | {dose:.0e} | {middle} | {worst:.2f} | {len(some)} |")
     return "\n".join(lines)
 
