@@ -72,7 +72,9 @@ class FitMeter:
         if not bool(self._seen.all()):
             expected, counts = expected[self._seen], counts[self._seen]
             valid = valid if valid is None else valid[self._seen]
-        return *fit_sums(counts, expected, valid), float(counts.sum())
+        shift = self._problem.read_variance
+        photons = counts.sum() - shift * (counts.numel() if valid is None else valid.sum())
+        return *fit_sums(counts, expected, valid, shift), float(photons)
 
 
 def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) -> dict[str, float]:
@@ -88,7 +90,8 @@ def full_fit(problem: Problem, image: Tensor, probe: Tensor, batch: int = 64) ->
             fitted = torch.ones_like(expected)
             zero_masked(problem, some, fitted)
             counts = problem.counts[views.rows]
-            sums += (*fit_sums(counts, expected, fitted > 0), float((counts * fitted).sum(dtype=torch.float64)))
+            photons = float(((counts - problem.read_variance) * fitted).sum(dtype=torch.float64))
+            sums += (*fit_sums(counts, expected, fitted > 0, problem.read_variance), photons)
         return sums
 
     found, predicted, photons = sum(share_out(problem, part, in_order(len(problem), batch)), np.zeros(3)).tolist()
@@ -110,7 +113,10 @@ def explained_by_factors(problem: Problem, image: Tensor, probe: Tensor) -> tupl
 
     factors.fitted, factors.on_trial = True, False
     share_out(problem, fit_factors, in_order(len(problem), batch))
-    if not factors.vary(float(pattern_totals(problem.counts).mean())):
+    # As many photons as have the relative noise of a total: read noise adds to it.
+    noisy = problem.read_variance * problem.size**2
+    total = float(pattern_totals(problem.counts).mean())
+    if not factors.vary(max(total - noisy, 0.0) ** 2 / max(total, 1e-30)):
         factors.fitted = False
         return float("nan"), 0.0
     after = full_fit(problem, image, probe, batch)["fit"]

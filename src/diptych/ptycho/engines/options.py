@@ -64,6 +64,12 @@ class ReconstructionOptions(SelectingOptions):
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "
         "wrong, no other reading of the scan fits, and the held-out fit confirms it; engines auto and ml), or off.",
     )
+    refine_distance: Literal["off", "on"] = Field(
+        "off",
+        description="Find the distance first, within 20 %: the one at which short reconstructions fit best (far field: "
+        "the detector's, which scales the positions in pixels; near field: the propagation distance). The result has "
+        "it in its geometry. Takes some 15 short trials.",
+    )
     regularisation: Literal["auto", "total-variation", "off"] = Field(
         "off",
         description="Total variation where photons are few: off, total-variation (of the strength that predicts "
