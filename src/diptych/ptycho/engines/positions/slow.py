@@ -10,7 +10,6 @@ of one axis is scale and aspect). N = 32, 1e6 photons, 0.3 px off: a step of 0.2
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -24,14 +23,8 @@ from diptych.ptycho.engines.positions.distortion import TRIAL_SEED, PositionSear
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 
-log = logging.getLogger("diptych")
-
 REBUILDING, SETTLING = 10, 10
 """Epochs of PIE from a flat object, and of joint refinement, of each trial."""
-
-COMPLETING = 40
-"""Epochs of joint refinement of the trial at the slow part of the moves alone. N = 64, 225 patterns at 1e6 photons: a
-scale of 0.46 % and a rotation of 0.14 degrees, and nothing else, are corrected to 0.02 px rms in 30 epochs."""
 
 SIZE = 0.3
 """Displacement of a trial along a distortion, pixels rms."""
@@ -113,7 +106,7 @@ class SlowSearch(PositionSearch):
         self._best, self._fit, self._next = Placed.of(problem, image, probe), float("inf"), 0
         way = slow_part(problem.forward.positions - recorded, recorded)
         self._modes = ([FURTHER * way] if np.any(way) else []) + [SIZE * mode for mode in slow_modes(recorded)]
-        self._queue, self._recorded = list(range(len(self._modes))), recorded
+        self._queue = list(range(len(self._modes)))
 
     @property
     def most_epochs(self) -> int:
@@ -123,9 +116,7 @@ class SlowSearch(PositionSearch):
     def epoch(self) -> dict[str, float]:
         """Trials on both sides along one distortion; the best one stays where it lowers the fit."""
         if not np.isfinite(self._fit):
-            self._begin()
-        if not self._queue:
-            return self._report(self.problem)
+            self._best, self._fit = self._rebuilt(self._best.positions)
         mode = self._queue[self._next]
         self._next += 1
         middle = self._best.positions
@@ -137,20 +128,7 @@ class SlowSearch(PositionSearch):
                 self._queue.append(mode)
         return self._report(self.problem)
 
-    def _begin(self) -> None:
-        """Try the slow part of the moves alone, as long as it takes: where it fits better than all moves, the
-        refinement had come to a halt half-way, its other moves were in the way, and no further trials are needed.
-        """
-        refined = self._best.positions
-        smooth = self._recorded + slow_part(refined - self._recorded, self._recorded)
-        (there, fit), (_, other) = (self._rebuilt(each, COMPLETING) for each in (smooth, refined))
-        log.info("positions: fit %.4g from the slow part of their moves, %.4g from all", fit, other)
-        if fit < (1 - LEAST_GAIN) * other:
-            self._best, self._fit, self._queue = there, fit, []
-        else:
-            self._best, self._fit = self._rebuilt(refined)
-
-    def _rebuilt(self, positions: Positions, epochs: int = SETTLING) -> tuple[Placed, float]:
+    def _rebuilt(self, positions: Positions) -> tuple[Placed, float]:
         """A new object, with positions refined from some (M, 2), and its fit over all pixels."""
         problem = self.problem
         place(problem, Placed(self._best.image, self._probe, positions, self._best.origin))
@@ -158,7 +136,7 @@ class SlowSearch(PositionSearch):
         for _ in range(REBUILDING):
             guess.epoch()
         engine = MaximumLikelihood(problem, guess.image, guess.probe, self._likelihood)
-        for _ in range(epochs):
+        for _ in range(SETTLING):
             engine.epoch()
         fit = full_fit(problem, engine.image, engine.probe, sweep_batch(problem))["fit"]
         there = Placed.of(problem, engine.image.clone(), engine.probe.clone())
