@@ -77,13 +77,6 @@ def test_notes_lead_to_remedies_that_answer_them(page: ReconstructPage, tmp_path
     page.apply(corner_centred)
     assert page.look is not None
     np.testing.assert_array_equal(page.look.scan.counts, scan.counts)
-    assert remedies_for("there is no probe to start from; reconstruct with probe='estimate'")[0].options == {
-        "probe": "estimate"
-    }
-    assert remedies_for("2 hot pixels exceed their neighbours in nearly all frames: (y 1, x 2)")[0].options == {
-        "auto_mask": True
-    }
-    assert remedies_for("3 positions repeat an earlier one.") == []
 
 
 def test_a_reading_that_fails_leaves_the_one_before(page: ReconstructPage) -> None:

@@ -8,13 +8,14 @@ import pytest
 
 import diptych
 from diptych.errors import InputError
+from diptych.ptycho.neural.options import TrainingOptions
 from diptych.runtime.jobs import Job
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
-from diptych.studio.state.fields import parsed
+from diptych.studio.state.fields import fitting, parsed
 from diptych.studio.state.history import read_history
 from diptych.studio.state.listing import models_of, numbered_run
-from diptych.studio.state.train.fields import belongs, trainer_fields, training_fields
+from diptych.studio.state.train.fields import trainer_fields, training_fields
 from diptych.studio.state.train.page import TrainPage
 
 
@@ -95,9 +96,12 @@ def test_every_option_of_training_has_a_field() -> None:
     assert len(names) == len(set(names))
     assert {"network", "epochs", "withheld", "seed"} <= set(names)
     assert {"device", "precision"} <= {field.name for field in trainer_fields()}
-    owned = [field for field in rest if field.owners]
-    assert all(belongs(field, "cnn") for field in owned if "network cnn" in field.owners)
-    assert not any(belongs(field, "no such network") for field in owned)
+    for network in ("cnn", "hybrid"):
+        shown = set(fitting(TrainingOptions, {"network": network}))
+        assert {field.name for field in rest if not field.owners or f"network {network}" in field.owners} <= shown
+        assert not any(
+            field.name in shown for field in rest if field.owners and f"network {network}" not in field.owners
+        )
 
 
 def test_what_is_typed_becomes_a_value() -> None:
