@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nicegui import context, run, ui
+from nicegui import run, ui
 
 from diptych.errors import DiptychError
 from diptych.studio.components.dialogs import ask_name, ask_twice
+from diptych.studio.components.downloads import send
 from diptych.studio.components.frame import page_frame
 from diptych.studio.context import Studio
 from diptych.studio.state.jobs import Line, delete, export, lines, log_tail, rename
@@ -106,14 +107,10 @@ class JobList:
             await self._do(delete, folder)
 
     async def _export(self, folder: Path) -> None:
-        client = context.client  # The list, and the button in it, may be drawn anew meanwhile.
         try:
-            data = await run.io_bound(export, self.studio, folder)
+            await send(self.studio, f"{folder.name}.zip", lambda path: export(self.studio, folder, path))
         except (DiptychError, OSError) as error:
             self.message.set_text(str(error))
-            return
-        if data is not None:  # None: the server is stopping.
-            client.download(data, f"{folder.name}.zip")
 
     async def _do(self, action: Any, *arguments: Any) -> None:
         try:

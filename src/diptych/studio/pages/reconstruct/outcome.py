@@ -14,6 +14,7 @@ from diptych.errors import DiptychError
 from diptych.ptycho.evaluate.limit.options import BoundOptions
 from diptych.ptycho.repeat import command_line, python
 from diptych.runtime.jobs.records import read_record
+from diptych.studio.components.downloads import send
 from diptych.studio.components.forms import options_form
 from diptych.studio.components.frame import heading
 from diptych.studio.components.viewer.element import ImageViewer
@@ -101,12 +102,10 @@ class Outcome:
 
     async def _download(self, result: Path, kind: str) -> None:
         try:
-            data = await run.io_bound(export, result, kind)
+            name = f"{result.parent.name}.{kind}"
+            await send(self.state.studio, name, lambda path: export(result, kind, path))
         except (DiptychError, OSError) as error:
             self.message.set_text(str(error))
-            return
-        if data is not None:  # None: the server is stopping.
-            ui.download.content(data, f"{result.parent.name}.{kind}")
 
     def _begin(self, start: Callable[[], Job]) -> None:
         try:
