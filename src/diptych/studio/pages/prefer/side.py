@@ -20,7 +20,7 @@ from diptych.studio.pages.prefer.settings import settings_panel
 from diptych.studio.state.prefer.archive import read_state, state_file, state_name, table
 from diptych.studio.state.prefer.desk import Desk
 from diptych.studio.state.prefer.desks import Desks
-from diptych.studio.state.prefer.readouts import Labels, distances, readouts
+from diptych.studio.state.prefer.readouts import Labels, cv_text, distances, readouts
 from diptych.studio.state.uploads import safe_name
 
 STEPS, MOST_STEPS = 8, 32
@@ -70,7 +70,7 @@ class Side:
                 )
             with ui.row().classes("items-center gap-2"):
                 ui.button("Compute CV now", on_click=self._cross_validate).props("outline no-caps").mark("cv")
-                self._cv = ui.label("CV score: n/a").classes("text-sm font-mono").mark("cv score")
+                self._cv = ui.label(cv_text(desk.session.validated)).classes("text-sm font-mono").mark("cv score")
             self._group("You", PERSON)
             self._group("Pictures", PICTURES)
             self._chart = angle_chart()
@@ -111,9 +111,7 @@ class Side:
             self._cv.set_text(f"CV score: n/a ({error})")
             return
         if result is not None:
-            agreement = result.agreement
-            share = f"{agreement.share:.0%} ({agreement.hits} of {agreement.total})" if agreement.total else "n/a"
-            self._cv.set_text(f"CV score: {share}, {result.folds} folds, computed {result.time}")
+            self._cv.set_text(cv_text(result))
 
     def _files(self, desks: Desks, folder: Path) -> None:
         with ui.expansion("Download, upload, reset").classes("w-full"), ui.column().classes("w-full gap-2"):

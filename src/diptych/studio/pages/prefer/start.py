@@ -24,8 +24,10 @@ PROMPT = "a lake at dawn"
 LISTED = 30
 
 
-def start(desks: Desks) -> None:
-    """Sessions to continue, an example, and the form of a new session."""
+def start(desks: Desks, *, example: bool = False) -> None:
+    """Sessions to continue, an example, which may begin at once, and the form of a new session."""
+    if example:
+        ui.timer(0.05, partial(_example, desks), once=True)
     ui.label("Judge pictures, Good or Bad; the next ones follow your taste. Every answer is on disk at once.")
     with ui.row().classes("gap-2 items-center"):
         ui.button("Try it now", icon="bolt", on_click=partial(_example, desks))

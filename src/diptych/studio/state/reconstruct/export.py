@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from diptych.studio.state.reconstruct.look import png
+
 KINDS = ("h5", "npz", "png", "tiff", "html")
 
 
@@ -40,6 +42,27 @@ def export(result: Path, kind: str, target: Path) -> None:
         found.report(target)
     else:
         save(found, target)
+
+
+def probe_pictures(result: Path) -> list[tuple[str, bytes]]:
+    """Each probe mode of a result as a caption and a PNG, hue for the phase, brightness for the amplitude.
+
+    Raises
+    ------
+    InputError
+        If the file holds no result.
+    """
+    from diptych.ptycho.figures.colours import complex_to_rgb
+    from diptych.ptycho.io import load_result
+
+    probe = load_result(result).probe
+    power = [float(np.sum(np.abs(mode) ** 2, dtype=np.float64)) for mode in probe]
+    found = []
+    for number, mode in enumerate(probe, 1):
+        share = power[number - 1] / max(sum(power), 1e-30)
+        rgb = np.clip(complex_to_rgb(mode), 0, 1) * 255
+        found.append((f"Mode {number}: {share:.1%} of the power", png(rgb.astype(np.uint8))))
+    return found
 
 
 def positions_figure(result: Path) -> bytes | None:
