@@ -91,7 +91,6 @@ def test_pages_pictures_and_labels_work_under_a_prefix(page: Any, proxy: Proxy) 
     page.get_by_role("link", name="Home", exact=True).click()
     page.get_by_role("link", name="one.h5").click()
     page.wait_for_url(f"{proxy.address}/compare?file=**")
-    drawn = (
-        "() => JSON.parse(document.querySelector('.dv canvas')?.dataset.state ?? '{\"level\": null}').level !== null"
+    page.wait_for_function(
+        "() => JSON.parse(document.querySelector('.dv canvas')?.dataset.state ?? '{}').level === 0", timeout=60_000
     )
-    page.wait_for_function(drawn, timeout=60_000)

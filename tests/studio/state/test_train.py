@@ -68,7 +68,18 @@ def test_a_network_is_trained_kept_and_listed(studio: Studio, tmp_path: Path) ->
     assert diptych.load_model(kept).about()["size"] == 16
     with pytest.raises(InputError, match="exists"):
         page.keep("mine")
+    # As after a restart of the server: another page, which knows of no job.
     studio.close()
+    again = TrainPage(Studio(StudioOptions(data=(tmp_path,))))
+    assert again.model() is None
+    again.show(str(job.folder))
+    assert again.job is None
+    assert again.history() == page.history()
+    assert (again.model(), again.picture()) == (page.model(), picture)
+    assert not again.resumable
+    for wrong in (tmp_path, "..", "nothing"):
+        with pytest.raises(InputError):
+            again.show(wrong)
 
 
 def submit_in_thread(page: TrainPage) -> Job:
