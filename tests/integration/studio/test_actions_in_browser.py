@@ -47,6 +47,9 @@ def opened(page: Any, place: Server, name: str = "scan.npz") -> None:
     page.goto(f"{place.address}/reconstruct?file={name}")
     page.get_by_text("Photons per pattern:").wait_for()
     page.wait_for_function("window.did_handshake")
+    # Until then the scan of the test before may be shown.
+    page.wait_for_function("name => document.querySelector('input[aria-label=Scan]')?.value === name", arg=name)
+    page.get_by_text("Reading the scan").wait_for(state="hidden")
 
 
 def unfold(page: Any, name: str) -> None:
