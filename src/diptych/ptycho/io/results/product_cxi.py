@@ -10,7 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import first_from, image_from, probe_from, real_from, scalar_from
+from diptych.ptycho.io.fields import (
+    first_from,
+    image_from,
+    layers_from,
+    probe_from,
+    real_from,
+    scalar_from,
+    spacing_from,
+)
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
@@ -55,7 +63,9 @@ def read_cxi_product(source: TreeSource, name: str) -> Reconstruction:
         Product(
             where=source.where,
             name=str(source.read(title)) if source.header(title) is not None else name,
-            image=image_from(source, OBJECT),
+            image=image_from(source, OBJECT, layered=True),
+            slices=layers_from(source, OBJECT),
+            spacing_m=spacing_from(extras),
             pixel=(height, width),
             centre=(y, x),
             probe=probe_from(source, PROBE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import first_from, image_from, probe_from, scalar_from
+from diptych.ptycho.io.fields import first_from, image_from, layers_from, probe_from, scalar_from, spacing_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
@@ -37,7 +37,9 @@ def read_npz_product(source: TreeSource, name: str) -> Reconstruction:
         Product(
             where=source.where,
             name=str(source.read("name")) if "name" in headers else name,
-            image=image_from(source, "object"),
+            image=image_from(source, "object", layered=True),
+            slices=layers_from(source, "object"),
+            spacing_m=spacing_from(source),
             pixel=(height, width),
             centre=(y, x),
             probe=probe_from(source, "probe"),
