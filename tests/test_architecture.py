@@ -43,6 +43,7 @@ ORDER = (
     ("diptych.prefer.session",),
     ("diptych.studio",),
     ("diptych.cli",),
+    ("diptych.__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 

@@ -75,3 +75,8 @@ def test_the_front_page_lists_the_verbs_without_loading_them() -> None:
         assert verb in out
         assert flat(summary) in flat(out)
     assert out.strip().endswith(__version__)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "diptych", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == __version__

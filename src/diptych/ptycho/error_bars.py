@@ -150,6 +150,7 @@ def point_of(result: Reconstruction, scan: Scan) -> Point:
     """Where the information of a result is computed, in photons; ``scan`` as the engine saw it."""
     from diptych.ptycho.physics.illumination import measured_frames
     from diptych.ptycho.physics.information import Point, Refined
+    from diptych.ptycho.physics.noise.read_noise import photon_background
 
     if len(result.positions) != len(scan):
         raise InputError(
@@ -168,7 +169,7 @@ def point_of(result: Reconstruction, scan: Scan) -> Point:
         result.probe / np.sqrt(gain),
         result.positions[kept],
         mask,
-        None if scan.background is None else scan.background / gain,
+        photon_background(scan, gain),
         None if result.frame_factors is None else result.frame_factors[kept],
         Refined(options.get("probe") != "fixed", bool(moved), result.frame_factors is not None),
     )

@@ -124,6 +124,9 @@ class Scan:
         True when sum |probe|^2 is known to be the photons per pattern through a transparent object.
     scale : float, optional
         Photons per count. None: whole counts are photons, and that of others is found from their unit or their noise.
+    read_noise : float, optional
+        Charge-integrating detectors: rms of the read noise, in the units of ``counts``, which may then be negative.
+        Without ``scale`` the counts are photons.
     name : str
         Name of the scan in messages and figures.
     metadata : dict
@@ -157,13 +160,16 @@ class Scan:
     scale: float | None = None
     name: str = "scan"
     metadata: dict[str, Any] = field(default_factory=dict)
+    read_noise: float | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         counts = validation.counts_array(self.counts, self.name)
         size = int(counts.shape[-1])
         mask = validation.mask_array(self.mask, counts.shape, self.name)
-        validation.counts_values(counts, mask, self.name)
+        if self.read_noise is not None:
+            set_(self, "read_noise", validation.positive(self.read_noise, f"{self.name}: read_noise"))
+        validation.counts_values(counts, mask, self.name, signed=self.read_noise is not None)
         positions = validation.positions_array(self.positions, len(counts), self.name)
         validation.canvas_size(positions, size, self.name)
         set_(self, "counts", validation.counts_kept(counts))
@@ -183,7 +189,7 @@ class Scan:
         if self.truth is not None:
             remedy = "Give the array its origin: truth=Canvas(array, origin=(y, x))."
             validation.instance(self.truth, Canvas, validation.TRUTH, self.name, remedy)
-            validation.windows_inside(positions, size, self.truth, validation.TRUTH, self.name)
+            validation.truth_covers(positions, size, self.truth, validation.TRUTH, self.name)
 
     @classmethod
     def from_metres(

@@ -142,9 +142,9 @@ class Pie:
         """
         counts = self.problem.counts.index_select(0, torch.from_numpy(batch).to(self.problem.device))
         if self.settings.poisson:
-            ratio = counts.add_(DARK_COUNTS).div_(expected.add_(DARK_COUNTS)).sub_(1).clamp_(max=LARGEST_RATIO)
+            ratio = counts.add_(DARK_COUNTS).div_(expected.add_(DARK_COUNTS)).sub_(1).clamp_(-1, LARGEST_RATIO)
             return ratio.mul_(0.5 * self.settings.step)
-        return counts.div_(expected.clamp_(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
+        return counts.clamp_(min=0).div_(expected.clamp_(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
 
     def _apply_momentum(self) -> None:
         """Momentum along the change since the last call, as in mPIE (Maiden, Johnson and Li 2017)."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.physics.forward import ForwardModel, intensity
+from diptych.ptycho.physics.noise.read_noise import read_variance, shifted_background
 from diptych.ptycho.physics.patches import canvas_box
 from diptych.ptycho.physics.probe import gauge_power
 from diptych.ptycho.physics.propagators import propagator_of
@@ -77,6 +78,9 @@ class Problem:
         Threads that batches are distributed over.
     limits : Limits or None
         Masked pixels whose counts are lower limits.
+    read_variance : float
+        Of the read noise, photons^2. ``counts`` and the background are shifted by it
+        (:mod:`~diptych.ptycho.physics.noise.read_noise`); counts may be negative.
     """
 
     counts: Tensor
@@ -87,6 +91,7 @@ class Problem:
     power: float
     workers: Workers
     limits: Limits | None = None
+    read_variance: float = 0.0
 
     @property
     def size(self) -> int:
@@ -170,7 +175,9 @@ def make_problem(
     invalid = None
     if scan.mask is not None and not scan.mask.all():
         invalid = torch.from_numpy(~scan.mask).to(device)
-    background = None if scan.background is None else _borrowed(scan.background).to(device, real)
+    variance = read_variance(scan)
+    shown = shifted_background(scan, variance) if variance else scan.background
+    background = None if shown is None else _borrowed(shown).to(device, real)
     forward = ForwardModel.placed(
         propagator_of(scan.geometry, scan.size, wave, device),
         scan.positions,
@@ -184,7 +191,7 @@ def make_problem(
         background=background,
     )
     held, watched = _samples(len(scan), scan.size, held_out, np.random.default_rng([seed, 1]), device)
-    counts = _counts(scan, device, real, invalid)
+    counts = _counts(scan, device, real, invalid, variance)
     return Problem(
         counts=counts,
         forward=forward,
@@ -193,27 +200,31 @@ def make_problem(
         watched=watched,
         power=photons_through(counts, background, invalid) if power is None else power,
         workers=workers or Workers(1),
-        limits=None if limit is None or invalid is None else _limits(scan, limit, held),
+        limits=None if limit is None or invalid is None else _limits(scan, limit, held, variance),
+        read_variance=variance,
     )
 
 
-def _limits(scan: Scan, limit: float, held: Tensor) -> Limits:
+def _limits(scan: Scan, limit: float, held: Tensor, shift: float = 0.0) -> Limits:
     """The masked pixels at the limit, but for the held-out ones and those that are masked in every pattern."""
     assert scan.mask is not None
     mask = np.broadcast_to(scan.mask, scan.counts.shape)
     where = torch.from_numpy((scan.counts >= limit * (1 - 1e-6)) & ~mask & mask.any(0)).to(held.device)
     where.view(len(where), -1).scatter_(1, held, False)
-    return Limits(limit, where)
+    return Limits(limit + shift, where)
 
 
-def _counts(scan: Scan, device: torch.device, real: torch.dtype, invalid: Tensor | None) -> Tensor:
-    """The scan's counts on a device, 0 at masked pixels; without a copy where nothing changes."""
-    if device.type == "cpu" and real == torch.float32 and invalid is None and scan.counts.dtype == np.float32:
+def _counts(scan: Scan, device: torch.device, real: torch.dtype, invalid: Tensor | None, shift: float = 0.0) -> Tensor:
+    """The scan's counts plus ``shift`` on a device, 0 at masked pixels; without a copy where nothing changes."""
+    as_is = device.type == "cpu" and real == torch.float32 and invalid is None and scan.counts.dtype == np.float32
+    if as_is and not shift:
         return _borrowed(scan.counts)
     counts = torch.empty(scan.counts.shape, dtype=real, device=device)
     for start in range(0, len(counts), 64):
         some = slice(start, start + 64)
         counts[some] = torch.from_numpy(scan.counts[some].astype(np.float64 if real == torch.float64 else np.float32))
+    if shift:
+        counts.add_(shift)
     return counts if invalid is None else counts.masked_fill_(invalid, 0.0)
 
 

@@ -83,7 +83,7 @@ class Projections:
             psi = self._psi[views.rows]
             reflected = overlap.mul(2).sub_(psi)
             field, found = forward.detect(reflected, frame_factors(self.problem, views.batch))
-            counts = self.problem.counts[views.rows]
+            counts = self.problem.counts[views.rows].clamp(min=0)
             weights = counts.div(found.clamp(min=1e-12)).sqrt_().sub_(1)
             reflected += exit_wave_change(self.problem, views.batch, field, weights)
             psi.add_(reflected).mul_(beta).add_(overlap, alpha=1 - 2 * beta)

@@ -214,6 +214,13 @@ def thin(scan: Scan, rng: np.random.Generator) -> tuple[Scan, Scan]:
         if scan.mask is not None:
             counts = np.where(scan.mask if scan.mask.ndim == 2 else scan.mask[part], counts, 0)
         whole = counts if np.issubdtype(counts.dtype, np.integer) else np.rint(counts)
+        if scan.read_noise is not None:
+            raise InputError(
+                f"scan {scan.name!r}",
+                "holds readings with read noise, which cannot be thinned",
+                "photon counts",
+                "Split by positions instead (split='positions', --split positions).",
+            )
         if not np.array_equal(whole, counts):
             fractional = counts[whole != counts]
             raise InputError(

@@ -105,6 +105,8 @@ def mask_invalid(
     for part in chunks(values):
         bad = ~np.isfinite(values[part]) | validation.sentinel(values[part])
         negative = (values[part] < 0) & ~bad
+        if options.read_noise is not None and not options.clip_negative:
+            negative[:] = False
         if options.clip_negative:
             clipped += int(negative.sum())
             out[part][negative] = 0
@@ -176,6 +178,19 @@ def counts_from(values: NDArray[Any], domain: Domain, scale: float, where: str) 
         formula
         + (", rounded: all are whole numbers within the stored precision" if whole else "; they are not whole numbers")
     ]
+
+
+def read_noise(stored: float | None, domain: Domain, scale: float, where: str) -> float | None:
+    """Read noise of the counts from that of the stored values, for which it is stated.
+
+    Raises
+    ------
+    InputError
+        If the stored values are amplitudes.
+    """
+    if stored is not None and domain != "counts":
+        raise InputError(where, "read_noise for stored amplitudes", "readings of the detector (domain='counts')")
+    return None if stored is None else stored * scale
 
 
 def describe_values(values: NDArray[Any]) -> str:

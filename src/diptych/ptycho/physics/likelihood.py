@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diptych.ptycho.physics.noise.read_noise import expected_shifted_deviance
+
 LEAST_EXPECTED = 1e-8
 """Lower bound of expected counts: a photon where none is expected then has a large deviance, not an infinite one."""
 
@@ -44,13 +46,15 @@ def deviance(counts: Tensor, expected: Tensor) -> Tensor:
     return 2 * torch.where(some, k * (x - logarithm), expected)
 
 
-def expected_deviance(expected: Tensor) -> Tensor:
+def expected_deviance(expected: Tensor, read_variance: float = 0.0) -> Tensor:
     """E[D(k, lambda)] for k ~ Poisson(lambda), of each pixel: 0.014 at lambda 0.001, 0.47 at 0.1, 1.15 at 1, 1 for
     large lambda.
 
     Interpolated from exact sums on a logarithmic grid; relative error below 1e-4. Above 1e3 by the series 1 + 1/(6
-    lambda).
+    lambda). With read noise of this variance, counts and ``expected`` are shifted by it.
     """
+    if read_variance:
+        return expected_shifted_deviance(expected, read_variance)
     low, high, values = _deviance_table()
     table = torch.as_tensor(values, dtype=expected.dtype, device=expected.device)
     at = (expected.clamp(min=10**low, max=10**high).log10() - low) * ((len(values) - 1) / (high - low))
@@ -63,7 +67,9 @@ def expected_deviance(expected: Tensor) -> Tensor:
     return torch.where(expected > 10**high, 1 + 1 / (6 * expected.clamp(min=1)), result)
 
 
-def fit_sums(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
+def fit_sums(
+    counts: Tensor, expected: Tensor, mask: Tensor | None = None, read_variance: float = 0.0
+) -> tuple[float, float]:
     """Numerator and denominator of the fit: sums of deviances and of their expectations, in double precision.
 
     Their ratio, after adding them up over batches, is the fit: 1 means limited by shot noise alone, at any dose.
@@ -74,8 +80,11 @@ def fit_sums(counts: Tensor, expected: Tensor, mask: Tensor | None = None) -> tu
         Measured and predicted counts.
     mask : bool tensor, optional
         True where valid; broadcast against ``counts``.
+    read_variance : float
+        Of the read noise, in photons^2; ``counts`` and ``expected`` are then shifted by it
+        (:mod:`~diptych.ptycho.physics.noise.read_noise`).
     """
-    found, predicted = deviance(counts, expected), expected_deviance(expected)
+    found, predicted = deviance(counts, expected), expected_deviance(expected, read_variance)
     if mask is not None:
         found, predicted = torch.where(mask, found, 0.0), torch.where(mask, predicted, 0.0)
     return float(found.sum(dtype=torch.float64)), float(predicted.sum(dtype=torch.float64))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.physics.gain import common_unit
+from diptych.ptycho.physics.noise.read_noise import read_variance, shifted
+from diptych.ptycho.prepare.coincidence import find_coincidence
 from diptych.ptycho.prepare.events import Events, find_events
 from diptych.ptycho.prepare.frames import BadFrames, find_bad_frames, parse_ranges, ranges
 from diptych.ptycho.prepare.pixels import BadPixels, find_bad_pixels, find_saturation
@@ -56,14 +58,18 @@ def inspect(scan: Scan) -> Findings:
     if unit != 1:
         # Every threshold is one of photons.
         shown = None if scan.background is None else (scan.background / unit).astype(np.float32)
-        scan = replace(scan, counts=(scan.counts / np.float64(unit)).astype(np.float32), background=shown)
+        noise = None if scan.read_noise is None else scan.read_noise / unit
+        counts = (scan.counts / np.float64(unit)).astype(np.float32)
+        scan = replace(scan, counts=counts, background=shown, read_noise=noise)
+    shift = read_variance(scan)
+    scan = shifted(scan)
     frames = find_bad_frames(scan)
     rest = without_frames(scan, frames.numbers)
     pixels = find_bad_pixels(rest)
     usable = masked(rest, pixels.valid()) if pixels else rest
     events = find_events(usable)
     level = find_saturation(masked(usable, events.valid(usable.counts.shape)) if events else usable)
-    level = None if level is None else level * unit
+    level = None if level is None else (level - shift) * unit
     return Findings(frames, pixels, events, level, np.setdiff1d(np.arange(len(scan)), frames.numbers))
 
 
@@ -72,7 +78,9 @@ def _unit(scan: Scan) -> float:
 
     The noise, which tells it for other counts, is measured after cleaning: a hot pixel would be taken for noise.
     """
-    return 1 / scan.scale if scan.scale is not None else common_unit(scan.counts, scan.mask) or 1.0
+    if scan.scale is not None:
+        return 1 / scan.scale
+    return 1.0 if scan.read_noise is not None else common_unit(scan.counts, scan.mask) or 1.0
 
 
 def without_frames(scan: Scan, numbers: list[int]) -> Scan:
@@ -100,11 +108,15 @@ def masked(scan: Scan, valid: NDArray[np.bool_]) -> Scan:
 
 @dataclass(frozen=True, eq=False)
 class Cleaned:
-    """A scan to reconstruct, what was changed (``flags``, sentences), and the record of it (JSON values)."""
+    """A scan to reconstruct, what was changed (``flags``, sentences), and the record of it (JSON values).
+
+    ``spoiled`` says what was found, is still in the scan, and how to take it out; empty where nothing is.
+    """
 
     scan: Scan
     flags: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
+    spoiled: str = ""
 
 
 def clean(
@@ -138,9 +150,11 @@ def clean(
     numbers = np.setdiff1d(np.arange(len(scan)), dropped)
     rest = without_frames(scan, dropped)
     found = inspect(rest)
+    lost = find_coincidence(rest)
     named = BadFrames(*(tuple(int(numbers[i]) for i in some) for some in vars(found.frames).values()))
     leave_out, pixels, level = bad_frames == "auto", found.pixels, found.saturation
     flags = [f"frames left out as asked: {ranges(dropped)}."] if dropped else []
+    flags += [f"{lost.sentence()}."] if lost else []
     what = "left out" if leave_out else "kept as asked"
     hint = "Keep them with bad_frames='keep' (--bad-frames keep)." if leave_out else "They spoil the image."
     flags += [f"{what}: {sentence}. {hint}" for sentence in named.sentences()]
@@ -178,4 +192,9 @@ def clean(
         "saturation": level,
         "saturated_counts": number,
     }
-    return Cleaned(out, tuple(flags), record if flags else {})
+    remedies = [
+        "mask the bad pixels (auto_mask=True, --auto-mask)" if pixels and not auto_mask else "",
+        "leave out the bad frames (bad_frames='auto', --bad-frames auto)" if named.numbers and not leave_out else "",
+        "mask the saturated counts (saturated='auto', --saturated auto)" if number and saturated == "keep" else "",
+    ]
+    return Cleaned(out, tuple(flags), record if flags else {}, " and ".join(filter(None, remedies)))

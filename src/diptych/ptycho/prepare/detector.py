@@ -123,6 +123,7 @@ def binned(scan: Scan, factor: int) -> Scan:
         mask,
         np.ones((size, size), bool),
         background=None if scan.background is None else join(scan.background),
+        read_noise=None if scan.read_noise is None else scan.read_noise * factor,
         probe=_narrowed(scan.probe, size, factor),
         true_probe=_narrowed(scan.true_probe, size, factor),
         geometry=geometry,

@@ -16,9 +16,11 @@ def in_photons(scan: Scan) -> tuple[Scan, Gain]:
     """The scan with counts, background and a calibrated probe in photons, and the gain they were divided by.
 
     The scan itself where the gain is 1. ``scan.scale`` states the gain (its inverse); without it
-    :func:`~diptych.ptycho.physics.gain.estimated_gain` finds it.
+    :func:`~diptych.ptycho.physics.gain.estimated_gain` finds it, except where read noise is stated: then it is 1.
     """
-    if scan.scale is None:
+    if scan.scale is None and scan.read_noise is not None:
+        gain = Gain()
+    elif scan.scale is None:
         gain = estimated_gain(scan.counts, scan.mask)
     else:
         gain = Gain(1 / scan.scale, "" if scan.scale == 1 else "as the scan states")
@@ -35,6 +37,7 @@ def in_photons(scan: Scan) -> tuple[Scan, Gain]:
         background=None if scan.background is None else (scan.background / gain.value).astype(np.float32),
         probe=scan.probe / root if scan.probe is not None and scan.probe_calibrated else scan.probe,
         scale=1.0,
+        read_noise=None if scan.read_noise is None else scan.read_noise / gain.value,
     ), gain
 
 

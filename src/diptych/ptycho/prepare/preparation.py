@@ -19,6 +19,7 @@ from diptych.ptycho.prepare.frames import parse_ranges, ranges
 from diptych.ptycho.prepare.photons import in_photons
 from diptych.ptycho.prepare.pixels import find_bad_pixels
 from diptych.ptycho.prepare.preparation_options import PrepareOptions
+from diptych.ptycho.prepare.tilt import untilted
 from diptych.ptycho.scan import Scan
 
 WEAKEST = 0.1
@@ -63,6 +64,9 @@ def prepare(scan: Scan, options: PrepareOptions | None = None, **overrides: Any)
     out = _chosen(scan, options, said)
     out = _calibrated(out, options, said)
     out = _framed(out, options, said)
+    if options.tilt_deg:
+        out, sentence = untilted(out, options.tilt_deg, options.tilt_axis, options.tilt_positions)
+        said.append(sentence)
     out = _placed(out, options, said)
     given = options.model_dump(mode="json", exclude_defaults=True)
     record: dict[str, Any] = {

@@ -42,6 +42,18 @@ class PrepareOptions(Options):
     crop: int | None = Field(None, ge=8, description="New N, smaller: pixels about the zero frequency that are kept.")
     bin: int = Field(1, ge=1, le=64, description="Sum n x n pixels into one.")
     pad: int | None = Field(None, ge=8, description="New N, larger: pixels that were not measured are masked.")
+    tilt_deg: float = Field(
+        0.0,
+        ge=-89,
+        le=89,
+        description="Tilt of the sample's plane against the plane perpendicular to the outgoing beam, degrees; of a "
+        "reflection, the angle of incidence from the surface's normal. Patterns are resampled to an even grid of the "
+        "momentum transfer in the sample's plane.",
+    )
+    tilt_axis: Literal["y", "x"] = Field("y", description="Axis of the tilt, on the detector.")
+    tilt_positions: Literal["surface", "beam"] = Field(
+        "surface", description="Recorded positions of a tilted sample: in its plane (surface) or across the beam."
+    )
     position_scale: float = Field(1.0, gt=0, description="Multiply the positions, about their mean.")
     position_rotation: float = Field(
         0.0, ge=-360, le=360, description="Rotate the positions about their mean, degrees, from +x towards +y."

@@ -26,7 +26,7 @@ log = logging.getLogger("diptych")
 MAX_COUNTS = 4e10
 """A scan of more detector pixels is refused (80 GB of counts at least)."""
 
-_STREAMS = ("object", "trajectory", "noise", "dead pixels", "position errors")
+_STREAMS = ("object", "trajectory", "noise", "dead pixels", "position errors", "read noise")
 _SCAN_OPTIONS = ("trajectory", "patterns", "field", "step", "jitter")
 
 
@@ -112,6 +112,10 @@ def simulate(
     true_probe, signal = _scaled(options, shape, truth, true_positions)
     mask = detector.dead_pixels(size, options.dead, options.beam_stop, streams["dead pixels"])
     total = len(true_positions)
+    integrating = options.gain != 1 or options.read_noise is not None
+    reading = detector.Reading(
+        options.gain, options.read_noise or 0.0, streams["read noise"] if options.noise == "poisson" else None
+    )
     counts, mask = detector.expose(
         truth,
         true_probe,
@@ -121,18 +125,21 @@ def simulate(
         mask=mask,
         saturation=options.saturation,
         geometry=geometry,
+        reading=reading if integrating else None,
         report=None if progress is None else lambda done: progress(Progress("simulate", done, total)),
     )
     return Scan(
         counts,
         reported,
-        true_probe.copy() if start is None else (np.sqrt(signal) * start).astype(np.complex64),
+        (np.sqrt(options.gain) * (true_probe if start is None else np.sqrt(signal) * start)).astype(np.complex64),
         mask=mask,
         geometry=geometry,
-        background=np.full((size, size), options.background, np.float32) if options.background else None,
+        background=np.full((size, size), options.gain * options.background, np.float32) if options.background else None,
         truth=truth,
         true_probe=true_probe,
         probe_calibrated=start is None,
+        scale=1 / options.gain if integrating else None,
+        read_noise=options.read_noise,
         name="simulated " + ("object" if own_object else options.object),
         metadata={"simulation": _record(options, given, true_probe, signal, true_positions, reported, positions)},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,32 @@ if TYPE_CHECKING:
     from diptych.ptycho.scan import Canvas, Geometry
 
 _CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A charge-integrating detector.
+
+    Parameters
+    ----------
+    gain : float
+        Units (ADU) per photon.
+    noise : float
+        Read noise, rms, units.
+    rng : numpy Generator or None
+        Draws the read noise; none without it.
+    """
+
+    gain: float
+    noise: float
+    rng: np.random.Generator | None
+
+    def of(self, photons: NDArray[Any]) -> NDArray[np.float64]:
+        """Readings of detected photons, any shape."""
+        read = np.asarray(self.gain * photons, np.float64)
+        if self.rng is not None and self.noise:
+            read += self.noise * self.rng.standard_normal(read.shape)
+        return read
 
 
 def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,6 +116,7 @@ def expose(
     mask: NDArray[np.bool_] | None = None,
     saturation: float | None = None,
     geometry: Geometry | None = None,
+    reading: Reading | None = None,
     report: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Detected counts: expected counts with noise, saturation and masked pixels.
@@ -107,12 +135,14 @@ def expose(
         Counts at which a pixel saturates.
     geometry : Geometry, optional
         Far or near field; the far field without it.
+    reading : Reading, optional
+        Gain and read noise of a charge-integrating detector; photons are counted without it.
     report : callable, optional
         Called with the number of patterns done.
 
     Returns
     -------
-    counts : (M, N, N) uint16, uint32 or uint64, the first in which they fit, or float32 without noise
+    counts : (M, N, N) uint16, uint32 or uint64, the first in which they fit, or float32 without noise or as readings
     mask : (N, N) or (M, N, N) bool, or None
         With the saturated pixels of each pattern, if there are any.
 
@@ -122,18 +152,21 @@ def expose(
         If no valid pixel is left.
     """
     shape = (len(positions), *probe.shape[-2:])
-    counts: NDArray[Any] = np.empty(shape, np.float32 if rng is None else np.uint16)
+    whole = rng is not None and reading is None
+    counts: NDArray[Any] = np.empty(shape, np.uint16 if whole else np.float32)
     full = None if saturation is None else np.zeros(shape, bool)
     for part, values in expected_intensities(truth, probe, positions, geometry):
         expected = values + background
         found: NDArray[Any] = expected if rng is None else rng.poisson(expected)
+        if reading is not None:
+            found = reading.of(found)
         if full is not None and saturation is not None:
-            level = saturation if rng is None else int(saturation)
+            level = int(saturation) if whole else saturation
             full[part] = found >= level
             found = np.minimum(found, level)
         if mask is not None:
             found = np.where(mask, found, 0)
-        if rng is not None:
+        if whole:
             counts = _widened(counts, int(found.max()))
         counts[part] = found
         if report is not None:

@@ -118,7 +118,18 @@ class SimulationOptions(Options):
         "poisson", description="poisson (integer counts) or none (expected counts, float32)."
     )
     background: float = Field(
-        0.0, ge=0, le=1e9, description="Expected background, counts per pixel; known to the solver."
+        0.0, ge=0, le=1e9, description="Expected background, photons per pixel; known to the solver."
+    )
+    gain: PositiveFloat = Field(
+        1.0,
+        le=1e6,
+        description="Units (ADU) per photon of a charge-integrating detector; known to the solver.",
+    )
+    read_noise: PositiveFloat | None = Field(
+        None,
+        le=1e6,
+        description="Read noise of a charge-integrating detector, rms, in units (ADU): readings are float32 and may be "
+        "negative. Default: a detector that counts photons.",
     )
     dead: float = Field(
         0.0,
@@ -130,7 +141,9 @@ class SimulationOptions(Options):
         0.0, ge=0, description="Radius of a beam stop around zero frequency, px: covered pixels are masked."
     )
     saturation: float | None = Field(
-        None, ge=1, description="Counts at which a pixel saturates: it is clipped there and masked in that pattern."
+        None,
+        ge=1,
+        description="Counts (units, ADU) at which a pixel saturates: it is clipped there and masked in that pattern.",
     )
 
     particle: Literal["photon", "electron"] = Field(

@@ -9,6 +9,7 @@ from diptych.ptycho.validation.counts import (
     counts_array,
     counts_kept,
     counts_values,
+    dark_noise,
     mask_array,
     refuse_sentinel,
     sentinel,
@@ -24,6 +25,7 @@ from diptych.ptycho.validation.places import (
     canvas_values,
     coordinates,
     positions_array,
+    truth_covers,
     windows_inside,
 )
 from diptych.ptycho.validation.values import (
@@ -57,6 +59,7 @@ __all__ = [
     "counts_array",
     "counts_kept",
     "counts_values",
+    "dark_noise",
     "instance",
     "mask_array",
     "not_negative",
@@ -70,6 +73,7 @@ __all__ = [
     "probe_array",
     "refuse_sentinel",
     "sentinel",
+    "truth_covers",
     "unsigned",
     "whole",
     "windows_inside",

@@ -94,11 +94,13 @@ def refuse_sentinel(values: NDArray[Any], mask: NDArray[np.bool_] | None, name: 
         )
 
 
-def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: str, number: int = 0) -> None:
+def counts_values(
+    counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: str, number: int = 0, *, signed: bool = False
+) -> None:
     """Raise when a valid pixel holds a sentinel, or a count that is negative or not finite, or when none holds any
     photon.
 
-    ``number`` is that of the first pattern in the whole scan, for the message.
+    ``number`` is that of the first pattern in the whole scan, for the message; ``signed`` allows negative readings.
     """
     refuse_sentinel(counts, mask, name, number)
     found: list[str] = []
@@ -107,12 +109,19 @@ def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: st
         total, first = _occurrences(counts, mask, _not_finite, number)
         if total:
             found.append(f"{total} valid counts are not finite ({first})")
-        total, first = _occurrences(counts, mask, lambda part: part < 0, number)
+        total, first = (0, "") if signed else _occurrences(counts, mask, lambda part: part < 0, number)
         if total:
             found.append(f"{total} valid counts are negative ({first})")
             remedies.append("with clip_negative=True (--clip-negative) to set negative ones to 0")
             if wrapped(counts):
                 remedies = [f"They are unsigned counts stored as {counts.dtype}: pass {unsigned(counts.dtype)}"]
+            elif noise := dark_noise(counts, mask):
+                found[-1] += f"; their peak about zero, {noise:.3g} rms, is that of a charge-integrating detector"
+                remedies = [
+                    f"Pass read_noise={noise:.3g} and detector_gain=..., units per photon (--read-noise {noise:.3g} "
+                    "--detector-gain G), "
+                    "which keeps the noise that of the detector"
+                ]
             elif np.issubdtype(counts.dtype, np.floating) or total > len(counts):
                 remedies.append(
                     "if a background was subtracted, add it back and pass it as background=..., which keeps the noise "
@@ -125,6 +134,26 @@ def counts_values(counts: NDArray[Any], mask: NDArray[np.bool_] | None, name: st
         bool(np.any(part > 0 if valid is None else (part > 0) & valid)) for _, part, valid in _parts(counts, mask)
     ):
         raise InputError(where, "no valid pixel holds a single photon; there is nothing to reconstruct")
+
+
+def dark_noise(counts: NDArray[Any], mask: NDArray[np.bool_] | None) -> float | None:
+    """Read noise of signed readings, from the width of their peak about zero; None where there is no such peak.
+
+    Half of the dark pixels read below zero, and their median is 0.6745 of the rms. It is a peak where readings as far
+    above zero are at least as many, and nothing lies further below than noise reaches.
+    """
+    sample = counts[np.unique(np.linspace(0, len(counts) - 1, min(len(counts), 64)).astype(int))]
+    if mask is not None and mask.ndim == 2:
+        sample = sample[:, mask]
+    values = sample[np.isfinite(sample)].astype(np.float64)
+    below = values[values < 0]
+    if len(below) < 100 or len(below) < 0.02 * len(values):
+        return None
+    noise = float(np.median(-below)) / 0.6745
+    if noise <= 0 or -below.min() > 8 * noise or len(np.unique(below)) < 3:
+        return None
+    near = int(((values > 0) & (values <= noise)).sum())
+    return noise if near >= 0.7 * int((below >= -noise).sum()) else None
 
 
 def wrapped(counts: NDArray[Any]) -> bool:

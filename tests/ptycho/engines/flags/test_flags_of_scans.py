@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import diptych
 from diptych.ptycho.check import check
+from diptych.ptycho.engines.flags import trials
 from diptych.ptycho.engines.flags.base import by_kind, faults
 from diptych.ptycho.scan import Scan
 
@@ -82,6 +83,24 @@ def test_unsteady_intensity_is_named() -> None:
         assert list(found) == ["beam intensity"]
         assert len(found["beam intensity"]) == 1
         assert said in found["beam intensity"][0]
+
+
+def test_an_engine_that_has_not_converged_is_told_from_a_wrong_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unneeded(*rest: object) -> None:
+        raise AssertionError("a scan that is read the right way took trials of readings")
+
+    monkeypatch.setattr(trials, "rank", unneeded)
+    found = by_kind(diptych.reconstruct(right(1e6), engine="dm", epochs=60).flags)
+    assert list(found) == ["poor fit"]
+    assert "has not converged" in found["poor fit"][0]
+
+
+def test_a_wrong_reading_is_flagged_where_the_engine_has_not_converged() -> None:
+    # The totals that the difference map predicts vary by 50 %: no fault of the beam.
+    transposed = replace(right(1e6), counts=np.ascontiguousarray(right(1e6).counts.transpose(0, 2, 1)), truth=None)
+    found = by_kind(diptych.reconstruct(transposed, engine="dm", epochs=60).flags)
+    assert list(found) == ["misread"]
+    assert "--orientation 4" in found["misread"][0]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ NOT_NOISE = "not limited by photon noise"
 MOVED_FAR = "positions moved far"
 MOVED = "positions"
 MODES = "probe modes"
+DISTANCE = "distance"
 REGULARISED = "regularised"
 INTERRUPTED = "interrupted"
 
@@ -35,12 +36,13 @@ KINDS = (
     MOVED_FAR,
     MOVED,
     MODES,
+    DISTANCE,
     REGULARISED,
     INTERRUPTED,
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, REGULARISED)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, DISTANCE, REGULARISED)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

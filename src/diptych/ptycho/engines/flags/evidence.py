@@ -105,7 +105,9 @@ def gather_evidence(
         weights = torch.ones_like(expected)
         zero_masked(problem, batch, weights)
         counts = problem.counts[views.rows]
-        found, predicted = deviance(counts, expected), expected_deviance(expected)
+        found, predicted = deviance(counts, expected), expected_deviance(expected, problem.read_variance)
+        if shift := problem.read_variance:
+            counts, expected = counts - shift, expected - shift
         sums += [
             float(part.sum(dtype=torch.float64))
             for part in (found * weights, predicted * weights, counts * weights, (expected > 1) * weights)

@@ -12,7 +12,7 @@ from diptych.ptycho.engines.flags import trials
 from diptych.ptycho.engines.flags.base import INTENSITY, MISREAD, NO_READING, NOT_NOISE, POOR_FIT, UNDECIDED, Flag
 from diptych.ptycho.engines.flags.data import LEAST_PHOTONS, MOST_USED
 from diptych.ptycho.engines.flags.evidence import Evidence
-from diptych.ptycho.engines.flags.faint import FAINT, compare_readings
+from diptych.ptycho.engines.flags.faint import FAINT, Found, compare_readings
 from diptych.ptycho.engines.flags.readings import AS_GIVEN, frame_orders, orientations
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.physics.frame_factors import beam_varies
@@ -22,6 +22,9 @@ log = logging.getLogger("diptych")
 
 Tried = Callable[[], trials.Verdict]
 """Trials of the readings of a scan."""
+
+Held = Callable[[Scan], Found]
+"""What held-out pixels say of the readings of a faint scan."""
 
 FAIR_FIT = 1.5
 """Above this level something other than photon noise limits the result, even where the excess is small."""
@@ -62,6 +65,7 @@ def misfit_flags(
     evidence: Evidence,
     unfinished: str = "",
     tried: Tried | None = None,
+    held: Held = compare_readings,
 ) -> list[Flag]:
     """Flags of a result whose patterns are not explained; empty where photon noise explains what is left.
 
@@ -79,6 +83,8 @@ def misfit_flags(
         Why the run is not expected to have converged; no reading is tried then.
     tried : callable, optional
         Trials of the readings of ``scan``, where they may have been made already.
+    held : callable
+        What held-out pixels say of them where the scan is faint.
     """
     if not math.isfinite(evidence.level):
         return [Flag(POOR_FIT, f"the fit is not finite ({evidence.fit:g}): the engine diverged. {CHECK}")]
@@ -87,21 +93,27 @@ def misfit_flags(
     if unfinished:
         return _unfinished(evidence, unfinished)
     standard = 1.0
-    if evidence.used > UNCERTAIN and (trials.poor(evidence) or trials.suspect(evidence)):
+    if evidence.used > UNCERTAIN and trials.unexplained(evidence):
         standard = max(trials.right_level(problem, *state), 1.0)
         log.info("a right reading reaches a level of %.3f at this dose; this result %.3f", standard, evidence.level)
     poor = trials.poor(evidence, standard)
-    if intensity_varies(evidence) and (poor or trials.suspect(evidence, standard)):
-        return [_intensity(evidence)]
+    polished = None
+    if trials.unexplained(evidence, standard):
+        polished = trials.polish(problem, *state)
+        if polished and evidence.photons >= FAINT * evidence.unknowns and not trials.unexplained(polished):
+            return [_unconverged(evidence, standard)] if poor or _above_noise(evidence, standard) else []
+        # The totals of an engine that has not converged may be off without any fault of the beam.
+        if intensity_varies(evidence) and (polished is None or intensity_varies(polished)):
+            return [_intensity(evidence)]
     tried = tried or (lambda: try_readings(scan))
     if poor:
-        return [_reading(tried, evidence, standard, len(state[1]))]
+        return [_reading(tried, evidence, standard, len(state[1]), polished is not None)]
     doubtful = trials.suspect(evidence, standard) or _factors_by_evidence(problem)
     if doubtful and (wrong := _wrong_reading(tried, evidence, standard)):
         return [wrong]
-    if LEAST_PHOTONS <= evidence.photons / max(evidence.unknowns, 1) < FAINT and (faint := _faint(scan)):
+    if LEAST_PHOTONS <= evidence.photons / max(evidence.unknowns, 1) < FAINT and (faint := _faint(held(scan))):
         return [faint]
-    return [_not_noise(evidence, len(state[1]))] if evidence.level > max(FAIR_FIT, 1.2 * standard) else []
+    return [_not_noise(evidence, len(state[1]))] if _above_noise(evidence, standard) else []
 
 
 def intensity_varies(evidence: Evidence) -> bool:
@@ -116,6 +128,10 @@ def levels(evidence: Evidence, standard: float = 1.0) -> str:
         f"fit {evidence.fit:.2f}, held out {evidence.held_out:.2f} (mean {evidence.level:.2f}; a right reading reaches "
         f"{standard:.2f} at this dose)."
     )
+
+
+def _above_noise(evidence: Evidence, standard: float) -> bool:
+    return evidence.level > max(FAIR_FIT, 1.2 * standard)
 
 
 def _factors_by_evidence(problem: Problem) -> bool:
@@ -134,12 +150,14 @@ def try_readings(scan: Scan) -> trials.Verdict:
     return verdict
 
 
-def _reading(tried: Tried, evidence: Evidence, standard: float, modes: int) -> Flag:
+def _reading(tried: Tried, evidence: Evidence, standard: float, modes: int, poor_at_centre: bool) -> Flag:
     """The flag of a result that is poor: which reading is the right one, if any."""
     verdict = tried()
     found = levels(evidence, standard)
     if verdict.best is not AS_GIVEN and (verdict.right or verdict.distinct):
         return _misread(verdict, found)
+    if verdict.right and poor_at_centre:
+        return _unconverged(evidence, standard)
     if verdict.right or verdict.distinct:
         more = f"more probe modes than {modes} (--modes {modes + 2})" if modes < 8 else "a background"
         return Flag(
@@ -167,9 +185,8 @@ def _misread(verdict: trials.Verdict, found: str) -> Flag:
     return Flag(MISREAD, f"{text}`diptych check` lists all readings.")
 
 
-def _faint(scan: Scan) -> Flag | None:
+def _faint(found: Found) -> Flag | None:
     """The flag of a faint scan whose held-out pixels prefer another reading, or do not tell."""
-    found = compare_readings(scan)
     log.info("held-out pixels prefer the scan as given to other readings by %.1f standard errors", -found.errors)
     if found.reading is None:
         return Flag(UNDECIDED, _UNDECIDED) if found.undecided else None
@@ -204,6 +221,15 @@ def _unfinished(evidence: Evidence, why: str) -> list[Flag]:
         return []
     text = f"fit {evidence.fit:.2f}, held out {evidence.held_out:.2f}, {why}. More epochs may help. {CHECK}"
     return [Flag(POOR_FIT, text)]
+
+
+def _unconverged(evidence: Evidence, standard: float) -> Flag:
+    return Flag(
+        POOR_FIT,
+        f"{levels(evidence, standard)} The engine has not converged: a short run of maximum likelihood explains the "
+        "patterns at the centre of the scan, so they are read the right way. Use the engine auto or ml, or more "
+        "epochs.",
+    )
 
 
 def _intensity(evidence: Evidence) -> Flag:

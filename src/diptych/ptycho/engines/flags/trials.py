@@ -23,8 +23,9 @@ from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSetti
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.problem import Problem, detect, make_problem, sweep_batch
 from diptych.ptycho.engines.starts.estimate import estimate_probe
-from diptych.ptycho.engines.starts.trial import SEED, central_part, try_out
+from diptych.ptycho.engines.starts.trial import SEED, central_part, central_patterns, try_out
 from diptych.ptycho.physics.modes import scaled_to
+from diptych.ptycho.physics.noise.read_noise import draw_shifted
 from diptych.ptycho.scan import Scan
 
 POOR_EXCESS = 0.01
@@ -68,6 +69,10 @@ lines and Siemens stars at 1e5 photons: 0.000 to 0.007 where one of them is righ
 SUSPECT = 0.05
 """Level above that of a right reading from which the readings are tried, where the excess alone does not condemn: fine
 lines scatter few photons, and a wrong reading then leaves a level of 1.2 to 1.5 and an excess of 0.007."""
+
+POLISH = (5, 5, 10)
+"""Steps of maximum likelihood between looks at a result that may only not have converged. Measured at 1e6 photons:
+blocks after 60 epochs of the difference map 4.2 -> 1.26, 1.15, 1.06; frames late by one 35 -> 21.7."""
 
 HELD_OUT = 0.02
 """Fraction of the detector pixels held out in a longer trial."""
@@ -173,6 +178,53 @@ def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None) -> Evid
     return _solve(problem, probe_of(part) if probe is None else probe)
 
 
+def polish(problem: Problem, image: Tensor, probe: Tensor) -> Evidence | None:
+    """Evidence at the central patterns after a few steps of maximum likelihood from a result.
+
+    Where it explains these patterns and the result does not, they are read the right way, and the engine that made the
+    result has not converged. None where the result explains them: what is wrong lies outside the centre.
+
+    Parameters
+    ----------
+    image, probe : (H, W) and (P, N, N) complex tensors
+        The result.
+    """
+    part = _central_patterns(problem)
+    if not unexplained(gather_evidence(part, image, probe, refined=True)):
+        return None
+    engine = MaximumLikelihood(part, image, probe, LikelihoodSettings(batch=sweep_batch(part)))
+    for steps in POLISH:
+        for _ in range(steps):
+            engine.epoch()
+        found = gather_evidence(part, engine.image, engine.probe, refined=True)
+        if not unexplained(found):
+            break
+    return found
+
+
+def unexplained(evidence: Evidence, standard: float = 1.0) -> bool:
+    """Whether a result is :func:`poor` or :func:`suspect`."""
+    return poor(evidence, standard) or suspect(evidence, standard)
+
+
+def _central_patterns(problem: Problem) -> Problem:
+    """The patterns nearest to the centre of the scan, on the canvas of all."""
+    forward = problem.forward
+    rows = central_patterns(forward.positions, PATTERNS)
+    index = torch.from_numpy(rows).to(problem.device)
+    fractions = None if forward.fractions is None else forward.fractions[rows]
+    invalid = problem.invalid
+    return replace(
+        problem,
+        counts=problem.counts[index],
+        forward=replace(forward, corners=forward.corners[rows], fractions=fractions, factors=None),
+        invalid=invalid if invalid is None or invalid.ndim == 2 else invalid[index],
+        held=problem.held[index],
+        watched=problem.watched[index],
+        limits=None,
+    )
+
+
 def right_level(problem: Problem, image: Tensor, probe: Tensor) -> float:
     """Level that a right reading reaches at this dose: that of counts simulated from a result (parametric bootstrap).
 
@@ -192,7 +244,11 @@ def right_level(problem: Problem, image: Tensor, probe: Tensor) -> float:
         some = np.arange(first, min(first + batch, len(problem)))
         views = problem.forward.views(image, probe, some)
         _, expected = detect(problem, some, views.exit_waves())
-        counts[views.rows] = torch.poisson(expected, generator)
+        counts[views.rows] = (
+            draw_shifted(expected, problem.read_variance, generator)
+            if problem.read_variance
+            else torch.poisson(expected, generator)
+        )
     if problem.invalid is not None:
         counts.masked_fill_(problem.invalid, 0.0)
     return _maximise(replace(problem, counts=counts), image, probe).level

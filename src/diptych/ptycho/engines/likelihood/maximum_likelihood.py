@@ -286,13 +286,22 @@ class MaximumLikelihood:
         Overwrites ``expected``.
         """
         if not self.settings.poisson:
-            amplitude, measured = expected.clamp(min=1e-12).sqrt(), counts.sqrt()
+            amplitude, measured = expected.clamp(min=1e-12).sqrt(), counts.clamp(min=0).sqrt()
             difference = amplitude - measured
             return 2 * difference.square(), 2 * difference / amplitude
         predicted, known = expected.add_(self.settings.dark), counts.clamp(min=1e-6)
         weights = counts.div(predicted).neg_().add_(1)
+        dark = self._dark_terms(predicted, counts) if self.problem.read_variance else None
         excess = predicted.sub_(known).div_(known)
-        return excess.sub_(torch.log1p(excess)).mul_(known), weights
+        terms = excess.sub_(torch.log1p(excess)).mul_(known)
+        return terms if dark is None else torch.where(counts > 0, terms, dark), weights
+
+    def _dark_terms(self, predicted: Tensor, counts: Tensor) -> Tensor:
+        """Loss of shifted readings k that are not positive, lambda - s^2 - k log(lambda / s^2), which has no deviance:
+        0 where no photon is expected.
+        """
+        least = self.problem.read_variance
+        return predicted - least - counts * torch.log(predicted / least)
 
 
 def most_epochs(problem: Problem) -> int:

@@ -132,8 +132,7 @@ def mean_pupil(scan: Scan) -> tuple[NDArray[np.float64], float]:
         total += np.where(valid, pattern, 0)
         seen += valid
     mean = total / np.maximum(seen, 1)
-    if scan.background is not None:
-        mean = np.maximum(mean - scan.background, 0)
+    mean = np.maximum(mean if scan.background is None else mean - scan.background, 0)
     if mean.sum() <= 0:
         raise InputError(
             scan.name,

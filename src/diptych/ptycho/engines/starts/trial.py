@@ -24,10 +24,15 @@ def central_part(scan: Scan, patterns: int) -> Scan:
     """The ``patterns`` patterns nearest to the centre of the scan: their overlap is that of the whole scan."""
     if len(scan) <= patterns:
         return replace(scan, truth=None)
-    distance = np.square(scan.positions - np.median(scan.positions, axis=0)).sum(1)
-    chosen = np.sort(np.argsort(distance, kind="stable")[:patterns])
+    chosen = central_patterns(scan.positions, patterns)
     mask = scan.mask[chosen] if scan.mask is not None and scan.mask.ndim == 3 else scan.mask
     return replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen], mask=mask, truth=None)
+
+
+def central_patterns(positions: NDArray[np.float64], patterns: int) -> NDArray[np.int64]:
+    """Which ``patterns`` of the positions (M, 2) are nearest to the centre, in order; all where there are fewer."""
+    distance = np.square(positions - np.median(positions, axis=0)).sum(1)
+    return np.sort(np.argsort(distance, kind="stable")[:patterns])
 
 
 class Trial(NamedTuple):

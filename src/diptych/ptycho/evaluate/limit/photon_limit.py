@@ -86,6 +86,7 @@ def bound(
     import torch
 
     from diptych.ptycho.physics.information import Curvature
+    from diptych.ptycho.physics.noise.read_noise import read_variance
 
     report = None
     if progress is not None:
@@ -94,7 +95,8 @@ def bound(
             progress(Progress("limit", done, most))
 
     with torch.no_grad():
-        point = _at_dose(point, options.dose)
+        gain = _gain(scan) if result is None else float(result.provenance.get("counts_per_photon", 1.0))
+        point = _at_dose(point, options.dose, read_variance(scan) / gain**2)
         curvature = Curvature(point)
         rings = _Rings(curvature)
         found = curvature.variances(
@@ -147,6 +149,7 @@ def _opened(scan: Any, result: Any) -> tuple[Scan, Reconstruction | None]:
 def _point(scan: Scan, result: Reconstruction | None, options: BoundOptions) -> tuple[Point, str]:
     """Object, probe and positions as measured, in photons, and where they came from."""
     from diptych.ptycho.physics.information import Point, Refined
+    from diptych.ptycho.physics.noise.read_noise import photon_background
 
     if result is not None:
         refined = Refined(options.refine_probe, options.refine_positions, result.frame_factors is not None)
@@ -163,7 +166,13 @@ def _point(scan: Scan, result: Reconstruction | None, options: BoundOptions) -> 
     true = np.asarray(said.get("true_positions", scan.positions), np.float64)
     refined = Refined(options.refine_probe, options.refine_positions)
     mask = scan.mask
-    return Point(scan.truth, scan.true_probe, true, mask, scan.background, None, refined), "the truth of the scan"
+    shown = photon_background(scan, _gain(scan))
+    return Point(scan.truth, scan.true_probe, true, mask, shown, None, refined), "the truth of the scan"
+
+
+def _gain(scan: Scan) -> float:
+    """Counts per photon, as the scan states."""
+    return 1.0 if scan.scale is None else 1 / scan.scale
 
 
 def _planned(point: Point, options: BoundOptions) -> Point:
@@ -188,12 +197,14 @@ def _planned(point: Point, options: BoundOptions) -> Point:
     return replace(point, positions=planned[inside], factors=None, refined=replace(point.refined, factors=False))
 
 
-def _at_dose(point: Point, dose: float | None) -> Point:
-    """The point with the probe scaled to a dose; the background grows with it, as in a longer exposure."""
+def _at_dose(point: Point, dose: float | None, read_variance: float = 0.0) -> Point:
+    """The point with the probe scaled to a dose; the background grows with it, as in a longer exposure, but for the
+    variance of the read noise in it, photons^2.
+    """
     if dose is None:
         return point
     scale = dose / _dose(point)
-    background = None if point.background is None else point.background * scale
+    background = None if point.background is None else (point.background - read_variance) * scale + read_variance
     return replace(point, probe=point.probe * np.sqrt(scale), background=background)
 
 

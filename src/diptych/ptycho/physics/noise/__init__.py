@@ -1,0 +1,1 @@
+"""Noise of detectors beside that of photons."""
