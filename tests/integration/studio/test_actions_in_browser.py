@@ -174,9 +174,7 @@ def test_a_result_with_refined_positions_and_error_maps(page: Any, place: Server
     page.get_by_text("Done after").wait_for(timeout=240_000)
     page.locator('img[alt="Phase so far"]').wait_for(state="hidden")
     page.get_by_text(re.compile(r"Mode 1: 100\.0% of the power")).wait_for(timeout=60_000)
-    page.locator(
-        '[alt="Recorded and refined scan positions"], img[alt="Recorded and refined scan positions"]'
-    ).first.wait_for()
+    page.get_by_role("img", name="Recorded and refined scan positions").first.wait_for(timeout=60_000)
     quantities = page.get_by_label("Quantity").first
     names = quantities.locator("option").all_inner_texts()
     assert {"Unwrapped phase", "Hue: phase, brightness: amplitude", "Illumination"} <= set(names)
@@ -186,10 +184,10 @@ def test_a_result_with_refined_positions_and_error_maps(page: Any, place: Server
         assert page.locator(".dv [role=alert]").count() == 0
     assert any("tandard error" in name for name in names)
     page.get_by_role("button", name="Resolution from two halves").click()
-    page.locator('[alt^="Fourier ring correlation of two halves"]').first.wait_for(timeout=240_000)
+    page.get_by_role("img", name="Fourier ring correlation of two halves").first.wait_for(timeout=240_000)
     unfold(page, "Photon limit: the least error that the photons allow")
     page.get_by_role("button", name="Compute the photon limit").click()
-    page.locator('[alt^="Least standard errors"]').first.wait_for(timeout=240_000)
+    page.get_by_role("img", name="Least standard errors").first.wait_for(timeout=240_000)
     unfold(page, "The same from the command line or Python")
     page.get_by_text("diptych reconstruct").first.wait_for()
     for kind, begin in (("H5", b"\x89HDF"), ("NPZ", b"PK"), ("PNG", b"\x89PNG"), ("TIFF", b"II*"), ("report", b"<!")):
