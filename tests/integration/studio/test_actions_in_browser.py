@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[Server]:
-    """A server over a scan with faults that are noticed, and a finished run with refined positions and error maps."""
+    """A server over a scan with faults that are noticed, and one that has none."""
     pytest.importorskip("nicegui", reason="the browser app needs the extra 'studio'")
     folder = tmp_path_factory.mktemp("data")
     scan = diptych.simulate(object="natural", size=32, patterns=64, step=4.0, dose=1e5, seed=0)
@@ -146,19 +146,19 @@ def test_each_remedy_does_what_it_says(page: Any, place: Server) -> None:
     page.get_by_role("button", name="Drop frames 5, 9").click()
     page.get_by_text("Reconstruct will use: drop 5,9.").wait_for()
     page.get_by_role("button", name="Mask these pixels").first.click()
-    page.get_by_text("Set: drop 5,9, auto mask True").wait_for()
+    page.get_by_text(re.compile("^Set: .*drop 5,9, auto mask True")).wait_for()
     unfold(page, "Drop frames")
     assert page.get_by_role("switch", name="auto mask").first.get_attribute("aria-checked") == "true"
-    page.get_by_role("slider", name="Frame").focus()
-    page.keyboard.press("ArrowRight")
     page.get_by_role("button", name="Drop this frame").click()
-    page.get_by_text("Set: drop 5,9,1, auto mask True").wait_for()
+    page.get_by_text(re.compile("^Set: .*drop 5,9,0, auto mask True")).wait_for()
+    page.get_by_role("button", name="Reset options").click()
+    page.get_by_text(re.compile("^Set: .*drop")).wait_for(state="hidden")
     opened(page, place, "moved.npz")
     page.get_by_role("button", name="Move the patterns by -6, 0 px").click()
     page.get_by_role("button", name="Move the patterns by -6, 0 px").wait_for(state="detached", timeout=60_000)
 
 
-def test_a_result_with_refined_positions_and_error_maps(page: Any, place: Server) -> None:
+def test_a_result_with_error_maps_is_looked_at_and_taken_away(page: Any, place: Server) -> None:
     opened(page, place)
     page.get_by_label("Preset").click()
     page.get_by_role("option", name="Standard").click()
@@ -167,16 +167,13 @@ def test_a_result_with_refined_positions_and_error_maps(page: Any, place: Server
     for name, value in (("engine", "ml"), ("correct positions", "on")):
         page.get_by_label(name, exact=True).click()
         page.get_by_role("option", name=value, exact=True).click()
-        page.get_by_text(f"{name} {value}").wait_for()
+        page.get_by_text(re.compile(rf"^Set: .*{name} {value}")).wait_for()
     page.get_by_role("switch", name="error bars").click()
-    page.get_by_text("error bars True").wait_for()
+    page.get_by_text(re.compile("^Set: .*error bars True")).wait_for()
     page.get_by_role("button", name="Reconstruct", exact=True).click()
     page.get_by_text("Done after").wait_for(timeout=240_000)
     page.locator('img[alt="Phase so far"]').wait_for(state="hidden")
     page.get_by_text(re.compile(r"Mode 1: 100\.0% of the power")).wait_for(timeout=60_000)
-    page.locator(
-        '[alt="Recorded and refined scan positions"], img[alt="Recorded and refined scan positions"]'
-    ).first.wait_for()
     quantities = page.get_by_label("Quantity").first
     names = quantities.locator("option").all_inner_texts()
     assert {"Unwrapped phase", "Hue: phase, brightness: amplitude", "Illumination"} <= set(names)
@@ -186,10 +183,10 @@ def test_a_result_with_refined_positions_and_error_maps(page: Any, place: Server
         assert page.locator(".dv [role=alert]").count() == 0
     assert any("tandard error" in name for name in names)
     page.get_by_role("button", name="Resolution from two halves").click()
-    page.locator('[alt^="Fourier ring correlation of two halves"]').first.wait_for(timeout=240_000)
+    page.get_by_role("img", name="Fourier ring correlation of two halves").first.wait_for(timeout=240_000)
     unfold(page, "Photon limit: the least error that the photons allow")
     page.get_by_role("button", name="Compute the photon limit").click()
-    page.locator('[alt^="Least standard errors"]').first.wait_for(timeout=240_000)
+    page.get_by_role("img", name="Least standard errors").first.wait_for(timeout=240_000)
     unfold(page, "The same from the command line or Python")
     page.get_by_text("diptych reconstruct").first.wait_for()
     for kind, begin in (("H5", b"\x89HDF"), ("NPZ", b"PK"), ("PNG", b"\x89PNG"), ("TIFF", b"II*"), ("report", b"<!")):
@@ -220,14 +217,5 @@ def test_options_of_another_tab_are_seen(page: Any, place: Server) -> None:
     opened(other, place)
     for tab in (page, other):
         unfold(tab, "All options")
-    page.get_by_label("Preset").click()
-    page.get_by_role("option", name="Standard").click()
     fill(page, "seed", "17")
     other.wait_for_function("[...document.querySelectorAll('.option-seed input')].some(e => e.value === '17')")
-    page.get_by_label("engine", exact=True).click()
-    page.get_by_role("option", name="dm", exact=True).click()
-    for tab in (page, other):
-        tab.locator(".option-momentum").wait_for(state="detached")
-    page.get_by_label("engine", exact=True).click()
-    page.get_by_role("option", name="auto", exact=True).click()
-    page.locator(".option-momentum").wait_for()

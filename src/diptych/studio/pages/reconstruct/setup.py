@@ -52,6 +52,8 @@ class Setup:
             self.tune = ui.button("Tune by eye", on_click=self._tune).props("outline")
             self.tune.tooltip("Judge reconstructions with different settings; the settings follow your eye")
             self.changed = ui.label().classes("text-sm")
+            self.reset = ui.button("Reset options", on_click=lambda: self._try(self._again))
+            self.reset.props("outline dense no-caps")
             self.message = ui.label().props("role=alert").classes("text-negative grow")
         ui.timer(0.05, self._models, once=True)
 
@@ -64,6 +66,7 @@ class Setup:
         self.resume.set_visibility(state.resumable)
         text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in state.values.items())
         self.changed.set_text(f"Set: {text}" if text else "All options at their defaults.")
+        self.reset.set_visibility(state.values != PRESETS[state.preset].values)
         if self._shown != state.changes:
             self._shown = state.changes
             self._filling = True
@@ -122,6 +125,10 @@ class Setup:
     def _preset(self, event: Any) -> None:
         if not self._filling and event.value:
             self._try(lambda: self.state.choose_preset(str(event.value)))
+
+    def _again(self) -> None:
+        """Take the options of the preset again, without what was changed since."""
+        self.state.choose_preset(self.state.preset)
 
     def _model(self, event: Any) -> None:
         if not self._filling:

@@ -90,6 +90,8 @@ class ReconstructPage:
         """
         path = self.studio.folders.resolve(given)
         load = self.load if self.look is not None and self.look.path == path else {}
+        if self.look is not None and self.look.path != path:
+            self.check = None  # It was about the scan before.
         self.look = Look.at(path, self._reading(load))
         self.load = dict(load)
         self.revision += 1
