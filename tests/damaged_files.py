@@ -68,6 +68,13 @@ def npy(folder: Path) -> Path:
     return folder / "raster.npy"
 
 
+def tiff_frames(folder: Path) -> Path:
+    import tifffile
+
+    tifffile.imwrite(folder / "frames.tif", COUNTS, photometric="minisblack")
+    return folder / "frames.tif"
+
+
 def matlab(folder: Path) -> Path:
     from scipy.io import savemat
 
@@ -145,6 +152,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
         | {"info/energy": 9.0, "info/distance": 1.0, "info/psize": [PIXEL_M, PIXEL_M]},
     ),
     "fold-slice": fold_slice,
+    "fold-slice-positions": hdf5("s_para.hdf5", {"ppY": METRES[:, 0], "ppX": METRES[:, 1], "dx": 1e-8}),
     "ptylab": hdf5(
         "p.hdf5", {"ptychogram": COUNTS, "encoder": METRES, "dxd": PIXEL_M, "zo": 1.0, "wavelength": 1.4e-10}
     ),
@@ -176,6 +184,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
         | {f"entry/measurement/pseudo/{axis}": METRES[:, 0] * 1e6 for axis in "yx"},
     ),
     "frames": hdf5("f.h5", {"exchange/data": COUNTS}),
+    "tiff-frames": tiff_frames,
     "emd": hdf5(
         "e.h5", CUBE, {"": {"authoring_program": "emdfile"}, "a_root": {"emd_group_type": "root"}} | CUBE_UNITS
     ),
@@ -192,6 +201,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
 """Name of a format to a function that writes a file of it into a folder."""
 
 STEP = {"raster": {"scan_step": 2.0}, "dectris": {}, "frames": {"scan_step": 2.0, "scan_columns": 3}}
+STEP["tiff-frames"] = STEP["frames"]
 STEP["nanomax"] = {"distance_m": 1.0, "detector_pixel_m": 75e-6}
 STEP["emd"], STEP["scan-hdf5"] = {"energy_eV": 3e5}, {"domain": "counts"}
 """Options with which the sound file loads."""
@@ -265,7 +275,9 @@ def _damage_tree(path: Path, random: np.random.Generator) -> str:
         folder = key.rpartition("/")[0] or "/"
         del file[key]
         if how == "odd":
-            file[key] = ODD[int(random.integers(len(ODD)))]
+            value = ODD[int(random.integers(len(ODD)))]
+            # h5py stores text as str, not as an array of it.
+            file[key] = str(value) if value.dtype.kind == "U" else value
         elif how == "huge":
             shape = [(4_000_000, 512, 512), (2**40,), (65536, 65536)][int(random.integers(3))]
             file.create_dataset(key, shape, "u2", chunks=tuple(min(side, 64) for side in shape))

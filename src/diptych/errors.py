@@ -58,5 +58,9 @@ class InputError(DiptychError, ValueError):
         return text if text.endswith((".", "?", "!", ")")) else f"{text}."
 
 
+class IncompleteError(InputError):
+    """The user's file is in order, but does not state something that has to be given; the message says what."""
+
+
 class UnavailableError(DiptychError, RuntimeError):
     """Something the task needs is missing: a network, a device, an optional package. Exit code 1."""

@@ -221,6 +221,33 @@ def test_lines_that_users_of_row_folders_look_for_are_in_the_log(cli: Cli, monke
         assert line in log, line
 
 
+@pytest.mark.parametrize(
+    ("flags", "lines"),
+    [
+        (
+            ("--dimension", D, "--batch", 1, "--utility", "xgboost"),
+            ("[queue]", "[xgb] fit rows=", "[train-summary] xgb"),
+        ),
+        pytest.param(
+            ("--decoder", "reconstruction", "--scan", "scan.npz"),
+            ("[pipe] reconstruct likelihood=poisson epochs=",),
+            marks=pytest.mark.integration,
+        ),
+    ],
+)
+def test_each_way_to_judge_has_its_lines_in_the_log(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, flags: tuple[Any, ...], lines: tuple[str, ...]
+) -> None:
+    if "xgboost" in flags:
+        pytest.importorskip("xgboost")
+    diptych.save(diptych.simulate(object="blocks", size=16, patterns=16, step=3.0, dose=1e4, seed=0), "scan.npz")
+    answer(monkeypatch, "g", "b", "q")
+    assert cli("prefer", "label", "s", "--prompt", "a", *flags).code == 0
+    log = Path("s/session.log").read_text(encoding="utf-8")
+    for line in ("[batch]", *lines):
+        assert line in log, line
+
+
 def test_options_without_effect_are_not_offered(cli: Cli) -> None:
     for verb in ("sanity", "serve-decoder", "rows"):
         page = cli("prefer", verb, "--help").out

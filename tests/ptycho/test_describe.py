@@ -152,8 +152,9 @@ def test_an_undeclared_scan_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "scan.npz"
     np.savez(path, diffraction=plain.counts, xcoords=plain.positions[:, 1], ycoords=plain.positions[:, 0])
     about = describe_file(path)
-    assert about["kind"] == "unknown"
-    assert "--domain counts" in about["problem"]
+    assert about["kind"] == "incomplete"
+    assert about["problem"] is None
+    assert "--domain counts" in about["needs"]
     assert {"name": "diffraction", "shape": [36, N, N], "dtype": "uint16"} in about["arrays"]
     assert describe_file(path, domain="counts")["kind"] == "scan"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from diptych.runtime.interrupts import SIGNALS, Cancel, interrupts_after
+from diptych.runtime.interrupts import SIGNALS, Cancel, RaiseKeyboardInterrupt, interrupts_after
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +45,25 @@ def test_the_second_signal_goes_to_the_previous_handler(number: signal.Signals) 
 
 def test_a_second_sigterm_ends_a_process_without_a_handler() -> None:
     program = (
-        "import signal\nfrom diptych.runtime.interrupts import interrupts_after\n"
+        "import signal\nfrom diptych.runtime import interrupts\ninterrupts.REPEAT_SECONDS = 0\n"
         "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
-        "with interrupts_after():\n    signal.raise_signal(signal.SIGTERM)\n    print('held', flush=True)\n"
+        "with interrupts.interrupts_after():\n    signal.raise_signal(signal.SIGTERM)\n    print('held', flush=True)\n"
         "    signal.raise_signal(signal.SIGTERM)\n    print('still here')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "held\n")
+
+
+def test_a_sigterm_sent_twice_at_once_is_one_request() -> None:
+    """``timeout`` sends it to the process and then to its group."""
+    with interrupts_after() as received:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert received == [signal.SIGTERM]
+    handler = RaiseKeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        handler(signal.SIGTERM, None)
+    handler(signal.SIGTERM, None)
 
 
 def test_an_ignored_signal_stays_ignored_after_the_block() -> None:

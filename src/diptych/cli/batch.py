@@ -48,14 +48,15 @@ def batch(
             show=show,
         )
     found = finished.data
-    rows = [{**job.row(), "file": job.file.name} for job in finished.jobs]
+    # What counts of a long path is its end, which a narrow terminal would cut off.
+    rows = [{**job.row(), "file": job.file.name, "log": Path(job.task.log or "").name} for job in finished.jobs]
     interrupted = finished.status == "interrupted"
     note = ""
     if interrupted:
         note = f"interrupted; {found['waiting']} files are left; the same command continues."
     elif found["failed"]:
         note = f"{len(found['failed'])} of {found['files']} files failed; the table names the log of each."
-    paths = {"folder": str(out), "table": str(out / "batch.csv")}
+    paths = {"folder": str(out), "table": str(out / "batch.csv"), "logs": str(out / "logs")}
     code = 130 if interrupted else int(bool(found["failed"]))
     return Report(found, [rows_table(rows), "", table(paths)], code=code, note=note)
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError, UnavailableError
+from diptych.errors import IncompleteError, InputError, UnavailableError
 from diptych.ptycho.io import LoadOptions, load
 from diptych.ptycho.io.convert import chunks
 from diptych.ptycho.io.files import DataFile, opened
 from diptych.ptycho.io.formats import LAYOUT_REMEDY, recognise, unrecognised
-from diptych.ptycho.io.tree import array_line, tree_lines
+from diptych.ptycho.io.tree import array_line, single_array, tree_lines
 from diptych.ptycho.physics.probe import probe_diameter
 from diptych.ptycho.prepare.clean import inspect
 from diptych.ptycho.prepare.coincidence import find_coincidence
@@ -38,8 +38,9 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     -------
     dict
         ``file``, ``bytes``, ``container``, ``arrays`` (name, shape, type; unit, and why values cannot be read),
-        ``kind`` ("scan", "result", "positions", "network", or "unknown" where the file cannot be used as it is),
-        ``problem`` (the reason and the remedy, else None), and the values of :func:`describe_scan`,
+        ``kind`` ("scan", "result", "positions", "network", "probe" or "image" for such an array alone, "incomplete"
+        where something has to be given, which ``needs`` says, or "unknown" where the file cannot be used),
+        ``problem`` (of an unknown file the reason and the remedy, else None), and the values of :func:`describe_scan`,
         :func:`describe_result` or :func:`describe_positions`, or for a trained network its size, options, statistics
         and provenance.
 
@@ -62,8 +63,12 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
         }
         if _only_positions(file, options, overrides):
             return about | describe_positions(file)
+        if told(options, overrides) and (alone := _alone(file)) is not None:
+            return about | alone
     try:
         found = load(path, options, **overrides)
+    except IncompleteError as error:
+        return about | {"kind": "incomplete", "problem": None, "needs": str(error), "notes": []}
     except (InputError, UnavailableError) as error:
         return about | {"kind": "unknown", "problem": str(error), "notes": [LAYOUT_REMEDY] if about["arrays"] else []}
     if isinstance(found, Scan):
@@ -71,9 +76,23 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     return about | {"kind": "result", "problem": None} | describe_result(found)
 
 
+def told(options: LoadOptions | None, overrides: dict[str, Any]) -> bool:
+    """Whether the format alone says how the file is read, not the user."""
+    asked = (options or LoadOptions()).with_changes(**overrides)
+    return asked.layout is None and asked.patterns_at is None
+
+
+def _alone(file: DataFile) -> dict[str, Any] | None:
+    """What a file is that no format reads and that holds a probe or an image alone."""
+    try:
+        return single_array(file) if recognise(file) is None else None
+    except InputError:
+        # A link that leads nowhere: reading the file says so.
+        return None
+
+
 def _only_positions(file: DataFile, options: LoadOptions | None, overrides: dict[str, Any]) -> bool:
-    told = (options or LoadOptions()).with_changes(**overrides)
-    if told.layout is not None or told.patterns_at is not None:
+    if not told(options, overrides):
         return False
     return recognise(file, "positions") is not None and all(
         recognise(file, kind) is None for kind in ("scan", "result")

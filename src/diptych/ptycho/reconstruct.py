@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.engines.base import EngineInput
+from diptych.ptycho.engines.flags.known import Known
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
+from diptych.ptycho.engines.starts.network_image import in_counts, network_image
 from diptych.ptycho.error_bars import with_error_bars
 from diptych.ptycho.neural.options import InferenceOptions
-from diptych.ptycho.physics.gain import Gain
 from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from diptych.ptycho.engines.base import Engine
     from diptych.ptycho.engines.checkpoint import Run
+    from diptych.ptycho.engines.modes.choice import ModeChoice
     from diptych.ptycho.engines.problem import Problem
     from diptych.ptycho.engines.run import CancelToken
 
@@ -63,6 +65,7 @@ def reconstruct(
     inference: InferenceOptions | None = None,
     folder: str | Path | None = None,
     cancel: CancelToken | None = None,
+    known: Known | None = None,
     **overrides: Any,
 ) -> Reconstruction:
     """Recover the complex object (and the probe) from a scan.
@@ -92,6 +95,8 @@ def reconstruct(
         Where ``inference.log_patch_stats`` writes.
     cancel : CancelToken, optional
         Object whose ``requested`` is checked before each epoch: True ends the run as Ctrl-C does.
+    known : Known, optional
+        What was found about readings of scans: shared by several runs with one scan, its readings are tried once.
     **overrides
         Single options by name, over those in ``options``.
 
@@ -152,9 +157,11 @@ def reconstruct(
         checkpoint=None if checkpoint is None else Path(checkpoint),
         resume=resume,
         cancel=cancel,
+        spoiled=cleaned.spoiled,
+        known=known or Known(),
     )
     try:
-        result = _by_network(request) if options.chosen("engine").build is None else _by_engine(request)
+        result = network_image(request) if options.chosen("engine").build is None else _by_engine(request)
     except Interrupted as stop:
         raise Interrupted(_with_findings(stop.result, cleaned)) from None
     if options.error_bars:
@@ -167,35 +174,8 @@ def _with_findings(result: Reconstruction, cleaned: Cleaned) -> Reconstruction:
     if not cleaned.flags:
         return result
     provenance = {**result.provenance, "left_out": cleaned.record}
-    return replace(result, flags=(*result.flags, *cleaned.flags), provenance=provenance)
-
-
-def _by_network(request: Request) -> Reconstruction:
-    """The image of a trained network, under the initial probe."""
-    from diptych.ptycho.neural.model import Model
-
-    network = request.network
-    if not isinstance(network, Model):
-        raise InputError(
-            "reconstruct", "engine network without a trained network", "model=... (--model FILE), or another engine"
-        )
-    declared = request.scan.scale is not None
-    scan, gain = in_photons(request.scan)
-    probe, note = initial_probe(scan, request.options)
-    seen = replace(scan, probe=probe, probe_calibrated=request.keeps_scale)
-    result = network.reconstruct(seen, request.progress, execution=request.execution, **request.inference)
-    return _in_counts(result, gain, declared, {"model": network.digest, "probe_start": note})
-
-
-def _in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[str, Any]) -> Reconstruction:
-    """The result of a scan in photons, with the probe in the units of the scan's counts, and what was found of them."""
-    probe = result.probe if gain.value == 1 else (result.probe * np.sqrt(gain.value)).astype(np.complex64)
-    return replace(
-        result,
-        probe=probe,
-        flags=(*result.flags, *gain_flag(gain, declared)),
-        provenance={**result.provenance, **record, "counts_per_photon": gain.value},
-    )
+    # What was found before comes first: it can be the cause of the rest.
+    return replace(result, flags=(*cleaned.flags, *result.flags), provenance=provenance)
 
 
 def _by_engine(request: Request) -> Reconstruction:
@@ -203,6 +183,7 @@ def _by_engine(request: Request) -> Reconstruction:
 
     from diptych.ptycho.engines.distance.search import with_distance
     from diptych.ptycho.engines.likelihood.regularised import continued
+    from diptych.ptycho.engines.modes.choice import mode_choice
 
     began = time.perf_counter()
     declared = request.scan.scale is not None
@@ -218,8 +199,8 @@ def _by_engine(request: Request) -> Reconstruction:
         if note:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
-        run = _iterate(request, problem, probe)
-        run, found, notes = continued(request, problem, run)
+        run = _iterate(request, problem, probe, choice := mode_choice(request, problem))
+        run, found, notes = continued(request, problem, run, choice.found)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,
@@ -228,7 +209,7 @@ def _by_engine(request: Request) -> Reconstruction:
         "seconds": time.perf_counter() - began,
     }
     result = replace(result, flags=(*result.flags, *distance.flags, *notes))
-    result = _in_counts(result, gain, declared, record | distance.record | found)
+    result = in_counts(result, gain, declared, record | distance.record | found)
     if run.interrupted:
         raise Interrupted(result)
     return result
@@ -253,14 +234,14 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
     )
 
 
-def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64]) -> Run:
+def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64], choice: ModeChoice) -> Run:
     """Run the engine from the initial guess, or from the checkpoint."""
     from diptych.ptycho.engines.checkpoint import load_checkpoint
     from diptych.ptycho.engines.run import run_engine
 
     options, checkpoint = request.options, request.checkpoint
     rng = np.random.default_rng([options.seed, 2])
-    engine, run = _started(request, problem, probe, rng)
+    engine, run = _started(request, problem, probe, rng, choice)
     identity = {} if checkpoint is None else request.identity(probe)
     if request.resumes and checkpoint is not None:
         run = load_checkpoint(checkpoint, engine, rng, identity, problem.device)
@@ -279,7 +260,7 @@ def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64]) -
 
 
 def _started(
-    request: Request, problem: Problem, probe: NDArray[np.complex64], rng: np.random.Generator
+    request: Request, problem: Problem, probe: NDArray[np.complex64], rng: np.random.Generator, choice: ModeChoice
 ) -> tuple[Engine, Run]:
     """The engine at its initial guess, and a new run. No reference to the initial guess is kept here: it is large."""
     from diptych.ptycho.engines.checkpoint import Run
@@ -305,6 +286,7 @@ def _started(
         options.frame_factors == "auto",
         options.correct_positions if options.subpixel != "round" else "off",
         lambda: misreading(request.scan, request.verdict),
+        choice,
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 
@@ -366,6 +348,8 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         interrupted=run.interrupted,
         diverged=run.reason if run.reason.startswith(DIVERGED) else "",
         tried=lambda: request.verdict,
+        held=request.known.faint,
+        spoiled=request.spoiled,
     )
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {

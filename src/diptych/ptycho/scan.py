@@ -189,7 +189,7 @@ class Scan:
         if self.truth is not None:
             remedy = "Give the array its origin: truth=Canvas(array, origin=(y, x))."
             validation.instance(self.truth, Canvas, validation.TRUTH, self.name, remedy)
-            validation.windows_inside(positions, size, self.truth, validation.TRUTH, self.name)
+            validation.truth_covers(positions, size, self.truth, validation.TRUTH, self.name)
 
     @classmethod
     def from_metres(

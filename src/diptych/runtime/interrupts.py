@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +13,10 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what batch systems and ``kill`` send; both end a command in the same way."""
+
+REPEAT_SECONDS = 1.0
+"""A further SIGTERM this soon is the same request: ``timeout`` and batch systems send it to the process and once more
+to its group. A person who presses Ctrl-C twice means it, however quickly."""
 
 
 class Cancel:
@@ -44,16 +49,37 @@ class Cancel:
         return self._event.wait(seconds)
 
 
+class Repeats:
+    """Whether a signal is the one before it, sent once more: a SIGTERM soon after another (:data:`REPEAT_SECONDS`)."""
+
+    def __init__(self) -> None:
+        self._terminated = -float("inf")
+
+    def __call__(self, number: int) -> bool:
+        """Note a signal; True if it repeats the one before it."""
+        if number != signal.SIGTERM:
+            return False
+        now = time.monotonic()
+        if now - self._terminated < REPEAT_SECONDS:
+            return True
+        self._terminated = now
+        return False
+
+
 class RaiseKeyboardInterrupt:
     """Signal handler of the command line. First signal: KeyboardInterrupt, so that the best state can be saved. Second:
-    the process ends at once with code 130.
+    the process ends at once with code 130. A SIGTERM that repeats the one before it (:data:`REPEAT_SECONDS`) is the
+    same signal.
     """
 
     def __init__(self) -> None:
         self.signalled = False
+        self._repeats = Repeats()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt on the first call, end the process on the second."""
+        if self._repeats(number):
+            return
         if self.signalled:
             # Only write() is safe here. The first bytes show the cursor again, in case a progress bar has hidden it.
             os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"aborted at once; nothing more was saved.\n")
@@ -74,7 +100,7 @@ def install(handler: Any) -> None:
 @contextmanager
 def interrupts_after() -> Iterator[list[int]]:
     """Hold back SIGINT and SIGTERM until the block is done, so that the data it writes stay consistent. A second signal
-    is passed to the previous handler at once.
+    is passed to the previous handler at once, unless it is a SIGTERM that repeats the first (:data:`REPEAT_SECONDS`).
 
     Outside the main thread, which alone may handle signals, nothing changes.
 
@@ -88,8 +114,11 @@ def interrupts_after() -> Iterator[list[int]]:
         yield received
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    repeats = Repeats()
 
     def note(number: int, frame: FrameType | None) -> None:
+        if repeats(number):
+            return
         if received:
             _pass_on(before[signal.Signals(number)], number, frame)
         received.append(number)

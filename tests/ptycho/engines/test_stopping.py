@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from diptych.ptycho.engines.stopping import StopRule
+from diptych.ptycho.engines.stopping import StopRule, stalled
 
 
 def follow(rule: StopRule, values: Iterable[float]) -> tuple[int, str, int]:
@@ -91,3 +91,11 @@ def test_an_engine_that_tells_by_itself_keeps_its_last_state_unless_that_is_far_
     assert follow(StopRule(None), [9.0, 1.1, 1.12, 1.2])[2] == 4
     assert follow(StopRule(None), [600.0, 169.0, 170.0, 300.0, 444.0])[2] == 3
     assert follow(StopRule(None), [600.0, 169.0, 444.0, 171.0])[2] == 4
+
+
+def test_a_misfit_that_more_modes_or_positions_leave_ends_the_run_where_they_no_longer_gain() -> None:
+    falling = list(np.geomspace(1.5, 1.3, 15))
+    assert stalled(falling, 1.2) == ""
+    assert stalled([*falling, *([1.3] * 9)], 1.2) == ""
+    assert "dropped by less than" in stalled([*falling, *([1.3] * 11)], 1.2)
+    assert stalled([*falling, *([1.3] * 11)], 1.02) == "", "noise is all that is left"

@@ -55,6 +55,18 @@ def test_a_broken_file_is_reported_and_only_what_is_missing_runs_again(scans: Pa
     assert [job.kept for job in run_batch("scans/*", "info", out="out").jobs] == [True, True, True]
 
 
+def test_ctrl_c_says_what_is_kept(scans: Path) -> None:
+    def stop(jobs: Sequence[BatchJob]) -> None:
+        if any(job.state == "done" for job in jobs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 files are finished.* the same command continues"):
+        run_batch("scans/*", "info", out="out", show=stop)
+    with (scans.parent / "out" / "batch.csv").open(newline="") as stream:
+        assert [row["state"] for row in csv.DictReader(stream)] == ["done", "waiting", "waiting"]
+    assert [job.kept for job in run_batch("scans/*", "info", out="out").jobs] == [True, False, False]
+
+
 def test_changed_content_and_arguments_are_other_results(scans: Path) -> None:
     run_batch(scans / "scan0.npz", "info", out="out")
     (other,) = run_batch(scans / "scan0.npz", "info", ("--domain", "counts"), out="out").jobs
@@ -81,6 +93,11 @@ def test_a_reconstruction_has_a_run_directory_and_is_made_again_when_that_is_del
     shutil.rmtree(run)
     (again,) = run_batch([scans / "scan0.npz"], **call).jobs
     assert (again.kept, again.state, (run / "result.h5").is_file()) == (False, "done", True)
+
+
+def test_a_folder_is_named_as_such(scans: Path) -> None:
+    with pytest.raises(InputError, match=r"is a folder; expected files, or a quoted pattern such as 'scans/\*'"):
+        find_files(["scans"])
 
 
 def test_wrong_calls_say_what_is_expected(scans: Path) -> None:

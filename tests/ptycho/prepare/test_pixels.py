@@ -55,6 +55,58 @@ def test_hot_stuck_and_dead_pixels_and_lines(dose: float) -> None:
     assert int((~found.valid()).sum()) == 64 + 2 * 63 + 4
 
 
+@pytest.fixture(scope="module", params=[1e4, 1e6])
+def clean_scan(request: pytest.FixtureRequest) -> Scan:
+    return scan_of(request.param, patterns=144)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [(0, 20), (63, 40)],
+        [(20, 0), (40, 63)],
+        [(0, 0), (0, 63), (63, 0), (63, 63)],
+        [(1, 1), (62, 30)],
+        [(10, 10), (10, 11), (11, 10), (11, 11)],
+        [(0, 30), (0, 31), (1, 30), (1, 31)],
+        [(40, x) for x in range(50, 56)],
+    ],
+)
+def test_hot_pixels_at_edges_and_corners_and_in_clusters(clean_scan: Scan, places: list[tuple[int, int]]) -> None:
+    counts, rng = clean_scan.counts.astype(np.float32), np.random.default_rng(1)
+    totals = counts.sum((1, 2))
+    for y, x in places:
+        counts[:, y, x] += rng.poisson(0.01 * totals)
+    found = find_bad_pixels(with_counts(clean_scan, counts))
+    assert sorted(found.hot) == sorted(places)
+    assert int((~found.valid()).sum()) == len(places)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [([0], []), ([63], [63]), ([0, 1, 2], []), ([0, 63], []), ([], [0, 62])])
+def test_dead_lines_at_the_edges(clean_scan: Scan, rows: list[int], columns: list[int]) -> None:
+    counts = clean_scan.counts.copy()
+    counts[:, rows] = 0
+    counts[:, :, columns] = 0
+    found = find_bad_pixels(with_counts(clean_scan, counts))
+    assert (found.rows, found.columns) == (tuple(rows), tuple(columns))
+    assert (found.dead, found.hot) == ((), ())
+
+
+def test_margins_of_a_padded_detector_are_no_dead_lines() -> None:
+    counts = scan_of(1e6).counts.copy()
+    counts[:, :6] = counts[:, -6:] = 0
+    counts[:, :, :6] = counts[:, :, -6:] = 0
+    assert not find_bad_pixels(with_counts(scan_of(1e6), counts))
+
+
+def test_a_part_of_a_dead_line_and_dead_pixels_at_the_edge() -> None:
+    scan = scan_of(1e6)
+    counts = scan.counts.copy()
+    counts[:, 20, :32] = 0
+    counts[:, 0, 40] = counts[:, 63, 30] = 0
+    assert set(find_bad_pixels(with_counts(scan, counts)).dead) == {(20, x) for x in range(32)} | {(0, 40), (63, 30)}
+
+
 def test_light_may_be_sharp() -> None:
     """A beam stop, the direct beam, a sharp peak of the probe, and a masked hot pixel."""
     scan, rng = scan_of(), np.random.default_rng(0)
@@ -110,7 +162,9 @@ def test_bad_pixels_are_named_and_masked_on_request() -> None:
     counts[:, 5, 20] += 300
     bad = replace(scan, counts=counts)
     named = solve(bad, engine="rpie", epochs=30)
-    assert any("--auto-mask" in flag and "(y 5, x 20)" in flag for flag in named.flags)
+    assert "--auto-mask" in named.flags[0]
+    assert "(y 5, x 20)" in named.flags[0]
+    assert not any("probe modes" in flag for flag in named.flags)
     result = solve(bad, engine="rpie", epochs=30, auto_mask=True)
     assert result.provenance["left_out"]["bad_pixels_masked"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
 
 import diptych
 from diptych.errors import InputError
+from diptych.ptycho.simulate import detector
+from diptych.ptycho.studies import overlap as study
 from diptych.ptycho.studies.overlap.generation import View, halves, overlap_metrics, part, subsample
 from diptych.ptycho.studies.overlap.metrics import (
     centre_overlap,
@@ -17,6 +20,7 @@ from diptych.ptycho.studies.overlap.metrics import (
     group_overlap,
     image_overlap,
 )
+from diptych.ptycho.studies.overlap.options import OverlapOptions, grid_of, views
 
 HALF = 2 / 3 - np.sqrt(3) / (2 * np.pi)
 """Common area of two discs whose distance is half their diameter, over that of one: in closed form."""
@@ -70,6 +74,28 @@ def test_metric_3_of_all_groups_of_a_full_study_needs_little_memory() -> None:
     tracemalloc.stop()
     assert 0 < value < 1
     assert peak < 150e6
+
+
+@pytest.mark.integration
+def test_the_data_of_a_full_study_need_memory_in_proportion_to_its_patterns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two smaller sizes give the bytes per detector pixel; at the full size these stay far below 8 GB."""
+    # The simulation works in chunks of bounded size, which would hide what grows with the scan in small ones.
+    monkeypatch.setattr(detector, "_CHUNK_BYTES", 2**18)
+    peaks: list[int] = []
+    # The first run also loads modules.
+    for patterns in (800, 800, 2400):
+        small: dict[str, Any] = {"patterns": patterns, "groups": patterns // 3, "pattern_size": 32, "step": 4.0}
+        options = OverlapOptions(size="full", networks=("cnn",), **small)
+        tracemalloc.start()
+        study.prepare(study.cells(options)[0], options, views(options)[0])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    full = grid_of(OverlapOptions(size="full"))
+    per_pixel = (peaks[2] - peaks[1]) / (1600 * 32**2)
+    assert 2 < per_pixel < 14
+    assert peaks[2] + per_pixel * full.patterns * full.pattern_size**2 < 4e9
 
 
 def test_the_geometry_bound_is_a_share_of_area_and_at_most_a_tenth() -> None:

@@ -118,6 +118,7 @@ class ReconstructionDecoder(BaseDecoder):
         import torch
 
         from diptych.ptycho.engines.base import ENGINES
+        from diptych.ptycho.engines.flags.known import Known
         from diptych.ptycho.engines.options import ReconstructionOptions
 
         self.scan = _scan(scan, reading)
@@ -145,6 +146,8 @@ class ReconstructionDecoder(BaseDecoder):
         self.flats = tuple(flat for flat in flats if flat is not None)
         self._threads = threads or torch.get_num_threads()
         self._results: OrderedDict[bytes, Reconstruction] = OrderedDict()
+        # How the scan may be misread does not depend on the settings: tried once for all images.
+        self._known = Known()
         y0, y1, x0, x1 = self._box = _box(_prepared(self.scan, self.options))
         self._scale = max(1, -(-LEAST // max(y1 - y0, x1 - x0)))
         frame = Frame(
@@ -227,7 +230,9 @@ class ReconstructionDecoder(BaseDecoder):
         execution = ExecutionOptions(device="cpu", threads=self._threads)
         options, cancel = self.options.with_changes(**values), self._cancel
         try:
-            found = reconstruct(self.scan, None, options, self._progress, execution=execution, cancel=cancel)
+            found = reconstruct(
+                self.scan, None, options, self._progress, execution=execution, cancel=cancel, known=self._known
+            )
         except Interrupted:
             if not cancel.requested:
                 raise

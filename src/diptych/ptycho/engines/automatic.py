@@ -7,6 +7,7 @@
                                        └──> rescue ──> second guess
     image of a trained network ────> refinement ──> likelihood, or back to a flat object where it stagnates
 
+    likelihood, where modes are missing ──> more modes ──> likelihood
     likelihood, where positions are wrong ──> positions ──> [distortions ──> positions] ──> likelihood
 
 =============  =====================================================================================================
@@ -20,6 +21,8 @@ refinement     PIE from a network's image that fits poorly, as long as it gains 
 frame factors  PIE again, with a factor for each frame's intensity. Only where factors explain part of the first PIE's
                deviance; kept where the held-out fit then falls by more than that part.
 likelihood     L-BFGS on the likelihood of all patterns, until convergence.
+more modes     PIE with more probe modes. Only where photon noise does not explain the patterns, and trials on a part
+               of the scan (:mod:`~diptych.ptycho.engines.modes.trials`) say that more modes do.
 positions      L-BFGS in object, probe and positions together. Only where the score test of the positions
                (:mod:`~diptych.ptycho.engines.positions.score`) says that they are wrong; kept where the held-out fit
                falls clearly.
@@ -39,11 +42,14 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
-from diptych.ptycho.engines.fit_monitor import explained_by_factors
+from diptych.ptycho.engines.checkpoint import Guess, guess_of, guess_state
+from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS, factors_needed
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
+from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.positions.correction import LEAST_EXCESS, POSITIONS_EPOCHS, PositionCorrection
+from diptych.ptycho.engines.positions.correction import POSITIONS_EPOCHS, PositionCorrection
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
+from diptych.ptycho.engines.stopping import stalled
 
 log = logging.getLogger("diptych")
 
@@ -86,14 +92,11 @@ one before."""
 REFINEMENT_SLOW = 0.9
 """Refinement is finished when two epochs do not bring the held-out fit below this share."""
 
-FACTORS_SHARE = 0.05
-"""Factors of the frames are tried where they vary, and explain this share of the deviance above that of shot noise.
-
-Two kinds of object, 1e4 to 1e6 photons (N = 64, 144 patterns), after PIE: at most 0.02 for constant beams, hot pixels
-and wrong readings, 0.12 to 0.3 for intensities within 5 %, 0.6 to 0.7 within 30 %; 0.1 for Gaussian probes."""
-
 FACTORS_GAIN = 0.2
 """Factors are kept where the held-out fit's excess over 1 falls by this share: longer PIE alone brings a few %."""
+
+MODES_EPOCHS = 6
+"""Epochs of PIE with more modes; these come from the trials and are nearly right."""
 
 Report = dict[str, float]
 
@@ -137,14 +140,16 @@ class Automatic:
         self._pie, self._likelihood = pie, likelihood
         self._flat_probe = given.probe if given.flat_probe is None else given.flat_probe
         self._start: Tensor | None = given.image
-        self._first: tuple[Tensor, Tensor, float] | None = None
+        self._first: Guess | None = None
         self._network: tuple[Tensor, Tensor] | None = None
         self._network_fit = math.inf if given.fit is None else given.fit
         self._extra = 0
         self._test_factors = given.test_factors and given.problem.forward.factors is not None
-        self._constant: tuple[Tensor, Tensor, float] | None = None
+        self._constant: Guess | None = None
         self._fits: list[float] = []
+        self._level = math.inf
         self.positions = PositionCorrection(given.problem, given.positions, given.misread)
+        self._modes = given.modes or ModeChoice()
         if given.fit is None:
             self._enter("initial guess", given.image, given.probe)
         elif given.fit <= STAGNATED_FIT:
@@ -180,7 +185,8 @@ class Automatic:
     @property
     def settled(self) -> str:
         """Why the engine has converged, or an empty string."""
-        return self._engine.settled
+        more = self.stage == "likelihood" and (self._modes.found is not None or self.positions.refined)
+        return self._engine.settled or (stalled(self._fits, self._level) if more else "")
 
     def snapshot(self) -> tuple[Tensor, ...]:
         """Current object and probe, and positions and origin of the canvas where they are refined; no later epoch
@@ -195,6 +201,7 @@ class Automatic:
         report = {**self._engine.epoch(), "stage": stage.number}
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
+        self._level = (report["fit"] + self._fits[-1]) / 2
         stage.after(self, report)
         return report
 
@@ -214,11 +221,9 @@ class Automatic:
         return Projections(self.problem, image, probe, settings)
 
     def _make_likelihood(self, image: Tensor, probe: Tensor) -> Engine:
+        """Of the last stage, and of the rounds of the positions."""
         settings = replace(self._likelihood, refine_positions=self.positions.refined)
         return MaximumLikelihood(self.problem, image, probe, settings)
-
-    def _make_positions(self, image: Tensor, probe: Tensor) -> Engine:
-        return MaximumLikelihood(self.problem, image, probe, replace(self._likelihood, refine_positions=True))
 
     def _make_distortions(self, image: Tensor, probe: Tensor) -> Engine:
         return self.positions.search(image, probe, self._pie, self._likelihood)
@@ -226,7 +231,8 @@ class Automatic:
     def _after_initial_guess(self, report: Report) -> None:
         if not self._pie_is_done():
             return
-        if self._test_factors and self._need_factors():
+        tested, self._test_factors = self._test_factors, False
+        if tested and factors_needed(self.problem, self.image, self.probe):
             self._constant = self.image, self.probe.clone(), self._fits[-1]
             self._set_factors(True, on_trial=True)
             self._enter("frame factors", *self._constant[:2])
@@ -242,12 +248,6 @@ class Automatic:
         self._first = (image, probe, fit)
         # From the initial object, but with PIE's probe: PIE improves the probe even where it stagnates.
         self._enter("rescue", self._initial_image(), probe)
-
-    def _need_factors(self) -> bool:
-        """Whether factors of the frames alone, at the current object and probe, explain some of the excess deviance."""
-        self._test_factors = False
-        without, explained = explained_by_factors(self.problem, self.image, self.probe)
-        return explained > 0 and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
 
     def _set_factors(self, fitted: bool, on_trial: bool = False) -> None:
         factors = self.problem.forward.factors
@@ -310,18 +310,27 @@ class Automatic:
         self._enter("initial guess", self._initial_image(), self._flat_probe)
 
     def _after_likelihood(self, report: Report) -> None:
-        """The last stage, which the runner stops; after some epochs of it the positions are tested."""
-        if self.positions.are_wrong(self.image, self.probe, report, len(self._fits), bool(self._engine.settled)):
-            self._enter(*self.positions.begin(self.image, self.probe, self._fits[-1]))
+        """The last stage, which the runner stops; modes and positions are tested in it."""
+        settled, modes, positions = bool(self.settled), self._modes, self.positions
+        where = MOVABLE if positions.open else REFINED if positions.refined else RECORDED
+        if (more := modes.more(self.image, self.probe, report, self._fits, settled, where)) is not None:
+            self._enter("more modes", self.image, more)
+        elif modes.awaited(report, self._fits, settled, where):
+            return
+        elif positions.are_wrong(self.image, self.probe, report, len(self._fits), settled, modes.found is not None):
+            self._enter(*positions.begin(self.image, self.probe, self._fits[-1]))
+        elif failed := positions.fail(self._fits[-1], len(self._fits), settled):
+            self._enter(*failed)
+
+    def _after_more_modes(self, report: Report) -> None:
+        self._extra += 1
+        if len(self._fits) >= MODES_EPOCHS:
+            self._enter("likelihood", self.image, self.probe)
 
     def _after_positions(self, report: Report) -> None:
+        """A round of the positions, or the search for distortions."""
         self._extra += 1
-        if len(self._fits) >= POSITIONS_EPOCHS:
-            self._enter(*self.positions.next_round(self.image, self.probe, self._fits[-1]))
-
-    def _after_distortions(self, report: Report) -> None:
-        self._extra += 1
-        if len(self._fits) >= self._engine.most_epochs:
+        if len(self._fits) >= (POSITIONS_EPOCHS if self.stage == "positions" else self._engine.most_epochs):
             self._enter(*self.positions.next_round(self.image, self.probe, self._fits[-1]))
 
     def _pie_is_done(self) -> bool:
@@ -339,40 +348,34 @@ class Automatic:
             "stage": torch.tensor(list(STAGES).index(self.stage)),
             "fits": torch.tensor(self._fits, dtype=torch.float64),
             "extra": torch.tensor(self._extra),
+            "level": torch.tensor(self._level, dtype=torch.float64),
             "network_fit": torch.tensor(self._network_fit, dtype=torch.float64),
         }
         if (factors := self.problem.forward.factors) is not None:
             mine["factors"] = torch.tensor(
                 [factors.fitted, factors.fit_before, self._test_factors], dtype=torch.float64
             )
-        if self._constant is not None:
-            mine["constant_image"], mine["constant_probe"] = self._constant[:2]
-            mine["constant_fit"] = torch.tensor(self._constant[2], dtype=torch.float64)
-        mine |= self.positions.state()
-        if self._first is not None:
-            mine["first_image"], mine["first_probe"] = self._first[:2]
-            mine["first_fit"] = torch.tensor(self._first[2], dtype=torch.float64)
+        mine |= guess_state("constant", self._constant) | guess_state("first", self._first)
+        mine |= self.positions.state() | self._modes.state()
         if self._network is not None:
             mine["network_image"], mine["network_probe"] = self._network
         return {**self._engine.state(), **mine}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
-        self._first = self._network = self._constant = None
-        if "constant_image" in state:
-            self._constant = (state["constant_image"], state["constant_probe"], float(state["constant_fit"]))
+        self._constant, self._network = guess_of(state, "constant"), None
         if (factors := self.problem.forward.factors) is not None:
             factors.fitted, self._test_factors = bool(state["factors"][0]), bool(state["factors"][2])
             factors.fit_before = float(state["factors"][1])
             factors.on_trial = self._constant is not None
         self.positions.restore(state)
+        self._modes.restore(state)
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
-        if "first_image" in state:
-            self._first = (state["first_image"], state["first_probe"], float(state["first_fit"]))
+        self._first = guess_of(state, "first")
         if "network_image" in state:
             self._network = (state["network_image"], state["network_probe"])
         self._fits, self._extra = state["fits"].tolist(), int(state["extra"])
-        self._network_fit = float(state["network_fit"])
+        self._network_fit, self._level = float(state["network_fit"]), float(state["level"])
         self._engine.restore(state)
 
 
@@ -387,7 +390,8 @@ STAGES = {
     "frame factors": Stage(2.0, Automatic._make_pie, Automatic._after_frame_factors),
     "refinement": Stage(0.0, Automatic._make_pie, Automatic._after_refinement),
     "likelihood": Stage(FINAL_STAGE, Automatic._make_likelihood, Automatic._after_likelihood),
-    "positions": Stage(2.0, Automatic._make_positions, Automatic._after_positions),
-    "distortions": Stage(2.0, Automatic._make_distortions, Automatic._after_distortions),
+    "more modes": Stage(2.0, Automatic._make_pie, Automatic._after_more_modes),
+    "positions": Stage(2.0, Automatic._make_likelihood, Automatic._after_positions),
+    "distortions": Stage(2.0, Automatic._make_distortions, Automatic._after_positions),
 }
 """The stages by name: what runs, and where it leads."""

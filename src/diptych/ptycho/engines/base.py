@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from diptych.ptycho.engines.modes.choice import ModeChoice
     from diptych.ptycho.engines.problem import Problem
     from diptych.runtime.progress import ProgressCallback
 
@@ -85,6 +86,8 @@ class EngineInput:
         Whether positions are refined: ``on``, ``off``, or ``auto`` where a test says that they are wrong.
     misread : callable, optional
         Why the scan must be read in another way, or an empty string; asked before positions are refined by ``auto``.
+    modes : ModeChoice, optional
+        Whether and how more probe modes are tried; without it, they are not.
     """
 
     problem: Problem
@@ -98,6 +101,7 @@ class EngineInput:
     test_factors: bool = False
     positions: str = "off"
     misread: Callable[[], str] | None = None
+    modes: ModeChoice | None = None
 
 
 @dataclass(frozen=True)

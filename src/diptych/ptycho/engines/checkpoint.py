@@ -24,6 +24,9 @@ from diptych.runtime.files import replacing
 BEST = ("best_image", "best_probe", "best_positions", "best_origin")
 """Names of the parts of the best state; the last two only where positions are refined."""
 
+Guess = tuple[Tensor, Tensor, float]
+"""Object (H, W), probe (P, N, N), and their fit."""
+
 
 @dataclass(eq=False)
 class Run:
@@ -120,3 +123,16 @@ def _broken(path: Path, error: Exception) -> InputError:
         "the checkpoint of a run",
         "Start again without resuming.",
     )
+
+
+def guess_state(name: str, guess: Guess | None) -> dict[str, Tensor]:
+    """Object, probe and fit as entries of an engine's state; none without a guess."""
+    values = () if guess is None else (*guess[:2], torch.tensor(guess[2], dtype=torch.float64))
+    return dict(zip((f"{name}_image", f"{name}_probe", f"{name}_fit"), values, strict=False))
+
+
+def guess_of(state: dict[str, Tensor], name: str) -> Guess | None:
+    """What :func:`guess_state` made, from an engine's state."""
+    if f"{name}_image" not in state:
+        return None
+    return state[f"{name}_image"], state[f"{name}_probe"], float(state[f"{name}_fit"])

@@ -20,6 +20,15 @@ from diptych.ptycho.engines.problem import (
 )
 from diptych.ptycho.physics.likelihood import fit_sums
 
+FACTORS_SHARE = 0.05
+"""Factors of the frames are tried where they vary, and explain this share of the deviance above that of shot noise.
+
+Two kinds of object, 1e4 to 1e6 photons (N = 64, 144 patterns), after PIE: at most 0.02 for constant beams, hot pixels
+and wrong readings, 0.12 to 0.3 for intensities within 5 %, 0.6 to 0.7 within 30 %; 0.1 for Gaussian probes."""
+
+LEAST_EXCESS = 0.1
+"""Excess over a fit of 1 of which shares are taken at least: where noise is fitted, there is none."""
+
 
 class FitMeter:
     """Collects expected counts at the held-out and the monitored pixels, batch by batch; computes the fit from them.
@@ -114,3 +123,9 @@ def explained_by_factors(problem: Problem, image: Tensor, probe: Tensor) -> tupl
     factors.fitted = False
     without = full_fit(problem, image, probe, batch)["fit"]
     return without, without - after
+
+
+def factors_needed(problem: Problem, image: Tensor, probe: Tensor) -> bool:
+    """Whether factors of the frames alone, at an object and probe, explain some of the excess deviance."""
+    without, explained = explained_by_factors(problem, image, probe)
+    return explained > 0 and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)

@@ -40,9 +40,9 @@ class ReconstructionOptions(SelectingOptions):
         "optics: semi_angle_mrad=1,defocus_nm=500, diameter_um=180,outer_zone_nm=50, or KB mirrors).",
     )
     modes: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] | None = Field(
-        None,
+        "auto",
         description="Incoherent probe modes: a number (extra ones start orthogonal with 5 % of the power), or auto (as "
-        "many, up to 8, as lower the fit of held-out pixels; engines auto and ml). Default: as many as the probe has.",
+        "many as the probe has, and more, up to 8, where these lower the fit of held-out pixels; engines auto and ml).",
     )
     subpixel: Literal["fourier", "round"] = Field(
         "fourier",
@@ -60,7 +60,7 @@ class ReconstructionOptions(SelectingOptions):
         "beam varied and the held-out fit confirms it; engines auto and ml).",
     )
     correct_positions: Literal["auto", "on", "off"] = Field(
-        "off",
+        "auto",
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "
         "wrong, no other reading of the scan fits, and the held-out fit confirms it; engines auto and ml), or off.",
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from diptych.errors import InputError
+from diptych.ptycho.engines.flags.known import Known
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
@@ -68,6 +68,10 @@ class Request:
         Continue from ``checkpoint`` where it exists.
     cancel : CancelToken, optional
         Asks the run to stop.
+    known : Known
+        What was found about readings of scans, kept between runs.
+    spoiled : str
+        How to take out what spoils the scan, for the flags; empty where nothing is known to.
     """
 
     scan: Scan
@@ -79,6 +83,8 @@ class Request:
     checkpoint: Path | None = None
     resume: bool = False
     cancel: CancelToken | None = None
+    spoiled: str = ""
+    known: Known = field(default_factory=Known)
 
     def __post_init__(self) -> None:
         options, scan, checkpoint = self.options, self.scan, self.checkpoint
@@ -120,12 +126,10 @@ class Request:
                 "Inference options tell how a trained network is run.",
             )
 
-    @cached_property
+    @property
     def verdict(self) -> Verdict:
         """Which reading of the scan fits; the trials are made once, when first asked for."""
-        from diptych.ptycho.engines.flags.misfit import try_readings
-
-        return try_readings(self.scan)
+        return self.known.readings(self.scan)
 
     @property
     def resumes(self) -> bool:

@@ -74,7 +74,7 @@ def run_engine(
     whole = True
     try:
         while run.epochs < (epochs or engine.most_epochs):
-            run.reason = (rule.reason() or engine.settled) if stop else ""
+            run.reason = (rule.reason() or engine.settled) if stop and _in_last_stage(run.history) else ""
             if run.reason:
                 break
             if cancel is not None and cancel.requested:
@@ -135,6 +135,12 @@ def _keep(
     """Write the checkpoint; where the file system refuses, warn: the run, and then its result, do not depend on it."""
     with unless_refused(f"the run goes on without a checkpoint of epoch {run.epochs}"):
         save_checkpoint(checkpoint, engine, run, rng, identity or {})
+
+
+def _in_last_stage(history: dict[str, list[float]]) -> bool:
+    """Whether the last epoch was one of the last stage; the stages before lead to it in any case."""
+    stages = history.get("stage")
+    return not stages or stages[-1] == FINAL_STAGE
 
 
 def _judged(history: dict[str, list[float]]) -> list[tuple[float, float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 WORSE = 1.005
 """A held-out fit above the best so far by this factor counts as worse; smaller differences are noise."""
@@ -25,6 +26,27 @@ DESCENDING = 0.25
 """Relative drop of the loss (mean half deviance) within the window above which an engine that detects convergence
 itself goes on, even where the held-out fit does not drop: it is far from any minimum. The held-out pixels are few, and
 on the way their fit may wander for 40 epochs (raster at 1e8 and 1e9 photons, unknown probe)."""
+
+STALLED_LEVEL, STALLED_WINDOW, STALLED_GAIN = 1.07, 10, 0.003
+"""Where more probe modes or refined positions leave the mean of fit and held-out fit above the first, and so many
+epochs lower the held-out fit by less than the last, what is missing is of another kind."""
+
+
+def stalled(fits: Sequence[float], level: float) -> str:
+    """Why to stop after more modes were added, or positions refined; an empty string as long as that still gains.
+
+    Parameters
+    ----------
+    fits : sequence of float
+        Held-out fit after each epoch since then.
+    level : float
+        Mean of the last fit and held-out fit.
+    """
+    if not level > STALLED_LEVEL or len(fits) <= STALLED_WINDOW:
+        return ""
+    if min(fits[-STALLED_WINDOW:]) < (1 - STALLED_GAIN) * min(fits[:-STALLED_WINDOW]):
+        return ""
+    return f"the held-out fit dropped by less than {STALLED_GAIN:.1%} in {STALLED_WINDOW} epochs"
 
 
 class StopRule:

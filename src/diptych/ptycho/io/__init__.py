@@ -11,7 +11,17 @@ import numpy as np
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
 from diptych.ptycho.io.files import DataFile, opened
-from diptych.ptycho.io.formats import FORMATS, Format, recognise, unrecognised, writer
+from diptych.ptycho.io.formats import (
+    CUT,
+    FORMATS,
+    RASTER,
+    Format,
+    recognise,
+    refuse_others,
+    refuse_unused,
+    unrecognised,
+    writer,
+)
 from diptych.ptycho.io.layouts.find import chosen_layout, fitting_layout
 from diptych.ptycho.io.layouts.read import read_layout
 from diptych.ptycho.io.options import LoadOptions
@@ -84,6 +94,7 @@ def load(path: str | Path, options: LoadOptions | None = None, **overrides: Any)
             raise _not_an_item(file, found)
         if found.holds == "result":
             _refuse_options(path, options)
+        refuse_unused(found, path, options)
         item: Scan | Reconstruction = found.read(file, options)
         return item
 
@@ -98,6 +109,7 @@ def load_scan(path: str | Path, options: LoadOptions | None = None, **overrides:
             return scan
         found = recognise(file, "scan")
         if found is not None:
+            refuse_unused(found, path, options)
             read: Scan = found.read(file, options)
             return read
         if (positions := recognise(file, "positions")) is not None:
@@ -191,12 +203,17 @@ def bytes_of(item: Scan | Reconstruction) -> int:
 def _as_told(file: DataFile, options: LoadOptions) -> Scan | None:
     """The scan where the user says how to read the file: by paths, by a layout, or by an installed layout that fits."""
     if options.patterns_at is not None:
+        refuse_others("arrays named by their paths", (*CUT, *RASTER, "axes"), file.path, options)
         return read_at(file, options)
+    layout = None
     if options.layout is not None:
-        return read_layout(file, chosen_layout(options.layout), options)
-    if file.kind in ("hdf5", "npz", "matlab") and (fitting := fitting_layout(file.arrays)) is not None:
-        return read_layout(file, fitting, options)
-    return None
+        layout = chosen_layout(options.layout)
+    elif file.kind in ("hdf5", "npz", "matlab"):
+        layout = fitting_layout(file.arrays)
+    if layout is None:
+        return None
+    refuse_others(f"the layout {layout.name}", (*CUT, *RASTER), file.path, options)
+    return read_layout(file, layout, options)
 
 
 def _not_an_item(file: DataFile, found: Format | None) -> InputError:

@@ -19,12 +19,19 @@ FileKind = Literal["npz", "hdf5", "npy", "matlab", "mda", "spec"]
 
 _ZIP, _NPY, _HDF5, _MATLAB = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n", b"MATLAB 5"
 _EXPECTED = "a scan or a result as NPZ or HDF5"
+_TO_TIFF = (
+    "Write the frames as one TIFF, NPY or HDF5 file, or as a folder of TIFF files (fabio and rosettasciio read most "
+    "kinds of detector files)."
+)
 _OTHERS = {
     b"BZh": ("the file is compressed with bzip2", "Decompress it first (bunzip2)."),
     b"\x1f\x8b": ("the file is compressed with gzip", "Decompress it first (gunzip)."),
     b"PK\x05\x06": ("the file is an empty zip archive", ""),
     b"II*\x00": ("the file is a TIFF image", ""),
     b"MM\x00*": ("the file is a TIFF image", ""),
+    b"###CBF": ("the file is a CBF image", _TO_TIFF),
+    b"{\nHeader": ("the file is perhaps an EDF image", _TO_TIFF),
+    b"{\r\nHeade": ("the file is perhaps an EDF image", _TO_TIFF),
     b"\x89PNG": ("the file is a PNG image", ""),
     b"\x80": ("the file is perhaps a Python pickle, and pickles are never opened", "Save the arrays as NPZ or HDF5."),
 }
@@ -139,7 +146,7 @@ def _unknown(head: bytes, path: Path) -> InputError:
     for magic, (found, remedy) in _OTHERS.items():
         if head.startswith(magic):
             return InputError(path, found, _EXPECTED, remedy)
-    return InputError(path, f"the file is of an unknown kind (it begins with {head!r})", _EXPECTED)
+    return InputError(path, f"the file is of an unknown kind (it begins with {head!r})", _EXPECTED, _TO_TIFF)
 
 
 def _late_hdf5(path: Path) -> bool:

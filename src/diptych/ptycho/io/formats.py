@@ -38,6 +38,7 @@ BUILTIN = {
     "cxi": "diptych.ptycho.io.scans.cxi:FORMAT",
     "ptypy": "diptych.ptycho.io.scans.ptypy:FORMAT",
     "fold-slice": "diptych.ptycho.io.scans.fold_slice:FORMAT",
+    "fold-slice-positions": "diptych.ptycho.io.scans.fold_slice:PARAMETERS",
     "ptylab": "diptych.ptycho.io.scans.ptylab:FORMAT",
     "hxn": "diptych.ptycho.io.scans.hxn:FORMAT",
     "ptypy-result": "diptych.ptycho.io.results.ptypy:FORMAT",
@@ -49,6 +50,7 @@ BUILTIN = {
     "dectris": "diptych.ptycho.io.scans.detectors.eiger:FORMAT",
     "nanomax": "diptych.ptycho.io.scans.detectors.beamlines:NANOMAX",
     "frames": "diptych.ptycho.io.scans.detectors.beamlines:FRAMES",
+    "tiff-frames": "diptych.ptycho.io.scans.detectors.images:FORMAT",
     "emd": "diptych.ptycho.io.scans.electrons.emd:FORMAT",
     "empad": "diptych.ptycho.io.scans.electrons.empad:FORMAT",
     "mda": "diptych.ptycho.io.positions.columns:MDA",
@@ -57,6 +59,13 @@ BUILTIN = {
     "nxstxm": "diptych.ptycho.io.positions.columns:STXM",
 }
 """Formats are asked in this order; the first that recognises the content reads it."""
+
+
+CUT = ("frame_size", "centre_y", "centre_x")
+RASTER = ("scan_step", "scan_columns")
+KEYS = ("axes", "nominal_positions", "probe_key", "use_truth")
+CONDITIONAL = (*CUT, *RASTER, *KEYS, "entry")
+"""Load options that some formats use and others do not."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,8 @@ class Format(Extension):
         Whether a suffix alone chooses it; otherwise it is written where its name is given.
     beside : callable, optional
         Names of the further files that ``write`` makes next to a path.
+    takes : tuple of str
+        Those of :data:`CONDITIONAL` that its ``read`` uses; built-in formats refuse the others.
     datasets : mapping of str to tuple of str
         Paths under which the format keeps ``"patterns"``, ``"probe"`` and ``"object"``; the first that exists is used.
     """
@@ -93,6 +104,7 @@ class Format(Extension):
     suffixes: tuple[str, ...] = ()
     by_suffix: bool = True
     beside: Callable[[Path], tuple[Path, ...]] | None = None
+    takes: tuple[str, ...] = ()
     datasets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -118,6 +130,28 @@ def recognise(file: DataFile, holds: Holds | None = None) -> Format | None:
                 raise
             log.warning("format %s: left out, it failed on %s (%r)", format_.name, file.path, error)
     return None
+
+
+def refuse_unused(found: Format, path: Path, options: LoadOptions) -> None:
+    """Raise where an option is given that a built-in format would pass over in silence."""
+    if found.name in BUILTIN:
+        refuse_others(found.name, found.takes, path, options)
+
+
+def refuse_others(how: str, takes: tuple[str, ...], path: Path, options: LoadOptions) -> None:
+    """Raise where one of :data:`CONDITIONAL` is given that is not among those that reading a file so ``takes``.
+
+    Raises
+    ------
+    InputError
+        Names the options, and ``how`` the file is read.
+    """
+    usual = LoadOptions()
+    unused = [name for name in CONDITIONAL if name not in takes and getattr(options, name) != getattr(usual, name)]
+    if unused:
+        flags = ", ".join("--no-use-truth" if name == "use_truth" else "--" + name.replace("_", "-") for name in unused)
+        cut = " `diptych prepare FILE OUT --crop N` crops any scan." if set(unused) & set(CUT) else ""
+        raise InputError(path, f"is read as {how}, to which {flags} cannot apply", "other options", f"Omit them.{cut}")
 
 
 def unrecognised(file: DataFile, holds: Holds | None = None) -> InputError:

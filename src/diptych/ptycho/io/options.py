@@ -60,13 +60,18 @@ class LoadOptions(Options):
     )
     position_unit: Literal["px", "m", "mm", "um", "nm"] = Field(
         default="px",
-        description="Unit of the stored positions: px (object pixels), m, mm, um or nm; lengths need energy, distance "
-        "and detector pixel.",
+        description="Unit of the stored positions: m, mm, um or nm, which need energy, distance and detector pixel. "
+        "Default: that of the file or of its format, else px (object pixels).",
     )
     positions: str | None = Field(
         default=None,
         description="Positions from another file, FILE or FILE:PATH: a table with a header (CSV), a result, a scan, or "
         "datasets of an HDF5 file; joined by frame number where the file states it.",
+    )
+    entry: str | None = Field(
+        default=None,
+        description="Name of the entry (the group at the top of an HDF5 file) to read, where a file holds several with "
+        "patterns. Default: the first.",
     )
     scan_step: float | None = Field(
         default=None,
@@ -83,14 +88,14 @@ class LoadOptions(Options):
     frame_size: int | None = Field(
         default=None,
         gt=1,
-        description="Side in pixels of the square that is read from each frame of a detector file, around centre_y, "
-        "centre_x. Default: the largest that fits, of frames that are not square.",
+        description="Side in pixels of the square that is read from each frame, around centre_y, centre_x. Default: "
+        "the largest that fits, of frames that are not square.",
     )
     centre_y: float | None = Field(
-        default=None, description="Row of zero frequency in the stored frames of a detector file, in pixels from 0."
+        default=None, description="Row of zero frequency in the stored frames, in pixels from 0."
     )
     centre_x: float | None = Field(
-        default=None, description="Column of zero frequency in the stored frames of a detector file, in pixels from 0."
+        default=None, description="Column of zero frequency in the stored frames, in pixels from 0."
     )
     nominal_positions: bool = Field(
         default=False, description="Use the nominal positions (xcoords_start, ycoords_start), not the refined ones."

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io.fields import with_propagation
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.scan import PLANCK_TIMES_LIGHT_EV_M, Geometry
@@ -53,8 +53,9 @@ def photon_energy_eV(value: float, unit: str | None, where: str) -> tuple[float,
         # 10 to 1000: soft X-rays in eV and hard ones in keV are equally plausible.
         fitting = ["eV", "keV"]
     if len(fitting) != 1:
+        # The rest of the file may be right: the energy can be given.
         read = ", ".join(f"{value * ENERGY_UNITS[name]:.4g} eV if it is in {name}" for name in units)
-        raise InputError(
+        raise IncompleteError(
             where,
             f"the photon energy is {value:.4g} ({read})",
             "one reading of " + " or ".join(f"{low:g} to {high:g} eV" for low, high in PLAUSIBLE_EV["photon"]),
@@ -104,7 +105,7 @@ def positions_in_pixels(
     if pixel is None:
         missing = [name for name in ("energy_eV", "distance_m", "detector_pixel_m") if getattr(geometry, name) is None]
         flags = ", ".join("--" + name.replace("_", "-") for name in missing)
-        raise InputError(
+        raise IncompleteError(
             where,
             f"positions are in metres, and the file does not state {', '.join(missing)}",
             "a complete geometry",

@@ -16,6 +16,7 @@ from diptych.ptycho.io import convert
 from diptych.ptycho.io.load_table import load_table
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.positions.join import joined
+from diptych.ptycho.io.stated import as_stated
 from diptych.ptycho.scan import Canvas, Geometry, Scan
 
 
@@ -50,6 +51,8 @@ class RawScan:
         The coordinates are in object pixels, whatever unit the options state.
     signs : (float, float), optional
         Signs of y and x that turned the stored positions into those of the scan.
+    mask_means : {"", "valid", "bad"}
+        What values other than 0 were taken to mean in the stored mask; empty where there is none.
     """
 
     where: str
@@ -77,6 +80,7 @@ class RawScan:
     photons_per_count: float | None = None
     read_noise: float | None = None
     signs: tuple[float, float] | None = None
+    mask_means: str = ""
 
 
 def finish(raw: RawScan, options: LoadOptions) -> Scan:
@@ -89,10 +93,11 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
         If a check of :class:`Scan` fails; the error names the file.
     """
     asked = options
+    raw = as_stated(raw, options)
     if options.positions is not None:
         raw = joined(raw, options)
         options = options.with_changes(positions=None, position_unit="px")
-    elif raw.placed:
+    elif raw.placed and raw.unit != "px":
         options = options.with_changes(position_unit="px")
     frames = to_counts(raw, options)
     size = int(frames.values.shape[-1])
@@ -140,7 +145,10 @@ def naming(raw: RawScan) -> Iterator[None]:
             raise error.changed(where=f"{raw.where}: {error.where}") from None
         part = error.where[len(raw.name) :].removeprefix(": ")
         where = f"{raw.where}: {part}" if part else raw.where
-        raise error.changed(where=where, remedy=f"{error.remedy} {_WITHOUT.get(part, '')}".strip()) from None
+        way_on = _WITHOUT.get(part, "")
+        if part == "positions" and raw.placed and raw.unit != "px":
+            way_on = f"They were read in {raw.unit}; --position-unit states another unit."
+        raise error.changed(where=where, remedy=f"{error.remedy} {way_on}".strip()) from None
 
 
 _WITHOUT = {

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import DiptychError
-from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.fields import PROBE_KEYS
+from diptych.ptycho.io.files import DataFile
+from diptych.ptycho.io.source import Header, TreeSource
 
 MOST_LINES = 5000
+
+_SMALLEST = 16
+"""Side in pixels of what may be an image of a detector."""
 
 
 def tree_lines(source: TreeSource | None) -> list[dict[str, Any]]:
@@ -30,6 +35,30 @@ def tree_lines(source: TreeSource | None) -> list[dict[str, Any]]:
             line = array_line(path, header.shape, header.dtype)
         lines.append(_with_details(line, source) if source is not None else line)
     return lines
+
+
+def single_array(file: DataFile) -> dict[str, Any] | None:
+    """``kind``, ``array`` and ``notes`` of a file that holds a probe, or one image (a mask, a dark frame), and no more.
+
+    Numbers beside it do not count; None for every other file.
+    """
+    if file.source is None:
+        return None
+    found: list[tuple[str, Header]] = []
+    for path, header in file.source.walk():
+        if isinstance(header, str):
+            return None
+        if header.dtype.kind in "buifc" and sum(side > 1 for side in header.shape) >= 2:
+            found.append((path, header))
+    probes = [path for path, _ in found if path.rpartition("/")[2] in PROBE_KEYS]
+    if len(probes) == 1:
+        note = "Use it as the initial probe of a scan: --probe FILE."
+        return {"kind": "probe", "problem": None, "array": probes[0], "notes": [note]}
+    sides = sorted(found[0][1].shape)[-2:] if len(found) == 1 else [0]
+    if min(sides) >= _SMALLEST and found[0][1].dtype.kind in "buif" and np.prod(found[0][1].shape) == np.prod(sides):
+        note = "Use it as a mask, a dark frame or a flat field of a scan: diptych prepare SCAN OUT --mask-file FILE."
+        return {"kind": "image", "problem": None, "array": found[0][0], "notes": [note]}
+    return None
 
 
 def array_line(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -106,6 +106,9 @@ def run_batch(
                 board.put(answer.key, board.jobs[answer.key].answered(answer))
                 if answer.error:
                     LOGGER.warning("%s: %s", board.jobs[answer.key].file, answer.error)
+        except KeyboardInterrupt:
+            board.forget_running()
+            raise KeyboardInterrupt(board.left()) from None
         finally:
             board.forget_running()
     return board.finished()
@@ -147,6 +150,14 @@ class _Board:
             if job.state == "running":
                 self.jobs[key] = replace(job, state="waiting")
         write_table(self.folder, tuple(self.jobs.values()))
+
+    def left(self) -> str:
+        """What was done before an interruption, and how to go on."""
+        ended = sum(job.state in ("done", "failed") for job in self.jobs.values())
+        return (
+            f"interrupted; {ended} of {len(self.jobs)} files are finished, and their results kept in {self.folder}; "
+            f"the same command continues."
+        )
 
     def finished(self) -> FinishedBatch:
         """Counts, rows and paths."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diptych.errors import InputError
 from diptych.ptycho.neural.canvas import CanvasLikelihood, refine
+from diptych.ptycho.neural.clock import Clock
 from diptych.ptycho.neural.data.covering import cover_groups
 from diptych.ptycho.neural.data.patterns import Patterns, ScanPatterns, pieces
 from diptych.ptycho.neural.probe_model import ProbeModel
@@ -145,6 +146,7 @@ def infer(
     prior: bool = False,
     progress: ProgressCallback | None = None,
     statistics: PatchStatistics | None = None,
+    clock: Clock | None = None,
 ) -> Reconstruction:
     """Predict the object of a scan with a trained network.
 
@@ -168,11 +170,14 @@ def infer(
         Called after each step.
     statistics : PatchStatistics, optional
         Records the patches of the first steps.
+    clock : Clock, optional
+        Counts the seconds of the stages "network", "stitching" and "canvas".
 
     Returns
     -------
     Reconstruction
-        ``provenance`` has the seconds, patterns per second (reading and stitching included), groups, and fit.
+        ``provenance`` has the seconds, those of each stage, patterns per second (reading and stitching included),
+        groups, and fit.
 
     Raises
     ------
@@ -187,37 +192,24 @@ def infer(
             "a probe, for the forward model of the network",
             "Pass one with probe='FILE' (--probe FILE).",
         )
-    began = time.perf_counter()
+    began, clock = time.perf_counter(), clock or Clock()
     probe_model = ProbeModel.of(patterns).to(device)
-    network = model.network.to(device).eval()
     members = _from_the_centre(
         cover_groups(patterns.positions, gridsize=model.options.gridsize).members, patterns.positions
     )
-    stitcher = Stitcher.around(patterns.positions, patterns.size, device)
-    step = max(1, batch // members.shape[1])
-    for start in range(0, len(members), step):
-        part = members[start : start + step]
-        patches, light = predict(network, probe_model, patterns, part)
-        if statistics is not None:
-            statistics.add("inference", 0, start // step, patches)
-        placed = light if weights == "probe" else torch.ones_like(light)
-        stitcher.add(patches, placed.expand(patches.shape), patterns.positions[part], align_phase=True)
-        if progress is not None:
-            progress(Progress("network", min(start + step, len(members)), len(members)))
+    stitcher = _stitched(model, probe_model, patterns, members, batch, weights, progress, statistics, clock)
     probe = (probe_model.modes() * probe_model.power**0.5).cpu().numpy()
     image = stitcher.image()
-    stitched = time.perf_counter()
+    shape = (image.shape[0], image.shape[1])
     record: dict[str, Any] = {"canvas_passes": canvas_passes}
     if canvas_passes:
-        if progress is not None:
-            progress(Progress("whole canvas", 0, 1))
-        likelihood = CanvasLikelihood(patterns, probe_model, stitcher.origin, (image.shape[0], image.shape[1]))
-        image, choice = refine(likelihood, image, canvas_passes, prior=prior)
+        _report(progress, "whole canvas", 0, 1)
+        with clock.stage("canvas"):
+            likelihood = CanvasLikelihood(patterns, probe_model, stitcher.origin, shape)
+            image, choice = refine(likelihood, image, canvas_passes, prior=prior)
         record |= choice
-        if progress is not None:
-            progress(Progress("whole canvas", 1, 1))
-    refined = time.perf_counter()
-    lit = illumination(probe, patterns.positions, stitcher.origin, (image.shape[0], image.shape[1]))
+        _report(progress, "whole canvas", 1, 1)
+    lit = illumination(probe, patterns.positions, stitcher.origin, shape)
     image = torch.from_numpy(settle_unlit(image.cpu().numpy(), lit)).to(device)
     seconds = time.perf_counter() - began
     fit = _fit(probe_model, patterns, image, stitcher.origin)
@@ -225,14 +217,13 @@ def infer(
         "engine": "network",
         "network": model.options.network,
         "seconds": seconds,
+        "seconds_of_stages": dict(clock.seconds),
         "patterns_per_second": len(patterns) / seconds,
         "groups": len(members),
         "fit": fit,
         "device": str(device),
         "scan": patterns.name,
         "options": {"engine": "network", "probe": "fixed"},
-        "seconds_network": stitched - began,
-        "seconds_canvas": refined - stitched,
         "inference": {"network_batch": batch, "network_weights": weights, "network_prior": prior, **record},
     }
     pixel = patterns.geometry.object_pixel_m(patterns.size) if patterns.geometry is not None else None
@@ -249,6 +240,40 @@ def infer(
         geometry=patterns.geometry,
         illumination=lit,
     )
+
+
+def _stitched(
+    model: Model,
+    probe_model: ProbeModel,
+    patterns: Patterns,
+    members: NDArray[np.int64],
+    batch: int,
+    weights: Weights,
+    progress: ProgressCallback | None,
+    statistics: PatchStatistics | None,
+    clock: Clock,
+) -> Stitcher:
+    """The canvas with the patches of all groups (G, C), predicted a batch of patterns at a time."""
+    device = probe_model.probe.device
+    network = model.network.to(device).eval()
+    stitcher = Stitcher.around(patterns.positions, patterns.size, device)
+    step = max(1, batch // members.shape[1])
+    for start in range(0, len(members), step):
+        part = members[start : start + step]
+        with clock.stage("network"):
+            patches, light = predict(network, probe_model, patterns, part)
+        if statistics is not None:
+            statistics.add("inference", 0, start // step, patches)
+        with clock.stage("stitching"):
+            placed = light if weights == "probe" else torch.ones_like(light)
+            stitcher.add(patches, placed.expand(patches.shape), patterns.positions[part], align_phase=True)
+        _report(progress, "network", min(start + step, len(members)), len(members))
+    return stitcher
+
+
+def _report(progress: ProgressCallback | None, stage: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(Progress(stage, done, total))
 
 
 def predict(

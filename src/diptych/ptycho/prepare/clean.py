@@ -108,11 +108,15 @@ def masked(scan: Scan, valid: NDArray[np.bool_]) -> Scan:
 
 @dataclass(frozen=True, eq=False)
 class Cleaned:
-    """A scan to reconstruct, what was changed (``flags``, sentences), and the record of it (JSON values)."""
+    """A scan to reconstruct, what was changed (``flags``, sentences), and the record of it (JSON values).
+
+    ``spoiled`` says what was found, is still in the scan, and how to take it out; empty where nothing is.
+    """
 
     scan: Scan
     flags: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
+    spoiled: str = ""
 
 
 def clean(
@@ -188,4 +192,9 @@ def clean(
         "saturation": level,
         "saturated_counts": number,
     }
-    return Cleaned(out, tuple(flags), record if flags else {})
+    remedies = [
+        "mask the bad pixels (auto_mask=True, --auto-mask)" if pixels and not auto_mask else "",
+        "leave out the bad frames (bad_frames='auto', --bad-frames auto)" if named.numbers and not leave_out else "",
+        "mask the saturated counts (saturated='auto', --saturated auto)" if number and saturated == "keep" else "",
+    ]
+    return Cleaned(out, tuple(flags), record if flags else {}, " and ".join(filter(None, remedies)))

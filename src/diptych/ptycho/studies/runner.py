@@ -117,6 +117,9 @@ def run_study(
         state.run_missing(job, executor, cancel, progress)
         if len(state.results) == len(cells):
             status = "done" if any(result.error is None for result in state.results.values()) else "failed"
+    except KeyboardInterrupt:
+        kept = f"{len(state.results)} of {len(cells)} cells are finished, and their results kept in {home.path}"
+        raise KeyboardInterrupt(f"interrupted; {kept}; the same call continues.") from None
     finally:
         state.facts["ended"] = utc_now()
         state.write(status)

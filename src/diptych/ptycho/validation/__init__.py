@@ -25,6 +25,7 @@ from diptych.ptycho.validation.places import (
     canvas_values,
     coordinates,
     positions_array,
+    truth_covers,
     windows_inside,
 )
 from diptych.ptycho.validation.values import (
@@ -72,6 +73,7 @@ __all__ = [
     "probe_array",
     "refuse_sentinel",
     "sentinel",
+    "truth_covers",
     "unsigned",
     "whole",
     "windows_inside",

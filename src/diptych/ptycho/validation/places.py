@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 MAX_CANVAS_PIXELS = 4e8
 """A larger object canvas is taken as an error in the unit of the positions (3.2 GB of complex64)."""
 
-
 MAX_COORDINATE = 2**31
 """Larger coordinates are no object pixels, and overflow integer arithmetic."""
+
+FITTING = 3.0
+"""Positions that span more than this multiple of the room that the true object has for them are in another unit."""
+
+LEAST_POSITIONS = 8
+"""Of fewer positions nothing is concluded from their span or their distances."""
 
 
 def coordinates(positions: Any, expected: str, name: str) -> NDArray[np.float64]:
@@ -107,16 +112,64 @@ def canvas_origin(origin: Any) -> tuple[int, int]:
 
 def windows_inside(positions: NDArray[np.float64], size: int, canvas: Canvas, what: str, name: str) -> None:
     """Raise when a window of side ``size`` at one of ``positions`` leaves ``canvas``."""
+    outside = _leaving(positions, size, canvas)
+    if outside.any():
+        raise _left(positions, size, canvas, outside, what, name)
+
+
+def truth_covers(positions: NDArray[np.float64], size: int, truth: Canvas, what: str, name: str) -> None:
+    """Raise when windows of side ``size`` leave the true object, and say where the positions are at fault.
+
+    A few windows far from all others are let through: a position is wrong there, not the object, and the pattern is
+    found and left out later.
+
+    Raises
+    ------
+    InputError
+        It names the span of the positions where it cannot be one of object pixels.
+    """
+    outside = _leaving(positions, size, truth)
+    if not outside.any() or _outliers(positions, size, outside):
+        return
+    span, room = float(np.ptp(positions, axis=0).max()), max(truth.shape) - size
+    crowded, spread = span < np.sqrt(len(positions)), span > FITTING * max(room, 1)
+    if len(positions) >= LEAST_POSITIONS and (crowded or spread):
+        raise InputError(
+            f"{name}: {POSITIONS}",
+            f"{len(positions)} positions within {span:.3g} px, where the true object of {truth.shape[0]} x "
+            f"{truth.shape[1]} px has room for {room} px; {int(outside.sum())} windows of {size} px leave it",
+            "positions in object pixels",
+            "In which unit are they? For lengths, pass position_unit='um', 'nm' or 'm' (--position-unit); in Python "
+            "Scan.from_metres takes metres.",
+        )
+    raise _left(positions, size, truth, outside, what, name)
+
+
+def _leaving(positions: NDArray[np.float64], size: int, canvas: Canvas) -> NDArray[np.bool_]:
+    """Which windows (M,) leave the canvas."""
     corner = np.floor(positions + 0.5).astype(np.int64) - size // 2
     y0, y1, x0, x1 = canvas.extent
-    outside = (corner < (y0, x0)).any(axis=1) | (corner + size > (y1, x1)).any(axis=1)
-    if outside.any():
-        i = int(np.argmax(outside))
-        raise InputError(
-            f"{name}: {what}",
-            f"{int(outside.sum())} of {len(positions)} windows leave the object, which covers "
-            f"y {y0}..{y1}, x {x0}..{x1} "
-            f"(first: pattern {i} at y {positions[i, 0]:.1f}, x {positions[i, 1]:.1f}, window {size})",
-            "an object with a margin of half a window around the positions",
-            "Check its origin and the order (y, x).",
-        )
+    return np.asarray((corner < (y0, x0)).any(axis=1) | (corner + size > (y1, x1)).any(axis=1))
+
+
+def _outliers(positions: NDArray[np.float64], size: int, outside: NDArray[np.bool_]) -> bool:
+    """Whether the windows outside are at most a fifth of the scan, and overlap none of those inside."""
+    if len(positions) < LEAST_POSITIONS or outside.mean() > 0.2:
+        return False
+    rest = positions[~outside]
+    return all(np.abs(rest - position).max(axis=1).min() >= size for position in positions[outside])
+
+
+def _left(
+    positions: NDArray[np.float64], size: int, canvas: Canvas, outside: NDArray[np.bool_], what: str, name: str
+) -> InputError:
+    i = int(np.argmax(outside))
+    y0, y1, x0, x1 = canvas.extent
+    return InputError(
+        f"{name}: {what}",
+        f"{int(outside.sum())} of {len(positions)} windows leave the object, which covers "
+        f"y {y0}..{y1}, x {x0}..{x1} "
+        f"(first: pattern {i} at y {positions[i, 0]:.1f}, x {positions[i, 1]:.1f}, window {size})",
+        "an object with a margin of half a window around the positions",
+        "Check its origin and the order (y, x).",
+    )

@@ -97,6 +97,10 @@ def find_files(patterns: Iterable[str | Path]) -> list[Path]:
         paths = [named] if named.is_file() else [Path(each) for each in sorted(glob.glob(str(pattern), recursive=True))]
         files = [path for path in paths if path.is_file()]
         if not files:
+            if named.is_dir():
+                raise InputError(
+                    f"batch {pattern}", "is a folder", f"files, or a quoted pattern such as '{named.as_posix()}/*'"
+                )
             raise InputError(f"batch {pattern}", "names no file", "files, or a quoted pattern such as 'scans/*.h5'")
         found.update(dict.fromkeys(files))
     return list(found)

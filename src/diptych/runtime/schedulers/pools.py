@@ -16,7 +16,7 @@ from diptych.runtime.schedulers.tasks import Answer, Task, answer
 
 Started = Callable[[Task], None] | None
 
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 30.0
 """Time that a worker has to save its state when the pool is closed, s."""
 
 _TAIL = 20
@@ -156,6 +156,7 @@ class _Worker:
         except OSError:
             self.alive = False
         if self._key:
+            # The worker also interrupts itself at the end of its input; the two count as one request.
             self._process.terminate()
 
     def join(self) -> None:

@@ -75,6 +75,17 @@ def test_a_layout_reads_every_file_of_its_kind(tmp_path: Path) -> None:
         assert scan.pixel_m == pytest.approx(GEOMETRY.object_pixel_m(SIZE))
 
 
+def test_numbers_may_be_attributes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        file["setup"].attrs["E"], file.attrs["z"], file["setup"].attrs["who"] = 9.0, [1250.0], "a person"
+    scan = diptych.load(path, layout=str(described(tmp_path, energy="setup@E", distance="@z")))
+    assert scan.pixel_m == pytest.approx(GEOMETRY.object_pixel_m(SIZE))
+    for wrong, says in (("setup@F", "no attribute 'F'"), ("setup@who", "expected a number")):
+        with pytest.raises(InputError, match=says):
+            diptych.load(path, layout=str(described(tmp_path, energy=wrong)))
+
+
 def test_options_count_more_than_the_layout(tmp_path: Path) -> None:
     scan = diptych.load(write(tmp_path / "a.h5"), layout=str(described(tmp_path)), distance_m=2.5)
     assert scan.positions == pytest.approx(POSITIONS / 2, abs=1e-9)

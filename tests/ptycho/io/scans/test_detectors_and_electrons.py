@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -203,17 +204,22 @@ def test_every_file_of_the_field_loads_or_says_what_is_missing(
 ) -> None:
     folder = measured_data / "formats"
     files = sorted(path for path in folder.iterdir() if path.suffix != ".md")
-    loads = {"cdtools032_cnm.cxi", "ptypy090_cnm.ptyd", "ptypy090_cnm.ptyr", "ptylab_SimuData_New.mat"}
-    loads |= {"ptychodus170_product.cxi", "ptychodus170_product.h5", "rsciio_prismatic_Si100_4D.emd"}
-    loads |= {"ours_foldslice_data_roi0_Ndp128_dp.hdf5", "aps_2xfm_0011.mda", "diamond_panda.h5"}
+    # What their data files hold is missing in these, or anything at all.
+    empty = {"diamond_NXmx_Therm_6_2.nxs", "diamond_xrc_209_master.h5", "nanomax_000008.h5"}
+    empty |= {"ncem_au_microprobe_01_master.h5", "nxdl_NXcxi_ptycho_auto.hdf5", "rsciio_empad_map4x4.xml"}
+    kinds = {"aps_2xfm_0011.mda": "positions", "ptypy090_cnm.ptyr": "result", "ptypy090_cnm.ptyd": "scan"}
+    kinds |= {"ptychoshelves_probe_PSI.mat": "probe", "csaxs_eiger_4_valid_mask.h5": "image"}
+    kinds |= {"ours_foldslice_data_roi0_Ndp128_para.hdf5": "positions", "ptychodus170_diffraction.cxi": "incomplete"}
     for path in files:
-        code = run(["info", str(path)])
+        code = run(["info", str(path), "--json"])
         shown = capsys.readouterr()
-        assert code == (0 if path.name in loads else 2), path.name
+        assert code == (2 if path.name in empty else 0), path.name
         if code == 2:
             assert path.name in shown.err
             assert "expected" in shown.err or "missing" in shown.err
-            assert "--layout-template" in shown.out + shown.err or path.suffix in (".raw", ".xml"), path.name
+            assert "--layout-template" in shown.out + shown.err or path.suffix == ".xml", path.name
+        else:
+            assert json.loads(shown.out)["kind"] == kinds.get(path.name, json.loads(shown.out)["kind"])
 
 
 def test_real_files_load_with_what_the_message_asks_for(measured_data: Path, tmp_path: Path) -> None:

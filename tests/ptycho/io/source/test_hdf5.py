@@ -248,3 +248,23 @@ def test_a_large_dataset_that_was_never_written_is_refused(tmp_path: Path) -> No
             source.read("huge")
         assert source.read_part("huge", np.arange(2), 0).shape == (2, 8192)
         assert not source.read("dark").any()
+
+
+def test_a_broken_heap_of_texts_is_found_before_the_library_hangs_on_it(tmp_path: Path) -> None:
+    """An object of free space that states no size: the library reads it without end."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["title"] = "a text of varying length"
+        file.attrs["note"] = ["one", "three"]
+    with open_hdf5(path) as source:
+        assert str(source.read("title")) == "a text of varying length"
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    place = heap + 16
+    while number := int.from_bytes(content[place : place + 2], "little"):
+        assert number < 9
+        place += 16 + -(-int.from_bytes(content[place + 8 : place + 16], "little") // 8) * 8
+    content[place + 8 : place + 16] = bytes(8)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"heap of texts at byte {heap} is broken"), open_hdf5(path):
+        pass

@@ -299,6 +299,25 @@ def test_ctrl_c_ends_after_the_batch_and_a_second_one_at_once(scan: diptych.Scan
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.parametrize(("number", "last"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_a_signal_between_two_epochs_is_not_lost(
+    scan: diptych.Scan, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, last: bool
+) -> None:
+    """Lightning answers a SIGTERM that comes after the last batch of an epoch with SystemExit, which is exit code 0."""
+    epoch_end = callbacks.DiagnosticsCallback.on_train_epoch_end
+
+    def and_signal(self: Any, trainer: Any, module: Any) -> None:
+        epoch_end(self, trainer, module)
+        if trainer.current_epoch == (1 if last else 0):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(callbacks.DiagnosticsCallback, "on_train_epoch_end", and_signal)
+    with pytest.raises(TrainingInterrupted) as caught:
+        train(scan, trainer=PLAIN, **SMALL | {"epochs": 2})
+    found = caught.value.model.provenance
+    assert (found["epochs"], found["stop_reason"]) == (2 if last else 1, "interrupted")
+
+
 class Cancel:
     """A cancel token that is set after some updates."""
 

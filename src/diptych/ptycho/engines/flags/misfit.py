@@ -12,7 +12,7 @@ from diptych.ptycho.engines.flags import trials
 from diptych.ptycho.engines.flags.base import INTENSITY, MISREAD, NO_READING, NOT_NOISE, POOR_FIT, UNDECIDED, Flag
 from diptych.ptycho.engines.flags.data import LEAST_PHOTONS, MOST_USED
 from diptych.ptycho.engines.flags.evidence import Evidence
-from diptych.ptycho.engines.flags.faint import FAINT, compare_readings
+from diptych.ptycho.engines.flags.faint import FAINT, Found, compare_readings
 from diptych.ptycho.engines.flags.readings import AS_GIVEN, frame_orders, orientations
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.physics.frame_factors import beam_varies
@@ -22,6 +22,9 @@ log = logging.getLogger("diptych")
 
 Tried = Callable[[], trials.Verdict]
 """Trials of the readings of a scan."""
+
+Held = Callable[[Scan], Found]
+"""What held-out pixels say of the readings of a faint scan."""
 
 FAIR_FIT = 1.5
 """Above this level something other than photon noise limits the result, even where the excess is small."""
@@ -62,6 +65,7 @@ def misfit_flags(
     evidence: Evidence,
     unfinished: str = "",
     tried: Tried | None = None,
+    held: Held = compare_readings,
 ) -> list[Flag]:
     """Flags of a result whose patterns are not explained; empty where photon noise explains what is left.
 
@@ -79,6 +83,8 @@ def misfit_flags(
         Why the run is not expected to have converged; no reading is tried then.
     tried : callable, optional
         Trials of the readings of ``scan``, where they may have been made already.
+    held : callable
+        What held-out pixels say of them where the scan is faint.
     """
     if not math.isfinite(evidence.level):
         return [Flag(POOR_FIT, f"the fit is not finite ({evidence.fit:g}): the engine diverged. {CHECK}")]
@@ -105,7 +111,7 @@ def misfit_flags(
     doubtful = trials.suspect(evidence, standard) or _factors_by_evidence(problem)
     if doubtful and (wrong := _wrong_reading(tried, evidence, standard)):
         return [wrong]
-    if LEAST_PHOTONS <= evidence.photons / max(evidence.unknowns, 1) < FAINT and (faint := _faint(scan)):
+    if LEAST_PHOTONS <= evidence.photons / max(evidence.unknowns, 1) < FAINT and (faint := _faint(held(scan))):
         return [faint]
     return [_not_noise(evidence, len(state[1]))] if _above_noise(evidence, standard) else []
 
@@ -179,9 +185,8 @@ def _misread(verdict: trials.Verdict, found: str) -> Flag:
     return Flag(MISREAD, f"{text}`diptych check` lists all readings.")
 
 
-def _faint(scan: Scan) -> Flag | None:
+def _faint(found: Found) -> Flag | None:
     """The flag of a faint scan whose held-out pixels prefer another reading, or do not tell."""
-    found = compare_readings(scan)
     log.info("held-out pixels prefer the scan as given to other readings by %.1f standard errors", -found.errors)
     if found.reading is None:
         return Flag(UNDECIDED, _UNDECIDED) if found.undecided else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diptych.ptycho.engines.flags.base import INTERRUPTED, KINDS, POOR_FIT, Flag
+from diptych.ptycho.engines.flags.base import INTERRUPTED, KINDS, NOT_NOISE, POOR_FIT, Flag
 from diptych.ptycho.engines.flags.data import data_flags
-from diptych.ptycho.engines.flags.evidence import gather_evidence
-from diptych.ptycho.engines.flags.misfit import Tried, misfit_flags
+from diptych.ptycho.engines.flags.evidence import Evidence, gather_evidence
+from diptych.ptycho.engines.flags.faint import compare_readings
+from diptych.ptycho.engines.flags.misfit import Held, Tried, levels, misfit_flags
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.scan import Scan
 
@@ -27,6 +28,8 @@ def result_flags(
     interrupted: bool,
     diverged: str = "",
     tried: Tried | None = None,
+    held: Held = compare_readings,
+    spoiled: str = "",
 ) -> tuple[str, ...]:
     """Flags of a result, ordered by kind (:data:`~diptych.ptycho.engines.flags.base.KINDS`).
 
@@ -52,6 +55,10 @@ def result_flags(
         How the state became infinite or NaN, if it did; the result is an earlier state.
     tried : callable, optional
         Trials of the readings of ``scan``, where they may have been made already.
+    held : callable
+        What held-out pixels say of the readings of a faint scan.
+    spoiled : str
+        How to take out what is known to spoil the scan; it is advised before anything else is tried.
     """
     evidence = gather_evidence(problem, *state, refined, start)
     whole = not interrupted and (converged or epochs >= ENOUGH_EPOCHS)
@@ -60,7 +67,21 @@ def result_flags(
     if diverged:
         flags.append(Flag(POOR_FIT, f"the engine {diverged}. Give a smaller step or momentum, or a larger alpha."))
     else:
-        flags += misfit_flags(scan, problem, state, evidence, unfinished, tried)
+        flags += [
+            _blamed(flag, evidence, spoiled)
+            for flag in misfit_flags(scan, problem, state, evidence, unfinished, tried, held)
+        ]
     if interrupted:
         flags.append(Flag(INTERRUPTED, "the best state up to then, not a finished result."))
     return tuple(str(flag) for flag in sorted(flags, key=lambda flag: KINDS.index(flag.kind)))
+
+
+def _blamed(flag: Flag, evidence: Evidence, spoiled: str) -> Flag:
+    """A flag of a poor fit, where what was found in the scan comes before more probe modes and the like."""
+    if not spoiled or flag.kind not in (POOR_FIT, NOT_NOISE):
+        return flag
+    return Flag(
+        flag.kind,
+        f"{levels(evidence)} Something in the scan spoils it, which another flag names: {spoiled}, and reconstruct "
+        "again before anything else is tried.",
+    )

@@ -1,4 +1,4 @@
-"""What follows the engine: more probe modes, and total variation where photons are few.
+"""What follows the engine: total variation where photons are few.
 
 At few photons per pixel the most likely object follows the noise. A penalty on its total variation
 (:mod:`diptych.ptycho.physics.descent.total_variation`) trades that noise for a bias: edges are kept, fine texture is
@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diptych.ptycho.engines import builtin
 from diptych.ptycho.engines.base import FINAL_STAGE
 from diptych.ptycho.engines.checkpoint import Run
 from diptych.ptycho.engines.flags.base import REGULARISED, Flag
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
-from diptych.ptycho.engines.modes import joined_runs, more_modes, runs_stages
+from diptych.ptycho.engines.modes.trials import ModesFound
 from diptych.ptycho.engines.positions.placing import settle_positions
 from diptych.ptycho.engines.problem import Problem, detect, in_order, share_out, sweep_batch
 from diptych.ptycho.engines.request import Request
@@ -77,9 +78,13 @@ class Regularised:
         return str(Flag(REGULARISED, text))
 
 
-def continued(request: Request, problem: Problem, run: Run) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
-    """A run continued where the options and the held-out pixels ask for it; records for the provenance, and notes."""
-    run, modes = more_modes(request, problem, run)
+def continued(
+    request: Request, problem: Problem, run: Run, modes: ModesFound | None
+) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
+    """A run continued where the options and the held-out pixels ask for it; records for the provenance, and notes.
+
+    ``modes`` tells of probe modes that were added in the run.
+    """
     record, notes = ({}, ()) if modes is None else ({"modes": asdict(modes)}, (modes.flag(),))
     run, found = regularise(request, problem, run)
     if found is None:
@@ -180,3 +185,23 @@ def _trial(request: Request, problem: Problem, start: tuple[Tensor, Tensor], str
 
 def _percent(*values: float) -> tuple[float, ...]:
     return tuple(100 * value for value in values)
+
+
+def runs_stages(request: Request) -> bool:
+    """Whether the engine ends with maximum likelihood, from which a run can be continued."""
+    return request.options.chosen("engine").build is builtin.build_automatic
+
+
+def joined_runs(first: Run, second: Run) -> Run:
+    """Two runs in a row as one: the best state is that of the second."""
+    history = {
+        name: first.history.get(name, [float("nan")] * first.epochs)
+        + [value + _offset(first, name) for value in second.history.get(name, [FINAL_STAGE] * second.epochs)]
+        for name in {**first.history, **second.history}
+    }
+    return replace(second, history=history, best_epoch=first.epochs + second.best_epoch)
+
+
+def _offset(run: Run, column: str) -> float:
+    """What is added to a column of the run that follows: epochs and seconds go on."""
+    return run.history[column][-1] if column in ("epoch", "seconds") else 0.0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.base import Engine
+from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
@@ -24,6 +25,9 @@ log = logging.getLogger("diptych")
 
 POSITIONS_TEST = 12
 """Epochs of maximum likelihood before the positions are tested."""
+
+POSITIONS_TEST_SOON = 4
+"""The same after more probe modes were added to a result that had nearly converged."""
 
 POSITIONS_SCORE = 2.0
 """Positions are refined where the median gain of the score test, over the fit, is above this many nats per position.
@@ -41,15 +45,17 @@ POSITIONS_EPOCHS = 15
 POSITIONS_GAIN = 0.1
 """Refined positions are kept where the held-out fit's excess over 1 falls by this share."""
 
+PROMISING = 0.5
+"""Where refinement lowers the held-out fit's excess over 1 below this share, but not below the limit that follows, the
+refined positions are on trial: something else may be missing, too, for instance probe modes."""
+
 POOR_FIT = 3.0
 """Held-out fit above which refined positions are not kept with ``auto``: a reconstruction that is stuck moves right
 positions, too (a Siemens star at 3e6 photons, by 0.29 px, from 22.7 to 12.9)."""
 
-DISTORTED_FIT = 1.3
-"""Held-out fit above which distortions are tried after the first refinement."""
-
-LEAST_EXCESS = 0.1
-"""Excess over a fit of 1 of which the share is taken at least: where noise is fitted, there is none."""
+DISTORTED_FIT, CERTAIN_FIT = 1.3, 2.0
+"""Held-out fits above which distortions are tried after the first refinement: where it moved positions slowly as a
+whole, and in any case."""
 
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
@@ -87,7 +93,7 @@ class PositionCorrection:
     def __init__(self, problem: Problem, mode: str, misread: Callable[[], str] | None = None) -> None:
         self.problem, self._mode, self._misread = problem, mode, misread
         self._most = np.inf if mode == "on" else POOR_FIT
-        self._rounds, self._fit = 0, np.inf
+        self._rounds, self._fit, self._on_trial = 0, np.inf, False
         self._recorded: tuple[Placed, float] | None = None
 
     @property
@@ -95,11 +101,18 @@ class PositionCorrection:
         """Whether the current positions are refined ones."""
         return self._rounds > 0
 
-    def are_wrong(self, image: Tensor, probe: Tensor, report: dict[str, float], epochs: int, settled: bool) -> bool:
+    @property
+    def open(self) -> bool:
+        """Whether they may still be refined."""
+        return self._mode != "off"
+
+    def are_wrong(
+        self, image: Tensor, probe: Tensor, report: dict[str, float], epochs: int, settled: bool, soon: bool = False
+    ) -> bool:
         """Whether positions are to be refined now, after ``epochs`` epochs of maximum likelihood; tested once, or
         twice where in doubt.
         """
-        due = 2 * POSITIONS_TEST if self._mode == "again" else POSITIONS_TEST
+        due = 2 * POSITIONS_TEST if self._mode == "again" else POSITIONS_TEST_SOON if soon else POSITIONS_TEST
         tested = self._mode in ("auto", "again") and (epochs >= due or settled)
         if not (tested or self._mode == "on"):
             return False
@@ -130,13 +143,19 @@ class PositionCorrection:
         self._fit = held_out_fit
         if done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained):
             return self._round(here)
-        if self._rounds < SEARCHED and not held_out_fit < DISTORTED_FIT:
+        if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             self._rounds = SEARCHED
             return "distortions", place(self.problem, here), here.probe
         if self._rounds < COMPLETED and self._falls_short(here, held_out_fit):
             self._rounds = COMPLETED
             return "distortions", place(self.problem, here), here.probe
         return self._decide(here, held_out_fit)
+
+    def _may_be_distorted(self, here: Placed, held_out_fit: float) -> bool:
+        """Whether slow distortions may be why the fit is still poor."""
+        assert self._recorded is not None
+        slowly = held_out_fit >= DISTORTED_FIT and moves_slowly(self._recorded[0].positions, here.positions)
+        return slowly or not held_out_fit < CERTAIN_FIT
 
     def _falls_short(self, here: Placed, held_out_fit: float) -> bool:
         """Whether the refinement succeeds, and mostly along slow distortions, which it does not complete."""
@@ -162,13 +181,33 @@ class PositionCorrection:
         """The last stage, at the refined positions or at the recorded ones."""
         assert self._recorded is not None
         recorded, before = self._recorded
-        self._recorded = None
         if _lowers(before, after) and after < self._most:
             log.info("positions: refined, held-out fit %.3g before, %.3g after", before, after)
+        elif not self._on_trial and after - 1 < PROMISING * (before - 1):
+            log.info("positions: refined on trial, held-out fit %.3g before, %.3g after", before, after)
+            self._on_trial = True
+            return "likelihood", place(self.problem, here), here.probe
         else:
             log.info("positions: as recorded, held-out fit %.3g; refinement reached %.3g", before, after)
             self._rounds, here = 0, recorded
+        self._recorded, self._on_trial = None, False
         return "likelihood", place(self.problem, here), here.probe
+
+    def fail(self, held_out_fit: float, epochs: int, settled: bool) -> Next | None:
+        """The last stage at the recorded positions, where refined ones on trial fail; None where they do not, or it is
+        too early.
+        """
+        if not self._on_trial or not (epochs >= POSITIONS_TEST or settled):
+            return None
+        assert self._recorded is not None
+        self._on_trial, (recorded, before) = False, self._recorded
+        self._recorded = None
+        if held_out_fit < self._most:
+            log.info("positions: refined, held-out fit %.3g before, %.3g now", before, held_out_fit)
+            return None
+        log.info("positions: as recorded, held-out fit %.3g; with refined ones %.3g", before, held_out_fit)
+        self._rounds = 0
+        return "likelihood", place(self.problem, recorded), recorded.probe
 
     def whereabouts(self) -> tuple[Tensor, Tensor]:
         """Positions (M, 2), and the coordinate (2,) of the canvas's first pixel."""
@@ -179,7 +218,7 @@ class PositionCorrection:
         """What :meth:`restore` needs."""
         positions, origin = self.whereabouts()
         mine = {"positions": positions, "origin": origin}
-        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode)])
+        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode), self._on_trial])
         mine["round_fit"] = torch.tensor(self._fit, dtype=torch.float64)
         if self._recorded is not None:
             placed, fit = self._recorded
@@ -192,7 +231,7 @@ class PositionCorrection:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`; its object, ``state["image"]``, gives the canvas."""
         self._rounds, self._mode = int(state["rounds"][0]), MODES[int(state["rounds"][1])]
-        self._fit = float(state["round_fit"])
+        self._fit, self._on_trial = float(state["round_fit"]), bool(state["rounds"][2])
         self._recorded = None
         if "recorded_image" in state:
             positions = state["recorded_positions"].cpu().numpy()

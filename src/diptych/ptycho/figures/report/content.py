@@ -52,7 +52,7 @@ def chosen(result: Reconstruction) -> Rows:
         ("Initial probe", _initial_probe(about, options), str(about.get("probe_start") or asked.get("probe", ""))),
         ("Initial object", str(start.get("object", options.get("start", "not known"))), _start(start)),
         ("Engine", str(about.get("engine", "not known")), _stages(result.history)),
-        ("Probe modes", _modes(result), asked.get("modes", "as many as the initial probe; no others were tried")),
+        ("Probe modes", _modes(result), _added_modes(result, asked)),
         ("Positions", *_positions(result, asked)),
         ("Intensity of frames", *_factors(result, asked)),
         ("Batch", number(options.get("batch"), 6) if options.get("batch") else "by the engine", asked.get("batch", "")),
@@ -112,6 +112,11 @@ def _modes(result: Reconstruction) -> str:
     power = (np.abs(result.probe.astype(np.complex128)) ** 2).sum((1, 2))
     shares = ", ".join(f"{100 * share:.3g} %" for share in power / max(float(power.sum()), 1e-300))
     return f"{len(power)} ({shares} of the power)"
+
+
+def _added_modes(result: Reconstruction, asked: Mapping[str, str]) -> str:
+    said = next((flag for flag in result.flags if flag.startswith("probe modes:")), None)
+    return said or asked.get("modes", "as many as the initial probe; the held-out pixels did not ask for more")
 
 
 def _positions(result: Reconstruction, asked: Mapping[str, str]) -> tuple[str, str]:

@@ -15,7 +15,9 @@ Length = Literal["px", "m", "mm", "um", "nm", "A", "pm"]
 
 
 class Layout(Options):
-    """How to read a scan from files of one kind. Paths lead to datasets; a number stands for itself."""
+    """How to read a scan from files of one kind. Paths lead to datasets, ``PATH@NAME`` to an attribute; a number stands
+    for itself.
+    """
 
     name: str = Field(min_length=1, max_length=80, description="Name of the layout, for --layout NAME and messages.")
     match: tuple[str, ...] = Field(
@@ -57,14 +59,22 @@ class Layout(Options):
         default=None, description="Path of the numbers of the patterns, which positions of another file are joined by."
     )
     particle: Literal["photon", "electron"] = Field(default="photon", description="What illuminates.")
-    energy: str | float | None = Field(default=None, description="Path or number; energy_unit may be a length.")
+    energy: str | float | None = Field(
+        default=None, description="Path, PATH@ATTRIBUTE or number; energy_unit may be a length."
+    )
     energy_unit: Literal["J", "eV", "keV", "m", "nm", "A"] = Field(
         default="eV", description="Unit of the energy; a length means that it is the wavelength (of photons)."
     )
-    distance: str | float | None = Field(default=None, description="Path or number: sample to detector.")
+    distance: str | float | None = Field(
+        default=None, description="Path, PATH@ATTRIBUTE or number: sample to detector."
+    )
     distance_unit: Length = Field(default="m", description="Unit of the distance.")
-    pixel_y: str | float | None = Field(default=None, description="Path or number: height of a detector pixel.")
-    pixel_x: str | float | None = Field(default=None, description="Path or number: width of a detector pixel.")
+    pixel_y: str | float | None = Field(
+        default=None, description="Path, PATH@ATTRIBUTE or number: height of a detector pixel."
+    )
+    pixel_x: str | float | None = Field(
+        default=None, description="Path, PATH@ATTRIBUTE or number: width of a detector pixel."
+    )
     pixel_unit: Length = Field(default="m", description="Unit of the detector pixel.")
     mask: str | None = Field(default=None, description="Path of the mask.")
     mask_means: Literal["valid", "bad"] = Field(default="bad", description="What values other than 0 mean in the mask.")

@@ -202,8 +202,12 @@ def _geometry(
         if value is None or isinstance(value, int | float):
             return value
         path = value.strip("/")
-        _needed(source, path, what)
-        found = np.ravel(real_from(source, path, what)).astype(np.float64)
+        place, _, attribute = path.partition("@")
+        if attribute:
+            found = _attribute(source, place.strip("/"), attribute, what)
+        else:
+            _needed(source, path, what)
+            found = np.ravel(real_from(source, path, what)).astype(np.float64)
         if found.size == 0:
             raise InputError(f"{source.where}: {path}", "is empty", what)
         sources[what] = path
@@ -229,6 +233,19 @@ def _geometry(
         scale = UNITS[layout.pixel_unit] or 1.0
         stated["detector_pixel_m"] = ((height or 0.0) * scale, (width or 0.0) * scale)
     return geometry_of(options, source.where, **stated)
+
+
+def _attribute(source: TreeSource, place: str, name: str, what: str) -> NDArray[np.float64]:
+    """The numbers of the attribute ``name`` of the array or group at ``place``."""
+    known = source.attributes(place)
+    if name not in known:
+        raise InputError(
+            f"{source.where}: {place or '/'}", f"has no attribute {name!r}", f"the {what}; one of {listed(known)}"
+        )
+    try:
+        return np.ravel(np.asarray(known[name], np.float64))
+    except (TypeError, ValueError):
+        raise InputError(f"{source.where}: {place or '/'}@{name}", f"is {known[name]!r}", f"a number: {what}") from None
 
 
 def _with_extras(raw: RawScan, source: TreeSource, layout: Layout, window: Window, options: LoadOptions) -> RawScan:
@@ -265,4 +282,4 @@ def _with_extras(raw: RawScan, source: TreeSource, layout: Layout, window: Windo
             raise InputError(
                 f"{source.where}: {path}", f"has {len(numbers)} numbers", f"{len(raw.values)}, one of each pattern"
             )
-    return replace(raw, mask=mask, background=dark, probe=probe, numbers=numbers)
+    return replace(raw, mask=mask, mask_means=layout.mask_means, background=dark, probe=probe, numbers=numbers)

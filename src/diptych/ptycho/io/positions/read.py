@@ -30,7 +30,8 @@ def read_positions(spec: str) -> Table:
     """The positions that ``spec`` names, ``FILE`` or ``FILE:PATH``.
 
     ``PATH`` is a dataset (K, 2) of (y, x), a dataset (K, 3) of (x, y, z), two datasets of y and of x, ``PATH,PATH``, or
-    three: y, x and the numbers of the frames (or triggers).
+    three: y, x and the numbers of the frames (or triggers). Of a table in text, two or three columns by their names, or
+    by their numbers, from 1.
 
     Raises
     ------
@@ -41,6 +42,8 @@ def read_positions(spec: str) -> Table:
     with opened(path) as file:
         if file.source is None and inner is None and path.is_file():
             return read_text(path)
+        if file.source is None and inner is not None and path.is_file() and recognise(file) is None:
+            return read_text(path, inner)
         if inner is not None:
             return _datasets(file.arrays, inner, path)
         return _known(file)

@@ -25,8 +25,15 @@ _AXIS = {
 }
 
 
-def read_text(path: Path) -> Table:
+def read_text(path: Path, columns: str | None = None) -> Table:
     """The positions in a text file (CSV, TSV, columns).
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    columns : str, optional
+        ``Y,X`` or ``Y,X,FRAMES``: names of the header, or numbers of the columns, from 1; without it, the names tell.
 
     Raises
     ------
@@ -46,22 +53,27 @@ def read_text(path: Path) -> Table:
     first = next((number for number, line in enumerate(lines) if _numbers(line) is not None), None)
     if first is None:
         raise InputError(path, "holds no line of numbers", _EXPECTED)
-    if first == 0:
-        raise InputError(path, "has no header, so which column is y is not known", _EXPECTED)
-    names = [name.strip().strip('"') for name in _cells(lines[first - 1].lstrip("#% "))]
+    if first == 0 and columns is None:
+        remedy = "Name the columns by their numbers, from 1: --positions FILE:Y,X or FILE:Y,X,FRAMES."
+        raise InputError(path, "has no header, so which column is y is not known", _EXPECTED, remedy)
+    head = _cells(lines[first - 1].lstrip("#% ")) if first else [str(n + 1) for n in range(len(_cells(lines[0])))]
+    names = [name.strip().strip('"') for name in head]
     rows = [_numbers(line) for line in lines[first:] if not line.startswith(("#", "%"))]
     wrong = next((number for number, row in enumerate(rows) if row is None or len(row) != len(names)), None)
     if wrong is not None:
         raise InputError(path, f"line {wrong + 1} of the numbers does not have {len(names)} of them", listed(names))
     values = np.asarray(rows, np.float64)
-    y, x = (_column(names, axis, path) for axis in "yx")
+    chosen = [] if columns is None else _named(names, columns, path)
+    y, x = chosen[:2] or (_column(names, axis, path) for axis in "yx")
     if not np.isfinite(values[:, [y, x]]).all():
         line = int(np.flatnonzero(~np.isfinite(values[:, [y, x]]).all(axis=1))[0])
         raise InputError(path, f"line {line + 1} of the numbers has no y or no x", "a finite number of both")
     units = [_unit(names[column]) for column in (y, x)]
     if units[0] != units[1]:
         raise InputError(path, f"y is in {units[0] or 'an unstated unit'} and x in {units[1]}", "one unit of both")
-    frames = [number for number, name in enumerate(names) if _FRAME.match(name.casefold())]
+    frames = chosen[2:] or [number for number, name in enumerate(names) if _FRAME.match(name.casefold())]
+    if frames and not np.isfinite(values[:, frames[0]]).all():
+        raise InputError(path, f"column {names[frames[0]]!r} holds something else", "numbers of the frames")
     return Table(
         where=str(path),
         y=values[:, y],
@@ -99,6 +111,21 @@ def _bare(name: str) -> str:
 def _unit(name: str) -> str | None:
     found = _UNIT.search(name)
     return next((unit for unit in UNITS if found is not None and unit.casefold() == found[1].casefold()), None)
+
+
+def _named(names: list[str], columns: str, path: Path) -> list[int]:
+    """Places of the columns that ``columns`` names, by the header or by their numbers from 1."""
+    asked = [part.strip() for part in columns.split(",")]
+    if len(asked) not in (2, 3):
+        raise InputError(f"{path}: {columns}", f"names {len(asked)} columns", "Y,X or Y,X,FRAMES")
+    places = []
+    for part in asked:
+        by_number = part.isdigit() and 1 <= int(part) <= len(names)
+        place = names.index(part) if part in names else int(part) - 1 if by_number else -1
+        if place < 0:
+            raise InputError(path, f"has no column {part!r}; its columns are {listed(names)}", "one of them")
+        places.append(place)
+    return places
 
 
 def _column(names: list[str], axis: str, path: Path) -> int:

@@ -7,15 +7,17 @@ first and second detector axis in the laboratory (x, y, z).
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import (
     ENERGY_UNITS,
@@ -25,11 +27,13 @@ from diptych.ptycho.io.physical import (
     positions_in_pixels,
     wavelength_energy_eV,
 )
-from diptych.ptycho.io.positions.join import unplaced
+from diptych.ptycho.io.positions.table import unit_named
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.scans.cxi_write import write_cxi
+from diptych.ptycho.io.scans.detectors.frames import Window, window_of
 from diptych.ptycho.io.scans.nexus import axes_beside, lengths_m, one_number, positions_m, wavelength_m
-from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.scans.raster import raster_positions, sequence_positions
+from diptych.ptycho.io.source import Entry, TreeSource, chosen_entry, entries
 from diptych.ptycho.io.writers.scans import write_nxptycho
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
@@ -53,6 +57,7 @@ WAVELENGTHS = (
     "entry_1/instrument_1/beam_1/wavelength",
 )
 PARTICLES = ("entry_1/instrument_1/source_1/probe", "entry_1/instrument/source/probe")
+MASKS = ("mask", "pixel_mask")
 TITLE = "entry_1/title"
 PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/source_1/probe")
 
@@ -84,19 +89,30 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     """
     patterns, translation = first(source, PATTERNS), first(source, TRANSLATIONS)
     axes = None if patterns is None or translation is not None else axes_beside(source, patterns)
-    if patterns is None or (translation is None and axes is None and options.positions is None):
+    elsewhere = options.positions is not None or options.scan_step is not None
+    if patterns is None or (translation is None and axes is None and not elsewhere):
         what = "diffraction patterns" if patterns is None else "positions (a translation of each pattern)"
         where = " or ".join(PATTERNS[:2] if patterns is None else TRANSLATIONS[:2])
-        remedy = "" if patterns is None else "Where they lie in another file, pass positions=... (--positions FILE)."
-        raise InputError(source.where, f"is a CXI file without {what}", where, remedy)
+        remedy = (
+            ""
+            if patterns is None
+            else (
+                "Where they lie in another file, pass positions=... (--positions FILE); of a raster, --scan-columns "
+                "COLUMNS with --scan-step STEP."
+            )
+        )
+        raise IncompleteError(source.where, f"is a CXI file without {what}", where, remedy)
     said: list[str] = []
     sources = {"patterns": patterns}
     values = real_from(source, patterns)
     if values.ndim not in (3, 4):
         raise InputError(f"{source.where}: {patterns}", f"has shape {values.shape}", "(patterns, N, N)")
-    scan_shape = values.shape[:-2]
+    scan_shape = tuple(side for side in values.shape[:-2] if side != 1) or (1,)
     values = values.reshape(-1, *values.shape[-2:]) if values.ndim == 4 else values
-    placed = options.positions is None
+    detector = next((path for path in DETECTORS if source.group(path) is not None), "")
+    window = window_of(values.shape[-2:], options, _centre(source, detector), source.where, said)
+    values = values if window.whole else np.ascontiguousarray(window.cut(values))
+    placed = not elsewhere
     metres = np.full((len(values), 3), np.nan)
     in_pixels = translation is not None and source.attributes(translation).get("units") == "px"
     if placed and in_pixels and translation is not None:
@@ -116,9 +132,10 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
             f"{patterns} has shape {values.shape} and {translation} {metres.shape}",
             "(patterns, N, N) and (patterns, 3)",
         )
-    detector = next((path for path in DETECTORS if source.group(path) is not None), "")
     said.insert(0, f"patterns read from {patterns}")
-    sources |= {"positions": translation or ", ".join(axes or ()), "mask": f"{detector}/mask"}
+    mask_path = first(source, tuple(f"{detector}/{name}" for name in MASKS))
+    sources |= {"positions": translation or ", ".join(axes or ())} if placed else {}
+    sources |= {"mask": mask_path} if mask_path is not None else {}
     sources |= {"distance": f"{detector}/distance", "detector pixel": f"{detector}/{{y,x}}_pixel_size"}
     sources |= {"energy": first(source, ENERGIES) or "", "probe": first(source, PROBES) or ""}
     geometry = geometry_of(options, source.where, **_stated(source, detector, options, said))
@@ -131,8 +148,10 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
             signs[0] * metres[:, 1], signs[1] * metres[:, 0], geometry, values.shape[-1], source.where
         )
         said.append(converted)
+    elif len(scan_shape) == 2:
+        y, x = raster_positions(options, (scan_shape[0], scan_shape[1]), source.where, patterns, said)
     else:
-        y = x = unplaced(len(values))
+        y, x = sequence_positions(options, len(values), source.where, patterns, said)
     return RawScan(
         where=source.where,
         name=name,
@@ -142,14 +161,15 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         domain="counts" if options.domain == "auto" else options.domain,
         scale=1.0 if options.scale is None else options.scale,
         probe=_probe(source, options, values.shape[-1], said),
-        mask=_mask(source, detector, values.shape[-2:], said),
-        background=_dark(source, detector, values.shape[-2:], said),
+        mask=_mask(source, mask_path, window, said),
+        mask_means="bad",
+        background=_dark(source, detector, window, said),
         geometry=geometry,
         metadata={"layout": "CXI", "stored_domain": "counts"},
         said=said,
         sources=sources,
         order="patterns (pattern, y, x), positions (x, y, z)",
-        unit="px" if in_pixels else "m",
+        unit=_unit(source, translation, axes) if placed else options.position_unit,
         placed=placed,
         signs=signs,
     )
@@ -231,28 +251,51 @@ def _signs(source: TreeSource, detector: str, said: list[str]) -> tuple[float, f
     return signs
 
 
-def _mask(source: TreeSource, detector: str, shape: tuple[int, ...], said: list[str]) -> NDArray[np.bool_] | None:
-    path = f"{detector}/mask"
-    if source.header(path) is None:
+def _unit(source: TreeSource, translation: str | None, axes: tuple[str, str] | None) -> str:
+    """Unit of the positions as they are stored."""
+    path = translation or (axes[0] if axes is not None else "")
+    return unit_named(source.attributes(path).get("units")) or "m"
+
+
+def _centre(source: TreeSource, detector: str) -> tuple[float, float] | None:
+    """Row and column of zero frequency that the file states; values of 0 stand for not known."""
+    found = []
+    for axis in "yx":
+        path = f"{detector}/beam_center_{axis}"
+        if source.header(path) is None or source.attributes(path).get("units") not in (
+            None,
+            "",
+            "pixel",
+            "pixels",
+            "px",
+        ):
+            return None
+        found.append(float(np.ravel(real_from(source, path, "the beam centre"))[0]))
+    return (found[0], found[1]) if all(np.isfinite(found)) and max(found) > 0 else None
+
+
+def _mask(source: TreeSource, path: str | None, window: Window, said: list[str]) -> NDArray[np.bool_] | None:
+    if path is None:
         return None
     stored = source.read(path)
-    if stored.shape[-2:] != shape or stored.ndim not in (2, 3):
-        raise InputError(f"{source.where}: {path}", f"has shape {stored.shape}", f"that of a pattern, {shape}")
+    stored = stored[0] if stored.ndim == 3 and len(stored) == 1 else stored
+    if stored.shape[-2:] != window.full or stored.ndim not in (2, 3):
+        raise InputError(f"{source.where}: {path}", f"has shape {stored.shape}", f"that of a pattern, {window.full}")
     said.append(f"mask read from {path}: a pixel is valid where it is 0")
-    return np.asarray(stored == 0)
+    return np.asarray(window.cut(stored) == 0)
 
 
-def _dark(source: TreeSource, detector: str, shape: tuple[int, ...], said: list[str]) -> NDArray[np.float32] | None:
+def _dark(source: TreeSource, detector: str, window: Window, said: list[str]) -> NDArray[np.float32] | None:
     """The dark frame as background, where there is one that is not zero."""
     path = f"{detector}/data_dark"
     if source.header(path) is None:
         return None
     dark = real_from(source, path)
     dark = dark.mean(0) if dark.ndim == 3 else dark
-    if dark.shape != shape or not np.any(dark):
+    if dark.shape != window.full or not np.any(dark):
         return None
     said.append(f"background read from {path}")
-    return np.asarray(dark, np.float32)
+    return np.asarray(window.cut(dark), np.float32)
 
 
 def _probe(source: TreeSource, options: LoadOptions, size: int, said: list[str]) -> NDArray[Any] | None:
@@ -269,14 +312,30 @@ def _probe(source: TreeSource, options: LoadOptions, size: int, said: list[str])
     return probe
 
 
+def _entries(file: DataFile) -> list[Entry]:
+    """Entries with patterns, each under the name ``entry_1``. Detector files without numbers keep theirs elsewhere."""
+    if file.kind != "hdf5":
+        return []
+    return [
+        entry
+        for entry in entries(file.arrays, "entry_1")
+        if first(entry, PATTERNS if re.fullmatch(r"entry_\d+", entry.name) else PATTERNS[:2]) is not None
+    ]
+
+
 def _matches(file: DataFile) -> bool:
-    return file.kind == "hdf5" and "entry_1" in file.arrays.names() and first(file.arrays, PATTERNS) is not None
+    return bool(_entries(file))
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:
-    title = file.arrays.read(TITLE) if file.arrays.header(TITLE) is not None else np.asarray("")
-    name = str(title).strip() if title.dtype.kind == "U" and title.size == 1 else ""
-    return finish(read_cxi(file.arrays, options, name or file.path.stem), options)
+    said: list[str] = []
+    entry = chosen_entry(_entries(file), options.entry, str(file.path), said)
+    with entry.naming():
+        title = entry.read(TITLE) if entry.header(TITLE) is not None else np.asarray("")
+        name = str(title).strip() if title.dtype.kind == "U" and title.size == 1 else ""
+        raw = read_cxi(entry, options, name or file.path.stem)
+    sources = {part: entry.told(path) for part, path in raw.sources.items()}
+    return finish(replace(raw, said=[*said, *map(entry.told, raw.said)], sources=sources), options)
 
 
 FORMAT = Format(
@@ -284,6 +343,7 @@ FORMAT = Format(
     help="Scan as CXI (cdtools, Ptychodus, SHARP): entry_1/data_1/data with a translation of each pattern in metres.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, *RASTER, "entry"),
     matches=_matches,
     read=_read,
     write=write_cxi,
@@ -296,7 +356,8 @@ NXPTYCHO = Format(
     help="Scan as NeXus by NXcxi_ptycho or NXptycho: the arrays of CXI, each with its unit.",
     options=NoOptions,
     holds="scan",
-    matches=lambda file: _matches(file) and file.arrays.header("entry_1/definition") is not None,
+    takes=(*CUT, *RASTER, "entry"),
+    matches=lambda file: any(entry.header("entry_1/definition") is not None for entry in _entries(file)[:1]),
     read=_read,
     write=write_nxptycho,
     suffixes=(".nxs",),

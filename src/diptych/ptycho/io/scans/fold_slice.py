@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io.fields import real_from, scalar_from
 from diptych.ptycho.io.files import DataFile, opened
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, wavelength_energy_eV
 from diptych.ptycho.io.positions.join import unplaced
+from diptych.ptycho.io.positions.table import Table
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.io.writers.scans import parameters_beside, write_fold_slice
 from diptych.ptycho.scan import Geometry, Scan
 from diptych.runtime.registry import NoOptions
@@ -44,11 +46,11 @@ def parameter_file(path: Path) -> Path:
     other = path.with_name(f"{stem}{_PARAMETERS}{rest}{path.suffix}") if stem else None
     if other is None or not other.is_file():
         name = "<name>_para.hdf5" if other is None else other.name
-        raise InputError(
+        raise IncompleteError(
             path,
             "holds patterns (dp) of fold_slice without their positions",
             f"the file {name} beside it, with ppX and ppY",
-            "Copy it into the same folder.",
+            "Copy it into the same folder, or pass --positions FILE.",
         )
     return other
 
@@ -162,10 +164,24 @@ def _patterns(file: DataFile) -> NDArray[Any]:
     return values
 
 
+def read_parameters(source: TreeSource, name: str) -> Table:
+    """The positions in the second file of a pair, for patterns that lie elsewhere."""
+    x_m, y_m = (np.ravel(real_from(source, key, "positions in metres")).astype(np.float64) for key in ("ppX", "ppY"))
+    if len(x_m) != len(y_m):
+        raise InputError(source.where, f"holds {len(x_m)} numbers ppX and {len(y_m)} ppY", "as many of each")
+    return Table(source.where, y_m, x_m, "m", None, f"positions read from {name}: ppY, ppX")
+
+
+def _is_parameters(file: DataFile) -> bool:
+    if file.kind not in ("hdf5", "matlab") or "dp" in (names := file.arrays.names()):
+        return False
+    return {"ppX", "ppY"} <= set(names)
+
+
 def _matches(file: DataFile) -> bool:
     header = file.arrays.header("dp") if file.kind in ("hdf5", "matlab") else None
     # A raster with four axes is of another program.
-    return header is not None and len(header.shape) <= 3 and (file.kind == "hdf5" or "_dp" in file.path.stem)
+    return header is not None and len(header.shape) == 3 and (file.kind == "hdf5" or "_dp" in file.path.stem)
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:
@@ -184,4 +200,13 @@ FORMAT = Format(
     by_suffix=False,
     beside=lambda path: (parameters_beside(path),),
     datasets={"patterns": ("dp",)},
+)
+
+PARAMETERS = Format(
+    name="fold-slice-positions",
+    help="Positions of fold_slice and PtychoShelves: *_para.hdf5 with ppX and ppY in metres.",
+    options=NoOptions,
+    holds="positions",
+    matches=_is_parameters,
+    read=lambda file, options: read_parameters(file.arrays, file.path.name),
 )

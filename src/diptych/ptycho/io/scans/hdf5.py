@@ -6,7 +6,7 @@ from pathlib import Path
 
 from diptych.ptycho.io.convert import Domain
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import KEYS, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.raw import finish
 from diptych.ptycho.io.scans.npz import PATTERN_KEYS, has_patterns, read_scan
@@ -54,6 +54,7 @@ FORMAT = Format(
     help="Scan as HDF5 with the keys of an NPZ scan: diff3d or diffraction, xcoords, ycoords, probeGuess.",
     options=NoOptions,
     holds="scan",
+    takes=KEYS,
     matches=_matches,
     read=_read,
     datasets=_DATASETS,
@@ -64,6 +65,7 @@ RAW_DATA = Format(
     help="Scan bundled with a Ptychodus product under /raw_data: amplitudes under the keys of an NPZ scan.",
     options=NoOptions,
     holds="scan",
+    takes=KEYS,
     matches=_matches_raw_data,
     read=_read_raw_data,
     datasets={what: tuple(f"{_GROUP}/{key}" for key in keys) for what, keys in _DATASETS.items()},

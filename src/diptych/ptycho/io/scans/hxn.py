@@ -13,11 +13,12 @@ import numpy as np
 from diptych.errors import InputError
 from diptych.ptycho.io.fields import real_from, scalar_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, photon_energy_eV, positions_in_pixels, wavelength_energy_eV
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.scans.detectors.frames import window_of
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
@@ -48,6 +49,8 @@ def read_hxn(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
             f"{patterns} has shape {values.shape} and {places} {points.shape}",
             "(patterns, N, N), (2, patterns)",
         )
+    window = window_of((int(values.shape[1]), int(values.shape[2])), options, None, source.where, said)
+    values = values if window.whole else np.ascontiguousarray(window.cut(values))
     stated = {
         key: scalar_from(source, key) for key in ("ccd_pixel_um", "lambda_nm", "z_m") if source.header(key) is not None
     }
@@ -120,6 +123,7 @@ FORMAT = Format(
     help="Scan of NSLS-II HXN (HDF5): amplitudes in diffamp, positions in points in micrometres.",
     options=NoOptions,
     holds="scan",
+    takes=CUT,
     matches=_matches,
     read=_read,
     datasets={"patterns": ("diffamp",)},

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io import convert
 from diptych.ptycho.io.fields import canvas_from, geometry_from, probe_from, real_from
 from diptych.ptycho.io.files import DataFile, writing
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import KEYS, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
@@ -102,6 +102,7 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
         scale=scale,
         probe=_probe(source, options),
         mask=mask,
+        mask_means="" if about.own else about.mask_means if options.mask_means == "auto" else options.mask_means,
         background=source.read("background") if "background" in headers else None,
         geometry=geometry_from(source, options),
         truth=canvas_from(source, "objectGuess", about.truth_pixel_m) if options.use_truth else None,
@@ -238,14 +239,21 @@ def _mask(
     if "mask" not in source.headers():
         return None, []
     stored = source.read("mask")
+    if stored.shape == (1, *shape[1:]):
+        stored = stored[0]
     if stored.shape not in (shape, shape[1:]):
         raise InputError(source.where, f"the mask has shape {stored.shape}", f"{shape[1:]} or {shape}")
-    if stored.dtype != bool and not np.isin(stored, (0, 1)).all():
-        raise InputError(source.where, "the mask has values other than 0 and 1", "True (1) where a pixel is valid")
+    if options.mask_means == "auto" and stored.dtype != bool and not np.isin(stored, (0, 1)).all():
+        raise IncompleteError(
+            source.where,
+            "the mask has values other than 0 and 1",
+            "True (1) where a pixel is valid",
+            "Pass --mask-means valid or --mask-means bad to say what values other than 0 mean.",
+        )
     means = about.mask_means if options.mask_means == "auto" else options.mask_means
     if means == "bad":
         return stored == 0, ["mask inverted: True meant bad in the file"]
-    return stored.astype(bool, copy=False), []
+    return stored != 0 if stored.dtype != bool else stored, []
 
 
 def _domain(values: NDArray[Any], about: Declaration, options: LoadOptions, where: str) -> tuple[convert.Domain, float]:
@@ -253,14 +261,14 @@ def _domain(values: NDArray[Any], about: Declaration, options: LoadOptions, wher
     domain = _DOMAINS.get(str(about.domain)) if options.domain == "auto" else options.domain
     if domain is None:
         note = f" ({about.not_read})" if about.not_read else ""
-        raise InputError(
+        raise IncompleteError(
             where,
             f"the file does not declare whether its patterns are counts or amplitudes{note}; "
             f"{convert.describe_values(values)}",
             remedy="Pass domain='counts' (--domain counts) or domain='amplitude' (--domain amplitude).",
         )
     if about.domain == "normalized_amplitude" and domain == "amplitude" and options.scale is None:
-        raise InputError(
+        raise IncompleteError(
             where,
             "the file declares normalised amplitudes",
             "a scale, so that counts = (scale * amplitude)^2",
@@ -331,6 +339,7 @@ FORMAT = Format(
     help="Scan as NPZ: diff3d or diffraction, xcoords, ycoords, probeGuess; what diptych.save writes.",
     options=NoOptions,
     holds="scan",
+    takes=KEYS,
     matches=_matches,
     read=_read,
     write=write_scan,

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io import convert
 from diptych.ptycho.io.fields import geometry_from, probe_from, real_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.scans.detectors.frames import window_of
+from diptych.ptycho.io.scans.raster import sequence_positions
 from diptych.ptycho.io.source import TreeSource, listed
 from diptych.ptycho.scan import Scan
 
@@ -20,7 +22,8 @@ from diptych.ptycho.scan import Scan
 def read_at(file: DataFile, options: LoadOptions) -> Scan:
     """The scan at the paths that the options name.
 
-    ``positions_at`` names one array (M, 2) of (y, x), or two arrays (M,), y before x, separated by a comma.
+    ``positions_at`` names one array (M, 2) of (y, x), or two arrays (M,), y before x, separated by a comma. Without it
+    positions come from another file, or are those of a raster; frames may then have any shape, and are cut.
 
     Raises
     ------
@@ -28,17 +31,26 @@ def read_at(file: DataFile, options: LoadOptions) -> Scan:
         If a path leads to no array, an array has another shape, or the options leave open what the patterns are.
     """
     source, where = file.arrays, f"{file.path}: {options.patterns_at!r}"
-    patterns = _at(source, options.patterns_at or "", "patterns_at")
-    y, x = _positions(source, options)
+    key = options.patterns_at or ""
+    patterns = _at(source, key, "patterns_at")
     if options.domain == "auto":
-        raise InputError(
+        raise IncompleteError(
             where,
             "the path does not say whether the patterns are counts or amplitudes",
             remedy="Pass domain='counts' (--domain counts) or domain='amplitude' (--domain amplitude).",
         )
-    axes = None if options.axes == "auto" else options.axes
-    values, said = convert.arrange_axes(patterns, len(y), axes or "auto", str(file.path), options.patterns_at or "")
-    mask = None if options.mask_at is None else _mask(source, options, values.shape)
+    said: list[str] = []
+    elsewhere = options.positions is not None or options.scan_step is not None
+    if elsewhere and options.positions_at is None:
+        values, raster = _sequence(patterns, options, str(file.path))
+        window = window_of((int(values.shape[1]), int(values.shape[2])), options, None, str(file.path), said)
+        y, x = sequence_positions(options, len(values), str(file.path), key, said, raster)
+    else:
+        y, x = _positions(source, options)
+        values, said = convert.arrange_axes(patterns, len(y), options.axes, str(file.path), key)
+        window = window_of((int(values.shape[1]), int(values.shape[2])), options, None, str(file.path), said)
+    mask = None if options.mask_at is None else window.cut(_mask(source, options, values.shape))
+    values = values if window.whole else np.ascontiguousarray(window.cut(values))
     probe = None
     if options.probe_at is not None:
         _at(source, options.probe_at, "probe_at", read=False)
@@ -54,6 +66,7 @@ def read_at(file: DataFile, options: LoadOptions) -> Scan:
             scale=1.0 if options.scale is None else options.scale,
             probe=probe,
             mask=mask,
+            mask_means="bad" if options.mask_means == "bad" else "valid",
             geometry=geometry_from(source, options),
             metadata={"layout": "arrays named by their paths", "stored_domain": options.domain},
             said=said,
@@ -63,6 +76,21 @@ def read_at(file: DataFile, options: LoadOptions) -> Scan:
         ),
         options,
     )
+
+
+def _sequence(patterns: NDArray[Any], options: LoadOptions, where: str) -> tuple[NDArray[Any], tuple[int, int] | None]:
+    """Patterns (M, H, W), and rows and columns where the array has axes of a raster."""
+    if patterns.ndim == 3:
+        return (np.moveaxis(patterns, -1, 0) if options.axes == "HWM" else patterns), None
+    if patterns.ndim != 4 or options.axes == "HWM":
+        raise InputError(
+            f"{where}: {options.patterns_at}",
+            f"has shape {patterns.shape}",
+            "(patterns, y, x), or (rows, columns, y, x) of a raster",
+        )
+    rows, columns = patterns.shape[:2]
+    raster = (int(rows), int(columns)) if min(rows, columns) > 1 else None
+    return patterns.reshape(-1, *patterns.shape[2:]), raster
 
 
 def _at(source: TreeSource, path: str, option: str, read: bool = True) -> NDArray[Any]:
@@ -88,7 +116,7 @@ def _positions(source: TreeSource, options: LoadOptions) -> tuple[NDArray[Any], 
         f"{source.where}: positions",
         f"found {'nothing' if not columns else ', '.join(str(column.shape) for column in columns)}",
         "one array (patterns, 2) of (y, x), or two arrays of one coordinate each",
-        "Pass positions_at='PATH' or 'PATH_OF_Y,PATH_OF_X' (--positions-at).",
+        "Pass positions_at='PATH' or 'PATH_OF_Y,PATH_OF_X' (--positions-at), or --positions FILE.",
     )
 
 
@@ -98,6 +126,8 @@ def _mask(source: TreeSource, options: LoadOptions, shape: tuple[int, ...]) -> N
     if source.header(path) is None:
         _at(source, path, "mask_at")
     stored = source.read(path)
+    if stored.shape == (1, *shape[1:]):
+        stored = stored[0]
     if stored.shape not in (shape, shape[1:]):
         raise InputError(f"{source.where}: {path!r}", f"the mask has shape {stored.shape}", f"{shape[1:]} or {shape}")
     return np.asarray(stored == 0 if options.mask_means == "bad" else stored != 0, np.bool_)

@@ -34,15 +34,23 @@ def read_ptylab(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     matlab = "MATLAB_class" in source.attributes("ptychogram")
     values = real_from(source, "ptychogram")
     said = ["patterns read from ptychogram"]
+    if source.header("orientation") is not None:
+        stated_turn = np.ravel(source.read("orientation"))
+        if stated_turn.size and stated_turn.dtype.kind in "biuf" and stated_turn[0] != 0:
+            said.append(
+                f"the file states orientation {stated_turn[0]:g} in the numbering of PtyLab, which is not applied: "
+                "`diptych check` finds the orientation, --orientation states it"
+            )
     if matlab:
         # MATLAB stores by columns: h5py shows every axis reversed, the patterns' axis first and y and x exchanged.
         values = np.swapaxes(values, -1, -2)
         said.append("y and x of the patterns exchanged: MATLAB stores arrays by columns")
     geometry = geometry_of(options, source.where, **_stated(source))
     if options.positions is None:
-        y, x = _coordinates(source, matlab, geometry, values.shape, said)
+        y, x, unit = _coordinates(source, matlab, geometry, values.shape, said)
     else:
         y = x = unplaced(len(values))
+        unit = ""
     probe = source.read("probe") if options.use_probe and source.header("probe") is not None else None
     if probe is not None:
         if probe.dtype.names == ("real", "imag"):
@@ -65,7 +73,7 @@ def read_ptylab(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         sources={"patterns": "ptychogram", "positions": "encoder or positions", "probe": "probe"}
         | {"energy": "wavelength", "distance": "zo", "detector pixel": "dxd or xd"},
         order="patterns (pattern, y, x), positions (row, column)" + (", axes reversed by MATLAB" if matlab else ""),
-        unit="m (encoder) or px (positions)",
+        unit=unit,
         placed=options.positions is None,
     )
 
@@ -93,8 +101,8 @@ def _stated(source: TreeSource) -> dict[str, object]:
 
 def _coordinates(
     source: TreeSource, matlab: bool, geometry: Geometry, shape: tuple[int, ...], said: list[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates y and x (M,) in object pixels."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """Coordinates y and x (M,) in object pixels, and the unit in which they are stored."""
     key = next((key for key in ("encoder", "positions") if source.header(key) is not None), None)
     if key is None:
         raise InputError(source.where, "is a PtyLab file without positions", "encoder (patterns, 2)")
@@ -111,10 +119,10 @@ def _coordinates(
         )
     if key == "positions" and np.ptp(stored, axis=0).max() > 1:
         said.append("positions (row, column) read in object pixels, the corner of each window")
-        return stored[:, 0] + shape[-1] // 2, stored[:, 1] + shape[-1] // 2
+        return stored[:, 0] + shape[-1] // 2, stored[:, 1] + shape[-1] // 2, "px"
     y, x, converted = positions_in_pixels(stored[:, 0], stored[:, 1], geometry, shape[-1], source.where)
     said += [f"positions (row, column) read from {key} in m", converted]
-    return y, x
+    return y, x, "m"
 
 
 def _matches(file: DataFile) -> bool:

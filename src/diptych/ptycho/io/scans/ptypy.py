@@ -56,6 +56,7 @@ def read_ptyd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         domain="counts" if options.domain == "auto" else options.domain,
         scale=1.0 if options.scale is None else options.scale,
         mask=None if mask.all() else mask,
+        mask_means="valid",
         geometry=geometry,
         metadata={"layout": "PtyPy prepared scan", "stored_domain": "counts"},
         said=[*said, converted],

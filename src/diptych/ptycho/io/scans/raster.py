@@ -8,21 +8,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of
 from diptych.ptycho.io.positions.join import unplaced
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.scans.detectors.frames import window_of
 from diptych.ptycho.io.source import TreeSource
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
 
 def raster_key(source: TreeSource) -> str | None:
-    """Key of the one array (Ry, Rx, N, N), or (N, N, Ry, Rx), at the top of a file; None where there is none, or there
+    """Key of the one array (Ry, Rx, H, W), or (N, N, Ry, Rx), at the top of a file; None where there is none, or there
     are several.
     """
     found = [
@@ -30,7 +31,7 @@ def raster_key(source: TreeSource) -> str | None:
         for key in source.names()
         if (header := source.header(key)) is not None
         and len(header.shape) == 4
-        and (header.shape[2] == header.shape[3] > 1 or header.shape[0] == header.shape[1] > 1)
+        and min(header.shape[2:]) > 1
         and header.dtype.kind in "buif"
     ]
     return found[0] if len(found) == 1 else None
@@ -51,7 +52,7 @@ def raster_positions(
         lost = unplaced(rows * columns)
         return lost, lost
     if options.scan_step is None:
-        raise InputError(
+        raise IncompleteError(
             where,
             f"holds a raster of {rows} x {columns} patterns ({key}) and no positions",
             "the step between them, or positions in another file",
@@ -63,9 +64,15 @@ def raster_positions(
 
 
 def sequence_positions(
-    options: LoadOptions, count: int, where: str, key: str, said: list[str]
+    options: LoadOptions,
+    count: int,
+    where: str,
+    key: str,
+    said: list[str],
+    raster: tuple[int, int] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates (count,) of patterns in one sequence that states no positions: a raster of ``scan_columns``.
+    """Coordinates (count,) of patterns in one sequence that states no positions: a raster of ``scan_columns``, or of
+    the rows and columns in which the file holds them.
 
     Raises
     ------
@@ -74,8 +81,10 @@ def sequence_positions(
     """
     if options.positions is not None:
         return (lost := unplaced(count)), lost
+    if raster is not None and options.scan_columns is None:
+        return raster_positions(options, raster, where, key, said)
     if options.scan_columns is None or options.scan_step is None:
-        raise InputError(
+        raise IncompleteError(
             where,
             f"holds {count} {'frames' if count > 1 else 'frame'} ({key}) and no scan positions",
             "positions in another file, or the raster they were taken on",
@@ -100,10 +109,11 @@ def read_raster(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     if key is None:
         return _sequence(source, options, name)
     values = real_from(source, key)
-    reversed_ = values.shape[2] != values.shape[3]
+    reversed_ = values.shape[2] != values.shape[3] and values.shape[0] == values.shape[1] > 1
     values = np.moveaxis(values, (0, 1), (2, 3)) if reversed_ else values
-    rows, columns = values.shape[:2]
+    rows, columns, *full = values.shape
     said = [f"patterns read from {key}, a raster of {rows} rows and {columns} columns"]
+    window = window_of((full[0], full[1]), options, None, source.where, said)
     if reversed_:
         said.append("the patterns are its first two axes, which are square, and the raster its last two")
     elif rows == columns == values.shape[2]:
@@ -112,7 +122,7 @@ def read_raster(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     return RawScan(
         where=source.where,
         name=name,
-        values=values.reshape(-1, *values.shape[2:]),
+        values=np.ascontiguousarray(window.cut(values)).reshape(-1, window.size, window.size),
         y=y,
         x=x,
         domain="counts" if options.domain == "auto" else options.domain,
@@ -132,11 +142,12 @@ def _sequence(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     (key,) = source.names()
     values = real_from(source, key)
     said = [f"patterns read from {key}, {len(values)} in one sequence"]
+    window = window_of((int(values.shape[1]), int(values.shape[2])), options, None, source.where, said)
     y, x = sequence_positions(options, len(values), source.where, key, said)
     return RawScan(
         where=source.where,
         name=name,
-        values=values,
+        values=np.ascontiguousarray(window.cut(values)),
         y=y,
         x=x,
         domain="counts" if options.domain == "auto" else options.domain,
@@ -153,7 +164,7 @@ def _sequence(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
 def _is_stack(source: TreeSource) -> bool:
     headers = list(source.headers().values())
     shape = headers[0].shape if len(headers) == 1 else ()
-    return len(shape) == 3 and shape[1] == shape[2] > 1 and headers[0].dtype.kind in "buif"
+    return len(shape) == 3 and min(shape[1:]) > 1 and headers[0].dtype.kind in "buif"
 
 
 def _matches(file: DataFile) -> bool:
@@ -171,6 +182,7 @@ FORMAT = Format(
     help="Scan as one array (Ry, Rx, N, N) in NPY, NPZ, HDF5 or MATLAB; its step is an option.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, *RASTER),
     matches=_matches,
     read=_read,
 )

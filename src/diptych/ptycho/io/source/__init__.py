@@ -7,6 +7,7 @@ available memory, and nothing is ever unpickled.
 
 from diptych.ptycho.io.source.base import Header, Source, TreeSource, listed
 from diptych.ptycho.io.source.columns import ColumnsSource
+from diptych.ptycho.io.source.entries import Entry, chosen_entry, entries
 from diptych.ptycho.io.source.hdf5 import Hdf5Source, open_hdf5
 from diptych.ptycho.io.source.hdf5_storage import write_hdf5
 from diptych.ptycho.io.source.json_text import json_text, read_json
@@ -15,12 +16,15 @@ from diptych.ptycho.io.source.npz import NpySource, NpzSource, open_npz, write_n
 
 __all__ = [
     "ColumnsSource",
+    "Entry",
     "Hdf5Source",
     "Header",
     "NpySource",
     "NpzSource",
     "Source",
     "TreeSource",
+    "chosen_entry",
+    "entries",
     "json_text",
     "listed",
     "open_hdf5",

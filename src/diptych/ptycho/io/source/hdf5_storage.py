@@ -11,6 +11,7 @@ from typing import Any
 
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io.source.base import brief
+from diptych.ptycho.io.source.hdf5_heaps import check_heaps
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EDEADLK}
 """What file systems answer that offer no locks (some NFS and parallel file systems)."""
@@ -53,11 +54,18 @@ def open_file(path: Path) -> Any:
 
     try:
         try:
-            return h5py.File(path, "r")
+            file = h5py.File(path, "r")
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            return h5py.File(path, "r", locking=False)
+            file = h5py.File(path, "r", locking=False)
+        if file.id.get_create_plist().get_sizes() == (8, 8):
+            try:
+                check_heaps(path)
+            except InputError:
+                file.close()
+                raise
+        return file
     except OSError as error:
         if error.errno in _HELD:
             raise InputError(

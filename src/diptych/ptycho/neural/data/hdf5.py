@@ -196,7 +196,7 @@ class Hdf5Patterns:
                 name=raw.name,
             )
             if raw.truth is not None:
-                validation.windows_inside(self.positions, self._size, raw.truth, validation.TRUTH, raw.name)
+                validation.truth_covers(self.positions, self._size, raw.truth, validation.TRUTH, raw.name)
         self.name, self.probe, self.probe_calibrated = raw.name, rest.probe, raw.calibrated
         self.background, self.geometry, self.truth = rest.background, rest.geometry, raw.truth
 

@@ -212,13 +212,18 @@ def _fit(
             # On a second Ctrl-C Lightning raises SystemExit, which would end the process of the caller.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
-            raise
+            # Lightning has a handler of SIGTERM of its own, which calls ours, and raises SystemExit after the batch or
+            # the epoch if the signal came after our last look.
+            if not signals:
+                raise
+            return True
         except Exception:
             # With several devices, Ctrl-C ends each process, and Lightning raises an error of its own.
             if not (signals and trainer.devices > 1):
                 raise
             return True
-    return False
+    # A signal that came with the last batch ends the program that trains, though the network is complete.
+    return bool(signals)
 
 
 def _load_best(module: PtychoModule, checkpoints: CheckpointCallback, interrupted: bool, writes: bool) -> None:

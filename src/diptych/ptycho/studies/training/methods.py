@@ -85,9 +85,7 @@ def train_model(
     model = train(list(scans), trainer=trainer, run=home, resume=resume, **training)
     shutil.rmtree(home / "checkpoints", ignore_errors=True)
     history = read_columns(home / "metrics.csv")
-    # The training loss is of other withheld photons in each epoch; that of validation can be compared between epochs.
-    validation, norms = history.get("validation_loss", []), history.get("grad_norm", [])
-    losses = validation if validation and all(map(math.isfinite, validation)) else history.get("loss", [])
+    losses, norms = _comparable(history, labels=recipe.network is None), history.get("grad_norm", [])
     facts = {
         "parameters": sum(weights.numel() for weights in model.network.parameters()),
         "loss_first": losses[0] if losses else None,
@@ -96,6 +94,18 @@ def train_model(
         "train_seconds": time.perf_counter() - began,
     }
     return model, facts
+
+
+def _comparable(history: Mapping[str, Sequence[float]], *, labels: bool) -> Sequence[float]:
+    """The loss of each epoch, as far as it can be compared between epochs.
+
+    Without labels the training loss is of other withheld photons in each epoch, and that of validation is used, where
+    there is one. With labels the training loss is the same quantity each time, and the validation loss, of the few
+    patterns that a small scan spares, may rise from the first epoch on: then the training is short of data, not broken.
+    """
+    validation = history.get("validation_loss", [])
+    use = not labels and validation and all(map(math.isfinite, validation))
+    return validation if use else history.get("loss", [])
 
 
 def _warmup(training: Mapping[str, Any], scans: Sequence[Scan]) -> int:

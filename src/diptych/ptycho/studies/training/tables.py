@@ -73,7 +73,7 @@ def image_figures(
 
 
 def trained(rows: Sequence[Row]) -> Check:
-    """The check that the loss (of validation, where there is one) of every training fell below that of epoch 1."""
+    """The check that the loss of every training fell below that of epoch 1: of validation, of training with labels."""
     lost = [row for row in rows if row.get("loss_first") is not None]
     wrong = [f"{row['method']} seed {row['seed']}" for row in lost if not row["loss_best"] < row["loss_first"]]
     return Check("the loss of every training fell", not wrong, ", ".join(wrong) or f"{len(lost)} trainings")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,13 @@ import numpy as np
 from diptych.errors import InputError
 from diptych.ptycho.io.fields import real_from, scalar_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, photon_energy_eV, positions_in_pixels
 from diptych.ptycho.io.raw import RawScan, finish
-from diptych.ptycho.io.scans.detectors.frames import read_frames, shape_of, window_of
+from diptych.ptycho.io.scans.detectors.frames import raster_of, read_frames, shape_of, window_of
 from diptych.ptycho.io.scans.raster import sequence_positions
-from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.source import Entry, TreeSource, chosen_entry, entries
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
@@ -34,23 +35,23 @@ _DETECTORS = ("eiger4m", "eiger1m", "eiger500k", "eiger", "pilatus", "pilatus1m"
 _PLAIN = ("eh5/images", "exchange/data")
 
 
-def nanomax_frames(source: TreeSource) -> str | None:
-    """Path of the frames, ``entry/measurement/<detector>/frames``; of several detectors that of an area detector."""
+def nanomax_frames(source: TreeSource) -> list[str]:
+    """Paths of the frames, ``entry/measurement/<detector>/frames``; area detectors that are known come first."""
     group = source.group(_MEASUREMENT)
     if group is None:
-        return None
+        return []
     names = [name for name in _DETECTORS if name in group.names()]
     names += sorted(set(group.names()) - set(names))
+    found = []
     for name in names:
         try:
             inner = group.group(name)
         except InputError:
             # Another detector of the beamline, whose file is not here.
             continue
-        for key in ("frames", "data") if inner is not None else ():
-            if inner is not None and key in inner.names():
-                return f"{_MEASUREMENT}/{name}/{key}"
-    return None
+        keys = () if inner is None else [key for key in ("frames", "data") if key in inner.names()]
+        found += [f"{_MEASUREMENT}/{name}/{key}" for key in keys[:1]]
+    return found
 
 
 def read_nanomax(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
@@ -61,13 +62,16 @@ def read_nanomax(source: TreeSource, options: LoadOptions, name: str) -> RawScan
     InputError
         If the file of the detector is missing, or distance and pixel, which the file does not state, are not given.
     """
-    key = nanomax_frames(source)
-    if key is None:
+    found = nanomax_frames(source)
+    if not found:
         raise InputError(
             source.where, "is a NanoMAX file without frames of a detector", f"{_MEASUREMENT}/<detector>/frames"
         )
+    key = found[0]
     count, full, _ = shape_of(source, [key])
     said, sources = [f"patterns read from {key}"], {"patterns": key}
+    if len(found) > 1:
+        said.append(f"of {len(found)} detectors the first is read; the others are {', '.join(found[1:])}")
     stated: dict[str, Any] = {}
     energy = next((path for path in _ENERGIES if source.header(path) is not None), None)
     if options.energy_eV is None and energy is not None:
@@ -78,7 +82,8 @@ def read_nanomax(source: TreeSource, options: LoadOptions, name: str) -> RawScan
     geometry = geometry_of(options, source.where, **stated)
     window = window_of(full, options, None, source.where, said)
     stages = (pair for pair in _STAGES if all(source.header(path) is not None for path in pair))
-    stage = next(stages, None) if options.positions is None else None
+    elsewhere = options.positions is not None or options.scan_step is not None
+    stage = None if elsewhere else next(stages, None)
     placed = stage is not None
     if stage is not None:
         y, x = (np.ravel(real_from(source, path, "positions in um")).astype(np.float64) for path in stage)
@@ -88,7 +93,7 @@ def read_nanomax(source: TreeSource, options: LoadOptions, name: str) -> RawScan
         said += [f"positions read from {stage[0]} and {stage[1]} in um", converted]
         sources["positions"] = ", ".join(stage)
     else:
-        y, x = sequence_positions(options, count, source.where, key, said)
+        y, x = sequence_positions(options, count, source.where, key, said, raster_of(source, [key]))
     return RawScan(
         where=source.where,
         name=name,
@@ -119,7 +124,7 @@ def read_plain(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     count, full, _ = shape_of(source, [key])
     said = [f"patterns read from {key}"]
     window = window_of(full, options, None, source.where, said)
-    y, x = sequence_positions(options, count, source.where, key, said)
+    y, x = sequence_positions(options, count, source.where, key, said, raster_of(source, [key]))
     stated: dict[str, Any] = {}
     sources = {"patterns": key}
     if options.energy_eV is None and source.header("measurement/instrument/monochromator/energy") is not None:
@@ -145,8 +150,14 @@ def read_plain(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     )
 
 
+def _nanomax_entries(file: DataFile) -> list[Entry]:
+    """Entries with frames, each under the name ``entry``."""
+    found = entries(file.arrays, "entry") if file.kind == "hdf5" else ()
+    return [entry for entry in found if nanomax_frames(entry)]
+
+
 def _is_nanomax(file: DataFile) -> bool:
-    return file.kind == "hdf5" and "entry" in file.arrays.names() and nanomax_frames(file.arrays) is not None
+    return bool(_nanomax_entries(file))
 
 
 def _is_plain(file: DataFile) -> bool:
@@ -154,7 +165,12 @@ def _is_plain(file: DataFile) -> bool:
 
 
 def _nanomax(file: DataFile, options: LoadOptions) -> Scan:
-    read = read_nanomax(file.arrays, options, file.path.stem)
+    said: list[str] = []
+    entry = chosen_entry(_nanomax_entries(file), options.entry, str(file.path), said)
+    with entry.naming():
+        raw = read_nanomax(entry, options, file.path.stem)
+    sources = {part: entry.told(path) for part, path in raw.sources.items()}
+    read = replace(raw, said=[*said, *map(entry.told, raw.said)], sources=sources)
     return finish(read, options.with_changes(mask_invalid=True))
 
 
@@ -167,6 +183,7 @@ NANOMAX = Format(
     help="Scan of NanoMAX (HDF5): entry/measurement/<detector>/frames with pseudo motors in um.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, *RASTER, "entry"),
     matches=_is_nanomax,
     read=_nanomax,
 )
@@ -175,6 +192,7 @@ FRAMES = Format(
     help="Frames alone (HDF5): eh5/images of cSAXS, exchange/data of Data Exchange; positions from another file.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, *RASTER),
     matches=_is_plain,
     read=_plain,
     datasets={"patterns": _PLAIN},

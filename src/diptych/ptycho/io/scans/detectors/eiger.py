@@ -8,6 +8,7 @@ virtual ``entry/data/data``. ``entry/instrument/detector`` states pixel, distanc
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import (
     ENERGY_UNITS,
@@ -25,11 +26,12 @@ from diptych.ptycho.io.physical import (
     positions_in_pixels,
     wavelength_energy_eV,
 )
+from diptych.ptycho.io.positions.table import unit_named
 from diptych.ptycho.io.raw import RawScan, finish
-from diptych.ptycho.io.scans.detectors.frames import Window, read_frames, shape_of, window_of
+from diptych.ptycho.io.scans.detectors.frames import Window, raster_of, read_frames, shape_of, window_of
 from diptych.ptycho.io.scans.nexus import lengths_m, wavelength_m
 from diptych.ptycho.io.scans.raster import sequence_positions
-from diptych.ptycho.io.source import TreeSource
+from diptych.ptycho.io.source import Entry, TreeSource, chosen_entry, entries
 from diptych.ptycho.scan import Scan
 from diptych.runtime.registry import NoOptions
 
@@ -63,24 +65,24 @@ def read_eiger(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         If a data file is missing, positions are, or the frames are not square and the beam centre is not stated.
     """
     keys, where = frame_keys(source), source.where
-    count, full, kind = shape_of(source, keys)
+    count, full, _ = shape_of(source, keys)
     said = [f"patterns read from {keys[0]}{f' to {keys[-1]}' if len(keys) > 1 else ''}"]
     sources = {"patterns": ", ".join(keys[:3]) + (f", ... {keys[-1]}" if len(keys) > 3 else "")}
     geometry = geometry_of(options, where, **_stated(source, options, said, sources))
     window = window_of(full, options, _centre(source), where, said)
-    unit = options.position_unit
+    unit: str = options.position_unit
     stage = None if options.positions is not None or options.scan_step is not None else _stage(source, count)
     if stage is None:
-        y, x = sequence_positions(options, count, where, keys[0], said)
+        y, x = sequence_positions(options, count, where, keys[0], said, raster_of(source, keys))
     else:
         sources["positions"] = ", ".join(stage)
         y, x = (np.ravel(lengths_m(source, key, said)) for key in stage)
+        unit = unit_named(source.attributes(stage[0]).get("units")) or "m"
         said.append(
             f"positions read from {stage[0]} (y) and {stage[1]} (x): motors, whose signs the file does not tell"
         )
         y, x, converted = positions_in_pixels(y, x, geometry, window.size, where)
         said.append(converted)
-        unit = "m"
     # What is missing in the file is said before gigabytes are read.
     values = read_frames(source, keys, window)
     return RawScan(
@@ -91,7 +93,8 @@ def read_eiger(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         x=x,
         domain="counts" if options.domain == "auto" else options.domain,
         scale=1.0 if options.scale is None else options.scale,
-        mask=_mask(source, window, kind, said, sources),
+        mask=_mask(source, window, said, sources),
+        mask_means="bad",
         geometry=geometry,
         metadata={"layout": "Dectris / NXmx", "stored_domain": "counts"},
         said=said,
@@ -187,9 +190,7 @@ def _stage(source: TreeSource, count: int) -> tuple[str, str] | None:
     return None
 
 
-def _mask(
-    source: TreeSource, window: Window, kind: np.dtype[Any], said: list[str], sources: dict[str, str]
-) -> NDArray[np.bool_] | None:
+def _mask(source: TreeSource, window: Window, said: list[str], sources: dict[str, str]) -> NDArray[np.bool_] | None:
     key = next((key for key in _MASKS if _there(source, key)), None)
     if key is None:
         return None
@@ -213,21 +214,32 @@ def detector_options(source: TreeSource, options: LoadOptions) -> LoadOptions:
     return options.with_changes(**changes)
 
 
+def _entries(file: DataFile) -> list[Entry]:
+    """Entries with frames, each under the name ``entry``; one of another name must describe its detector."""
+    if file.kind != "hdf5":
+        return []
+    found = []
+    for entry in entries(file.arrays, "entry"):
+        data, specific = entry.group(_DATA), entry.group(_SPECIFIC)
+        names = set() if data is None else set(data.names())
+        frames = "data" in names or specific is not None or any(name.startswith("data_0") for name in names)
+        if (frames or "eiger_4" in names) and (entry.name == "entry" or entry.group(DETECTOR) is not None):
+            found.append(entry)
+    return found
+
+
 def _matches(file: DataFile) -> bool:
-    if file.kind != "hdf5" or "entry" not in file.arrays.names():
-        return False
-    data, specific = file.arrays.group(_DATA), file.arrays.group(_SPECIFIC)
-    names = set() if data is None else set(data.names())
-    return (
-        "data" in names
-        or specific is not None
-        or any(name.startswith("data_0") for name in names)
-        or ("eiger_4" in names)
-    )
+    return bool(_entries(file))
 
 
 def _read(file: DataFile, options: LoadOptions) -> Scan:
-    return finish(read_eiger(file.arrays, options, file.path.stem), detector_options(file.arrays, options))
+    said: list[str] = []
+    entry = chosen_entry(_entries(file), options.entry, str(file.path), said)
+    with entry.naming():
+        raw = read_eiger(entry, options, file.path.stem)
+        masking = detector_options(entry, options)
+    sources = {part: entry.told(path) for part, path in raw.sources.items()}
+    return finish(replace(raw, said=[*said, *map(entry.told, raw.said)], sources=sources), masking)
 
 
 FORMAT = Format(
@@ -235,6 +247,7 @@ FORMAT = Format(
     help="Frames of Dectris detectors and NXmx (HDF5 masters of Eiger, ARINA, Velociprobe): entry/data/data*.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, *RASTER, "entry"),
     matches=_matches,
     read=_read,
     datasets={"patterns": ("entry/data/data", "entry/data/data_000001")},

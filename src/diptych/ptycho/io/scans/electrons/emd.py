@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import IncompleteError, InputError
 from diptych.ptycho.geometry import Geometry
 from diptych.ptycho.io.fields import real_from
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import CUT, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of
 from diptych.ptycho.io.positions.table import UNITS, unit_named
 from diptych.ptycho.io.raw import RawScan, finish
+from diptych.ptycho.io.scans.detectors.frames import window_of
 from diptych.ptycho.io.scans.raster import raster_positions
 from diptych.ptycho.io.source import TreeSource, listed
 from diptych.ptycho.io.writers.emd import write_emd
@@ -69,10 +70,6 @@ def read_emd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     header = source.header(key)
     assert header is not None
     rows, columns, height, width = header.shape
-    if height != width:
-        raise InputError(
-            f"{where}: {key}", f"has patterns of {height} x {width}", "square patterns", "Crop them first."
-        )
     said = [f"patterns read from {key} (Rx, Ry, Qx, Qy): x of the file is the first axis, rows"]
     if len(found) > 1:
         said.append(f"of {len(found)} data cubes the last is read; the others are {listed(found[:-1])}")
@@ -81,18 +78,21 @@ def read_emd(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     if prismatic:
         axes = {number: replace(axis, unit="A" if number < 2 else "1/A") for number, axis in axes.items()}
         said.append("lengths read in angstroms, in which Prismatic computes, whatever the attribute says")
-    geometry = _geometry(source, axes, height, options, prismatic, said)
+    geometry = _geometry(source, axes, options, prismatic, said)
     values = real_from(source, key)
     values = values.reshape(-1, height, width)
+    # Axes that begin with 0 are the programs' default and say nothing of the beam; those of an FFT wrap.
+    wrapped = all(number in axes and axes[number].wrapped for number in (2, 3))
+    if wrapped:
+        values = np.fft.fftshift(values, (-2, -1))
+        said.append("zero frequency moved from pixel [0, 0] to the centre, as the axes state")
+    window = window_of((height, width), options, (height // 2, width // 2) if wrapped else None, where, said)
+    values = values if window.whole else np.ascontiguousarray(window.cut(values))
     placed = options.positions is None and options.scan_step is None and {0, 1} <= axes.keys()
     if not placed:
         y, x = raster_positions(options, (rows, columns), where, key, said)
     else:
-        y, x = _positions(axes, (rows, columns), geometry, height, where, said)
-    # Axes that begin with 0 are the programs' default and say nothing of the beam; those of an FFT wrap.
-    if all(number in axes and axes[number].wrapped for number in (2, 3)):
-        values = np.fft.fftshift(values, (-2, -1))
-        said.append("zero frequency moved from pixel [0, 0] to the centre, as the axes state")
+        y, x = _positions(axes, (rows, columns), geometry, window.size, where, said)
     return RawScan(
         where=where,
         name=name,
@@ -131,7 +131,7 @@ def _axes(source: TreeSource, group: str, shape: tuple[int, ...]) -> dict[int, _
 
 
 def _geometry(
-    source: TreeSource, axes: dict[int, _Axis], size: int, options: LoadOptions, prismatic: bool, said: list[str]
+    source: TreeSource, axes: dict[int, _Axis], options: LoadOptions, prismatic: bool, said: list[str]
 ) -> Geometry:
     """Energy as the options or Prismatic's parameters state it, and the pixel in reciprocal space as that of a detector
     at a nominal distance: only their ratio is known.
@@ -179,7 +179,7 @@ def _positions(
         pixel = tuple(1.0 / (size * axes[n].step * (_per_metre(axes[n].unit) or 1.0)) for n in (2, 3))  # type: ignore[assignment]
     if pixel is None or None in scales:
         units = ", ".join(axes[number].unit or "none" for number in sorted(axes))
-        raise InputError(
+        raise IncompleteError(
             where,
             f"the axes have the units {units}: the step in object pixels cannot be derived",
             "lengths for the scan and inverse lengths for the patterns, or the step",
@@ -220,6 +220,7 @@ FORMAT = Format(
     help="4D-STEM scan as EMD (HDF5) of py4DSTEM, emdfile or Prismatic: a data cube (Rx, Ry, Qx, Qy) with its axes.",
     options=NoOptions,
     holds="scan",
+    takes=(*CUT, "scan_step"),
     matches=_matches,
     read=_read,
     write=write_emd,

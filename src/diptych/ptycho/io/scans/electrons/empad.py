@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.ptycho.geometry import Geometry
 from diptych.ptycho.io.files import DataFile
-from diptych.ptycho.io.formats import Format
+from diptych.ptycho.io.formats import RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.physical import geometry_of, positions_in_pixels
 from diptych.ptycho.io.raw import RawScan, finish
@@ -218,6 +218,7 @@ FORMAT = Format(
     help="4D-STEM scan of the EMPAD: raw frames of 130 x 128 float32, with its XML where it is there.",
     options=NoOptions,
     holds="scan",
+    takes=RASTER,
     matches=_matches,
     read=_read,
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.ptycho.physics.probe import to_pupil
 from diptych.ptycho.prepare.frames import ranges
+from diptych.ptycho.prepare.pixels.neighbours import EXCESS, above_ring, excessive, in_ring, third_neighbour
 from diptych.ptycho.scan import Scan
 
 log = logging.getLogger("diptych")
@@ -18,29 +18,30 @@ log = logging.getLogger("diptych")
 MOST_FRAMES = 400
 """Frames, evenly spread over the scan, on which statistics of pixels are computed."""
 
-GROUP = 16
-"""Frames that are compared with their neighbours at a time: they stay in the processor's cache."""
-
 NEARLY_ALL = 0.9
 """A hot pixel exceeds its neighbours in at least this share of the frames."""
-
-EXCESS = 2.0
-"""A hot pixel holds more than this multiple of its third-brightest neighbour. The speckles and disc edges of 48
-simulated clean scans do so at one place in at most 0.67 of the frames."""
 
 EXPECTED = 25.0
 """Photons that its neighbours must hold over all frames where a pixel without any is called dead: chance leaves such a
 pixel dark with probability exp(-25)."""
-
-LEAST_NEIGHBOURS = 6
-"""Valid neighbours (of 8, those beyond the border counted) without which a pixel is not judged: beside a gap the rest
-says little."""
 
 SINGLE = 4
 """Adjacent dark pixels that are still called single ones; more are an area, such as the shadow of a beam stop."""
 
 WIDEST = 0.2
 """Widest gap of dark lines, as a share of N: gaps between detector modules are narrower; wider ones are margins."""
+
+RIM = 2
+"""Dark lines at a border up to which lines of the other axis, as far from the centre, tell that light falls there."""
+
+AMONG = 0.8
+"""Least share of the valid pixels around a dark one that must hold light: 0.75 in the zero of an Airy fringe."""
+
+LEAST_AROUND = 3
+"""Valid pixels around without which a dark one is not judged."""
+
+THIN = 0.8
+"""Least share of an area's dark pixels with light on both sides, from which it is no shadow but a part of a line."""
 
 DISPERSION = 0.02
 """A stuck pixel's variance over the frames is below this multiple of its mean: photons vary by their mean or more."""
@@ -117,12 +118,15 @@ def find_bad_pixels(scan: Scan) -> BadPixels:
     alone = zero.copy()
     alone[list(rows)] = False
     alone[:, list(columns)] = False
-    around = _third_neighbour(np.nan_to_num(total)[None], good)[0]
-    dead = alone & np.isfinite(around) & (around >= EXPECTED) & ~_areas(alone)
-    lit = good & ~dead
+    lit = good.copy()
     lit[list(rows)] = False
     lit[:, list(columns)] = False
-    hot = lit & (_excessive(frames, lit) >= NEARLY_ALL) & ~_sharp_light(scan)
+    lit &= ~_dark_pixels(alone, total, good)
+    sharp, broad = _sharp_light(scan)
+    hot = lit & (excessive(frames, lit) >= NEARLY_ALL) & ~sharp
+    hot |= above_ring(frames, lit, NEARLY_ALL) & ~(sharp | broad)
+    # Beside hot pixels, those that are dark because they are far from the light are no fault.
+    dead = _dark_pixels(alone, np.where(hot, np.nan, total), good & ~hot)
     spread = frames.var(0) / np.maximum(mean, 1e-9)
     usual = float(np.median(spread[mean >= 5])) if (mean >= 5).any() else 1.0
     stuck = good & (mean >= 2) & (spread < DISPERSION * min(1.0, usual)) & ~_saturated(frames)
@@ -152,76 +156,92 @@ def _sample(scan: Scan) -> tuple[NDArray[np.float32], Mask]:
     return np.where(scan.mask[chosen], frames, 0), scan.mask[chosen].mean(0) > 0.5
 
 
-def _third_neighbour(frames: NDArray[Any], good: Mask) -> NDArray[np.float32]:
-    """The third-brightest of the valid neighbours of each pixel (m, N, N); infinite at edges, where fewer than
-    :data:`LEAST_NEIGHBOURS` are valid.
-    """
-    size = frames.shape[-1]
-    shifts = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-    padded = np.full((len(frames), size + 2, size + 2), -1.0, np.float32)
-    np.copyto(padded[:, 1:-1, 1:-1], frames, where=good, casting="same_kind")
-    first, second, third, low = np.full((4, *frames.shape), -1.0, np.float32)
-    for y, x in shifts:
-        new = padded[:, y : y + size, x : x + size]
-        np.maximum(third, np.minimum(second, new, out=low), out=third)
-        np.maximum(second, np.minimum(first, new, out=low), out=second)
-        np.maximum(first, new, out=first)
-    known = np.pad(good.astype(int), 1, constant_values=1)
-    count = sum(known[y : y + size, x : x + size] for y, x in shifts)
-    third[(third < 0) | (np.asarray(count) < LEAST_NEIGHBOURS)] = np.inf
-    return np.asarray(third)
-
-
-def _excessive(frames: NDArray[np.float32], lit: Mask) -> Floats:
-    """Share of the frames in which each pixel (N, N) exceeds its neighbours as a hot one does."""
-    number = np.zeros(lit.shape)
-    for start in range(0, len(frames), GROUP):
-        some = frames[start : start + GROUP]
-        third = _third_neighbour(some, lit)
-        number += (some > EXCESS * third + 3 * np.sqrt(third + 1) + 1).sum(0)
-    return number / len(frames)
-
-
-def _sharp_light(scan: Scan) -> Mask:
-    """Where light alone can make a peak of one pixel: the direct beam, and peaks of the probe's far field."""
-    sharp = np.zeros((scan.size, scan.size), bool)
+def _sharp_light(scan: Scan) -> tuple[Mask, Mask]:
+    """Where light alone can make a peak of one pixel, and of a few: the direct beam, peaks of the probe's far field."""
+    sharp, broad = np.zeros((2, scan.size, scan.size), bool)
     middle = scan.size // 2
     sharp[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
+    broad[max(middle - 3, 0) : middle + 4, max(middle - 3, 0) : middle + 4] = True
     if scan.probe is not None:
         far = (np.abs(to_pupil(scan.probe)) ** 2).sum(0)
-        sharp |= far > 0.5 * EXCESS * _third_neighbour(far[None], np.ones_like(sharp))[0]
+        all_good = np.ones_like(sharp)
         # Only peaks that hold a share of the light: ratios between numerical zeros mean nothing.
-        sharp &= (far > 1e-3 * far.max()) | (np.hypot(*(np.indices(far.shape) - middle)) < 2)
-    return sharp
+        bright = far > 1e-3 * far.max()
+        central = np.hypot(*(np.indices(far.shape) - middle)) < 2
+        sharp |= far > 0.5 * EXCESS * third_neighbour(far[None], all_good)[0]
+        sharp &= bright | central
+        around = in_ring(far[None], all_good, np.argwhere(all_good)).reshape(far.shape)
+        broad |= bright & (far > 0.5 * EXCESS * around)
+    return sharp, broad
 
 
-def _areas(dark: Mask) -> Mask:
-    """The pixels (N, N) that belong to an area of more than :data:`SINGLE` dark ones."""
+def _dark_pixels(dark: Mask, total: Floats, good: Mask) -> Mask:
+    """Dark pixels (N, N) among bright ones: single, or part of a line with light on both sides.
+
+    Nearly all pixels around them must hold light: beside a steep edge, and in the zeros of a fringe, only some do.
+    """
     from scipy.ndimage import label
 
-    numbers, _ = label(dark, np.ones((3, 3)))
-    return np.asarray(dark & (np.bincount(numbers.ravel())[numbers] > SINGLE))
+    numbers, count = label(dark, np.ones((3, 3)))
+    light = np.nan_to_num(total) >= EXPECTED
+    around, bright = np.zeros((2, count + 1))
+    size = dark.shape[-1]
+    of, known, lit = (np.pad(some, 1) for some in (numbers, good, light & good))
+    for y, x in ((y, x) for y in range(3) for x in range(3)):
+        near = np.s_[y : y + size, x : x + size]
+        beside = dark & known[near] & (of[near] != numbers)
+        around += np.bincount(numbers.ravel(), beside.ravel(), count + 1)
+        bright += np.bincount(numbers.ravel(), (beside & lit[near]).ravel(), count + 1)
+    among = (bright >= AMONG * around) & (around >= LEAST_AROUND)
+    thin = dark & (_between(light & good) | _between((light & good).T).T)
+    number = np.bincount(numbers.ravel(), minlength=count + 1)
+    line = np.bincount(numbers.ravel(), thin.ravel(), count + 1) >= THIN * number
+    return np.asarray(dark & (among & ((number <= SINGLE) | line))[numbers])
+
+
+def _between(light: Mask) -> Mask:
+    """Pixels (N, N) with light above and below, at most three pixels apart."""
+    padded = np.pad(light, ((2, 2), (0, 0)))
+    above, below, far_above, far_below = padded[1:-3], padded[3:-1], padded[:-4], padded[4:]
+    return np.asarray((above & below) | (above & far_below) | (far_above & below))
 
 
 def _dark_lines(total: Floats, zero: Mask, good: Mask) -> tuple[int, ...]:
-    """Rows of zeros (nowhere else) beside rows that hold photons in their brighter half.
+    """Rows of zeros (nowhere else) beside rows that hold photons.
 
-    Photons of the rows on both sides of a run of such rows say what the rows would hold.
+    Photons of the rows on both sides of a run of such rows say what the rows would hold. A row at the border has light
+    on one side only, and the margin of a padded detector looks the same: see :func:`_rim`.
     """
     dark = np.asarray((zero | ~good).all(1) & zero.any(1))
     light = np.nan_to_num(total).sum(1)
     found = []
     for y in np.flatnonzero(dark):
         above, below = np.flatnonzero(~dark[:y]), y + 1 + np.flatnonzero(~dark[y + 1 :])
-        # A row at the border has light on one side only, and the margin of a padded detector looks the same.
-        if (
-            len(above)
-            and len(below)
-            and below[0] - above[-1] <= WIDEST * len(dark)
-            and min(light[above[-1]], light[below[0]]) >= EXPECTED
-        ):
-            found.append(int(y))
+        if len(above) and len(below):
+            near = below[0] - above[-1] <= WIDEST * len(dark)
+            if near and min(light[above[-1]], light[below[0]]) >= EXPECTED:
+                found.append(int(y))
+        elif len(above) or len(below):
+            width, edge, inner = (below[0], below[0], 1) if len(below) else (len(dark) - 1 - above[-1], above[-1], -1)
+            if width <= WIDEST * len(dark) / 2 and _rim(total, int(y), int(width), int(edge), inner):
+                found.append(int(y))
     return tuple(found)
+
+
+def _rim(total: Floats, y: int, width: int, edge: int, inner: int) -> bool:
+    """Whether light falls on row ``y`` of ``width`` dark rows at a border, beside the row ``edge``.
+
+    The light of the two rows inside, continued, says what they would hold; and rows at the other border, as far from
+    the centre, must hold light. Of the outermost rows, columns as far from the centre may tell instead.
+    """
+    light, across = np.nan_to_num(total).sum(1), np.nan_to_num(total).sum(0)
+    size = len(light)
+    if not 0 <= edge + inner < size or light[edge] * min(1.0, light[edge] / max(light[edge + inner], 1.0)) < EXPECTED:
+        return False
+    # The centre of an even number of rows lies half a row off the middle of the detector: both mirrors count.
+    others = [min(2 * (size // 2) - y, size - 1), size - 1 - y]
+    beyond = light[others].min() >= EXPECTED
+    return bool(beyond or (width <= RIM and max(across[y], across[others[0]]) >= EXPECTED))
 
 
 def find_saturation(scan: Scan) -> float | None:

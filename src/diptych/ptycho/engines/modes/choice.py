@@ -1,0 +1,133 @@
+"""When more probe modes are tried in a run, and what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from diptych.ptycho.engines.modes.trials import Grown, ModesFound, grow_modes
+from diptych.ptycho.engines.problem import Problem
+from diptych.ptycho.engines.request import Request
+
+UNEXPLAINED = 1.1
+"""Mean of fit and held-out fit above which more modes are tried; photon noise alone leaves 1."""
+
+LEAST_EPOCHS, MOST_EPOCHS = 12, 36
+"""Epochs of maximum likelihood before they are tried, and after which they are tried although the fit still falls."""
+
+SLOW, RECENT = 0.02, 5
+"""The fit no longer falls where it drops by less than this share in so many epochs."""
+
+MOVABLE, RECORDED, REFINED = 1, 2, 4
+"""Where positions stand: they may be refined later, stay as recorded, or are refined."""
+
+Trial = Callable[[Tensor, Tensor, bool], Grown]
+"""From object (H, W), probe (P, N, N) and whether positions may be refined to the modes to go on with."""
+
+
+class ModeChoice:
+    """State of the choice of the number of probe modes, between the stages of the automatic engine.
+
+    Parameters
+    ----------
+    trial : callable, optional
+        See :data:`Trial`; without it, modes are never added.
+
+    Attributes
+    ----------
+    found : ModesFound or None
+        The evidence for the modes that were added.
+    """
+
+    def __init__(self, trial: Trial | None = None) -> None:
+        self._trial = trial
+        self._allowed = 0 if trial is None else MOVABLE | RECORDED | REFINED
+        self.found: ModesFound | None = None
+
+    def awaited(self, report: dict[str, float], fits: Sequence[float], settled: bool, positions: int) -> bool:
+        """Whether more modes are to be tried first, but not yet: the fit is poor, and still falls.
+
+        Parameters
+        ----------
+        report : dict
+            Of the last epoch of maximum likelihood.
+        fits : sequence of float
+            Held-out fits of the epochs of maximum likelihood so far.
+        settled : bool
+            Whether maximum likelihood has converged.
+        positions : int
+            :data:`MOVABLE`, :data:`RECORDED` or :data:`REFINED`.
+        """
+        return bool(self._allowed & positions) and _unexplained(report) and not _slow(fits, settled)
+
+    def more(
+        self,
+        image: Tensor,
+        probe: Tensor,
+        report: dict[str, float],
+        fits: Sequence[float],
+        settled: bool,
+        positions: int,
+    ) -> Tensor | None:
+        """The probe modes (P, N, N) to go on with, more than before, or None; see :meth:`awaited`.
+
+        They are tried once; once more where refined positions fitted better than more modes, or were refined since.
+
+        Parameters
+        ----------
+        image, probe : (H, W) and (P, N, N) complex tensors
+            Current state.
+        positions : int
+            As there.
+        """
+        if not self._allowed & positions or not _slow(fits, settled) or not _unexplained(report):
+            return None
+        assert self._trial is not None
+        grown = self._trial(image, probe, positions == MOVABLE)
+        self._allowed = RECORDED | REFINED if grown.moved else REFINED * (positions != REFINED)
+        if grown.probe is not None:
+            self._allowed, self.found = 0, grown.found
+        return grown.probe
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs."""
+        mine = {"modes_allowed": torch.tensor(self._allowed)}
+        if self.found is not None:
+            values = [self.found.before, self.found.modes, self.found.fit_before, self.found.fit]
+            mine["modes_found"] = torch.tensor(values, dtype=torch.float64)
+        return mine
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Bring back an earlier :meth:`state`."""
+        self._allowed, self.found = int(state["modes_allowed"]), None
+        if "modes_found" in state:
+            before, modes, *fits = state["modes_found"].tolist()
+            self.found = ModesFound(int(before), int(modes), *fits)
+
+
+def mode_choice(request: Request, problem: Problem) -> ModeChoice:
+    """How more probe modes are tried for a problem; never where the options fix their number, or the probe."""
+    if request.options.modes != "auto" or request.options.probe == "fixed":
+        return ModeChoice()
+
+    def trial(image: Tensor, probe: Tensor, movable: bool) -> Grown:
+        return grow_modes(request.scan, problem, image, probe, lambda: request.verdict, movable)
+
+    return ModeChoice(trial)
+
+
+def _unexplained(report: dict[str, float]) -> bool:
+    """Whether photon noise does not explain the patterns, by the pixels that are monitored."""
+    held = report["held_out_fit"]
+    level = (report["fit"] + held) / 2 if math.isfinite(held) else report["fit"]
+    return level > UNEXPLAINED
+
+
+def _slow(fits: Sequence[float], settled: bool) -> bool:
+    done = len(fits)
+    if settled or done >= MOST_EPOCHS:
+        return True
+    return done >= LEAST_EPOCHS and fits[-1] > (1 - SLOW) * fits[-1 - RECENT]
