@@ -30,6 +30,9 @@ SIZE, PASSES = 32, 40
 TRAINED_AT = (0.4, 0.55, 0.7, 1.0)
 """Steps of the training scans."""
 
+STEPS_AT = 1e5
+"""Photons of the cells that differ in step."""
+
 CPU = ExecutionOptions(device="cpu", threads=1)
 METHODS = {
     "engine": "engine",
@@ -100,7 +103,7 @@ def trained(arguments: argparse.Namespace) -> Any:
 
 def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """All combinations, one seed after the other."""
-    regimes = [(step, 1e5) for step in arguments.steps] + [(0.4, dose) for dose in arguments.doses]
+    regimes = [(step, STEPS_AT) for step in arguments.steps] + [(0.4, dose) for dose in arguments.doses]
     return [
         {"object": kind, "step": step, "dose": dose, "seed": seed}
         for seed in arguments.seeds
@@ -184,24 +187,29 @@ def table(rows: list[dict[str, Any]]) -> str:
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Median errors against step and against photons, one row of panels for each kind of object."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     kinds = list(dict.fromkeys(row["object"] for row in rows))
-    axes = (("step", "step / 90 % energy diameter", 1e5), ("dose", "photons per pattern", None))
-    figure = Figure(figsize=(9.0, 3.4 * len(kinds)), layout="constrained")
+    axes = {"step": "step / 90 % energy diameter, 1e5 photons", "dose": "photons per pattern, step 0.4"}
+    figure = Figure(figsize=(9.0, 3.3 * len(kinds) + 0.6), layout="constrained")
     panels = figure.subplots(len(kinds), 2, squeeze=False)
     for row_of_panels, kind in zip(panels, kinds, strict=True):
-        for panel, (column, label, dose) in zip(row_of_panels, axes, strict=True):
-            chosen = [row for row in rows if row["object"] == kind and (row["dose"] == dose) == (dose is not None)]
-            values = sorted({row[column] for row in chosen})
+        for panel, (column, label) in zip(row_of_panels, axes.items(), strict=True):
+            shown = [row for row in rows if row["object"] == kind and (row["dose"] == STEPS_AT) == (column == "step")]
+            values = sorted({row[column] for row in shown})
             for name, title in METHODS.items():
-                middle = [median(row[name] for row in chosen if row[column] == value) for value in values]
-                panel.plot(values, middle, "o-", label=title)
+                middle = [median(row[name] for row in shown if row[column] == value) for value in values]
+                style = (
+                    {"linestyle": "--", "marker": "s", "markersize": 9, "fillstyle": "none"} if name == "both" else {}
+                )
+                panel.plot(values, middle, **{"marker": "o", "markersize": 5, **style}, label=title)
             panel.set(xlabel=label, ylabel="relative error", yscale="log", title=kind)
-            panel.set_xscale("log" if dose is None else "linear")
+            panel.set_xscale("log" if column == "dose" else "linear")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            panel.yaxis.set_minor_locator(NullLocator())
             panel.yaxis.set_major_formatter("{x:g}")
-            panel.yaxis.set_minor_formatter("{x:g}")
-            panel.grid(alpha=0.3, which="both")
-    panels[0][0].legend(fontsize="small")
+            panel.grid(alpha=0.3)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=100)
 
 
