@@ -106,15 +106,16 @@ class Stops:
 
 @pytest.mark.integration
 def test_a_run_that_is_interrupted_after_modes_were_added_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
-    scan, checkpoint = scan_of(3), tmp_path / "checkpoint.npz"
-    whole = diptych.reconstruct(scan, epochs=60, stop=False)
+    scan, checkpoint = scan_of(2, patterns=36), tmp_path / "checkpoint.npz"
+    whole = diptych.reconstruct(scan, epochs=220, stop=False)
     assert len(whole.probe) > 1
-    added = next(i for i, stage in enumerate(whole.history["stage"]) if stage == 2.0)
+    stages = whole.history["stage"]
+    added = next(i for i, stage in enumerate(stages) if stage == 2.0 and 3.0 in stages[:i])
     for after in (added + 3, added + 9):
         checkpoint.unlink(missing_ok=True)
         with pytest.raises(KeyboardInterrupt):
-            diptych.reconstruct(scan, epochs=60, stop=False, checkpoint=checkpoint, cancel=Stops(after))
-        again = diptych.reconstruct(scan, epochs=60, stop=False, checkpoint=checkpoint, resume=True)
+            diptych.reconstruct(scan, epochs=220, stop=False, checkpoint=checkpoint, cancel=Stops(after))
+        again = diptych.reconstruct(scan, epochs=220, stop=False, checkpoint=checkpoint, resume=True)
         np.testing.assert_array_equal(again.object.values, whole.object.values)
         np.testing.assert_array_equal(again.probe, whole.probe)
         assert again.provenance["modes"] == whole.provenance["modes"]
