@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+import torch
+
 import diptych
+from diptych.ptycho.neural.canvas import CERTAIN, DARK, HELD_OUT
 from diptych.ptycho.neural.options import TrainerOptions
+from diptych.ptycho.physics.forward import ForwardModel
+from diptych.ptycho.physics.likelihood import deviance
 from diptych.ptycho.physics.probe import probe_diameter
 from diptych.runtime.device import ExecutionOptions
 
@@ -24,7 +31,13 @@ TRAINED_AT = (0.4, 0.55, 0.7, 1.0)
 """Steps of the training scans."""
 
 CPU = ExecutionOptions(device="cpu", threads=1)
-METHODS = ("engine", "network", "canvas", "prior")
+METHODS = {
+    "engine": "engine",
+    "network": "network alone",
+    "canvas": f"network, {PASSES} canvas passes",
+    "prior": "network as prior",
+    "both": "the prior where held-out pixels confirm it, else the engine",
+}
 
 
 def main() -> None:
@@ -40,7 +53,10 @@ def main() -> None:
             rows.append({**cell, **measure(model, cell, arguments.patterns)})
             with arguments.results.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(rows[-1]) + "\n")
+    rows = [chosen(row) for row in rows]
     print(table(rows))
+    if arguments.figure:
+        draw(rows, arguments.figure)
 
 
 def parse() -> argparse.Namespace:
@@ -55,6 +71,7 @@ def parse() -> argparse.Namespace:
     add("--epochs", type=int, default=30)
     add("--model", type=Path, default=HERE / "results" / "regimes.safetensors", help="trained once, then loaded")
     add("--results", type=Path, default=HERE / "results" / "regimes.jsonl", help="delete it to start again")
+    add("--figure", type=Path, help="draw the medians to this picture")
     return parser.parse_args()
 
 
@@ -109,22 +126,83 @@ def measure(model: Any, cell: dict[str, Any], patterns: int) -> dict[str, Any]:
     errors = {
         name: diptych.evaluate(image, scan.truth, gauge="phase")["complex_error"] for name, image in images.items()
     }
-    chosen = images["prior"].provenance["inference"]
-    return {**errors, "start": chosen["canvas_start"], "prior_error": chosen["prior_error"]}
+    found = images["prior"].provenance["inference"]
+    gain, gain_error = held_out_gain(model, scan)
+    start = {"start": found["canvas_start"], "prior_error": found["prior_error"]}
+    return {**errors, **start, "gain": gain, "gain_error": gain_error}
+
+
+def held_out_gain(model: Any, scan: Any) -> tuple[float, float]:
+    """How much better the prior's image fits pixels that neither it nor the engine's image was fitted to.
+
+    Returns
+    -------
+    gain, error : float
+        Difference of half the deviance, nats, and its standard error from the differences between patterns.
+    """
+    hidden = np.random.default_rng(1).random(scan.counts.shape) < HELD_OUT
+    shown = replace(scan, mask=~hidden)
+    images = (
+        diptych.reconstruct(shown, probe="fixed", execution=CPU),
+        model.reconstruct(shown, execution=CPU, canvas_passes=PASSES, network_prior=True),
+    )
+    engine, prior = (_deviances(scan, image, hidden) for image in images)
+    gain = engine - prior
+    return float(gain.sum()), float(gain.std(ddof=1) * len(gain) ** 0.5)
+
+
+def _deviances(scan: Any, image: Any, hidden: Any) -> Any:
+    """Half the deviance (M,) of some pixels of each pattern, nats."""
+    where, shape = image.object.origin, image.object.values.shape
+    cpu, single = torch.device("cpu"), torch.complex64
+    forward = ForwardModel.far_field(scan.positions, scan.size, where, shape, dtype=single, device=cpu)
+    views = forward.views(torch.from_numpy(image.object.values), torch.from_numpy(image.probe), np.arange(len(scan)))
+    expected = forward.detect(views.exit_waves())[1] + DARK
+    terms = deviance(torch.from_numpy(scan.counts.astype(np.float32)), expected) / 2
+    return torch.where(torch.from_numpy(hidden), terms, 0.0).sum((-2, -1), dtype=torch.float64).numpy()
+
+
+def chosen(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the method that needs no truth to be chosen: the prior where held-out pixels speak for it."""
+    return {**row, "both": row["prior"] if row["gain"] > CERTAIN * row["gain_error"] else row["engine"]}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Medians over seeds, and the largest ratio of the error with prior to the engine's."""
+    """Medians over seeds, and the largest ratio of the error of both to the engine's."""
     lines = [
-        "| object | step | photons | " + " | ".join(METHODS) + " | largest prior / engine | seeds |",
+        "| object | step | photons | " + " | ".join(METHODS) + " | largest both / engine | seeds |",
         "|" + " --- |" * (len(METHODS) + 5),
     ]
     for kind, step, dose in sorted({key(row)[:3] for row in rows}):
         some = [row for row in rows if key(row)[:3] == (kind, step, dose)]
         middle = " | ".join(f"{median(row[name] for row in some):.3f}" for name in METHODS)
-        worst = max(row["prior"] / row["engine"] for row in some)
+        worst = max(row["both"] / row["engine"] for row in some)
         lines.append(f"| {kind} | {step:.0%} | {dose:.0e} | {middle} | {worst:.2f} | {len(some)} |")
     return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Median errors against step and against photons, one row of panels for each kind of object."""
+    from matplotlib.figure import Figure
+
+    kinds = list(dict.fromkeys(row["object"] for row in rows))
+    axes = (("step", "step / 90 % energy diameter", 1e5), ("dose", "photons per pattern", None))
+    figure = Figure(figsize=(9.0, 3.4 * len(kinds)), layout="constrained")
+    panels = figure.subplots(len(kinds), 2, squeeze=False)
+    for row_of_panels, kind in zip(panels, kinds, strict=True):
+        for panel, (column, label, dose) in zip(row_of_panels, axes, strict=True):
+            chosen = [row for row in rows if row["object"] == kind and (row["dose"] == dose) == (dose is not None)]
+            values = sorted({row[column] for row in chosen})
+            for name, title in METHODS.items():
+                middle = [median(row[name] for row in chosen if row[column] == value) for value in values]
+                panel.plot(values, middle, "o-", label=title)
+            panel.set(xlabel=label, ylabel="relative error", yscale="log", title=kind)
+            panel.set_xscale("log" if dose is None else "linear")
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter("{x:g}")
+            panel.grid(alpha=0.3, which="both")
+    panels[0][0].legend(fontsize="small")
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":

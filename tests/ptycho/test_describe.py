@@ -159,6 +159,18 @@ def test_an_undeclared_scan_is_explained(tmp_path: Path) -> None:
     assert describe_file(path, domain="counts")["kind"] == "scan"
 
 
+def test_a_layout_is_proposed_where_arrays_are_not_found_not_where_positions_are_wrong(tmp_path: Path) -> None:
+    path = save(scan(truth=Canvas(np.ones((90, 90)))), tmp_path / "scan.npz")
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "far.npz", **arrays | {name: 100 * arrays[name] for name in ("xcoords", "ycoords")})
+    np.savez(tmp_path / "other.npz", frames=arrays["diff3d"], where=np.zeros((3, 2)))
+    far, other = describe_file(tmp_path / "far.npz"), describe_file(tmp_path / "other.npz")
+    assert "which unit" in far["problem"]
+    assert far["notes"] == []
+    assert "--layout-template" in " ".join([other["problem"], *other["notes"]])
+
+
 def test_unknown_layouts_are_listed(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", frames=np.ones((2, 3)), notes=np.array([None], dtype=object))
     about = describe_file(tmp_path / "a.npz")

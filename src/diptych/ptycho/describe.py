@@ -19,7 +19,7 @@ from diptych.ptycho.prepare.clean import inspect
 from diptych.ptycho.prepare.coincidence import find_coincidence
 from diptych.ptycho.prepare.positions import position_notes
 from diptych.ptycho.scan import Geometry, Reconstruction, Scan
-from diptych.ptycho.validation import dark_noise
+from diptych.ptycho.validation import POSITIONS, TRUTH, dark_noise
 
 
 def describe_file(path: str | Path, options: LoadOptions | None = None, **overrides: Any) -> dict[str, Any]:
@@ -70,7 +70,10 @@ def describe_file(path: str | Path, options: LoadOptions | None = None, **overri
     except IncompleteError as error:
         return about | {"kind": "incomplete", "problem": None, "needs": str(error), "notes": []}
     except (InputError, UnavailableError) as error:
-        return about | {"kind": "unknown", "problem": str(error), "notes": [LAYOUT_REMEDY] if about["arrays"] else []}
+        # Where positions or the true object are at fault, the arrays were found, and a layout changes nothing.
+        found_all = getattr(error, "where", "").endswith((f": {POSITIONS}", f": {TRUTH}"))
+        notes = [LAYOUT_REMEDY] if about["arrays"] and not found_all else []
+        return about | {"kind": "unknown", "problem": str(error), "notes": notes}
     if isinstance(found, Scan):
         return about | {"kind": "scan", "problem": None} | describe_scan(found)
     return about | {"kind": "result", "problem": None} | describe_result(found)
@@ -228,6 +231,8 @@ def describe_result(result: Reconstruction) -> dict[str, Any]:
         "epochs": max((len(column) for column in result.history.values()), default=0),
         "last": {name: float(column[-1]) for name, column in result.history.items() if len(column)},
         "error": result.error is not None,
+        "slices": 1 if result.slices is None else len(result.slices),
+        "slice_distance_m": result.slice_distance_m,
         "geometry": _geometry(result.geometry),
         "flags": list(result.flags),
     }

@@ -159,6 +159,8 @@ def point_of(result: Reconstruction, scan: Scan) -> Point:
             f"{len(scan)} patterns",
             "the scan that the result was made from",
         )
+    if result.slices is not None:
+        raise InputError("error bars", f"the result {result.name!r} has {len(result.slices)} slices", "one slice")
     gain = float(result.provenance.get("counts_per_photon", 1.0))
     options: Any = result.provenance.get("options", {})
     moved = not np.array_equal(result.positions, scan.positions) and options.get("correct_positions", "off") != "off"

@@ -19,9 +19,10 @@ from diptych.ptycho.engines.request import Request, TrainedNetwork
 from diptych.ptycho.engines.starts.initial import InitialGuess, initial_object, initial_probe, probe_modes
 from diptych.ptycho.engines.starts.network import network_guess, opened
 from diptych.ptycho.engines.starts.network_image import in_counts, network_image
+from diptych.ptycho.engines.thick.asked import refined_positions
 from diptych.ptycho.error_bars import with_error_bars
 from diptych.ptycho.neural.options import InferenceOptions
-from diptych.ptycho.physics.illumination import illumination, measured_frames, settle_unlit
+from diptych.ptycho.physics.illumination import illumination, measured_frames
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
 from diptych.ptycho.prepare.pixels import limit_of
@@ -182,8 +183,8 @@ def _by_engine(request: Request) -> Reconstruction:
     import torch
 
     from diptych.ptycho.engines.distance.search import with_distance
-    from diptych.ptycho.engines.likelihood.regularised import continued
     from diptych.ptycho.engines.modes.choice import mode_choice
+    from diptych.ptycho.engines.thick.stage import after_engine
 
     began = time.perf_counter()
     declared = request.scan.scale is not None
@@ -200,7 +201,7 @@ def _by_engine(request: Request) -> Reconstruction:
             log.info("%s", note)
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe, choice := mode_choice(request, problem))
-        run, found, notes = continued(request, problem, run, choice.found)
+        run, found, notes = after_engine(request, problem, run, probe, choice.found)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,
@@ -217,11 +218,12 @@ def _by_engine(request: Request) -> Reconstruction:
 
 def _problem(request: Request, probe: NDArray[np.complex64], device: torch.device, workers: Workers) -> Problem:
     from diptych.ptycho.engines.problem import make_problem
+    from diptych.ptycho.engines.thick.stage import with_slices
     from diptych.ptycho.physics.probe import power
 
     options = request.options
     limit = limit_of(request.scan, options.engine) if options.saturated == "limit" else None
-    return make_problem(
+    problem = make_problem(
         request.scan,
         device=device,
         double=request.execution.precision == "double",
@@ -232,6 +234,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
         workers=workers,
         limit=limit,
     )
+    return with_slices(request, problem)
 
 
 def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64], choice: ModeChoice) -> Run:
@@ -284,7 +287,7 @@ def _started(
         modes,
         request.progress,
         options.frame_factors == "auto",
-        options.correct_positions if options.subpixel != "round" else "off",
+        refined_positions(options),
         lambda: misreading(request.scan, request.verdict),
         choice,
     )
@@ -303,6 +306,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     from diptych.ptycho.engines.run import DIVERGED
     from diptych.ptycho.engines.starts.gauge import photons_on_probe, without_factor_ramp
     from diptych.ptycho.engines.starts.lattice import without_lattice
+    from diptych.ptycho.engines.thick.result import first_slice, settled_object, with_first
     from diptych.ptycho.physics.probe import probe_diameter
 
     scan, options, name = request.scan, request.options, request.options.chosen("engine").title
@@ -315,11 +319,12 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         )
     if (factors := problem.forward.factors) is not None and factors.on_trial:
         factors.fitted = False
-    image, probe, *refined = run.best
+    state, probe, *refined = run.best
     lattice = 0.0
     recorded = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
-    positions = settle_positions(problem, image, refined, recorded)
-    final = full_fit(problem, image, probe, sweep_batch(problem))
+    positions = settle_positions(problem, state, refined, recorded)
+    final = full_fit(problem, state, probe, sweep_batch(problem))
+    image = first_slice(state)
     if fitted := factors is not None and factors.fitted:
         assert factors is not None
         if options.probe != "fixed":
@@ -330,17 +335,16 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         image, probe, lattice = without_lattice(problem, image, probe)
     if options.probe != "fixed":
         image, probe = photons_on_probe(problem, image, probe)
-    light = illumination(
-        probe.cpu().numpy(), positions, problem.origin, problem.shape, measured_frames(scan.mask, len(scan))
-    )
-    settled = settle_unlit(image.cpu().numpy(), light)
+    state, measured = with_first(state, image), measured_frames(scan.mask, len(scan))
+    light = illumination(probe.cpu().numpy(), positions, problem.origin, problem.shape, measured)
+    settled, slices = settled_object(problem, state, probe, light, positions, measured)
     # Before the flags, which fit factors anew.
     values = factors.values.double().cpu().numpy() if fitted and factors is not None else None
     # Flags of the state that was fitted: at few photons, settling unlit pixels raises a right reading's fit by 15 %.
     flags = result_flags(
         scan,
         problem,
-        (image, probe),
+        (state, probe),
         probe_modes(problem, start, options.first_modes),
         refined=options.probe != "fixed",
         epochs=run.epochs,
@@ -365,7 +369,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         **({"lattice_removed": lattice} if lattice else {}),
     }
     return Reconstruction(
-        object=Canvas(settled.astype(np.complex64), problem.origin, scan.pixel_m),
+        object=Canvas(settled, problem.origin, scan.pixel_m),
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=positions,
         history=run.history,
@@ -380,4 +384,6 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         name=scan.name,
         geometry=scan.geometry,
         illumination=light,
+        slices=slices,
+        slice_distance_m=None if slices is None else options.slice_distance_m,
     )

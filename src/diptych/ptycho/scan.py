@@ -131,6 +131,8 @@ class Scan:
         Name of the scan in messages and figures.
     metadata : dict
         What the file or the simulation states about the scan (JSON values).
+    true_slices : (S, H, W) complex, optional
+        True slices of a thick object, on the canvas of ``truth``, their product; left out without it.
 
     Raises
     ------
@@ -161,6 +163,7 @@ class Scan:
     name: str = "scan"
     metadata: dict[str, Any] = field(default_factory=dict)
     read_noise: float | None = None
+    true_slices: Complex | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -190,6 +193,8 @@ class Scan:
             remedy = "Give the array its origin: truth=Canvas(array, origin=(y, x))."
             validation.instance(self.truth, Canvas, validation.TRUTH, self.name, remedy)
             validation.truth_covers(positions, size, self.truth, validation.TRUTH, self.name)
+        shape = None if self.truth is None else self.truth.shape
+        set_(self, "true_slices", validation.object_slices(self.true_slices, shape, "true slices", self.name))
 
     @classmethod
     def from_metres(
@@ -317,6 +322,10 @@ class Reconstruction:
     illumination : (H, W) float32, optional
         Sum over positions of the probe's |P|^2, photons per object pixel: which pixels were measured
         (:mod:`diptych.ptycho.physics.illumination`).
+    slices : (S, H, W) complex64, optional
+        Slices of a thick object in the order in which the beam meets them; ``object`` is their product.
+    slice_distance_m : float, optional
+        From one slice to the next, metres.
     """
 
     object: Canvas
@@ -333,6 +342,8 @@ class Reconstruction:
     illumination: NDArray[np.float32] | None = None
     amplitude_error: NDArray[np.float32] | None = None
     phase_error: NDArray[np.float32] | None = None
+    slices: Complex | None = None
+    slice_distance_m: float | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -350,18 +361,13 @@ class Reconstruction:
             set_(self, each, validation.object_map(getattr(self, each), shape, each, "standard errors", self.name))
         light = validation.object_map(self.illumination, shape, "illumination", "photons per pixel", self.name)
         set_(self, "illumination", validation.not_negative(light, "illumination", self.name))
-        if self.frame_factors is not None:
-            where = f"{self.name}: frame_factors"
-            factors = validation.numeric(self.frame_factors, where, f"one factor for each of {len(self.positions)}")
-            if factors.shape != (len(self.positions),):
-                raise InputError(where, f"has shape {factors.shape}", f"({len(self.positions)},), one for each pattern")
-            set_(self, "frame_factors", factors.astype(np.float64))
-        if self.recorded_positions is not None:
-            where = f"{self.name}: recorded_positions"
-            recorded = validation.coordinates(self.recorded_positions, "(patterns, 2) floats, (y, x) in pixels", where)
-            if recorded.shape != self.positions.shape:
-                raise InputError(where, f"has shape {recorded.shape}", f"{self.positions.shape}, as positions")
-            set_(self, "recorded_positions", recorded)
+        set_(self, "slices", validation.object_slices(self.slices, shape, "slices", self.name))
+        if (apart := self.slice_distance_m) is not None:
+            set_(self, "slice_distance_m", validation.positive(apart, f"{self.name}: slice_distance_m"))
+        factors = validation.one_per_pattern(self.frame_factors, len(self.positions), f"{self.name}: frame_factors")
+        set_(self, "frame_factors", factors)
+        where = f"{self.name}: recorded_positions"
+        set_(self, "recorded_positions", validation.alike(self.recorded_positions, self.positions, where))
 
     def __repr__(self) -> str:
         height, width = self.object.shape

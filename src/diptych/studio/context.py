@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ class Studio:
         self.images = ImageStore()
         self._sessions: dict[Path, Session] = {}
         self._lock = threading.Lock()
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def session(self, folder: Path, opened: Callable[[], Session]) -> Session:
         """The open session of a folder, one for all tabs; ``opened()`` opens it the first time.
@@ -51,8 +54,16 @@ class Studio:
         if session is not None:
             session.close()
 
+    @cached_property
+    def scratch(self) -> Path:
+        """A folder for files that are made to be downloaded."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="diptych-studio-", ignore_cleanup_errors=True)
+        return Path(self._scratch.name)
+
     def close(self) -> None:
         """End what runs: jobs are cancelled (their best state is saved), sessions closed."""
         self.jobs.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
         for folder in list(self._sessions):
             self.close_session(folder)

@@ -10,6 +10,11 @@ from typing import Any
 from diptych.errors import InputError, UnavailableError
 from diptych.studio.options import StudioOptions
 
+RECONNECT = 30.0
+"""Time for which a page waits for a lost connection, s; after that it is loaded anew, without what was unfolded or
+typed in it. A tunnel or a busy machine may pause for seconds.
+"""
+
 
 def run(options: StudioOptions) -> None:
     """Serve studio until the process is stopped.
@@ -53,6 +58,7 @@ def run(options: StudioOptions) -> None:
         reload=False,
         dark=None,
         show_welcome_message=False,
+        reconnect_timeout=RECONNECT,
         storage_secret=secrets.token_urlsafe(32),
         **more,
     )

@@ -34,7 +34,11 @@ DOCUMENTED = (
     "studio-jobs.png",
     "studio-prefer-batch.png",
     "studio-prefer-queue.png",
+    "studio-prefer-pair.png",
+    "studio-prefer-upload.png",
+    "studio-prefer-match.png",
     "studio-prefer-gallery.png",
+    "studio-prefer.png",
 )
 CHECKS = (Path(__file__).parent / "looks.js").read_text(encoding="utf-8")
 ROOT = Path(__file__).resolve().parents[3]
@@ -175,22 +179,73 @@ def settings(page: Any, address: str) -> None:
     page.wait_for_timeout(1000)
 
 
+def acting(page: Any, address: str) -> None:
+    scan(page, address)
+    for name in (
+        "Upload a scan (at most 4 GiB)",
+        "Prepare: choose frames, correct, crop, bin",
+        "Convert to another format",
+        "Check against a standard",
+        "Network",
+        "Device",
+    ):
+        page.get_by_text(name, exact=True).click()
+    page.wait_for_timeout(700)
+
+
+def asked(what: str) -> Callable[[Any, str], None]:
+    """The dialog that a button of a session opens."""
+
+    def opened(page: Any, address: str) -> None:
+        sessions(page, address)
+        page.get_by_role("button", name=f"{what} lake").click()
+        page.get_by_role("dialog").wait_for()
+        page.wait_for_timeout(500)
+
+    return opened
+
+
+def logged(page: Any, address: str) -> None:
+    result(page, address)
+    page.get_by_role("button", name="Log", exact=True).first.click()
+    page.get_by_role("dialog").wait_for()
+    page.wait_for_timeout(500)
+
+
+def helped(page: Any, address: str) -> None:
+    judging("Batch")(page, address)
+    page.get_by_role("button", name="Keys (?)").click()
+
+
+def measured(page: Any, address: str) -> None:
+    comparing(page, address)
+    for name in ("Profile", "Colours"):
+        page.get_by_role("button", name=name).first.click()
+    page.wait_for_timeout(500)
+
+
 PLACES: dict[str, Callable[[Any, str], None]] = {
     "home": home,
     "no-scan": no_scan,
     "scan": scan,
     "options": unfolded,
     "mask": painting,
+    "actions": acting,
     "result": result,
+    "log": logged,
     "train": training,
     "compare": comparing,
+    "compare-range": measured,
     "compare-difference": tab("Difference"),
     "compare-flicker": tab("Flicker"),
     "compare-metrics": tab("Metrics"),
     "compare-curves": tab("Ring correlation"),
     "jobs": jobs,
     "prefer": sessions,
+    "rename": asked("Rename"),
+    "delete": asked("Delete"),
     "prefer-batch": judging("Batch"),
+    "prefer-keys": helped,
     "prefer-queue": judging("Queue"),
     "prefer-pair": judging("Pair"),
     "prefer-upload": judging("Upload"),
@@ -243,7 +298,16 @@ FOCUSED = """() => {
 }"""
 
 
-@pytest.mark.parametrize("place", ["home", "scan", "train", "compare", "jobs", "prefer", "prefer-batch"])
+def test_axe_core_took_part() -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed (npm install axe-core): the pages were checked without it")
+    assert "axe.run" in AXE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["home", "scan", "mask", "result", "train", "compare", "jobs", "prefer", "delete", "prefer-batch", "prefer-queue"],
+)
 def test_the_keyboard_reaches_all_and_shows_where_it_is(page: Any, address: str, place: str) -> None:
     PLACES[place](page, address)
     page.evaluate("document.activeElement.blur()")

@@ -140,6 +140,38 @@ def test_everything_works_by_keyboard(viewers: Any) -> None:
     until(lambda: state(page, 0)["scale"] == pytest.approx(fitted["scale"]))
 
 
+def test_the_colour_range_is_dragged_and_a_profile_drawn_with_the_mouse(viewers: Any) -> None:
+    page = viewers
+    page.get_by_role("button", name="Colours").first.click()
+    handle = page.get_by_role("slider", name="Upper end of the colour range").first
+    box, chart = handle.bounding_box(), page.locator(".dv-histogram").first.bounding_box()
+    before = [state(page, k)["high"] for k in (0, 1)]
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] - chart["width"] / 4, box["y"] + 20, steps=5)
+    page.mouse.up()
+    until(lambda: state(page, 0)["high"] < before[0])
+    settled(page)
+    assert state(page, 1)["high"] == pytest.approx(state(page, 0)["high"])  # Linked viewers share the range.
+    page.get_by_role("button", name="Automatic").first.click()
+    until(lambda: state(page, 0)["high"] == pytest.approx(before[0]))
+    page.get_by_role("button", name="Profile").first.click()
+    image = page.locator(".dv canvas").first.bounding_box()
+    page.mouse.move(image["x"] + 150, image["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(image["x"] + 350, image["y"] + 150, steps=5)
+    page.mouse.up()
+    page.get_by_text(re.compile(r"length \d+(\.\d+)? (nm|µm)")).first.wait_for()
+    assert (page.locator(".dv-profile path").first.get_attribute("d") or "").count("L") > 50
+
+
+@pytest.mark.parametrize("quantity", ["unwrapped", "complex", "illumination"])
+def test_other_quantities_are_drawn(viewers: Any, quantity: str) -> None:
+    viewers.get_by_label("Quantity").first.select_option(quantity)
+    until(lambda: state(viewers, 0)["quantity"] == quantity and not state(viewers, 0)["busy"])
+    assert viewers.locator(".dv [role=alert]").count() == 0
+
+
 def test_quantity_and_cursor_are_shared(viewers: Any) -> None:
     page = viewers
     page.get_by_label("Quantity").nth(0).select_option("amplitude")

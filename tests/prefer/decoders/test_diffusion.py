@@ -223,6 +223,7 @@ def test_the_last_decode_is_on_record(decoder):
     assert last.frame == decoder.frame
     assert last.shape == (4, 16, 16)
     assert last.latent_std == pytest.approx(float(z.std()), rel=1e-5)
+    assert last.init_sigma == pytest.approx(float(decoder.pipeline._opened().scheduler.init_noise_sigma))
     assert last.image_mean == pytest.approx(float(image.mean()))
     assert (last.image_min, last.image_max) == (int(image.min()), int(image.max()))
     assert last.seconds > 0

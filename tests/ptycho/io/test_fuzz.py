@@ -19,6 +19,8 @@ import diptych
 from damaged_files import SAMPLES, STEP, damage
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.describe import describe_file
+from diptych.ptycho.io.exchange.conformance import validate
+from diptych.ptycho.io.exchange.standards import StandardName
 from diptych.ptycho.io.files import opened
 from diptych.ptycho.io.formats import BUILTIN
 from diptych.ptycho.io.layouts.template import template
@@ -27,6 +29,8 @@ from diptych.ptycho.io.positions.read import read_positions
 QUICK, SLOW = 10, 200
 MOST_BYTES = 200 * 2**20
 POSITIONS_ONLY = {"mda", "spec", "panda", "nxstxm", "fold-slice-positions"}
+JUDGED: dict[str, StandardName] = {"ptychodus": "product", "cxi": "cxi", "nxptycho": "nxptycho", "ptychodus-cxi": "cxi"}
+"""What a file of a format is validated as."""
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 
 
@@ -38,7 +42,8 @@ def write_template(path: Path) -> None:
 
 def readers(name: str) -> list[Callable[[Path], Any]]:
     load: Callable[[Path], Any] = lambda path: diptych.load(path, **STEP.get(name, {}))  # noqa: E731
-    return [load, describe_file, lambda path: read_positions(str(path)), write_template]
+    judges = [lambda path: validate(path, JUDGED[name])] if name in JUDGED else []
+    return [load, describe_file, lambda path: read_positions(str(path)), write_template, *judges]
 
 
 def listing(folder: Path) -> list[tuple[str, int, int]]:

@@ -163,7 +163,6 @@ def test_a_centre_left_at_zero_is_recognised_by_where_the_windows_fit(tmp_path: 
         ({"probe": None}, "probe missing"),
         ({"probe_position_x_m": None}, "probe_position_x_m missing"),
         ({"attributes": {"pixel_width_m": 0.0}}, "object pixel"),
-        ({"image_shape": (2, 40, 40)}, "2 layers"),
         ({"probe_shape": (N, N + 1)}, "the probe"),
         ({"probe": 0.0}, "zero everywhere"),
         ({"object": np.nan}, "not finite"),
@@ -174,6 +173,19 @@ def test_wrong_products_are_refused(tmp_path: Path, changes: dict[str, Any], mes
     with pytest.raises(InputError, match=message) as caught:
         load(path)
     assert str(caught.value).startswith(str(path))
+
+
+def test_several_layers_become_slices_at_the_mean_of_their_distances(tmp_path: Path) -> None:
+    path = product(tmp_path / "p.h5", image_shape=(3, 40, 40))
+    with h5py.File(path, "r+") as file:
+        del file["object_layer_spacing_m"]
+        file["object_layer_spacing_m"] = np.array([1e-6, 3e-6])
+    new = load_result(path)
+    assert new.slices is not None
+    assert new.slices.shape == (3, 40, 40)
+    assert new.slice_distance_m == pytest.approx(2e-6)
+    assert any("1e-06 to 3e-06 m apart" in flag for flag in new.flags)
+    np.testing.assert_allclose(new.object.values, new.slices.prod(0), rtol=1e-6)
 
 
 def test_the_npz_twin_of_a_product(tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ CASES: dict[str, Case] = {
     "CXI: (M, 1, N, N)": Case(cxi(data=COUNTS[:, None])),
     "CXI: mask (1, N, N)": Case(cxi(mask=BAD[None]), masked=True),
     "CXI: mask that is True where good": Case(cxi(mask=GOOD), refused="--mask-means valid"),
+    "CXI: mask that is True everywhere": Case(cxi(mask=np.ones((N, N), bool)), refused="--mask-means valid"),
     "CXI: mask, told": Case(cxi(mask=GOOD), {"mask_means": "valid"}, masked=True),
     "CXI: float16": Case(cxi(data=COUNTS.astype("f2"))),
     "CXI: int64": Case(cxi(data=COUNTS.astype("i8"))),

@@ -96,6 +96,12 @@ def test_a_run_of_compare_is_read_back(tmp_path: Path) -> None:
     assert found.origin == table.origin
     assert set(found.curves) == {"rpie", "epie"}
     np.testing.assert_allclose(found.curves["epie"][1], table.curves["epie"].correlation)
+    page = ComparePage(Studio(StudioOptions(data=(tmp_path,))))
+    page.show("run")
+    assert page.collect()
+    assert list(page.aligned_keys()) == ["truth", "rpie", "epie"]
+    with pytest.raises(InputError, match="outside"):
+        page.show("../run")
     (folder / "comparison.json").write_text("{}")
     with pytest.raises(InputError, match="no comparison"):
         read_comparison(folder)

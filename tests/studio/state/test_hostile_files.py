@@ -35,9 +35,11 @@ def test_a_hostile_scan_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_a_hostile_state_is_refused(tmp_path: Path) -> None:
     with Session.open(tmp_path / "lake", decoder="synthetic", dimension=256, prompt="a lake") as session:
+        file = tmp_path / "latent_state_0123456789.npz"
         for content in (npz(X=pickled(), y=pickled(), z=pickled()), b"PK\x03\x04", b"\x80\x04cos\nsystem\n."):
+            file.write_bytes(content)
             with pytest.raises(InputError):
-                read_state(session, "latent_state_0123456789.npz", content)
+                read_state(session, file)
         assert session.rows == 0
     assert not Path("/tmp/diptych-hacked").exists()
 

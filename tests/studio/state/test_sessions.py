@@ -23,8 +23,7 @@ def desks(tmp_path: Path) -> Desks:
 
 def test_a_session_that_is_open_is_exported_whole_renamed_and_deleted(desks: Desks, tmp_path: Path) -> None:
     desks.open(tmp_path / "lake")
-    data = sessions.export(desks, tmp_path / "lake")
-    (tmp_path / "copy.zip").write_bytes(data)
+    sessions.export(desks, tmp_path / "lake", tmp_path / "copy.zip")
     with zipfile.ZipFile(tmp_path / "copy.zip") as archive:
         archive.extractall(tmp_path / "elsewhere")
     with Ledger.open(tmp_path / "elsewhere" / "lake", read_only=True) as ledger:

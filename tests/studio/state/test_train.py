@@ -8,13 +8,14 @@ import pytest
 
 import diptych
 from diptych.errors import InputError
+from diptych.ptycho.neural.options import TrainingOptions
 from diptych.runtime.jobs import Job
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
-from diptych.studio.state.fields import parsed
+from diptych.studio.state.fields import fitting, parsed
 from diptych.studio.state.history import read_history
 from diptych.studio.state.listing import models_of, numbered_run
-from diptych.studio.state.train.fields import belongs, trainer_fields, training_fields
+from diptych.studio.state.train.fields import trainer_fields, training_fields
 from diptych.studio.state.train.page import TrainPage
 
 
@@ -67,7 +68,18 @@ def test_a_network_is_trained_kept_and_listed(studio: Studio, tmp_path: Path) ->
     assert diptych.load_model(kept).about()["size"] == 16
     with pytest.raises(InputError, match="exists"):
         page.keep("mine")
+    # As after a restart of the server: another page, which knows of no job.
     studio.close()
+    again = TrainPage(Studio(StudioOptions(data=(tmp_path,))))
+    assert again.model() is None
+    again.show(str(job.folder))
+    assert again.job is None
+    assert again.history() == page.history()
+    assert (again.model(), again.picture()) == (page.model(), picture)
+    assert not again.resumable
+    for wrong in (tmp_path, "..", "nothing"):
+        with pytest.raises(InputError):
+            again.show(wrong)
 
 
 def submit_in_thread(page: TrainPage) -> Job:
@@ -95,9 +107,12 @@ def test_every_option_of_training_has_a_field() -> None:
     assert len(names) == len(set(names))
     assert {"network", "epochs", "withheld", "seed"} <= set(names)
     assert {"device", "precision"} <= {field.name for field in trainer_fields()}
-    owned = [field for field in rest if field.owners]
-    assert all(belongs(field, "cnn") for field in owned if "network cnn" in field.owners)
-    assert not any(belongs(field, "no such network") for field in owned)
+    for network in ("cnn", "hybrid"):
+        shown = set(fitting(TrainingOptions, {"network": network}))
+        assert {field.name for field in rest if not field.owners or f"network {network}" in field.owners} <= shown
+        assert not any(
+            field.name in shown for field in rest if field.owners and f"network {network}" not in field.owners
+        )
 
 
 def test_what_is_typed_becomes_a_value() -> None:

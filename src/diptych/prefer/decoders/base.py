@@ -47,6 +47,8 @@ class DecodeRecord:
         ``not finite``, ``black`` or ``flat``; empty for a normal image.
     retried : str
         Why the decode was repeated, and what was changed; usually empty.
+    init_sigma : float or None
+        Initial noise level of the scheduler, by which the latent is multiplied; None without one.
     """
 
     frame: Frame
@@ -60,17 +62,19 @@ class DecodeRecord:
     seconds: float
     flaw: str = ""
     retried: str = ""
+    init_sigma: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Result of :meth:`BaseDecoder._decode`: pixels (H, W, 3) uint8, whether they were finite, and why the decode was
-    repeated (empty if it was not).
+    """Result of :meth:`BaseDecoder._decode`: pixels (H, W, 3) uint8, whether they were finite, why the decode was
+    repeated (empty if it was not), and the initial noise level where there is one.
     """
 
     image: NDArray[np.uint8]
     finite: bool = True
     retried: str = ""
+    init_sigma: float | None = None
 
 
 class BaseDecoder(ABC):
@@ -180,6 +184,7 @@ class BaseDecoder(ABC):
             seconds,
             flaw,
             decoded.retried,
+            decoded.init_sigma,
         )
 
 

@@ -170,7 +170,7 @@ class Diffusion(BaseDecoder):
         # After a retry in slices, rounding differs from now on.
         self._frame = replace(self._frame, dtype=self.pipeline.arithmetic)
         decoded = as_bytes(pixels.values)
-        return Decoded(decoded.image, decoded.finite, pixels.retried)
+        return Decoded(decoded.image, decoded.finite, pixels.retried, pixels.init_sigma)
 
 
 def _threads() -> int:

@@ -31,9 +31,12 @@ SLICED = "attention and autoencoder in slices"
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Output of a pipeline: (H, W, 3) from 0 to 1, and what a retry changed (empty without retry)."""
+    """Output of a pipeline: (H, W, 3) from 0 to 1, the initial noise level of the scheduler, and what a retry changed
+    (empty without retry).
+    """
 
     values: NDArray[np.float32]
+    init_sigma: float
     retried: str = ""
 
 
@@ -121,7 +124,7 @@ class Pipeline:
 
         with self._lock, torch.no_grad():
             try:
-                return Pixels(self._run(frame, latent))
+                return Pixels(*self._run(frame, latent))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -129,7 +132,7 @@ class Pipeline:
             self._free()
             self._slice()
             try:
-                return Pixels(self._run(frame, latent), f"out of memory; {SLICED}")
+                return Pixels(*self._run(frame, latent), f"out of memory; {SLICED}")
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -174,7 +177,8 @@ class Pipeline:
             raise InputError(self.model, "the pipeline is closed", remedy="Open the decoder again.")
         return self._pipe
 
-    def _run(self, frame: Frame, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, frame: Frame, latent: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+        """Pixels (H, W, 3), and the initial noise level."""
         import torch
 
         pipe = self._opened()
@@ -201,9 +205,9 @@ class Pipeline:
             frame.steps,
             frame.guidance,
             float(latent.std()),
-            float(pipe.scheduler.init_noise_sigma),
+            sigma := float(pipe.scheduler.init_noise_sigma),
         )
-        return np.asarray(made.images[0], dtype=np.float32)
+        return np.asarray(made.images[0], dtype=np.float32), sigma
 
     def _prompt(self, frame: Frame) -> dict[str, Any]:
         """The prompt as arguments of the pipeline: text at guidance 0, otherwise cached embeddings."""

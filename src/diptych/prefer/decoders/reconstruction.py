@@ -289,7 +289,7 @@ def picture(result: Reconstruction, box: tuple[int, int, int, int], scale: int) 
     return Decoded(decoded.image, finite)
 
 
-UNSEEN = frozenset({"name", "metadata", "truth", "true_probe"})
+UNSEEN = frozenset({"name", "metadata", "truth", "true_probe", "true_slices"})
 """Fields of a scan that do not change its reconstruction."""
 
 

@@ -98,7 +98,7 @@ class Session:
         self.queue = Queue(
             options.queue, lambda: self._renderer.screen(1)[0], lambda one: self.show(one)[0], self._decoding
         )
-        self._validated: CrossValidation | None = None
+        self.validated: CrossValidation | None = None
         closing = (self._fitting, self._decoding, (self._fit_worker, notifying), ledger, decoder, owns_decoder, cancel)
         self._end = weakref.finalize(self, factory.shut, *closing)
 
@@ -364,14 +364,14 @@ class Session:
         return compute_scores(self._fitting.current)
 
     def cross_validate(self, folds: int = 5) -> CrossValidation:
-        """Agreement with held-out judgements, computed in the background and cached until something changes."""
+        """Agreement with held-out judgements, computed in the background, kept as ``validated``."""
         known, name = self._fitting.current, self._utility.name
         work = self._fit_worker.submit(
             "cross-validation",
-            lambda: cross_validated(name, self.options, self.decoder, known, self._previews, folds, self._validated),
+            lambda: cross_validated(name, self.options, self.decoder, known, self._previews, folds, self.validated),
         )
-        self._validated = work.result()
-        return self._validated
+        self.validated = work.result()
+        return self.validated
 
     @property
     def state(self) -> State:

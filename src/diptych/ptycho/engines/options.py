@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from diptych.ptycho.engines.base import ENGINES
 from diptych.ptycho.physics.optics.spec import is_optics, parse_optics
@@ -69,6 +69,16 @@ class ReconstructionOptions(SelectingOptions):
         description="Find the distance first, within 20 %: the one at which short reconstructions fit best (far field: "
         "the detector's, which scales the positions in pixels; near field: the propagation distance). The result has "
         "it in its geometry. Takes some 15 short trials.",
+    )
+    slices: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Thick samples: slices along the beam, one after the other (multislice; engines auto and ml). Then "
+        "auto leaves modes and positions as they are.",
+    )
+    slice_distance_m: PositiveFloat | None = Field(
+        None, description="Distance from one slice to the next, m; needs energy, distance and detector pixel."
     )
     regularisation: Literal["auto", "total-variation", "off"] = Field(
         "off",

@@ -13,6 +13,7 @@ import numpy as np
 from diptych.errors import InputError
 from diptych.ptycho.engines.flags.known import Known
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.engines.thick.asked import check_slices
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import ProgressCallback
@@ -108,6 +109,13 @@ class Request:
                 "regularisation = total-variation without held-out pixels",
                 "held_out > 0: they choose the strength",
             )
+        check_slices(scan, options)
+        if options.refine_distance == "on" and options.chosen("engine").build is None:
+            raise InputError(
+                "reconstruct",
+                f"refine_distance = on with engine {options.engine}",
+                "an engine that iterates: trials of the distance are reconstructions",
+            )
         if self.resume and checkpoint is None:
             raise InputError("reconstruct", "resume=True without a checkpoint", "checkpoint=PATH of the run to resume")
         if checkpoint is not None and not checkpoint.parent.is_dir():
@@ -147,5 +155,6 @@ class Request:
             "patterns": len(scan),
             "size": scan.size,
             "precision": self.execution.precision,
+            **({} if scan.read_noise is None else {"read_noise": scan.read_noise}),
             "data_sha256": digest.hexdigest(),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from diptych.ptycho.engines.stopping import StopRule
 from diptych.runtime.files import unless_refused
 from diptych.runtime.interrupts import ends_process, interrupts_after
 from diptych.runtime.progress import Preview, Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DIVERGED = "diverged"
 """First word of the reason for which a run stopped, where its state became infinite or NaN."""
@@ -155,11 +158,17 @@ def _judged(history: dict[str, list[float]]) -> list[tuple[float, float, float]]
 
 
 def full_state(engine: Engine) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Copies of the engine's current object (H, W) and probe modes (P, N, N)."""
-    image, probe = (tensor.resolve_conj().detach().cpu().numpy().copy() for tensor in (engine.image, engine.probe))
+    """Copies of the engine's current object (H, W), of slices their product, and probe modes (P, N, N)."""
+    shown = (_whole(engine.image), engine.probe)
+    image, probe = (tensor.resolve_conj().detach().cpu().numpy().copy() for tensor in shown)
     return image, probe
 
 
 def preview(engine: Engine) -> Preview:
     """Small images of the engine's current object and probe."""
-    return Preview.of(*(tensor.resolve_conj().cpu().numpy() for tensor in (engine.image, engine.probe)))
+    return Preview.of(*(tensor.resolve_conj().cpu().numpy() for tensor in (_whole(engine.image), engine.probe)))
+
+
+def _whole(image: Tensor) -> Tensor:
+    """The object (H, W); of slices (S, H, W) their product."""
+    return image.prod(0) if image.ndim == 3 else image

@@ -49,8 +49,35 @@ def probe_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]
     return array if np.iscomplexobj(array) else array.astype(np.complex64)
 
 
-def image_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]]:
-    """An object as (H, W), from (H, W), (1, H, W) or (H, W, 1). Several layers are an InputError."""
+LAYER_SPACING = "object_layer_spacing_m"
+"""Distances between the layers of an object, in products of Ptychodus."""
+
+
+def layers_from(source: Source, key: str) -> NDArray[np.complexfloating[Any, Any]] | None:
+    """The layers (L, H, W) of an object, two or more; None where it has one."""
+    array = source.read(key)
+    if array.ndim != 3 or 1 in (array.shape[0], array.shape[-1]) or array.size == 0:
+        return None
+    if not np.issubdtype(array.dtype, np.number):
+        raise InputError(source.where, f"the object {key!r} has type {array.dtype}", "complex numbers (layers, H, W)")
+    return array if np.iscomplexobj(array) else array.astype(np.complex64)
+
+
+def spacing_from(source: Source, key: str = LAYER_SPACING) -> tuple[float, ...]:
+    """Distances between the layers of an object, metres; those that are positive."""
+    if key not in source.headers():
+        return ()
+    values = np.ravel(real_from(source, key, "one distance between layers each")).astype(np.float64)
+    return tuple(values[np.isfinite(values) & (values > 0)].tolist())
+
+
+def image_from(source: Source, key: str, layered: bool = False) -> NDArray[np.complexfloating[Any, Any]]:
+    """An object as (H, W), from (H, W), (1, H, W) or (H, W, 1).
+
+    Several layers are an InputError; with ``layered``, the object is their product.
+    """
+    if layered and (layers := layers_from(source, key)) is not None:
+        return np.asarray(layers.prod(0))
     array = source.read(key)
     stored = array.shape
     if array.ndim == 3 and stored[0] == 1:
@@ -81,7 +108,7 @@ def canvas_from(source: Source, key: str, pixel_m: tuple[float, float] | None = 
         if len(stored) != 2:
             raise InputError(source.where, f"objectOrigin holds {len(stored)} numbers", "two integers (y, x)")
         origin = (stored[0], stored[1])
-    image = image_from(source, key)
+    image = image_from(source, key, layered=LAYER_SPACING in headers)
     try:
         return Canvas(image, origin, pixel_m)
     except InputError as error:
@@ -109,6 +136,16 @@ def numbers_from(source: Source, key: str) -> NDArray[np.int64]:
 def column_from(source: Source, key: str) -> list[float]:
     """The numbers under ``key`` in a row, for a history."""
     return [float(value) for value in np.ravel(real_from(source, key, "one per epoch"))]
+
+
+def first_from(source: Source, key: str, what: str) -> float:
+    """The first number under ``key``; ``what`` names it in messages. Raises InputError where there is none."""
+    found = np.ravel(source.read(key))
+    if found.dtype.kind not in "biuf":
+        raise InputError(f"{source.where}: {key}", f"has type {found.dtype}", f"a number: {what}")
+    if not found.size:
+        raise InputError(f"{source.where}: {key}", "is empty", what)
+    return float(found[0])
 
 
 def scalar_from(source: Source, key: str) -> float:

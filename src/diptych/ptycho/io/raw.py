@@ -53,6 +53,8 @@ class RawScan:
         Signs of y and x that turned the stored positions into those of the scan.
     mask_means : {"", "valid", "bad"}
         What values other than 0 were taken to mean in the stored mask; empty where there is none.
+    true_slices : (S, H, W), optional
+        Slices of the true object.
     """
 
     where: str
@@ -81,6 +83,7 @@ class RawScan:
     read_noise: float | None = None
     signs: tuple[float, float] | None = None
     mask_means: str = ""
+    true_slices: NDArray[Any] | None = None
 
 
 def finish(raw: RawScan, options: LoadOptions) -> Scan:
@@ -115,6 +118,7 @@ def finish(raw: RawScan, options: LoadOptions) -> Scan:
             background=frames.background,
             truth=raw.truth,
             true_probe=raw.true_probe,
+            true_slices=raw.true_slices,
             probe_calibrated=raw.calibrated,
             scale=1.0 if options.scale is not None and raw.domain == "counts" else raw.photons_per_count,
             read_noise=convert.read_noise(options.read_noise or raw.read_noise, raw.domain, raw.scale, raw.where),
@@ -148,6 +152,9 @@ def naming(raw: RawScan) -> Iterator[None]:
         way_on = _WITHOUT.get(part, "")
         if part == "positions" and raw.placed and raw.unit != "px":
             way_on = f"They were read in {raw.unit}; --position-unit states another unit."
+        if part == "mask" and raw.mask_means:
+            opposite = "valid" if raw.mask_means == "bad" else "bad"
+            way_on = f"Values other than 0 were read as {raw.mask_means}; --mask-means {opposite} states the opposite."
         raise error.changed(where=where, remedy=f"{error.remedy} {way_on}".strip()) from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,8 @@ def _in_unit(raw: RawScan, unit: str) -> RawScan:
 
 def _refuse_inverted(raw: RawScan, mask: NDArray[np.bool_]) -> None:
     """Raise where the mask takes away most pixels and, with them, most counts: then it means the opposite."""
-    if mask.mean() > 0.5:
+    if mask.mean() > 0.5 or not mask.any():
+        # Where nothing is valid, the checks of a scan say so.
         return
     total = kept = 0.0
     for number in range(0, len(raw.values), max(1, -(-len(raw.values) // _LOOKED_AT))):
@@ -72,7 +73,7 @@ def _refuse_inverted(raw: RawScan, mask: NDArray[np.bool_]) -> None:
         )
 
 
-def _plausible(frame: NDArray[np.generic]) -> NDArray[np.float64]:
+def _plausible(frame: NDArray[Any]) -> NDArray[np.float64]:
     """Counts of a frame, 0 where a value is no number of photons."""
     values = frame.astype(np.float64)
     usable = np.isfinite(values) & (values > 0)

@@ -239,6 +239,7 @@ def write_result(directory: RunDirectory, scan: Scan, solved: Solved, out: Path 
         If the result cannot be written anywhere; the message names the file and the bytes that are needed.
     """
     from diptych.ptycho.figures.overview import save_figure
+    from diptych.ptycho.figures.slices import plot_slices
 
     provenance = {**solved.result.provenance, "run": plain(directory.record)}
     result = replace(solved.result, provenance=shareable(provenance))
@@ -252,6 +253,9 @@ def write_result(directory: RunDirectory, scan: Scan, solved: Solved, out: Path 
     for item, name in ((result, "result.png"), (scan, "scan.png")):
         with unless_refused(kept):
             save_figure(item.plot(), directory.path / name)
+    if result.slices is not None:
+        with unless_refused(kept):
+            save_figure(plot_slices(result), directory.path / "slices.png")
     with unless_refused(kept):
         directory.set_status("interrupted" if solved.interrupted else "done")
     return summary

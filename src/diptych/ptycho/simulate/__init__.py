@@ -14,6 +14,7 @@ from diptych.errors import InputError
 from diptych.ptycho import validation
 from diptych.ptycho.scan import Canvas, Geometry, Scan
 from diptych.ptycho.simulate.options import PROBE_KINDS, SimulationOptions
+from diptych.ptycho.simulate.slices import Slices, given_slices, make_slices, product, thick
 from diptych.runtime.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def simulate(
         Called with a :class:`~diptych.runtime.progress.Progress` after each chunk of patterns.
     object : str, Canvas or (H, W) complex, optional
         A kind of object (see :class:`SimulationOptions`), or your own; an array has its pixel [0, 0] at coordinate (0,
-        0).
+        0). With ``slices``, your own ones are an array (S, H, W), in the order in which the beam meets them.
     probe : str, (N, N) or (P, N, N) complex, optional
         A kind of probe, a file, ``optics:...``, or your own modes; their scale is set by the dose.
     positions : (M, 2) float, optional
@@ -66,9 +67,9 @@ def simulate(
     Returns
     -------
     Scan
-        With ``truth``, ``true_probe`` (sum |P|^2 is the photons per pattern through a transparent object), ``probe``
-        (the solver's initial probe) and ``metadata["simulation"]``: the options, the photons, and the true positions
-        where the scan's have errors.
+        With ``truth`` (and ``true_slices``, whose product it is), ``true_probe`` (sum |P|^2 is the photons per pattern
+        through a transparent object), ``probe`` (the solver's initial probe) and ``metadata["simulation"]``: the
+        options, the photons, and the true positions where the scan's have errors.
 
     Raises
     ------
@@ -84,8 +85,8 @@ def simulate(
     """
     given = {"object": object, "probe": probe}
     overrides |= {name: value for name, value in given.items() if isinstance(value, str)}
-    own_object = None if object is None or isinstance(object, str) else _own_object(object)
     own_probe = None if probe is None or isinstance(probe, str) else probe
+    own_object = None if isinstance(object, str) else object
     _refuse(overrides, ("amplitude", "phase"), "object", own_object)
     _refuse(overrides, ("aperture", "central_stop", "radius", "defocus"), "probe", own_probe)
     _refuse(overrides, _SCAN_OPTIONS, "positions", positions)
@@ -99,8 +100,13 @@ def simulate(
     shape, start = _probes(options, own_probe)
     size = shape.shape[-1]
     geometry = _geometry(options)
-    true_positions = _true_positions(options, size, positions, own_object, streams["trajectory"])
-    truth = own_object or _object(options, size, true_positions, streams["object"])
+    own, layers = (None, None) if own_object is None else _own_object(own_object, options)
+    true_positions = _true_positions(options, size, positions, own, streams["trajectory"])
+    if own is None:
+        truth, layers = _object(options, size, true_positions, streams["object"])
+    else:
+        truth = own
+    slices = thick(layers, options)
     if geometry is not None and truth.pixel_m is None:
         truth = Canvas(truth.values, truth.origin, geometry.object_pixel_m(size))
     reported = true_positions + _position_errors(options, len(true_positions), streams["position errors"])
@@ -109,7 +115,7 @@ def simulate(
 
     from diptych.ptycho.simulate import detector
 
-    true_probe, signal = _scaled(options, shape, truth, true_positions)
+    true_probe, signal = _scaled(options, shape, truth, true_positions, geometry, slices)
     mask = detector.dead_pixels(size, options.dead, options.beam_stop, streams["dead pixels"])
     total = len(true_positions)
     integrating = options.gain != 1 or options.read_noise is not None
@@ -125,6 +131,7 @@ def simulate(
         mask=mask,
         saturation=options.saturation,
         geometry=geometry,
+        slices=slices,
         reading=reading if integrating else None,
         report=None if progress is None else lambda done: progress(Progress("simulate", done, total)),
     )
@@ -140,15 +147,20 @@ def simulate(
         probe_calibrated=start is None,
         scale=1 / options.gain if integrating else None,
         read_noise=options.read_noise,
-        name="simulated " + ("object" if own_object else options.object),
+        name="simulated " + ("object" if own else options.object),
+        true_slices=layers,
         metadata={"simulation": _record(options, given, true_probe, signal, true_positions, reported, positions)},
     )
 
 
-def _own_object(value: Canvas | ArrayLike) -> Canvas:
+def _own_object(value: Canvas | ArrayLike, options: SimulationOptions) -> tuple[Canvas, NDArray[np.complex64] | None]:
+    """The given object, and its slices where it has any."""
+    if options.slices > 1 or (not isinstance(value, Canvas) and np.ndim(value) == 3):
+        layers = given_slices(value.values if isinstance(value, Canvas) else value, options)
+        return product(layers), layers
     canvas = value if isinstance(value, Canvas) else Canvas(np.asarray(value))
     # Rounded to the stored precision before the simulation, so that the stored truth reproduces the data exactly.
-    return Canvas(canvas.values.astype(np.complex64), canvas.origin, canvas.pixel_m)
+    return Canvas(canvas.values.astype(np.complex64), canvas.origin, canvas.pixel_m), None
 
 
 def _refuse(overrides: dict[str, Any], names: Iterable[str], argument: str, value: Any) -> None:
@@ -259,12 +271,18 @@ def _margin(options: SimulationOptions) -> int:
     return max(options.margin, int(np.ceil(4 * options.position_error)) + 1)
 
 
-def _object(options: SimulationOptions, size: int, positions: NDArray[np.float64], rng: Generator) -> Canvas:
+def _object(
+    options: SimulationOptions, size: int, positions: NDArray[np.float64], rng: Generator
+) -> tuple[Canvas, NDArray[np.complex64] | None]:
+    """An object of the kind in the options, and its slices where it has any."""
     from diptych.ptycho.physics.patches import canvas_box
     from diptych.ptycho.simulate.objects import make_object
 
     origin, shape = canvas_box(positions, size, _margin(options))
-    return Canvas(make_object(options.object, shape, rng, options.amplitude, options.phase), origin)
+    if options.slices > 1:
+        layers = make_slices(options, shape, rng)
+        return product(layers, origin), layers
+    return Canvas(make_object(options.object, shape, rng, options.amplitude, options.phase), origin), None
 
 
 def _position_errors(options: SimulationOptions, count: int, rng: Generator) -> NDArray[np.float64]:
@@ -280,12 +298,17 @@ def _geometry(options: SimulationOptions) -> Geometry | None:
 
 
 def _scaled(
-    options: SimulationOptions, shape: NDArray[np.complex128], truth: Canvas, positions: NDArray[np.float64]
+    options: SimulationOptions,
+    shape: NDArray[np.complex128],
+    truth: Canvas,
+    positions: NDArray[np.float64],
+    geometry: Geometry | None,
+    slices: Slices | None,
 ) -> tuple[NDArray[np.complex64], float]:
     """The probe scaled to photons, and the mean signal per pattern."""
     from diptych.ptycho.simulate.detector import signal_totals
 
-    through = float(signal_totals(truth, shape, positions).mean())
+    through = float(signal_totals(truth, shape, positions, geometry, slices).mean())
     if through <= 0:
         raise InputError("simulate: object", "transmits nothing where it is scanned", "a positive modulus")
     photons = options.probe_photons or (options.dose or 1e6) / through

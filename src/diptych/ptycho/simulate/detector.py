@@ -14,6 +14,7 @@ from diptych.errors import InputError
 if TYPE_CHECKING:
     from diptych.ptycho.physics.forward import ForwardModel, Views
     from diptych.ptycho.scan import Canvas, Geometry
+    from diptych.ptycho.simulate.slices import Slices
 
 _CHUNK_BYTES = 32 * 2**20
 
@@ -44,7 +45,13 @@ class Reading:
         return read
 
 
-def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64]) -> NDArray[np.float64]:
+def signal_totals(
+    truth: Canvas,
+    probe: NDArray[Any],
+    positions: NDArray[np.float64],
+    geometry: Geometry | None = None,
+    slices: Slices | None = None,
+) -> NDArray[np.float64]:
     """Expected signal photons (M,) of each pattern: sum |P O|^2, which Parseval's theorem makes the sum over the
     detector.
 
@@ -56,14 +63,22 @@ def signal_totals(truth: Canvas, probe: NDArray[Any], positions: NDArray[np.floa
         Mutually incoherent modes.
     positions : (M, 2) float64
         (y, x) in object pixels.
+    geometry : Geometry, optional
+        Needed by slices.
+    slices : Slices, optional
+        Of a thick object, on the canvas of ``truth``.
     """
     # Summed by NumPy, whose order of additions does not depend on the number of threads.
-    chunks = _chunks(truth, probe, positions)
+    chunks = _chunks(truth, probe, positions, geometry, slices)
     return np.concatenate([(np.abs(views.exit_waves().numpy()) ** 2).sum((1, 2, 3)) for _, _, views in chunks])
 
 
 def expected_intensities(
-    truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64], geometry: Geometry | None = None
+    truth: Canvas,
+    probe: NDArray[Any],
+    positions: NDArray[np.float64],
+    geometry: Geometry | None = None,
+    slices: Slices | None = None,
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Noise-free signal of a few patterns at a time, in double precision.
 
@@ -73,13 +88,15 @@ def expected_intensities(
         As for :func:`signal_totals`.
     geometry : Geometry, optional
         Far or near field; the far field without it.
+    slices : Slices, optional
+        Of a thick object.
 
     Yields
     ------
     (slice, (B, N, N) float64)
         Which patterns, and their intensities with zero frequency at [N // 2, N // 2].
     """
-    for part, model, views in _chunks(truth, probe, positions, geometry):
+    for part, model, views in _chunks(truth, probe, positions, geometry, slices):
         yield part, model.detect(views.exit_waves())[1].numpy()
 
 
@@ -116,6 +133,7 @@ def expose(
     mask: NDArray[np.bool_] | None = None,
     saturation: float | None = None,
     geometry: Geometry | None = None,
+    slices: Slices | None = None,
     reading: Reading | None = None,
     report: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -135,6 +153,8 @@ def expose(
         Counts at which a pixel saturates.
     geometry : Geometry, optional
         Far or near field; the far field without it.
+    slices : Slices, optional
+        Of a thick object.
     reading : Reading, optional
         Gain and read noise of a charge-integrating detector; photons are counted without it.
     report : callable, optional
@@ -155,7 +175,7 @@ def expose(
     whole = rng is not None and reading is None
     counts: NDArray[Any] = np.empty(shape, np.uint16 if whole else np.float32)
     full = None if saturation is None else np.zeros(shape, bool)
-    for part, values in expected_intensities(truth, probe, positions, geometry):
+    for part, values in expected_intensities(truth, probe, positions, geometry, slices):
         expected = values + background
         found: NDArray[Any] = expected if rng is None else rng.poisson(expected)
         if reading is not None:
@@ -182,20 +202,28 @@ def expose(
 
 
 def _chunks(
-    truth: Canvas, probe: NDArray[Any], positions: NDArray[np.float64], geometry: Geometry | None = None
+    truth: Canvas,
+    probe: NDArray[Any],
+    positions: NDArray[np.float64],
+    geometry: Geometry | None = None,
+    slices: Slices | None = None,
 ) -> Iterator[tuple[slice, ForwardModel, Views]]:
     """Forward model, and object patches with probe modes of a few patterns at a time, in complex128."""
     import torch
 
     from diptych.ptycho.physics.forward import ForwardModel
     from diptych.ptycho.physics.propagators import propagator_of
+    from diptych.ptycho.physics.thick.slices import SlicedForward, between_slices
 
     modes = torch.from_numpy(np.array(probe, np.complex128))
-    canvas = torch.from_numpy(np.array(truth.values, np.complex128))
-    shape, double, cpu = (canvas.shape[0], canvas.shape[1]), torch.complex128, torch.device("cpu")
+    canvas = torch.from_numpy(np.array(truth.values if slices is None else slices.values, np.complex128))
+    shape, double, cpu = truth.shape, torch.complex128, torch.device("cpu")
     size = modes.shape[-1]
     propagator = propagator_of(geometry, size, double, cpu)
     model = ForwardModel.placed(propagator, positions, size, truth.origin, shape, dtype=double, device=cpu)
+    if slices is not None:
+        between = between_slices(geometry, size, slices.distance_m, double, cpu, "simulate: slices")
+        model = SlicedForward.of(model, between)
     step = max(1, _CHUNK_BYTES // (modes.numel() * modes.element_size()))
     for start in range(0, len(positions), step):
         part = slice(start, min(start + step, len(positions)))

@@ -38,6 +38,16 @@ class SimulationOptions(Options):
     phase: tuple[FiniteFloat, FiniteFloat] = Field(
         (-0.8, 0.8), description="Smallest and largest phase of the object, rad."
     )
+    slices: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="Slices along the beam, of different structure (thick samples); amplitude and phase are those of "
+        "their product.",
+    )
+    slice_distance_m: PositiveFloat | None = Field(
+        None, description="Distance from one slice to the next, m; needs energy, distance and detector pixel."
+    )
     margin: int = Field(16, ge=0, le=4096, description="Object around the outermost windows, px.")
 
     size: int | None = Field(
@@ -175,6 +185,11 @@ class SimulationOptions(Options):
             raise ValueError(f"amplitude = {self.amplitude}; expected two finite numbers >= 0, the smaller one first")
         if self.phase[0] > self.phase[1]:
             raise ValueError(f"phase = {self.phase}; expected two numbers in rad, the smaller one first")
+        if (self.slices > 1) != (self.slice_distance_m is not None):
+            raise ValueError(
+                f"slices = {self.slices} and slice_distance_m = {self.slice_distance_m}; expected two slices or more "
+                f"and their distance, or neither"
+            )
         if high == 0:
             raise ValueError("amplitude = (0, 0) transmits nothing; expected a positive modulus")
         for name, kinds in _SHAPING.items():

@@ -20,6 +20,7 @@ from diptych.ptycho.validation.parts import BACKGROUND, COUNTS, MASK, POSITIONS,
 from diptych.ptycho.validation.places import (
     MAX_CANVAS_PIXELS,
     MAX_COORDINATE,
+    alike,
     canvas_origin,
     canvas_size,
     canvas_values,
@@ -38,7 +39,15 @@ from diptych.ptycho.validation.values import (
     positive,
     whole,
 )
-from diptych.ptycho.validation.waves import PROBE_POWER, background_array, not_negative, object_map, probe_array
+from diptych.ptycho.validation.waves import (
+    PROBE_POWER,
+    background_array,
+    not_negative,
+    object_map,
+    object_slices,
+    one_per_pattern,
+    probe_array,
+)
 
 __all__ = [
     "BACKGROUND",
@@ -51,6 +60,7 @@ __all__ = [
     "PROBE",
     "PROBE_POWER",
     "TRUTH",
+    "alike",
     "background_array",
     "canvas_origin",
     "canvas_size",
@@ -65,6 +75,8 @@ __all__ = [
     "not_negative",
     "numeric",
     "object_map",
+    "object_slices",
+    "one_per_pattern",
     "particle",
     "pixel_sides",
     "plausible_energy",

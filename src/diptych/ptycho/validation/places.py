@@ -27,6 +27,16 @@ LEAST_POSITIONS = 8
 """Of fewer positions nothing is concluded from their span or their distances."""
 
 
+def alike(values: Any, positions: NDArray[np.float64], where: str) -> NDArray[np.float64] | None:
+    """Coordinates, one for each of ``positions`` (M, 2); None stays None."""
+    if values is None:
+        return None
+    array = coordinates(values, "(patterns, 2) floats, (y, x) in pixels", where)
+    if array.shape != positions.shape:
+        raise InputError(where, f"has shape {array.shape}", f"{positions.shape}, as positions")
+    return array
+
+
 def coordinates(positions: Any, expected: str, name: str) -> NDArray[np.float64]:
     """Positions as float64 (M, 2), finite; ``expected`` describes them in messages."""
     where = f"{name}: {POSITIONS}"
@@ -140,7 +150,7 @@ def truth_covers(positions: NDArray[np.float64], size: int, truth: Canvas, what:
             f"{truth.shape[1]} px has room for {room} px; {int(outside.sum())} windows of {size} px leave it",
             "positions in object pixels",
             "In which unit are they? For lengths, pass position_unit='um', 'nm' or 'm' (--position-unit); in Python "
-            "Scan.from_metres takes metres.",
+            "Scan.from_metres takes metres. Without the true object (--no-use-truth) they are taken as they are.",
         )
     raise _left(positions, size, truth, outside, what, name)
 

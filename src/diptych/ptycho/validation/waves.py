@@ -70,6 +70,32 @@ def object_map(values: Any, shape: tuple[int, int], what: str, content: str, nam
     return array
 
 
+def one_per_pattern(values: Any, count: int, where: str) -> NDArray[np.float64] | None:
+    """One number for each of ``count`` patterns as float64 (M,); None stays None."""
+    if values is None:
+        return None
+    array = numeric(values, where, f"one factor for each of {count}")
+    if array.shape != (count,):
+        raise InputError(where, f"has shape {array.shape}", f"({count},), one for each pattern")
+    return array.astype(np.float64)
+
+
+def object_slices(values: Any, shape: tuple[int, int] | None, what: str, name: str) -> NDArray[np.complex64] | None:
+    """Slices of a thick object as complex64 (S, H, W), at least two, of the object's ``shape``.
+
+    None stays None, and is what slices of no object become.
+    """
+    if values is None or shape is None:
+        return None
+    where, expected = f"{name}: {what}", f"(slices, {shape[0]}, {shape[1]}), two slices or more of the object's shape"
+    array = numeric(values, where, f"complex numbers {expected}")
+    if array.ndim != 3 or len(array) < 2 or array.shape[1:] != shape:
+        raise InputError(where, f"has shape {array.shape}", expected)
+    if not np.isfinite(array).all():
+        raise InputError(where, f"{int((~np.isfinite(array)).sum())} values are not finite")
+    return array.astype(np.complex64, copy=False)
+
+
 def not_negative(array: NDArray[Any] | None, what: str, name: str) -> NDArray[np.float32] | None:
     """The array as float32. Raises InputError where a value is complex, negative or not finite."""
     if array is None:

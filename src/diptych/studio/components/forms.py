@@ -10,7 +10,8 @@ from nicegui import ui
 from diptych.errors import DiptychError
 from diptych.runtime.option_fields import OptionField, option_fields
 from diptych.runtime.options import Options
-from diptych.studio.state.fields import parsed, shown
+from diptych.runtime.registry import SelectingOptions
+from diptych.studio.state.fields import fitting, parsed, shown
 
 GRID = "display: grid; gap: 12px; width: 100%; grid-template-columns: repeat(auto-fill, minmax(min(100%, 240px), 1fr))"
 
@@ -29,18 +30,19 @@ def options_form(
     changed : callable, optional
         Called after a change.
     only : tuple of str
-        The fields that are shown, in this order; all without it.
+        The fields that are shown, in this order; all that fit the chosen extensions without it.
     """
     found = {field.name: field for field in option_fields(model)}
     with ui.element("div").style(GRID):
-        for field in [found[name] for name in only] if only else found.values():
-            _field(field, values, model, changed)
+        for name in only or fitting(model, values):
+            _field(found[name], values, model, changed)
 
 
 def _field(
     field: OptionField, values: dict[str, Any], model: type[Options], changed: Callable[[], None] | None
 ) -> None:
     label, value = field.name.replace("_", " "), shown(field, values)
+    selects = issubclass(model, SelectingOptions) and field.name in model.registries
 
     def take(event: Any) -> None:
         try:
@@ -48,6 +50,9 @@ def _field(
             trial = {key: each for key, each in values.items() if key != field.name}
             if given is not None and given != field.default:
                 trial[field.name] = given
+            if selects:
+                known = fitting(model, trial)
+                trial = {key: each for key, each in trial.items() if key in known}
             model.build(trial)
         except DiptychError as error:
             problem.set_text(str(error))
@@ -72,7 +77,7 @@ def _field(
             element = ui.input(label, value="" if value is None else str(value), placeholder=empty)
             element.on("change", lambda: take(element))
             element.props("outlined dense stack-label").classes("w-full")
-        element.mark(f"option {field.name}")
+        element.classes(f"option-{field.name}").mark(f"option {field.name}")
         owners = f" ({', '.join(field.owners)})" if field.owners else ""
         ui.label(field.help_with_bounds + owners).classes("text-xs opacity-75 leading-tight")
         problem = ui.label().props("role=alert").classes("text-xs text-negative")

@@ -43,12 +43,12 @@ STYLE = """
   .q-field__control:focus-within { outline: 3px solid #d55e00; }
   .body--dark .q-field__control:focus-within { outline-color: #ffb454; }
   .q-tooltip { background: #333 !important; color: #fff !important; }
+  .q-btn--dense.q-btn--rectangle { padding: 2px 10px; }
   .frame-bar { display: flex; flex-wrap: nowrap; align-items: center; gap: 16px; width: 100%; }
   .frame-bar nav { display: flex; gap: 4px; min-width: 0; overflow-x: auto; scrollbar-width: none; }
   @media (max-width: 640px) {
     header.q-header { padding: 2px 4px; }
-    .q-tooltip { background: #333 !important; color: #fff !important; }
-  .frame-bar { gap: 2px; }
+    .frame-bar { gap: 2px; }
     .frame-bar nav { gap: 0; font-size: 0.8125rem; }
     .frame-bar nav a { padding: 6px 5px; }
     .frame-name { display: none; }

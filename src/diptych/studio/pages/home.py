@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nicegui import run, ui
+from nicegui import app, run, ui
+from starlette.responses import Response
 
 from diptych.studio.components.frame import heading, page_frame
 from diptych.studio.context import Studio
@@ -15,6 +16,7 @@ from diptych.studio.data import Item
 
 WORK = "diptych.studio.state.reconstruct.work"
 KNOWN = {"scan": "scan", "result": "result"}
+PICTURES = "/studio-home"
 TARGETS = defaultdict(
     lambda: "/jobs?run=",
     {
@@ -22,6 +24,8 @@ TARGETS = defaultdict(
         "unknown": "/reconstruct?file=",
         "result": "/compare?file=",
         "reconstruct": "/reconstruct?run=",
+        "train": "/train?run=",
+        "compare": "/compare?run=",
         "session": "/prefer?session=",
     },
 )
@@ -34,15 +38,28 @@ EACH = 12
 def register(studio: Studio) -> None:
     """Declare ``/``."""
 
+    @app.get(PICTURES + "/{name}.png")
+    def picture(name: str) -> Response:
+        from diptych.studio.state.samples import sample
+
+        data = sample(name)
+        if data is None:
+            return Response("there is no such picture", 404)
+        return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=86400"})
+
     @ui.page("/")
     def home() -> None:
         with page_frame(studio, "Home", "/"):
             with ui.row().classes("w-full gap-4 items-stretch"):
                 with _panel("Reconstruct", "From diffraction patterns to the object: ptychography."):
+                    _pictures({"pattern": "One diffraction pattern", "object": "The object"}, "→")
                     _first_scans(studio)
                 with _panel("Prefer", "Judge images; a model learns what you like and proposes better ones."):
-                    ui.button("Open Prefer", on_click=lambda: ui.navigate.to("/prefer"))
-                    ui.label("The synthetic decoder needs no download.").classes("text-sm")
+                    _pictures({f"judged-{number}": f"Picture {number + 1} to judge" for number in range(4)})
+                    with ui.row().classes("gap-2"):
+                        ui.button("Open Prefer", on_click=lambda: ui.navigate.to("/prefer"))
+                        ui.button("Try it now", on_click=lambda: ui.navigate.to("/prefer?example=yes")).props("outline")
+                    ui.label("Pictures of a small built-in generator; nothing is downloaded.").classes("text-sm")
             heading("Recent")
             recent = ui.row().classes("w-full gap-4 items-start")
 
@@ -62,6 +79,16 @@ def _panel(title: str, text: str) -> ui.card:
         heading(title)
         ui.label(text)
     return card
+
+
+def _pictures(described: dict[str, str], between: str = "") -> None:
+    """Small pictures in a row; the browser asks for them once the page is there."""
+    with ui.row().classes("items-center gap-2 no-wrap w-full"):
+        for number, (name, about) in enumerate(described.items()):
+            if number and between:
+                ui.label(between).classes("text-xl").props('aria-hidden="true"')
+            image = ui.image(f"{PICTURES}/{name}.png").props(f'alt="{about}" ratio=1 no-spinner')
+            image.classes("rounded w-28 max-w-[22%]")
 
 
 def _first_scans(studio: Studio) -> None:

@@ -6,24 +6,28 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nicegui import context, run, ui
+from nicegui import run, ui
 
 from diptych.errors import DiptychError
 from diptych.studio.components.dialogs import ask_name, ask_twice
+from diptych.studio.components.downloads import send
 from diptych.studio.components.frame import page_frame
+from diptych.studio.components.logs import show_log
 from diptych.studio.context import Studio
-from diptych.studio.state.jobs import Line, delete, export, lines, log_tail, rename
+from diptych.studio.state.jobs import Line, delete, export, lines, rename
 
 SHOWN = 100
+SHOWING = ("reconstruct", "train", "compare")
+"""Commands whose runs have a page that shows them."""
 
 
 def register(studio: Studio) -> None:
     """Declare ``/jobs``."""
 
     @ui.page("/jobs")
-    def jobs() -> None:
+    def jobs(run: str = "") -> None:
         with page_frame(studio, "Jobs", "/jobs"):
-            JobList(studio)
+            JobList(studio, run)
 
 
 class JobList:
@@ -33,12 +37,20 @@ class JobList:
     ----------
     studio : Studio
         Jobs and data folders.
+    chosen : str
+        A run that is listed first; empty for none.
     """
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, chosen: str = "") -> None:
         self.studio = studio
+        self.chosen: Path | None = None
         self._shown: list[Line] = []
         self.message = ui.label().props("role=alert").classes("text-negative")
+        if chosen:
+            try:
+                self.chosen = studio.folders.resolve(chosen)
+            except DiptychError as error:
+                self.message.set_text(str(error))
         self.empty = ui.label("No job yet. Reconstruct a scan or train a network: it appears here, with its log.")
         self.box = ui.column().classes("w-full gap-2")
         self.progress: dict[str, ui.label] = {}
@@ -50,6 +62,7 @@ class JobList:
         found = await run.io_bound(lines, self.studio)
         if found is None:  # The server is stopping.
             return
+        found.sort(key=lambda line: line.folder is None or line.folder != self.chosen)
         if found != self._shown:
             self._shown = found
             self.box.clear()
@@ -79,21 +92,14 @@ class JobList:
             ui.label(self.studio.folders.shown(line.folder)).classes("font-mono text-sm break-all")
             with ui.row().classes("gap-2"):
                 folder = line.folder
-                if line.command == "reconstruct":
-                    target = f"/reconstruct?run={quote(str(folder))}"
+                if line.command in SHOWING:
+                    target = f"/{line.command}?run={quote(str(folder))}"
                     ui.button("Show", on_click=lambda: ui.navigate.to(target)).props("flat dense no-caps")
-                ui.button("Log", on_click=lambda: self._log(folder)).props("flat dense no-caps")
+                ui.button("Log", on_click=lambda: show_log(folder)).props("flat dense no-caps")
                 if line.state not in ("queued", "running"):
                     ui.button("Rename", on_click=lambda: self._rename(folder)).props("flat dense no-caps")
                     ui.button("Export", on_click=lambda: self._export(folder)).props("flat dense no-caps")
                     ui.button("Delete", on_click=lambda: self._delete(folder)).props("flat dense no-caps")
-
-    def _log(self, folder: Path) -> None:
-        with ui.dialog() as dialog, ui.card().classes("w-full max-w-[1000px]"):
-            ui.label(f"Log of {folder.name}").props("role=heading aria-level=2").classes("text-xl")
-            ui.label(log_tail(folder) or "The log is empty.").classes("font-mono text-xs whitespace-pre-wrap break-all")
-            ui.button("Close", on_click=dialog.close).props("flat")
-        dialog.open()
 
     async def _rename(self, folder: Path) -> None:
         name = await ask_name(folder.name)
@@ -106,14 +112,10 @@ class JobList:
             await self._do(delete, folder)
 
     async def _export(self, folder: Path) -> None:
-        client = context.client  # The list, and the button in it, may be drawn anew meanwhile.
         try:
-            data = await run.io_bound(export, self.studio, folder)
+            await send(self.studio, f"{folder.name}.zip", lambda path: export(self.studio, folder, path))
         except (DiptychError, OSError) as error:
             self.message.set_text(str(error))
-            return
-        if data is not None:  # None: the server is stopping.
-            client.download(data, f"{folder.name}.zip")
 
     async def _do(self, action: Any, *arguments: Any) -> None:
         try:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from diptych.errors import InputError
-from diptych.runtime.option_fields import OptionField
+from diptych.runtime.option_fields import OptionField, option_fields
+from diptych.runtime.options import Options
+from diptych.runtime.registry import SelectingOptions
 
 
 def parsed(field: OptionField, given: Any) -> Any:
@@ -49,3 +51,13 @@ def shown(field: OptionField, values: Mapping[str, Any]) -> Any:
     """What a form shows for a field: the value that was set, else the default."""
     value = values.get(field.name, field.default)
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def fitting(model: type[Options], values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the options that have a meaning with the extensions (engine, network) that ``values`` choose."""
+    found = option_fields(model)
+    if not issubclass(model, SelectingOptions):
+        return tuple(field.name for field in found)
+    defaults = {field.name: field.default for field in found}
+    chosen = {f"{registry.kind} {values.get(name, defaults[name])}" for name, registry in model.registries.items()}
+    return tuple(field.name for field in found if not field.owners or chosen & set(field.owners))

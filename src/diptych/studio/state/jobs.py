@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -99,17 +98,15 @@ def delete(studio: Studio, folder: Path) -> None:
     deleted(_idle(studio, folder))
 
 
-def export(studio: Studio, folder: Path) -> bytes:
-    """A run directory as a ZIP archive; links are left out."""
+def export(studio: Studio, folder: Path, target: Path) -> None:
+    """Write a run directory as a ZIP archive; links are left out."""
     folder = studio.folders.resolve(folder)
     if read_record(folder) is None:
         raise InputError(folder.name, "is not a run", "a run directory")
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink():
                 archive.write(path, Path(folder.name) / path.relative_to(folder))
-    return stream.getvalue()
 
 
 def full_disk(studio: Studio) -> str:

@@ -31,8 +31,8 @@ def delete(desks: Desks, folder: Path) -> None:
     deleted(folder)
 
 
-def export(desks: Desks, folder: Path) -> bytes:
-    """A session as a ZIP archive that opens elsewhere as it is; it may be in use meanwhile.
+def export(desks: Desks, folder: Path, target: Path) -> None:
+    """Write a session as a ZIP archive that opens elsewhere as it is; it may be in use meanwhile.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def export(desks: Desks, folder: Path) -> bytes:
     """
     folder = _session(desks, folder)
     with tempfile.TemporaryDirectory() as scratch:
-        copy, target = Path(scratch) / NAME, Path(scratch) / "session.zip"
+        copy = Path(scratch) / NAME
         try:
             with (
                 closing(sqlite3.connect(f"{(folder / NAME).as_uri()}?mode=ro", uri=True)) as source,
@@ -58,7 +58,6 @@ def export(desks: Desks, folder: Path) -> bytes:
             for path in sorted(folder.rglob("*")):
                 if path.is_file() and not path.is_symlink() and path.relative_to(folder).as_posix() not in LIVE:
                     archive.write(path, Path(folder.name) / path.relative_to(folder))
-        return target.read_bytes()
 
 
 def _session(desks: Desks, folder: Path) -> Path:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import io
 import math
+import re
 import zipfile
 
 import numpy as np
@@ -46,19 +46,24 @@ def test_values_are_unknown_before_a_fit(session: Session) -> None:
 
 
 def test_state_goes_out_and_comes_in(judged: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
-    name, data = archive.state_file(judged)
+    folder = tmp_path_factory.mktemp("state")
+    file = folder / archive.state_name(judged)
+    archive.state_file(judged, file)
     with Session.open(
         tmp_path_factory.mktemp("other"), decoder="synthetic", dimension=256, prompt="a lake", use_legacy=True
     ) as other:
-        archive.read_state(other, name, data)
+        archive.read_state(other, file)
         assert other.rows == 3  # two ratings and one pair; stars cannot be represented in this file
     for wrong in ("state.txt", "state.npz"):
-        with pytest.raises(InputError):
-            archive.read_state(judged, wrong, b"no state")
+        (folder / wrong).write_bytes(b"no state")
+        with pytest.raises(InputError, match=re.escape(wrong)):
+            archive.read_state(judged, folder / wrong)
 
 
-def test_the_table_has_the_pictures(judged: Session) -> None:
-    with zipfile.ZipFile(io.BytesIO(archive.table(judged))) as found:
+def test_the_table_has_the_pictures(judged: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("table") / "table.zip"
+    archive.table(judged, path)
+    with zipfile.ZipFile(path) as found:
         names = found.namelist()
     assert "judgements.csv" in names
     assert sum(name.endswith(".png") for name in names) == 5

@@ -20,6 +20,7 @@ MOVED = "positions"
 MODES = "probe modes"
 DISTANCE = "distance"
 REGULARISED = "regularised"
+SLICES = "slices"
 INTERRUPTED = "interrupted"
 
 KINDS = (
@@ -38,11 +39,12 @@ KINDS = (
     MODES,
     DISTANCE,
     REGULARISED,
+    SLICES,
     INTERRUPTED,
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, DISTANCE, REGULARISED)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, DISTANCE, REGULARISED, SLICES)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

@@ -75,7 +75,7 @@ def misfit_flags(
         As given.
     problem : Problem
         Its counts and forward model.
-    state : object (H, W) and probe modes (P, N, N)
+    state : object (H, W), or slices (S, H, W), and probe modes (P, N, N)
         The result.
     evidence : Evidence
         Of the result.
@@ -92,6 +92,8 @@ def misfit_flags(
         return []
     if unfinished:
         return _unfinished(evidence, unfinished)
+    if state[0].ndim == 3:
+        return _of_slices(evidence)
     standard = 1.0
     if evidence.used > UNCERTAIN and trials.unexplained(evidence):
         standard = max(trials.right_level(problem, *state), 1.0)
@@ -221,6 +223,14 @@ def _unfinished(evidence: Evidence, why: str) -> list[Flag]:
         return []
     text = f"fit {evidence.fit:.2f}, held out {evidence.held_out:.2f}, {why}. More epochs may help. {CHECK}"
     return [Flag(POOR_FIT, text)]
+
+
+def _of_slices(evidence: Evidence) -> list[Flag]:
+    """Flags of slices; no other reading is tried, since the trials know one slice only."""
+    if not evidence.level > FAIR_FIT:
+        return []
+    text = f"{levels(evidence)} Check the distance between the slices, and try more of them (--slices). {CHECK}"
+    return [Flag(POOR_FIT if trials.poor(evidence) else NOT_NOISE, text)]
 
 
 def _unconverged(evidence: Evidence, standard: float) -> Flag:

@@ -171,7 +171,7 @@ class MaximumLikelihood:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
-        self._point = _joined([state["image"], state["probe"]])
+        self._point = self._start(state["image"], state["probe"])
         self._precondition.restore(state)
         self._curvature.restore(state)
         self._gains.extend(state["gains"].tolist())

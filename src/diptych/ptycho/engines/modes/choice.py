@@ -109,8 +109,11 @@ class ModeChoice:
 
 
 def mode_choice(request: Request, problem: Problem) -> ModeChoice:
-    """How more probe modes are tried for a problem; never where the options fix their number, or the probe."""
-    if request.options.modes != "auto" or request.options.probe == "fixed":
+    """How more probe modes are tried for a problem; never where the options fix their number, or the probe.
+
+    Nor where the sample has slices: to one slice, a thick sample looks like more modes.
+    """
+    if request.options.modes != "auto" or request.options.probe == "fixed" or request.options.slices > 1:
         return ModeChoice()
 
     def trial(image: Tensor, probe: Tensor, movable: bool) -> Grown:

@@ -65,12 +65,12 @@ def place(problem: Problem, placed: Placed) -> Tensor:
 
 
 def settle_positions(problem: Problem, image: Tensor, refined: list[Tensor], recorded: Positions) -> Positions:
-    """Put the problem at the positions (M, 2) that belong to ``image`` (H, W), and return them.
+    """Put the problem at the positions (M, 2) that belong to ``image`` (..., H, W), and return them.
 
     Refined ones are returned without their mean shift from the recorded ones, which the counts leave free: the canvas
     moves by whole pixels, and what is left of the shift stays.
     """
-    shape = (int(image.shape[0]), int(image.shape[1]))
+    shape = (int(image.shape[-2]), int(image.shape[-1]))
     if not refined:
         if problem.forward.shape != shape or not np.array_equal(problem.forward.positions, recorded):
             problem.forward.move(recorded, *canvas_box(recorded, problem.size, MARGIN))

@@ -162,6 +162,8 @@ def _point(scan: Scan, result: Reconstruction | None, options: BoundOptions) -> 
             "a result of this scan (--result FILE), or a simulated scan",
             "Reconstruct it first: diptych reconstruct SCAN --out result.h5.",
         )
+    if scan.true_slices is not None:
+        raise InputError(f"bound {scan.name}", f"the true object has {len(scan.true_slices)} slices", "one slice")
     said = scan.metadata.get("simulation", {})
     true = np.asarray(said.get("true_positions", scan.positions), np.float64)
     refined = Refined(options.refine_probe, options.refine_positions)

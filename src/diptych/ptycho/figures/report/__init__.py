@@ -9,6 +9,7 @@ from diptych.errors import InputError
 from diptych.ptycho.evaluate.report import Metrics
 from diptych.ptycho.figures.overview import plot_frc, plot_reconstruction, plot_scan
 from diptych.ptycho.figures.report import content, page
+from diptych.ptycho.figures.slices import plot_slices
 from diptych.ptycho.repeat import command_line, python
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.files import write_text
@@ -64,6 +65,7 @@ def report(
     parts = [
         *_summary(result),
         page.picture(plot_reconstruction(result), "Object, probe and history"),
+        *([] if result.slices is None else [page.picture(plot_slices(result), "Slices along the beam")]),
         *_flags(result),
         *_quality(result, metrics),
         page.heading("What was chosen, and why"),

@@ -17,7 +17,13 @@ from diptych.ptycho.scan import Reconstruction
 Rows = list[tuple[str, str, str]]
 """What, what was chosen, and the evidence."""
 
-STAGES = {0.0: "initial guess", 1.0: "rescue", 2.0: "second guess, trial or refinement", 3.0: "maximum likelihood"}
+STAGES = {
+    0.0: "initial guess",
+    1.0: "rescue",
+    2.0: "second guess, trial or refinement",
+    3.0: "maximum likelihood",
+    4.0: "slices",
+}
 """Stages of the automatic engine by their number in the history."""
 
 GOOD_FIT, POOR_FIT = 1.5, 3.0
@@ -26,6 +32,7 @@ GOOD_FIT, POOR_FIT = 1.5, 3.0
 _SHOWN = {
     *("engine", "stop_reason", "epochs", "best_epoch", "fit", "held_out_fit", "excess", "options", "scan", "load"),
     *("probe_start", "device", "device_reason", "seconds", "counts_per_photon", "run", "start", "left_out"),
+    "slices",
 }
 """Keys of the provenance that have their own place on the page."""
 
@@ -54,6 +61,7 @@ def chosen(result: Reconstruction) -> Rows:
         ("Engine", str(about.get("engine", "not known")), _stages(result.history)),
         ("Probe modes", _modes(result), _added_modes(result, asked)),
         ("Positions", *_positions(result, asked)),
+        *_slices(result),
         ("Intensity of frames", *_factors(result, asked)),
         ("Batch", number(options.get("batch"), 6) if options.get("batch") else "by the engine", asked.get("batch", "")),
         ("Stop", f"after {number(about.get('epochs'), 6)} epochs", str(about.get("stop_reason", "not known"))),
@@ -124,6 +132,13 @@ def _positions(result: Reconstruction, asked: Mapping[str, str]) -> tuple[str, s
     if said is not None:
         return "refined", said
     return f"as recorded ({len(result.positions)})", asked.get("correct_positions", "no test said that they are wrong")
+
+
+def _slices(result: Reconstruction) -> Rows:
+    if result.slices is None:
+        return []
+    said = next((flag for flag in result.flags if flag.startswith("slices:")), "")
+    return [("Slices", f"{len(result.slices)}, {number(result.slice_distance_m)} m apart", said)]
 
 
 def _factors(result: Reconstruction, asked: Mapping[str, str]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import image_from, probe_from, real_from, scalar_from
+from diptych.ptycho.io.fields import first_from, image_from, probe_from, real_from, scalar_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
@@ -47,7 +47,7 @@ def read_cdtools(source: TreeSource, name: str) -> Reconstruction:
         raise InputError(f"{source.where}: {places}", f"has shape {metres.shape}", "(patterns, 3): x, y, z")
     corners = metres @ np.linalg.pinv(basis).T
     first, note = _first(corners, _least(source), image.shape, probe.shape[-1])
-    wavelength = float(np.ravel(real_from(source, "wavelength"))[0]) if source.header("wavelength") is not None else 0.0
+    wavelength = first_from(source, "wavelength", "a wavelength") if source.header("wavelength") is not None else 0.0
     losses = (
         [float(value) for value in np.ravel(real_from(source, "loss_history"))]
         if source.header("loss_history") is not None

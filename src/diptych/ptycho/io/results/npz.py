@@ -31,9 +31,9 @@ RESULT_FORMAT = "diptych result"
 FORMAT_VERSION = 1
 _HISTORY = "history_"
 
-MAPS = ("error", "amplitude_error", "phase_error", "illumination", "frame_factors", "recorded_positions")
-"""Further arrays of a result: maps of the object (H, W), a factor (M,) and the recorded position (M, 2) of each frame.
-Files need not hold them."""
+MAPS = ("error", "amplitude_error", "phase_error", "illumination", "frame_factors", "recorded_positions", "slices")
+"""Further arrays of a result: maps of the object (H, W), a factor (M,) and the recorded position (M, 2) of each frame,
+slices (S, H, W). Files need not hold them."""
 
 
 def record(result: Reconstruction) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def record(result: Reconstruction) -> dict[str, Any]:
         "flags": list(result.flags),
         "provenance": result.provenance,
         "pixel_m": result.object.pixel_m,
+        "slice_distance_m": result.slice_distance_m,
         "geometry": None
         if geometry is None
         else {
@@ -95,6 +96,7 @@ def restore(
         provenance=dict(said.get("provenance", {})),
         name=str(said.get("name", "reconstruction")),
         geometry=geometry,
+        slice_distance_m=said.get("slice_distance_m"),
     )
     return with_illumination(result)
 

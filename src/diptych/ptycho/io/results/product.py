@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import column_from, image_from, probe_from, real_from, within
+from diptych.ptycho.io.fields import (
+    LAYER_SPACING,
+    column_from,
+    image_from,
+    layers_from,
+    probe_from,
+    real_from,
+    spacing_from,
+    within,
+)
 from diptych.ptycho.io.files import DataFile, writing
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
@@ -25,7 +34,7 @@ from diptych.ptycho.io.results.light import with_illumination
 from diptych.ptycho.io.results.npz import MAPS, record, restore
 from diptych.ptycho.io.source import Source, TreeSource, json_text, listed, write_hdf5
 from diptych.ptycho.io.writers.lengths import losses
-from diptych.ptycho.io.writers.product import numbers
+from diptych.ptycho.io.writers.product import layers, numbers, spacing
 from diptych.ptycho.scan import Canvas, Geometry, Reconstruction
 from diptych.runtime.registry import NoOptions
 
@@ -55,6 +64,8 @@ class Product:
     particle: Literal["photon", "electron"] = "photon"
     far_field: bool = True
     focus_m: float = 0.0
+    slices: NDArray[np.complexfloating[Any, Any]] | None = None
+    spacing_m: tuple[float, ...] = ()
 
     def geometry(self) -> Geometry | None:
         """What the file states, and the detector pixel that follows; None where it states no energy."""
@@ -86,11 +97,11 @@ def write_product(result: Reconstruction, path: Path) -> None:
         file["probe_position_y_m"] = result.positions[:, 0] * py
         file["probe_position_x_m"] = result.positions[:, 1] * px
         probe = file.create_dataset("probe", data=result.probe[None])
-        image = file.create_dataset("object", data=result.object.values[None])
+        image = file.create_dataset("object", data=layers(result))
         for item in (probe, image):
             item.attrs["pixel_height_m"], item.attrs["pixel_width_m"] = py, px
         image.attrs["center_y_m"], image.attrs["center_x_m"] = (oy + h / 2) * py, (ox + w / 2) * px
-        file["object_layer_spacing_m"] = np.empty(0)
+        file[LAYER_SPACING] = spacing(result)
         file["loss_epochs"], file["loss_values"] = losses(result)
         _write_own(file.create_group(OWN_GROUP), result)
 
@@ -118,8 +129,11 @@ def _write_own(group: Any, result: Reconstruction) -> None:
     for name, column in result.history.items():
         history[name] = np.asarray(column, np.float64)
     for name in MAPS:
-        if (values := getattr(result, name)) is not None:
+        if name != "slices" and (values := getattr(result, name)) is not None:
             group[name] = values
+    if result.slices is not None:
+        # The product's own object are the slices.
+        group["object"] = result.object.values
 
 
 def read_product(source: TreeSource, name: str) -> Reconstruction:
@@ -135,7 +149,7 @@ def read_product(source: TreeSource, name: str) -> Reconstruction:
     Raises
     ------
     InputError
-        If something required is missing, or the object has several layers.
+        If something required is missing.
     """
     headers = source.headers()
     missing = sorted(ARRAYS - headers.keys())
@@ -156,7 +170,9 @@ def read_product(source: TreeSource, name: str) -> Reconstruction:
         Product(
             where=source.where,
             name=str(stated.get("name", name)),
-            image=image_from(source, "object"),
+            image=image_from(source, "object", layered=True),
+            slices=layers_from(source, "object"),
+            spacing_m=spacing_from(source),
             pixel=_pair(source, "pixel_height_m", "pixel_width_m"),
             centre=_pair(source, "center_y_m", "center_x_m", 0.0),
             probe=probe_from(source, "probe"),
@@ -194,6 +210,9 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
         )
     if product.dropped_modes:
         flags.append(f"{product.dropped_modes} probes that vary from pattern to pattern (OPR modes) were left out")
+    if product.spacing_m and np.ptp(product.spacing_m) > 0.01 * min(product.spacing_m):
+        least, most = min(product.spacing_m), max(product.spacing_m)
+        flags.append(f"the layers are {least:.3g} to {most:.3g} m apart: their mean distance is kept")
     if raw_data:
         flags.append("the file also holds its diffraction patterns: diptych.load_scan reads them")
     try:
@@ -210,6 +229,8 @@ def assemble(product: Product, raw_data: bool = False) -> Reconstruction:
             provenance={"layout": product.layout, "file": Path(product.where).name},
             name=product.name,
             geometry=product.geometry(),
+            slices=None if product.slices is None else product.slices.astype(np.complex64),
+            slice_distance_m=float(np.mean(product.spacing_m)) if product.spacing_m else None,
         )
     except InputError as error:
         raise error.changed(where=within(product.where, error.where)) from None
@@ -230,7 +251,11 @@ def _read_own(own: TreeSource, source: TreeSource) -> Reconstruction:
         columns = own.group("history")
         history = {} if columns is None else {name: column_from(columns, name) for name in columns.headers()}
         maps = {name: own.read(name) for name in MAPS if name in own.names()}
-        image, probe = source.read("object")[0], source.read("probe")[0]
+        image, probe = source.read("object"), source.read("probe")[0]
+        if "object" in own.names():
+            image, maps["slices"] = own.read("object"), image
+        else:
+            image = image[0]
         positions = own.read("positions")
         return restore(said, image, (origin[0], origin[1]), probe, positions, history, maps, source.where)
     except InputError as error:

@@ -10,7 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import image_from, probe_from, real_from, scalar_from
+from diptych.ptycho.io.fields import (
+    first_from,
+    image_from,
+    layers_from,
+    probe_from,
+    real_from,
+    scalar_from,
+    spacing_from,
+)
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
@@ -55,7 +63,9 @@ def read_cxi_product(source: TreeSource, name: str) -> Reconstruction:
         Product(
             where=source.where,
             name=str(source.read(title)) if source.header(title) is not None else name,
-            image=image_from(source, OBJECT),
+            image=image_from(source, OBJECT, layered=True),
+            slices=layers_from(source, OBJECT),
+            spacing_m=spacing_from(extras),
             pixel=(height, width),
             centre=(y, x),
             probe=probe_from(source, PROBE),
@@ -67,7 +77,7 @@ def read_cxi_product(source: TreeSource, name: str) -> Reconstruction:
             losses=losses,
             dropped_modes=dropped_modes(source, PROBE),
             layout="Ptychodus product (CXI)",
-            far_field=extras.header("far_field") is None or bool(np.ravel(extras.read("far_field"))[0]),
+            far_field=extras.header("far_field") is None or bool(first_from(extras, "far_field", "0 or 1")),
             focus_m=scalar_from(extras, focus) if extras.header(focus) is not None else 0.0,
         )
     )

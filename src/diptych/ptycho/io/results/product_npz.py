@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import image_from, probe_from, scalar_from
+from diptych.ptycho.io.fields import first_from, image_from, layers_from, probe_from, scalar_from, spacing_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import Format
 from diptych.ptycho.io.options import LoadOptions
@@ -33,13 +31,15 @@ def read_npz_product(source: TreeSource, name: str) -> Reconstruction:
     named = [key for key in headers if key.endswith(("_energy_eV", "object_distance_m"))]
     optional = {key: scalar_from(source, key) for key in named}
     if "far_field" in headers:
-        optional["far_field"] = float(np.ravel(source.read("far_field"))[0])
+        optional["far_field"] = first_from(source, "far_field", "0 or 1")
     epochs, losses = loss_columns(source)
     return assemble(
         Product(
             where=source.where,
             name=str(source.read("name")) if "name" in headers else name,
-            image=image_from(source, "object"),
+            image=image_from(source, "object", layered=True),
+            slices=layers_from(source, "object"),
+            spacing_m=spacing_from(source),
             pixel=(height, width),
             centre=(y, x),
             probe=probe_from(source, "probe"),

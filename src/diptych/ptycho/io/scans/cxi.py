@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import IncompleteError, InputError
-from diptych.ptycho.io.fields import real_from
+from diptych.ptycho.io.fields import first_from, real_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
@@ -270,7 +270,7 @@ def _centre(source: TreeSource, detector: str) -> tuple[float, float] | None:
             "px",
         ):
             return None
-        found.append(float(np.ravel(real_from(source, path, "the beam centre"))[0]))
+        found.append(first_from(source, path, "the beam centre"))
     return (found[0], found[1]) if all(np.isfinite(found)) and max(found) > 0 else None
 
 

@@ -1,8 +1,8 @@
 """Scans as NPZ: the canonical layout and its legacy forms.
 
 Canonical keys are ``diff3d`` (M, N, N), ``xcoords`` and ``ycoords`` (M,) in object pixels, ``probeGuess``,
-``objectGuess`` with ``objectOrigin`` (y, x), ``mask`` (True = valid), ``background``, ``trueProbe``, the geometry as
-scalars, and ``_metadata``, JSON text.
+``objectGuess`` with ``objectOrigin`` (y, x), ``mask`` (True = valid), ``background``, ``trueProbe``, ``trueSlices``
+(slices of the object), the geometry as scalars, and ``_metadata``, JSON text.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _KNOWN = {
         "background",
     ),
     *("trueProbe", "_metadata", "energy_eV", "distance_m", "detector_pixel_m", "orientation", "particle"),
-    *("propagation", "focus_distance_m"),
+    *("propagation", "focus_distance_m", "trueSlices"),
     *("photon_energy_eV", "probe_energy_ev", "detector_distance_m", "detector_pixel_size_m"),
 }
 _DOMAINS: dict[str, convert.Domain] = {
@@ -107,6 +107,7 @@ def read_scan(source: Source, options: LoadOptions, name: str, declared: convert
         geometry=geometry_from(source, options),
         truth=canvas_from(source, "objectGuess", about.truth_pixel_m) if options.use_truth else None,
         true_probe=probe_from(source, "trueProbe") if "trueProbe" in headers else None,
+        true_slices=source.read("trueSlices") if options.use_truth and "trueSlices" in headers else None,
         calibrated=about.calibrated,
         photons_per_count=about.photons_per_count,
         read_noise=about.read_noise,
@@ -286,6 +287,7 @@ def write_scan(scan: Scan, path: Path) -> None:
     for key, value in (
         ("probeGuess", scan.probe),
         ("trueProbe", scan.true_probe),
+        ("trueSlices", scan.true_slices),
         ("mask", scan.mask),
         ("background", scan.background),
     ):

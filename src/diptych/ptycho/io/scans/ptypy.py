@@ -109,8 +109,10 @@ def _stated(source: TreeSource, options: LoadOptions, said: list[str]) -> dict[s
     def numbers(key: str) -> NDArray[np.float64] | None:
         for path in (f"{group}/{key}" for group in _ABOUT):
             if source.header(path) is not None and source.attributes(path).get("type") != "None":
-                said.append(f"{key} read from {path}")
-                return np.ravel(real_from(source, path, key)).astype(np.float64)
+                found = np.ravel(real_from(source, path, key)).astype(np.float64)
+                if found.size:
+                    said.append(f"{key} read from {path}")
+                    return found
         return None
 
     stated: dict[str, Any] = {}

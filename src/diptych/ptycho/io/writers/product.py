@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from diptych.ptycho.io.fields import LAYER_SPACING
 from diptych.ptycho.io.files import writing
 from diptych.ptycho.io.physical import ELEMENTARY_CHARGE_C
 from diptych.ptycho.io.source import write_hdf5, write_npz
@@ -48,6 +50,16 @@ def _places(result: Reconstruction, pixel: tuple[float, float]) -> dict[str, flo
     return sides | {"object_center_y_m": (oy + h / 2) * py, "object_center_x_m": (ox + w / 2) * px}
 
 
+def layers(result: Reconstruction) -> NDArray[np.complex64]:
+    """The object as a product keeps it: its slices (S, H, W), or one layer (1, H, W)."""
+    return result.object.values[None].astype(np.complex64) if result.slices is None else result.slices
+
+
+def spacing(result: Reconstruction) -> NDArray[np.float64]:
+    """Distances from layer to layer (S - 1,), metres; 0 where they are not known."""
+    return np.full(len(layers(result)) - 1, result.slice_distance_m or 0.0)
+
+
 def write_npz_product(result: Reconstruction, path: Path) -> None:
     """Write ``result`` as a Ptychodus product in NPZ.
 
@@ -67,8 +79,8 @@ def write_npz_product(result: Reconstruction, path: Path) -> None:
         "probe_position_y_m": result.positions[:, 0] * pixel[0],
         "probe_position_x_m": result.positions[:, 1] * pixel[1],
         "probe": result.probe[None],
-        "object": result.object.values[None],
-        "object_layer_spacing_m": np.empty(0),
+        "object": layers(result),
+        LAYER_SPACING: spacing(result),
         "loss_epochs": epochs,
         "loss_values": values,
         "costs": values,
@@ -104,7 +116,7 @@ def write_cxi_product(result: Reconstruction, path: Path) -> None:
             entry["instrument_1/detector_1/distance"] = geometry.distance_m
         images = (
             ("image_1", result.probe[None], "coherent:incoherent:y:x", (size * px, size * py)),
-            ("image_2", result.object.values[None], "layer:y:x", (width * px, height * py)),
+            ("image_2", layers(result), "layer:y:x", (width * px, height * py)),
         )
         for name, image, axes, extent in images:
             group = entry.create_group(name)
@@ -114,6 +126,6 @@ def write_cxi_product(result: Reconstruction, path: Path) -> None:
             group["image_size"] = np.array([*extent, 0.0])
         extras: dict[str, Any] = {**numbers(result), **_places(result, (py, px))}
         extras |= {"probe_position_indexes": np.arange(len(places), dtype=np.int64)}
-        extras |= {"loss_epochs": epochs, "loss_values": values}
+        extras |= {"loss_epochs": epochs, "loss_values": values, LAYER_SPACING: spacing(result)}
         for name, value in extras.items():
             entry[f"ptychodus/{name}"] = value

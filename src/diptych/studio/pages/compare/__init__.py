@@ -14,13 +14,16 @@ from diptych.studio.state.compare.page import ComparePage
 
 
 def register(studio: Studio) -> None:
-    """Declare ``/compare``; ``?file=PATH`` (repeatable) adds a result. All tabs share what is chosen and found."""
+    """Declare ``/compare``; ``?file=PATH`` (repeatable) adds a result, ``?run=`` shows an earlier comparison.
+
+    All tabs share what is chosen and found.
+    """
     state = ComparePage(studio)
 
     @ui.page("/compare")
     def compare(request: Request) -> None:
         wanted = request.query_params.getlist("file")
-        problem = _add(state, wanted) if wanted else ""
+        problem = _add(state, wanted) if wanted else _show(state, request.query_params.get("run", ""))
         with page_frame(studio, "Compare", "/compare"):
             choices = Choices(state)
             if problem:
@@ -39,6 +42,16 @@ def _add(state: ComparePage, paths: list[str]) -> str:
     """Add results to those chosen; what is wrong with them, or nothing."""
     try:
         state.choose(list(dict.fromkeys([*map(str, state.files.values()), *paths])))
+    except DiptychError as error:
+        return str(error)
+    return ""
+
+
+def _show(state: ComparePage, run: str) -> str:
+    """Show the comparison of a run, if one is named; what is wrong with it, or nothing."""
+    try:
+        if run:
+            state.show(run)
     except DiptychError as error:
         return str(error)
     return ""

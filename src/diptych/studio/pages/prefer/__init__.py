@@ -23,10 +23,10 @@ def register(studio: Studio) -> None:
     app.on_shutdown(desks.close_all)
 
     @ui.page("/prefer")
-    async def prefer(session: str = "") -> None:
+    async def prefer(session: str = "", example: str = "") -> None:
         with page_frame(studio, "Prefer", "/prefer"):
             if not session:
-                start(desks)
+                start(desks, example=bool(example))
                 return
             try:
                 folder = desks.folder(session)

@@ -45,10 +45,10 @@ class MatchPanel:
             self._images = [self._figure(text) for text in ("Original", "Last attempt", "Best")]
 
     def _figure(self, text: str) -> ui.image:
-        with ui.column().classes("flex-1 min-w-[120px] max-w-md"):
-            image = ui.image().classes("w-full").props(f'alt="{text}"')
+        with ui.column().classes("flex-1 min-w-[120px] max-w-md") as column:
             ui.label(text).classes("text-sm")
-        image.set_visibility(False)
+            image = ui.image().classes("w-full").props(f'alt="{text}"')
+        column.bind_visibility_from(image, "source", bool)
         return image
 
     async def _received(self, event: Any) -> None:
@@ -84,7 +84,6 @@ class MatchPanel:
         if best is not None:
             for element, pixels in zip(self._images, (matching.target, matching.last, best.image), strict=True):
                 element.set_source(Image.fromarray(pixels))
-                element.set_visibility(True)
 
     async def _judge(self) -> None:
         if self._matching is not None and (candidate := await run.io_bound(self._matching.candidate)) is not None:

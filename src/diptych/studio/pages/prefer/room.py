@@ -68,7 +68,7 @@ class Room:
         others = {name: text for name, text in OTHERS.items() if sphere or name != "match"}
         self._bar(desks, folder, modes | others)
         with ui.element("div").classes("prefer-columns"):
-            with ui.column().classes("w-full gap-2 min-w-0"):
+            with ui.column().classes("w-full gap-2 min-w-0 prefer-pictures"):
                 if tunes(session):
                     tune_panel(desks, desk)
                 with ui.column().classes("w-full") as self._upload:
@@ -95,6 +95,8 @@ class Room:
         with ui.row().classes("items-center gap-3 w-full"):
             ui.link("Sessions", "/prefer")
             ui.label(desks.studio.folders.shown(folder)).classes("font-medium")
+            if prompt := desk.session.frame.prompt:
+                ui.label(prompt).classes("text-sm italic truncate max-w-[320px]").mark("shown prompt")
             self._modes = (
                 ui.toggle(modes, value=desk.mode, on_change=lambda event: self._choose(event.value))
                 .props('aria-label="Mode" no-caps')

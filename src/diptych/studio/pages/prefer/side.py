@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.studio.components.downloads import send
 from diptych.studio.components.uploads import upload_box
 from diptych.studio.pages.prefer.chart import angle_chart, set_angles
 from diptych.studio.pages.prefer.debug import debug_panel
 from diptych.studio.pages.prefer.fields import Readout, heading
 from diptych.studio.pages.prefer.settings import settings_panel
-from diptych.studio.state.prefer.archive import read_state, state_file, table
+from diptych.studio.state.prefer.archive import read_state, state_file, state_name, table
 from diptych.studio.state.prefer.desk import Desk
 from diptych.studio.state.prefer.desks import Desks
-from diptych.studio.state.prefer.readouts import Labels, distances, readouts
+from diptych.studio.state.prefer.readouts import Labels, cv_text, distances, readouts
+from diptych.studio.state.uploads import safe_name
 
 STEPS, MOST_STEPS = 8, 32
 """Step scores shown by default, and at most."""
@@ -53,7 +56,7 @@ class Side:
     """
 
     def __init__(self, desks: Desks, folder: Path, desk: Desk) -> None:
-        self._desk, self._labels = desk, Labels()
+        self._desk, self._labels, self._studio = desk, Labels(), desks.studio
         self._readouts: dict[str, Readout] = {}
         self._failed = ""
         with ui.column().classes("w-full gap-3").props('role=complementary aria-label="Session"'):
@@ -67,7 +70,7 @@ class Side:
                 )
             with ui.row().classes("items-center gap-2"):
                 ui.button("Compute CV now", on_click=self._cross_validate).props("outline no-caps").mark("cv")
-                self._cv = ui.label("CV score: n/a").classes("text-sm font-mono").mark("cv score")
+                self._cv = ui.label(cv_text(desk.session.validated)).classes("text-sm font-mono").mark("cv score")
             self._group("You", PERSON)
             self._group("Pictures", PICTURES)
             self._chart = angle_chart()
@@ -108,9 +111,7 @@ class Side:
             self._cv.set_text(f"CV score: n/a ({error})")
             return
         if result is not None:
-            agreement = result.agreement
-            share = f"{agreement.share:.0%} ({agreement.hits} of {agreement.total})" if agreement.total else "n/a"
-            self._cv.set_text(f"CV score: {share}, {result.folds} folds, computed {result.time}")
+            self._cv.set_text(cv_text(result))
 
     def _files(self, desks: Desks, folder: Path) -> None:
         with ui.expansion("Download, upload, reset").classes("w-full"), ui.column().classes("w-full gap-2"):
@@ -122,28 +123,25 @@ class Side:
             ui.button("Reset", on_click=partial(_reset, desks, folder)).props("outline no-caps color=negative")
 
     async def _download(self) -> None:
-        try:
-            found = await run.io_bound(state_file, self._desk.session)
-        except DiptychError as error:
-            ui.notify(str(error), type="negative", multi_line=True)
-            return
-        if found is not None:
-            ui.download(found[1], found[0])
+        session = self._desk.session
+        await self._send(state_name(session), lambda path: state_file(session, path))
 
     async def _table(self) -> None:
+        await self._send("judgements.zip", lambda path: table(self._desk.session, path))
+
+    async def _send(self, name: str, write: Callable[[Path], None]) -> None:
         try:
-            found = await run.io_bound(table, self._desk.session)
-        except DiptychError as error:
+            await send(self._studio, name, write)
+        except (DiptychError, OSError) as error:
             ui.notify(str(error), type="negative", multi_line=True)
-            return
-        if found is not None:
-            ui.download(found, "judgements.zip")
 
     async def _upload(self, event: Any) -> None:
-        data = await event.file.read()
         try:
-            said = await run.io_bound(read_state, self._desk.session, event.file.name, data)
-        except DiptychError as error:
+            with tempfile.TemporaryDirectory(dir=self._studio.scratch) as folder:
+                path = Path(folder) / safe_name(event.file.name)
+                await event.file.save(path)  # In pieces.
+                said = await run.io_bound(read_state, self._desk.session, path)
+        except (DiptychError, OSError) as error:
             ui.notify(str(error), type="negative", multi_line=True, timeout=10000)
             return
         self._desk.tell(f"Uploaded: {said}")

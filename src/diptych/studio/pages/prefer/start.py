@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nicegui import context, run, ui
+from nicegui import run, ui
 
 from diptych.errors import DiptychError
 from diptych.prefer.decoders.registry import DECODERS
 from diptych.prefer.session.folder import About, about
 from diptych.studio.components.dialogs import ask_name, ask_twice
+from diptych.studio.components.downloads import send
 from diptych.studio.pages.prefer.fields import Fields, heading
 from diptych.studio.state import sessions
 from diptych.studio.state.prefer.desks import Desks
@@ -23,8 +24,10 @@ PROMPT = "a lake at dawn"
 LISTED = 30
 
 
-def start(desks: Desks) -> None:
-    """Sessions to continue, an example, and the form of a new session."""
+def start(desks: Desks, *, example: bool = False) -> None:
+    """Sessions to continue, an example, which may begin at once, and the form of a new session."""
+    if example:
+        ui.timer(0.05, partial(_example, desks), once=True)
     ui.label("Judge pictures, Good or Bad; the next ones follow your taste. Every answer is on disk at once.")
     with ui.row().classes("gap-2 items-center"):
         ui.button("Try it now", icon="bolt", on_click=partial(_example, desks))
@@ -86,20 +89,21 @@ class Listed:
             await self._do(sessions.delete, folder)
 
     async def _export(self, folder: Path) -> None:
-        client = context.client  # The list, and the button in it, are drawn anew meanwhile.
-        data = await self._do(sessions.export, folder)
-        if data is not None:
-            client.download(data, f"{folder.name}.zip")
-
-    async def _do(self, action: Callable[..., Any], *arguments: Any) -> Any:
         self._message.set_text("")
-        found = None
         try:
-            found = await run.io_bound(action, self._desks, *arguments)
+            await send(
+                self._desks.studio, f"{folder.name}.zip", lambda path: sessions.export(self._desks, folder, path)
+            )
+        except (DiptychError, OSError) as error:
+            self._message.set_text(str(error))
+
+    async def _do(self, action: Callable[..., Any], *arguments: Any) -> None:
+        self._message.set_text("")
+        try:
+            await run.io_bound(action, self._desks, *arguments)
         except (DiptychError, OSError) as error:
             self._message.set_text(str(error))
         self._draw()
-        return found
 
 
 def _attribute(text: str) -> str:

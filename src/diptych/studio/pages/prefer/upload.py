@@ -19,11 +19,9 @@ LIMIT = 64 * 2**20
 
 def upload_panel(desk: Desk) -> None:
     """Choose pictures, how much of them to keep, and the weight of the answers."""
-    with ui.row().classes("w-full items-center gap-4"):
-        share = ui.slider(min=0, max=1, step=0.05, value=0.5).props('label aria-label="Blend"').classes("w-48")
-        ui.label().bind_text_from(share, "value", lambda value: f"Blend: {value:.2f} of the upload").classes("text-sm")
-        weight = ui.slider(min=0.1, max=5, step=0.1, value=1.0).props('label aria-label="Weight"').classes("w-48")
-        ui.label().bind_text_from(weight, "value", lambda value: f"Weight: {value:.1f}").classes("text-sm")
+    with ui.row().classes("w-full items-center gap-6"):
+        share = _slider("Blend", "{:.2f} of the upload, the rest from the prompt", 0, 1, 0.05, 0.5)
+        weight = _slider("Weight", "{:.1f} of the answers", 0.1, 5, 0.1, desk.weight)
         weight.on_value_change(lambda event: setattr(desk, "weight", float(event.value)))
 
     async def received(event: Any) -> None:
@@ -42,3 +40,12 @@ def upload_panel(desk: Desk) -> None:
 
     box = upload_box("Pictures (PNG, JPEG, WebP)", received, LIMIT, accept=TYPES, multiple=True)
     box.mark("upload")
+
+
+def _slider(name: str, text: str, low: float, high: float, step: float, value: float) -> ui.slider:
+    """A slider below its name and value."""
+    with ui.column().classes("gap-0 w-64"):
+        said = ui.label().classes("text-sm")
+        slider = ui.slider(min=low, max=high, step=step, value=value).props(f'label aria-label="{name}"')
+        said.bind_text_from(slider, "value", lambda now: f"{name}: {text.format(now)}")
+    return slider

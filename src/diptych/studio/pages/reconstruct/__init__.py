@@ -65,6 +65,7 @@ def register(studio: Studio) -> None:
                     choose.busy("Reading the scan ...")
                 choose.message.set_text(await _open(state, query))
                 choose.busy("")
+                watch()
                 await choose.fill()
 
             watch()

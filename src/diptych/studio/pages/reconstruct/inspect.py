@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import run, ui
@@ -14,7 +15,7 @@ from diptych.studio.components.frame import heading
 from diptych.studio.pages.reconstruct.actions import FileActions
 from diptych.studio.pages.reconstruct.mask import MaskDialog
 from diptych.studio.state.reconstruct.page import ReconstructPage
-from diptych.studio.state.reconstruct.remedies import Remedy, reading_remedy, remedies_for
+from diptych.studio.state.reconstruct.remedies import CHECK, Remedy, reading_remedy, remedies_for
 
 NUMBERS = {
     "patterns": "Patterns",
@@ -31,6 +32,11 @@ NUMBERS = {
     "background": "Background",
 }
 
+DROPPING = ("drop", "bad_frames", "saturated", "auto_mask")
+
+FOCUS = "setTimeout(() => document.querySelector('.scan-reading .option-%s input')?.focus(), 400)"
+"""Puts the cursor into a field once its panel is open."""
+
 
 class Inspect:
     """The part of the page about the scan.
@@ -43,19 +49,30 @@ class Inspect:
 
     def __init__(self, state: ReconstructPage) -> None:
         self.state = state
-        self._shown, self._checked = -1, ""
+        self._shown, self._options_shown, self._checked = -1, -1, ""
         self.box = ui.column().classes("w-full gap-4")
         self.readings: ui.column | None = None
+        self.dropping: ui.column | None = None
 
     def watch(self) -> None:
         """Draw anew when another scan was opened; show how the check goes."""
         if self._shown != self.state.revision:
-            self._shown = self.state.revision
-            self._checked = ""
+            self._shown, self._options_shown = self.state.revision, -1
+            self._checked, self.dropping = "", None
             self.box.clear()
             with self.box:
                 self._draw()
+        if self.dropping is not None and self._options_shown != self.state.changes:
+            self._options_shown = self.state.changes
+            self.dropping.clear()
+            with self.dropping:
+                options_form(ReconstructionOptions, self.state.values, self._taken, only=DROPPING)
         self._watch_check()
+
+    def _taken(self) -> None:
+        """Tell the other forms of what was typed in this one, which stays as it is."""
+        self.state.changes += 1
+        self._options_shown = self.state.changes
 
     def _draw(self) -> None:
         look = self.state.look
@@ -70,11 +87,14 @@ class Inspect:
                 number = ui.label(f"Frame 0 of {len(look.scan)}: {look.totals[0]:.4g} photons").classes("text-sm")
 
                 def turn(event: Any) -> None:
-                    at = int(event.value)
-                    frame.set_source(f"{base}/{at}")
-                    number.set_text(f"Frame {at} of {len(look.scan)}: {look.totals[at]:.4g} photons")
+                    shown = int(event.value)
+                    frame.set_source(f"{base}/{shown}")
+                    number.set_text(f"Frame {shown} of {len(look.scan)}: {look.totals[shown]:.4g} photons")
 
-                ui.slider(min=0, max=max(len(look.scan) - 1, 1), value=0, on_change=turn).props('aria-label="Frame"')
+                at = ui.slider(min=0, max=max(len(look.scan) - 1, 1), value=0, on_change=turn).props(
+                    'aria-label="Frame"'
+                )
+                _small("Drop this frame", lambda: self._apply(Remedy("", options={"drop": str(int(at.value))})))
             with _cell("Mean pattern (log scale; masked: red)"):
                 ui.image(f"{base}/mean").classes("w-full").props('alt="Mean pattern" fit=contain')
             if look.scan.probe is not None:
@@ -98,22 +118,21 @@ class Inspect:
             with ui.row().classes("w-full items-center gap-3"):
                 ui.icon("warning").classes("text-amber-700").props('aria-hidden="true"')
                 ui.label(note).classes("grow basis-[300px]")
-                for remedy in remedies_for(note):
-                    ui.button(remedy.label, on_click=lambda _, r=remedy: self._apply(r)).props("outline dense no-caps")
+                for remedy in remedies_for(note, self.state.load):
+                    _small(remedy.label, lambda r=remedy: self._apply(r))  # type: ignore[misc]
         if not look.notes:
             ui.label("Nothing unusual was found in this scan.")
         with ui.row().classes("gap-2 items-center"):
             swap = Remedy("Swap axes", load={"swap_xy": not self.state.load.get("swap_xy", False)})
-            ui.button("Run check", on_click=self._check).props("outline dense no-caps")
-            ui.button("Swap position axes", on_click=lambda: self._apply(swap)).props("outline dense no-caps")
-            ui.button("Paint a mask", on_click=lambda: MaskDialog(self.state).open()).props("outline dense no-caps")
+            _small(CHECK.label, self._check)
+            _small("Swap position axes", lambda: self._apply(swap))
+            _small("Paint a mask", lambda: MaskDialog(self.state).open())
             self.message = ui.label().props("role=alert").classes("text-negative")
+            self.said = ui.label().props("role=status").classes("text-sm").mark("remedy")
         self.readings = ui.column().classes("w-full gap-1")
         with ui.expansion("Drop frames", icon="filter_alt").classes("w-full"):
-            options_form(
-                ReconstructionOptions, self.state.values, only=("drop", "bad_frames", "saturated", "auto_mask")
-            )
-        with ui.expansion("How the scan is read", icon="tune").classes("w-full"):
+            self.dropping = ui.column().classes("w-full")
+        with ui.expansion("How the scan is read", icon="tune").classes("w-full scan-reading") as self.reading:
             values = dict(self.state.load)
             options_form(LoadOptions, values)
             ui.button("Read again with these options", on_click=lambda: self._replace(values)).props("outline no-caps")
@@ -124,10 +143,22 @@ class Inspect:
         await self._apply(Remedy("", load={**cleared, **values}))
 
     async def _apply(self, remedy: Remedy) -> None:
+        if remedy == CHECK:
+            self._check()
+            return
+        if remedy.ask:
+            self.reading.open()
+            ui.run_javascript(FOCUS % remedy.ask)
+            return
+        self.message.set_text("")
         try:
             await run.io_bound(self.state.apply, remedy)
         except DiptychError as error:
             self.message.set_text(str(error))
+            return
+        if not remedy.load:  # Else all is drawn anew.
+            text = ", ".join(f"{name.replace('_', ' ')} {self.state.values[name]}" for name in remedy.options)
+            self.said.set_text(f"Reconstruct will use: {text}.")
 
     def _check(self) -> None:
         try:
@@ -156,9 +187,11 @@ class Inspect:
                     with ui.row().classes("items-center gap-3"):
                         ui.label(f"fit {row['fit'] if row['fit'] is not None else float('nan'):.3g}: {row['reading']}")
                         if (remedy := reading_remedy(row)) is not None:
-                            ui.button("Read so", on_click=lambda _, r=remedy: self._apply(r)).props(
-                                "dense flat no-caps"
-                            )
+                            _small("Read so", lambda r=remedy: self._apply(r))  # type: ignore[misc]
+
+
+def _small(text: str, action: Callable[[], Any]) -> ui.button:
+    return ui.button(text, on_click=action).props("outline dense no-caps")
 
 
 def _cell(title: str) -> ui.column:

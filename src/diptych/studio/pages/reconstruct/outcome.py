@@ -14,10 +14,11 @@ from diptych.errors import DiptychError
 from diptych.ptycho.evaluate.limit.options import BoundOptions
 from diptych.ptycho.repeat import command_line, python
 from diptych.runtime.jobs.records import read_record
+from diptych.studio.components.downloads import send
 from diptych.studio.components.forms import options_form
 from diptych.studio.components.frame import heading
 from diptych.studio.components.viewer.element import ImageViewer
-from diptych.studio.state.reconstruct.export import KINDS, export, positions_figure
+from diptych.studio.state.reconstruct.export import KINDS, export, positions_figure, probe_pictures
 from diptych.studio.state.reconstruct.page import ReconstructPage
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ class Outcome:
             )
             self.message = ui.label().props("role=alert").classes("text-negative")
         self.resolution = ui.column().classes("w-full")
-        self.moved = ui.column().classes("w-full gap-1")
-        ui.timer(0.05, lambda: self._draw_positions(result), once=True)
+        self.more = ui.row().classes("w-full gap-4 items-start")
+        ui.timer(0.05, lambda: self._draw_more(result), once=True)
         with ui.expansion("Photon limit: the least error that the photons allow", icon="opacity").classes("w-full"):
             options_form(BoundOptions, state.limit_values)
             ui.button("Compute the photon limit", on_click=lambda: self._begin(state.start_limit)).props(
@@ -101,12 +102,10 @@ class Outcome:
 
     async def _download(self, result: Path, kind: str) -> None:
         try:
-            data = await run.io_bound(export, result, kind)
+            name = f"{result.parent.name}.{kind}"
+            await send(self.state.studio, name, lambda path: export(result, kind, path))
         except (DiptychError, OSError) as error:
             self.message.set_text(str(error))
-            return
-        if data is not None:  # None: the server is stopping.
-            ui.download.content(data, f"{result.parent.name}.{kind}")
 
     def _begin(self, start: Callable[[], Job]) -> None:
         try:
@@ -137,17 +136,30 @@ class Outcome:
                 if figure.is_file():
                     ui.image(figure).classes("w-full max-w-[1000px] bg-white").props(f'alt="{ALT[name]}" fit=contain')
 
-    async def _draw_positions(self, result: Path) -> None:
-        """Recorded and refined positions, where they were refined."""
+    async def _draw_more(self, result: Path) -> None:
+        """The probe, and recorded and refined positions where they were refined."""
         try:
-            data = await run.io_bound(positions_figure, result)
+            found = await run.io_bound(lambda: (probe_pictures(result), positions_figure(result)))
         except (DiptychError, OSError) as error:
             self.message.set_text(str(error))
             return
-        if data is not None:
-            source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
-            with self.moved:
-                ui.label("Recorded and refined positions").classes("text-sm")
-                ui.image(source).classes("w-full max-w-[560px] bg-white").props(
-                    'alt="Recorded and refined scan positions" fit=contain'
-                )
+        if found is None:  # The server is stopping.
+            return
+        modes, moved = found
+        with self.more:
+            with ui.column().classes("gap-1"):
+                ui.label("Probe (hue: phase)").classes("text-sm")
+                with ui.row().classes("gap-2"):
+                    for caption, data in modes:
+                        with ui.column().classes("gap-0 w-40"):
+                            _picture(data, caption)
+                            ui.label(caption).classes("text-xs")
+            if moved is not None:
+                with ui.column().classes("gap-1 grow max-w-[560px]"):
+                    ui.label("Recorded and refined positions").classes("text-sm")
+                    _picture(moved, "Recorded and refined scan positions")
+
+
+def _picture(data: bytes, about: str) -> None:
+    image = ui.image("data:image/png;base64," + base64.b64encode(data).decode("ascii"))
+    image.classes("w-full bg-white").props(f'alt="{about}" fit=contain')

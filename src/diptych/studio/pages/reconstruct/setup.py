@@ -29,6 +29,7 @@ class Setup:
     def __init__(self, state: ReconstructPage) -> None:
         self.state = state
         self._shown, self._filling = -1, False
+        self._engine: Any = None
         heading("How to reconstruct")
         with ui.row().classes("w-full items-start gap-4"):
             titles = {name: preset.title for name, preset in PRESETS.items()}
@@ -41,9 +42,9 @@ class Setup:
             self.form = ui.column().classes("w-full")
         with ui.expansion("Network", icon="hub").classes("w-full"):
             ui.label("How a trained network is run, where the reconstruction starts from one.").classes("text-sm")
-            options_form(InferenceOptions, state.inference)
+            self.network = ui.column().classes("w-full")
         with ui.expansion("Device", icon="memory").classes("w-full"):
-            options_form(ExecutionOptions, state.execution)
+            self.device = ui.column().classes("w-full")
         with ui.row().classes("w-full items-center gap-4"):
             self.start = ui.button("Reconstruct", on_click=lambda: self._try(state.start))
             self.stop = ui.button("Stop", on_click=state.stop).props("outline")
@@ -63,15 +64,31 @@ class Setup:
         self.resume.set_visibility(state.resumable)
         text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in state.values.items())
         self.changed.set_text(f"Set: {text}" if text else "All options at their defaults.")
-        if self._shown != state.revision:
-            self._shown = state.revision
+        if self._shown != state.changes:
+            self._shown = state.changes
             self._filling = True
             self.preset.set_value(state.preset)
             self._filling = False
             self.use.set_text(PRESETS[state.preset].use)
-            self.form.clear()
-            with self.form:
-                options_form(ReconstructionOptions, state.values)
+            self._draw()
+
+    def _draw(self) -> None:
+        state = self.state
+        self._engine = state.values.get("engine")
+        for place, model, values in (
+            (self.form, ReconstructionOptions, state.values),
+            (self.network, InferenceOptions, state.inference),
+            (self.device, ExecutionOptions, state.execution),
+        ):
+            place.clear()
+            with place:
+                options_form(model, values, self._taken)
+
+    def _taken(self) -> None:
+        """Tell the other forms of what was typed in this one, which is drawn anew for another engine only."""
+        self.state.changes += 1
+        if self._engine == self.state.values.get("engine"):
+            self._shown = self.state.changes
 
     async def _models(self) -> None:
         models = await run.io_bound(self.state.models)

@@ -9,6 +9,7 @@ import numpy as np
 from nicegui import ui
 from numpy.typing import NDArray
 
+from diptych.studio.components.logs import show_log
 from diptych.studio.components.viewer.palettes import palette
 from diptych.studio.state.reconstruct.look import png
 from diptych.studio.state.reconstruct.page import ReconstructPage
@@ -29,7 +30,9 @@ class Watching:
     def __init__(self, state: ReconstructPage) -> None:
         self.state = state
         self._length, self._curve, self._preview = -1, 0, 0
-        self.status = ui.label().props("role=status").mark("run-status")
+        with ui.row().classes("items-center gap-3"):
+            self.status = ui.label().props("role=status").mark("run-status")
+            self.log = ui.button("Log", on_click=self._log).props("outline dense no-caps")
         self.progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress of the reconstruction"')
         with ui.row().classes("w-full gap-4 items-start") as self.views:
             self.images: dict[str, ui.element] = {}
@@ -49,6 +52,7 @@ class Watching:
         """Show what there is now."""
         state, job, curve = self.state, self.state.job, self.state.curve
         self.status.set_text(status_text(state))
+        self.log.set_visibility(state.run is not None)
         self.progress.set_visibility(state.running)
         report = job.progress if job is not None else None
         self.progress.set_value(report.done / report.total if report is not None and report.total else 0)
@@ -64,11 +68,12 @@ class Watching:
             for name, values in preview.items():
                 if name in self.images:
                     self.images[name].props["src"] = preview_picture(values)
-                    self.columns[name].set_visibility(True)
-        elif job is None and self._preview:
-            self._preview = 0
-            for column in self.columns.values():
-                column.set_visibility(False)
+        for column in self.columns.values():  # The result below takes their place.
+            column.set_visibility(bool(preview) and state.result is None)
+
+    def _log(self) -> None:
+        if self.state.run is not None:
+            show_log(self.state.run)
 
 
 def status_text(state: ReconstructPage) -> str:

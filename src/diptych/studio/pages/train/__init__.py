@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
+from diptych.errors import DiptychError
 from diptych.studio.components.frame import page_frame
 from diptych.studio.context import Studio
 from diptych.studio.pages.train.progress import Watching
@@ -12,12 +13,15 @@ from diptych.studio.state.train.page import TrainPage
 
 
 def register(studio: Studio) -> None:
-    """Declare ``/train``. All tabs share what is chosen and trained."""
+    """Declare ``/train``; ``?run=`` shows an earlier training. All tabs share what is chosen and trained."""
     state = TrainPage(studio)
 
     @ui.page("/train")
-    def train() -> None:
+    def train(run: str = "") -> None:
+        problem = _show(state, run)
         with page_frame(studio, "Train", "/train"):
+            if problem:
+                ui.label(problem).props("role=alert").classes("text-negative")
             setup = Setup(state)
             watching = Watching(state)
 
@@ -27,3 +31,13 @@ def register(studio: Studio) -> None:
 
             watch()
             ui.timer(0.5, watch)
+
+
+def _show(state: TrainPage, run: str) -> str:
+    """Show the training of a run, if one is named; what is wrong with it, or nothing."""
+    try:
+        if run:
+            state.show(run)
+    except DiptychError as error:
+        return str(error)
+    return ""

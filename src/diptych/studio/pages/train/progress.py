@@ -11,6 +11,8 @@ from urllib.parse import quote
 from nicegui import ui
 
 from diptych.errors import DiptychError
+from diptych.runtime.jobs.records import JobRecord
+from diptych.studio.components.logs import show_log
 from diptych.studio.state.charts import COLOURS, LEGEND, axis
 from diptych.studio.state.train.page import TrainPage
 
@@ -28,9 +30,11 @@ class Watching:
 
     def __init__(self, state: TrainPage) -> None:
         self.state = state
-        self._epochs, self._picture, self._job = -1, "", ""
+        self._epochs, self._picture, self._training = -1, "", ""
         self.empty = ui.label("Choose scans and press Train: losses and a validation group appear here while it runs.")
-        self.status = ui.label().props("role=status")
+        with ui.row().classes("items-center gap-3"):
+            self.status = ui.label().props("role=status")
+            self.log = ui.button("Log", on_click=self._log).props("outline dense no-caps")
         self.progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress of the training"')
         with ui.row().classes("w-full gap-4 items-start") as self.views:
             with ui.column().classes("grow basis-[420px] min-w-0"):
@@ -53,23 +57,29 @@ class Watching:
 
     def watch(self) -> None:
         """Show what there is now."""
-        state, job = self.state, self.state.job
+        state, shown = self.state, self.state.shown
         for element, visible in (
-            (self.empty, job is None),
-            (self.status, job is not None),
+            (self.empty, shown is None),
+            (self.status, shown is not None),
+            (self.log, state.run is not None),
             (self.progress, state.running),
-            (self.views, job is not None),
+            (self.views, shown is not None),
             (self.keeping, state.model() is not None),
         ):
             element.set_visibility(visible)
-        if job is None:
+        if shown is None:
             return
-        if job.id != self._job:
-            self._job, self._epochs, self._picture = job.id, -1, ""
-            self.name.set_value(Path(job.arguments["files"][0]).stem)
+        training = f"{state.run} {'' if state.job is None else state.job.id}"
+        if training != self._training:
+            self._training, self._epochs, self._picture = training, -1, ""
+            self.name.set_value(Path(self._scan or "network").stem)
             self.kept.set_text("")
-        self.status.set_text(status_text(job))
-        report = job.progress
+        self.status.set_text(
+            earlier_text(shown, state.studio.folders.shown(shown.folder))
+            if isinstance(shown, JobRecord)
+            else status_text(shown)
+        )
+        report = None if isinstance(shown, JobRecord) else shown.progress
         self.progress.set_value(report.done / report.total if report is not None and report.total else 0)
         history = state.history()
         if len(history.get("epoch", [])) != self._epochs:
@@ -99,9 +109,26 @@ class Watching:
 
     def _use(self) -> None:
         model = self.state.kept or self.state.model()
-        if model is not None and self.state.job is not None:
-            file = self.state.job.arguments["files"][0]
-            ui.navigate.to(f"/reconstruct?file={quote(file)}&model={quote(str(model))}")
+        if model is not None:
+            file = f"file={quote(self._scan)}&" if self._scan else ""
+            ui.navigate.to(f"/reconstruct?{file}model={quote(str(model))}")
+
+    @property
+    def _scan(self) -> str:
+        """The first scan of the training that is shown; empty where it is not known."""
+        shown = self.state.shown
+        files = [] if shown is None else shown.arguments.get("files") or []
+        return str(files[0]) if files else ""
+
+    def _log(self) -> None:
+        if self.state.run is not None:
+            show_log(self.state.run)
+
+
+def earlier_text(record: JobRecord, name: str) -> str:
+    """One line about a training that this server did not start."""
+    ended = {"done": "done", "cancelled": "stopped; the best network so far is kept", "running": "under way"}
+    return f"Showing the earlier run {name}: {ended.get(record.state) or f'failed: {record.error}'}."
 
 
 def status_text(job: Any) -> str:

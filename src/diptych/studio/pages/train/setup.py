@@ -9,7 +9,8 @@ from nicegui import run, ui
 from diptych.errors import DiptychError
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.studio.components.forms import options_form
-from diptych.studio.state.train.fields import belongs, trainer_fields, training_fields
+from diptych.studio.state.fields import fitting
+from diptych.studio.state.train.fields import trainer_fields, training_fields
 from diptych.studio.state.train.page import TrainPage
 
 
@@ -62,19 +63,17 @@ class Setup:
         self.resume.set_visibility(self.state.resumable)
 
     def _options(self) -> None:
-        """Show the options of the chosen network, and drop those of the one before."""
+        """Show the options of the chosen network."""
         values, (first, rest) = self.state.values, training_fields()
         network = str(values.get("network", first[0].default))
         if network == self._shown:
             return
         self._shown = network
-        for field in rest:
-            if not belongs(field, network):
-                values.pop(field.name, None)
+        known = fitting(TrainingOptions, values)
         for place, fields in ((self.first, first), (self.rest, rest)):
             place.clear()
             with place:
-                names = tuple(field.name for field in fields if belongs(field, network))
+                names = tuple(field.name for field in fields if field.name in known)
                 options_form(TrainingOptions, values, self._options, only=names)
 
     def _chosen(self, event: Any) -> None:

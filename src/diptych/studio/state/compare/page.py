@@ -131,6 +131,12 @@ class ComparePage:
         )
         return self.job
 
+    def show(self, given: str | Path) -> None:
+        """Show the comparison in a run directory of a data folder. Raises InputError where there is none."""
+        found = read_comparison(self.studio.folders.resolve(given))
+        self.job, self.files, self.scan, self.methods = None, {}, None, []
+        self._receive(found)
+
     def collect(self) -> bool:
         """Take over what a finished job found; whether there is a comparison to show.
 

@@ -11,46 +11,50 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.prefer.exchange.pictures import load_image, save_picture
+from diptych.prefer.exchange.predecessor import prompt_hash
 from diptych.prefer.exchange.state_file import export_state, import_state
 from diptych.prefer.exchange.tables import to_csv
 from diptych.prefer.session.session import Session
 
 
-def state_file(session: Session) -> tuple[str, bytes]:
-    """Name and bytes of the state of a session: latents and labels as NPZ, see ``prefer export --layout state``."""
-    with tempfile.TemporaryDirectory() as scratch:
+def state_name(session: Session) -> str:
+    """Name of the state file of a session."""
+    return f"latent_state_{prompt_hash(session.frame.prompt)}.npz"
+
+
+def state_file(session: Session, target: Path) -> None:
+    """Write the state of a session: latents and labels as NPZ, see ``prefer export --layout state``."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         path, _ = export_state(session.ledger, scratch, session.frame, session.dimension)
-        return path.name, path.read_bytes()
+        path.replace(target)
 
 
-def read_state(session: Session, name: str, data: bytes) -> str:
+def read_state(session: Session, file: Path) -> str:
     """Take the rows of a state file into a session; returns what was done.
+
 
     Raises
     ------
     InputError
         If the file is not a state file, or one of another prompt or dimension.
     """
-    if not name.endswith(".npz"):
-        raise InputError(Path(name).name, "is no state file", "latent_state_<hash>.npz, as Download state writes it")
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / Path(name).name
-        path.write_bytes(data)
-        moved = import_state(session.ledger, path, session.frame.prompt, dimension=session.dimension)
+    if file.suffix != ".npz":
+        raise InputError(file.name, "is no state file", "latent_state_<hash>.npz, as Download state writes it")
+    try:
+        moved = import_state(session.ledger, file, session.frame.prompt, dimension=session.dimension)
+    except InputError as error:
+        raise error.changed(where=file.name) from None  # Without the folder, which is a temporary one.
     used = "" if session.options.use_legacy else " Fits use them with the option use_legacy (see Settings)."
     return f"{moved}.{used}"
 
 
-def table(session: Session) -> bytes:
-    """All judgements as CSV beside their PNG files, in a ZIP archive."""
+def table(session: Session, target: Path) -> None:
+    """Write all judgements as CSV beside their PNG files, in a ZIP archive."""
     with tempfile.TemporaryDirectory() as scratch:
         to_csv(session.ledger, scratch)
-        target = Path(scratch) / "judgements.zip"
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
             for path in sorted(Path(scratch).iterdir()):
-                if path != target:
-                    archive.write(path, path.name)
-        return target.read_bytes()
+                archive.write(path, path.name)
 
 
 def picture(session: Session, name: str) -> bytes:

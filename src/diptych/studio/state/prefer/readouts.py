@@ -17,6 +17,7 @@ from diptych.prefer.session.answers import label_of
 from diptych.prefer.session.session import Session
 from diptych.prefer.session.state import State
 from diptych.prefer.utility import Agreement
+from diptych.prefer.utility.diagnostics.cross_validation import CrossValidation
 from diptych.studio.state.prefer.desk import Desk
 
 NONE = "n/a"
@@ -161,6 +162,13 @@ def _agreement(found: Agreement | None) -> str:
     return NONE if found is None or not found.total else f"{found.share:.0%} ({found.hits} of {found.total})"
 
 
+def cv_text(found: CrossValidation | None) -> str:
+    """The last cross-validation, with the time of its computation."""
+    if found is None:
+        return f"CV score: {NONE}"
+    return f"CV score: {_agreement(found.agreement)}, {found.folds} folds, computed {found.time}"
+
+
 def _advice(session: Session) -> str:
     advice = session.scores().advice
     if advice is None or not math.isfinite(advice.gain):
@@ -209,7 +217,7 @@ def debug(session: Session) -> Mapping[str, str]:
         "Guidance in effect": f"{frame.guidance:.2f}",
         "Scheduler": frame.scheduler or NONE,
         "Latents": f"shape {last.shape}, mean {last.latent_mean:.4f}, std {last.latent_std:.4f}",
-        "init_sigma": NONE,
+        "init_sigma": NONE if last.init_sigma is None else f"{last.init_sigma:.4f}",
         "Image": f"mean {last.image_mean:.1f}, std {last.image_std:.1f}, {last.image_min} to {last.image_max}",
         "Warning": f"The last picture is {flat}." if flat else "",
     }

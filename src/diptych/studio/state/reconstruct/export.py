@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import io
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diptych.studio.state.reconstruct.look import png
+
 KINDS = ("h5", "npz", "png", "tiff", "html")
 
 
-def export(result: Path, kind: str) -> bytes:
-    """The contents of a result file as HDF5 or NPZ (complete), PNG (a figure), TIFF (amplitude and phase, float32) or
-    HTML (the report).
+def export(result: Path, kind: str, target: Path) -> None:
+    """Write a result file as HDF5 or NPZ (complete), PNG (a figure), TIFF (amplitude and phase, float32) or HTML (the
+    report).
 
     Raises
     ------
@@ -27,21 +29,40 @@ def export(result: Path, kind: str) -> bytes:
     if kind not in KINDS:
         raise InputError("download", f"found {kind!r}", f"one of {', '.join(KINDS)}")
     if kind == "h5":
-        return result.read_bytes()
+        shutil.copyfile(result, target)
+        return
     found = load_result(result)
     if kind == "tiff":
-        return tiff([np.abs(found.object.values), np.angle(found.object.values)])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"result.{kind}"
-        if kind == "png":
-            from diptych.ptycho.figures.overview import save_figure
+        tiff([np.abs(found.object.values), np.angle(found.object.values)], target)
+    elif kind == "png":
+        from diptych.ptycho.figures.overview import save_figure
 
-            save_figure(found.plot(), path)
-        elif kind == "html":
-            found.report(path)
-        else:
-            save(found, path)
-        return path.read_bytes()
+        save_figure(found.plot(), target)
+    elif kind == "html":
+        found.report(target)
+    else:
+        save(found, target)
+
+
+def probe_pictures(result: Path) -> list[tuple[str, bytes]]:
+    """Each probe mode of a result as a caption and a PNG, hue for the phase, brightness for the amplitude.
+
+    Raises
+    ------
+    InputError
+        If the file holds no result.
+    """
+    from diptych.ptycho.figures.colours import complex_to_rgb
+    from diptych.ptycho.io import load_result
+
+    probe = load_result(result).probe
+    power = [float(np.sum(np.abs(mode) ** 2, dtype=np.float64)) for mode in probe]
+    found = []
+    for number, mode in enumerate(probe, 1):
+        share = power[number - 1] / max(sum(power), 1e-30)
+        rgb = np.clip(complex_to_rgb(mode), 0, 1) * 255
+        found.append((f"Mode {number}: {share:.1%} of the power", png(rgb.astype(np.uint8))))
+    return found
 
 
 def positions_figure(result: Path) -> bytes | None:
@@ -69,11 +90,9 @@ def positions_figure(result: Path) -> bytes | None:
         return path.read_bytes()
 
 
-def tiff(pages: list[Any]) -> bytes:
-    """Real (H, W) arrays as the pages of a float32 TIFF."""
+def tiff(pages: list[Any], target: Path) -> None:
+    """Write real (H, W) arrays as the pages of a float32 TIFF."""
     from PIL import Image
 
     first, *rest = (Image.fromarray(np.ascontiguousarray(page, np.float32)) for page in pages)
-    stream = io.BytesIO()
-    first.save(stream, "TIFF", save_all=True, append_images=rest, compression="tiff_adobe_deflate")
-    return stream.getvalue()
+    first.save(target, "TIFF", save_all=True, append_images=rest, compression="tiff_adobe_deflate")

@@ -50,8 +50,8 @@ class ReconstructPage:
         The reconstruction, check, resolution and photon limit that were started last.
     limit_values : dict
         Options of the photon limit that differ from their defaults.
-    revision : int
-        Grows when the scan or the options were replaced, so that tabs redraw.
+    revision, changes : int
+        Grow when the scan was read, and when options were changed, so that tabs redraw.
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -70,7 +70,7 @@ class ReconstructPage:
         self.limit: Job | None = None
         self.limit_values: dict[str, Any] = {}
         self.curve = Curve()
-        self.revision = 0
+        self.revision = self.changes = 0
 
     def scans(self) -> dict[str, str]:
         """Scans in the data folders: path to what the list shows. Looks into files: call it in a thread."""
@@ -106,24 +106,27 @@ class ReconstructPage:
 
     def apply(self, remedy: Remedy) -> None:
         """Change the options as a remedy says; slow where the scan is read again."""
-        self.values.update(remedy.options)
+        options = dict(remedy.options)
+        if "drop" in options and (before := self.values.get("drop")):
+            options["drop"] = f"{before},{options['drop']}"
+        self.values.update(options)
         if remedy.load:
             self.reread(remedy.load)
-        self.revision += 1
+        self.changes += 1
 
     def choose_preset(self, name: str) -> None:
         """Take the options of a preset in place of those set so far."""
         if name not in PRESETS:
             raise InputError("preset", f"found {name!r}", f"one of {', '.join(PRESETS)}")
         self.preset, self.values = name, dict(PRESETS[name].values)
-        self.revision += 1
+        self.changes += 1
 
     def set_option(self, name: str, value: Any) -> None:
         """Set one option of ``reconstruct``; None for its default."""
         self.values.pop(name, None)
         if value is not None:
             self.values[name] = value
-        self.revision += 1
+        self.changes += 1
 
     def configure(self, given: str | Path, *, alone: bool = False) -> None:
         """Take the options in a YAML file of a data folder: how to reconstruct, and how the scan is read.
@@ -150,13 +153,14 @@ class ReconstructPage:
         load = load if alone else {**self.load, **load}
         if self.look is not None and load != self.load:
             self.look = Look.at(self.look.path, self._reading(load))
+            self.revision += 1
         self.load, self.values = load, values
-        self.revision += 1
+        self.changes += 1
 
     def choose_model(self, given: str | None) -> None:
         """Take a trained network of a data folder as the start; None for none."""
         self.model = self.studio.folders.resolve(given) if given else None
-        self.revision += 1
+        self.changes += 1
 
     @property
     def running(self) -> bool:
@@ -219,7 +223,7 @@ class ReconstructPage:
         self.job = next((job for job in self.studio.jobs.jobs()[::-1] if job.folder == run and job.work == WORK), None)
         self.run, self.frc, self.limit = run, None, None
         self.curve = Curve(read_history(run / "metrics.csv"))
-        self.revision += 1
+        self.changes += 1
 
     def watch(self) -> None:
         """Take over the run directory of the job once it is open."""
@@ -299,7 +303,7 @@ class ReconstructPage:
         self.job = self.studio.jobs.submit(WORK, arguments, title=title, process=True)
         self.job.listen(curve.add)
         self.curve, self.frc, self.limit, self.run = curve, None, None, Path(arguments["run"]) if again else None
-        self.revision += 1
+        self.changes += 1
         return self.job
 
     def _reading(self, load: dict[str, Any]) -> LoadOptions:

@@ -40,6 +40,12 @@ PRESETS = {
         "Maximum likelihood with 5 % of the pixels held out, which stops before noise is fitted.",
         {"engine": "ml", "held_out": 0.05},
     ),
+    "drift": Preset(
+        "Thick or drifting",
+        "As many probe modes as lower the held-out fit, and positions refined where a test confirms that they are "
+        "wrong: a stage or sample that drifts, a sample somewhat thicker than the depth of field.",
+        {"modes": "auto", "correct_positions": "auto"},
+    ),
     "unstable": Preset(
         "Unstable beam",
         "A fitted intensity factor for every frame, and two probe modes.",

@@ -21,8 +21,3 @@ def trainer_fields() -> list[OptionField]:
     """The fields of the trainer options, the common ones first."""
     found = {field.name: field for field in option_fields(TrainerOptions)}
     return [found[name] for name in TRAINER_FIRST] + [f for name, f in found.items() if name not in TRAINER_FIRST]
-
-
-def belongs(field: OptionField, network: str) -> bool:
-    """Whether an option has a meaning for a network."""
-    return not field.owners or f"network {network}" in field.owners

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.runtime.files import replacing
+from diptych.runtime.jobs.records import JobRecord, read_record
 from diptych.studio.state.history import read_history
 from diptych.studio.state.listing import files_of, is_scan, numbered_run
 
@@ -43,6 +44,8 @@ class TrainPage:
         Trainer options that differ from their defaults.
     job : Job or None
         The training that was started last.
+    earlier : JobRecord or None
+        The run that is shown where no training was started since.
     kept : Path or None
         Where the network was kept.
     """
@@ -53,6 +56,7 @@ class TrainPage:
         self.values: dict[str, Any] = {}
         self.trainer: dict[str, Any] = {}
         self.job: Job | None = None
+        self.earlier: JobRecord | None = None
         self.kept: Path | None = None
 
     def scans(self) -> dict[str, str]:
@@ -69,12 +73,33 @@ class TrainPage:
         return self.job is not None and self.job.state in ("queued", "running")
 
     @property
+    def shown(self) -> Job | JobRecord | None:
+        """The training that is shown, of this server or an earlier one."""
+        return self.job or self.earlier
+
+    @property
+    def run(self) -> Path | None:
+        """The run directory of the training that is shown."""
+        return None if self.shown is None else self.shown.folder
+
+    def show(self, given: str | Path) -> None:
+        """Show an earlier training of a data folder. Raises InputError where there is none."""
+        folder = self.studio.folders.resolve(given)
+        record = read_record(folder)
+        if record is None or record.command != "train":
+            raise InputError(folder.name, "is not a run of train", "a run directory of a training")
+        self.job = next((job for job in self.studio.jobs.jobs()[::-1] if job.folder == folder), None)
+        self.earlier, self.kept = record, None
+
+    @property
     def resumable(self) -> bool:
-        """Whether the last training was stopped or failed after an epoch, so that it can go on."""
-        job = self.job
-        if job is None or job.folder is None or job.state not in ("cancelled", "failed"):
+        """Whether the training that is shown was stopped or failed after an epoch, so that it can go on."""
+        shown = self.shown
+        if shown is None or shown.folder is None or shown.state not in ("cancelled", "failed"):
             return False
-        return (job.folder / "checkpoints" / "last.ckpt").is_file()
+        if not isinstance(shown.arguments.get("files"), list):
+            return False  # It was started from the command line.
+        return (shown.folder / "checkpoints" / "last.ckpt").is_file()
 
     def start(self) -> Job:
         """Check the options and submit a training. Raises InputError when something is wrong or missing."""
@@ -96,10 +121,12 @@ class TrainPage:
 
     def resume(self) -> Job:
         """Go on with the training that was stopped. Raises InputError when there is none."""
-        if not self.resumable or self.job is None or self.job.folder is None:
+        shown = self.shown
+        if not self.resumable or shown is None:
             raise InputError("train", "there is no training to go on with", "one that was stopped after an epoch")
-        again = {key: value for key, value in self.job.arguments.items() if key in ("files", "options", "trainer")}
-        return self._submit({**again, "run": str(self.job.folder), "resume": True})
+        again = {key: value for key, value in shown.arguments.items() if key in ("options", "trainer")}
+        files = [str(self.studio.folders.resolve(file)) for file in shown.arguments["files"]]
+        return self._submit({**again, "files": files, "run": str(shown.folder), "resume": True})
 
     def stop(self) -> None:
         """Stop after the current update; the best network so far is kept in the run."""
@@ -110,21 +137,19 @@ class TrainPage:
         """Columns of the run's ``metrics.csv`` so far: ``epoch``, ``loss``, ``validation_loss``, ...; empty before the
         first epoch has ended.
         """
-        if self.job is None or self.job.folder is None:
-            return {}
-        return read_history(self.job.folder / "metrics.csv")
+        return {} if self.run is None else read_history(self.run / "metrics.csv")
 
     def picture(self) -> Path | None:
         """The newest figure of a validation group; None before the first epoch has ended."""
-        if self.job is None or self.job.folder is None:
+        if self.run is None:
             return None
-        return max((self.job.folder / "pictures").glob("epoch-*.png"), default=None)
+        return max((self.run / "pictures").glob("epoch-*.png"), default=None)
 
     def model(self) -> Path | None:
         """The trained network; None before there is one."""
-        if self.job is None or self.running or self.job.folder is None:
+        if self.run is None or self.running:
             return None
-        path = self.job.folder / MODEL
+        path = self.run / MODEL
         return path if path.is_file() else None
 
     def keep(self, name: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import real_from, scalar_from
+from diptych.ptycho.io.fields import first_from, real_from, scalar_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
@@ -75,7 +75,7 @@ def read_nanomax(source: TreeSource, options: LoadOptions, name: str) -> RawScan
     stated: dict[str, Any] = {}
     energy = next((path for path in _ENERGIES if source.header(path) is not None), None)
     if options.energy_eV is None and energy is not None:
-        value = float(np.ravel(real_from(source, energy))[0])
+        value = first_from(source, energy, "an energy")
         stated["energy_eV"], how = photon_energy_eV(value, "eV", f"{source.where}: {energy}")
         said.append(how)
         sources["energy"] = energy

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.ptycho.io.fields import real_from
+from diptych.ptycho.io.fields import first_from, real_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
@@ -131,7 +131,7 @@ def _energy(source: TreeSource, particle: str, said: list[str], sources: dict[st
     for key in (f"{_SPECIFIC}/photon_energy", f"{DETECTOR}/photon_energy", "entry/instrument/beam/incident_energy"):
         if not _there(source, key):
             continue
-        value, unit = float(np.ravel(real_from(source, key))[0]), source.attributes(key).get("units", "eV")
+        value, unit = first_from(source, key, "an energy"), source.attributes(key).get("units", "eV")
         if value <= 0:
             continue
         sources["energy"] = key
@@ -174,7 +174,7 @@ def _centre(source: TreeSource) -> tuple[float, float] | None:
         key = f"{DETECTOR}/beam_center_{axis}"
         if not _there(source, key):
             return None
-        found.append(float(np.ravel(real_from(source, key))[0]))
+        found.append(first_from(source, key, "the beam centre"))
     return (found[0], found[1]) if all(np.isfinite(found)) and max(found) > 0 else None
 
 
@@ -208,7 +208,7 @@ def detector_options(source: TreeSource, options: LoadOptions) -> LoadOptions:
     changes: dict[str, Any] = {"mask_invalid": True}
     key = f"{DETECTOR}/saturation_value"
     if options.saturation is None and _there(source, key):
-        value = float(np.ravel(real_from(source, key))[0])
+        value = first_from(source, key, "the value of saturated pixels")
         if value > 0:
             changes["saturation"] = value + 1
     return options.with_changes(**changes)

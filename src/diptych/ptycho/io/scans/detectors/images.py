@@ -5,6 +5,7 @@ Files of a folder are taken in the order of the numbers in their names: ``f_2.ti
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,8 +43,8 @@ def read_images(path: Path, options: LoadOptions) -> RawScan:
     """
     where = str(path)
     files = _files(path) if path.is_dir() else [path]
-    stacks = [_shape(each) for each in files[:1]]
-    stack, kind = stacks[0]
+    with _opened(files[0]) as first:
+        stack, kind = _shape(first, files[0])
     full = (int(stack[-2]), int(stack[-1]))
     count = len(files) * int(np.prod(stack[:-2]))
     said = [f"patterns read from {path.name}: {count} frames" + (f" in {len(files)} files" if path.is_dir() else "")]
@@ -73,25 +74,24 @@ def _values(files: Sequence[Path], stack: tuple[int, ...], kind: np.dtype[Any], 
     each = int(np.prod(stack[:-2]))
     out = np.empty((len(files) * each, window.size, window.size), kind.newbyteorder("="))
     for number, path in enumerate(files):
-        shape, other = _shape(path)
-        if shape != stack or other != kind:
-            raise InputError(path, f"has the shape {shape} and type {other}", f"{stack} and {kind}, as {files[0].name}")
         with _opened(path) as file:
+            shape, other = _shape(file, path)
+            if shape != stack or other != kind:
+                found = f"has the shape {shape} and type {other}"
+                raise InputError(path, found, f"{stack} and {kind}, as {files[0].name}")
             frames = np.asarray(file.series[0].asarray()).reshape(each, *window.full)
         out[number * each : (number + 1) * each] = window.cut(frames)
     return out
 
 
-def _shape(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape (..., y, x) and type of the frames in a file."""
-    with _opened(path) as file:
-        series = file.series[0]
-        shape = tuple(int(side) for side in series.shape)
-        kind = np.dtype(series.dtype)
-        others = len(file.series) - 1
+def _shape(file: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape (..., y, x) and type of the frames in an open file."""
+    series, *others = file.series
+    shape, kind = tuple(int(side) for side in series.shape), np.dtype(series.dtype)
     refuse_what_does_not_fit(Header(shape, kind), str(path), "its pages")
     if others or len(shape) not in (2, 3, 4) or min(shape, default=0) < 1 or kind.kind not in "uif":
-        found = f"has the shape {shape} and type {kind}" + (f" and {others} series of other shapes" if others else "")
+        further = f", and {len(others)} series of other shapes" if others else ""
+        found = f"has the shape {shape} and type {kind}{further}"
         raise InputError(path, found, "frames of one shape with one number for each pixel")
     return shape, kind
 
@@ -104,14 +104,18 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UnavailableError(
             "TIFF needs tifffile, which is not installed. Run: pip install 'diptych[formats]'"
         ) from None
+    log = logging.getLogger("tifffile")
+    silent, log.disabled = log.disabled, True
     try:
         with tifffile.TiffFile(path) as file:
             yield file
     except (InputError, UnavailableError):
         raise
     except Exception as error:
-        # Damage shows as any of the library's exceptions.
+        # Damage shows as any of the library's exceptions, and as thousands of lines in its log.
         raise InputError(path, f"the TIFF file is damaged ({brief(error)})", remedy="Write it again.") from None
+    finally:
+        log.disabled = silent
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Thick samples: the object as slices along the beam (multislice)."""
