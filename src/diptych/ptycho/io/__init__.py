@@ -228,12 +228,7 @@ def _not_an_item(file: DataFile, found: Format | None) -> InputError:
 
 
 def _options(options: LoadOptions | None, overrides: dict[str, Any]) -> LoadOptions:
-    chosen = (options or LoadOptions()).with_changes(**overrides)
-    if (gain := chosen.detector_gain) is not None:
-        if chosen.scale is not None and abs(chosen.scale * gain - 1) > 1e-6:
-            found = f"detector_gain = {gain:g}, scale = {chosen.scale:g}"
-            raise InputError("load", found, "one of them: scale = 1 / detector_gain")
-        chosen = chosen.with_changes(scale=1 / gain)
+    chosen = (options or LoadOptions()).with_changes(**overrides).in_photons()
     paths = [name for name in ("positions_at", "probe_at", "mask_at") if getattr(chosen, name) is not None]
     if paths and chosen.patterns_at is None:
         raise InputError("load", f"{', '.join(paths)} without patterns_at", "patterns_at=... (--patterns-at PATH) too")

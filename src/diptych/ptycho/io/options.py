@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from diptych.errors import InputError
 from diptych.runtime.options import Options
 
 
@@ -172,3 +173,19 @@ class LoadOptions(Options):
         description="Near field: distance from the focus of the beam downstream to the sample in m; without it the "
         "beam is parallel. Implies the near field.",
     )
+
+    def in_photons(self) -> LoadOptions:
+        """These options with ``scale`` in the place of ``detector_gain``.
+
+        Raises
+        ------
+        InputError
+            If both are given and disagree.
+        """
+        gain = self.detector_gain
+        if gain is None:
+            return self
+        if self.scale is not None and abs(self.scale * gain - 1) > 1e-6:
+            found = f"detector_gain = {gain:g}, scale = {self.scale:g}"
+            raise InputError("load", found, "one of them: scale = 1 / detector_gain")
+        return self.with_changes(scale=1 / gain)

@@ -94,6 +94,8 @@ OPTIONS: dict[str, Any] = {
     "detector_pixel_m": {"detector_pixel_m": 1e-5},
     "particle": {"particle": "electron", "energy_eV": 3e5},
     "saturation": {"saturation": 4.0},
+    "detector_gain": {"detector_gain": 2.0},
+    "read_noise": {"read_noise": 1.5},
     "propagation": {"propagation": "near"},
     "focus_distance_m": {"focus_distance_m": 0.01},
 }

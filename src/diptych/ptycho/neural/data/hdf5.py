@@ -81,7 +81,7 @@ class Hdf5Patterns:
 
     def __init__(self, path: str | Path, load: LoadOptions | None = None) -> None:
         self.path = Path(path)
-        load = load or LoadOptions()
+        load = (load or LoadOptions()).in_photons()
         self._opened: tuple[int, Hdf5Source, ExitStack] | None = None
         with open_hdf5(self.path) as file:
             source, self._declared = scan_group(file, self.path)
