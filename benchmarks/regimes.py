@@ -26,6 +26,7 @@ from diptych.ptycho.physics.probe import probe_diameter
 from diptych.runtime.device import ExecutionOptions
 
 HERE = Path(__file__).resolve().parent
+FIGURE = HERE.parent / "docs" / "pictures" / "network-regimes.png"
 SIZE, PASSES = 32, 40
 TRAINED_AT = (0.4, 0.55, 0.7, 1.0)
 """Steps of the training scans."""
@@ -58,8 +59,8 @@ def main() -> None:
                 stream.write(json.dumps(rows[-1]) + "\n")
     rows = [chosen(row) for row in rows]
     print(table(rows))
-    if arguments.figure:
-        draw(rows, arguments.figure)
+    if arguments.write:
+        draw(rows, FIGURE)
 
 
 def parse() -> argparse.Namespace:
@@ -74,7 +75,7 @@ def parse() -> argparse.Namespace:
     add("--epochs", type=int, default=30)
     add("--model", type=Path, default=HERE / "results" / "regimes.safetensors", help="trained once, then loaded")
     add("--results", type=Path, default=HERE / "results" / "regimes.jsonl", help="delete it to start again")
-    add("--figure", type=Path, help="draw the medians to this picture")
+    add("--write", action="store_true", help=f"renew the picture {FIGURE.relative_to(HERE.parent)}")
     return parser.parse_args()
 
 
