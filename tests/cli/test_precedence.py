@@ -58,6 +58,8 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
 NEEDS: dict[str, dict[str, Any]] = {
     "radius": {"probe": "disk"},
     "mode_powers": {"modes": 2},
+    "slices": {"slice_distance_m": 1e-5},
+    "slice_distance_m": {"slices": 2},
     "pool": {"oversample": True},
     "positions_at": {"patterns_at": "data"},
     "probe_at": {"patterns_at": "data"},
