@@ -57,7 +57,7 @@ def test_every_option_shows_its_flag_its_description_and_its_default(
 def test_choices_and_limits_are_shown(pages: dict[str, str]) -> None:
     page = flat(pages["reconstruct"])
     assert flat("[choices: auto, ml, rpie, epie, dm, raar, network]") in page
-    assert flat("as the probe has. [>= 1, <= 32] [choices: auto]") in page
+    assert flat("engines auto and ml). [>= 1, <= 32] [choices: auto]") in page
 
 
 def test_every_verb_takes_json_and_debug(pages: dict[str, str], verb: str) -> None:

@@ -42,7 +42,7 @@ def test_engines_keep_unlit_pixels_near_one(scan, result, engine):
 
 
 def test_lit_pixels_are_those_of_the_engine(scan, result, monkeypatch):
-    monkeypatch.setattr("diptych.ptycho.reconstruct.settle_unlit", lambda image, light: image)
+    monkeypatch.setattr("diptych.ptycho.engines.thick.result.settle_unlit", lambda image, light: image)
     wild = diptych.reconstruct(scan, epochs=25)
     known = lit(result.illumination)
     difference = np.abs(wild.object.values - result.object.values)

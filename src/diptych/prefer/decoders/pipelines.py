@@ -31,13 +31,13 @@ SLICED = "attention and autoencoder in slices"
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Output of a pipeline: (H, W, 3) from 0 to 1, the initial noise level of the scheduler, and what a retry changed
-    (empty without retry).
+    """Output of a pipeline: (H, W, 3) from 0 to 1, what a retry changed (empty without retry), and the initial noise
+    level of the scheduler.
     """
 
     values: NDArray[np.float32]
-    init_sigma: float
     retried: str = ""
+    init_sigma: float | None = None
 
 
 class Pipeline:
@@ -124,7 +124,7 @@ class Pipeline:
 
         with self._lock, torch.no_grad():
             try:
-                return Pixels(*self._run(frame, latent))
+                return Pixels(self._run(frame, latent), init_sigma=self._noise_level())
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -132,7 +132,7 @@ class Pipeline:
             self._free()
             self._slice()
             try:
-                return Pixels(*self._run(frame, latent), f"out of memory; {SLICED}")
+                return Pixels(self._run(frame, latent), f"out of memory; {SLICED}", self._noise_level())
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -177,8 +177,7 @@ class Pipeline:
             raise InputError(self.model, "the pipeline is closed", remedy="Open the decoder again.")
         return self._pipe
 
-    def _run(self, frame: Frame, latent: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-        """Pixels (H, W, 3), and the initial noise level."""
+    def _run(self, frame: Frame, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
         pipe = self._opened()
@@ -205,9 +204,13 @@ class Pipeline:
             frame.steps,
             frame.guidance,
             float(latent.std()),
-            sigma := float(pipe.scheduler.init_noise_sigma),
+            self._noise_level(),
         )
-        return np.asarray(made.images[0], dtype=np.float32), sigma
+        return np.asarray(made.images[0], dtype=np.float32)
+
+    def _noise_level(self) -> float:
+        """Initial noise level of the scheduler of the last decode."""
+        return float(self._opened().scheduler.init_noise_sigma)
 
     def _prompt(self, frame: Frame) -> dict[str, Any]:
         """The prompt as arguments of the pipeline: text at guidance 0, otherwise cached embeddings."""

@@ -6,14 +6,20 @@ The HDF Group, HDF5 File Format Specification 3.0, III.E, "Disk Format: Level 1E
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from diptych.errors import InputError
 
-MOST_BYTES = 256 * 2**20
+MOST_BYTES = 64 * 2**20
 """Bytes from the beginning of a file that are looked through; writers put heaps among the first objects of a file."""
+
+_PIECE = 2**20
+"""Bytes that are read at a time. A file is never mapped into memory: one that is cut while it is open would end the
+process."""
 
 _SIGNATURE = b"GCOL\x01\x00\x00\x00"
 _HEAD = 16
@@ -28,31 +34,55 @@ def check_heaps(path: Path) -> None:
     InputError
         If there is one.
     """
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(_SIGNATURE, 0, MOST_BYTES)
-        while start >= 0:
-            if not _sound(content, start):
+    with path.open("rb") as stream:
+        for start in _places(stream):
+            if not _sound(stream, start):
                 raise InputError(
                     path,
                     f"the HDF5 file is damaged (the heap of texts at byte {start} is broken)",
                     remedy="Copy or write it again.",
                 )
-            start = content.find(_SIGNATURE, start + len(_SIGNATURE), MOST_BYTES)
 
 
-def _sound(content: mmap.mmap, start: int) -> bool:
+def _places(stream: BinaryIO) -> Iterator[int]:
+    """Where heaps begin."""
+    kept, read = b"", 0
+    while read < MOST_BYTES:
+        stream.seek(read)
+        piece = stream.read(_PIECE)
+        if not piece:
+            return
+        content, first = kept + piece, read - len(kept)
+        read += len(piece)
+        start = content.find(_SIGNATURE)
+        while start >= 0:
+            yield first + start
+            start = content.find(_SIGNATURE, start + len(_SIGNATURE))
+        kept = content[1 - len(_SIGNATURE) :]
+
+
+def _sound(stream: BinaryIO, start: int) -> bool:
     """Whether every object of the heap at ``start`` lies inside it."""
-    if start + _HEAD > len(content):
+    head = _bytes(stream, start, _HEAD)
+    if len(head) < _HEAD:
         return False
-    (size,) = struct.unpack_from("<Q", content, start + 8)
+    (size,) = struct.unpack_from("<Q", head, 8)
     place, end = start + _HEAD, start + size
-    if end > len(content):
+    if end > stream.seek(0, os.SEEK_END):
         return False
     while place + _HEAD <= end:
-        number, length = struct.unpack_from("<H6xQ", content, place)
+        head = _bytes(stream, place, _HEAD)
+        if len(head) < _HEAD:
+            return False
+        number, length = struct.unpack_from("<H6xQ", head)
         # Object 0 is the free space, and its size counts its head.
         taken = length if number == 0 else _HEAD + -(-length // 8) * 8
         if taken == 0 or taken > end - place:
             return False
         place += taken
     return True
+
+
+def _bytes(stream: BinaryIO, start: int, count: int) -> bytes:
+    stream.seek(start)
+    return stream.read(count)
