@@ -57,7 +57,7 @@ def test_the_estimated_probe_is_the_light_propagated_back(scan: Scan) -> None:
 def test_it_is_reconstructed_without_a_probe(scan: Scan) -> None:
     result = diptych.reconstruct(replace(scan, probe=None), engine="rpie", epochs=25)
     assert "propagated back" in result.provenance["probe_start"]
-    assert diptych.evaluate(result, truth=scan.truth)["complex_error"] < 0.1
+    assert diptych.evaluate(result, truth=scan.truth)["complex_error"] < 0.15
     assert result.geometry == scan.geometry
 
 

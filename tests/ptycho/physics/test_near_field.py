@@ -22,6 +22,40 @@ def noise(seed: int, *shape: int) -> torch.Tensor:
     return torch.from_numpy(rng.normal(size=shape) + 1j * rng.normal(size=shape))
 
 
+def smooth_object(shape: tuple[int, int], moved: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
+    """An object (H, W) known at every place, ``moved`` by (y, x) pixels towards lower indices."""
+    y, x = (torch.arange(n, dtype=torch.float64) + by for n, by in zip(shape, moved, strict=True))
+    phase = 0.8 * torch.sin(y / 5)[:, None] + 0.5 * torch.cos(x / 4 + y[:, None] / 9)
+    return torch.polar((0.8 + 0.2 * torch.cos(x / 6)).expand(shape), phase)
+
+
+def narrow_modes(size: int) -> torch.Tensor:
+    """Two probe modes (2, N, N) that neither reach the border nor hold the Nyquist frequency."""
+    along = torch.arange(size, dtype=torch.float64) - size // 2
+    line = torch.exp(-along.square() / (2 * (size / 12) ** 2))
+    first = torch.polar(line[:, None] * line, 0.02 * along[:, None].square().expand(size, size))
+    return torch.stack([first, 0.3 * along * first])
+
+
+@pytest.mark.parametrize("remainder", [(0.0, 0.0), (0.25, 0.0), (0.3, -0.4), (0.5, 0.5)])
+def test_between_pixels_the_object_moves_and_the_probe_stays(remainder: tuple[float, float]) -> None:
+    size, shape = 48, (120, 120)
+    geometry = Geometry(12e3, 0.05, 5e-7, propagation="near")
+    propagator, probe = propagator_of(geometry, size, DOUBLE, CPU), narrow_modes(48)
+    positions = np.array([[60.0, 61.0]]) + remainder
+    model = ForwardModel.placed(propagator, positions, size, (0, 0), shape, dtype=DOUBLE, device=CPU)
+    found = model.detect(model.views(smooth_object(shape), probe, np.arange(1)).exit_waves())[1][0]
+    # The rounded half lies at the even pixel.
+    whole = np.asarray(model.corners[0]) + size // 2
+    moved = smooth_object(shape, tuple(positions[0] - whole))
+    window = moved[whole[0] - size // 2 :, whole[1] - size // 2 :][:size, :size]
+    wanted = propagator.forward(propagator.enter(probe) * window).abs().square().sum(0)
+    assert float((found - wanted).abs().sum() / wanted.sum()) < 1e-3
+    if any(remainder):
+        unmoved = propagator.forward(model.views(smooth_object(shape), probe, np.arange(1)).modes[0] * window)
+        assert float((unmoved.abs().square().sum(0) - wanted).abs().sum() / wanted.sum()) > 0.01
+
+
 def test_magnification_and_effective_distance_of_a_diverging_beam() -> None:
     assert NEAR.magnification == pytest.approx(251)
     assert NEAR.effective_distance_m == pytest.approx(1 / (1 / 1.0 + 1 / 4e-3))
@@ -79,7 +113,7 @@ def test_propagation_is_unitary_and_both_parts_have_their_adjoint(size: int, dty
     assert abs(left - right) <= tolerance * float(field.norm() * wave.norm())
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [32, 33])
 def test_object_probe_and_shifts_have_exact_derivatives(size: int) -> None:
     """Re <field, d(detector field)> against differences, for the object, the probe and each shift."""
     positions = np.random.default_rng(2).uniform(20, 30, (5, 2))
@@ -87,11 +121,6 @@ def test_object_probe_and_shifts_have_exact_derivatives(size: int) -> None:
     propagator = propagator_of(NEAR, size, DOUBLE, CPU)
     model = ForwardModel.placed(propagator, positions, size, origin, shape, dtype=DOUBLE, device=CPU)
     image, probe, target, batch = noise(3, *shape), noise(4, 2, size, size), noise(5, 5, 2, size, size), np.arange(5)
-    # The Nyquist frequency stands for both signs, and has no derivative along a shift.
-    spectrum = torch.fft.fft2(probe)
-    if size % 2 == 0:
-        spectrum[:, size // 2] = spectrum[:, :, size // 2] = 0
-    probe = torch.fft.ifft2(spectrum)
     by_image, by_probe, by_shift = noise(6, *shape), noise(7, 2, size, size), torch.ones(5, 2, dtype=torch.float64)
 
     def product(image: torch.Tensor, probe: torch.Tensor, shifts: torch.Tensor) -> float:
@@ -102,14 +131,16 @@ def test_object_probe_and_shifts_have_exact_derivatives(size: int) -> None:
     views, shifts = model.views(image, probe, batch), model.fractions
     canvas = torch.zeros_like(image)
     model.add_object_adjoint(views, back.clone(), canvas)
-    in_probe, in_shifts = model.probe_and_shift_adjoint(views, back.clone())
+    in_probe, _ = model.probe_and_shift_adjoint(views, back.clone())
     assert float(torch.vdot(canvas.flatten(), by_image.flatten()).real) == pytest.approx(
         product(by_image, probe, shifts), rel=1e-9
     )
     assert float(torch.vdot(in_probe.flatten(), by_probe.flatten()).real) == pytest.approx(
         product(image, by_probe, shifts), rel=1e-9
     )
-    step = 1e-5
+    # Waves without the Nyquist frequency, which stands for both signs and has no derivative along a shift.
+    image, probe, step = smooth_object(shape), narrow_modes(size), 1e-5
+    _, in_shifts = model.probe_and_shift_adjoint(model.views(image, probe, batch), back.clone())
     there, here = (product(image, probe, shifts + sign * step * by_shift) for sign in (1, -1))
     assert float(in_shifts.sum()) == pytest.approx((there - here) / (2 * step), rel=1e-4)
 

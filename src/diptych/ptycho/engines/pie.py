@@ -14,8 +14,8 @@ from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
 from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, sweep_batch
-from diptych.ptycho.physics.forward import intensity, multiply
-from diptych.ptycho.physics.patches import scatter_add
+from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.patches import multiply, scatter_add
 
 DARK_COUNTS = 0.1
 """Counts added to both sides of the Poisson ratio k / lambda: bounds the weight of single photons where almost none is

@@ -23,35 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.physics.frame_factors import FrameFactors
-from diptych.ptycho.physics.patches import gather, inside, scatter_add, split, windows
-from diptych.ptycho.physics.propagators import CORNERED, FarField, Propagator
+from diptych.ptycho.physics.patches import gather, inside, multiply, scatter_add, split, windows
+from diptych.ptycho.physics.propagators import CORNERED, FarField, Propagator, moved, shift_ramps
 
 AXES = (-2, -1)
 """The image axes (y, x) of every array."""
 
 
-def shift_ramps(fractions: Tensor, size: int) -> Tensor:
-    """Fourier-shift factors (B, 2, N), corner-centred: an FFT times these is that of the image moved by ``fractions``.
-
-    Parameters
-    ----------
-    fractions : (B, 2) tensor
-        Shift (y, x) in pixels.
-    size : int
-        N.
-    """
-    frequency = torch.fft.fftfreq(size, device=fractions.device, dtype=fractions.dtype)
-    angle = -2 * math.pi * frequency * fractions[:, :, None]
-    ramps = torch.polar(torch.ones_like(angle), angle)
-    if size % 2 == 0:
-        # The Nyquist row stands for both signs: its mean keeps the shift of a real image real.
-        ramps[:, :, size // 2] = torch.cos(math.pi * fractions).to(ramps.dtype)
-    return ramps
-
-
 def shift_probe(probe: Tensor, fractions: Tensor) -> Tensor:
     """Probe modes (P, N, N) moved by ``fractions`` (B, 2) pixels (y, x): (B, P, N, N), band-limited and periodic."""
-    return _multiplied_spectrum(probe, _grid(shift_ramps(fractions.to(probe.real.dtype), probe.shape[-1])))
+    return moved(probe[None], _grid(shift_ramps(fractions.to(probe.real.dtype), probe.shape[-1])))
 
 
 def shifted_modes(probe: Tensor, positions: NDArray[np.float64]) -> Tensor:
@@ -104,17 +85,6 @@ def expected_counts(
     return total if background is None else total + background
 
 
-def multiply(wave: Tensor, weights: Tensor) -> Tensor:
-    """Multiply a complex tensor by a real one, in place; broadcasts."""
-    if wave.device.type != "cpu":
-        return wave.mul_(weights)
-    # torch would make a complex copy of the weights first; NumPy does so piece by piece.
-    target = wave.numpy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.multiply(target, weights.numpy(), out=target)
-    return wave
-
-
 @dataclass(frozen=True, eq=False)
 class Views:
     """Object patches and probe modes of a batch of B patterns, before propagation.
@@ -131,6 +101,8 @@ class Views:
         Fourier factors of the shifts.
     spectrum : (P, N, N) complex tensor or None
         FFT of the ``enter``-ed modes before the shift.
+    fixed : bool
+        Near field: the detector shows where a wave is, and does not move with the probe.
     """
 
     batch: NDArray[np.int64]
@@ -138,6 +110,7 @@ class Views:
     modes: Tensor
     ramps: Tensor | None
     spectrum: Tensor | None = None
+    fixed: bool = False
 
     @property
     def rows(self) -> slice:
@@ -145,8 +118,30 @@ class Views:
         return slice(int(self.batch[0]), int(self.batch[-1]) + 1)
 
     def exit_waves(self) -> Tensor:
-        """(B, P, N, N)."""
-        return exit_waves(self.modes, self.patches)
+        """(B, P, N, N), where they stand before the detector."""
+        return self.placed(exit_waves(self.modes, self.patches))
+
+    def placed(self, waves: Tensor) -> Tensor:
+        """Waves (B, P, N, N) made of these modes and patches, where they stand before the detector.
+
+        The modes were moved against the object by the sub-pixel remainder. In the near field it is the object that
+        moves, so the waves are moved back; far-field counts do not show it.
+        """
+        return waves if self.ramps is None or not self.fixed else moved(waves, self.ramps.conj())
+
+    def unplaced(self, waves: Tensor) -> Tensor:
+        """The adjoint of :meth:`placed`."""
+        return waves if self.ramps is None or not self.fixed else moved(waves, self.ramps)
+
+    def changes(self, slopes: Tensor, frequency: Tensor) -> Tensor:
+        """Change of the exit waves (B, P, N, N) along a shift, from that of the modes, ``slopes`` (B, P, N, N).
+
+        ``frequency`` is that of each pixel of the spectrum along the shift, cycles, (N, N) or (B, N, N).
+        """
+        change = slopes * self.patches[:, None]
+        if self.fixed:
+            change = change + moved(exit_waves(self.modes, self.patches), 2j * math.pi * frequency)
+        return self.placed(change)
 
 
 @dataclass(eq=False)
@@ -281,8 +276,11 @@ class ForwardModel:
             Shifts in the place of :attr:`fractions`.
         """
         patches = gather(image, self.corners[batch], self.size)
-        modes, ramps, spectrum = self._modes(probe, batch, self.fractions if fractions is None else fractions)
-        return Views(batch, patches, modes, ramps, spectrum)
+        return self.views_of(patches, probe, batch, self.fractions if fractions is None else fractions)
+
+    def views_of(self, patches: Tensor, probe: Tensor, batch: NDArray[np.int64], fractions: Tensor | None) -> Views:
+        """:meth:`views` of given patches (B, N, N)."""
+        return Views(batch, patches, *self._modes(probe, batch, fractions), self.propagator.fixed)
 
     def moved_modes(self, probe: Tensor, batch: NDArray[np.int64]) -> Tensor:
         """Probe modes (P, N, N), or a change of them, as they multiply the object: (B or 1, P, N, N). Linear."""
@@ -300,10 +298,6 @@ class ForwardModel:
         ramps = _grid(torch.fft.fftshift(some, -1).to(probe.dtype))
         spectrum = torch.fft.fft2(probe)
         return torch.fft.ifft2(spectrum[None] * ramps[:, None]), ramps, spectrum
-
-    def shifted(self, probe: Tensor, rows: NDArray[np.int64], fractions: Tensor) -> Tensor:
-        """Entered probe modes (B, P, N, N) of ``probe`` (P, N, N), moved by ``fractions[rows]`` pixels (y, x)."""
-        return self._modes(probe, rows, fractions)[0]
 
     def detect(self, waves: Tensor, factors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Field at the detector (B, P, N, N) of exit waves, and the expected counts (B, N, N).
@@ -325,7 +319,7 @@ class ForwardModel:
 
         The adjoint of ``image -> exit waves``; ``waves`` is (B, P, N, N).
         """
-        corners, modes = self.corners[views.batch], views.modes.conj_physical()
+        corners, modes, waves = self.corners[views.batch], views.modes.conj_physical(), views.unplaced(waves)
         if canvas.device.type != "cpu":
             scatter_add(canvas, corners, (waves * modes).sum(1))
             return
@@ -339,6 +333,7 @@ class ForwardModel:
 
         The adjoint of ``probe -> exit waves``. Overwrites ``waves`` (B, P, N, N).
         """
+        waves = views.unplaced(waves)
         if views.ramps is None:
             summed = _conjugate_product(waves, views.patches).sum(0)
         else:
@@ -348,12 +343,18 @@ class ForwardModel:
     def probe_and_shift_adjoint(self, views: Views, waves: Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`probe_adjoint`, and the derivative along each pattern's shift: (P, N, N) and (B, 2), y and x.
 
-        The second is ``Re <waves, d(exit waves) / d(shift)>``, per pixel. The shifts act in Fourier space, so that no
-        further FFT is needed. Overwrites ``waves`` (B, P, N, N).
+        The second is ``Re <waves, d(exit waves) / d(shift)>``, per pixel. The shifts act in Fourier space, so that in
+        the far field no further FFT is needed. Overwrites ``waves`` (B, P, N, N).
         """
         assert views.spectrum is not None
+        waves = views.unplaced(waves)
+        # The object moves with the shift: the exit waves do, besides the modes.
+        own = (
+            torch.fft.fft2(waves).conj() * torch.fft.fft2(views.modes * views.patches[:, None]) if views.fixed else None
+        )
         unshifted = self._unshifted(views, waves)
         weight = (unshifted * views.spectrum).imag.sum(1, dtype=torch.float64)
+        weight = weight if own is None else weight - own.imag.sum(1, dtype=torch.float64) / self.size**2
         frequency = torch.fft.fftshift(torch.fft.fftfreq(self.size, dtype=torch.float64, device=weight.device))
         # The Nyquist frequency, with both signs, has no derivative at a shift of 0.
         frequency[0] = 0.0 if self.size % 2 == 0 else frequency[0]
@@ -392,9 +393,3 @@ def _conjugate_product(waves: Tensor, patches: Tensor) -> Tensor:
 def _grid(ramps: Tensor) -> Tensor:
     """(B, N, N) from one factor for each axis, (B, 2, N)."""
     return ramps[:, 0, :, None] * ramps[:, 1, None, :]
-
-
-def _multiplied_spectrum(probe: Tensor, ramps: Tensor) -> Tensor:
-    """(B, P, N, N): modes (P, N, N) with their spectra multiplied by each of ``ramps`` (B, N, N)."""
-    moved: Tensor = torch.fft.ifft2(torch.fft.fft2(probe)[None] * ramps[:, None])
-    return moved

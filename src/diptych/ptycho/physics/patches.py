@@ -149,3 +149,14 @@ def windows(canvas: Tensor, corners: NDArray[np.int64], size: int) -> list[Tenso
     """
     starts = canvas.storage_offset() + corners @ np.asarray(canvas.stride())
     return [canvas.as_strided((size, size), canvas.stride(), start) for start in starts.tolist()]
+
+
+def multiply(wave: Tensor, weights: Tensor) -> Tensor:
+    """Multiply a complex tensor by a real one, in place; broadcasts."""
+    if wave.device.type != "cpu":
+        return wave.mul_(weights)
+    # torch would make a complex copy of the weights first; NumPy does so piece by piece.
+    target = wave.numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(target, weights.numpy(), out=target)
+    return wave

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +21,10 @@ class Propagator(Protocol):
     ``enter`` is applied once to the probe, so that whatever acts as a factor on the exit wave costs nothing per
     pattern; ``forward`` is applied to each exit wave. The detector field of a wave ``P O`` is ``forward(enter(P) O)``.
     """
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the counts show where an exit wave is: not in the far field."""
 
     def enter(self, probe: Tensor) -> Tensor:
         """The probe (..., N, N) as it multiplies the object; a factor of modulus 1 for each pixel."""
@@ -46,6 +51,7 @@ class FarField:
     """
 
     ramp: Tensor | None = None
+    fixed = False
 
     @classmethod
     def centred(cls, size: int, dtype: torch.dtype, device: torch.device) -> FarField:
@@ -103,6 +109,7 @@ class NearField:
 
     entrance: FarField
     transfer: Tensor
+    fixed = True
 
     @classmethod
     def over(
@@ -138,6 +145,32 @@ class NearField:
         """Propagation back."""
         waves: Tensor = torch.fft.ifft2(torch.fft.fft2(field).mul_(self.transfer.conj()))
         return waves
+
+
+def shift_ramps(fractions: Tensor, size: int) -> Tensor:
+    """Fourier-shift factors (B, 2, N), corner-centred: an FFT times these is that of the image moved by ``fractions``.
+
+    Parameters
+    ----------
+    fractions : (B, 2) tensor
+        Shift (y, x) in pixels.
+    size : int
+        N.
+    """
+    frequency = torch.fft.fftfreq(size, device=fractions.device, dtype=fractions.dtype)
+    angle = -2 * math.pi * frequency * fractions[:, :, None]
+    ramps = torch.polar(torch.ones_like(angle), angle)
+    if size % 2 == 0:
+        # The Nyquist row stands for both signs: its mean keeps the shift of a real image real.
+        ramps[:, :, size // 2] = torch.cos(math.pi * fractions).to(ramps.dtype)
+    return ramps
+
+
+def moved(waves: Tensor, factors: Tensor) -> Tensor:
+    """Waves (B or 1, P, N, N) with their spectra times ``factors`` (B, N, N), as of a shift, or (N, N)."""
+    spectrum = torch.fft.fft2(waves)
+    shifted: Tensor = torch.fft.ifft2(spectrum * (factors if factors.ndim == 2 else factors[:, None]))
+    return shifted
 
 
 def propagator_of(geometry: Geometry | None, size: int, dtype: torch.dtype, device: torch.device) -> Propagator:

@@ -63,8 +63,8 @@ def pattern_deviances(
     found = np.empty(len(chosen))
     for some in in_order(len(chosen), sweep_batch(problem)):
         index = torch.from_numpy(chosen[some]).to(problem.device)
-        modes = forward.shifted(probe, some, shifts)
-        expected = intensity(forward.propagator.forward(modes * gather(wide, corners[some], problem.size)[:, None]))
+        views = forward.views_of(gather(wide, corners[some], problem.size), probe, some, shifts)
+        expected = intensity(forward.propagator.forward(views.exit_waves()))
         if (factors := forward.factors) is not None and factors.fitted:
             expected = expected * factors.values[index][:, None, None]
         if forward.background is not None:

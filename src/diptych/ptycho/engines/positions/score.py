@@ -35,7 +35,8 @@ def _gains(problem: Problem, image: Tensor, probe: Tensor, batches: Sequence[NDA
     forward, found = problem.forward, []
     frequency = torch.fft.fftshift(torch.fft.fftfreq(problem.size, dtype=probe.real.dtype, device=probe.device))
     spectrum = torch.fft.fft2(forward.propagator.enter(probe))
-    slopes = [-2j * math.pi * frequency[:, None] * spectrum, -2j * math.pi * frequency * spectrum]
+    frequencies = [each.expand(problem.size, -1) for each in (frequency[:, None], frequency)]
+    slopes = [-2j * math.pi * each * spectrum for each in frequencies]
     for batch in batches:
         views = forward.views(image, probe, batch)
         field, expected = detect(problem, batch, views.exit_waves())
@@ -44,9 +45,9 @@ def _gains(problem: Problem, image: Tensor, probe: Tensor, batches: Sequence[NDA
         valid = torch.ones_like(expected)
         zero_masked(problem, batch, valid)
         changes = []
-        for slope in slopes:
+        for slope, along in zip(slopes, frequencies, strict=True):
             moved = torch.fft.ifft2(slope[None] if views.ramps is None else slope[None] * views.ramps[:, None])
-            wave = forward.propagator.forward(moved * views.patches[:, None])
+            wave = forward.propagator.forward(views.changes(moved, along))
             change = 2 * (field.real * wave.real + field.imag * wave.imag).sum(1)
             changes.append((change if factors is None else change * factors).mul_(valid))
         gradient = torch.stack([(d * (1 - counts / lit)).sum((1, 2), dtype=torch.float64) for d in changes], -1)

@@ -226,17 +226,17 @@ class Information:
             rows.append(self._counted(only, self._per_root(batch, waves)).flatten(1))
 
         for phase in (0, 1):
-            add(window + phase, (1j**phase) * views.modes[0] * unit[:, None])
+            add(window + phase, views.placed((1j**phase) * views.modes[0] * unit[:, None]))
         if self.refined.probe:
             for mode in range(len(self.probe)):
                 for phase in (0, 1):
                     moved = forward.moved_modes(unit * (1j**phase), only)
                     waves = torch.zeros((len(unit), *self.probe.shape), dtype=unit.dtype, device=unit.device)
                     waves[:, mode] = moved[0] * views.patches
-                    add(split[1].view(len(self.probe), -1, 2)[mode, :, phase], waves)
+                    add(split[1].view(len(self.probe), -1, 2)[mode, :, phase], views.placed(waves))
         if self.refined.positions:
             shifts = torch.eye(2, dtype=self.image.real.dtype, device=self.image.device)
-            waves = torch.cat([self._slopes(views, shift[None]) * views.patches[:, None] for shift in shifts])
+            waves = torch.cat([self._moving(views, shift[None]) for shift in shifts])
             add(split[2].view(-1, 2)[pattern], waves)
         if self.refined.factors:
             index.append(split[3][pattern : pattern + 1])
@@ -263,14 +263,11 @@ class Information:
         views = batch.views
         patches = gather(change.image, self.forward.corners[views.batch], self.forward.size)
         waves = views.modes * patches[:, None]
-        modes = None
         if change.probe is not None:
-            modes = self.forward.moved_modes(change.probe, views.batch)
+            waves = waves + self.forward.moved_modes(change.probe, views.batch) * views.patches[:, None]
+        waves = views.placed(waves)
         if change.shifts is not None:
-            slopes = self._slopes(views, change.shifts[views.rows])
-            modes = slopes if modes is None else modes + slopes
-        if modes is not None:
-            waves = waves + modes * views.patches[:, None]
+            waves = waves + self._moving(views, change.shifts[views.rows])
         out = self._per_root(batch, waves)
         if change.factors is not None:
             out = out + batch.signal / batch.root * change.factors[views.rows, None, None]
@@ -296,8 +293,8 @@ class Information:
         change = self.forward.propagator.forward(waves)
         return 2 * (batch.field.real * change.real + batch.field.imag * change.imag).sum(1) / batch.root
 
-    def _slopes(self, views: Views, shifts: Tensor) -> Tensor:
-        """Change of the shifted modes (B, P, N, N) for a change of the shifts (B, 2)."""
+    def _moving(self, views: Views, shifts: Tensor) -> Tensor:
+        """Change of the exit waves (B, P, N, N) for a change of the shifts (B, 2)."""
         assert views.spectrum is not None
         assert views.ramps is not None
         size = self.forward.size
@@ -306,8 +303,7 @@ class Information:
         frequency[0] = 0.0 if size % 2 == 0 else frequency[0]
         angle = shifts[:, 0, None, None] * frequency[:, None] + shifts[:, 1, None, None] * frequency
         ramps = views.ramps * torch.complex(torch.zeros_like(angle), -2 * math.pi * angle)
-        slopes: Tensor = torch.fft.ifft2(views.spectrum[None] * ramps[:, None])
-        return slopes
+        return views.changes(torch.fft.ifft2(views.spectrum[None] * ramps[:, None]), angle)
 
     def _counted(self, batch: NDArray[np.int64], values: Tensor) -> Tensor:
         """Values (B, N, N) with 0 at masked pixels."""

@@ -30,6 +30,8 @@ def scale_of(geometry: Geometry | None, size: int, where: str) -> tuple[float, t
     InputError
         If they do not follow from the geometry.
     """
+    if geometry is not None and geometry.propagation == "near":
+        raise InputError(where, "the scan is near field", "a far-field scan: slices are not modelled in the near field")
     wavelength = None if geometry is None else geometry.wavelength_m
     pixel = None if geometry is None else geometry.object_pixel_m(size)
     if wavelength is None or pixel is None:
