@@ -37,6 +37,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[S
     server.stop()
 
 
+SETTLED = """() => {
+  const found = document.body.innerHTML.length;
+  if (window.found !== found) { window.found = found; window.since = Date.now(); }
+  return Date.now() - window.since > 1500;
+}"""
+"""Whether the page has not changed for a while: pictures that arrive move what lies below, away from a click."""
+
 DRAWN = """() => {
   const state = JSON.parse(document.querySelector('.dv canvas').dataset.state);
   return !state.busy && state.level !== null;
@@ -50,6 +57,7 @@ def opened(page: Any, place: Server, name: str = "scan.npz") -> None:
     # Until then the scan of the test before may be shown.
     page.wait_for_function("name => document.querySelector('input[aria-label=Scan]')?.value === name", arg=name)
     page.get_by_text("Reading the scan").wait_for(state="hidden")
+    page.wait_for_function(SETTLED, polling=100)
 
 
 def unfold(page: Any, name: str) -> None:
@@ -162,6 +170,7 @@ def test_a_result_with_error_maps_is_looked_at_and_taken_away(page: Any, place: 
     opened(page, place)
     page.get_by_label("Preset").click()
     page.get_by_role("option", name="Standard").click()
+    page.wait_for_function(SETTLED, polling=100)
     unfold(page, "All options")
     fill(page, "epochs", "12")
     for name, value in (("engine", "ml"), ("correct positions", "on")):
