@@ -20,7 +20,7 @@ def main(path: str) -> None:
     """Reconstruct the scan as the page says, and draw the result."""
     scan = diptych.load(path, focus_distance_m=3.65e-3)
     result = diptych.reconstruct(scan, correct_positions="on")
-    save_figure(result.plot(), PICTURE, dpi=100)
+    save_figure(result.plot(), PICTURE, dpi=95)
 
 
 if __name__ == "__main__":
