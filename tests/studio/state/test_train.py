@@ -74,7 +74,7 @@ def test_a_network_is_trained_kept_and_listed(studio: Studio, tmp_path: Path) ->
     assert again.model() is None
     again.show(str(job.folder))
     assert again.job is None
-    assert again.history() == page.history()
+    np.testing.assert_equal(again.history(), page.history())
     assert (again.model(), again.picture()) == (page.model(), picture)
     assert not again.resumable
     for wrong in (tmp_path, "..", "nothing"):
