@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
@@ -24,6 +26,14 @@ ARGUMENTS = (
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROGRAM = "from diptych.cli import main; main()"
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for a state of a page, for which there is no event."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the page did not come to the expected state"
+        time.sleep(0.05)
 
 
 @dataclass

@@ -133,8 +133,7 @@ def test_a_mask_is_painted_with_the_mouse(page: Any, place: Server) -> None:
     opened(page, place)
     page.get_by_role("button", name="Paint a mask").click()
     image = page.get_by_role("dialog").locator("img").first
-    image.wait_for()
-    page.wait_for_timeout(800)
+    image.hover()  # Once the dialog has come to rest.
     box = image.bounding_box()
     page.mouse.move(box["x"] + 0.26 * box["width"], box["y"] + 0.13 * box["height"])
     page.mouse.down()

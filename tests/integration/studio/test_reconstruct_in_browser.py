@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import diptych
+from diptych.ptycho.scan import Canvas, Reconstruction
+from diptych.runtime.run_directory import RunDirectory
+from integration.studio.served import until
 
 pytestmark = pytest.mark.integration
 
@@ -82,7 +87,7 @@ def test_a_crash_of_the_server_loses_no_state(server: Any, page: Any) -> None:
     server.kill()
     run = server.folder / "runs" / "scan-1"
     # The process of the job notices that its server is gone, and saves what it has.
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (run / "result.h5").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert len(diptych.load(run / "result.h5").history["fit"]) >= 1
@@ -92,3 +97,48 @@ def test_a_crash_of_the_server_loses_no_state(server: Any, page: Any) -> None:
     page.get_by_role("button", name="Show").click()
     page.get_by_role("button", name="Resume").wait_for()
     page.get_by_role("button", name="Download H5").wait_for()
+
+
+def drawn(page: Any) -> bool:
+    """Whether the viewer shows all that it asked for."""
+    state = json.loads(page.locator(".dv canvas").first.get_attribute("data-state") or '{"level": null}')
+    return state["level"] is not None and not state["busy"]
+
+
+def picture(page: Any) -> str:
+    found: str = page.locator(".dv canvas").first.evaluate("canvas => canvas.toDataURL()")
+    return found
+
+
+def test_slices_and_refined_positions_of_an_earlier_run_are_looked_at(server: Any, page: Any) -> None:
+    rng = np.random.default_rng(0)
+    slices = np.exp(1j * rng.uniform(-1, 1, (2, 64, 64))).astype(np.complex64)
+    recorded = np.array([[y, x] for y in range(0, 48, 8) for x in range(0, 48, 8)], float)
+    run = server.folder / "runs" / "thick"
+    record = {"program": "diptych", "command": "reconstruct", "started": "2026-01-01T00:00:00Z"}
+    directory = RunDirectory.create(run, record)
+    result = Reconstruction(
+        Canvas(slices.prod(0), pixel_m=(1e-8, 1e-8)),
+        np.ones((1, 16, 16), np.complex64),
+        recorded + rng.normal(size=recorded.shape),
+        recorded_positions=recorded,
+        illumination=np.full((64, 64), 9, np.float32),
+        slices=slices,
+        slice_distance_m=5e-6,
+    )
+    diptych.save(result, run / "result.h5")
+    directory.release()
+    page.goto(f"{server.start()}/reconstruct?run=runs/thick")
+    page.locator('img[alt="Recorded and refined scan positions"]').wait_for()
+    shown = set()
+    for name in ("Slice 1 of 2, at 0", "Slice 2 of 2, at 5 µm", "All slices: their product"):
+        page.get_by_label("Shown").click()
+        page.get_by_role("option", name=name).click()
+        page.locator(".dv-title", has_text="thick" if name.startswith("All") else name[1:]).wait_for()
+        until(lambda: drawn(page) and picture(page) not in shown)
+        shown.add(picture(page))
+        assert page.locator(".dv [role=alert]").count() == 0
+    page.get_by_label("Shown").focus()  # By keyboard alone.
+    for key in ("Enter", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.locator(".dv-title", has_text="lice 1 of 2").wait_for()

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import diptych
 from diptych.errors import InputError
 from diptych.ptycho.figures.colours import complex_to_rgb
 from diptych.ptycho.scan import Canvas, Reconstruction
-from diptych.studio.components.viewer.images import image_of_difference, image_of_result, image_of_values, levelled
+from diptych.studio.components.viewer.images import (
+    image_of_difference,
+    image_of_result,
+    image_of_values,
+    levelled,
+    slice_names,
+    slice_of_file,
+)
 from diptych.studio.components.viewer.palettes import RESERVED, complex_colours, indices, maps_for, palette
 from diptych.studio.components.viewer.pyramid import Pyramid, halved
 from diptych.studio.components.viewer.source import ImageSource
@@ -222,3 +231,25 @@ def test_a_constant_image_is_shown() -> None:
     image = image_of_values(np.ones((40, 40), np.complex64), "a")
     for quantity in image.quantities:
         assert render(image, whole(image, quantity, 40)) is not None
+
+
+def test_each_slice_of_a_thick_object_is_an_image_with_its_depth(tmp_path: Path) -> None:
+    slices = np.stack([np.full((12, 12), 2 + 0j), np.full((12, 12), 3 * np.exp(0.4j))]).astype(np.complex64)
+    product = Canvas(slices.prod(0), origin=(-2, 3))
+    probe, positions = np.ones((1, 4, 4), np.complex64), np.array([[0.0, 4.0]])
+    thick = Reconstruction(product, probe, positions, slices=slices, slice_distance_m=5e-6)
+    diptych.save(thick, tmp_path / "thick.h5")
+    diptych.save(Reconstruction(product, probe, positions), tmp_path / "thin.h5")
+    images = [slice_of_file(tmp_path / "thick.h5", index) for index in range(2)]
+    assert [each.name for each in images] == [
+        "thick.h5, slice 1 of 2, at 0",
+        "thick.h5, slice 2 of 2, at 5 µm",
+    ]
+    for image, modulus in zip(images, (2, 3), strict=True):
+        assert image.extent == product.extent
+        np.testing.assert_allclose(image.quantities["amplitude"].read(0, np.s_[:, :]), modulus, rtol=1e-5)
+    for name, index in (("thin.h5", 0), ("thick.h5", 2), ("thick.h5", -1)):
+        with pytest.raises(InputError, match="slice"):
+            slice_of_file(tmp_path / name, index)
+    assert slice_names(Reconstruction(product, probe, positions)) == []
+    assert slice_names(Reconstruction(product, probe, positions, slices=slices)) == ["slice 1 of 2", "slice 2 of 2"]

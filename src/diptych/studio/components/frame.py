@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nicegui import ui
 
+from diptych.errors import DiptychError
 from diptych.studio.context import Studio
 
 LINKS = (
@@ -110,6 +111,15 @@ def page_frame(studio: Studio, title: str, active: str) -> Iterator[None]:
     with ui.column().classes("w-full max-w-[1800px] mx-auto p-4 gap-4"):
         ui.label(title).props("role=heading aria-level=1").classes("text-2xl")
         yield
+
+
+def refused(act: Callable[[], object]) -> str:
+    """Do what a person asked for; why it was refused, or nothing."""
+    try:
+        act()
+    except DiptychError as error:
+        return str(error)
+    return ""
 
 
 def heading(text: str) -> ui.label:

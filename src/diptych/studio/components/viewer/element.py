@@ -42,9 +42,10 @@ class ImageViewer(Element, component="viewer.js"):
         self._props["keys"] = [keys] if isinstance(keys, str) else list(keys)
         self.classes("w-full")
 
-    def show(self, keys: str | Sequence[str]) -> None:
-        """Show other images; region and quantity stay where they fit."""
+    def show(self, keys: str | Sequence[str], title: str = "") -> None:
+        """Show other images, by default under their own names; region and quantity stay where they fit."""
         self._props["keys"] = [keys] if isinstance(keys, str) else list(keys)
+        self._props["title"] = title
         self.update()
 
     def set_quantity(self, name: str) -> None:

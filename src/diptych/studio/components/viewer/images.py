@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.errors import InputError
 from diptych.ptycho.evaluate.gauge import resolve_gauge
 from diptych.ptycho.figures.area import shown_box
 from diptych.ptycho.figures.colours import mean_ramp
+from diptych.ptycho.figures.panels import length_text
 from diptych.ptycho.physics.illumination import Mask
 from diptych.ptycho.physics.measured import Box, light_of
 from diptych.ptycho.scan import Reconstruction
@@ -62,6 +65,29 @@ def image_of_result(result: Reconstruction, name: str | None = None) -> ImageSou
         phase_label="Phase, ramp removed" if ramp else "Phase",
         more=more,
     )
+
+
+def slice_of_file(path: Path, index: int) -> ImageSource:
+    """One slice (from 0) of the result of a thick object, levelled and lit as the whole. Raises InputError without."""
+    from diptych.ptycho.io import load_result
+
+    found = load_result(path)
+    if found.slices is None or not 0 <= index < len(found.slices):
+        has = "one slice" if found.slices is None else f"{len(found.slices)} slices"
+        raise InputError(path.name, f"has {has}, and slice {index + 1} was asked for", "a slice that it has")
+    # Error maps are those of the product.
+    alone = replace(found, object=replace(found.object, values=found.slices[index]), slices=None)
+    alone = replace(alone, error=None, amplitude_error=None, phase_error=None)
+    return image_of_result(alone, f"{path.name}, {slice_names(found)[index]}")
+
+
+def slice_names(result: Reconstruction) -> list[str]:
+    """What each slice is called, with its depth where that is known; empty for a thin object."""
+    if result.slices is None:
+        return []
+    apart, count = result.slice_distance_m, len(result.slices)
+    deep = ["" if apart is None else f", at {length_text(k * apart)}" if k else ", at 0" for k in range(count)]
+    return [f"slice {k + 1} of {count}{depth}" for k, depth in enumerate(deep)]
 
 
 def image_of_values(

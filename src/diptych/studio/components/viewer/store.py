@@ -31,8 +31,11 @@ class ImageStore:
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
 
-    def add_file(self, path: Path, load: Callable[[Path], ImageSource] | None = None) -> str:
-        """The key of a result file, the same as long as the file does not change. The caller has confined the path."""
+    def add_file(self, path: Path, load: Callable[[Path], ImageSource] | None = None, part: str = "") -> str:
+        """The key of a result file, the same as long as the file does not change. The caller has confined the path.
+
+        ``part`` names what ``load`` reads of the file, where that is not the whole.
+        """
         from diptych.studio.components.viewer.images import image_of_file
 
         try:
@@ -40,7 +43,7 @@ class ImageStore:
         except OSError as error:
             raise InputError(path, f"cannot be read ({error.strerror})", "a result (.h5 or .npz)") from None
         read = load or image_of_file
-        return self.add(f"{path.resolve()}|{status.st_mtime_ns}|{status.st_size}", lambda: read(path))
+        return self.add(f"{path.resolve()}|{status.st_mtime_ns}|{status.st_size}{part}", lambda: read(path))
 
     def add(self, identity: str, load: Callable[[], ImageSource]) -> str:
         """The key of what ``load`` reads; ``identity`` changes when its contents do."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from nicegui import ui
 from starlette.requests import Request
 
-from diptych.errors import DiptychError
-from diptych.studio.components.frame import page_frame
+from diptych.studio.components.frame import page_frame, refused
 from diptych.studio.context import Studio
 from diptych.studio.pages.compare.choices import Choices
 from diptych.studio.pages.compare.outcome import Outcome
@@ -23,7 +22,8 @@ def register(studio: Studio) -> None:
     @ui.page("/compare")
     def compare(request: Request) -> None:
         wanted = request.query_params.getlist("file")
-        problem = _add(state, wanted) if wanted else _show(state, request.query_params.get("run", ""))
+        run = request.query_params.get("run", "")
+        problem = refused(lambda: _add(state, wanted)) if wanted else refused(lambda: state.show(run)) if run else ""
         with page_frame(studio, "Compare", "/compare"):
             choices = Choices(state)
             if problem:
@@ -38,20 +38,6 @@ def register(studio: Studio) -> None:
             ui.timer(0.5, watch)
 
 
-def _add(state: ComparePage, paths: list[str]) -> str:
-    """Add results to those chosen; what is wrong with them, or nothing."""
-    try:
-        state.choose(list(dict.fromkeys([*map(str, state.files.values()), *paths])))
-    except DiptychError as error:
-        return str(error)
-    return ""
-
-
-def _show(state: ComparePage, run: str) -> str:
-    """Show the comparison of a run, if one is named; what is wrong with it, or nothing."""
-    try:
-        if run:
-            state.show(run)
-    except DiptychError as error:
-        return str(error)
-    return ""
+def _add(state: ComparePage, paths: list[str]) -> None:
+    """Add results to those chosen."""
+    state.choose(list(dict.fromkeys([*map(str, state.files.values()), *paths])))

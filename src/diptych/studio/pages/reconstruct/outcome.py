@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nicegui import run, ui
@@ -18,7 +19,8 @@ from diptych.studio.components.downloads import send
 from diptych.studio.components.forms import options_form
 from diptych.studio.components.frame import heading
 from diptych.studio.components.viewer.element import ImageViewer
-from diptych.studio.state.reconstruct.export import KINDS, export, positions_figure, probe_pictures
+from diptych.studio.components.viewer.images import slice_of_file
+from diptych.studio.state.reconstruct.export import KINDS, export, positions_figure, probe_pictures, slices_of
 from diptych.studio.state.reconstruct.page import ReconstructPage
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Outcome:
         self.box = ui.column().classes("w-full gap-4")
         self.resolution: ui.column | None = None
         self.limit: ui.column | None = None
+        self.viewer: ImageViewer | None = None
         self._stages: dict[str, str] = {}
 
     def watch(self) -> None:
@@ -68,8 +71,10 @@ class Outcome:
             with ui.row().classes("items-center gap-2"):
                 ui.icon("flag").classes("text-amber-700").props('aria-hidden="true"')
                 ui.label(flag)
+        self.choice = ui.row().classes("items-center gap-2")
+        self.viewer = None
         try:
-            ImageViewer(state.studio.images.add_file(result), title=result.parent.name)
+            self.viewer = ImageViewer(state.studio.images.add_file(result), title=result.parent.name)
         except DiptychError as error:
             ui.label(str(error)).props("role=alert").classes("text-negative")
         with ui.row().classes("gap-2 items-center"):
@@ -137,15 +142,17 @@ class Outcome:
                     ui.image(figure).classes("w-full max-w-[1000px] bg-white").props(f'alt="{ALT[name]}" fit=contain')
 
     async def _draw_more(self, result: Path) -> None:
-        """The probe, and recorded and refined positions where they were refined."""
+        """The probe, recorded and refined positions where they were refined, and the slices of a thick object."""
         try:
-            found = await run.io_bound(lambda: (probe_pictures(result), positions_figure(result)))
+            found = await run.io_bound(lambda: (probe_pictures(result), positions_figure(result), slices_of(result)))
         except (DiptychError, OSError) as error:
             self.message.set_text(str(error))
             return
         if found is None:  # The server is stopping.
             return
-        modes, moved = found
+        modes, moved, slices = found
+        if slices:
+            self._offer(result, slices)
         with self.more:
             with ui.column().classes("gap-1"):
                 ui.label("Probe (hue: phase)").classes("text-sm")
@@ -158,6 +165,27 @@ class Outcome:
                 with ui.column().classes("gap-1 grow max-w-[560px]"):
                     ui.label("Recorded and refined positions").classes("text-sm")
                     _picture(moved, "Recorded and refined scan positions")
+
+    def _offer(self, result: Path, slices: list[str]) -> None:
+        """A choice among the slices of a thick object and their product."""
+        names = ["All slices: their product", *(name[0].upper() + name[1:] for name in slices)]
+
+        def show(event: Any) -> None:
+            images, chosen = self.state.studio.images, int(event.value) - 1
+            if self.viewer is None:
+                return
+            try:
+                if chosen < 0:
+                    self.viewer.show(images.add_file(result), result.parent.name)
+                else:
+                    read = partial(slice_of_file, index=chosen)
+                    self.viewer.show(images.add_file(result, read, f"|slice {chosen}"))
+            except DiptychError as error:
+                self.message.set_text(str(error))
+
+        with self.choice:
+            shown = ui.select(dict(enumerate(names)), value=0, label="Shown", on_change=show)
+            shown.props("outlined dense").classes("w-72")
 
 
 def _picture(data: bytes, about: str) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from diptych.errors import DiptychError
-from diptych.studio.components.frame import page_frame
+from diptych.studio.components.frame import page_frame, refused
 from diptych.studio.context import Studio
 from diptych.studio.pages.train.progress import Watching
 from diptych.studio.pages.train.setup import Setup
@@ -18,7 +17,7 @@ def register(studio: Studio) -> None:
 
     @ui.page("/train")
     def train(run: str = "") -> None:
-        problem = _show(state, run)
+        problem = refused(lambda: state.show(run)) if run else ""
         with page_frame(studio, "Train", "/train"):
             if problem:
                 ui.label(problem).props("role=alert").classes("text-negative")
@@ -31,13 +30,3 @@ def register(studio: Studio) -> None:
 
             watch()
             ui.timer(0.5, watch)
-
-
-def _show(state: TrainPage, run: str) -> str:
-    """Show the training of a run, if one is named; what is wrong with it, or nothing."""
-    try:
-        if run:
-            state.show(run)
-    except DiptychError as error:
-        return str(error)
-    return ""

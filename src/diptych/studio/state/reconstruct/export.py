@@ -65,6 +65,20 @@ def probe_pictures(result: Path) -> list[tuple[str, bytes]]:
     return found
 
 
+def slices_of(result: Path) -> list[str]:
+    """What the slices of a thick object are called, in the order of the beam; empty where there is one.
+
+    Raises
+    ------
+    InputError
+        If the file holds no result.
+    """
+    from diptych.ptycho.io import load_result
+    from diptych.studio.components.viewer.images import slice_names
+
+    return slice_names(load_result(result))
+
+
 def positions_figure(result: Path) -> bytes | None:
     """Recorded against refined positions as a PNG; None where they were not refined.
 
