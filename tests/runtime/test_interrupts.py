@@ -10,7 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from diptych.runtime.interrupts import SIGNALS, Cancel, RaiseKeyboardInterrupt, interrupts_after
+from diptych.runtime.interrupts import (
+    SIGNALS,
+    Cancel,
+    RaiseKeyboardInterrupt,
+    interrupts_after,
+    stop_if_asked,
+    stoppable,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +109,13 @@ def test_a_cancel_token_is_set_once_and_for_all_threads() -> None:
     threading.Thread(target=cancel.request).start()
     assert cancel.wait(10.0)
     assert cancel.requested
+
+
+def test_trials_stop_where_they_were_asked_to_and_not_elsewhere() -> None:
+    asked: list[int] = []
+    with stoppable(lambda: bool(asked)):
+        stop_if_asked()
+        asked.append(1)
+        with pytest.raises(KeyboardInterrupt):
+            stop_if_asked()
+    stop_if_asked()

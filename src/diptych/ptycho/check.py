@@ -21,6 +21,7 @@ from diptych.ptycho.engines.flags.readings import (
 )
 from diptych.ptycho.prepare.photons import usable
 from diptych.ptycho.scan import Scan
+from diptych.runtime.cpu.parallel import shared_out
 from diptych.runtime.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -110,12 +111,14 @@ def check(scan: Scan, progress: ProgressCallback | None = None, *, search_rotati
         if progress is not None:
             progress(Progress(f"check: {reading.name}", done, len(readings), {"fit": fit}))
 
-    fits = rank(scan, readings, PATTERNS, report)
+    with shared_out(True) as workers:
+        fits = rank(scan, readings, PATTERNS, report, workers)
+        verdict = settle(scan, readings, fits, workers)
     for row in rows:
         # Where the scan as given diverged, what did not is better by any factor.
         row["relative"] = row["fit"] / fits[0] if np.isfinite(fits[0]) else float(not np.isfinite(row["fit"]))
     ranked = sorted(rows, key=lambda row: row["fit"])
-    return Check(ranked, _advice(ranked, settle(scan, readings, fits), fits[0]) + found)
+    return Check(ranked, _advice(ranked, verdict, fits[0]) + found)
 
 
 def _readings(scan: Scan, part: Scan) -> list[Reading]:

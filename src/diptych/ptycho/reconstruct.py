@@ -195,7 +195,7 @@ def _by_engine(request: Request) -> Reconstruction:
     device, why = choose_device(request.execution.device)
     log.info("device %s (%s)", device, why)
     with torch.no_grad(), shared_out(device.type == "cpu", request.execution.threads) as workers:
-        request, distance = with_distance(request, device, workers)
+        request, distance = with_distance(replace(request, workers=workers), device, workers)
         probe, note = initial_probe(request.scan, request.options)
         if note:
             log.info("%s", note)

@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -131,6 +132,28 @@ def interrupts_after() -> Iterator[list[int]]:
         for number, handler in before.items():
             # None: a handler that was not installed from Python, and cannot be installed from it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+_asked: ContextVar[Callable[[], bool] | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def stoppable(asked: Callable[[], bool]) -> Iterator[None]:
+    """Let :func:`stop_if_asked` end the block early once ``asked()`` is true."""
+    token = _asked.set(asked)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def stop_if_asked() -> None:
+    """Called between the steps of long trials, which change nothing that is kept: raises KeyboardInterrupt where the
+    enclosing :func:`stoppable` block was asked to stop; does nothing outside of one.
+    """
+    asked = _asked.get()
+    if asked is not None and asked():
+        raise KeyboardInterrupt
 
 
 def ends_process(number: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from diptych.errors import InputError
 from diptych.ptycho.engines.checkpoint import Run, load_checkpoint, save_checkpoint
 from diptych.ptycho.engines.run import run_engine
+from diptych.runtime.interrupts import stop_if_asked
 from diptych.runtime.progress import Progress
 from small_runs import simulated, solve
 
@@ -160,6 +163,35 @@ def test_a_cancel_token_ends_the_run_as_ctrl_c_does(tmp_path: Path) -> None:
     )
     assert (run.interrupted, run.epochs, run.best_epoch) == (True, 3, 2)
     assert load_checkpoint(tmp_path / "c.npz", Walk([], rng), rng, {}, CPU).epochs == 3
+
+
+def test_long_trials_in_an_epoch_end_at_a_signal_or_a_cancellation() -> None:
+    class Token:
+        requested = False
+
+    def run_until(asks: Callable[[], None]) -> Run:
+        walk = Walk([5.0, 2.0], rng)
+        whole = walk.epoch
+
+        def epoch() -> dict[str, float]:
+            report = whole()
+            if walk.done == 2:
+                asks()
+                for _ in range(3):
+                    stop_if_asked()
+                raise AssertionError("the trials went on")
+            return report
+
+        walk.epoch = epoch  # type: ignore[method-assign]
+        return run_engine(walk, Run(), epochs=9, stop=True, rng=rng, stage="walk", cancel=token)
+
+    rng, token = np.random.default_rng(0), Token()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    run = run_until(lambda: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, before)
+    assert (run.interrupted, run.epochs, run.reason) == (True, 1, "interrupted after 1 epochs")
+    run = run_until(lambda: setattr(token, "requested", True))
+    assert (run.interrupted, run.epochs, run.reason) == (True, 1, "cancelled after 1 epochs")
 
 
 def test_previews_are_small_images_of_the_current_state() -> None:

@@ -47,7 +47,7 @@ from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS, factors_needed
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
 from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.positions.correction import POSITIONS_EPOCHS, PositionCorrection
+from diptych.ptycho.engines.positions.correction import PositionCorrection
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 from diptych.ptycho.engines.stopping import stalled
 
@@ -330,7 +330,8 @@ class Automatic:
     def _after_positions(self, report: Report) -> None:
         """A round of the positions, or the search for distortions."""
         self._extra += 1
-        if len(self._fits) >= (POSITIONS_EPOCHS if self.stage == "positions" else self._engine.most_epochs):
+        fits = self._fits
+        if self.positions.round_is_done(fits) if self.stage == "positions" else len(fits) >= self._engine.most_epochs:
             self._enter(*self.positions.next_round(self.image, self.probe, self._fits[-1]))
 
     def _pie_is_done(self) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from diptych.ptycho.engines.flags.trials import Verdict
     from diptych.ptycho.engines.run import CancelToken
+    from diptych.runtime.cpu.parallel import Workers
 
 
 class TrainedNetwork(Protocol):
@@ -73,6 +74,8 @@ class Request:
         What was found about readings of scans, kept between runs.
     spoiled : str
         How to take out what spoils the scan, for the flags; empty where nothing is known to.
+    workers : Workers, optional
+        Threads of the run, once it has begun.
     """
 
     scan: Scan
@@ -86,6 +89,7 @@ class Request:
     cancel: CancelToken | None = None
     spoiled: str = ""
     known: Known = field(default_factory=Known)
+    workers: Workers | None = None
 
     def __post_init__(self) -> None:
         options, scan, checkpoint = self.options, self.scan, self.checkpoint
@@ -131,7 +135,7 @@ class Request:
     @property
     def verdict(self) -> Verdict:
         """Which reading of the scan fits; the trials are made once, when first asked for."""
-        return self.known.readings(self.scan)
+        return self.known.readings(self.scan, self.workers)
 
     @property
     def resumes(self) -> bool:

@@ -14,7 +14,7 @@ from diptych.ptycho.engines.base import FINAL_STAGE, Engine
 from diptych.ptycho.engines.checkpoint import Run, save_checkpoint
 from diptych.ptycho.engines.stopping import StopRule
 from diptych.runtime.files import unless_refused
-from diptych.runtime.interrupts import ends_process, interrupts_after
+from diptych.runtime.interrupts import ends_process, interrupts_after, stoppable
 from diptych.runtime.progress import Preview, Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run_engine(
         rule.keeps(*value)
     before = run.history["seconds"][-1] if run.epochs else 0.0
     began = written = time.perf_counter()
-    whole = True
+    whole, asked = True, list[int]()
     try:
         while run.epochs < (epochs or engine.most_epochs):
             run.reason = (rule.reason() or engine.settled) if stop and _in_last_stage(run.history) else ""
@@ -85,7 +85,7 @@ def run_engine(
                 break
             whole = False
             with interrupts_after() as asked:
-                report = engine.epoch()
+                report = _epoch(engine, asked, cancel)
             whole = True
             row = {"epoch": run.epochs + 1, "seconds": before + time.perf_counter() - began, **report}
             for name in {**run.history, **row}:
@@ -119,12 +119,21 @@ def run_engine(
         else:
             run.reason = f"all {run.epochs} epochs done"
     except KeyboardInterrupt:
-        run.interrupted, run.reason = True, f"interrupted after {run.epochs} epochs"
+        if asked and ends_process(asked[0]):
+            signal.raise_signal(asked[0])
+        word = "cancelled" if cancel is not None and cancel.requested else "interrupted"
+        run.interrupted, run.reason = True, f"{word} after {run.epochs} epochs"
     if run.best is None:
         run.best, run.best_epoch = engine.snapshot(), run.epochs
     if checkpoint is not None and whole:
         _keep(checkpoint, engine, run, rng, identity)
     return run
+
+
+def _epoch(engine: Engine, asked: list[int], cancel: CancelToken | None) -> dict[str, float]:
+    """One epoch; trials in it, which can take as long as many epochs, end at a signal or a cancellation."""
+    with stoppable(lambda: bool(asked) or (cancel is not None and cancel.requested)):
+        return engine.epoch()
 
 
 def _lowest(history: dict[str, list[float]]) -> float:

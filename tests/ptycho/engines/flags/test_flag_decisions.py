@@ -133,7 +133,7 @@ def test_a_beam_varies_where_its_intensity_does_beyond_what_clean_scans_show(
 def test_which_reading_stands_out(
     fits: list[float], best: int, distinct: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "longer_trial", lambda scan: RIGHT)
+    monkeypatch.setattr(trials, "longer_trial", lambda scan, workers=None: RIGHT)
     scan = diptych.simulate(size=16, patterns=9, step=2.0, seed=0)
     readings = [AS_GIVEN, *orientations()[:5]]
     verdict = settle(scan, readings, fits)
@@ -152,7 +152,7 @@ def test_which_reading_stands_out(
 def test_readings_that_noise_hides_are_alike_where_none_stands_out(
     fits: list[float], distinct: bool, alike: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "longer_trial", lambda scan: RIGHT)
+    monkeypatch.setattr(trials, "longer_trial", lambda scan, workers=None: RIGHT)
     scan = diptych.simulate(size=16, patterns=9, step=2.0, seed=0)
     verdict = settle(scan, [AS_GIVEN, *orientations()[:5]], fits)
     assert (verdict.distinct, verdict.alike) == (distinct, alike)
@@ -175,9 +175,9 @@ def test_trials_that_diverge_are_the_worst(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(trials, "try_out", lambda *args: SimpleNamespace(fit=next(found)))
     fits = trials.rank(scan, readings, 36)
     assert fits == [float("inf"), 2.0, float("inf"), 1.0, float("inf")]
-    monkeypatch.setattr(trials, "longer_trial", lambda scan: RIGHT)
+    monkeypatch.setattr(trials, "longer_trial", lambda scan, workers=None: RIGHT)
     assert settle(scan, readings, fits).best is readings[3]
-    monkeypatch.setattr(trials, "longer_trial", lambda scan: replace(RIGHT, fit=float("nan")))
+    monkeypatch.setattr(trials, "longer_trial", lambda scan, workers=None: replace(RIGHT, fit=float("nan")))
     verdict = settle(scan, readings, [float("inf")] * 5)
     assert verdict.best is AS_GIVEN
     assert not verdict.right

@@ -30,7 +30,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     shown: list[Any] = []
 
     def record(answer: Any) -> Callable[[Scan], Any]:
-        def find(scan: Scan) -> Any:
+        def find(scan: Scan, workers: Any = None) -> Any:
             shown.append(scan)
             return answer
 

@@ -88,8 +88,22 @@ def test_distortions_are_searched_where_the_fit_is_poor_or_the_moves_are_slow(pr
     made.begin(image, probe, 5.0)
     here = Placed.of(problem, image, probe)
     middle = here.positions.mean(0)
-    stretched = Placed(image, probe, middle + 1.1 * (here.positions - middle), here.origin)
+    stretched = Placed(image, probe, middle + 1.2 * (here.positions - middle), here.origin)
     assert not made._may_be_distorted(here, 1.5)
     assert made._may_be_distorted(here, 2.5)
     assert made._may_be_distorted(stretched, 1.5)
     assert not made._may_be_distorted(stretched, 1.2)
+
+
+@pytest.mark.parametrize(
+    ("fits", "done"),
+    [
+        ([3.0, 2.0, 1.9, 1.8, 1.7], False),
+        ([3.0, 2.0, 1.9, 1.8, 1.7, 1.65], False),
+        ([1.30, 1.291, 1.291, 1.291, 1.291, 1.291], False),
+        ([1.30, 1.291, 1.291, 1.291, 1.291, 1.291, 1.290], True),
+        ([2.0 - 0.05 * n for n in range(15)], True),
+    ],
+)
+def test_a_round_ends_where_it_no_longer_gains(fits: list[float], done: bool) -> None:
+    assert PositionCorrection.round_is_done(fits) is done

@@ -14,6 +14,7 @@ from diptych.ptycho.scan import Scan
 if TYPE_CHECKING:
     from diptych.ptycho.engines.flags.faint import Found
     from diptych.ptycho.engines.flags.trials import Verdict
+    from diptych.runtime.cpu.parallel import Workers
 
 KEPT = 8
 """Findings that are kept."""
@@ -31,11 +32,11 @@ class Known:
     def __init__(self) -> None:
         self._found: OrderedDict[tuple[str, str], object] = OrderedDict()
 
-    def readings(self, scan: Scan) -> Verdict:
-        """Which reading of the scan fits best in short trials."""
+    def readings(self, scan: Scan, workers: Workers | None = None) -> Verdict:
+        """Which reading of the scan fits best in short trials, several at a time where there are workers."""
         from diptych.ptycho.engines.flags.misfit import try_readings
 
-        return self._once("readings", scan, try_readings)
+        return self._once("readings", scan, lambda scan: try_readings(scan, workers))
 
     def faint(self, scan: Scan) -> Found:
         """Which reading of a faint scan its held-out pixels prefer."""

@@ -17,6 +17,7 @@ from diptych.ptycho.engines.flags.readings import AS_GIVEN, frame_orders, orient
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.physics.frame_factors import beam_varies
 from diptych.ptycho.scan import Scan
+from diptych.runtime.cpu.parallel import Workers
 
 log = logging.getLogger("diptych")
 
@@ -144,10 +145,11 @@ def _factors_by_evidence(problem: Problem) -> bool:
     return factors is not None and factors.fitted and math.isfinite(factors.fit_before)
 
 
-def try_readings(scan: Scan) -> trials.Verdict:
+def try_readings(scan: Scan, workers: Workers | None = None) -> trials.Verdict:
     """Which reading fits best in short trials, and whether a longer one explains the patterns."""
     readings = [AS_GIVEN, *orientations(), *frame_orders(scan)]
-    verdict = trials.settle(scan, readings, trials.rank(scan, readings, trials.PATTERNS))
+    fits = trials.rank(scan, readings, trials.PATTERNS, workers=workers)
+    verdict = trials.settle(scan, readings, fits, workers)
     log.info("of %d readings, '%s' fits best", len(readings), verdict.best.name)
     return verdict
 

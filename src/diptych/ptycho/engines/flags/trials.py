@@ -27,6 +27,8 @@ from diptych.ptycho.engines.starts.trial import SEED, central_part, central_patt
 from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.physics.noise.read_noise import draw_shifted
 from diptych.ptycho.scan import Scan
+from diptych.runtime.cpu.parallel import Workers
+from diptych.runtime.interrupts import stop_if_asked
 
 POOR_EXCESS = 0.01
 """Excess above which no reading is believed."""
@@ -133,20 +135,34 @@ def _significant(evidence: Evidence, standard: float) -> bool:
 
 
 def rank(
-    scan: Scan, readings: list[Reading], patterns: int, report: Callable[[int, Reading, float], None] | None = None
+    scan: Scan,
+    readings: list[Reading],
+    patterns: int,
+    report: Callable[[int, Reading, float], None] | None = None,
+    workers: Workers | None = None,
 ) -> list[float]:
-    """Fits of short trials, one for each reading, on the central ``patterns`` patterns; infinite where one diverged."""
-    fits = []
-    for done, reading in enumerate(readings, 1):
+    """Fits of short trials, one for each reading, on the central ``patterns`` patterns; infinite where one diverged.
+
+    ``workers`` run as many trials at a time as they are; each takes one thread.
+    """
+
+    def one(reading: Reading) -> float:
         part = central_part(reading.apply(scan), patterns)
         fit = float(try_out(part, probe_of(part), EPOCHS).fit)
-        fits.append(fit if np.isfinite(fit) else np.inf)
-        if report is not None:
-            report(done, reading, fits[-1])
+        return fit if np.isfinite(fit) else np.inf
+
+    workers, fits = workers or Workers(1), []
+    for done in range(0, len(readings), workers.count):
+        stop_if_asked()
+        some = readings[done : done + workers.count]
+        for reading, fit in zip(some, workers.map(one, some), strict=True):
+            fits.append(fit)
+            if report is not None:
+                report(len(fits), reading, fit)
     return fits
 
 
-def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
+def settle(scan: Scan, readings: list[Reading], fits: list[float], workers: Workers | None = None) -> Verdict:
     """The best of ``readings`` by the fits of their short trials, and whether a longer trial of it fits.
 
     ``readings`` begin with the scan as given.
@@ -154,7 +170,7 @@ def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
     best = int(np.argmin(fits))
     if not fits[best] < CLEARLY_BETTER * fits[0]:
         best = 0
-    evidence = longer_trial(readings[best].apply(scan))
+    evidence = longer_trial(readings[best].apply(scan), workers=workers)
     # The middle value: the mean of two middle ones would be infinite where half of the trials diverged.
     middle = sorted(fits)[(len(fits) - 1) // 2]
     if middle - 1 < FAINT:
@@ -171,10 +187,18 @@ def settle(scan: Scan, readings: list[Reading], fits: list[float]) -> Verdict:
     return Verdict(readings[best], right, bool(distinct), evidence, bool(alike), others)
 
 
-def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None) -> Evidence:
+def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None, workers: Workers | None = None) -> Evidence:
     """Evidence of a short reconstruction of the central part of a scan, PIE and then maximum likelihood."""
     part = central_part(scan, PATTERNS)
-    problem = make_problem(part, device=torch.device("cpu"), double=False, subpixel=True, held_out=HELD_OUT, seed=SEED)
+    problem = make_problem(
+        part,
+        device=torch.device("cpu"),
+        double=False,
+        subpixel=True,
+        held_out=HELD_OUT,
+        seed=SEED,
+        workers=workers,
+    )
     return _solve(problem, probe_of(part) if probe is None else probe)
 
 
@@ -273,5 +297,6 @@ def _maximise(problem: Problem, image: Tensor, probe: Tensor) -> Evidence:
     """Evidence after some steps of maximum likelihood."""
     engine = MaximumLikelihood(problem, image, probe, LikelihoodSettings(batch=sweep_batch(problem)))
     for _ in range(STEPS):
+        stop_if_asked()
         engine.epoch()
     return gather_evidence(problem, engine.image, engine.probe, refined=True)

@@ -30,6 +30,7 @@ from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
 from diptych.ptycho.engines.starts.trial import SEED, central_part
 from diptych.ptycho.physics.modes import start_modes
 from diptych.ptycho.scan import Scan
+from diptych.runtime.interrupts import stop_if_asked
 
 log = logging.getLogger("diptych")
 
@@ -172,6 +173,7 @@ def _settled(problem: Problem, image: Tensor, probe: Tensor, moving: bool = Fals
         batch = int(np.clip(len(problem) // 16, 1, 64))
         guess = Pie(problem, image, probe, PieSettings(batch=batch), np.random.default_rng(SEED))
         for _ in range(GUESS):
+            stop_if_asked()
             guess.epoch()
         image, probe = guess.image, guess.probe
     settings = LikelihoodSettings(batch=sweep_batch(problem), refine_positions=moving)
@@ -179,6 +181,7 @@ def _settled(problem: Problem, image: Tensor, probe: Tensor, moving: bool = Fals
     fits: list[float] = []
     least = GUESS + STEPS if moving else STEPS
     while len(fits) < least or (len(fits) < MOST_STEPS and fits[-1] - 1 < FALLING * (fits[-1 - RECENT] - 1)):
+        stop_if_asked()
         fits.append(engine.epoch()["held_out_fit"])
     found = full_fit(problem, engine.image, engine.probe, sweep_batch(problem))["held_out_fit"]
     return _State(engine.image, engine.probe, float(found) if np.isfinite(found) else float("inf"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +41,9 @@ at 1e7 photons had not converged after the first ones, and gained 2.3 at right p
 
 POSITIONS_EPOCHS = 15
 """Epochs after which windows and sub-pixel shifts are divided anew."""
+
+ROUND_SLOW, ROUND_RECENT = 0.98, 5
+"""They are divided sooner where so many epochs do not bring the held-out fit's excess over 1 below this share."""
 
 POSITIONS_GAIN = 0.1
 """Refined positions are kept where the held-out fit's excess over 1 falls by this share."""
@@ -134,6 +137,13 @@ class PositionCorrection:
         here = Placed.of(self.problem, image.clone(), probe.clone())
         self._recorded = here, held_out_fit
         return self._round(here)
+
+    @staticmethod
+    def round_is_done(fits: Sequence[float]) -> bool:
+        """Whether a round of joint refinement with these held-out fits, one for each epoch, may end."""
+        done = len(fits)
+        slow = done > ROUND_RECENT and fits[-1] - 1 > ROUND_SLOW * (fits[-1 - ROUND_RECENT] - 1)
+        return slow or done >= POSITIONS_EPOCHS
 
     def next_round(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """What follows a round, or the distortions."""

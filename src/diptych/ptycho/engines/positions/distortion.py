@@ -18,6 +18,7 @@ from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.problem import Problem, sweep_batch
+from diptych.runtime.interrupts import stop_if_asked
 
 TRIAL_EPOCHS = 3
 """Epochs of PIE after which a distortion is judged."""
@@ -142,6 +143,7 @@ class DistortionSearch(PositionSearch):
         image = place(self.problem, start)
         engine = Pie(self.problem, image, start.probe.clone(), self._settings, np.random.default_rng(TRIAL_SEED))
         for _ in range(TRIAL_EPOCHS):
+            stop_if_asked()
             engine.epoch()
         found = full_fit(self.problem, engine.image, engine.probe, sweep_batch(self.problem))["fit"]
         settled = Placed.of(self.problem, engine.image, engine.probe)
