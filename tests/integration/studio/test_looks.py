@@ -77,6 +77,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator
 def home(page: Any, address: str) -> None:
     page.goto(f"{address}/")
     page.get_by_text("leaf.npz").wait_for()
+    page.wait_for_function("() => document.querySelectorAll('img').length >= 6")
+    page.wait_for_function("() => [...document.images].every((image) => image.naturalWidth)")
 
 
 def no_scan(page: Any, address: str) -> None:

@@ -131,14 +131,14 @@ def test_slices_and_refined_positions_of_an_earlier_run_are_looked_at(server: An
     page.goto(f"{server.start()}/reconstruct?run=runs/thick")
     page.locator('img[alt="Recorded and refined scan positions"]').wait_for()
     shown = set()
-    for name in ("Slice 1 of 2, at 0", "Slice 2 of 2, at 5 µm", "All slices: their product"):
-        page.get_by_label("Shown").click()
+    for name in ("Slice 1 of 2, at 0", "Slice 2 of 2, at 5 µm", "All: their product"):
+        page.get_by_label("Slice", exact=True).click()
         page.get_by_role("option", name=name).click()
         page.locator(".dv-title", has_text="thick" if name.startswith("All") else name[1:]).wait_for()
         until(lambda: drawn(page) and picture(page) not in shown)
         shown.add(picture(page))
         assert page.locator(".dv [role=alert]").count() == 0
-    page.get_by_label("Shown").focus()  # By keyboard alone.
+    page.get_by_label("Slice", exact=True).focus()  # By keyboard alone.
     for key in ("Enter", "ArrowDown", "Enter"):
         page.keyboard.press(key)
     page.locator(".dv-title", has_text="lice 1 of 2").wait_for()

@@ -134,6 +134,10 @@ def test_a_run_starts_ends_and_is_exported_renamed_and_deleted(page: Reconstruct
     assert not page.resumable
     fits = page.curve.chart({"fit": "fit"})["series"][0]["data"]
     assert [epoch for epoch, _ in fits] == list(range(1, len(fits) + 1))
+    assert page.of_another_scan == ""
+    (tmp_path / "other.npz").write_bytes((tmp_path / "scan.npz").read_bytes())
+    page.open("other.npz")
+    assert page.of_another_scan == "scan.npz"
     for kind in KINDS:
         export(page.result, kind, tmp_path / f"copy.{kind}")
         assert (tmp_path / f"copy.{kind}").stat().st_size

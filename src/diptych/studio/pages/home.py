@@ -88,7 +88,7 @@ def _pictures(described: dict[str, str], between: str = "") -> None:
             if number and between:
                 ui.label(between).classes("text-xl").props('aria-hidden="true"')
             image = ui.image(f"{PICTURES}/{name}.png").props(f'alt="{about}" ratio=1 no-spinner')
-            image.classes("rounded w-28 max-w-[22%]")
+            image.classes("rounded w-28 max-w-[22%] bg-gray-400/30")
 
 
 def _first_scans(studio: Studio) -> None:

@@ -42,7 +42,7 @@ class Choose:
         self.reading = ui.label().props("role=status")
 
     def busy(self, text: str) -> None:
-        """Say what is being done; nothing where it is over."""
+        """Say what is being done, or what to do next; nothing where it is over."""
         self.reading.set_text(text)
 
     async def fill(self) -> None:
@@ -57,7 +57,7 @@ class Choose:
         self.list.set_options(scans, value=None if look is None else str(look.path))
         self._filling = False
         if not scans and not self.message.text:
-            self.message.set_text("No scan in the data folders yet: upload one, or simulate one on the Home page.")
+            self.busy("No scan in the data folders yet: upload one, or simulate one on the Home page.")
 
     def watch(self) -> None:
         """Show what another tab has opened."""

@@ -168,7 +168,7 @@ class Outcome:
 
     def _offer(self, result: Path, slices: list[str]) -> None:
         """A choice among the slices of a thick object and their product."""
-        names = ["All slices: their product", *(name[0].upper() + name[1:] for name in slices)]
+        names = ["All: their product", *(name[0].upper() + name[1:] for name in slices)]
 
         def show(event: Any) -> None:
             images, chosen = self.state.studio.images, int(event.value) - 1
@@ -184,7 +184,7 @@ class Outcome:
                 self.message.set_text(str(error))
 
         with self.choice:
-            shown = ui.select(dict(enumerate(names)), value=0, label="Shown", on_change=show)
+            shown = ui.select(dict(enumerate(names)), value=0, label="Slice", on_change=show)
             shown.props("outlined dense").classes("w-72")
 
 

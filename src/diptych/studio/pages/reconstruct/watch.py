@@ -32,6 +32,7 @@ class Watching:
         self._length, self._curve, self._preview = -1, 0, 0
         with ui.row().classes("items-center gap-3"):
             self.status = ui.label().props("role=status").mark("run-status")
+            self.other = ui.label().classes("text-sm").mark("run-of")
             self.log = ui.button("Log", on_click=self._log).props("outline dense no-caps")
         self.progress = ui.linear_progress(0, show_value=False).props('aria-label="Progress of the reconstruction"')
         with ui.row().classes("w-full gap-4 items-start") as self.views:
@@ -52,6 +53,9 @@ class Watching:
         """Show what there is now."""
         state, job, curve = self.state, self.state.job, self.state.curve
         self.status.set_text(status_text(state))
+        other = state.of_another_scan
+        self.other.set_text(f"This run is of {other}, not of the scan above." if other else "")
+        self.other.set_visibility(bool(other))
         self.log.set_visibility(state.run is not None)
         self.progress.set_visibility(state.running)
         report = job.progress if job is not None else None

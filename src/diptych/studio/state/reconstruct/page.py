@@ -70,6 +70,7 @@ class ReconstructPage:
         self.limit: Job | None = None
         self.limit_values: dict[str, Any] = {}
         self.curve = Curve()
+        self._scan_of: tuple[Path | None, str] = (None, "")
         self.revision = self.changes = 0
 
     def scans(self) -> dict[str, str]:
@@ -239,6 +240,19 @@ class ReconstructPage:
             return None
         path = self.run / "result.h5"
         return path if path.is_file() else None
+
+    @property
+    def of_another_scan(self) -> str:
+        """Name of the scan of the run that is shown, where another one is open; else empty."""
+        if self.run is None or self.look is None:
+            return ""
+        if self._scan_of[0] != self.run:
+            from diptych.runtime.jobs.records import read_record
+
+            record = read_record(self.run)
+            self._scan_of = self.run, str(record.arguments.get("file") or "") if record is not None else ""
+        file = Path(self._scan_of[1])
+        return "" if not file.name or file == self.look.path else file.name
 
     def start_check(self) -> Job:
         """Try the orientations, signs and centrings of the open scan, in a process."""
