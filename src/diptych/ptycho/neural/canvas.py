@@ -240,6 +240,26 @@ def refine(likelihood: CanvasLikelihood, image: Tensor, steps: int, *, prior: bo
     return chosen, record
 
 
+def corrected(likelihood: CanvasLikelihood, image: Tensor, steps: int) -> tuple[Tensor, float | None]:
+    """The network's image, corrected by the counts under the assumed error with which held-out pixels fit best.
+
+    For an image that is known to be good: unlike :func:`refine`, no descent leaves it behind.
+
+    Returns
+    -------
+    image : (H, W) complex64 tensor
+        The result.
+    error : float or None
+        The assumed error; None where the image itself fits the held-out pixels best.
+    """
+    chosen, least, error = image, float(likelihood.evaluate(image).held.sum()), None
+    for assumed in PRIOR_ERRORS:
+        found, held = descend(likelihood, image, steps, Prior(image, assumed))
+        if float(held.sum()) < least:
+            chosen, least, error = found, float(held.sum()), assumed
+    return chosen, error
+
+
 def _preconditioner(likelihood: CanvasLikelihood, image: Tensor, prior: Prior | None) -> Callable[[Tensor], Tensor]:
     """From a flat gradient to a step: the diagonal, and low spatial frequencies of the phase."""
     shape = (image.shape[0], image.shape[1])
