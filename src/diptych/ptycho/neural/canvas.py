@@ -150,9 +150,41 @@ class CanvasLikelihood:
     def _read(self, part: NDArray[np.int64]) -> tuple[Tensor, Tensor | None, Tensor]:
         """Counts of some patterns, their valid pixels, and the held-out ones, the same in every evaluation."""
         counts, varying = self.patterns.read(part)
-        hidden = np.random.default_rng([SEED, int(part[0])]).random(counts.shape, np.float32) < HELD_OUT
+        hidden = held_out_pixels(part, counts.shape[-1])
         valid = self._mask if varying is None else torch.from_numpy(varying).to(self.device)
         return torch.from_numpy(counts).to(self.device), valid, torch.from_numpy(hidden).to(self.device)
+
+
+def held_out_pixels(part: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """The held-out pixels (B, N, N) of some consecutive patterns, a piece of the scan."""
+    return np.random.default_rng([SEED, int(part[0])]).random((len(part), size, size), np.float32) < HELD_OUT
+
+
+def without_held_out(counts: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Counts (M, N, N) with each held-out pixel replaced by the mean of its valid neighbours that are not held out.
+
+    A network that has seen these pixels cannot be judged by them.
+
+    Parameters
+    ----------
+    mask : (N, N) or (M, N, N) bool, optional
+        True at valid pixels.
+    """
+    out = np.array(counts, np.float32)
+    for part in pieces(len(out)):
+        some, valid = out[part], np.broadcast_to(True if mask is None else mask, out.shape)[part]
+        hidden = held_out_pixels(part, out.shape[-1])
+        shown = valid & ~hidden
+        total, seen = (_neighbours(each) for each in (np.where(shown, some, 0), shown.astype(np.float32)))
+        out[part] = np.where(hidden, total / np.maximum(seen, 1), some)
+    return out
+
+
+def _neighbours(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum of the four neighbours of each pixel of patterns (B, N, N), 0 beyond the edge."""
+    wide = np.pad(values, ((0, 0), (1, 1), (1, 1)))
+    total: NDArray[np.float32] = wide[:, :-2, 1:-1] + wide[:, 2:, 1:-1] + wide[:, 1:-1, :-2] + wide[:, 1:-1, 2:]
+    return total
 
 
 def descend(

@@ -19,19 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.checkpoint import Run
+from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.flags.base import NETWORK, Flag
 from diptych.ptycho.engines.likelihood.regularised import held_out_deviances
 from diptych.ptycho.engines.positions.placing import settle_positions
-from diptych.ptycho.engines.problem import Problem
+from diptych.ptycho.engines.problem import Problem, sweep_batch
 from diptych.ptycho.engines.request import Request
 from diptych.ptycho.engines.starts.network import hide_held_out, image_under
-from diptych.ptycho.neural.canvas import CanvasLikelihood, corrected
+from diptych.ptycho.neural.canvas import CanvasLikelihood, corrected, without_held_out
 from diptych.ptycho.neural.data.patterns import ScanPatterns
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.scan import Scan
-from diptych.runtime.progress import Progress
+from diptych.runtime.progress import ProgressCallback
 
 log = logging.getLogger("diptych")
 
@@ -41,15 +42,19 @@ CERTAIN = 2.0
 CLEAR = 3.0
 """Standard errors beyond which the held-out pixels of the run itself decide."""
 
-SHARE = 0.1
-"""Pixels held out from a second run of the engine where they do not: ten times as many as usual."""
+SHARE, CHECKS = 0.04, 3
+"""Where they do not, the engine is run again up to so many times, with this share of other pixels held out. With 10 %
+held out, the engine itself loses too much at 100 photons per pattern: errors of 0.32, 0.34, 0.38 with 1, 4, 10 %."""
 
-ENOUGH = 100_000
-"""Held-out pixels from which on there is no second run: what they cannot tell apart is nearly the same."""
+ENOUGH = 30_000
+"""Held-out pixels from which on no run is repeated: what they cannot tell apart is nearly the same."""
 
 HOPELESS = 2.0
 """Under a fixed probe the network's image is not computed again where its held-out fit was this many times the
 engine's."""
+
+UNDETERMINED = 1.3
+"""Held-out fit over fit above which the counts do not determine the image: what a run ends at depends on its start."""
 
 Again = Callable[[Request], tuple[Problem, Run]]
 """Runs the engine anew for another request."""
@@ -72,8 +77,8 @@ class Evidence:
     difference, standard_error : float or None
         Engine less network, summed over all held-out pixels, and its standard error from the differences between
         patterns.
-    held_out : float
-        Share of the pixels that was held out.
+    runs : int
+        Of the engine, each with other pixels held out.
     prior_error : float or None
         Assumed error of the network's image in its correction by the counts; None: it was not corrected.
     """
@@ -85,15 +90,8 @@ class Evidence:
     engine: float | None = None
     difference: float | None = None
     standard_error: float | None = None
-    held_out: float = 0.0
+    runs: int = 0
     prior_error: float | None = None
-
-    @property
-    def certainty(self) -> float:
-        """The difference in standard errors; positive where the network's image is the better one."""
-        if self.difference is None or not self.standard_error:
-            return -math.inf if not self.difference else math.copysign(math.inf, self.difference)
-        return self.difference / self.standard_error
 
     def flag(self) -> str:
         """A note on a result that is the network's image."""
@@ -108,6 +106,54 @@ class Evidence:
             "the engine's image."
         )
         return str(Flag(NETWORK, text))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Held-out deviances (M,) of each pattern, of the engine's and of the network's image."""
+
+    engine: NDArray[np.float64]
+    network: NDArray[np.float64]
+    pixels: int
+    runs: int = 1
+
+    @classmethod
+    def of(cls, engine: NDArray[np.float64], network: NDArray[np.float64], pixels: int) -> _Sums:
+        """Of one run."""
+        return cls(engine, network, pixels)
+
+    def joined(self, other: _Sums) -> _Sums:
+        """Of these runs and others, with other pixels of the same patterns held out."""
+        return _Sums(
+            self.engine + other.engine,
+            self.network + other.network,
+            self.pixels + other.pixels,
+            self.runs + other.runs,
+        )
+
+    @property
+    def error(self) -> float:
+        """Standard error of the summed difference, from the differences between patterns; infinite for a single one."""
+        gain = self.engine - self.network
+        return float(gain.std(ddof=1)) * math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+
+    @property
+    def certainty(self) -> float:
+        """The difference in standard errors; positive where the network's image is the better one."""
+        difference, error = float((self.engine - self.network).sum()), self.error
+        return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
+
+    def evidence(self) -> Evidence:
+        """The decision, in numbers and words."""
+        network, engine = float(self.network.sum()) / self.pixels, float(self.engine.sum()) / self.pixels
+        certain = self.certainty
+        why = (
+            f"held-out deviance {network:.4g} with the network's image against {engine:.4g} with the engine's, per "
+            f"pixel; difference {certain:+.1f} standard errors"
+        )
+        kept = "network" if certain >= CERTAIN else "engine"
+        error = self.error if math.isfinite(self.error) else None
+        return Evidence(kept, why, self.pixels, network, engine, (engine - network) * self.pixels, error, self.runs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +180,15 @@ class _State:
 
 def network_or_engine(
     request: Request, problem: Problem, run: Run, again: Again
-) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
+) -> tuple[Problem, Run, dict[str, Any], tuple[str, ...]]:
     """A run whose state is the network's image where held-out pixels confirm that it is better than the engine's.
 
     The network is run once more, under the engine's probe and positions. Its image must predict the held-out pixels,
     which neither has seen, better by :data:`CERTAIN` standard errors. Where those of the run are too few to tell, the
-    engine is run again with more pixels held out. An image that is kept is first corrected by the counts, as far as
-    that lets it predict pixels better that are held out from the correction.
+    engine is run again with other pixels held out. An image that is kept is first corrected by the counts, as far as
+    that lets it predict pixels better that are held out from the correction. Where the image is not kept although the
+    engine started from it, and the counts do not determine what the engine ends at, the engine is run from a flat
+    object, too.
 
     Parameters
     ----------
@@ -153,34 +201,81 @@ def network_or_engine(
 
     Returns
     -------
-    Run, dict, tuple of str
-        The run, records for the provenance (``network_result``), and notes on the result.
+    Problem, Run, dict, tuple of str
+        The run and its problem, records for the provenance (``network_result``), and notes on the result.
     """
     if request.network is None or not _asked(request) or run.interrupted or run.best is None:
-        return run, {}, ()
+        return problem, run, {}, ()
     if run.best[0].ndim == 3:
-        return run, _record(Evidence("engine", "the object has slices, which the network does not know")), ()
+        return problem, run, _record(Evidence("engine", "the object has slices, which the network does not know")), ()
     if not problem.held.shape[1]:
-        return run, _record(Evidence("engine", "no pixels are held out that could tell which image is better")), ()
+        return problem, run, _record(Evidence("engine", "no pixels are held out that could tell which is better")), ()
     state = _State.of(problem, run)
-    deviances = held_out_deviances(problem, state.image, state.probe)
-    if _hopeless(request, problem, run, deviances):
-        return run, _record(Evidence("engine", "the network's image fitted much worse", problem.held.numel())), ()
-    image, evidence = _compared(request, state, deviances, request.options.held_out)
-    undecided = abs(evidence.certainty) < CLEAR and problem.held.numel() < ENOUGH
-    if image is not None and undecided:
-        log.info("network or engine: not certain (%s); a second run holds out %g %%", evidence.why, 100 * SHARE)
-        other, trial = again(_check(request))
-        if trial.interrupted:
-            return replace(run, interrupted=True, reason=trial.reason), {}, ()
-        there = _State.of(other, trial)
-        _, evidence = _compared(request, there, held_out_deviances(other, there.image, there.probe), SHARE)
-    log.info("%s kept: %s", evidence.kept, evidence.why)
-    if image is None or evidence.kept == "engine":
-        return run, _record(evidence), ()
-    image, error = _corrected(request, state, image)
-    evidence = replace(evidence, prior_error=error)
-    return replace(run, best=(image, state.probe, *state.refined)), _record(evidence), (evidence.flag(),)
+    try:
+        image, evidence = _judged(request, state, run, again)
+        log.info("%s kept: %s", evidence.kept, evidence.why)
+        if evidence.kept == "network" and image is not None:
+            image, error = _corrected(request, state, image)
+            evidence = replace(evidence, prior_error=error)
+            kept = replace(run, best=(image, state.probe, *state.refined))
+            return problem, kept, _record(evidence), (evidence.flag(),)
+        problem, run = _from_flat(request, state, run, again)
+    except _Stopped as stop:
+        return problem, replace(run, interrupted=True, reason=str(stop)), {}, ()
+    return problem, run, _record(evidence), ()
+
+
+class _Stopped(Exception):
+    """A repeated run was interrupted or cancelled."""
+
+
+def _judged(request: Request, state: _State, run: Run, again: Again) -> tuple[Tensor | None, Evidence]:
+    """The network's image (H, W) under the state's probe, and what held-out pixels say of it."""
+    problem, options = state.problem, request.options
+    if _hopeless(request, state, run):
+        return None, Evidence("engine", "the network's image fitted much worse", problem.held.numel())
+    image, sums = _compared(request, state)
+    if image is None or sums is None:
+        return None, Evidence("engine", "the network's image is not finite or predicts no photons")
+    small = problem.held.numel() < ENOUGH
+    for check in range(CHECKS):
+        certain = sums.certainty
+        if not small or certain >= CLEAR or certain <= -CERTAIN:
+            break
+        log.info("network or engine: %+.1f standard errors; the engine is run again with other pixels", certain)
+        other = _State.of(*_whole(again(_check(request, options.seed + 1 + check))))
+        _, more = _compared(request, other)
+        if more is None:
+            break
+        sums = sums.joined(more)
+    return image, sums.evidence()
+
+
+def _whole(made: tuple[Problem, Run]) -> tuple[Problem, Run]:
+    """A repeated run, unless it was stopped."""
+    if made[1].interrupted or made[1].best is None:
+        raise _Stopped(made[1].reason)
+    return made
+
+
+def _from_flat(request: Request, state: _State, run: Run, again: Again) -> tuple[Problem, Run]:
+    """The run, or one from a flat object where the start decides what comes out and the network's is not clearly
+    better.
+    """
+    problem = state.problem
+    if run.start.get("object") != "network" or problem.held.numel() >= ENOUGH:
+        return problem, run
+    fits = full_fit(problem, state.image, state.probe, sweep_batch(problem))
+    if not fits["held_out_fit"] > UNDETERMINED * fits["fit"]:
+        return problem, run
+    alone = replace(request, network=None, inference={}, checkpoint=None, resume=False, progress=_told(request))
+    other = _State.of(*(made := _whole(again(alone))))
+    before, after = (held_out_deviances(each.problem, each.image, each.probe) for each in (state, other))
+    if _Sums.of(after, before, problem.held.numel()).certainty >= CERTAIN:
+        return problem, run
+    why = "the counts do not determine the image, and held-out pixels do not favour the network's as start"
+    log.info("the engine's image from a flat object is kept: %s", why)
+    return made[0], replace(made[1], start={**run.start, "object": "flat", "why": why})
 
 
 def _asked(request: Request) -> bool:
@@ -197,56 +292,23 @@ def _record(evidence: Evidence) -> dict[str, Any]:
     return {"network_result": asdict(evidence)}
 
 
-def _hopeless(request: Request, problem: Problem, run: Run, deviances: NDArray[np.float64]) -> bool:
+def _hopeless(request: Request, state: _State, run: Run) -> bool:
     """Whether the network's image, known from the start under the same fixed probe, is far from the engine's."""
-    from diptych.ptycho.engines.fit_monitor import full_fit
-    from diptych.ptycho.engines.problem import sweep_batch
-
-    if request.options.probe != "fixed" or "network_fit" not in run.start or not deviances.sum() > 0:
+    if request.options.probe != "fixed" or "network_fit" not in run.start:
         return False
-    fit = run.start["network_fit"]
-    assert run.best is not None
-    reached = full_fit(problem, run.best[0], run.best[1], sweep_batch(problem))["held_out_fit"]
-    return fit is None or fit > HOPELESS * reached
+    fit, problem = run.start["network_fit"], state.problem
+    reached = full_fit(problem, state.image, state.probe, sweep_batch(problem))["held_out_fit"]
+    return fit is None or bool(fit > HOPELESS * reached)
 
 
-def _compared(
-    request: Request, state: _State, engine: NDArray[np.float64], share: float
-) -> tuple[Tensor | None, Evidence]:
-    """The network's image (H, W) under a state's probe, and what the held-out pixels say.
-
-    Parameters
-    ----------
-    engine : (M,) float64
-        Deviances of the engine's image, of each pattern's held-out pixels.
-    share : float
-        Of the pixels held out.
-    """
+def _compared(request: Request, state: _State) -> tuple[Tensor | None, _Sums | None]:
+    """The network's image (H, W) under a state's probe, and the deviances of both; None where it cannot be used."""
     problem = state.problem
     image = image_under(request, problem, _shown(request, state), state.probe)
     if image is None:
-        return None, Evidence("engine", "the network's image is not finite or predicts no photons")
-    network = held_out_deviances(problem, image, state.probe)
-    if not np.isfinite(network).all():
-        return None, Evidence("engine", "the network's image predicts counts that are not finite")
-    gain, pixels = engine - network, problem.held.numel()
-    error = float(gain.std(ddof=1)) * math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-    found = Evidence(
-        "engine",
-        "",
-        pixels,
-        float(network.sum()) / pixels,
-        float(engine.sum()) / pixels,
-        float(gain.sum()),
-        error if math.isfinite(error) else None,
-        share,
-    )
-    certain = found.certainty if math.isfinite(error) else 0.0
-    why = (
-        f"held-out deviance {found.network:.4g} with the network's image against {found.engine:.4g} with the engine's, "
-        f"per pixel; difference {certain:+.1f} standard errors"
-    )
-    return image, replace(found, kept="network" if certain >= CERTAIN else "engine", why=why)
+        return None, None
+    engine, network = (held_out_deviances(problem, each, state.probe) for each in (state.image, image))
+    return (image, _Sums.of(engine, network, problem.held.numel())) if np.isfinite(network).all() else (None, None)
 
 
 def _shown(request: Request, state: _State) -> Scan:
@@ -269,24 +331,27 @@ def _corrected(request: Request, state: _State, image: Tensor) -> tuple[Tensor, 
     passes, problem = _inference(request).canvas_passes, state.problem
     if not passes:
         return image, None
-    patterns = ScanPatterns(_shown(request, state))
+    scan = _shown(request, state)
+    patterns = ScanPatterns(scan)
     likelihood = CanvasLikelihood(patterns, ProbeModel.of(patterns).to(problem.device), problem.origin, problem.shape)
-    found, error = corrected(likelihood, image.to(torch.complex64), passes)
-    return found.to(image.dtype), error
+    # The pixels that judge the correction must not have been seen by the network either.
+    fewer = replace(scan, counts=without_held_out(scan.counts, scan.mask))
+    start = image_under(request, problem, fewer, state.probe)
+    if start is None:
+        return image, None
+    found, error = corrected(likelihood, start.to(torch.complex64), passes)
+    return (image, None) if error is None else (found.to(image.dtype), error)
 
 
-def _check(request: Request) -> Request:
-    """The request of a second run with :data:`SHARE` of the pixels held out; it writes and reads no checkpoint."""
+def _check(request: Request, seed: int) -> Request:
+    """The request of a run with :data:`SHARE` of other pixels held out."""
+    options = request.options.with_changes(held_out=SHARE, seed=seed)
+    return replace(request, options=options, checkpoint=None, resume=False, progress=_told(request))
+
+
+def _told(request: Request) -> ProgressCallback | None:
+    """The progress callback, told that a run is a repeated one."""
     told = request.progress
-
-    def labelled(report: Progress) -> None:
-        assert told is not None
-        told(replace(report, stage=f"{report.stage}, check"))
-
-    return replace(
-        request,
-        options=request.options.with_changes(held_out=SHARE),
-        checkpoint=None,
-        resume=False,
-        progress=None if told is None else labelled,
-    )
+    if told is None:
+        return None
+    return lambda report: told(replace(report, stage=f"{report.stage}, repeated"))
