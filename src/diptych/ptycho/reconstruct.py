@@ -210,7 +210,7 @@ def _by_engine(request: Request) -> Reconstruction:
             run = _iterate(other, made, probe, mode_choice(other, made))
             return made, after_engine(other, made, run, probe, None)[0]
 
-        problem, run, evidence, said = network_or_engine(request, problem, run, again)
+        problem, run, evidence, said = network_or_engine(request, problem, run, probe, again)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,

@@ -273,22 +273,24 @@ def refine(likelihood: CanvasLikelihood, image: Tensor, steps: int, *, prior: bo
 
 
 def corrected(likelihood: CanvasLikelihood, image: Tensor, steps: int) -> tuple[Tensor, float | None]:
-    """The network's image, corrected by the counts under the assumed error with which held-out pixels fit best.
+    """The network's image, corrected by the counts as far as held-out pixels confirm.
 
-    For an image that is known to be good: unlike :func:`refine`, no descent leaves it behind.
+    For an image that is known to be good: unlike in :func:`refine`, no descent leaves it behind. Assumed errors are
+    tried from the smallest on; a larger one must fit the held-out pixels better by a standard error.
 
     Returns
     -------
     image : (H, W) complex64 tensor
         The result.
     error : float or None
-        The assumed error; None where the image itself fits the held-out pixels best.
+        The assumed error; None where the image is not changed.
     """
-    chosen, least, error = image, float(likelihood.evaluate(image).held.sum()), None
-    for assumed in PRIOR_ERRORS:
+    chosen, least, error = image, likelihood.evaluate(image).held, None
+    for assumed in reversed(PRIOR_ERRORS):
         found, held = descend(likelihood, image, steps, Prior(image, assumed))
-        if float(held.sum()) < least:
-            chosen, least, error = found, float(held.sum()), assumed
+        gain = least - held
+        if len(gain) > 1 and float(gain.sum()) > float(gain.std()) * len(gain) ** 0.5:
+            chosen, least, error = found, held, assumed
     return chosen, error
 
 

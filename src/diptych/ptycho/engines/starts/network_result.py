@@ -25,11 +25,13 @@ from diptych.ptycho.engines.likelihood.regularised import held_out_deviances
 from diptych.ptycho.engines.positions.placing import settle_positions
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 from diptych.ptycho.engines.request import Request
+from diptych.ptycho.engines.starts.initial import probe_modes
 from diptych.ptycho.engines.starts.network import hide_held_out, image_under
 from diptych.ptycho.neural.canvas import CanvasLikelihood, corrected, without_held_out
 from diptych.ptycho.neural.data.patterns import ScanPatterns
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.neural.probe_model import ProbeModel
+from diptych.ptycho.physics.illumination import settle_unlit
 from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import ProgressCallback
@@ -53,7 +55,7 @@ HOPELESS = 2.0
 """Under a fixed probe the network's image is not computed again where its held-out fit was this many times the
 engine's."""
 
-UNDETERMINED = 1.3
+UNDETERMINED = 1.6
 """Held-out fit over fit above which the counts do not determine the image: what a run ends at depends on its start."""
 
 Again = Callable[[Request], tuple[Problem, Run]]
@@ -110,55 +112,62 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Held-out deviances (M,) of each pattern, of the engine's and of the network's image."""
+    """Held-out deviances (M,) of each pattern, of the engine's image, the network's and a flat one."""
 
     engine: NDArray[np.float64]
     network: NDArray[np.float64]
+    flat: NDArray[np.float64]
     pixels: int
     runs: int = 1
-
-    @classmethod
-    def of(cls, engine: NDArray[np.float64], network: NDArray[np.float64], pixels: int) -> _Sums:
-        """Of one run."""
-        return cls(engine, network, pixels)
 
     def joined(self, other: _Sums) -> _Sums:
         """Of these runs and others, with other pixels of the same patterns held out."""
         return _Sums(
             self.engine + other.engine,
             self.network + other.network,
+            self.flat + other.flat,
             self.pixels + other.pixels,
             self.runs + other.runs,
         )
 
     @property
-    def error(self) -> float:
-        """Standard error of the summed difference, from the differences between patterns; infinite for a single one."""
-        gain = self.engine - self.network
-        return float(gain.std(ddof=1)) * math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-
-    @property
     def certainty(self) -> float:
-        """The difference in standard errors; positive where the network's image is the better one."""
-        difference, error = float((self.engine - self.network).sum()), self.error
-        return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
+        """By how many standard errors the network's image is better than the engine's."""
+        return certainty(self.engine - self.network)
 
     def evidence(self) -> Evidence:
         """The decision, in numbers and words."""
         network, engine = float(self.network.sum()) / self.pixels, float(self.engine.sum()) / self.pixels
-        certain = self.certainty
+        gain = self.engine - self.network
         why = (
             f"held-out deviance {network:.4g} with the network's image against {engine:.4g} with the engine's, per "
-            f"pixel; difference {certain:+.1f} standard errors"
+            f"pixel; difference {self.certainty:+.1f} standard errors"
         )
-        kept = "network" if certain >= CERTAIN else "engine"
-        error = self.error if math.isfinite(self.error) else None
-        return Evidence(kept, why, self.pixels, network, engine, (engine - network) * self.pixels, error, self.runs)
+        kept = "network" if self.certainty >= CERTAIN else "engine"
+        if kept == "network" and certainty(self.flat - self.network) < CERTAIN:
+            kept, why = "engine", f"{why}; but a flat image does as well as the network's"
+        error = standard_error(gain)
+        known = error if math.isfinite(error) else None
+        return Evidence(kept, why, self.pixels, network, engine, float(gain.sum()), known, self.runs)
+
+
+def standard_error(differences: NDArray[np.float64]) -> float:
+    """Of the sum of differences (M,), one for each pattern, from their spread; infinite for a single one."""
+    return float(differences.std(ddof=1)) * math.sqrt(len(differences)) if len(differences) > 1 else math.inf
+
+
+def certainty(differences: NDArray[np.float64]) -> float:
+    """The sum of differences (M,) in standard errors."""
+    total, error = float(differences.sum()), standard_error(differences)
+    return total / error if error > 0 else math.copysign(math.inf, total) if total else 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """An engine's object (H, W) and probe (P, N, N) in the problem's gauge, at the problem's positions."""
+    """An object (H, W) and a probe (P, N, N) in the problem's gauge, at the problem's positions.
+
+    Unlit pixels of the object are near 1, as in the result: noise there would tell against the engine.
+    """
 
     problem: Problem
     image: Tensor
@@ -175,15 +184,16 @@ class _State:
         settle_positions(problem, image, refined, problem.forward.positions)
         scaled = scaled_to(probe, problem.power)
         scale = float(scaled.abs().square().sum().sqrt() / probe.abs().square().sum().sqrt())
-        return cls(problem, image / scale, scaled, tuple(refined))
+        return cls(problem, _settled(problem, image / scale, scaled), scaled, tuple(refined))
 
 
 def network_or_engine(
-    request: Request, problem: Problem, run: Run, again: Again
+    request: Request, problem: Problem, run: Run, initial: NDArray[np.complex64], again: Again
 ) -> tuple[Problem, Run, dict[str, Any], tuple[str, ...]]:
     """A run whose state is the network's image where held-out pixels confirm that it is better than the engine's.
 
-    The network is run once more, under the engine's probe and positions. Its image must predict the held-out pixels,
+    The network is run once more, under the engine's probe and positions; and under the initial probe, which few photons
+    make no better. Its image must predict the held-out pixels,
     which neither has seen, better by :data:`CERTAIN` standard errors. Where those of the run are too few to tell, the
     engine is run again with other pixels held out. An image that is kept is first corrected by the counts, as far as
     that lets it predict pixels better that are held out from the correction. Where the image is not kept although the
@@ -196,6 +206,8 @@ def network_or_engine(
         Made of the request's scan.
     run : Run
         After the engine.
+    initial : (P, N, N) complex64
+        The initial probe.
     again : callable
         See :data:`Again`.
 
@@ -212,12 +224,12 @@ def network_or_engine(
         return problem, run, _record(Evidence("engine", "no pixels are held out that could tell which is better")), ()
     state = _State.of(problem, run)
     try:
-        image, evidence = _judged(request, state, run, again)
+        evidence, found = _judged(request, state, run, initial, again)
         log.info("%s kept: %s", evidence.kept, evidence.why)
-        if evidence.kept == "network" and image is not None:
-            image, error = _corrected(request, state, image)
+        if evidence.kept == "network" and found is not None:
+            found, error = _corrected(request, found)
             evidence = replace(evidence, prior_error=error)
-            kept = replace(run, best=(image, state.probe, *state.refined))
+            kept = replace(run, best=(found.image, found.probe, *found.refined))
             return problem, kept, _record(evidence), (evidence.flag(),)
         problem, run = _from_flat(request, state, run, again)
     except _Stopped as stop:
@@ -229,26 +241,33 @@ class _Stopped(Exception):
     """A repeated run was interrupted or cancelled."""
 
 
-def _judged(request: Request, state: _State, run: Run, again: Again) -> tuple[Tensor | None, Evidence]:
-    """The network's image (H, W) under the state's probe, and what held-out pixels say of it."""
+def _judged(
+    request: Request, state: _State, run: Run, initial: NDArray[np.complex64], again: Again
+) -> tuple[Evidence, _State | None]:
+    """What held-out pixels say, and the state with the network's image."""
     problem, options = state.problem, request.options
     if _hopeless(request, state, run):
-        return None, Evidence("engine", "the network's image fitted much worse", problem.held.numel())
-    image, sums = _compared(request, state)
-    if image is None or sums is None:
-        return None, Evidence("engine", "the network's image is not finite or predicts no photons")
-    small = problem.held.numel() < ENOUGH
+        return Evidence("engine", "the network's image fitted much worse", problem.held.numel()), None
+    compared = [_compared(request, state, state.probe)]
+    if options.probe != "fixed":
+        compared.append(_compared(request, state, probe_modes(problem, initial, options.first_modes)))
+    usable = [pair for pair in compared if pair is not None]
+    if not usable:
+        return Evidence("engine", "the network's image is not finite or predicts no photons"), None
+    found, sums = min(usable, key=lambda pair: float(pair[1].network.sum()))
+    own = found.probe is state.probe
     for check in range(CHECKS):
         certain = sums.certainty
-        if not small or certain >= CLEAR or certain <= -CERTAIN:
+        if problem.held.numel() >= ENOUGH or certain >= CLEAR or certain <= -CERTAIN:
             break
         log.info("network or engine: %+.1f standard errors; the engine is run again with other pixels", certain)
         other = _State.of(*_whole(again(_check(request, options.seed + 1 + check))))
-        _, more = _compared(request, other)
+        probe = other.probe if own else probe_modes(other.problem, initial, options.first_modes)
+        more = _compared(request, other, probe)
         if more is None:
             break
-        sums = sums.joined(more)
-    return image, sums.evidence()
+        sums = sums.joined(more[1])
+    return sums.evidence(), found
 
 
 def _whole(made: tuple[Problem, Run]) -> tuple[Problem, Run]:
@@ -271,7 +290,7 @@ def _from_flat(request: Request, state: _State, run: Run, again: Again) -> tuple
     alone = replace(request, network=None, inference={}, checkpoint=None, resume=False, progress=_told(request))
     other = _State.of(*(made := _whole(again(alone))))
     before, after = (held_out_deviances(each.problem, each.image, each.probe) for each in (state, other))
-    if _Sums.of(after, before, problem.held.numel()).certainty >= CERTAIN:
+    if certainty(after - before) >= CERTAIN:
         return problem, run
     why = "the counts do not determine the image, and held-out pixels do not favour the network's as start"
     log.info("the engine's image from a flat object is kept: %s", why)
@@ -288,6 +307,12 @@ def _inference(request: Request) -> InferenceOptions:
     return given if isinstance(given, InferenceOptions) else InferenceOptions()
 
 
+def _settled(problem: Problem, image: Tensor, probe: Tensor) -> Tensor:
+    """The object (H, W) with unlit pixels near 1."""
+    light = problem.forward.illumination(probe).cpu().numpy()
+    return torch.from_numpy(settle_unlit(image.cpu().numpy(), light)).to(image)
+
+
 def _record(evidence: Evidence) -> dict[str, Any]:
     return {"network_result": asdict(evidence)}
 
@@ -301,17 +326,21 @@ def _hopeless(request: Request, state: _State, run: Run) -> bool:
     return fit is None or bool(fit > HOPELESS * reached)
 
 
-def _compared(request: Request, state: _State) -> tuple[Tensor | None, _Sums | None]:
-    """The network's image (H, W) under a state's probe, and the deviances of both; None where it cannot be used."""
+def _compared(request: Request, state: _State, probe: Tensor) -> tuple[_State, _Sums] | None:
+    """The state with the network's image under a probe, and the deviances of both; None where it cannot be used."""
     problem = state.problem
-    image = image_under(request, problem, _shown(request, state), state.probe)
+    image = image_under(request, problem, _shown(request, state, probe), probe)
     if image is None:
-        return None, None
-    engine, network = (held_out_deviances(problem, each, state.probe) for each in (state.image, image))
-    return (image, _Sums.of(engine, network, problem.held.numel())) if np.isfinite(network).all() else (None, None)
+        return None
+    image = _settled(problem, image, probe)
+    engine = held_out_deviances(problem, state.image, state.probe)
+    network, flat = (held_out_deviances(problem, each, probe) for each in (image, torch.ones_like(image)))
+    if not np.isfinite(network).all():
+        return None
+    return replace(state, image=image, probe=probe), _Sums(engine, network, flat, problem.held.numel())
 
 
-def _shown(request: Request, state: _State) -> Scan:
+def _shown(request: Request, state: _State, modes: Tensor) -> Scan:
     """The scan as the network sees it: without held-out pixels, at the engine's positions, without frame factors."""
     scan, problem = request.scan, state.problem
     counts = hide_held_out(scan, problem)
@@ -320,27 +349,29 @@ def _shown(request: Request, state: _State) -> Scan:
         dark = 0.0 if scan.background is None else scan.background
         each = factors.values.cpu().numpy().astype(np.float32)[:, None, None]
         counts = np.maximum((counts - dark) / np.maximum(each, 1e-6) + dark, 0).astype(np.float32)
-    probe = state.probe.to(torch.complex64).cpu().numpy()
+    probe = modes.to(torch.complex64).cpu().numpy()
     return replace(
         scan, counts=counts, positions=problem.forward.positions, probe=probe, probe_calibrated=True, truth=None
     )
 
 
-def _corrected(request: Request, state: _State, image: Tensor) -> tuple[Tensor, float | None]:
-    """The network's image (H, W) after its correction by the counts, and the error that was assumed of it."""
+def _corrected(request: Request, state: _State) -> tuple[_State, float | None]:
+    """The network's image after its correction by the counts, and the error that was assumed of it."""
     passes, problem = _inference(request).canvas_passes, state.problem
-    if not passes:
-        return image, None
-    scan = _shown(request, state)
+    factors = problem.forward.factors
+    # Factors of frames are as noisy as few photons make them, and would go into the image.
+    if not passes or (factors is not None and factors.fitted):
+        return state, None
+    scan = _shown(request, state, state.probe)
     patterns = ScanPatterns(scan)
     likelihood = CanvasLikelihood(patterns, ProbeModel.of(patterns).to(problem.device), problem.origin, problem.shape)
     # The pixels that judge the correction must not have been seen by the network either.
     fewer = replace(scan, counts=without_held_out(scan.counts, scan.mask))
     start = image_under(request, problem, fewer, state.probe)
     if start is None:
-        return image, None
+        return state, None
     found, error = corrected(likelihood, start.to(torch.complex64), passes)
-    return (image, None) if error is None else (found.to(image.dtype), error)
+    return (state, None) if error is None else (replace(state, image=found.to(state.image.dtype)), error)
 
 
 def _check(request: Request, seed: int) -> Request:
