@@ -73,7 +73,7 @@ def test_a_right_image_is_kept_where_photons_are_few(caplog: pytest.LogCaptureFi
     assert error(result, scan) < 0.5 * error(alone, scan)
     found = result.provenance["network_result"]
     assert found["kept"] == "network"
-    assert found["difference"] >= network_result.CERTAIN * found["standard_error"]
+    assert found["difference"] >= network_result.CLEAR * found["standard_error"]
     assert found["network"] < found["engine"]
     assert f"network kept: held-out deviance {found['network']:.4g} with the network's image" in caplog.text
     assert any(flag.startswith("network: the object is the trained network's image") for flag in result.flags)
@@ -123,7 +123,7 @@ def test_without_held_out_pixels_nothing_is_decided() -> None:
 @pytest.mark.integration
 def test_refined_probes_frame_factors_and_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_result, "CHECKS", 0)
-    monkeypatch.setattr(network_result, "CERTAIN", 0.5)
+    monkeypatch.setattr(network_result, "CLEAR", 0.5)
     for scan, options in (
         (scan_of(), {"probe": "refine"}),
         (scan_of(modes=2), {"probe": "refine"}),
