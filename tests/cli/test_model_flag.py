@@ -48,11 +48,15 @@ def test_a_run_with_a_network_says_what_came_of_it(cli: Cli, scan_file: Path, mo
     assert start["object"] in ("network", "flat")
     assert start["model"] == digest
     assert start["flat_fit"] > 0
+    evidence = done.json["network_result"]
+    assert evidence["kept"] == "engine"
+    assert "standard errors" in evidence["why"]
     told = json.loads(Path("run/provenance.json").read_text())
     assert told["inputs"][-1] == {"path": model_file.name, "bytes": model_file.stat().st_size, "sha256": digest}
     done = cli("reconstruct", scan_file, "--model", model_file, "--run", "other", "--epochs", 2)
     assert "Start: " in done.out
     assert "held-out fit" in done.out
+    assert "Result: the engine's image, not the network's: held-out deviance" in done.out
 
 
 def test_the_flag_reaches_the_solver_and_resume_remembers_it(

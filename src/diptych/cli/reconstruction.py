@@ -99,6 +99,10 @@ def statement(found: dict[str, Any]) -> str:
             f"Start: {'the network' if start['object'] == 'network' else 'flat, not the network'}: {start['why']} "
             f"({fits}).",
         )
+    if "network_result" in found:
+        evidence = found["network_result"]
+        which = "the network's image" if evidence["kept"] == "network" else "the engine's image, not the network's"
+        lines.append(f"Result: {which}: {evidence['why']}.")
     if "metrics" in found:
         metrics = found["metrics"]
         lines.append(

@@ -77,7 +77,8 @@ def reconstruct(
         Counts, positions and an initial probe.
     model : Model or path, optional
         A trained network, or its file. Its image of the scan is the initial object, unless a flat object is as good;
-        ``provenance["start"]`` tells which, and why.
+        ``provenance["start"]`` tells which, and why. It is the result where held-out pixels confirm that it is better
+        than the engine's; see ``provenance["network_result"]``.
     options : ReconstructionOptions, optional
         How; by default engine, batches, number of epochs and stop are chosen automatically.
     progress : callable, optional
@@ -184,6 +185,7 @@ def _by_engine(request: Request) -> Reconstruction:
 
     from diptych.ptycho.engines.distance.search import with_distance
     from diptych.ptycho.engines.modes.choice import mode_choice
+    from diptych.ptycho.engines.starts.network_result import network_or_engine
     from diptych.ptycho.engines.thick.stage import after_engine
 
     began = time.perf_counter()
@@ -202,6 +204,13 @@ def _by_engine(request: Request) -> Reconstruction:
         problem = _problem(request, probe, device, workers)
         run = _iterate(request, problem, probe, choice := mode_choice(request, problem))
         run, found, notes = after_engine(request, problem, run, probe, choice.found)
+
+        def again(other: Request) -> tuple[Problem, Run]:
+            made = _problem(other, probe, device, workers)
+            run = _iterate(other, made, probe, mode_choice(other, made))
+            return made, after_engine(other, made, run, probe, None)[0]
+
+        problem, run, evidence, said = network_or_engine(request, problem, run, probe, again)
         result = _result(request, problem, run, probe)
     record = {
         "probe_start": note,
@@ -209,8 +218,8 @@ def _by_engine(request: Request) -> Reconstruction:
         "device_reason": why,
         "seconds": time.perf_counter() - began,
     }
-    result = replace(result, flags=(*result.flags, *distance.flags, *notes))
-    result = in_counts(result, gain, declared, record | distance.record | found)
+    result = replace(result, flags=(*result.flags, *distance.flags, *notes, *said))
+    result = in_counts(result, gain, declared, record | distance.record | found | evidence)
     if run.interrupted:
         raise Interrupted(result)
     return result

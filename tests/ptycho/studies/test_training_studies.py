@@ -251,3 +251,20 @@ def test_every_study_has_a_plan_of_every_size(name: str, size: str, tmp_path: Pa
     assert plan.cells
     assert plan.hours > 0
     assert 2**28 < plan.memory_bytes < 2**34
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("shootout", 15),
+        ("grid-lines", 20),
+        ("generalisation", 34),
+        ("overlap", 46),
+        ("dose-response", 82),
+        ("frontier", 116),
+    ],
+)
+def test_the_predicted_time_of_a_quick_study_is_the_measured_one(name: str, seconds: float, tmp_path: Path) -> None:
+    """CPU seconds of one core, of the table in docs/studies.md."""
+    plan = run_study(name, tmp_path / "s", size="quick", dry_run=True)
+    assert seconds / 1.5 < plan.hours * 3600 < 1.5 * seconds

@@ -317,7 +317,7 @@ def summarise(scan: Scan, solved: Solved) -> dict[str, Any]:
             key: info.get(key)
             for key in ("engine", "epochs", "best_epoch", "fit", "held_out_fit", "stop_reason", "device")
         },
-        **{key: info[key] for key in ("start", "patterns_per_second") if key in info},
+        **{key: info[key] for key in ("start", "network_result", "patterns_per_second") if key in info},
         "flags": list(result.flags),
         "seconds": round(solved.seconds, 2),
         "object_shape": list(result.object.shape),

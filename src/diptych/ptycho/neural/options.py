@@ -131,7 +131,13 @@ class InferenceOptions(Options):
         ge=0,
         le=1000,
         description="Most likelihood steps on the whole stitched image under the given probe, each a pass over the "
-        "patterns; they end early where held-out pixels fit no better. Not used where an engine continues.",
+        "patterns; they end early where held-out pixels fit no better. Where an engine continues, only for an image "
+        "that network_result keeps.",
+    )
+    network_result: Literal["auto", "start"] = Field(
+        "auto",
+        description="Where an engine continues: auto (the network's image is the result where held-out pixels confirm "
+        "that it is better than the engine's) or start (the engine only starts from it).",
     )
     network_prior: bool = Field(
         False,

@@ -19,6 +19,7 @@ from diptych.ptycho.studies import dose_training
 from diptych.ptycho.studies.base import Cell, Check, Estimate, Images, Study
 from diptych.ptycho.studies.report import Table, mean_and_deviation
 from diptych.ptycho.studies.report_files import finite
+from diptych.ptycho.studies.training.estimates import engine_estimate
 from diptych.runtime.device import ExecutionOptions
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 METRICS = ("complex_error", "phase_rms_rad", "amplitude_ssim", "phase_ssim", "frc50", "frc50_half_period_px")
 _UNITS = {"dose": "photons per pattern", "phase_rms_rad": "rad", "frc50": "of Nyquist", "frc50_half_period_px": "px"}
-
-_SECONDS_PER_PIXEL = 8e-6
-"""Time of a reconstruction per detector pixel of the scan, measured on one CPU core with the automatic engine."""
 
 
 class DoseResponseOptions(dose_training.DoseTrainingOptions):
@@ -128,8 +126,7 @@ def estimate(cell: Cell, options: DoseResponseOptions) -> Estimate:
     if dose_training.LOSS in cell.parameters:
         return dose_training.estimate(cell, options)
     chosen = grid(options)
-    pixels = chosen.patterns * chosen.pattern_size**2
-    return Estimate(seconds=0.5 + _SECONDS_PER_PIXEL * pixels, memory_bytes=2**29 + 24 * pixels)
+    return engine_estimate(chosen.patterns, chosen.pattern_size)
 
 
 def tables(rows: Sequence[Mapping[str, Any]], options: DoseResponseOptions) -> list[Table]:

@@ -168,6 +168,7 @@ def estimate(cell: Cell, options: DoseTrainingOptions) -> Estimate:
     patterns = chosen.patterns if not grid else (int((_GRID_SIDE - 64) // max(_GRID_STEP, chosen.step / 2)) + 1) ** 2
     return training_estimate(
         options.size,
+        options.trained_network,
         patterns=patterns,
         pattern_size=64,
         epochs=chosen.epochs,

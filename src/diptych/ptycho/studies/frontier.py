@@ -158,6 +158,7 @@ def estimate(cell: Cell, options: FrontierOptions) -> Estimate:
         return engine
     training = training_estimate(
         options.size,
+        cell.parameters["network"],
         patterns=chosen.patterns,
         pattern_size=chosen.pattern_size,
         epochs=chosen.epochs,

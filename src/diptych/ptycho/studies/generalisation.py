@@ -125,6 +125,7 @@ def estimate(cell: Cell, options: GeneralisationOptions) -> Estimate:
         return engine_estimate(chosen.test_patterns, chosen.pattern_size)
     return training_estimate(
         options.size,
+        cell.parameters.get("network"),
         patterns=cell.parameters["train_size"],
         pattern_size=chosen.pattern_size,
         epochs=chosen.epochs,

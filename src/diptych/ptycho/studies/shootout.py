@@ -155,6 +155,7 @@ def estimate(cell: Cell, options: ShootoutOptions) -> Estimate:
     chosen = grid_of(options)
     return training_estimate(
         options.size,
+        cell.parameters.get("network"),
         patterns=chosen.patterns,
         pattern_size=chosen.pattern_size,
         epochs=chosen.epochs,

@@ -27,7 +27,7 @@ from diptych.ptycho.engines.starts.initial import copy_overlap
 from diptych.ptycho.engines.starts.network import hide_held_out
 from diptych.ptycho.networks import build_network
 from diptych.ptycho.neural.model import Model
-from diptych.ptycho.neural.options import TrainingOptions
+from diptych.ptycho.neural.options import InferenceOptions, TrainingOptions
 from diptych.ptycho.reconstruct import Interrupted, reconstruct
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
@@ -35,6 +35,9 @@ from diptych.runtime.progress import Progress
 from small_runs import CPU, same, stop_after
 
 Image = NDArray[np.complex128]
+
+START = InferenceOptions(network_result="start")
+"""The engine only starts from the network's image."""
 
 
 def simulated(**changes: Any) -> Any:
@@ -52,7 +55,9 @@ class StandIn:
     probe: NDArray[np.complex64] | None = None
     shown: list[Scan] = field(default_factory=list)
 
-    def reconstruct(self, scan: Scan, progress: Any = None, *, execution: ExecutionOptions) -> Reconstruction:
+    def reconstruct(
+        self, scan: Scan, progress: Any = None, *, execution: ExecutionOptions, **inference: Any
+    ) -> Reconstruction:
         self.shown.append(scan)
         image = self.change(self.truth.values.astype(np.complex128)).astype(np.complex64)
         canvas = Canvas(np.ones_like(image), self.truth.origin)
@@ -254,7 +259,7 @@ def test_a_start_that_pie_makes_worse_is_gone_back_to(
 def test_the_network_does_not_see_the_held_out_pixels() -> None:
     scan = simulated()
     network = StandIn(scan.truth, lambda truth: truth)
-    reconstruct(scan, model=network, epochs=1, execution=CPU)
+    reconstruct(scan, model=network, epochs=1, inference=START, execution=CPU)
     (shown,) = network.shown
     chosen = ReconstructionOptions()
     held = make_problem(
@@ -317,7 +322,9 @@ def test_a_probe_that_is_to_be_kept_is_not_exchanged(kept: str) -> None:
     scan = replace(scan, probe_calibrated=kept == "calibrated")
     assert scan.truth is not None
     network = StandIn(scan.truth, noisy(0.05), probe=probe)
-    result = reconstruct(scan, network, epochs=1, probe="fixed" if kept == "fixed" else "refine", execution=CPU)
+    result = reconstruct(
+        scan, network, epochs=1, probe="fixed" if kept == "fixed" else "refine", inference=START, execution=CPU
+    )
     assert len(network.shown) == 1
     assert "probe" not in result.provenance["start"]
 
@@ -377,7 +384,12 @@ def test_the_network_sees_the_scan_with_the_probe_that_the_engine_gets() -> None
     scan = simulated()
     model = StandIn(scan.truth, lambda t: t)
     result = reconstruct(
-        replace(scan, probe=None, probe_calibrated=False), model, probe="estimate", epochs=1, execution=CPU
+        replace(scan, probe=None, probe_calibrated=False),
+        model,
+        probe="estimate",
+        epochs=1,
+        inference=START,
+        execution=CPU,
     )
     assert "estimated" in result.provenance["probe_start"]
     (seen,) = model.shown
@@ -391,11 +403,13 @@ def test_a_model_or_its_file_and_its_progress(tmp_path: Path) -> None:
     options = TrainingOptions(width=4, passes=1)
     model = Model(build_network(32, 1.0, options), options, 32, 1.0, {}, scan.probe)
     seen: list[Progress] = []
-    result = reconstruct(scan, model, progress=seen.append, epochs=2, execution=CPU)
+    result = reconstruct(scan, model, progress=seen.append, epochs=2, inference=START, execution=CPU)
     assert seen[0].stage == "network"
     assert [report.stage for report in seen][-2:] == ["ml", "ml"]
     assert result.provenance["start"]["model"] == model.digest
-    assert same(result, reconstruct(scan, model.save(tmp_path / "m.safetensors"), epochs=2, execution=CPU))
+    assert same(
+        result, reconstruct(scan, model.save(tmp_path / "m.safetensors"), epochs=2, inference=START, execution=CPU)
+    )
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -417,12 +431,12 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 def test_a_resumed_run_is_the_uninterrupted_one_and_asks_no_network(kind: str, cut: int, tmp_path: Path) -> None:
     scan = simulated()
     change = {**GOOD, **BAD}[kind]
-    whole = solve(scan, change, epochs=24)
+    whole = solve(scan, change, inference=START, epochs=24)
     path = tmp_path / "c.npz"
     with pytest.raises(Interrupted):
-        solve(scan, change, epochs=24, checkpoint=path, progress=stop_after(cut))
+        solve(scan, change, inference=START, epochs=24, checkpoint=path, progress=stop_after(cut))
     model = StandIn(scan.truth, change)
-    resumed = reconstruct(scan, model, epochs=24, checkpoint=path, resume=True, execution=CPU)
+    resumed = reconstruct(scan, model, epochs=24, checkpoint=path, resume=True, inference=START, execution=CPU)
     assert same(resumed, whole)
     assert resumed.provenance["start"] == whole.provenance["start"]
     assert model.shown == []

@@ -21,6 +21,7 @@ MODES = "probe modes"
 DISTANCE = "distance"
 REGULARISED = "regularised"
 SLICES = "slices"
+NETWORK = "network"
 INTERRUPTED = "interrupted"
 
 KINDS = (
@@ -40,11 +41,12 @@ KINDS = (
     DISTANCE,
     REGULARISED,
     SLICES,
+    NETWORK,
     INTERRUPTED,
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, DISTANCE, REGULARISED, SLICES)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, DISTANCE, REGULARISED, SLICES, NETWORK)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

@@ -91,7 +91,7 @@ def network_guess(request: Request, start: NDArray[np.complex64], problem: Probl
     """
     network, options = request.network, request.options
     assert network is not None
-    candidates = _Candidates(request, network, problem, hide_held_out(request.scan, problem))
+    candidates = _Candidates(request, problem, hide_held_out(request.scan, problem))
     flat, probe = problem.flat_object(), probe_modes(problem, start, options.first_modes)
     record: dict[str, Any] = {
         "object": "flat",
@@ -129,7 +129,6 @@ class _Candidates:
     """Rates objects by their fit at the held-out pixels of the whole scan."""
 
     request: Request
-    network: TrainedNetwork
     problem: Problem
     counts: NDArray[np.float32]
 
@@ -143,29 +142,38 @@ class _Candidates:
 
     def rated(self, probe: NDArray[np.complex64], modes: Tensor) -> tuple[float, Tensor | None]:
         """The network's image under a probe, in gauge, and its held-out fit (infinite where there is none)."""
-        from diptych.ptycho.engines.starts.gauge import in_gauge
-
-        request, problem = self.request, self.problem
-        hidden = replace(
-            request.scan, counts=self.counts, probe=probe, probe_calibrated=request.keeps_scale, truth=None
-        )
-        threads = problem.workers.count if problem.device.type == "cpu" else request.execution.threads
-        execution = request.execution.with_changes(device=str(problem.device), threads=threads)
-        found = self.network.reconstruct(hidden, request.progress, execution=execution, **self._alone()).object
-        image = in_gauge(problem, copy_overlap(found, problem.flat_object(), problem.origin), modes)
+        request = self.request
+        shown = replace(request.scan, counts=self.counts, probe=probe, probe_calibrated=request.keeps_scale, truth=None)
+        image = image_under(request, self.problem, shown, modes)
         fit = math.nan if image is None else self.held_out(image, modes)
         return (fit if math.isfinite(fit) else math.inf), image
 
-    def _alone(self) -> dict[str, Any]:
-        """How the network is run: without passes on the whole canvas, which the engine makes anyway."""
-        from diptych.ptycho.neural.model import Model
-        from diptych.ptycho.neural.options import InferenceOptions
 
-        given = dict(self.request.inference)
-        if isinstance(self.network, Model):
-            chosen = given.get("options") or InferenceOptions()
-            given["options"] = chosen.with_changes(canvas_passes=0, network_prior=False)
-        return given
+def image_under(request: Request, problem: Problem, shown: Scan, modes: Tensor) -> Tensor | None:
+    """The network's image of a scan on the problem's canvas (H, W), in the gauge of the probe ``modes`` (P, N, N).
+
+    None where it is not finite, or predicts no photons.
+    """
+    from diptych.ptycho.engines.starts.gauge import in_gauge
+
+    network = request.network
+    assert network is not None
+    threads = problem.workers.count if problem.device.type == "cpu" else request.execution.threads
+    execution = request.execution.with_changes(device=str(problem.device), threads=threads)
+    found = network.reconstruct(shown, request.progress, execution=execution, **_alone(request, network)).object
+    return in_gauge(problem, copy_overlap(found, problem.flat_object(), problem.origin), modes)
+
+
+def _alone(request: Request, network: TrainedNetwork) -> dict[str, Any]:
+    """How the network is run: without passes on the whole canvas, which the engine makes anyway."""
+    from diptych.ptycho.neural.model import Model
+    from diptych.ptycho.neural.options import InferenceOptions
+
+    given = dict(request.inference)
+    if isinstance(network, Model):
+        chosen = given.get("options") or InferenceOptions()
+        given["options"] = chosen.with_changes(canvas_passes=0, network_prior=False)
+    return given
 
 
 def _training_probe(

@@ -173,6 +173,7 @@ def estimate(cell: Cell, options: GridLinesOptions) -> Estimate:
     members = 1 if cell.parameters["network"] is None else cell.parameters["gridsize"] ** 2
     return training_estimate(
         options.size,
+        cell.parameters["network"],
         patterns=patterns(chosen.train_step),
         pattern_size=size,
         epochs=chosen.epochs,

@@ -238,6 +238,7 @@ def estimate(cell: Cell, options: OverlapOptions) -> Estimate:
     baseline = cell.parameters["network"] is None
     return training_estimate(
         options.size,
+        cell.parameters.get("network"),
         patterns=half if baseline else view.groups or half,
         pattern_size=chosen.pattern_size,
         epochs=chosen.epochs,
