@@ -11,11 +11,11 @@ import pytest
 from diptych.ptycho.engines.stopping import StopRule, stalled
 
 
-def follow(rule: StopRule, values: Iterable[float]) -> tuple[int, str, int]:
-    """Epochs until the rule speaks, what it says, and the last epoch it would keep."""
+def follow(rule: StopRule, values: Iterable[float], fit: float | None = None) -> tuple[int, str, int]:
+    """Epochs until the rule speaks, what it says, and the last epoch it would keep; ``fit`` by default as held out."""
     kept = epoch = 0
     for epoch, value in enumerate(values, 1):
-        if rule.keeps(value, value):
+        if rule.keeps(value, value if fit is None else fit):
             kept = epoch
         if rule.reason():
             return epoch, rule.reason(), kept
@@ -79,7 +79,7 @@ def test_a_loss_that_falls_quickly_outweighs_a_held_out_fit_that_does_not(factor
 def test_a_diverged_state_is_never_kept(value: float) -> None:
     rule = StopRule(8)
     assert rule.keeps(3.0, 3.0)
-    assert not rule.keeps(value, value)
+    assert not rule.keeps(value, value if fit is None else fit)
     assert not StopRule(None).keeps(value, value)
     epoch, reason, kept = follow(StopRule(8), [5.0, 4.0, *([value] * 40)])
     assert (epoch, kept) == (10, 2)
@@ -88,14 +88,21 @@ def test_a_diverged_state_is_never_kept(value: float) -> None:
 
 def test_an_engine_that_tells_by_itself_keeps_its_last_state_unless_that_is_far_worse() -> None:
     """Over-fitting at few photons is small; wrong positions at 5e7 photons made the last epoch 2.6 times the best."""
-    assert follow(StopRule(None), [9.0, 1.1, 1.12, 1.2])[2] == 4
-    assert follow(StopRule(None), [600.0, 169.0, 170.0, 300.0, 444.0])[2] == 3
-    assert follow(StopRule(None), [600.0, 169.0, 444.0, 171.0])[2] == 4
+    assert follow(StopRule(None), [9.0, 1.1, 1.12, 1.2], fit=1.0)[2] == 4
+    assert follow(StopRule(None), [600.0, 169.0, 170.0, 300.0, 444.0], fit=1.0)[2] == 3
+    assert follow(StopRule(None), [600.0, 169.0, 444.0, 171.0], fit=1.0)[2] == 4
+
+
+def test_where_the_model_limits_the_fit_the_best_state_is_kept() -> None:
+    assert follow(StopRule(None), [9.0, 1.29, 1.30, 1.295], fit=1.1)[2] == 2
+    assert follow(StopRule(None), [9.0, 1.29, 1.30, 1.295], fit=0.8)[2] == 4
 
 
 def test_a_misfit_that_more_modes_or_positions_leave_ends_the_run_where_they_no_longer_gain() -> None:
     falling = list(np.geomspace(1.5, 1.3, 15))
     assert stalled(falling, 1.2) == ""
-    assert stalled([*falling, *([1.3] * 9)], 1.2) == ""
+    assert stalled([*falling, *([1.3] * 2)], 1.2) == ""
+    wandering = [1.290 + 0.006 * (-1) ** n for n in range(12)]
+    assert "dropped by less than" in stalled(wandering, 1.2)
     assert "dropped by less than" in stalled([*falling, *([1.3] * 11)], 1.2)
     assert stalled([*falling, *([1.3] * 11)], 1.02) == "", "noise is all that is left"

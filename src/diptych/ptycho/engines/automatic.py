@@ -95,7 +95,7 @@ REFINEMENT_SLOW = 0.9
 FACTORS_GAIN = 0.2
 """Factors are kept where the held-out fit's excess over 1 falls by this share: longer PIE alone brings a few %."""
 
-MODES_EPOCHS = 6
+MODES_EPOCHS = 4
 """Epochs of PIE with more modes; these come from the trials and are nearly right."""
 
 Report = dict[str, float]

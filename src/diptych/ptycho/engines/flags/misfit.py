@@ -67,6 +67,7 @@ def misfit_flags(
     unfinished: str = "",
     tried: Tried | None = None,
     held: Held = compare_readings,
+    converged: bool = False,
 ) -> list[Flag]:
     """Flags of a result whose patterns are not explained; empty where photon noise explains what is left.
 
@@ -86,6 +87,8 @@ def misfit_flags(
         Trials of the readings of ``scan``, where they may have been made already.
     held : callable
         What held-out pixels say of them where the scan is faint.
+    converged : bool
+        Whether the result comes from maximum likelihood that has converged.
     """
     if not math.isfinite(evidence.level):
         return [Flag(POOR_FIT, f"the fit is not finite ({evidence.fit:g}): the engine diverged. {CHECK}")]
@@ -102,7 +105,7 @@ def misfit_flags(
     poor = trials.poor(evidence, standard)
     polished = None
     if trials.unexplained(evidence, standard):
-        polished = trials.polish(problem, *state)
+        polished = trials.polish(problem, *state, converged)
         if polished and evidence.photons >= FAINT * evidence.unknowns and not trials.unexplained(polished):
             return [_unconverged(evidence, standard)] if poor or _above_noise(evidence, standard) else []
         # The totals of an engine that has not converged may be off without any fault of the beam.

@@ -30,6 +30,7 @@ def result_flags(
     tried: Tried | None = None,
     held: Held = compare_readings,
     spoiled: str = "",
+    likelihood: bool = False,
 ) -> tuple[str, ...]:
     """Flags of a result, ordered by kind (:data:`~diptych.ptycho.engines.flags.base.KINDS`).
 
@@ -59,6 +60,8 @@ def result_flags(
         What held-out pixels say of the readings of a faint scan.
     spoiled : str
         How to take out what is known to spoil the scan; it is advised before anything else is tried.
+    likelihood : bool
+        Whether the last stage was maximum likelihood.
     """
     evidence = gather_evidence(problem, *state, refined, start)
     whole = not interrupted and (converged or epochs >= ENOUGH_EPOCHS)
@@ -69,7 +72,7 @@ def result_flags(
     else:
         flags += [
             _blamed(flag, evidence, spoiled)
-            for flag in misfit_flags(scan, problem, state, evidence, unfinished, tried, held)
+            for flag in misfit_flags(scan, problem, state, evidence, unfinished, tried, held, likelihood and converged)
         ]
     if interrupted:
         flags.append(Flag(INTERRUPTED, "the best state up to then, not a finished result."))

@@ -202,7 +202,7 @@ def longer_trial(scan: Scan, probe: NDArray[np.complex64] | None = None, workers
     return _solve(problem, probe_of(part) if probe is None else probe)
 
 
-def polish(problem: Problem, image: Tensor, probe: Tensor) -> Evidence | None:
+def polish(problem: Problem, image: Tensor, probe: Tensor, converged: bool = False) -> Evidence | None:
     """Evidence at the central patterns after a few steps of maximum likelihood from a result.
 
     Where it explains these patterns and the result does not, they are read the right way, and the engine that made the
@@ -212,10 +212,15 @@ def polish(problem: Problem, image: Tensor, probe: Tensor) -> Evidence | None:
     ----------
     image, probe : (H, W) and (P, N, N) complex tensors
         The result.
+    converged : bool
+        Whether it comes from maximum likelihood that has converged; no steps are made then.
     """
     part = _central_patterns(problem)
-    if not unexplained(gather_evidence(part, image, probe, refined=True)):
+    found = gather_evidence(part, image, probe, refined=True)
+    if not unexplained(found):
         return None
+    if converged:
+        return found
     engine = MaximumLikelihood(part, image, probe, LikelihoodSettings(batch=sweep_batch(part)))
     for steps in POLISH:
         for _ in range(steps):
