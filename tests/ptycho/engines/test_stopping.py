@@ -79,7 +79,7 @@ def test_a_loss_that_falls_quickly_outweighs_a_held_out_fit_that_does_not(factor
 def test_a_diverged_state_is_never_kept(value: float) -> None:
     rule = StopRule(8)
     assert rule.keeps(3.0, 3.0)
-    assert not rule.keeps(value, value if fit is None else fit)
+    assert not rule.keeps(value, value)
     assert not StopRule(None).keeps(value, value)
     epoch, reason, kept = follow(StopRule(8), [5.0, 4.0, *([value] * 40)])
     assert (epoch, kept) == (10, 2)
