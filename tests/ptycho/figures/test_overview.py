@@ -131,7 +131,7 @@ def test_plot_reconstruction_unknown_geometry_modes_and_flags(truth, as_result, 
     shown = texts(figure)
     assert "Phase" in shown
     assert any(text.endswith(" px") for text in shown)
-    assert any(text.startswith("Probe mode 1: ") for text in shown)
+    assert any(text.startswith("Probe mode 1\n") for text in shown)
     assert any("2 weaker modes not shown" in text for text in shown)
     assert any("far above shot noise" in text for text in shown)
     assert "not recorded" in shown

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["plot", "plot_comparison", "plot_frc", "plot_reconstruction", "plot_scan", "save_figure"]
 
 _CHUNK_BYTES = 64 * 2**20
-_MAX_MODES = 4
+_MAX_MODES, _WIDE_MODES = 4, 2
 _LINE_WIDTH = 140
 _BOTTOM = -0.25
 _LABEL_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
@@ -299,13 +299,15 @@ def _show_modes(figure: Any, probe: NDArray[Any], pixel_m: PixelSize) -> None:
     axes = figure.subplots(1, shown, squeeze=False)[0]
     for i, ax in enumerate(axes):
         share = 100 * float(power[i] / power.sum())
-        title = "Probe" if len(probe) == 1 else f"Probe mode {i + 1}: {share:.3g} %"
+        title = "Probe" if len(probe) == 1 else f"Probe mode {i + 1}\n{share:.3g} % of power"
         show_complex(ax, probe[i], title, pixel_m=pixel_m)
+        if shown > _WIDE_MODES:
+            ax.title.set_fontsize(8)
     show_wheel(axes[-1])
-    if len(probe) > shown:
+    if weaker := len(probe) - shown:
         figure.supxlabel(
-            f"{len(probe) - shown} weaker modes not shown: {100 * float(power[shown:].sum() / power.sum()):.2g} % of "
-            f"the power",
+            f"{weaker} weaker mode{'s' if weaker > 1 else ''} not shown: "
+            f"{100 * float(power[shown:].sum() / power.sum()):.2g} % of the power",
             fontsize=8,
         )
 
