@@ -49,7 +49,7 @@ from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, Mode
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import PositionCorrection
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
-from diptych.ptycho.engines.stopping import stalled
+from diptych.ptycho.engines.stopping import refinement_gains, stalled
 
 log = logging.getLogger("diptych")
 
@@ -81,16 +81,6 @@ RESCUE_DIVERGED = 3.0
 
 REFINEMENT_TRIAL = 2
 """Epochs of refinement after which a network's image that still fits better than PIE's result is returned to."""
-
-REFINEMENT_LEAST = 4
-"""Epochs of refinement before it can count as slow."""
-
-REFINEMENT_QUICK = 0.5
-"""Below :data:`STAGNATED_FIT`, refinement goes on only while an epoch brings the held-out fit below this share of the
-one before."""
-
-REFINEMENT_SLOW = 0.9
-"""Refinement is finished when two epochs do not bring the held-out fit below this share."""
 
 FACTORS_GAIN = 0.2
 """Factors are kept where the held-out fit's excess over 1 falls by this share: longer PIE alone brings a few %."""
@@ -144,7 +134,7 @@ class Automatic:
         self._network: tuple[Tensor, Tensor] | None = None
         self._network_fit = math.inf if given.fit is None else given.fit
         self._extra = 0
-        self._test_factors = given.test_factors and given.problem.forward.factors is not None
+        self._factor_tests = 2 if given.test_factors and given.problem.forward.factors is not None else 0
         self._constant: Guess | None = None
         self._fits: list[float] = []
         self._level = math.inf
@@ -231,13 +221,20 @@ class Automatic:
     def _after_initial_guess(self, report: Report) -> None:
         if not self._pie_is_done():
             return
-        tested, self._test_factors = self._test_factors, False
-        if tested and factors_needed(self.problem, self.image, self.probe):
-            self._constant = self.image, self.probe.clone(), self._fits[-1]
-            self._set_factors(True, on_trial=True)
-            self._enter("frame factors", *self._constant[:2])
-            return
-        self._leave_initial_guess(report)
+        if not (self._factor_tests == 2 and self._tries_factors(self._fits[-1])):
+            self._leave_initial_guess(report)
+
+    def _tries_factors(self, fit: float) -> bool:
+        """Whether factors of the frames are tried now: after PIE, and once more after positions were refined, which can
+        hide a beam that varies. ``fit`` is the held-out fit without.
+        """
+        self._factor_tests -= 1
+        if not factors_needed(self.problem, self.image, self.probe):
+            return False
+        self._constant = self.image, self.probe.clone(), fit
+        self._set_factors(True, on_trial=True)
+        self._enter("frame factors", *self._constant[:2])
+        return True
 
     def _leave_initial_guess(self, report: Report) -> None:
         if not _stagnated(report):
@@ -266,6 +263,7 @@ class Automatic:
         if before - after > FACTORS_GAIN * max(before - 1, LEAST_EXCESS):
             log.info("a factor for each frame: held-out fit %.3g before, %.3g after", before, after)
             self._set_factors(True)
+            self._factor_tests = 0
             self.problem.forward.factors.fit_before = before
         else:
             self._set_factors(False)
@@ -297,10 +295,7 @@ class Automatic:
                 log.info(message, self._network_fit, min(fits))
                 self._enter("likelihood", *network)
                 return
-        near = report["fit"] <= STAGNATED_FIT
-        quick = not near or done < 2 or fits[-1] < REFINEMENT_QUICK * fits[-2]
-        slow = done >= LONGEST_START or (done >= REFINEMENT_LEAST and not fits[-1] < REFINEMENT_SLOW * fits[-3])
-        if quick and not slow:
+        if done < LONGEST_START and refinement_gains(fits, near=report["fit"] <= STAGNATED_FIT):
             return
         if not _stagnated(report):
             self._enter("likelihood", self._engine.image, self._engine.probe)
@@ -332,7 +327,9 @@ class Automatic:
         self._extra += 1
         fits = self._fits
         if self.positions.round_is_done(fits) if self.stage == "positions" else len(fits) >= self._engine.most_epochs:
-            self._enter(*self.positions.next_round(self.image, self.probe, self._fits[-1]))
+            self._enter(*self.positions.next_round(self.image, self.probe, fit := fits[-1]))
+            if self.stage == "likelihood" and self.positions.refined and self._factor_tests:
+                self._tries_factors(fit)
 
     def _pie_is_done(self) -> bool:
         done = len(self._fits)
@@ -354,7 +351,7 @@ class Automatic:
         }
         if (factors := self.problem.forward.factors) is not None:
             mine["factors"] = torch.tensor(
-                [factors.fitted, factors.fit_before, self._test_factors], dtype=torch.float64
+                [factors.fitted, factors.fit_before, self._factor_tests], dtype=torch.float64
             )
         mine |= guess_state("constant", self._constant) | guess_state("first", self._first)
         mine |= self.positions.state() | self._modes.state()
@@ -366,7 +363,7 @@ class Automatic:
         """Continue from an earlier :meth:`state`."""
         self._constant, self._network = guess_of(state, "constant"), None
         if (factors := self.problem.forward.factors) is not None:
-            factors.fitted, self._test_factors = bool(state["factors"][0]), bool(state["factors"][2])
+            factors.fitted, self._factor_tests = bool(state["factors"][0]), int(state["factors"][2])
             factors.fit_before = float(state["factors"][1])
             factors.on_trial = self._constant is not None
         self.positions.restore(state)

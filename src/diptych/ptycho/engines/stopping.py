@@ -51,6 +51,29 @@ def stalled(fits: Sequence[float], level: float) -> str:
     return f"the held-out fit dropped by less than {STALLED_GAIN:.1%} in {STALLED_WINDOW} epochs"
 
 
+REFINEMENT_LEAST = 4
+"""Epochs of PIE from a network's image before it can count as slow."""
+
+REFINEMENT_QUICK, REFINEMENT_SLOW = 0.5, 0.9
+"""It goes on while two epochs bring the held-out fit below the second share; near the solution only while one brings it
+below the first."""
+
+
+def refinement_gains(fits: Sequence[float], near: bool) -> bool:
+    """Whether PIE that corrects a network's image still gains quickly.
+
+    Parameters
+    ----------
+    fits : sequence of float
+        Held-out fit after each epoch.
+    near : bool
+        Whether the image fits nearly.
+    """
+    done = len(fits)
+    quick = not near or done < 2 or fits[-1] < REFINEMENT_QUICK * fits[-2]
+    return quick and (done < REFINEMENT_LEAST or fits[-1] < REFINEMENT_SLOW * fits[-3])
+
+
 class StopRule:
     """Decides from the held-out fit (the fit itself where nothing is held out) when to stop.
 
