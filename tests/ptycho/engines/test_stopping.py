@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from diptych.ptycho.engines.stopping import StopRule, stalled
+from diptych.ptycho.engines.stopping import StopRule, refinement_gains, stalled
 
 
 def follow(rule: StopRule, values: Iterable[float], fit: float | None = None) -> tuple[int, str, int]:
@@ -106,3 +106,18 @@ def test_a_misfit_that_more_modes_or_positions_leave_ends_the_run_where_they_no_
     assert "dropped by less than" in stalled(wandering, 1.2)
     assert "dropped by less than" in stalled([*falling, *([1.3] * 11)], 1.2)
     assert stalled([*falling, *([1.3] * 11)], 1.02) == "", "noise is all that is left"
+
+
+@pytest.mark.parametrize(
+    ("fits", "near", "gains"),
+    [
+        ([9.0], True, True),
+        ([9.0, 4.0], True, True),
+        ([9.0, 5.0], True, False),
+        ([9.0, 8.0, 7.5], False, True),
+        ([9.0, 8.0, 7.5, 7.1], False, True),
+        ([9.0, 8.0, 7.5, 7.3], False, False),
+    ],
+)
+def test_pie_from_a_networks_image_goes_on_while_it_gains_quickly(fits: list[float], near: bool, gains: bool) -> None:
+    assert refinement_gains(fits, near) is gains
