@@ -222,11 +222,13 @@ def history() -> Figure:
     ax = figure.subplots()
     show_history(ax, found.history)
     stage, epoch = np.asarray(found.history["stage"]), np.asarray(found.history["epoch"])
-    for number, name in enumerate(("PIE", "difference map", "second PIE", "maximum likelihood")):
-        inside = epoch[stage == number]
-        if len(inside):
-            ax.axvspan(inside[0] - 0.5, inside[-1] + 0.5, color=f"C{number + 2}", alpha=0.12, lw=0)
-            ax.text(inside.mean(), 0.93, name, transform=ax.get_xaxis_transform(), ha="center", fontsize=9)
+    names = ("PIE", "difference map", "PIE, modes, positions", "maximum likelihood")
+    for inside in np.split(epoch, np.flatnonzero(np.diff(stage)) + 1):
+        number = int(stage[epoch == inside[0]][0])
+        ax.axvspan(inside[0] - 0.5, inside[-1] + 0.5, color=f"C{number + 2}", alpha=0.12, lw=0)
+        ax.text(
+            inside.mean(), 0.95, names[number], transform=ax.get_xaxis_transform(), ha="center", va="top", rotation=90
+        )
     ax.legend(fontsize=8, loc="center right")
     return figure
 

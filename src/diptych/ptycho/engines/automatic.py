@@ -18,8 +18,8 @@ rescue         The difference map, which can leave a local minimum, from the ini
 second guess   PIE from the rescued object. The better of the two guesses goes on.
 refinement     PIE from a network's image that fits poorly, as long as it gains quickly. It corrects image and probe.
                Skipped where the image fits well: PIE's batch noise would only move it away from the solution.
-frame factors  PIE again, with a factor for each frame's intensity. Only where factors explain part of the first PIE's
-               deviance; kept where the held-out fit then falls by more than that part.
+frame factors  PIE again, with a factor for each frame's intensity. Only where factors explain part of the deviance;
+               kept where the held-out fit then falls by more than that part.
 likelihood     L-BFGS on the likelihood of all patterns, until convergence.
 more modes     PIE with more probe modes. Only where photon noise does not explain the patterns, and trials on a part
                of the scan (:mod:`~diptych.ptycho.engines.modes.trials`) say that more modes do.
@@ -85,6 +85,9 @@ REFINEMENT_TRIAL = 2
 FACTORS_GAIN = 0.2
 """Factors are kept where the held-out fit's excess over 1 falls by this share: longer PIE alone brings a few %."""
 
+FACTOR_TESTS = 3
+"""How often factors may be tried: after PIE, after modes were added, after positions were refined."""
+
 MODES_EPOCHS = 4
 """Epochs of PIE with more modes; these come from the trials and are nearly right."""
 
@@ -134,7 +137,7 @@ class Automatic:
         self._network: tuple[Tensor, Tensor] | None = None
         self._network_fit = math.inf if given.fit is None else given.fit
         self._extra = 0
-        self._factor_tests = 2 if given.test_factors and given.problem.forward.factors is not None else 0
+        self._factor_tests = FACTOR_TESTS if given.test_factors and given.problem.forward.factors is not None else 0
         self._constant: Guess | None = None
         self._fits: list[float] = []
         self._level = math.inf
@@ -187,8 +190,7 @@ class Automatic:
 
     def epoch(self) -> Report:
         """One pass over the scan; ``stage`` counts from 0 (PIE) to 3 (maximum likelihood)."""
-        stage = STAGES[self.stage]
-        report = {**self._engine.epoch(), "stage": stage.number}
+        report = {**self._engine.epoch(), "stage": (stage := STAGES[self.stage]).number}
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
         self._level = (report["fit"] + self._fits[-1]) / 2
@@ -196,8 +198,7 @@ class Automatic:
         return report
 
     def _enter(self, stage: str, image: Tensor, probe: Tensor) -> None:
-        # Memory of the stages before is freed before the next engine allocates its own.
-        self.__dict__.pop("_engine", None)
+        self.__dict__.pop("_engine", None)  # Its memory is freed before the next engine allocates its own.
         if stage == "likelihood":
             self._start = self._first = self._network = None
         self.stage, self._fits = stage, []
@@ -221,12 +222,12 @@ class Automatic:
     def _after_initial_guess(self, report: Report) -> None:
         if not self._pie_is_done():
             return
-        if not (self._factor_tests == 2 and self._tries_factors(self._fits[-1])):
+        if not (self._factor_tests == FACTOR_TESTS and self._tries_factors(self._fits[-1])):
             self._leave_initial_guess(report)
 
     def _tries_factors(self, fit: float) -> bool:
-        """Whether factors of the frames are tried now: after PIE, and once more after positions were refined, which can
-        hide a beam that varies. ``fit`` is the held-out fit without.
+        """Whether factors of the frames are tried now; what is missing can hide a beam that varies. ``fit`` is the
+        held-out fit without.
         """
         self._factor_tests -= 1
         if not factors_needed(self.problem, self.image, self.probe):
@@ -320,16 +321,20 @@ class Automatic:
     def _after_more_modes(self, report: Report) -> None:
         self._extra += 1
         if len(self._fits) >= MODES_EPOCHS:
-            self._enter("likelihood", self.image, self.probe)
+            self._enter_likelihood("likelihood", self.image, self.probe, self._fits[-1])
 
     def _after_positions(self, report: Report) -> None:
         """A round of the positions, or the search for distortions."""
         self._extra += 1
         fits = self._fits
         if self.positions.round_is_done(fits) if self.stage == "positions" else len(fits) >= self._engine.most_epochs:
-            self._enter(*self.positions.next_round(self.image, self.probe, fit := fits[-1]))
-            if self.stage == "likelihood" and self.positions.refined and self._factor_tests:
-                self._tries_factors(fit)
+            self._enter_likelihood(*self.positions.next_round(self.image, self.probe, fits[-1]), fits[-1])
+
+    def _enter_likelihood(self, stage: str, image: Tensor, probe: Tensor, fit: float) -> None:
+        """Enter a stage; where it is the last one, after a trial of factors of the frames if they may be needed."""
+        self._enter(stage, image, probe)
+        if stage == "likelihood" and self._factor_tests:
+            self._tries_factors(fit)
 
     def _pie_is_done(self) -> bool:
         done = len(self._fits)

@@ -119,3 +119,16 @@ def test_a_run_that_is_interrupted_after_modes_were_added_goes_on_with_the_same_
         np.testing.assert_array_equal(again.object.values, whole.object.values)
         np.testing.assert_array_equal(again.probe, whole.probe)
         assert again.provenance["modes"] == whole.provenance["modes"]
+
+
+@pytest.mark.slow
+def test_modes_and_a_beam_that_varies_are_found_together() -> None:
+    """Each hides the other: the intensity explains a fifth of the misfit, and the modes most of the rest."""
+    scan = scan_of(3, patterns=100)
+    varying = np.random.default_rng(1).normal(1, 0.05, len(scan)).clip(0.3, 3)
+    rng = np.random.default_rng(2)
+    counts = rng.binomial(np.rint(scan.counts).astype(int), (varying / varying.max())[:, None, None])
+    result = diptych.reconstruct(replace(scan, counts=counts.astype(np.float32), truth=None))
+    assert len(result.probe) >= 3
+    assert result.frame_factors is not None
+    np.testing.assert_allclose(result.frame_factors, varying / varying.mean(), rtol=0.03)

@@ -117,7 +117,8 @@ def mode_choice(request: Request, problem: Problem) -> ModeChoice:
         return ModeChoice()
 
     def trial(image: Tensor, probe: Tensor, movable: bool) -> Grown:
-        return grow_modes(request.scan, problem, image, probe, lambda: request.verdict, movable)
+        factors = request.options.frame_factors != "off"
+        return grow_modes(request.scan, problem, image, probe, lambda: request.verdict, movable, factors)
 
     return ModeChoice(trial)
 

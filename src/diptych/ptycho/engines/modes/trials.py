@@ -115,11 +115,12 @@ def grow_modes(
     probe: Tensor,
     verdict: Callable[[], trials.Verdict],
     movable: bool,
+    factors: bool = False,
 ) -> Grown:
     """More probe modes, by trials on the central part of a scan, where the held-out pixels ask for them.
 
     There are no more where a wrong reading of the scan, a beam whose intensity varies, or wrong positions explain the
-    patterns: modes that are free can hide them.
+    patterns: modes that are free can hide them. Where the intensity may be fitted, it is in the trials.
 
     Parameters
     ----------
@@ -131,11 +132,14 @@ def grow_modes(
         Trials of the readings of the scan; asked for last.
     movable : bool
         Whether wrong positions are to be considered as the reason.
+    factors : bool
+        Whether a factor for each frame's intensity may be fitted.
     """
     evidence = gather_evidence(problem, image, probe, refined=True)
-    if not trials.suspect(evidence) or intensity_varies(evidence):
+    varies = intensity_varies(evidence)
+    if not trials.suspect(evidence) or (varies and not factors):
         return Grown()
-    trial, start = _central_problem(scan, problem, image)
+    trial, start = _central_problem(scan, problem, image, varies)
     here = first = _settled(trial, start, probe)
     moved = False
     for modes, share in ((n, share) for n, share in LADDER.items() if n > len(probe)):
@@ -193,8 +197,10 @@ def _settled(problem: Problem, image: Tensor, probe: Tensor, moving: bool = Fals
     return _State(engine.image, engine.probe, float(found) if np.isfinite(found) else float("inf"))
 
 
-def _central_problem(scan: Scan, problem: Problem, image: Tensor) -> tuple[Problem, Tensor]:
-    """The central part of a scan as a problem of its own, and the object (h, w) on its canvas."""
+def _central_problem(scan: Scan, problem: Problem, image: Tensor, varies: bool) -> tuple[Problem, Tensor]:
+    """The central part of a scan as a problem of its own, and the object (h, w) on its canvas; with factors of the
+    frames where these are fitted, or the beam ``varies``.
+    """
     part = central_part(replace(scan, positions=problem.forward.positions), PATTERNS)
     trial = make_problem(
         part,
@@ -213,6 +219,7 @@ def _central_problem(scan: Scan, problem: Problem, image: Tensor) -> tuple[Probl
         y, x = max(-int(top), 0), max(-int(left), 0)
         whole[y : y + start.shape[0], x : x + start.shape[1]] = start
         start = whole
-    if (factors := problem.forward.factors) is not None and factors.fitted and trial.forward.factors is not None:
+    fitted = varies or (problem.forward.factors is not None and problem.forward.factors.fitted)
+    if fitted and trial.forward.factors is not None:
         trial.forward.factors.fitted = True
     return trial, start
