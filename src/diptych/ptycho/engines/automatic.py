@@ -49,7 +49,7 @@ from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, Mode
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import PositionCorrection
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
-from diptych.ptycho.engines.stopping import refinement_gains, stalled
+from diptych.ptycho.engines.stopping import STAGNATED_FIT, refinement_gains, stagnated, stalled
 
 log = logging.getLogger("diptych")
 
@@ -61,13 +61,6 @@ LONGEST_START = 40
 
 SLOW = 0.02
 """PIE is finished when the held-out fit drops by less than this share in five epochs."""
-
-STAGNATED_FIT = 3.0
-"""PIE has stagnated when it ends above this fit and above the excess below."""
-
-STAGNATED_EXCESS = 2e-3
-"""Deviance above that of shot noise, per photon: about 1e-4 where PIE still converges, 7e-3 and more where it
-stagnated."""
 
 RESCUE = 60
 """Epochs of the difference map."""
@@ -230,15 +223,21 @@ class Automatic:
         held-out fit without.
         """
         self._factor_tests -= 1
-        if not factors_needed(self.problem, self.image, self.probe):
+        least = FACTORS_GAIN * (fit - 1) if self._late_test else 0.0
+        if not factors_needed(self.problem, self.image, self.probe, least):
             return False
         self._constant = self.image, self.probe.clone(), fit
         self._set_factors(True, on_trial=True)
         self._enter("frame factors", *self._constant[:2])
         return True
 
+    @property
+    def _late_test(self) -> bool:
+        """Whether the last test of factors was made after modes were added, or positions refined."""
+        return self._factor_tests < FACTOR_TESTS - 1
+
     def _leave_initial_guess(self, report: Report) -> None:
-        if not _stagnated(report):
+        if not stagnated(report):
             self._enter("likelihood", self.image, self.probe)
             return
         image, probe, fit = self._engine.image, self._engine.probe.clone(), self._fits[-1]
@@ -254,7 +253,8 @@ class Automatic:
 
     def _after_frame_factors(self, report: Report) -> None:
         self._extra += 1
-        if not self._pie_is_done():
+        late = self._late_test
+        if not (len(self._fits) >= MODES_EPOCHS if late else self._pie_is_done()):
             return
         assert self._constant is not None
         assert self.problem.forward.factors is not None
@@ -270,7 +270,10 @@ class Automatic:
             self._set_factors(False)
             self._enter("initial guess", image, probe)
             self._fits = [before]
-        self._leave_initial_guess(report)
+        if late:
+            self._enter("likelihood", self.image, self.probe)
+        else:
+            self._leave_initial_guess(report)
 
     def _after_rescue(self, report: Report) -> None:
         self._extra += 1
@@ -298,7 +301,7 @@ class Automatic:
                 return
         if done < LONGEST_START and refinement_gains(fits, near=report["fit"] <= STAGNATED_FIT):
             return
-        if not _stagnated(report):
+        if not stagnated(report):
             self._enter("likelihood", self._engine.image, self._engine.probe)
             return
         log.info("PIE stagnated from the network's image at a fit of %.2f: restarting from a flat object", fits[-1])
@@ -333,6 +336,7 @@ class Automatic:
     def _enter_likelihood(self, stage: str, image: Tensor, probe: Tensor, fit: float) -> None:
         """Enter a stage; where it is the last one, after a trial of factors of the frames if they may be needed."""
         self._enter(stage, image, probe)
+        self._factor_tests = min(self._factor_tests, FACTOR_TESTS - 1)
         if stage == "likelihood" and self._factor_tests:
             self._tries_factors(fit)
 
@@ -380,10 +384,6 @@ class Automatic:
         self._fits, self._extra = state["fits"].tolist(), int(state["extra"])
         self._network_fit, self._level = float(state["network_fit"]), float(state["level"])
         self._engine.restore(state)
-
-
-def _stagnated(report: Report) -> bool:
-    return not (report["fit"] <= STAGNATED_FIT or report["excess"] <= STAGNATED_EXCESS)
 
 
 STAGES = {

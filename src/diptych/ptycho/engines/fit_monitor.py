@@ -125,7 +125,9 @@ def explained_by_factors(problem: Problem, image: Tensor, probe: Tensor) -> tupl
     return without, without - after
 
 
-def factors_needed(problem: Problem, image: Tensor, probe: Tensor) -> bool:
-    """Whether factors of the frames alone, at an object and probe, explain some of the excess deviance."""
+def factors_needed(problem: Problem, image: Tensor, probe: Tensor, least: float = 0.0) -> bool:
+    """Whether factors of the frames alone, at an object and probe, explain some of the excess deviance, and at least
+    ``least`` of the fit.
+    """
     without, explained = explained_by_factors(problem, image, probe)
-    return explained > 0 and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
+    return explained > least and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 WORSE = 1.005
 """A held-out fit above the best so far by this factor counts as worse; smaller differences are noise."""
@@ -51,12 +51,24 @@ def stalled(fits: Sequence[float], level: float) -> str:
     return f"the held-out fit dropped by less than {STALLED_GAIN:.1%} in {STALLED_WINDOW} epochs"
 
 
+STAGNATED_FIT = 3.0
+"""PIE has stagnated when it ends above this fit and above the excess below."""
+
+STAGNATED_EXCESS = 2e-3
+"""Deviance above that of shot noise, per photon: about 1e-4 where PIE still converges, 7e-3 and more where it
+stagnated."""
+
 REFINEMENT_LEAST = 4
 """Epochs of PIE from a network's image before it can count as slow."""
 
 REFINEMENT_QUICK, REFINEMENT_SLOW = 0.5, 0.9
 """It goes on while two epochs bring the held-out fit below the second share; near the solution only while one brings it
 below the first."""
+
+
+def stagnated(report: Mapping[str, float]) -> bool:
+    """Whether PIE that ends with this ``fit`` and ``excess`` is in a local minimum."""
+    return not (report["fit"] <= STAGNATED_FIT or report["excess"] <= STAGNATED_EXCESS)
 
 
 def refinement_gains(fits: Sequence[float], near: bool) -> bool:

@@ -368,7 +368,7 @@ def test_stagnation_is_left_for_a_flat_object(
     """With limits at which PIE counts as stagnated from the network's image, and only from there."""
     monkeypatch.setattr(automatic, "STAGNATED_FIT", 0.0)
     answers = iter([True])
-    monkeypatch.setattr(automatic, "_stagnated", lambda report: next(answers, False))
+    monkeypatch.setattr(automatic, "stagnated", lambda report: next(answers, False))
     scan = simulated()
     with caplog.at_level(logging.INFO, "diptych"):
         stagnated, flat = solve(scan, noisy(0.2), epochs=60), solve(scan, epochs=60)
