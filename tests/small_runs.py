@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import diptych
 from diptych.ptycho.reconstruct import reconstruct
-from diptych.ptycho.scan import Reconstruction, Scan
+from diptych.ptycho.scan import Canvas, Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import Progress
 
+Image = NDArray[np.complex128]
 ENGINES = ["ml", "rpie", "epie", "dm", "raar"]
 CPU = ExecutionOptions(device="cpu")
 SMALL: dict[str, Any] = {"object": "dead-leaves", "size": 32, "patterns": 64, "step": 4.0, "seed": 1}
@@ -37,6 +40,28 @@ def same(a: Reconstruction, b: Reconstruction) -> bool:
         and all(np.array_equal(a.history[name], b.history[name], equal_nan=True) for name in columns)
         and a.flags == b.flags
     )
+
+
+@dataclass
+class StandIn:
+    """A network that shows ``change`` of the truth; it keeps the scans it is shown."""
+
+    truth: Canvas
+    change: Callable[[Image], Image]
+    digest: str = "stand-in"
+    probe: NDArray[np.complex64] | None = None
+    shown: list[Scan] = field(default_factory=list)
+
+    def reconstruct(
+        self, scan: Scan, progress: Any = None, *, execution: ExecutionOptions, **inference: Any
+    ) -> Reconstruction:
+        self.shown.append(scan)
+        image = self.change(self.truth.values.astype(np.complex128)).astype(np.complex64)
+        canvas = Canvas(np.ones_like(image), self.truth.origin)
+        # A diverged network has values that a Canvas would refuse.
+        canvas.values[:] = image
+        assert scan.probe is not None
+        return Reconstruction(canvas, scan.probe, scan.positions)
 
 
 def stop_after(epochs: int) -> Callable[[Progress], None]:

@@ -204,3 +204,10 @@ def script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+def test_every_kind_of_flag_is_in_the_table() -> None:
+    from diptych.ptycho.engines.flags.base import KINDS
+
+    table = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8").split("\n## Flags\n")[1]
+    assert [kind for kind in KINDS if f"\n| `{kind}` |" not in table] == []

@@ -363,7 +363,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         tried=lambda: request.verdict,
         held=request.known.faint,
         spoiled=request.spoiled,
-        likelihood=options.engine in ("auto", "ml"),
+        likelihood=options.engine in ("auto", "ml") and run.start.get("kept") != "network",
     )
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {

@@ -87,7 +87,10 @@ def test_prepare_holds_for_each_reconstruction(page: Any, place: Server) -> None
     page.get_by_text('Set: prepare {"crop": 24}').wait_for()
     page.get_by_label("Preset").click()
     page.get_by_role("option", name="Quick look").click()
-    page.get_by_text("Set: epochs 15, subpixel round").wait_for()
+    page.get_by_text('Set: prepare {"crop": 24}, epochs 15, subpixel round').wait_for()
+    page.get_by_role("button", name="Reconstruct", exact=True).click()
+    page.get_by_text("Done after").wait_for(timeout=120_000)
+    assert any(diptych.load(path).probe.shape[-1] == 24 for path in place.folder.glob("runs/*/result.h5"))
 
 
 def test_convert_says_what_is_kept(page: Any, place: Server) -> None:
@@ -112,9 +115,23 @@ def test_check_ranks_readings_and_one_is_taken(page: Any, place: Server) -> None
     opened(page, place)
     page.get_by_role("button", name="Run check").click()
     page.get_by_role("button", name="Read so").first.wait_for(timeout=240_000)
+    picture = page.locator('[alt="Mean pattern"]').first.get_attribute("src") or ""
     page.get_by_role("button", name="Read so").last.click()
-    page.get_by_text("How the scan is read", exact=True).click()
-    page.get_by_role("button", name="Read again with these options").wait_for()
+    page.locator(f'[alt="Mean pattern"][src="{picture}"]').wait_for(state="detached")
+    drawn = page.locator('[alt="Mean pattern"]').first
+    drawn.wait_for()
+    assert drawn.get_attribute("src") != picture, "the scan was read anew"
+
+
+def test_frames_are_turned_by_the_keys(page: Any, place: Server) -> None:
+    opened(page, place)
+    page.get_by_role("slider", name="Frame").locator("[tabindex='0']").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.get_by_text("Frame 3 of 64:").wait_for()
+    source = page.locator('[alt="Counts of one pattern"]').first.get_attribute("src")
+    assert source is not None
+    assert source.split("?")[0].endswith("/3")
 
 
 def test_axes_are_swapped_and_swapped_back(page: Any, place: Server) -> None:
@@ -179,6 +196,7 @@ def test_a_result_with_error_maps_is_looked_at_and_taken_away(page: Any, place: 
     page.get_by_role("switch", name="error bars").click()
     page.get_by_text(re.compile("^Set: .*error bars True")).wait_for()
     page.get_by_role("button", name="Reconstruct", exact=True).click()
+    page.get_by_text("Done after").wait_for(state="hidden")  # That of an earlier run.
     page.get_by_text("Done after").wait_for(timeout=240_000)
     page.locator('img[alt="Phase so far"]').wait_for(state="hidden")
     page.get_by_text(re.compile(r"Mode 1: 100\.0% of the power")).wait_for(timeout=60_000)

@@ -95,6 +95,14 @@ def test_every_preset_is_a_valid_set_of_options(page: ReconstructPage, name: str
     assert all(getattr(options, key) == value for key, value in PRESETS[name].values.items())
 
 
+def test_a_preset_keeps_what_was_said_of_the_scan(page: ReconstructPage) -> None:
+    page.values.update(prepare={"crop": 8}, auto_mask=True, epochs=3, modes=2)
+    page.choose_preset("quick")
+    assert page.values == {"prepare": {"crop": 8}, "auto_mask": True, **PRESETS["quick"].values}
+    page.choose_preset("quick", anew=True)
+    assert page.values == PRESETS["quick"].values
+
+
 @pytest.mark.parametrize("bad", ["../secret.h5", "/etc/passwd"])
 def test_no_option_names_a_file_outside(page: ReconstructPage, bad: str) -> None:
     page.open("scan.npz")

@@ -53,11 +53,8 @@ from diptych.ptycho.engines.stopping import STAGNATED_FIT, refinement_gains, sta
 
 log = logging.getLogger("diptych")
 
-LEAST_START = 12
-"""Epochs of PIE before its progress is assessed."""
-
-LONGEST_START = 40
-"""Most epochs of PIE."""
+LEAST_START, LONGEST_START = 12, 40
+"""Epochs of PIE before its progress is assessed, and most epochs."""
 
 SLOW = 0.02
 """PIE is finished when the held-out fit drops by less than this share in five epochs."""
@@ -183,7 +180,8 @@ class Automatic:
 
     def epoch(self) -> Report:
         """One pass over the scan; ``stage`` counts from 0 (PIE) to 3 (maximum likelihood)."""
-        report = {**self._engine.epoch(), "stage": (stage := STAGES[self.stage]).number}
+        stage = STAGES[self.stage]
+        report = {**self._engine.epoch(), "stage": stage.number}
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
         self._level = (report["fit"] + self._fits[-1]) / 2

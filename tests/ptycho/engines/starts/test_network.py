@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,8 @@ from diptych.ptycho.neural.model import Model
 from diptych.ptycho.neural.options import InferenceOptions, TrainingOptions
 from diptych.ptycho.reconstruct import Interrupted, reconstruct
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
-from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import Progress
-from small_runs import CPU, same, stop_after
-
-Image = NDArray[np.complex128]
+from small_runs import CPU, Image, StandIn, same, stop_after
 
 START = InferenceOptions(network_result="start")
 """The engine only starts from the network's image."""
@@ -43,28 +40,6 @@ START = InferenceOptions(network_result="start")
 def simulated(**changes: Any) -> Any:
     """A scan of 64 patterns of 32 x 32 at sub-pixel positions, made once per kind."""
     return small_runs.simulated(**{"integer": False, **changes})
-
-
-@dataclass
-class StandIn:
-    """A network that shows ``change`` of the truth; it keeps the scans it is shown."""
-
-    truth: Canvas
-    change: Callable[[Image], Image]
-    digest: str = "stand-in"
-    probe: NDArray[np.complex64] | None = None
-    shown: list[Scan] = field(default_factory=list)
-
-    def reconstruct(
-        self, scan: Scan, progress: Any = None, *, execution: ExecutionOptions, **inference: Any
-    ) -> Reconstruction:
-        self.shown.append(scan)
-        image = self.change(self.truth.values.astype(np.complex128)).astype(np.complex64)
-        canvas = Canvas(np.ones_like(image), self.truth.origin)
-        # A diverged network has values that a Canvas would refuse.
-        canvas.values[:] = image
-        assert scan.probe is not None
-        return Reconstruction(canvas, scan.probe, scan.positions)
 
 
 def smooth(shape: tuple[int, ...], sigma: float = 6.0) -> NDArray[np.float64]:

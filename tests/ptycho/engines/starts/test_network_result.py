@@ -6,39 +6,18 @@ import functools
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import diptych
 from diptych.ptycho.engines.starts import network_result
 from diptych.ptycho.neural.options import InferenceOptions
 from diptych.ptycho.reconstruct import Interrupted, reconstruct
-from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.progress import Progress
-from small_runs import CPU, same
-
-Image = NDArray[np.complex128]
-
-
-@dataclass
-class StandIn:
-    """A network whose image is ``change`` of the truth."""
-
-    truth: Canvas
-    change: Callable[[Image], Image]
-    digest: str = "stand-in"
-    probe: NDArray[np.complex64] | None = None
-    asked: int = 0
-
-    def reconstruct(self, scan: Scan, progress: Any = None, **inference: Any) -> Reconstruction:
-        self.asked += 1
-        image = self.change(self.truth.values.astype(np.complex128)).astype(np.complex64)
-        assert scan.probe is not None
-        return Reconstruction(Canvas(image, self.truth.origin), scan.probe, scan.positions)
+from small_runs import CPU, Image, StandIn, same
 
 
 def wrong(error: float) -> Callable[[Image], Image]:

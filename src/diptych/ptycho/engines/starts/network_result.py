@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,14 +27,13 @@ from diptych.ptycho.engines.problem import Problem, sweep_batch
 from diptych.ptycho.engines.request import Request
 from diptych.ptycho.engines.starts.initial import probe_modes
 from diptych.ptycho.engines.starts.network import hide_held_out, image_under
-from diptych.ptycho.neural.canvas import CanvasLikelihood, corrected, without_held_out
-from diptych.ptycho.neural.data.patterns import ScanPatterns
-from diptych.ptycho.neural.options import InferenceOptions
-from diptych.ptycho.neural.probe_model import ProbeModel
 from diptych.ptycho.physics.illumination import settle_unlit
 from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.scan import Scan
 from diptych.runtime.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from diptych.ptycho.neural.options import InferenceOptions
 
 log = logging.getLogger("diptych")
 
@@ -194,12 +193,11 @@ def network_or_engine(
     """A run whose state is the network's image where held-out pixels confirm that it is better than the engine's.
 
     The network is run once more, under the engine's probe and positions; and under the initial probe, which few photons
-    make no better. Its image must predict the held-out pixels,
-    which neither has seen, better by :data:`CLEAR` standard errors. Where those of the run are too few to tell, the
-    engine is run again with other pixels held out. An image that is kept is first corrected by the counts, as far as
-    that lets it predict pixels better that are held out from the correction. Where the image is not kept although the
-    engine started from it, and the counts do not determine what the engine ends at, the engine is run from a flat
-    object, too.
+    make no better. Its image must predict the held-out pixels, which neither has seen, better by :data:`CLEAR` standard
+    errors. Where those of the run are too few to tell, the engine is run again with other pixels held out. An image
+    that is kept is first corrected by the counts, as far as that lets it predict pixels better that are held out from
+    the correction. Where the image is not kept although the engine started from it, and the counts do not determine
+    what the engine ends at, the engine is run from a flat object, too.
 
     Parameters
     ----------
@@ -230,7 +228,8 @@ def network_or_engine(
         if evidence.kept == "network" and found is not None:
             found, error = _corrected(request, found)
             evidence = replace(evidence, prior_error=error)
-            kept = replace(run, best=(found.image, found.probe, *found.refined))
+            start = {**run.start, "kept": "network"}
+            kept = replace(run, best=(found.image, found.probe, *found.refined), start=start)
             return problem, kept, _record(evidence), (evidence.flag(),)
         problem, run = _from_flat(request, state, run, again)
     except _Stopped as stop:
@@ -304,6 +303,8 @@ def _asked(request: Request) -> bool:
 
 
 def _inference(request: Request) -> InferenceOptions:
+    from diptych.ptycho.neural.options import InferenceOptions
+
     given = request.inference.get("options")
     return given if isinstance(given, InferenceOptions) else InferenceOptions()
 
@@ -358,6 +359,10 @@ def _shown(request: Request, state: _State, modes: Tensor) -> Scan:
 
 def _corrected(request: Request, state: _State) -> tuple[_State, float | None]:
     """The network's image after its correction by the counts, and the error that was assumed of it."""
+    from diptych.ptycho.neural.canvas import CanvasLikelihood, corrected, without_held_out
+    from diptych.ptycho.neural.data.patterns import ScanPatterns
+    from diptych.ptycho.neural.probe_model import ProbeModel
+
     passes, problem = _inference(request).canvas_passes, state.problem
     factors = problem.forward.factors
     # Factors of frames are as noisy as few photons make them, and would go into the image.

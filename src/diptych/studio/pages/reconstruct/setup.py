@@ -128,7 +128,7 @@ class Setup:
 
     def _again(self) -> None:
         """Take the options of the preset again, without what was changed since."""
-        self.state.choose_preset(self.state.preset)
+        self.state.choose_preset(self.state.preset, anew=True)
 
     def _model(self, event: Any) -> None:
         if not self._filling:

@@ -15,7 +15,7 @@ from diptych.studio.state.confine import confined_load, confined_options
 from diptych.studio.state.history import Curve, read_history
 from diptych.studio.state.listing import files_of, is_scan, models_of, numbered_run
 from diptych.studio.state.reconstruct.look import Look
-from diptych.studio.state.reconstruct.presets import PRESETS
+from diptych.studio.state.reconstruct.presets import OF_THE_SCAN, PRESETS
 from diptych.studio.state.reconstruct.remedies import Remedy
 
 if TYPE_CHECKING:
@@ -117,11 +117,14 @@ class ReconstructPage:
             self.reread(remedy.load)
         self.changes += 1
 
-    def choose_preset(self, name: str) -> None:
-        """Take the options of a preset in place of those set so far."""
+    def choose_preset(self, name: str, anew: bool = False) -> None:
+        """Take the options of a preset in place of those set so far; what they say of the scan itself stays, unless
+        ``anew``.
+        """
         if name not in PRESETS:
             raise InputError("preset", f"found {name!r}", f"one of {', '.join(PRESETS)}")
-        self.preset, self.values = name, dict(PRESETS[name].values)
+        kept = {} if anew else {key: value for key, value in self.values.items() if key in OF_THE_SCAN}
+        self.preset, self.values = name, {**kept, **PRESETS[name].values}
         self.changes += 1
 
     def set_option(self, name: str, value: Any) -> None:

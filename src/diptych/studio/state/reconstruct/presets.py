@@ -25,6 +25,9 @@ class Preset:
     values: dict[str, Any] = field(default_factory=dict)
 
 
+OF_THE_SCAN = ("prepare", "drop", "bad_frames", "auto_mask", "saturated")
+"""Options that say what of the scan is used, not how it is reconstructed."""
+
 PRESETS = {
     "standard": Preset("Standard", "Default options: engine, epochs and stopping are chosen automatically."),
     "quick": Preset(
