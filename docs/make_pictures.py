@@ -229,7 +229,7 @@ def history() -> Figure:
         ax.text(
             inside.mean(), 0.95, names[number], transform=ax.get_xaxis_transform(), ha="center", va="top", rotation=90
         )
-    ax.legend(fontsize=8, loc="center right")
+    ax.legend(fontsize=8, loc="lower left")
     return figure
 
 
