@@ -86,8 +86,10 @@ class Learned:
 
     def best(self, found: Array) -> Array:
         """The extrapolated posterior mean."""
-        direction = self.model.direction()
-        return found if direction is None else finished(direction, Situation(self._d), "best").latent.astype(np.float64)
+        if self.model.fitted is None:
+            return found
+        direction = self.model.fitted.direction()
+        return finished(direction, Situation(self._d), "best").latent.astype(np.float64)
 
     def gain(self) -> float:
         """Expected gain of 20 more answers."""
