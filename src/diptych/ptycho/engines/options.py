@@ -80,6 +80,14 @@ class ReconstructionOptions(SelectingOptions):
     slice_distance_m: PositiveFloat | None = Field(
         None, description="Distance from one slice to the next, m; needs energy, distance and detector pixel."
     )
+    probe_variation: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="Components of a probe that changes in the course of the scan: shapes that all patterns share, "
+        "with coefficients for each (orthogonal probe relaxation; engines auto and ml). Kept where "
+        "held-out pixels confirm them. Then auto leaves modes as they are.",
+    )
     regularisation: Literal["auto", "total-variation", "off"] = Field(
         "off",
         description="Total variation where photons are few: off, total-variation (of the strength that predicts "

@@ -14,6 +14,7 @@ from diptych.errors import InputError
 from diptych.ptycho.engines.flags.known import Known
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.thick.asked import check_slices
+from diptych.ptycho.engines.variation.asked import check_variation
 from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.progress import ProgressCallback
@@ -114,6 +115,7 @@ class Request:
                 "held_out > 0: they choose the strength",
             )
         check_slices(scan, options)
+        check_variation(options)
         if options.refine_distance == "on" and options.chosen("engine").build is None:
             raise InputError(
                 "reconstruct",

@@ -99,7 +99,7 @@ class Views:
         Probe modes as they multiply the object: shifted by the sub-pixel remainder, and ``enter``-ed.
     ramps : (B, N, N) complex tensor or None
         Fourier factors of the shifts.
-    spectrum : (P, N, N) complex tensor or None
+    spectrum : (P, N, N) or (B, P, N, N) complex tensor or None
         FFT of the ``enter``-ed modes before the shift.
     fixed : bool
         Near field: the detector shows where a wave is, and does not move with the probe.
@@ -335,9 +335,9 @@ class ForwardModel:
         """
         waves = views.unplaced(waves)
         if views.ramps is None:
-            summed = _conjugate_product(waves, views.patches).sum(0)
+            summed = self._summed(views, _conjugate_product(waves, views.patches))
         else:
-            summed = torch.fft.fft2(self._unshifted(views, waves).sum(0))
+            summed = torch.fft.fft2(self._summed(views, self._unshifted(views, waves)))
         return self.propagator.leave(summed.conj_physical_())
 
     def probe_and_shift_adjoint(self, views: Views, waves: Tensor) -> tuple[Tensor, Tensor]:
@@ -359,7 +359,11 @@ class ForwardModel:
         # The Nyquist frequency, with both signs, has no derivative at a shift of 0.
         frequency[0] = 0.0 if self.size % 2 == 0 else frequency[0]
         along = torch.stack([weight.sum(-1) @ frequency, weight.sum(-2) @ frequency], -1).mul_(2 * math.pi)
-        return self.propagator.leave(torch.fft.fft2(unshifted.sum(0)).conj_physical_()), along
+        return self.propagator.leave(torch.fft.fft2(self._summed(views, unshifted)).conj_physical_()), along
+
+    def _summed(self, views: Views, conjugates: Tensor) -> Tensor:
+        """Sum over the patterns of conjugates (B, P, N, N) of changes of the modes: (P, N, N)."""
+        return conjugates.sum(0)
 
     def _unshifted(self, views: Views, waves: Tensor) -> Tensor:
         """Inverse FFT of conj(waves) O, times the ramps of the shifts: (B, P, N, N). Overwrites ``waves``."""

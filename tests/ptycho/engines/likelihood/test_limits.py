@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import diptych
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, joined
 from diptych.ptycho.engines.problem import make_problem
 from diptych.ptycho.prepare.pixels import find_limit
 
@@ -43,7 +43,7 @@ def test_gradient_by_finite_differences(make_case: Any, poisson: bool) -> None:
     change[1] *= float(point[1].abs().max())
     h = 1e-6
     up, down = (
-        engine._evaluate(_joined([x + s * h * d for x, d in zip(point, change, strict=True)]))[0] for s in (1, -1)
+        engine._evaluate(joined([x + s * h * d for x, d in zip(point, change, strict=True)]))[0] for s in (1, -1)
     )
     gradient = engine._parts(engine._gradient)
     slope = 2 * sum(float(torch.vdot(g.flatten(), d.flatten()).real) for g, d in zip(gradient, change, strict=True))

@@ -17,7 +17,7 @@ from diptych.ptycho.engines.likelihood.maximum_likelihood import (
     MANY_PHOTONS,
     LikelihoodSettings,
     MaximumLikelihood,
-    _joined,
+    joined,
 )
 from diptych.ptycho.physics.likelihood import deviance
 
@@ -52,7 +52,7 @@ def test_gradient_by_finite_differences(make_case: Any, kind: dict[str, Any], po
         change = [on_image * noise(image, 3), on_probe * noise(probe, 4)]
         h = 1e-6
         up, down = (
-            engine._evaluate(_joined([x + s * h * d for x, d in zip((image, probe), change, strict=True)]))[0]
+            engine._evaluate(joined([x + s * h * d for x, d in zip((image, probe), change, strict=True)]))[0]
             for s in (1, -1)
         )
         slope = 2 * sum(float(torch.vdot(g.flatten(), d.flatten()).real) for g, d in zip(gradient, change, strict=True))
@@ -72,8 +72,8 @@ def test_poisson_loss_is_half_the_deviance(make_case: Any) -> None:
 def test_the_truth_of_noise_free_counts_is_a_stationary_point(make_case: Any) -> None:
     case = make_case(noise=False, held_out=0.0, subpixel=True, modes=2)
     engine = MaximumLikelihood(case.problem, case.image, case.probe, LikelihoodSettings(dark=0.0))
-    at_truth = engine._parts(engine._evaluate(_joined([case.image, case.probe]))[1])
-    beside = engine._parts(engine._evaluate(_joined([case.image * 1.01, case.probe]))[1])
+    at_truth = engine._parts(engine._evaluate(joined([case.image, case.probe]))[1])
+    beside = engine._parts(engine._evaluate(joined([case.image * 1.01, case.probe]))[1])
     for here, there in zip(at_truth, beside, strict=True):
         assert float(here.abs().max()) < 1e-4 * float(there.abs().max())
 

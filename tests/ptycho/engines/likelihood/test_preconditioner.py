@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, _joined
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, joined
 from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
 from diptych.ptycho.engines.problem import make_problem
 from diptych.ptycho.physics.patches import canvas_box, cut
@@ -78,7 +78,7 @@ def test_slow_phases_are_as_well_conditioned_as_fast_ones(wide: Any) -> None:
     for cycles in (1, 4):
         phase = torch.cos(2 * np.pi * cycles * x).expand(image.shape)
         small = 1e-4
-        gradient = start._evaluate(_joined([image * torch.exp(1j * small * phase), probe]))[1]
+        gradient = start._evaluate(joined([image * torch.exp(1j * small * phase), probe]))[1]
         bend = start._parts((gradient - start._gradient) / small)
         wave = 1j * phase * image
         for steps, kind in (

@@ -21,6 +21,7 @@ MODES = "probe modes"
 DISTANCE = "distance"
 REGULARISED = "regularised"
 SLICES = "slices"
+VARIATION = "probe variation"
 NETWORK = "network"
 INTERRUPTED = "interrupted"
 
@@ -41,12 +42,13 @@ KINDS = (
     DISTANCE,
     REGULARISED,
     SLICES,
+    VARIATION,
     NETWORK,
     INTERRUPTED,
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, DISTANCE, REGULARISED, SLICES, NETWORK)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, DISTANCE, REGULARISED, SLICES, VARIATION, NETWORK)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

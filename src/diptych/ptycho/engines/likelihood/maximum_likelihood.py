@@ -29,7 +29,7 @@ from diptych.ptycho.engines.problem import (
 from diptych.ptycho.physics.censored import limit_amplitude_terms, survival_terms
 from diptych.ptycho.physics.descent.lbfgs import Curvature, dot
 from diptych.ptycho.physics.descent.total_variation import TotalVariation
-from diptych.ptycho.physics.forward import intensity
+from diptych.ptycho.physics.forward import Views, intensity
 from diptych.ptycho.physics.likelihood import LEAST_EXPECTED
 
 NEGLIGIBLE_GAIN = 2.5e-5
@@ -87,7 +87,7 @@ class MaximumLikelihood:
         penalty: TotalVariation | None = None,
     ) -> None:
         self.problem, self.settings, self._penalty = problem, settings, penalty
-        self._shapes = image.shape, probe.shape
+        self._shapes: tuple[torch.Size, ...] = (image.shape, probe.shape)
         forward = problem.forward
         if settings.refine_positions and forward.fractions is None:
             forward.move(forward.positions, forward.origin, forward.shape)
@@ -187,15 +187,15 @@ class MaximumLikelihood:
         def precondition(gradient: Tensor) -> Tensor:
             parts = self._precondition(self.image, self._parts(gradient))
             if (shifts := self._shifts(gradient)) is None:
-                return _joined(parts)
+                return joined(parts)
             step, moved = self._precondition.warp(self.image, self._parts(gradient)[0], shifts)
-            return torch.cat([_joined([parts[0] + step, parts[1]]), (shifts / self._stiffness + moved).flatten()])
+            return torch.cat([joined([parts[0] + step, *parts[1:]]), (shifts / self._stiffness + moved).flatten()])
 
         # Half the Gauss-Newton step at first: the preconditioner neglects the coupling of object and probe.
         return self._curvature.descent(self._gradient, precondition, first=0.25)
 
     def _parts(self, vector: Tensor) -> list[Tensor]:
-        """Object (H, W) and probe (P, N, N) in a flat vector (n,), sharing its memory."""
+        """Object (H, W), probe (P, N, N), and what a subclass adds, in a flat vector (n,), sharing its memory."""
         parts = torch.split(vector[: 2 * sum(s.numel() for s in self._shapes)], [2 * s.numel() for s in self._shapes])
         return [torch.view_as_complex(part.view(*shape, 2)) for part, shape in zip(parts, self._shapes, strict=True)]
 
@@ -204,8 +204,8 @@ class MaximumLikelihood:
         parts = [image, probe]
         if self.settings.refine_positions:
             assert self.problem.forward.fractions is not None
-            return torch.cat([_joined(parts), self.problem.forward.fractions.flatten().to(image.real.dtype)])
-        return _joined(parts)
+            return torch.cat([joined(parts), self.problem.forward.fractions.flatten().to(image.real.dtype)])
+        return joined(parts)
 
     def _shifts(self, vector: Tensor) -> Tensor | None:
         """The shifts (M, 2) in a flat vector, sharing its memory; None where positions are not refined."""
@@ -243,11 +243,10 @@ class MaximumLikelihood:
         self, point: Tensor, batches: Sequence[NDArray[np.int64]], meter: FitMeter
     ) -> tuple[float, Tensor]:
         """Loss and gradient (n,) of some batches."""
-        problem, forward, (image, probe) = self.problem, self.problem.forward, self._parts(point)
+        problem, forward, (image, probe, *_) = self.problem, self.problem.forward, self._parts(point)
         shifts = self._shifts(point)
         loss = 0.0
         gradient = torch.zeros_like(self._point)
-        (in_object, in_probe), in_shifts = self._parts(gradient), self._shifts(gradient)
         for batch in batches:
             views = forward.views(image, probe, batch, shifts)
             field, expected = detect(problem, batch, views.exit_waves())
@@ -262,15 +261,23 @@ class MaximumLikelihood:
             loss += float(terms.sum(-1).sum(dtype=torch.float64))
             if (factors := frame_factors(problem, batch)) is not None:
                 weights.mul_(factors)
-            change = forward.back(field, weights)
-            forward.add_object_adjoint(views, change, in_object)
-            if in_shifts is not None:
-                part, along = forward.probe_and_shift_adjoint(views, change)
-                in_shifts[batch] = along.to(in_shifts.dtype)
-                in_probe += part if self.settings.refine_probe else 0
-            elif self.settings.refine_probe:
-                in_probe += forward.probe_adjoint(views, change)
+            self._add_adjoints(views, forward.back(field, weights), gradient)
         return loss, gradient
+
+    def _add_adjoints(self, views: Views, change: Tensor, gradient: Tensor) -> None:
+        """Add what a change (B, P, N, N) of the exit waves of a batch means for the point to ``gradient`` (n,)."""
+        forward, (in_object, in_probe, *_), in_shifts = (
+            self.problem.forward,
+            self._parts(gradient),
+            self._shifts(gradient),
+        )
+        forward.add_object_adjoint(views, change, in_object)
+        if in_shifts is not None:
+            part, along = forward.probe_and_shift_adjoint(views, change)
+            in_shifts[views.batch] = along.to(in_shifts.dtype)
+            in_probe += part if self.settings.refine_probe else 0
+        elif self.settings.refine_probe:
+            in_probe += forward.probe_adjoint(views, change)
 
     def _limit_terms(self, expected: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of saturated pixels, and its derivative by their expected counts (n,)."""
@@ -309,6 +316,6 @@ def most_epochs(problem: Problem) -> int:
     return LONG_EPOCHS if problem.power > MANY_PHOTONS else EPOCHS
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def joined(parts: list[Tensor]) -> Tensor:
     """Complex tensors as one flat real vector (n,)."""
     return torch.cat([torch.view_as_real(part).flatten() for part in parts])

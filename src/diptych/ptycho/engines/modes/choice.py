@@ -111,13 +111,15 @@ class ModeChoice:
 def mode_choice(request: Request, problem: Problem) -> ModeChoice:
     """How more probe modes are tried for a problem; never where the options fix their number, or the probe.
 
-    Nor where the sample has slices: to one slice, a thick sample looks like more modes.
+    Nor where the sample has slices, or the probe may vary: to one slice a thick sample, and to a constant probe one that
+    varies, look like more modes.
     """
-    if request.options.modes != "auto" or request.options.probe == "fixed" or request.options.slices > 1:
+    options = request.options
+    if options.modes != "auto" or options.probe == "fixed" or options.slices > 1 or options.probe_variation:
         return ModeChoice()
 
     def trial(image: Tensor, probe: Tensor, movable: bool) -> Grown:
-        factors = request.options.frame_factors != "off"
+        factors = options.frame_factors != "off"
         return grow_modes(request.scan, problem, image, probe, lambda: request.verdict, movable, factors)
 
     return ModeChoice(trial)

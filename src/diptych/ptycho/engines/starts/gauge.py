@@ -11,6 +11,7 @@ from diptych.ptycho.engines.problem import Problem, in_order, sweep_batch, zero_
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.modes import orthogonal_modes
 from diptych.ptycho.physics.propagators import FarField
+from diptych.ptycho.physics.varying.probe import varies
 
 
 def in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> Tensor | None:
@@ -85,7 +86,8 @@ def without_factor_ramp(problem: Problem, image: Tensor, probe: Tensor) -> tuple
 
 def photons_on_probe(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
     """Object (H, W) and orthogonal probe modes (P, N, N) with the free scale between them fixed: the probe carries the
-    photons.
+    photons. Where the first mode varies, the modes are left as they are: what varies would be spread over all.
     """
     scale = (problem.power / intensity(probe).sum()).sqrt()
-    return image / scale, orthogonal_modes(probe * scale)
+    probe = probe * scale
+    return image / scale, probe if varies(problem.forward) else orthogonal_modes(probe)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.problem import Problem
+from diptych.ptycho.physics.varying.probe import varies
 
 log = logging.getLogger("diptych")
 
@@ -67,11 +68,11 @@ def without_lattice(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Ten
     Returns
     -------
     (H, W) and (P, N, N) complex tensors, float
-        As given, and 0, where the positions form no lattice, or the far field of the probe shows none.
+        As given, and 0, where the positions form no lattice, the far field shows none, or the probe varies.
     """
     positions = problem.forward.positions
     steps = lattice_steps(positions)
-    if steps is None or not bool(torch.isfinite(torch.view_as_real(probe)).all()):
+    if steps is None or varies(problem.forward) or not bool(torch.isfinite(torch.view_as_real(probe)).all()):
         return image, probe, 0.0
     modes = probe.cpu().numpy().astype(np.complex128)
     frequencies = _harmonics(steps, modes, whole=problem.forward.fractions is None)

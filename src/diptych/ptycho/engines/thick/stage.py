@@ -22,6 +22,7 @@ from diptych.ptycho.engines.run import DIVERGED, run_engine
 from diptych.ptycho.engines.thick.asked import refined_positions
 from diptych.ptycho.engines.thick.likelihood import SlicedLikelihood
 from diptych.ptycho.engines.thick.trials import best_start, likelihood_settings
+from diptych.ptycho.engines.variation.stage import vary_probe, with_variation
 from diptych.ptycho.physics.thick.slices import SlicedForward, between_slices, shared_out
 from diptych.ptycho.physics.thick.spacing import depth_of_field_m, longest_m, scale_of
 
@@ -68,10 +69,10 @@ class Sliced:
 
 
 def with_slices(request: Request, problem: Problem) -> Problem:
-    """The problem with a forward model whose object may have slices, where the options ask for them."""
+    """The problem with a forward model whose object may have slices, or whose probe may vary, where asked for."""
     options, scan = request.options, request.scan
     if options.slices == 1 or options.slice_distance_m is None:
-        return problem
+        return with_variation(request, problem)
     where = f"reconstruct {scan.name}: slices"
     wavelength, pixel = scale_of(scan.geometry, scan.size, where)
     thickness, most = (options.slices - 1) * options.slice_distance_m, longest_m(wavelength, pixel, scan.size)
@@ -95,11 +96,13 @@ def checkpoint_of(checkpoint: Path) -> Path:
 def after_engine(
     request: Request, problem: Problem, run: Run, initial: NDArray[np.complex64], modes: ModesFound | None
 ) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
-    """A run continued where the options ask for it, with slices or by
+    """A run continued where the options ask for it, with slices, with a probe that varies, or by
     :func:`~diptych.ptycho.engines.likelihood.regularised.continued`; records for the provenance, and notes.
 
     ``initial`` (P, N, N) is the initial probe, ``modes`` tells of probe modes that were added in the run.
     """
+    if request.options.probe_variation:
+        return vary_probe(request, problem, run)
     if request.options.slices == 1:
         return continued(request, problem, run, modes)
     run, found = fit_slices(request, problem, run, initial)

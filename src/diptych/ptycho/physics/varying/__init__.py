@@ -1,0 +1,1 @@
+"""A probe that changes from pattern to pattern."""
