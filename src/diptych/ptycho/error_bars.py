@@ -161,6 +161,13 @@ def point_of(result: Reconstruction, scan: Scan) -> Point:
         )
     if result.slices is not None:
         raise InputError("error bars", f"the result {result.name!r} has {len(result.slices)} slices", "one slice")
+    if result.probe_components is not None:
+        raise InputError(
+            "error bars",
+            f"the result {result.name!r} has a probe that varies in the course of the scan",
+            "a constant probe",
+            "Reconstruct with probe_variation=0 (--probe-variation 0).",
+        )
     gain = float(result.provenance.get("counts_per_photon", 1.0))
     options: Any = result.provenance.get("options", {})
     moved = not np.array_equal(result.positions, scan.positions) and options.get("correct_positions", "off") != "off"

@@ -313,7 +313,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     from diptych.ptycho.engines.positions.placing import position_flag, settle_positions
     from diptych.ptycho.engines.problem import sweep_batch
     from diptych.ptycho.engines.run import DIVERGED
-    from diptych.ptycho.engines.starts.gauge import photons_on_probe, without_factor_ramp
+    from diptych.ptycho.engines.starts.gauge import photons_on_probe, varied_probe, without_factor_ramp
     from diptych.ptycho.engines.starts.lattice import without_lattice
     from diptych.ptycho.engines.thick.result import first_slice, settled_object, with_first
     from diptych.ptycho.physics.probe import probe_diameter
@@ -395,5 +395,6 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         geometry=scan.geometry,
         illumination=light,
         slices=slices,
+        **varied_probe(problem, probe),
         slice_distance_m=None if slices is None else options.slice_distance_m,
     )

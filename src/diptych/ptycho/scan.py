@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from diptych.errors import InputError
 from diptych.ptycho import validation
 from diptych.ptycho.geometry import ELECTRON_REST_EV, PLANCK_TIMES_LIGHT_EV_M, Geometry
+from diptych.ptycho.validation.words import mode_words, pixel_words
 
 __all__ = ["ELECTRON_REST_EV", "PLANCK_TIMES_LIGHT_EV_M", "Canvas", "Geometry", "Reconstruction", "Scan"]
 
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
 Complex = NDArray[np.complex64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-
-def _pixels(pixel_m: tuple[float, float] | None) -> str:
-    return "" if pixel_m is None else f", pixel {1e9 * pixel_m[0]:.3g} x {1e9 * pixel_m[1]:.3g} nm"
-
-
-def _modes(probe: Complex) -> str:
-    return f"{len(probe)} probe mode{'s' if len(probe) > 1 else ''}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +66,7 @@ class Canvas:
 
     def __repr__(self) -> str:
         height, width = self.shape
-        return f"Canvas({height} x {width} px, origin (y, x) {self.origin}{_pixels(self.pixel_m)})"
+        return f"Canvas({height} x {width} px, origin (y, x) {self.origin}{pixel_words(self.pixel_m)})"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -258,8 +251,8 @@ class Scan:
         return cls(counts, sign * metres / np.asarray(pixel), probe, geometry=geometry, **fields)
 
     def __repr__(self) -> str:
-        probe = "no probe" if self.probe is None else _modes(self.probe)
-        sizes = f"{len(self)} patterns of {self.size} x {self.size}, {probe}{_pixels(self.pixel_m)}"
+        probe = "no probe" if self.probe is None else mode_words(self.probe)
+        sizes = f"{len(self)} patterns of {self.size} x {self.size}, {probe}{pixel_words(self.pixel_m)}"
         return f"Scan({self.name!r}: {sizes})"
 
     @property
@@ -326,6 +319,8 @@ class Reconstruction:
         Slices of a thick object in the order in which the beam meets them; ``object`` is their product.
     slice_distance_m : float, optional
         From one slice to the next, metres.
+    probe_components, probe_coefficients : (K, N, N) and (M, K + 1) complex64, optional
+        A probe that varies: pattern j has ``coefficients[j] @ [probe[0], *components]`` in the place of ``probe[0]``.
     """
 
     object: Canvas
@@ -344,6 +339,8 @@ class Reconstruction:
     phase_error: NDArray[np.float32] | None = None
     slices: Complex | None = None
     slice_distance_m: float | None = None
+    probe_components: Complex | None = None
+    probe_coefficients: Complex | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -366,6 +363,8 @@ class Reconstruction:
             set_(self, "slice_distance_m", validation.positive(apart, f"{self.name}: slice_distance_m"))
         factors = validation.one_per_pattern(self.frame_factors, len(self.positions), f"{self.name}: frame_factors")
         set_(self, "frame_factors", factors)
+        varied = (self.probe_components, self.probe_coefficients)
+        validation.varying_probe(*varied, (len(self.positions), *self.probe.shape[1:]), self.name)
         where = f"{self.name}: recorded_positions"
         set_(self, "recorded_positions", validation.alike(self.recorded_positions, self.positions, where))
 
@@ -376,7 +375,7 @@ class Reconstruction:
             for key, words in (("fit", "fit"), ("held_out_fit", "held-out fit"))
             if isinstance(self.provenance.get(key), float)
         ]
-        parts = [f"object {height} x {width} px", _modes(self.probe), f"{len(self.positions)} positions", *fits]
+        parts = [f"object {height} x {width} px", mode_words(self.probe), f"{len(self.positions)} positions", *fits]
         return f"Reconstruction({self.name!r}: {', '.join(parts)}, flags: {len(self.flags)})"
 
     def save(self, path: str | Path) -> Path:

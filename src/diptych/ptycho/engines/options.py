@@ -80,13 +80,11 @@ class ReconstructionOptions(SelectingOptions):
     slice_distance_m: PositiveFloat | None = Field(
         None, description="Distance from one slice to the next, m; needs energy, distance and detector pixel."
     )
-    probe_variation: int = Field(
-        0,
-        ge=0,
-        le=8,
+    probe_variation: Annotated[int, Field(ge=0, le=8)] | Literal["auto"] = Field(
+        "auto",
         description="Components of a probe that changes in the course of the scan: shapes that all patterns share, "
-        "with coefficients for each (orthogonal probe relaxation; engines auto and ml). Kept where "
-        "held-out pixels confirm them. Then auto leaves modes as they are.",
+        "with coefficients for each (orthogonal probe relaxation). A number (0: none), kept where held-out pixels "
+        "confirm it; or auto (one, tried where the patterns show that the probe drifts; engines auto and ml).",
     )
     regularisation: Literal["auto", "total-variation", "off"] = Field(
         "off",

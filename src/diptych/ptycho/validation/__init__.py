@@ -47,6 +47,7 @@ from diptych.ptycho.validation.waves import (
     object_slices,
     one_per_pattern,
     probe_array,
+    varying_probe,
 )
 
 __all__ = [
@@ -90,4 +91,5 @@ __all__ = [
     "whole",
     "windows_inside",
     "wrapped",
+    "varying_probe",
 ]

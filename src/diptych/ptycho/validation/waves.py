@@ -80,6 +80,24 @@ def one_per_pattern(values: Any, count: int, where: str) -> NDArray[np.float64] 
     return array.astype(np.float64)
 
 
+def varying_probe(components: Any, coefficients: Any, shape: tuple[int, ...], name: str) -> None:
+    """Raise InputError unless components (K, N, N) and coefficients (M, K + 1) fit patterns (M, N, N), or are None."""
+    if components is None and coefficients is None:
+        return
+    count = len(components) if np.ndim(components) == 3 else 1
+    given = (
+        ("probe_components", components, (count, *shape[1:])),
+        ("probe_coefficients", coefficients, (shape[0], count + 1)),
+    )
+    for what, values, expected in given:
+        where = f"{name}: {what}"
+        array = numeric(values, where, f"complex numbers {expected}")
+        if array.shape != expected:
+            raise InputError(where, f"has shape {array.shape}", f"{expected}")
+        if not np.isfinite(array).all():
+            raise InputError(where, f"{int((~np.isfinite(array)).sum())} values are not finite")
+
+
 def object_slices(values: Any, shape: tuple[int, int] | None, what: str, name: str) -> NDArray[np.complex64] | None:
     """Slices of a thick object as complex64 (S, H, W), at least two, of the object's ``shape``.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from diptych.ptycho.engines.modes.trials import Grown, ModesFound, grow_modes
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.engines.request import Request
+from diptych.ptycho.engines.variation.asked import counted
 
 UNEXPLAINED = 1.1
 """Mean of fit and held-out fit above which more modes are tried; photon noise alone leaves 1."""
@@ -111,11 +112,11 @@ class ModeChoice:
 def mode_choice(request: Request, problem: Problem) -> ModeChoice:
     """How more probe modes are tried for a problem; never where the options fix their number, or the probe.
 
-    Nor where the sample has slices, or the probe may vary: to one slice a thick sample, and to a constant probe one that
-    varies, look like more modes.
+    Nor where the sample has slices, or a number of components of a probe that varies is asked for: to one slice a thick
+    sample looks like more modes, and so does a probe that varies to a constant one.
     """
     options = request.options
-    if options.modes != "auto" or options.probe == "fixed" or options.slices > 1 or options.probe_variation:
+    if options.modes != "auto" or options.probe == "fixed" or options.slices > 1 or counted(options):
         return ModeChoice()
 
     def trial(image: Tensor, probe: Tensor, movable: bool) -> Grown:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.problem import Problem, in_order, sweep_batch, zero_masked
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.modes import orthogonal_modes
 from diptych.ptycho.physics.propagators import FarField
-from diptych.ptycho.physics.varying.probe import varies
+from diptych.ptycho.physics.varying.probe import VaryingForward, varies
 
 
 def in_gauge(problem: Problem, image: Tensor, probe: Tensor) -> Tensor | None:
@@ -81,7 +83,10 @@ def without_factor_ramp(problem: Problem, image: Tensor, probe: Tensor) -> tuple
 
     half = torch.full((2,), float(problem.size // 2), dtype=torch.float64)
     flat = (values * torch.exp(-(corners - middle) @ slope)).to(factors.values)
-    return image * ramp(image.shape, middle + half, 1.0), probe * ramp(probe.shape, half, -1.0), flat
+    on_probe = ramp(probe.shape, half, -1.0)
+    if isinstance(problem.forward, VaryingForward):
+        problem.forward.multiply(on_probe)
+    return image * ramp(image.shape, middle + half, 1.0), probe * on_probe, flat
 
 
 def photons_on_probe(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,3 +96,14 @@ def photons_on_probe(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Te
     scale = (problem.power / intensity(probe).sum()).sqrt()
     probe = probe * scale
     return image / scale, probe if varies(problem.forward) else orthogonal_modes(probe)
+
+
+def varied_probe(problem: Problem, probe: Tensor) -> dict[str, NDArray[np.complex64]]:
+    """Fields of a result with the components of a probe (P, N, N) that varies, and their coefficients; else none."""
+    forward = problem.forward
+    if not isinstance(forward, VaryingForward) or forward.variation is None:
+        return {}
+    components, coefficients = (
+        each.to(torch.complex64).cpu().numpy() for each in (forward.components(probe), forward.variation.coefficients)
+    )
+    return {"probe_components": components, "probe_coefficients": coefficients}

@@ -34,10 +34,12 @@ def network_image(request: Request) -> Reconstruction:
 
 def in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[str, Any]) -> Reconstruction:
     """The result of a scan in photons, with the probe in the units of the scan's counts, and what was found of them."""
+    shapes = result.probe_components
     probe = result.probe if gain.value == 1 else (result.probe * np.sqrt(gain.value)).astype(np.complex64)
     return replace(
         result,
         probe=probe,
+        probe_components=shapes if shapes is None else (shapes * np.sqrt(gain.value)).astype(np.complex64),
         flags=(*result.flags, *gain_flag(gain, declared)),
         provenance={**result.provenance, **record, "counts_per_photon": gain.value},
     )

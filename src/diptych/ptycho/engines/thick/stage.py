@@ -101,12 +101,12 @@ def after_engine(
 
     ``initial`` (P, N, N) is the initial probe, ``modes`` tells of probe modes that were added in the run.
     """
-    if request.options.probe_variation:
-        return vary_probe(request, problem, run)
     if request.options.slices == 1:
-        return continued(request, problem, run, modes)
-    run, found = fit_slices(request, problem, run, initial)
-    return (run, {}, ()) if found is None else (run, {"slices": asdict(found)}, (found.flag(),))
+        run, found, notes = vary_probe(request, problem, run, modes is not None)
+        run, more, said = continued(request, problem, run, modes)
+        return run, found | more, (*notes, *said)
+    run, sliced = fit_slices(request, problem, run, initial)
+    return (run, {}, ()) if sliced is None else (run, {"slices": asdict(sliced)}, (sliced.flag(),))
 
 
 def fit_slices(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from diptych.errors import InputError
 
@@ -10,10 +10,27 @@ if TYPE_CHECKING:
     from diptych.ptycho.engines.options import ReconstructionOptions
 
 
+def counted(options: ReconstructionOptions) -> int:
+    """Number of components that is asked for; 0 for ``auto``."""
+    return 0 if options.probe_variation == "auto" else options.probe_variation
+
+
+def wanted(options: ReconstructionOptions) -> int | Literal["auto"]:
+    """Components to fit: a number, ``auto``, or 0 where other options leave ``auto`` no room."""
+    return 0 if options.probe_variation == "auto" and _conflicts(options) else options.probe_variation
+
+
 def check_variation(options: ReconstructionOptions) -> None:
-    """Raise InputError where the options ask for a probe that varies, and others do not allow it."""
-    if not options.probe_variation:
+    """Raise InputError where the options ask for a number of components, and others do not allow them."""
+    if not (count := counted(options)):
         return
+    for name, expected in _conflicts(options):
+        found = f"probe_variation = {count} with {name} = {getattr(options, name)}"
+        raise InputError("reconstruct", found, expected, "Or probe_variation=0 (--probe-variation 0).")
+
+
+def _conflicts(options: ReconstructionOptions) -> list[tuple[str, str]]:
+    """Options that do not go with a probe that varies, and what is expected of them."""
     refused = (
         ("engine", options.engine not in ("auto", "ml"), "auto or ml: components are fitted by maximum likelihood"),
         ("probe", options.probe == "fixed", "a probe that may change: refine (--probe refine)"),
@@ -22,7 +39,4 @@ def check_variation(options: ReconstructionOptions) -> None:
         ("regularisation", options.regularisation != "off", "off: it is made for a constant probe"),
         ("error_bars", options.error_bars, "no error bars: they are computed for a constant probe"),
     )
-    for name, wrong, expected in refused:
-        if wrong:
-            found = f"probe_variation = {options.probe_variation} with {name} = {getattr(options, name)}"
-            raise InputError("reconstruct", found, expected)
+    return [(name, expected) for name, wrong, expected in refused if wrong]

@@ -45,8 +45,9 @@ class VariationLikelihood(MaximumLikelihood):
         return forward
 
     def snapshot(self) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """Object, probe, components and coefficients."""
-        return tuple(self._parts(self._point))
+        """Object, probe, components and coefficients, and the shifts (M, 2) where positions are refined."""
+        parts = tuple(self._parts(self._point))
+        return parts if (shifts := self._shifts(self._point)) is None else (*parts, shifts)
 
     def epoch(self) -> dict[str, float]:
         """See :meth:`MaximumLikelihood.epoch`."""
@@ -56,7 +57,7 @@ class VariationLikelihood(MaximumLikelihood):
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""
-        return super().state() | dict(zip(("components", "mixing"), self.snapshot()[2:], strict=True))
+        return super().state() | dict(zip(("components", "mixing"), self._parts(self._point)[2:], strict=True))
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
@@ -66,7 +67,10 @@ class VariationLikelihood(MaximumLikelihood):
     def _start(self, image: Tensor, probe: Tensor) -> Tensor:
         parts = [image, probe, *self._more]
         self._shapes = tuple(part.shape for part in parts)
-        return joined(parts)
+        fractions = self.varying.fractions
+        if not self.settings.refine_positions or fractions is None:
+            return joined(parts)
+        return torch.cat([joined(parts), fractions.flatten().to(self.problem.device, image.real.dtype)])
 
     def _vary(self, point: Tensor) -> None:
         _, probe, components, mixing = self._parts(point)
@@ -88,6 +92,9 @@ class VariationLikelihood(MaximumLikelihood):
     def _add_adjoints(self, views: Views, change: Tensor, gradient: Tensor) -> None:
         in_object, in_probe, in_components, in_mixing = self._parts(gradient)
         self.varying.add_object_adjoint(views, change, in_object)
+        if (in_shifts := self._shifts(gradient)) is not None:
+            _, along = self.varying.probe_and_shift_adjoint(views, change.clone())
+            in_shifts[views.batch] = along.to(in_shifts.dtype)
         both, in_mixing[views.batch] = self.varying.varied_adjoint(views, change)
         in_probe += both[: len(in_probe)]
         in_components += both[len(in_probe) :]

@@ -20,7 +20,7 @@ SPARE = 2
 
 
 def common_updates(
-    problem: Problem, image: Tensor, probe: Tensor, count: int, rng: np.random.Generator
+    problem: Problem, image: Tensor, probe: Tensor, count: int, rng: np.random.Generator, passes: int = PASSES
 ) -> tuple[Tensor, Tensor]:
     """The ``count`` leading singular vectors of all patterns' updates of the first probe mode, and their coefficients.
 
@@ -42,7 +42,7 @@ def common_updates(
     size, dtype = problem.size, probe.dtype
     drawn = rng.normal(size=(2, count + SPARE, size * size))
     shapes = _orthonormal(torch.from_numpy(drawn[0] + 1j * drawn[1]).to(problem.device, dtype), probe[0])
-    for _ in range(PASSES):
+    for _ in range(passes):
         amounts, sums = _pass(problem, image, probe, shapes)
         shapes = _orthonormal(sums, probe[0])
     amounts, _ = _pass(problem, image, probe, shapes)

@@ -31,9 +31,19 @@ RESULT_FORMAT = "diptych result"
 FORMAT_VERSION = 1
 _HISTORY = "history_"
 
-MAPS = ("error", "amplitude_error", "phase_error", "illumination", "frame_factors", "recorded_positions", "slices")
+MAPS = (
+    "error",
+    "amplitude_error",
+    "phase_error",
+    "illumination",
+    "frame_factors",
+    "recorded_positions",
+    "slices",
+    "probe_components",
+    "probe_coefficients",
+)
 """Further arrays of a result: maps of the object (H, W), a factor (M,) and the recorded position (M, 2) of each frame,
-slices (S, H, W). Files need not hold them."""
+slices (S, H, W), components (K, N, N) of the probe and their coefficients (M, K + 1). Files need not hold them."""
 
 
 def record(result: Reconstruction) -> dict[str, Any]:

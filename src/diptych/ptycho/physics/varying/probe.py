@@ -107,12 +107,22 @@ class VaryingForward(ForwardModel):
         if (variation := self.variation) is None:
             return super().views_of(patches, probe, batch, fractions)
         count = len(probe)
-        scale = torch.linalg.vector_norm(probe[0]) / torch.linalg.vector_norm(variation.first)
-        modes, ramps, spectrum = self._modes(torch.cat([probe, variation.components * scale]), batch, fractions)
+        modes, ramps, spectrum = self._modes(torch.cat([probe, self.components(probe)]), batch, fractions)
         weights = variation.of_batch(batch)
         mixed = _mixed(modes, weights, count)
         spectra = None if spectrum is None else _mixed(spectrum[None], weights, count)
         return Views(batch, patches, mixed, ramps, spectra, self.propagator.fixed)
+
+    def components(self, probe: Tensor) -> Tensor:
+        """Components (K, N, N) of the variation under probe modes (P, N, N), whose scale they follow."""
+        assert self.variation is not None
+        scale = torch.linalg.vector_norm(probe[0]) / torch.linalg.vector_norm(self.variation.first)
+        return self.variation.components * scale
+
+    def multiply(self, ramp: Tensor) -> None:
+        """Multiply first mode and components by a ramp (N, N), where the probe varies; nothing where it does not."""
+        if (old := self.variation) is not None:
+            self.variation = Variation(old.first * ramp, old.components * ramp, old.coefficients)
 
     def varied_adjoint(self, views: Views, waves: Tensor) -> tuple[Tensor, Tensor]:
         """The adjoint of ``probe, components -> exit waves``, and that of ``coefficients -> exit waves``.
