@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.problem import Problem, in_order, sweep_batch, zero_masked
@@ -98,7 +97,7 @@ def photons_on_probe(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Te
     return image / scale, probe if varies(problem.forward) else orthogonal_modes(probe)
 
 
-def varied_probe(problem: Problem, probe: Tensor) -> dict[str, NDArray[np.complex64]]:
+def varied_probe(problem: Problem, probe: Tensor) -> dict[str, Any]:
     """Fields of a result with the components of a probe (P, N, N) that varies, and their coefficients; else none."""
     forward = problem.forward
     if not isinstance(forward, VaryingForward) or forward.variation is None:

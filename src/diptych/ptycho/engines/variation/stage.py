@@ -104,7 +104,7 @@ class _State:
         factors, forward = problem.forward.factors, problem.forward
         assert isinstance(forward, VaryingForward)
         forward.variation = variation
-        fits = full_fit(problem, *run.best[:2], sweep_batch(problem))
+        fits = full_fit(problem, run.best[0], run.best[1], sweep_batch(problem))
         fit = float(fits["held_out_fit"])
         values = factors.values.clone() if factors is not None and factors.fitted else None
         return cls(run, variation, values, fit, (fit + float(fits["fit"])) / 2)

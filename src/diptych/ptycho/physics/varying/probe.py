@@ -117,7 +117,8 @@ class VaryingForward(ForwardModel):
         """Components (K, N, N) of the variation under probe modes (P, N, N), whose scale they follow."""
         assert self.variation is not None
         scale = torch.linalg.vector_norm(probe[0]) / torch.linalg.vector_norm(self.variation.first)
-        return self.variation.components * scale
+        scaled: Tensor = self.variation.components * scale
+        return scaled
 
     def multiply(self, ramp: Tensor) -> None:
         """Multiply first mode and components by a ramp (N, N), where the probe varies; nothing where it does not."""
