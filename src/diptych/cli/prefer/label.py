@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
 t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
 u: undo the last answer and show its screen again; a: show the screen before again, a once more: back;
-a ID: show any earlier images again; ?: this list; q: quit. Several answers may stand on one line; they are undone together.
+a ID: show any earlier images again; ?: this list; q: quit. Several answers may stand on one line, one for each image;
+they are undone together.
 An image without an answer stays open. value: predicted utility, in standard deviations; higher is better."""
 
 _ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
