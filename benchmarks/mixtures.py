@@ -2,7 +2,7 @@
 
 Each has some of: several probe modes, blur along the path of a fly scan, a probe that drifts, a beam whose intensity
 varies, a background that the scan does not tell, wrong positions. Told are the number of modes (and one more for a
-blur or a drift of the probe), the true positions, the background, and that a factor for each frame is fitted. A line
+blur), the true positions, a component for a drift of the probe, the background, and that a factor for each frame is fitted. A line
 per run goes to standard output and to the results file, as JSON; runs that the file holds are not repeated. The error
 is that of the complex object. ``--no-run`` prints the table of the lines that are there.
 """
@@ -125,10 +125,10 @@ def untold(scan: Scan, mixture: Mixture, seed: int) -> Scan:
 
 def told(scan: Scan, mixture: Mixture) -> tuple[Scan, dict[str, Any]]:
     """The scan with its true positions and background, and the options that say what is in it."""
-    more = int(mixture.blur > 0) + int(mixture.probe_drift > 0)
     background = np.full((scan.size, scan.size), mixture.background, np.float32) if mixture.background else None
     options = {
-        "modes": mixture.modes + more,
+        "modes": mixture.modes + int(mixture.blur > 0),
+        "probe_variation": int(mixture.probe_drift > 0),
         "correct_positions": "off",
         "frame_factors": "on" if mixture.intensity else "off",
     }
