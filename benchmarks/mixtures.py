@@ -2,9 +2,9 @@
 
 Each has some of: several probe modes, blur along the path of a fly scan, a probe that drifts, a beam whose intensity
 varies, a background that the scan does not tell, wrong positions. Told are the number of modes (and one more for a
-blur), the true positions, a component for a drift of the probe, the background, and that a factor for each frame is fitted. A line
-per run goes to standard output and to the results file, as JSON; runs that the file holds are not repeated. The error
-is that of the complex object. ``--no-run`` prints the table of the lines that are there.
+blur), the true positions, a component for a drift of the probe, the background, and that a factor for each frame is
+fitted. A line per run goes to standard output and to the results file, as JSON; runs that the file holds are not
+repeated. The error is that of the complex object. ``--no-run`` prints the table of the lines that are there.
 """
 
 from __future__ import annotations
