@@ -12,10 +12,12 @@ from torch import Tensor
 
 from diptych.ptycho.engines.base import Engine
 from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS
+from diptych.ptycho.engines.flags.base import Doubt
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
+from diptych.ptycho.engines.positions.growth import Growth
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.positions.slow import SlowSearch, moves_slowly
@@ -63,8 +65,12 @@ whole, and in any case."""
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
 
-SEARCHED, COMPLETED = 10, 20
-"""Numbers of the rounds of the distortions: the coarse search, and the one that completes slow moves."""
+SEARCHED, COMPLETED, GROWN, GROWN_COMPLETED = 10, 20, 30, 40
+"""Numbers of the rounds of the distortions: the coarse search, the one that completes slow moves, the growth from a
+small part, and the one that completes its slow moves."""
+
+GROWTH_GAIN = 0.9
+"""The growth found positions where it brought the held-out fit below this share."""
 
 LEAST_ROUNDS, MOST_ROUNDS = 2, 8
 """Rounds of joint refinement, before the distortions and after them."""
@@ -90,11 +96,19 @@ class PositionCorrection:
     mode : str
         ``on``, ``off``, or ``auto``: only where the score test says that they are wrong.
     misread : callable, optional
-        Why the scan must be read in another way, or an empty string: positions that are free can hide it.
+        Why the scan may have to be read in another way, or None: positions that are free can hide it.
+    first : (P, N, N) complex tensor, optional
+        Initial probe; without it, no part of the scan is reconstructed alone.
     """
 
-    def __init__(self, problem: Problem, mode: str, misread: Callable[[], str] | None = None) -> None:
-        self.problem, self._mode, self._misread = problem, mode, misread
+    def __init__(
+        self,
+        problem: Problem,
+        mode: str,
+        misread: Callable[[], Doubt | None] | None = None,
+        first: Tensor | None = None,
+    ) -> None:
+        self.problem, self._mode, self._misread, self._first = problem, mode, misread, first
         self._most = np.inf if mode == "on" else POOR_FIT
         self._rounds, self._fit, self._on_trial = 0, np.inf, False
         self._recorded: tuple[Placed, float] | None = None
@@ -127,16 +141,22 @@ class PositionCorrection:
         if asked == "auto" and not gain > POSITIONS_DOUBT and not settled:
             self._mode = "again"
             return False
-        if self._misread is not None and (why := self._misread()):
-            log.info("positions: not refined, %s", why)
-            return False
+        if self._misread is not None and (doubt := self._misread()) is not None:
+            log.info("positions: not refined, %s", doubt.why)
+            if doubt.certain or not self._may_grow(report["held_out_fit"]):
+                return False
+            self._rounds = GROWN
         return True
+
+    def _may_grow(self, fit: float) -> bool:
+        """Whether parts of the scan are reconstructed alone: the fit is so poor that nothing else helped."""
+        return self._first is not None and not fit < POOR_FIT
 
     def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """Keep the recorded positions and what was reached with them, and enter the first round."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
         self._recorded = here, held_out_fit
-        return self._round(here)
+        return self._grow(here, held_out_fit) if self._rounds == GROWN else self._round(here)
 
     @staticmethod
     def round_is_done(fits: Sequence[float]) -> bool:
@@ -149,6 +169,8 @@ class PositionCorrection:
         """What follows a round, or the distortions."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
         done, gain = self._rounds % SEARCHED, self._fit - held_out_fit
+        if self._rounds == GROWN and not held_out_fit < GROWTH_GAIN * self._fit:
+            return self._decide(here, held_out_fit)
         gained = gain > ROUND_GAIN * max(self._fit - 1, LEAST_EXCESS)
         self._fit = held_out_fit
         if done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained):
@@ -156,10 +178,17 @@ class PositionCorrection:
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             self._rounds = SEARCHED
             return "distortions", place(self.problem, here), here.probe
-        if self._rounds < COMPLETED and self._falls_short(here, held_out_fit):
-            self._rounds = COMPLETED
+        completed = GROWN_COMPLETED if self._rounds >= GROWN else COMPLETED
+        if self._rounds < completed and self._falls_short(here, held_out_fit):
+            self._rounds = completed
             return "distortions", place(self.problem, here), here.probe
+        if self._rounds < GROWN and self._may_grow(held_out_fit):
+            return self._grow(here, held_out_fit)
         return self._decide(here, held_out_fit)
+
+    def _grow(self, here: Placed, held_out_fit: float) -> Next:
+        self._rounds, self._fit = GROWN, held_out_fit
+        return "distortions", place(self.problem, here), here.probe
 
     def _may_be_distorted(self, here: Placed, held_out_fit: float) -> bool:
         """Whether slow distortions may be why the fit is still poor."""
@@ -179,6 +208,9 @@ class PositionCorrection:
         if self._rounds < COMPLETED:
             return DistortionSearch(self.problem, image, probe, pie)
         assert self._recorded is not None
+        if self._rounds == GROWN:
+            assert self._first is not None
+            return Growth(self.problem, image, probe, self._first, self._recorded[0].positions)
         return SlowSearch(self.problem, image, probe, pie, likelihood, self._recorded[0].positions)
 
     def _round(self, here: Placed) -> Next:
