@@ -97,8 +97,8 @@ class PositionCorrection:
         ``on``, ``off``, or ``auto``: only where the score test says that they are wrong.
     misread : callable, optional
         Why the scan may have to be read in another way, or None: positions that are free can hide it.
-    first : (P, N, N) complex tensor, optional
-        Initial probe; without it, no part of the scan is reconstructed alone.
+    first : sequence of (P, N, N) complex tensors
+        Initial probes; without any, no part of the scan is reconstructed alone.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class PositionCorrection:
         problem: Problem,
         mode: str,
         misread: Callable[[], Doubt | None] | None = None,
-        first: Tensor | None = None,
+        first: Sequence[Tensor] = (),
     ) -> None:
         self.problem, self._mode, self._misread, self._first = problem, mode, misread, first
         self._most = np.inf if mode == "on" else POOR_FIT
@@ -150,7 +150,7 @@ class PositionCorrection:
 
     def _may_grow(self, fit: float) -> bool:
         """Whether parts of the scan are reconstructed alone: the fit is so poor that nothing else helped."""
-        return self._first is not None and not fit < POOR_FIT
+        return bool(self._first) and not fit < POOR_FIT
 
     def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """Keep the recorded positions and what was reached with them, and enter the first round."""
@@ -209,7 +209,6 @@ class PositionCorrection:
             return DistortionSearch(self.problem, image, probe, pie)
         assert self._recorded is not None
         if self._rounds == GROWN:
-            assert self._first is not None
             return Growth(self.problem, image, probe, self._first, self._recorded[0].positions)
         return SlowSearch(self.problem, image, probe, pie, likelihood, self._recorded[0].positions)
 
