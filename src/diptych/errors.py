@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+LONGEST = 1000
+"""Characters of a part of a message: what a file holds may be of any length, and is shortened in the middle."""
+
 
 class DiptychError(Exception):
     """Base of the errors that diptych raises on purpose."""
@@ -49,13 +52,22 @@ class InputError(DiptychError, ValueError):
 
     def _render(self) -> str:
         if not (self.found or self.expected or self.remedy):
-            return self.where
-        text = f"{self.where}: {self.found}" if self.found else self.where
-        if self.expected:
-            text = f"{text.rstrip('.')}; expected {self.expected}"
-        if self.remedy:
-            text = f"{text.rstrip('.')}. {self.remedy}"
+            return _shortened(self.where, 3 * LONGEST)
+        where, found, expected, remedy = map(_shortened, (self.where, self.found, self.expected, self.remedy))
+        text = f"{where}: {found}" if found else where
+        if expected:
+            text = f"{text.rstrip('.')}; expected {expected}"
+        if remedy:
+            text = f"{text.rstrip('.')}. {remedy}"
         return text if text.endswith((".", "?", "!", ")")) else f"{text}."
+
+
+def _shortened(text: str, longest: int = LONGEST) -> str:
+    """A text of at most a little more than ``longest`` characters: its beginning and end."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}... ({len(text):,} characters) ...{text[-half:]}"
 
 
 class IncompleteError(InputError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,48 @@ def test_ties_weights_and_images_shown_again_have_answers(cli: Cli, monkeypatch:
     assert "a skip has no weight" in done.out
     assert "'t11': is not an answer" in done.out
     assert Path("s/screen.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("g2 b2", "judges image 2 twice"),
+        ("b g2", "judges image 2 twice"),
+        ("1 2", "names 2 images as the best"),
+        ("3 t13", "image 3 is the best, and as good as another"),
+    ],
+)
+def test_a_line_that_contradicts_itself_is_refused(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, line: str, why: str
+) -> None:
+    answer(monkeypatch, line, "q")
+    done = cli("prefer", "label", "s", "--dimension", D, "--batch", 3, "--prompt", "a lake")
+    assert why in done.out
+    assert live("s") == []
+
+
+def test_answers_before_q_on_the_same_line_are_stored(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "1 b3 q", "g1")
+    cli("prefer", "label", "s", "--dimension", D, "--batch", 3, "--prompt", "a lake")
+    assert [(one.kind, one.ids[0]) for one in live("s")] == [("best", "000001-0"), ("rate", "000001-2")]
+
+
+def test_a_screen_shown_again_is_left_without_an_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """a shows the screen before, after undoing as well, and a once more returns to the one that waits."""
+    answer(monkeypatch, "g1", "g1", "u", "a", "a", "g2", "q")
+    cli("prefer", "label", "s", "--dimension", D, "--batch", 2, "--prompt", "a lake")
+    assert [one.ids for one in live("s")] == [("000001-0",), ("000002-1",)]
+    answer(monkeypatch, "a 000001-0", "a 000002-0", "a", "b1", "q")
+    done = cli("prefer", "label", "s")
+    new = re.findall(r"1  /.*id (\S+)", done.out)
+    assert new[1:4] == ["000001-0", "000002-0", new[0]]
+    assert live("s")[-1].ids == (new[0],)
+
+
+def test_an_image_that_cannot_be_read_starts_no_session(cli: Cli) -> None:
+    for name in ("upload", "match"):
+        assert cli("prefer", name, "s", "--image", "absent.png", "--dimension", D).code == 2
+    assert not Path("s").exists()
 
 
 def test_images_of_ones_own_have_verbs(cli: Cli) -> None:

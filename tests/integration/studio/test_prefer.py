@@ -90,17 +90,53 @@ def settle_on_disk(page: Any, folder: Path) -> None:
     until(still, 120)
 
 
+SLOWER = """
+import time
+from diptych.cli import main
+from diptych.prefer.decoders.synthetic import Synthetic
+from diptych.prefer.utility.linear_gp import LinearGP
+
+def slower(kind, name, seconds):
+    done = getattr(kind, name)
+
+    def timed(*arguments, **options):
+        began = time.time()
+        found = done(*arguments, **options)
+        time.sleep(seconds)
+        with open(name + ".txt", "a") as file:
+            file.write(f"{began} {time.time()}\\n")
+        return found
+
+    setattr(kind, name, timed)
+
+slower(LinearGP, "_fit", 0.3)
+slower(Synthetic, "_decode", 0.25)
+main()
+"""
+"""A server whose fits and decodes take their time, as those of a large model do, and note when they ran."""
+
+
+def ran_at(folder: Path, name: str, moments: list[float]) -> int:
+    """At how many of the moments (s) a function that :data:`SLOWER` times was running."""
+    runs = [tuple(map(float, line.split())) for line in (folder / f"{name}.txt").read_text().splitlines()]
+    return sum(any(began <= moment <= ended for began, ended in runs) for moment in moments)
+
+
 def test_100_pictures_by_keyboard_during_fits_and_decodes(page: Any, lake: Server) -> None:
+    lake.program = SLOWER
     opened(page, lake.start(), "Queue")
-    judged = []
+    judged, moments = [], []
     for index in range(100):
         page.wait_for_function(LOADED)
         judged.append(seen(page))
+        moments.append(time.time())
         page.keyboard.press("gb"[index % 2])
     settle(page)
     assert counts(page) == (100, 100, 100)
     assert stored(lake.folder) == judged
     assert len(set(judged)) == 100
+    assert ran_at(lake.folder, "_fit", moments) > 50
+    assert ran_at(lake.folder, "_decode", moments) > 10
 
 
 def test_a_double_click_stores_one_row(page: Any, lake: Server) -> None:

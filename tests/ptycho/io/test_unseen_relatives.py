@@ -167,7 +167,7 @@ CASES: dict[str, Case] = {
     "CXI: compressed chunks": Case(edited(cxi(data=None), compressed)),
     "CXI: keV without unit": Case(cxi(energy=9.0)),
     "CXI: um without unit": Case(cxi(translation=XYZ * 1e6), {"position_unit": "um"}),
-    "CXI: um without unit, unasked": Case(cxi(translation=XYZ * 1e6), refused="--position-unit states another unit"),
+    "CXI: um without unit, unasked": Case(cxi(translation=XYZ * 1e6), refused="in um)"),
     "CXI: um with unit, told again": Case(cxi({"translation": "um"}, translation=XYZ * 1e6), {"position_unit": "um"}),
     "CXI: centred, (M, 2)": Case(cxi(translation=(XYZ - XYZ.mean(0))[:, :2])),
     "CXI: frames that are not square": Case(cxi(data=WIDE), refused="--centre-y, --centre-x"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -16,6 +17,9 @@ from diptych.prefer.options import SessionOptions
 from diptych.runtime.files import check_output
 from diptych.runtime.option_fields import Choices
 from diptych.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from diptych.prefer.session.session import Session
 
 Image = Annotated[Path, Parameter(name="--image", help="A PNG, JPEG or WebP file.")]
 
@@ -31,11 +35,15 @@ def upload(
     choices: Choices,
 ) -> Report:
     """Blend an image of your own into the session; judge it with `label`, answer `a ID`."""
+    from diptych.prefer.exchange.pictures import load_image
+
+    pixels = load_image(image)  # before a session is made
     with opened_session(folder, choices, create=True) as (session, status):
         with status.doing("decoding the blend"):
-            shown = session.upload(image, share)
+            shown = session.upload(pixels, share)
         data = {"id": shown.id, "file": str(session.ledger.image_file(shown.id)), "share": share}
-    return Report(data, [table(data), f"Judge it: in `diptych prefer label`, answer a {shown.id}"])
+        judge = _how_to_judge(session, shown.id)
+    return Report(data, [table(data), judge])
 
 
 @verb(SessionOptions)
@@ -51,14 +59,15 @@ def match(
     choices: Choices,
 ) -> Report:
     """Search for the latent whose image resembles one of yours most; it is shown in the session, and saved."""
-    from diptych.prefer.exchange.pictures import save_picture
+    from diptych.prefer.exchange.pictures import load_image, save_picture
 
     if decodes < 1:
         raise InputError(f"--decodes {decodes}", expected="1 or more")
     check_output(out, (".png",), overwrite=overwrite)
+    pixels = load_image(image)  # before a session is made
     with opened_session(folder, choices, create=True) as (session, status):
         with status.doing("searching"):
-            search = session.match(image)
+            search = session.match(pixels)
             for number in range(decodes):
                 status(Progress("images", number, decodes))
                 search.step()
@@ -66,4 +75,9 @@ def match(
         save_picture(shown, out)
         first, last = (error**0.5 for error in (search.errors[0], search.best.error))
         data = {"id": shown.id, "file": str(out), "first_error_grey_levels": first, "error_grey_levels": last}
-    return Report(data, [table(data), f"Judge it: in `diptych prefer label`, answer a {shown.id}"])
+        judge = _how_to_judge(session, shown.id)
+    return Report(data, [table(data), judge])
+
+
+def _how_to_judge(session: Session, name: str) -> str:
+    return f"judge it: diptych prefer label {shlex.quote(str(session.ledger.folder))}, answer a {name}"

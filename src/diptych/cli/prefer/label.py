@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
 t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
-u: undo the last answer and show its screen again; a: show the screen before again; a ID: show any earlier images again;
-?: this list; q: quit. Several answers may stand on one line; they are undone together.
+u: undo the last answer and show its screen again; a: show the screen before again, a once more: back;
+a ID: show any earlier images again; ?: this list; q: quit. Several answers may stand on one line, one for each image;
+they are undone together.
 An image without an answer stays open. value: predicted utility, in standard deviations; higher is better."""
 
 _ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
@@ -78,7 +79,8 @@ class _Labelling:
     def __init__(self, session: Session, status: Status) -> None:
         self.session, self.status, self.screens = session, status, 0
         self._waiting: list[Sequence[Candidate]] = []
-        self._before: Sequence[Candidate] = ()
+        self._judged: list[Sequence[Candidate]] = []
+        self._looking = False
 
     def run(self) -> None:
         """Show screens and take answers."""
@@ -117,9 +119,13 @@ class _Labelling:
             print(f"[{self.session.rows} rows] > ", end="", flush=True)
             line = sys.stdin.readline()
             answers = line.split()
-            if not line or "q" in map(str.lower, answers):
+            last = bool(answers) and answers[-1].lower() == "q"
+            if not line or (last and len(answers) == 1):
                 return ()
             try:
+                if last:
+                    self._told(screen, answers[:-1])
+                    return ()
                 if answers and (found := self._answered(screen, answers)) is not None:
                     return found
             except InputError as error:
@@ -136,32 +142,76 @@ class _Labelling:
         if first in ("u", "a"):
             if first == "u" and len(answers) > 1:
                 raise InputError(repr(" ".join(answers)), "undo stands alone", "u")
-            shown = self._undone() if first == "u" else self._again(answers[1:])
-            self._waiting.append(screen)
-            return shown
-        said = [judgement for answer in answers for judgement in read_answer(answer.lower(), screen)]
-        self.session.tell(*said)
-        self._before = screen
+            return self._undone(screen) if first == "u" else self._again(screen, answers[1:])
+        self._told(screen, answers)
+        self._judged.append(screen)
+        self._looking = False
         return self._next()
 
-    def _undone(self) -> Sequence[Candidate]:
+    def _told(self, screen: Sequence[Candidate], answers: Sequence[str]) -> None:
+        """Store the judgements of a line."""
+        said = [judgement for answer in answers for judgement in read_answer(answer.lower(), screen)]
+        check_consistent(said, screen)
+        self.session.tell(*said)
+
+    def _undone(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
         undone = self.session.take_back()
         whose = f" It was given by {undone.whose}." if undone.whose else ""
         count = len(undone.positions)
         what = f"{count} judgement{'s' if count > 1 else ''}"
         print(printable(f"taken back: {what} of screen {undone.screen}.{whose}"))
-        return self._shown(self.session.ledger.screen(undone.screen) or undone.ids)
+        ids = list(self.session.ledger.screen(undone.screen) or undone.ids)
+        if self._judged and [candidate.id for candidate in self._judged[-1]] == ids:
+            self._judged.pop()
+        shown = self._shown(ids)
+        self._wait(screen)
+        return shown
 
-    def _again(self, names: Sequence[str]) -> Sequence[Candidate]:
-        if names:
-            return self._shown(names)
-        if not self._before:
+    def _again(self, screen: Sequence[Candidate], names: Sequence[str]) -> Sequence[Candidate]:
+        """The images of these names, or the screen before; where that is shown already, the one that waits."""
+        if not names and self._looking:
+            self._looking = False
+            return self._waiting.pop()
+        if not (names or self._judged):
             raise InputError("'a'", "there is no screen before this one", "a ID, with the id of an image")
-        return self._shown([candidate.id for candidate in self._before])
+        shown = self._shown(names or [candidate.id for candidate in self._judged[-1]])
+        self._wait(screen)
+        self._looking = True
+        return shown
+
+    def _wait(self, screen: Sequence[Candidate]) -> None:
+        """Show a screen later, unless it was shown again only to be looked at."""
+        if not self._looking:
+            self._waiting.append(screen)
+        self._looking = False
 
     def _shown(self, names: Sequence[str]) -> Sequence[Candidate]:
         ledger = self.session.ledger
         return self.session.show(*(ledger.candidate(name) for name in dict.fromkeys(names)))
+
+
+def check_consistent(said: Sequence[Judgement], screen: Sequence[Candidate]) -> None:
+    """Refuse a line that judges an image twice, or names two as the best: it is a slip of the hand.
+
+    Raises
+    ------
+    InputError
+        It does.
+    """
+    numbers = {candidate.id: number for number, candidate in enumerate(screen, start=1)}
+    judged = [judgement.ids[0] for judgement in said if judgement.kind in ("rate", "stars", "skip")]
+    for name in judged:
+        if judged.count(name) > 1:
+            raise InputError(
+                "line", f"judges image {numbers[name]} twice", "one answer for each image", "Answer again."
+            )
+    best = [judgement.ids[0] for judgement in said if judgement.kind == "best"]
+    tied = [name for judgement in said if judgement.kind == "tie" for name in judgement.ids]
+    if len(best) > 1:
+        raise InputError("line", f"names {len(best)} images as the best", "one of them", "Answer again.")
+    if best and best[0] in tied:
+        what = f"image {numbers[best[0]]} is the best, and as good as another"
+        raise InputError("line", what, "one of the two answers", "Answer again.")
 
 
 def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
@@ -188,7 +238,9 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
     if not letter and len(screen) == 1:
         return [Judgement.stars(screen[0], numbers[0], heavy)]
     if max(numbers, default=0) > len(screen):
-        raise InputError(repr(answer), f"the screen has {len(screen)} images", "a number up to that")
+        raise InputError(
+            repr(answer), f"the screen has {len(screen)} image{'s' if len(screen) > 1 else ''}", "a number up to that"
+        )
     meant = [screen[number - 1] for number in numbers] or list(screen)
     if pairs:
         return [Judgement.tie(meant[0], meant[1], heavy)]

@@ -130,7 +130,7 @@ class Automatic:
         self._factor_tests = FACTOR_TESTS if given.test_factors and given.problem.forward.factors is not None else 0
         self._constant: Guess | None = None
         self._fits: list[float] = []
-        self._level = math.inf
+        self._inside: list[float] = []
         self.positions = PositionCorrection(given.problem, given.positions, given.misread, given.first_probes)
         self._modes = given.modes or ModeChoice()
         if given.fit is None:
@@ -169,7 +169,7 @@ class Automatic:
     def settled(self) -> str:
         """Why the engine has converged, or an empty string."""
         more = self.stage == "likelihood" and (self._modes.found is not None or self.positions.refined)
-        return self._engine.settled or (stalled(self._fits, self._level) if more else "")
+        return self._engine.settled or (stalled(self._fits, self._inside, self.problem.held.numel()) if more else "")
 
     def snapshot(self) -> tuple[Tensor, ...]:
         """Current object and probe, and positions and origin of the canvas where they are refined; no later epoch
@@ -184,7 +184,7 @@ class Automatic:
         report = {**self._engine.epoch(), "stage": stage.number}
         held = report["held_out_fit"]
         self._fits.append(held if math.isfinite(held) else report["fit"])
-        self._level = (report["fit"] + self._fits[-1]) / 2
+        self._inside.append(report["fit"])
         stage.after(self, report)
         return report
 
@@ -192,7 +192,7 @@ class Automatic:
         self.__dict__.pop("_engine", None)  # Its memory is freed before the next engine allocates its own.
         if stage == "likelihood":
             self._start = self._first = self._network = None
-        self.stage, self._fits = stage, []
+        self.stage, self._fits, self._inside = stage, [], []
         self._engine = STAGES[stage].make(self, image, probe)
 
     def _make_pie(self, image: Tensor, probe: Tensor) -> Engine:
@@ -353,7 +353,7 @@ class Automatic:
             "stage": torch.tensor(list(STAGES).index(self.stage)),
             "fits": torch.tensor(self._fits, dtype=torch.float64),
             "extra": torch.tensor(self._extra),
-            "level": torch.tensor(self._level, dtype=torch.float64),
+            "inside": torch.tensor(self._inside, dtype=torch.float64),
             "network_fit": torch.tensor(self._network_fit, dtype=torch.float64),
         }
         if (factors := self.problem.forward.factors) is not None:
@@ -380,7 +380,7 @@ class Automatic:
         if "network_image" in state:
             self._network = (state["network_image"], state["network_probe"])
         self._fits, self._extra = state["fits"].tolist(), int(state["extra"])
-        self._network_fit, self._level = float(state["network_fit"]), float(state["level"])
+        self._network_fit, self._inside = float(state["network_fit"]), state["inside"].tolist()
         self._engine.restore(state)
 
 

@@ -27,28 +27,35 @@ DESCENDING = 0.25
 itself goes on, even where the held-out fit does not drop: it is far from any minimum. The held-out pixels are few, and
 on the way their fit may wander for 40 epochs (raster at 1e8 and 1e9 photons, unknown probe)."""
 
-STALLED_LEVEL, STALLED_WINDOW, STALLED_GAIN = 1.07, 5, 0.002
+STALLED_LEVEL, STALLED_WINDOW, STALLED_GAIN, STALLED_DESCENT = 1.07, 5, 0.002, 0.01
 """Where more probe modes or refined positions leave the mean of fit and held-out fit above the first, and so many
-epochs lower the held-out fit by less than the last, what is missing is of another kind. Means over so many epochs are
-compared: the held-out fit of a measured star goes up and down by 0.5 %."""
+epochs lower the held-out fit by less than the third, and the fit by less than the last, what is missing is of another
+kind. Means over so many epochs are compared: the held-out fit of a measured star goes up and down by 0.5 %."""
 
 
-def stalled(fits: Sequence[float], level: float) -> str:
+def stalled(held_out: Sequence[float], fits: Sequence[float], pixels: int) -> str:
     """Why to stop after more modes were added, or positions refined; an empty string as long as that still gains.
 
     Parameters
     ----------
-    fits : sequence of float
-        Held-out fit after each epoch since then.
-    level : float
-        Mean of the last fit and held-out fit.
+    held_out, fits : sequence of float
+        Held-out fit and fit after each epoch since then.
+    pixels : int
+        How many pixels are held out: the fewer, the less certain is it that the model misfits.
     """
-    if not level > STALLED_LEVEL or len(fits) < 2 * STALLED_WINDOW:
+    if len(held_out) < 2 * STALLED_WINDOW:
         return ""
-    now, before = fits[-STALLED_WINDOW:], fits[-2 * STALLED_WINDOW : -STALLED_WINDOW]
-    if sum(now) < (1 - STALLED_GAIN) * sum(before):
+    # Two standard errors of the mean of fit and held-out fit: that of a mean deviance of n pixels is sqrt(2 / n).
+    if not (fits[-1] + held_out[-1]) / 2 > STALLED_LEVEL + math.sqrt(2 / max(pixels, 1)):
+        return ""
+    if _drop(held_out) > STALLED_GAIN or _drop(fits) > STALLED_DESCENT:
         return ""
     return f"the held-out fit dropped by less than {STALLED_GAIN:.1%} in {STALLED_WINDOW} epochs"
+
+
+def _drop(values: Sequence[float]) -> float:
+    """Relative drop from the mean of the last window but one to that of the last."""
+    return 1 - sum(values[-STALLED_WINDOW:]) / sum(values[-2 * STALLED_WINDOW : -STALLED_WINDOW])
 
 
 STAGNATED_FIT = 3.0

@@ -20,7 +20,8 @@ Domain = Literal["counts", "amplitude"]
 Mask = NDArray[np.bool_]
 
 _CHUNK_BYTES = 8 * 2**20
-_LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
+LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
+"""Metres in one of each unit of positions."""
 
 
 def chunks(array: NDArray[Any]) -> Iterator[slice]:
@@ -257,7 +258,7 @@ def pixel_positions(
                 f"positions in {options.position_unit} need the object pixel, and the geometry is incomplete",
                 remedy="Pass energy_eV, distance_m, detector_pixel_m (--energy-eV, --distance-m, --detector-pixel-m).",
             )
-        positions = positions * _LENGTHS[options.position_unit] / np.asarray(pixel)
+        positions = positions * LENGTHS[options.position_unit] / np.asarray(pixel)
         said.append(
             f"positions converted from {options.position_unit} with an object pixel of {pixel[0]:.4g} x "
             f"{pixel[1]:.4g} m"

@@ -16,6 +16,7 @@ from diptych.ptycho.io import convert
 from diptych.ptycho.io.load_table import load_table
 from diptych.ptycho.io.options import LoadOptions
 from diptych.ptycho.io.positions.join import joined
+from diptych.ptycho.io.positions.table import UNITS, unit_named
 from diptych.ptycho.io.stated import as_stated
 from diptych.ptycho.scan import Canvas, Geometry, Scan
 
@@ -151,11 +152,27 @@ def naming(raw: RawScan) -> Iterator[None]:
         where = f"{raw.where}: {part}" if part else raw.where
         way_on = _WITHOUT.get(part, "")
         if part == "positions" and raw.placed and raw.unit != "px":
-            way_on = f"They were read in {raw.unit}; --position-unit states another unit."
+            way_on = f"They were read in {raw.unit}; --position-unit states another unit{_units_that_fit(raw)}."
         if part == "mask" and raw.mask_means:
             opposite = "valid" if raw.mask_means == "bad" else "bad"
             way_on = f"Values other than 0 were read as {raw.mask_means}; --mask-means {opposite} states the opposite."
         raise error.changed(where=where, remedy=f"{error.remedy} {way_on}".strip()) from None
+
+
+PLAUSIBLE_SPAN = 2.0, 2e4
+"""Object pixels over which positions of a scan extend."""
+
+
+def _units_that_fit(raw: RawScan) -> str:
+    """The units in which the positions, which are in object pixels, would extend over a plausible range."""
+    read = UNITS.get(unit_named(raw.unit) or "px")
+    if read is None:
+        return ""
+    spans = {unit: max(np.ptp(raw.y), np.ptp(raw.x)) * metres / read for unit, metres in convert.LENGTHS.items()}
+    fitting = {unit: span for unit, span in spans.items() if PLAUSIBLE_SPAN[0] <= span <= PLAUSIBLE_SPAN[1]}
+    if not fitting:
+        return ""
+    return f" (object pixels that they extend over: {', '.join(f'{s:.3g} in {unit}' for unit, s in fitting.items())})"
 
 
 _WITHOUT = {

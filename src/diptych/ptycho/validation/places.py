@@ -84,7 +84,7 @@ def canvas_size(positions: NDArray[np.float64], size: int, name: str) -> None:
             f"they need an object of {height:.0f} x {width:.0f} pixels (limit {MAX_CANVAS_PIXELS:.0e} in all); the "
             f"outermost is pattern {far} at (y {positions[far, 0]:.6g}, x {positions[far, 1]:.6g})",
             "positions in object pixels",
-            "Are they in nanometres? If that position is an outlier, remove it and its pattern.",
+            "Are they in other units? If that position is an outlier, remove it and its pattern.",
         )
     if (furthest := float(np.abs(positions).max())) > MAX_COORDINATE:
         raise InputError(
