@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from diptych.ptycho.engines.flags.base import Doubt
     from diptych.ptycho.engines.modes.choice import ModeChoice
     from diptych.ptycho.engines.problem import Problem
     from diptych.runtime.progress import ProgressCallback
@@ -86,7 +85,7 @@ class EngineInput:
     positions : str
         Whether positions are refined: ``on``, ``off``, or ``auto`` where a test says that they are wrong.
     misread : callable, optional
-        Why the scan may have to be read in another way, or None; asked before positions are refined by ``auto``.
+        Why the scan must be read in another way, or an empty string; asked before positions are refined by ``auto``.
     modes : ModeChoice, optional
         Whether and how more probe modes are tried; without it, they are not.
     scan_probe : (P, N, N) complex tensor, optional
@@ -103,7 +102,7 @@ class EngineInput:
     progress: ProgressCallback | None = None
     test_factors: bool = False
     positions: str = "off"
-    misread: Callable[[], Doubt | None] | None = None
+    misread: Callable[[], str] | None = None
     modes: ModeChoice | None = None
     scan_probe: Tensor | None = None
 

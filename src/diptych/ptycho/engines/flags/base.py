@@ -69,22 +69,6 @@ class Flag:
         return f"{self.kind}: {self.text}"
 
 
-@dataclass(frozen=True)
-class Doubt:
-    """Why a scan may have to be read in another way.
-
-    Parameters
-    ----------
-    why : str
-        What trials found.
-    certain : bool
-        Whether another reading stands out; else none does, and wrong positions may be why.
-    """
-
-    why: str
-    certain: bool = False
-
-
 def by_kind(flags: Iterable[str]) -> dict[str, list[str]]:
     """Texts of flags by kind; those that the reconstruction did not write (of a file's reader) stand under ``other``.
 

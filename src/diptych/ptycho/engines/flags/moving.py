@@ -7,7 +7,6 @@ import logging
 import numpy as np
 
 from diptych.ptycho.engines.flags import trials
-from diptych.ptycho.engines.flags.base import Doubt
 from diptych.ptycho.engines.flags.readings import AS_GIVEN
 from diptych.ptycho.engines.starts.joint import joint_trial
 from diptych.ptycho.scan import Scan
@@ -21,8 +20,8 @@ SHARE = 0.5
 """The scan as given must then have at most this share of the best rival's misfit (held-out fit - 1)."""
 
 
-def misreading(scan: Scan, verdict: trials.Verdict) -> Doubt | None:
-    """Why positions must not be refined: another reading is right, or none is. None where they may be.
+def misreading(scan: Scan, verdict: trials.Verdict) -> str:
+    """Why positions must not be refined: another reading is right, or none is. An empty string where they may be.
 
     Parameters
     ----------
@@ -34,17 +33,16 @@ def misreading(scan: Scan, verdict: trials.Verdict) -> Doubt | None:
         are tried again, each with refined positions.
     """
     if verdict.best is AS_GIVEN and not verdict.alike:
-        return None
+        return ""
     if verdict.best is not AS_GIVEN and verdict.distinct:
-        return Doubt(f"the patterns fit far better read with '{verdict.best.name}'", certain=True)
+        return f"the patterns fit far better read with '{verdict.best.name}'"
     given = joint_trial(scan, trials.probe_of(scan))
     if not np.isfinite(given):
-        return Doubt("no reading of the scan fits")
+        return "no reading of the scan fits"
     for reading in verdict.others[:RIVALS]:
         other = reading.apply(scan)
         rival = joint_trial(other, trials.probe_of(other))
         log.info("joint trials: held-out fit %.3g as given, %.3g with '%s'", given, rival, reading.name)
         if given - 1 > SHARE * (rival - 1):
-            why = f"the scan as given fits hardly better than with '{reading.name}', even with refined positions"
-            return Doubt(why)
-    return None
+            return f"the scan as given fits hardly better than with '{reading.name}', even with refined positions"
+    return ""

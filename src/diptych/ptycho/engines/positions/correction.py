@@ -12,7 +12,6 @@ from torch import Tensor
 
 from diptych.ptycho.engines.base import Engine
 from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS
-from diptych.ptycho.engines.flags.base import Doubt
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
@@ -96,19 +95,21 @@ class PositionCorrection:
     mode : str
         ``on``, ``off``, or ``auto``: only where the score test says that they are wrong.
     misread : callable, optional
-        Why the scan may have to be read in another way, or None: positions that are free can hide it.
+        Why the scan must be read in another way, or an empty string: positions that are free can hide it.
     first : sequence of (P, N, N) complex tensors
-        Initial probes; without any, no part of the scan is reconstructed alone.
+        Initial probes of parts that are reconstructed alone, with ``on``, where nothing else helped.
     """
 
     def __init__(
         self,
         problem: Problem,
         mode: str,
-        misread: Callable[[], Doubt | None] | None = None,
+        misread: Callable[[], str] | None = None,
         first: Sequence[Tensor] = (),
     ) -> None:
-        self.problem, self._mode, self._misread, self._first = problem, mode, misread, first
+        self.problem, self._mode, self._misread = problem, mode, misread
+        # Minutes of trials, and a wrong reading might be hidden: only where the user says that positions are wrong.
+        self._first = first if mode == "on" else ()
         self._most = np.inf if mode == "on" else POOR_FIT
         self._rounds, self._fit, self._on_trial = 0, np.inf, False
         self._recorded: tuple[Placed, float] | None = None
@@ -141,11 +142,9 @@ class PositionCorrection:
         if asked == "auto" and not gain > POSITIONS_DOUBT and not settled:
             self._mode = "again"
             return False
-        if self._misread is not None and (doubt := self._misread()) is not None:
-            log.info("positions: not refined, %s", doubt.why)
-            if doubt.certain or not self._may_grow(report["held_out_fit"]):
-                return False
-            self._rounds = GROWN
+        if self._misread is not None and (why := self._misread()):
+            log.info("positions: not refined, %s", why)
+            return False
         return True
 
     def _may_grow(self, fit: float) -> bool:
@@ -156,7 +155,7 @@ class PositionCorrection:
         """Keep the recorded positions and what was reached with them, and enter the first round."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
         self._recorded = here, held_out_fit
-        return self._grow(here, held_out_fit) if self._rounds == GROWN else self._round(here)
+        return self._round(here)
 
     @staticmethod
     def round_is_done(fits: Sequence[float]) -> bool:
@@ -183,12 +182,9 @@ class PositionCorrection:
             self._rounds = completed
             return "distortions", place(self.problem, here), here.probe
         if self._rounds < GROWN and self._may_grow(held_out_fit):
-            return self._grow(here, held_out_fit)
+            self._rounds = GROWN
+            return "distortions", place(self.problem, here), here.probe
         return self._decide(here, held_out_fit)
-
-    def _grow(self, here: Placed, held_out_fit: float) -> Next:
-        self._rounds, self._fit = GROWN, held_out_fit
-        return "distortions", place(self.problem, here), here.probe
 
     def _may_be_distorted(self, here: Placed, held_out_fit: float) -> bool:
         """Whether slow distortions may be why the fit is still poor."""
