@@ -212,12 +212,8 @@ def _by_engine(request: Request) -> Reconstruction:
 
         problem, run, evidence, said = network_or_engine(request, problem, run, probe, again)
         result = _result(request, problem, run, probe)
-    record = {
-        "probe_start": note,
-        "device": str(device),
-        "device_reason": why,
-        "seconds": time.perf_counter() - began,
-    }
+    seconds = time.perf_counter() - began
+    record = {"probe_start": note, "device": str(device), "device_reason": why, "seconds": seconds}
     result = replace(result, flags=(*result.flags, *distance.flags, *notes, *said))
     result = in_counts(result, gain, declared, record | distance.record | found | evidence)
     if run.interrupted:

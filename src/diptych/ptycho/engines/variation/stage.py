@@ -142,7 +142,9 @@ def vary_probe(
     count, best = wanted(request.options), run.best
     if not count or run.interrupted or run.reason.startswith(DIVERGED) or best is None or not problem.held.shape[1]:
         return run, {}, ()
-    if not runs_stages(request) and count == "auto":
+    # Epochs that were limited leave misfit that says nothing, and are not exceeded unasked.
+    limited = request.options.epochs is not None and run.reason.startswith("all ")
+    if count == "auto" and (limited or not runs_stages(request)):
         return run, {}, ()
     if (factors := problem.forward.factors) is not None and factors.on_trial:
         # The run ended, by its number of epochs, before their trial did.
