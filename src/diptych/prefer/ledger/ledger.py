@@ -319,7 +319,7 @@ class Ledger:
         return tuple(str(row[0]) for row in found)
 
     def upload_of(self, provenance: Mapping[str, Any], latent: NDArray[np.float32]) -> Candidate | None:
-        """The candidate that was made of an upload in the same way (``provenance``), of the same latent (d,), or None."""
+        """The candidate that was made of an upload in the same way (``provenance``), of a latent (d,); None if none."""
         query = "SELECT id, provenance FROM candidates WHERE provenance LIKE '%upload%'"
         for name, found in self._store.read(query):
             if json.loads(found) == dict(provenance):
