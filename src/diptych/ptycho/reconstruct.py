@@ -299,6 +299,7 @@ def _started(
         refined_positions(options),
         lambda: misreading(request.scan, request.verdict),
         choice,
+        None if request.scan.probe is None else probe_modes(problem, request.scan.probe, options.first_modes),
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
 

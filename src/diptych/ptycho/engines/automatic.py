@@ -131,7 +131,7 @@ class Automatic:
         self._constant: Guess | None = None
         self._fits: list[float] = []
         self._inside: list[float] = []
-        self.positions = PositionCorrection(given.problem, given.positions, given.misread)
+        self.positions = PositionCorrection(given.problem, given.positions, given.misread, given.first_probes)
         self._modes = given.modes or ModeChoice()
         if given.fit is None:
             self._enter("initial guess", given.image, given.probe)

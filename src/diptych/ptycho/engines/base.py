@@ -88,6 +88,8 @@ class EngineInput:
         Why the scan must be read in another way, or an empty string; asked before positions are refined by ``auto``.
     modes : ModeChoice, optional
         Whether and how more probe modes are tried; without it, they are not.
+    scan_probe : (P, N, N) complex tensor, optional
+        Initial probe modes of the scan, where short trials may have refocused them: wrong positions mislead these.
     """
 
     problem: Problem
@@ -102,6 +104,13 @@ class EngineInput:
     positions: str = "off"
     misread: Callable[[], str] | None = None
     modes: ModeChoice | None = None
+    scan_probe: Tensor | None = None
+
+    @property
+    def first_probes(self) -> tuple[Tensor, ...]:
+        """Initial probes (P, N, N) that may be right: that of the scan, and the one to start from."""
+        other = self.scan_probe
+        return (self.probe,) if other is None or other.equal(self.probe) else (other, self.probe)
 
 
 @dataclass(frozen=True)

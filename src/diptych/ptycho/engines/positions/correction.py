@@ -16,6 +16,7 @@ from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSetti
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
+from diptych.ptycho.engines.positions.growth import Growth
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.positions.slow import SlowSearch, moves_slowly
@@ -63,8 +64,12 @@ whole, and in any case."""
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
 
-SEARCHED, COMPLETED = 10, 20
-"""Numbers of the rounds of the distortions: the coarse search, and the one that completes slow moves."""
+SEARCHED, COMPLETED, GROWN, GROWN_COMPLETED = 10, 20, 30, 40
+"""Numbers of the rounds of the distortions: the coarse search, the one that completes slow moves, the growth from a
+small part, and the one that completes its slow moves."""
+
+GROWTH_GAIN = 0.9
+"""The growth found positions where it brought the held-out fit below this share."""
 
 LEAST_ROUNDS, MOST_ROUNDS = 2, 8
 """Rounds of joint refinement, before the distortions and after them."""
@@ -91,10 +96,20 @@ class PositionCorrection:
         ``on``, ``off``, or ``auto``: only where the score test says that they are wrong.
     misread : callable, optional
         Why the scan must be read in another way, or an empty string: positions that are free can hide it.
+    first : sequence of (P, N, N) complex tensors
+        Initial probes of parts that are reconstructed alone, with ``on``, where nothing else helped.
     """
 
-    def __init__(self, problem: Problem, mode: str, misread: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        mode: str,
+        misread: Callable[[], str] | None = None,
+        first: Sequence[Tensor] = (),
+    ) -> None:
         self.problem, self._mode, self._misread = problem, mode, misread
+        # Minutes of trials, and a wrong reading might be hidden: only where the user says that positions are wrong.
+        self._first = first if mode == "on" else ()
         self._most = np.inf if mode == "on" else POOR_FIT
         self._rounds, self._fit, self._on_trial = 0, np.inf, False
         self._recorded: tuple[Placed, float] | None = None
@@ -132,6 +147,10 @@ class PositionCorrection:
             return False
         return True
 
+    def _may_grow(self, fit: float) -> bool:
+        """Whether parts of the scan are reconstructed alone: the fit is so poor that nothing else helped."""
+        return bool(self._first) and not fit < POOR_FIT
+
     def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """Keep the recorded positions and what was reached with them, and enter the first round."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
@@ -149,6 +168,8 @@ class PositionCorrection:
         """What follows a round, or the distortions."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
         done, gain = self._rounds % SEARCHED, self._fit - held_out_fit
+        if self._rounds == GROWN and not held_out_fit < GROWTH_GAIN * self._fit:
+            return self._decide(here, held_out_fit)
         gained = gain > ROUND_GAIN * max(self._fit - 1, LEAST_EXCESS)
         self._fit = held_out_fit
         if done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained):
@@ -156,8 +177,12 @@ class PositionCorrection:
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             self._rounds = SEARCHED
             return "distortions", place(self.problem, here), here.probe
-        if self._rounds < COMPLETED and self._falls_short(here, held_out_fit):
-            self._rounds = COMPLETED
+        completed = GROWN_COMPLETED if self._rounds >= GROWN else COMPLETED
+        if self._rounds < completed and self._falls_short(here, held_out_fit):
+            self._rounds = completed
+            return "distortions", place(self.problem, here), here.probe
+        if self._rounds < GROWN and self._may_grow(held_out_fit):
+            self._rounds = GROWN
             return "distortions", place(self.problem, here), here.probe
         return self._decide(here, held_out_fit)
 
@@ -179,6 +204,8 @@ class PositionCorrection:
         if self._rounds < COMPLETED:
             return DistortionSearch(self.problem, image, probe, pie)
         assert self._recorded is not None
+        if self._rounds == GROWN:
+            return Growth(self.problem, image, probe, self._first, self._recorded[0].positions)
         return SlowSearch(self.problem, image, probe, pie, likelihood, self._recorded[0].positions)
 
     def _round(self, here: Placed) -> Next:

@@ -1,0 +1,326 @@
+"""Positions that are wrong by more than joint refinement corrects: a small part first, then its neighbours.
+
+A drift of tens of pixels hardly displaces neighbours against each other, but a reconstruction of the whole scan sees
+all of it. A small part is reconstructed alone, in halves: object and positions of one half from a flat object, then a
+search that places the patterns of the other half on that object, which does not hold them yet, and the same the other
+way round. Where a part fits, its neighbours are placed on its object, with the moves of those nearest to them as the
+first guess, object, probe and positions are refined together, and so on to the edge of the scan.
+
+Search for single positions during a reconstruction: Maiden et al., Ultramicroscopy 120, 64 (2012).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.engines.pie import Pie, PieSettings
+from diptych.ptycho.engines.positions.distortion import PositionSearch
+from diptych.ptycho.engines.positions.escape import escaped, pattern_deviances
+from diptych.ptycho.engines.positions.placing import Placed, Positions, place, step_length
+from diptych.ptycho.engines.problem import Problem, sweep_batch
+from diptych.runtime.interrupts import stop_if_asked
+
+log = logging.getLogger("diptych")
+
+Rows = NDArray[np.int64]
+
+SEED_PATTERNS = 36
+"""Patterns of a part that is reconstructed alone."""
+
+MOST_SEEDS = 12
+"""Parts, or other halves of them, that are tried at most."""
+
+GOOD_SEED, USABLE_SEED = 3.5, 5.0
+"""Held-out fit of a part below which no other is tried, and above which none is extended. Blocks, N = 64, 1e6 photons,
+225 patterns, drift of 50 px and jitter of 5 px: 3.4 with positions within 0.5 px of each other, 7 to 13 where the
+search failed."""
+
+CYCLES = 8
+"""Both halves of a part are exchanged so often."""
+
+START, SETTLE, ROUND = 8, 12, 15
+"""Epochs of PIE from a flat object, of joint refinement of a half, and of one round with all patterns of a part."""
+
+ADDED, LEAST_ADDED = 0.12, 4
+"""Share of the patterns already placed, and number, that are added at a time."""
+
+ADDED_EPOCHS = 8
+"""Epochs of each of two rounds of joint refinement after patterns were added."""
+
+REACH, NEAR = 0.2, 1.5
+"""How far from the guess an added pattern is searched, in windows; and the finer search that follows, pixels."""
+
+SPACING = 32
+"""Places of the search are a window's side over this apart."""
+
+NEIGHBOURS = 6
+"""Placed patterns whose moves give the first guess."""
+
+OUTLYING = 2.0
+"""Patterns whose deviance exceeds the median by this factor are placed anew in the end."""
+
+CENTRES = ((0, 0), (-1, -1), (1, 1), (-1, 1), (1, -1), (0, -1), (0, 1), (1, 0), (-1, 0))
+"""Centres of the parts, in quarters of the scan's extent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Patterns that are placed, and their object.
+
+    Parameters
+    ----------
+    rows : (K,) int array
+        Which patterns, ascending.
+    placed : Placed
+        Object, probe and the positions (K, 2) of these patterns.
+    fit : float
+        Held-out fit.
+    """
+
+    rows: Rows
+    placed: Placed
+    fit: float
+
+
+class Growth(PositionSearch):
+    """Places all patterns, from a small part outwards; an engine whose epoch is one part, or one extension of it.
+
+    Its state is the start until all patterns are placed and fit better.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve; it is left at the start, or at the new positions.
+    image, probe : (H, W) and (P, N, N) complex tensors
+        Start, at the problem's positions.
+    first : sequence of (P, N, N) complex tensors
+        Initial probes of the parts, in turn.
+    recorded : (M, 2) array
+        The positions before any refinement; parts start from them.
+    """
+
+    def __init__(
+        self, problem: Problem, image: Tensor, probe: Tensor, first: Sequence[Tensor], recorded: Positions
+    ) -> None:
+        self.problem, self._first, self._recorded = problem, first, recorded
+        self._best, self._seeds, self._part, self._ended = Placed.of(problem, image, probe), 0, None, False
+        self._epochs = 0
+
+    _part: Part | None
+
+    @property
+    def most_epochs(self) -> int:
+        """One more than were run, as long as it goes on."""
+        return self._epochs if self._ended else self._epochs + 1
+
+    def epoch(self) -> dict[str, float]:
+        """Try a part; or add patterns to the best one; or, where all are placed, judge them."""
+        self._epochs += 1
+        part, patterns = self._part, len(self.problem)
+        if self._seeks():
+            self._seek()
+        elif part is None or part.fit > USABLE_SEED:
+            self._ended = True
+        elif len(part.rows) < patterns:
+            self._part = extended(self.problem, part, self._recorded)
+        else:
+            self._finish(part)
+        return self._report(self.problem)
+
+    def _seeks(self) -> bool:
+        grown = self._part is not None and (len(self._part.rows) > SEED_PATTERNS or self._part.fit < GOOD_SEED)
+        return self._seeds < MOST_SEEDS and not grown
+
+    def _seek(self) -> None:
+        low, high = self._recorded.min(0), self._recorded.max(0)
+        turn, which = divmod(self._seeds, len(self._first))
+        centre = (low + high) / 2 + (high - low) / 4 * np.asarray(CENTRES[turn % len(CENTRES)])
+        wanted = min(SEED_PATTERNS, len(self.problem))
+        rows = np.sort(np.atleast_1d(cKDTree(self._recorded).query(centre, k=wanted)[1])).astype(np.int64)
+        found = alone(self.problem, rows, self._recorded[rows], self._first[which], self._seeds)
+        if not found.fit < GOOD_SEED:  # From its own positions and probe it may still get there: 8.7, then 2.8.
+            start = found.placed
+            again = alone(self.problem, rows, start.positions, start.probe, MOST_SEEDS + self._seeds)
+            found = again if again.fit < found.fit else found
+        log.info("positions: %d patterns alone, number %d: held-out fit %.3g", len(rows), self._seeds + 1, found.fit)
+        self._seeds += 1
+        if self._part is None or found.fit < self._part.fit:
+            self._part = found
+
+    def _finish(self, part: Part) -> None:
+        """A new object at the positions found; they are kept where it fits better than the start."""
+        problem, self._ended = self.problem, True
+        before = _level(full_fit(problem, self.image, self.probe, sweep_batch(problem)))
+        part = rebuilt(problem, part, self._recorded)
+        log.info("positions: all placed, held-out fit %.3g before, %.3g after", before, part.fit)
+        if part.fit < before:
+            self._best = part.placed
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to continue with the same numbers."""
+        mine = {
+            "image": self.image,
+            "probe": self.probe,
+            "growth_recorded": torch.from_numpy(self._recorded),
+            "growth_counts": torch.tensor([self._seeds, self._epochs, self._ended]),
+        }
+        if (part := self._part) is not None:
+            mine["growth_rows"] = torch.from_numpy(part.rows)
+            mine["growth_image"], mine["growth_probe"] = part.placed.image, part.placed.probe
+            mine["growth_positions"] = torch.from_numpy(part.placed.positions)
+            mine["growth_origin"] = torch.tensor(part.placed.origin)
+            mine["growth_fit"] = torch.tensor(part.fit, dtype=torch.float64)
+        return mine
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from an earlier :meth:`state`."""
+        self._recorded = state["growth_recorded"].cpu().numpy()
+        self._seeds, self._epochs, ended = (int(value) for value in state["growth_counts"])
+        self._ended, self._part = bool(ended), None
+        if "growth_rows" in state:
+            y, x = (int(value) for value in state["growth_origin"])
+            positions = state["growth_positions"].cpu().numpy()
+            placed = Placed(state["growth_image"], state["growth_probe"], positions, (y, x))
+            self._part = Part(state["growth_rows"].cpu().numpy(), placed, float(state["growth_fit"]))
+
+
+def alone(problem: Problem, rows: Rows, recorded: Positions, probe: Tensor, seed: int) -> Part:
+    """Some patterns reconstructed alone, in halves, from positions (K, 2) that may be wrong by several pixels."""
+    positions, rng, step = recorded.copy(), np.random.default_rng(seed), step_length(recorded)
+    probe, count = probe.clone(), len(rows)
+    for cycle in range(CYCLES):
+        drawn = rng.permutation(count)
+        for half, rest in ((drawn[: count // 2], drawn[count // 2 :]), (drawn[count // 2 :], drawn[: count // 2])):
+            half, rest = np.sort(half), np.sort(rest)
+            some = _some(problem, rows[half])
+            image = _flat(some, probe, positions[half], cycle)
+            here = _refined(some, image, SETTLE)
+            positions[half], probe = here.positions, here.probe
+            reach = max(3.0, step * (1 - cycle / CYCLES) + 2)
+            positions[rest] = searched(problem, rows[rest], here, positions[rest], reach, problem.size / SPACING)
+    some = _some(problem, rows)
+    return _settled(some, rows, _flat(some, probe, positions, seed), 3, ROUND)
+
+
+def extended(problem: Problem, part: Part, recorded: Positions) -> Part:
+    """A part with the patterns next to it."""
+    others = np.setdiff1d(np.arange(len(problem)), part.rows)
+    tree, moves = cKDTree(recorded[part.rows]), part.placed.positions - recorded[part.rows]
+    away, near = tree.query(recorded[others], k=min(NEIGHBOURS, len(part.rows)))
+    nearest = np.argsort(away.mean(1), kind="stable")[: max(LEAST_ADDED, int(ADDED * len(part.rows)))]
+    added = others[nearest]
+    guess = recorded[added] + np.median(moves[near[nearest]], axis=1)
+    guess = searched(problem, added, part.placed, guess, REACH * problem.size, problem.size / SPACING)
+    guess = searched(problem, added, part.placed, guess, NEAR, NEAR / 2)
+    rows = np.concatenate([part.rows, added])
+    order = np.argsort(rows)
+    positions = np.concatenate([part.placed.positions, guess])[order]
+    some = _some(problem, rows[order])
+    return _settled(some, rows[order], replace(part.placed, positions=positions), 2, ADDED_EPOCHS)
+
+
+def rebuilt(problem: Problem, part: Part, recorded: Positions) -> Part:
+    """All patterns with a new object; those that fit badly are searched anew first, around their neighbours' moves."""
+    here, rows = part.placed, part.rows
+    some = _some(problem, rows, here.origin)
+    misfit = pattern_deviances(some, here.image, here.probe, here.positions, np.arange(len(rows)))
+    bad, positions = np.flatnonzero(misfit > OUTLYING * np.median(misfit)), here.positions.copy()
+    good = np.setdiff1d(np.arange(len(rows)), bad)
+    if len(bad):
+        moves = (positions - recorded)[good]
+        near = cKDTree(recorded[good]).query(recorded[bad], k=min(NEIGHBOURS, len(good)))[1].reshape(len(bad), -1)
+        guess = recorded[bad] + np.median(moves[near], axis=1)
+        guess = searched(problem, rows[bad], here, guess, 1.5 * REACH * problem.size, problem.size / SPACING)
+        positions[bad] = searched(problem, rows[bad], here, guess, NEAR, NEAR / 2)
+    whole = _some(problem, rows)
+    return _settled(whole, rows, _flat(whole, here.probe, positions, 0), 2, ROUND)
+
+
+def searched(problem: Problem, rows: Rows, here: Placed, guess: Positions, reach: float, spacing: float) -> Positions:
+    """Where some patterns fit best on an object that is held: places of a grid within ``reach`` of guesses (K, 2)."""
+    some, every = _some(problem, rows, here.origin), np.arange(len(rows))
+    steps = np.arange(-int(reach / spacing), int(reach / spacing) + 1) * spacing
+    best, lowest = guess.copy(), np.full(len(rows), np.inf)
+    for y in steps:
+        stop_if_asked()
+        for x in steps[np.hypot(y, steps) <= reach]:
+            there = guess + np.array([y, x])
+            found = pattern_deviances(some, here.image, here.probe, there, every)
+            better = found < lowest
+            best[better], lowest[better] = there[better], found[better]
+    return best
+
+
+def _settled(some: Problem, rows: Rows, here: Placed, rounds: int, epochs: int) -> Part:
+    """Rounds of joint refinement; single patterns escape between them."""
+    for number in range(rounds):
+        if number:
+            here = replace(here, positions=escaped(some, here.image, here.probe))
+        here = _refined(some, here, epochs)
+    return Part(rows, here, _level(full_fit(some, here.image, here.probe, sweep_batch(some))))
+
+
+def _flat(some: Problem, probe: Tensor, positions: Positions, seed: int) -> Placed:
+    """A few epochs of PIE from a flat object."""
+    place(some, Placed(some.flat_object()[:1, :1], probe, positions, _corner(positions, some.size)))
+    settings = PieSettings(batch=max(1, len(some) // 16))
+    engine = Pie(some, some.flat_object(), probe, settings, np.random.default_rng(seed))
+    for _ in range(START):
+        stop_if_asked()
+        engine.epoch()
+    return Placed.of(some, engine.image, engine.probe)
+
+
+def _refined(some: Problem, here: Placed, epochs: int) -> Placed:
+    """Joint refinement of object, probe and positions."""
+    image = place(some, here)
+    settings = LikelihoodSettings(batch=sweep_batch(some), refine_positions=True)
+    engine = MaximumLikelihood(some, image, here.probe, settings)
+    for _ in range(epochs):
+        stop_if_asked()
+        engine.epoch()
+    return Placed.of(some, engine.image.clone(), engine.probe.clone())
+
+
+def _corner(positions: Positions, size: int) -> tuple[int, int]:
+    """A pixel (y, x) within the windows of positions."""
+    y, x = (int(value) for value in positions.mean(0))
+    return y, x
+
+
+def _some(problem: Problem, rows: Rows, origin: tuple[int, int] | None = None) -> Problem:
+    """Some patterns as a problem of their own, without factors of the frames."""
+    forward, index = problem.forward, torch.from_numpy(rows).to(problem.device)
+    fractions = None if forward.fractions is None else forward.fractions[rows]
+    invalid = problem.invalid
+    return replace(
+        problem,
+        counts=problem.counts[index],
+        forward=replace(
+            forward,
+            corners=forward.corners[rows],
+            fractions=fractions,
+            factors=None,
+            origin=forward.origin if origin is None else origin,
+        ),
+        invalid=invalid if invalid is None or invalid.ndim == 2 else invalid[index],
+        held=problem.held[index],
+        watched=problem.watched[index],
+        limits=None,
+    )
+
+
+def _level(found: dict[str, float]) -> float:
+    """Held-out fit; the fit itself where nothing is held out, infinite where it diverged."""
+    level = found["held_out_fit"] if np.isfinite(found["held_out_fit"]) else found["fit"]
+    return float(level) if np.isfinite(level) else float("inf")
