@@ -459,3 +459,26 @@ def test_wrong_input_is_one_message_and_exit_code_2(cli: Cli, argv: list[str], p
     assert phrase in done.err
     assert "Traceback" not in done.err
     assert not Path("nowhere").exists()
+
+
+def test_hints_repeat_flags_that_the_session_does_not_store(
+    cli: Cli, session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, "g1 b2", "q")
+    stored = cli("prefer", "label", session).out
+    assert f"diptych prefer label {session.absolute()}\n" in stored
+    assert "guessing gets 1 of 2" in stored  # the session has 18 judgements
+    answer(monkeypatch, "g1 b2", "q")
+    flags = ("--prompt", "my pond", "--dimension", 300)
+    shown = cli("prefer", "label", session, *flags).out
+    again = f"{session.absolute()} --prompt 'my pond' --dimension 300"
+    assert f"diptych prefer label {again}\n" in shown
+    assert f"diptych prefer best {again} --out s.png" in shown
+    assert cli("prefer", "best", session, *flags, "--out", "pond.png").code == 0
+
+
+def test_best_names_a_missing_session_before_a_file_that_is_there(cli: Cli) -> None:
+    Path("best.png").write_bytes(b"")
+    done = cli("prefer", "best", "nowhere", "--out", "best.png")
+    assert done.code == 2
+    assert "nowhere" in done.err

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from diptych.errors import DiptychError, InputError
-from diptych.runtime.interrupts import RaiseKeyboardInterrupt, install
+from diptych.runtime.interrupts import RaiseKeyboardInterrupt, end, install
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -49,6 +50,7 @@ def main() -> NoReturn:
     # OpenMP threads that spin while they wait slow torch down several times when cores are shared (login nodes, CI).
     # The variable is read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    before = frozenset(threading.enumerate())
     install(RaiseKeyboardInterrupt())
     try:
         code = run(sys.argv[1:])
@@ -62,7 +64,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"error: standard output: could not be written ({error.strerror})", file=sys.stderr)
         code = 1
-    sys.exit(code)
+    end(code, before)
 
 
 def run(argv: list[str]) -> int:

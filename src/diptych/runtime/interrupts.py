@@ -1,16 +1,20 @@
-"""Requests to stop: signals held back until a step is done, signals raised as exceptions, and cancel tokens."""
+"""Requests to stop: signals held back until a step is done, signals raised as exceptions, cancel tokens, and the end of
+a program whose threads are still busy.
+"""
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what batch systems and ``kill`` send; both end a command in the same way."""
@@ -18,6 +22,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEAT_SECONDS = 1.0
 """A further SIGTERM this soon is the same request: ``timeout`` and batch systems send it to the process and once more
 to its group. A person who presses Ctrl-C twice means it, however quickly."""
+
+
+LEAVE_SECONDS = 0.3
+"""Seconds that daemon threads have to end by themselves, all together."""
 
 
 class Cancel:
@@ -168,3 +176,37 @@ def _pass_on(handler: Any, number: int, frame: FrameType | None) -> None:
     elif handler == signal.SIG_DFL:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
+
+
+def end(code: int, before: Collection[threading.Thread] = ()) -> NoReturn:
+    """End the program; only for the main thread of a program, never for a library.
+
+    A daemon thread that computes when Python is finalised (an image that nobody waits for any more) is unwound at its
+    next request for the interpreter lock. In the middle of native code, as torch's, that is "terminate called without
+    an active exception" and SIGABRT instead of the exit code. Where such a thread is left, the process therefore ends
+    without finalisation: after everything registered with ``atexit`` has run, and with its output flushed.
+
+    Parameters
+    ----------
+    code : int
+        The exit code.
+    before : collection of Thread
+        Threads of the time before the program began, which are not its own.
+    """
+    if not _left(before):
+        sys.exit(code)
+    # Sessions that were not closed, temporary folders, logs. It may take a second: a further signal ends it at once.
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        # A closed stream has nothing to flush.
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _left(before: Collection[threading.Thread]) -> list[threading.Thread]:
+    """Daemon threads that began later, and are alive after :data:`LEAVE_SECONDS`."""
+    each = [thread for thread in threading.enumerate() if thread.daemon and thread not in before]
+    for thread in each:
+        thread.join(LEAVE_SECONDS / len(each))
+    return [thread for thread in each if thread.is_alive()]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, table
-from diptych.cli.prefer import Folder, logged, opened_session
+from diptych.cli.output import Report, Verbatim, table
+from diptych.cli.prefer import Folder, logged, opened_session, repeated
 from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
@@ -42,8 +42,8 @@ def upload(
         with status.doing("decoding the blend"):
             shown = session.upload(pixels, share)
         data = {"id": shown.id, "file": str(session.ledger.image_file(shown.id)), "share": share}
-        judge = _how_to_judge(session, shown.id)
-    return Report(data, [table(data), judge])
+        judge = _how_to_judge(session, shown.id, repeated(session.ledger.folder, choices))
+    return Report(data, [table(data), Verbatim(judge)])
 
 
 @verb(SessionOptions)
@@ -75,9 +75,9 @@ def match(
         save_picture(shown, out)
         first, last = (error**0.5 for error in (search.errors[0], search.best.error))
         data = {"id": shown.id, "file": str(out), "first_error_grey_levels": first, "error_grey_levels": last}
-        judge = _how_to_judge(session, shown.id)
-    return Report(data, [table(data), judge])
+        judge = _how_to_judge(session, shown.id, repeated(session.ledger.folder, choices))
+    return Report(data, [table(data), Verbatim(judge)])
 
 
-def _how_to_judge(session: Session, name: str) -> str:
-    return f"judge it: diptych prefer label {shlex.quote(str(session.ledger.folder))}, answer a {name}"
+def _how_to_judge(session: Session, name: str, flags: str) -> str:
+    return f"judge it: diptych prefer label {shlex.quote(str(session.ledger.folder))}{flags}, answer a {name}"

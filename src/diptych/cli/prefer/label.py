@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, cell, printable, table
-from diptych.cli.prefer import Folder, logged, opened_session
+from diptych.cli.output import Report, Verbatim, cell, printable, table
+from diptych.cli.prefer import Folder, logged, opened_session, repeated
 from diptych.cli.prefer.sheet import write_sheet
 from diptych.cli.prefer.status import Status
 from diptych.errors import InputError
@@ -53,16 +53,18 @@ def label(folder: Folder = None, /, *, choices: Choices) -> Report:
         scores = session.scores()
         left_out = scores.left_out
         hits = None if left_out is None else [left_out.hits, left_out.total]
+        steps = _next_steps(session, repeated(session.ledger.folder, choices))
         return Report(
-            {**data, "status": session.state.status, "left_out": hits}, [table(data), str(scores), _next_steps(session)]
+            {**data, "status": session.state.status, "left_out": hits},
+            [table(data), str(scores), Verbatim(steps)],
         )
 
 
-def _next_steps(session: Session) -> str:
-    """How to continue, and how to take the best away."""
+def _next_steps(session: Session, flags: str) -> str:
+    """How to continue, and how to take the best away, with the flags that hold for this run only."""
     from diptych.prefer.decoders.protocols import Configures
 
-    folder = shlex.quote(str(session.ledger.folder))
+    folder = shlex.quote(str(session.ledger.folder)) + flags
     name = session.ledger.folder.name
     steps = [
         f"continue: diptych prefer label {folder}",

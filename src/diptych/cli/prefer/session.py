@@ -45,6 +45,8 @@ def best(
     from diptych.prefer.decoders.protocols import config_of
     from diptych.prefer.exchange.pictures import save_picture, snippet
 
+    check_output(out, (".png",), overwrite=True)
+    open_ledger(home_of(folder, choices)).close()  # a session that is not there is said before a file that is
     check_output(out, (".png",), overwrite=overwrite)
     with opened_session(folder, choices, create=False) as (session, status), status.doing("making the best image"):
         session.wait()

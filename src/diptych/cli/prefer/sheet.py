@@ -27,6 +27,10 @@ COLUMNS = 4
 """Images in a row."""
 
 
+WIDTH = 800
+"""Pixels: images of a narrower screen are enlarged by the integer factor that makes it at least this wide."""
+
+
 def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
     """Write the images of a screen, numbered, to :data:`NAME` in a folder; None, and a warning, if that fails: they can
     be judged without it.
@@ -36,8 +40,12 @@ def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
     images = [candidate.image for candidate in screen if candidate.image is not None]
     if len(images) < len(screen):
         return None
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     columns = min(COLUMNS, len(images))
+    room = WIDTH - (columns - 1) * GAP
+    scale = max(1, -(-room // (columns * max(image.shape[1] for image in images))))
+    # Repeated, not interpolated: what is judged are the pixels.
+    images = [image.repeat(scale, 0).repeat(scale, 1) for image in images]
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     rows = -(-len(images) // columns)
     size = (columns * (width + GAP) - GAP, rows * (height + TITLE + GAP) - GAP)
     sheet = Image.new("RGB", size, "white")

@@ -10,9 +10,9 @@ ever changed or removed; undo is an event of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -317,6 +317,16 @@ class Ledger:
         """Ids of the candidates on a screen, in order; empty if there is no such screen."""
         found = self._store.read("SELECT candidate FROM shown WHERE screen = ? ORDER BY slot", (number,))
         return tuple(str(row[0]) for row in found)
+
+    def upload_of(self, provenance: Mapping[str, Any], latent: NDArray[np.float32]) -> Candidate | None:
+        """The candidate that was made of an upload in the same way (``provenance``), of a latent (d,); None if none."""
+        query = "SELECT id, provenance FROM candidates WHERE provenance LIKE '%upload%'"
+        for name, found in self._store.read(query):
+            if json.loads(found) == dict(provenance):
+                known = self.candidate(name)
+                if np.array_equal(known.latent, latent):
+                    return known
+        return None
 
     def image_file(self, name: str) -> Path | None:
         """The PNG file of a candidate's image; None if it was shown without one."""

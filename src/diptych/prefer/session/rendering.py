@@ -105,10 +105,14 @@ class Renderer:
         return self.run("decode", lambda: self._decode(latent)[0])
 
     def uploaded(self, image: NDArray[np.uint8], share: float) -> Candidate:
-        """The decoded blend of the anchor and an image, which is stored; runs on the worker."""
+        """The decoded blend of the anchor and an image, which is stored; runs on the worker. The same blend of the same
+        image is the candidate that it was before.
+        """
         name = self._ledger.keep_image(image)
         latent = blended(self._decoder, self._candidates.anchor, image_latent(self._decoder, image), share)
-        return self.decoded(latent, {"proposal": "upload", "upload": name, "share": share})
+        made: dict[str, Any] = {"proposal": "upload", "upload": name, "share": share}
+        known = self._ledger.upload_of(made, latent)
+        return self.decoded(latent, made) if known is None or known.frame != self._decoder.frame else known
 
     def _stored(self, latent: NDArray[np.float32], made: Decode, info: Mapping[str, Any]) -> Candidate:
         # Stored at once, so that showing the image later is fast.

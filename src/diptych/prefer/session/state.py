@@ -27,6 +27,10 @@ MANY = 1024
 """Judged latents up to which all are scored with standard deviations; of more, those of highest mean."""
 
 
+FEW = 20
+"""Judgements below which leave-one-out agreement is shown with what guessing gets right."""
+
+
 @dataclass(frozen=True)
 class State:
     """A session at one moment.
@@ -111,7 +115,9 @@ class Scores:
         def text(agreement: Agreement | None) -> str:
             return "n/a" if agreement is None or not agreement.total else f"{agreement.hits} of {agreement.total}"
 
-        parts = [f"leave-one-out agreement: {text(self.left_out)}", f"training agreement: {text(self.train)}"]
+        few = self.left_out is not None and 0 < self.left_out.total < FEW
+        chance = " (few; guessing gets 1 of 2 ratings or pairs right, 1 of k choices among k)" if few else ""
+        parts = [f"leave-one-out agreement: {text(self.left_out)}{chance}", f"training agreement: {text(self.train)}"]
         if self.itself.total:
             parts.append(f"repeated ratings that agree: {text(self.itself)}")
         if self.advice is not None:
