@@ -42,9 +42,10 @@ MOVES_GAIN = 0.2
 
 SMOOTH, CHANCE = 0.6, 4.0
 """Correlation of consecutive patterns' updates of the probe above which it drifts; and the same in units of chance.
-One scan each with drifts of 3 and 10 % of the power (N = 32, 100 patterns, 1e6 photons; blocks, photograph, lines; alone
-and with modes, intensities or positions; six passes): 0.71 to 0.97, in the better of the tests with and without factors.
-Six mixtures of the other faults: at most 0.42. A measured star, two passes: 0.26. At 1e5 photons drifts are missed."""
+One scan each with drifts of 3 and 10 % of the power (N = 32, 100 patterns, 1e6 photons; blocks, photograph, lines;
+alone and with modes, intensities or positions; six passes): 0.71 to 0.97, in the better of the tests with and without
+factors. Six mixtures of the other faults: at most 0.42. A measured star, two passes: 0.26. At 1e5 photons, drifts with
+other faults can be missed."""
 
 TEST_PASSES = 2
 """Passes over the scan of the test."""
