@@ -290,7 +290,7 @@ class Reconstruction:
     object : Canvas
         The complex object, in the coordinates of ``positions``.
     probe : (P, N, N) complex64
-        Probe modes, orthogonal, strongest first.
+        Probe modes, strongest first; orthogonal, unless ``probe_components`` tell that the first one varies.
     positions : (M, 2) float64
         Positions used, object pixels (y, x).
     history : dict of str to list
