@@ -142,6 +142,16 @@ def test_a_constant_probe_stays_so() -> None:
     assert not asked.provenance["probe_variation"]["kept"]
 
 
+@pytest.mark.slow
+def test_dead_lines_of_the_detector_are_not_taken_for_a_drift() -> None:
+    scan = diptych.simulate(object="lines", size=64, patterns=144, step=8, dose=1e5, probe_error=0.5, seed=1)
+    counts = scan.counts.copy()
+    counts[:, 29], counts[:, :, 35] = 0, 0
+    found = diptych.reconstruct(replace(scan, counts=counts, truth=None))
+    assert VARIATION not in by_kind(found.flags)
+    assert found.probe_components is None
+
+
 @pytest.mark.parametrize(
     "other",
     [{"engine": "rpie"}, {"probe": "fixed"}, {"held_out": 0.0}, {"error_bars": True}, {"regularisation": "auto"}],
