@@ -71,6 +71,12 @@ def test_an_answer_is_undone_as_a_whole_and_its_screen_is_shown_again(
     assert (said.kind, said.ids[0]) == ("best", "000001-1")
 
 
+def test_a_screen_whose_two_answers_are_undone_comes_again_once(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "g1", "a", "b2", "u", "u", "g1 b2", "g1", "q")
+    cli("prefer", "label", "s", "--dimension", D, "--batch", 2, "--prompt", "a lake")
+    assert [one.ids[0] for one in live("s")] == ["000001-0", "000001-1", "000002-0"]
+
+
 def test_undo_takes_back_own_answers_before_those_of_others(tmp_path: Path) -> None:
     home = tmp_path / "s"
     with Session.open(home, decoder="synthetic", dimension=D, prompt="a") as first, Session.open(home) as second:

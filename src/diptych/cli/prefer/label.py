@@ -166,7 +166,8 @@ class _Labelling:
         if self._judged and [candidate.id for candidate in self._judged[-1]] == ids:
             self._judged.pop()
         shown = self._shown(ids)
-        self._wait(screen)
+        if [candidate.id for candidate in screen] != ids:  # Two undone answers may belong to one screen.
+            self._wait(screen)
         return shown
 
     def _again(self, screen: Sequence[Candidate], names: Sequence[str]) -> Sequence[Candidate]:
