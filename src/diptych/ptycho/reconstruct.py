@@ -304,11 +304,10 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     """The best state in the gauge of the problem, with its fit over all pixels, flags and provenance."""
     import torch
 
-    from diptych.ptycho.engines.fit_monitor import full_fit
     from diptych.ptycho.engines.flags.base import wrong_reading
+    from diptych.ptycho.engines.flags.evidence import gather_evidence
     from diptych.ptycho.engines.flags.result import result_flags
     from diptych.ptycho.engines.positions.placing import position_flag, settle_positions
-    from diptych.ptycho.engines.problem import sweep_batch
     from diptych.ptycho.engines.run import DIVERGED
     from diptych.ptycho.engines.starts.gauge import photons_on_probe, varied_probe, without_factor_ramp
     from diptych.ptycho.engines.starts.lattice import without_lattice
@@ -329,7 +328,9 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     lattice = 0.0
     recorded = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
     positions = settle_positions(problem, state, refined, recorded)
-    final = full_fit(problem, state, probe, sweep_batch(problem))
+    first_probe = probe_modes(problem, start, options.first_modes)
+    evidence = gather_evidence(problem, state, probe, options.probe != "fixed", first_probe)
+    final = evidence.fits()
     image = first_slice(state)
     if fitted := factors is not None and factors.fitted:
         assert factors is not None
@@ -351,8 +352,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         scan,
         problem,
         (state, probe),
-        probe_modes(problem, start, options.first_modes),
-        refined=options.probe != "fixed",
+        evidence,
         epochs=run.epochs,
         converged=not run.reason.startswith("all "),
         interrupted=run.interrupted,

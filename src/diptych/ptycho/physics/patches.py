@@ -89,8 +89,9 @@ def gather(canvas: Tensor, corners: NDArray[np.int64], size: int) -> Tensor:
         patches: Tensor = _Gather.apply(canvas, corners, size)  # type: ignore[no-untyped-call]
         return patches
     if canvas.device.type == "cpu" and len(corners):
-        # Slices copied in one call: 1.2 to 1.7 times faster than an indexed read.
-        return torch.stack(windows(canvas, corners, size))
+        # NumPy copies whole rows: about twice as fast as torch's indexed read, or as slices stacked by torch.
+        all_windows = np.lib.stride_tricks.sliding_window_view(canvas.detach().resolve_conj().numpy(), (size, size))
+        return torch.from_numpy(all_windows[corners[:, 0], corners[:, 1]])
     view = canvas.unfold(0, size, 1).unfold(1, size, 1)
     index = torch.from_numpy(corners).to(canvas.device)
     return view[index[:, 0], index[:, 1]]
@@ -147,8 +148,9 @@ def windows(canvas: Tensor, corners: NDArray[np.int64], size: int) -> list[Tenso
     """Views (size, size) of ``canvas`` at array indices ``corners`` (B, 2), to be written to one after the other. No
     bounds are checked.
     """
-    starts = canvas.storage_offset() + corners @ np.asarray(canvas.stride())
-    return [canvas.as_strided((size, size), canvas.stride(), start) for start in starts.tolist()]
+    shape, strides = (size, size), canvas.stride()
+    starts = canvas.storage_offset() + corners @ np.asarray(strides)
+    return [canvas.as_strided(shape, strides, start) for start in starts.tolist()]
 
 
 def multiply(wave: Tensor, weights: Tensor) -> Tensor:

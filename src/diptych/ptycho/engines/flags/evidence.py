@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 from torch import Tensor
 
-from diptych.ptycho.engines.problem import Problem, detect, in_order, sweep_batch, zero_masked
+from diptych.ptycho.engines.problem import Problem, detect, in_order, share_out, sweep_batch, zero_masked
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.illumination import lit
 from diptych.ptycho.physics.likelihood import deviance, expected_deviance
@@ -76,6 +77,14 @@ class Evidence:
         """
         return float((self.held_out - self.fit) / max(self.held_out + self.fit, 1e-12))
 
+    def fits(self) -> dict[str, float]:
+        """``fit``, ``held_out_fit`` and ``excess`` of :func:`~diptych.ptycho.engines.fit_monitor.full_fit`."""
+        return {
+            "fit": self.fit,
+            "held_out_fit": self.held_out,
+            "excess": (self.fit - 1) * self.expected / max(self.photons, 1.0),
+        }
+
     @property
     def excess(self) -> float:
         """Deviance per photon that noise does not explain, free of over-fitting: it hardly depends on the dose."""
@@ -97,24 +106,13 @@ def gather_evidence(
         Initial probe modes. A wrong reading can shrink the refined probe (frames late by one at 1e4 photons: 56 % of
         its light then falls on pixels that one position sees), so the smaller ``alone`` of both counts.
     """
-    sums, held = np.zeros(4), np.zeros(5)
     frames = np.zeros((len(problem), 2))
-    for batch in in_order(len(problem), sweep_batch(problem)):
-        views = problem.forward.views(image, probe, batch)
-        _, expected = detect(problem, batch, views.exit_waves())
-        weights = torch.ones_like(expected)
-        zero_masked(problem, batch, weights)
-        counts = problem.counts[views.rows]
-        found, predicted = deviance(counts, expected), expected_deviance(expected, problem.read_variance)
-        if shift := problem.read_variance:
-            counts, expected = counts - shift, expected - shift
-        sums += [
-            float(part.sum(dtype=torch.float64))
-            for part in (found * weights, predicted * weights, counts * weights, (expected > 1) * weights)
-        ]
-        frames[batch, 0] = (counts * weights).sum((1, 2), dtype=torch.float64).cpu().numpy()
-        frames[batch, 1] = (expected * weights).sum((1, 2), dtype=torch.float64).cpu().numpy()
-        held += _held_sums(problem, batch, found, predicted)
+
+    def part(batches: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+        return sum((_sums(problem, image, probe, batch, frames) for batch in batches), np.zeros(9))
+
+    every = sum(share_out(problem, part, in_order(len(problem), sweep_batch(problem))), np.zeros(9))
+    sums, held = every[:4], every[4:]
     fit, held_fit = sums[0] / max(sums[1], 1e-30), held[0] / held[1] if held[1] > 0 else np.nan
     gain, spread = _frame_factors(frames)
     alone, pixels = _light(problem, probe)
@@ -134,6 +132,28 @@ def gather_evidence(
         by_frame=gain / surplus if surplus > 0 else 0.0,
         spread=spread,
     )
+
+
+def _sums(
+    problem: Problem, image: Tensor, probe: Tensor, batch: NDArray[np.int64], frames: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Over the fitted pixels of a batch: sums of deviances, of their expectations, of counts, and the number where more
+    than one photon is expected; then those of :func:`_held_sums`. Writes the totals of the patterns to ``frames``.
+    """
+    views = problem.forward.views(image, probe, batch)
+    _, expected = detect(problem, batch, views.exit_waves())
+    weights = torch.ones_like(expected)
+    zero_masked(problem, batch, weights)
+    counts = problem.counts[views.rows]
+    found, predicted = deviance(counts, expected), expected_deviance(expected, problem.read_variance)
+    held = _held_sums(problem, batch, found, predicted)
+    if shift := problem.read_variance:
+        counts, expected = counts - shift, expected - shift
+    counts, bright = counts * weights, (expected > 1) * weights
+    totals = [float(each.sum(dtype=torch.float64)) for each in (found.mul_(weights), predicted.mul_(weights), counts)]
+    both = torch.stack([each.sum((1, 2), dtype=torch.float64) for each in (counts, expected * weights)], 1)
+    frames[batch] = both.cpu().numpy()
+    return np.array([*totals, float(bright.sum(dtype=torch.float64)), *held])
 
 
 def _held_sums(problem: Problem, batch: NDArray[np.int64], found: Tensor, predicted: Tensor) -> NDArray[np.float64]:

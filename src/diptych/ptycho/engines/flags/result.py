@@ -6,7 +6,7 @@ from torch import Tensor
 
 from diptych.ptycho.engines.flags.base import INTERRUPTED, KINDS, NOT_NOISE, POOR_FIT, Flag
 from diptych.ptycho.engines.flags.data import data_flags
-from diptych.ptycho.engines.flags.evidence import Evidence, gather_evidence
+from diptych.ptycho.engines.flags.evidence import Evidence
 from diptych.ptycho.engines.flags.faint import compare_readings
 from diptych.ptycho.engines.flags.misfit import Held, Tried, levels, misfit_flags
 from diptych.ptycho.engines.problem import Problem
@@ -20,9 +20,8 @@ def result_flags(
     scan: Scan,
     problem: Problem,
     state: tuple[Tensor, Tensor],
-    start: Tensor,
+    evidence: Evidence,
     *,
-    refined: bool,
     epochs: int,
     converged: bool,
     interrupted: bool,
@@ -42,10 +41,8 @@ def result_flags(
         Its counts and forward model.
     state : object (H, W) and probe modes (P, N, N)
         The result.
-    start : (P, N, N) complex tensor
-        Initial probe modes.
-    refined : bool
-        Whether the probe was fitted.
+    evidence : Evidence
+        Of the result.
     epochs : int
         Epochs that were run.
     converged : bool
@@ -63,7 +60,6 @@ def result_flags(
     likelihood : bool
         Whether the last stage was maximum likelihood.
     """
-    evidence = gather_evidence(problem, *state, refined, start)
     whole = not interrupted and (converged or epochs >= ENOUGH_EPOCHS)
     unfinished = "" if whole else f"after {epochs} epochs"
     flags = data_flags(evidence)

@@ -297,10 +297,11 @@ class MaximumLikelihood:
             difference = amplitude - measured
             return 2 * difference.square(), 2 * difference / amplitude
         predicted, known = expected.add_(self.settings.dark), counts.clamp(min=1e-6)
-        weights = counts.div(predicted).neg_().add_(1)
+        weights = predicted.sub(counts).div_(predicted)
         dark = self._dark_terms(predicted, counts) if self.problem.read_variance else None
-        excess = predicted.sub_(known).div_(known)
-        terms = excess.sub_(torch.log1p(excess)).mul_(known)
+        ratio = predicted.div_(known)
+        logarithm = ratio.log()
+        terms = ratio.sub_(1).sub_(logarithm).mul_(known)
         return terms if dark is None else torch.where(counts > 0, terms, dark), weights
 
     def _dark_terms(self, predicted: Tensor, counts: Tensor) -> Tensor:
