@@ -107,6 +107,22 @@ def test_expected_deviance_between_and_beyond_the_table(dtype: torch.dtype) -> N
     assert math.isfinite(float(expected_deviance(torch.tensor(0.0, dtype=dtype))))
 
 
+@pytest.mark.parametrize("level", [1.0, 1e3, 1e6])
+def test_deviance_keeps_its_digits_in_single_precision(level: float) -> None:
+    expected = torch.full((20_000,), level)
+    counts = torch.from_numpy(np.random.default_rng(3).poisson(level, 20_000)).float()
+    exact = deviance(counts.double(), expected.double())
+    torch.testing.assert_close(deviance(counts, expected).double(), exact, rtol=1e-5, atol=3e-3)
+    assert float(deviance(counts, expected).double().mean() / exact.mean()) == pytest.approx(1, abs=1e-5)
+
+
+def test_expected_deviance_takes_any_layout_and_survives_what_is_no_number() -> None:
+    rates = torch.logspace(-3, 4, 24).view(4, 6)
+    torch.testing.assert_close(expected_deviance(rates.T), expected_deviance(rates).T, rtol=0, atol=0)
+    spoiled = torch.tensor([float("nan"), float("inf"), -1.0, 5.0])
+    assert float(expected_deviance(spoiled)[3]) == pytest.approx(exact_expected_deviance(5.0), rel=1e-4)
+
+
 @pytest.mark.parametrize("rate", [0.03, 0.5, 4.0])
 def test_expected_deviance_is_the_mean_over_draws(rate: float) -> None:
     counts = torch.from_numpy(np.random.default_rng(2).poisson(rate, 400_000).astype(float))

@@ -26,7 +26,7 @@ Listener = Callable[["Job"], None]
 PREVIEW_SECONDS = 0.5
 """Shortest time between two previews of a job, s."""
 
-PREVIEW_SHARE = 0.03
+PREVIEW_SHARE = 0.015
 """Largest share of the time of a job that previews take."""
 
 ENDED = ("done", "failed", "cancelled")
