@@ -19,6 +19,11 @@ class Verbatim(str):
     """Text that is printed as it is, without wrapping: code and files to copy from the terminal."""
 
 
+def to_type(*steps: tuple[str, str]) -> Verbatim:
+    """Commands, each alone on its line, so that it can be copied, below what it is for."""
+    return Verbatim("\n".join(f"{purpose}:\n  {command}" for purpose, command in steps))
+
+
 @dataclass(frozen=True)
 class Report:
     """The outcome of a command.

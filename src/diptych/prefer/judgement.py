@@ -312,16 +312,20 @@ class Report:
     """Number of judgements that a fit uses, of those left out (by reason), and of those used although a setting differs
     (by setting).
 
-    ``damaged`` has the ids of candidates whose stored latent is damaged.
+    ``damaged`` has the ids of candidates whose stored latent is damaged, ``skips`` the number of skips, of which a fit
+    uses nothing.
     """
 
     used: int = 0
     unused: Mapping[str, int] = field(default_factory=dict)
     flagged: Mapping[str, int] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
+    skips: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{self.used} judgements used"]
+        parts = [f"{counted(self.used)} used"]
+        if self.skips:
+            parts.append(_number(self.skips, "skip"))
         parts += [f"{count} not used ({reason})" for reason, count in self.unused.items()]
         parts += [f"{count} used with other {name}" for name, count in self.flagged.items()]
         return "; ".join(parts)
@@ -356,6 +360,18 @@ class Observations:
     ids: tuple[str, ...] = ()
     report: Report = field(default_factory=Report)
     position: int = 0
+
+
+def counted(judgements: int, skips: int = 0) -> str:
+    """A number of judgements in words, with that of the skips beside it where there are any."""
+    parts = [_number(judgements, "judgement")]
+    if skips:
+        parts.append(_number(skips, "skip"))
+    return ", ".join(parts)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def check_length(latent: NDArray[np.float32], where: str) -> None:

@@ -179,6 +179,16 @@ def image_latent(decoder: Decoder, image: Image) -> Array:
     return on_sphere(centred.ravel())
 
 
+def colours_lost(decoder: Decoder) -> str:
+    """A sentence for a person who uploads an image to a decoder that has no encoder; empty for others."""
+    if isinstance(decoder, Encodes):
+        return ""
+    return (
+        f"The decoder {decoder.name} has no encoder: the blend keeps where the parts of your image are, but not its "
+        "colours, brightness and details."
+    )
+
+
 def blended(decoder: Decoder, anchor: ArrayLike, latent: ArrayLike, share: float) -> NDArray[np.float32]:
     """The weighted spherical mean of an anchor and a latent (d,), projected to pass the typicality tests.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, Verbatim, table
+from diptych.cli.output import Report, Verbatim, table, to_type
 from diptych.cli.prefer import Folder, logged, opened_session, repeated
 from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
@@ -19,6 +19,7 @@ from diptych.runtime.option_fields import Choices
 from diptych.runtime.progress import Progress
 
 if TYPE_CHECKING:
+    from diptych.prefer.judgement import Candidate
     from diptych.prefer.session.session import Session
 
 Image = Annotated[Path, Parameter(name="--image", help="A PNG, JPEG or WebP file.")]
@@ -31,19 +32,21 @@ def upload(
     /,
     *,
     image: Image,
-    share: Annotated[float, Parameter(help="Weight of the image, 0 to 1; the rest is the start of proposals.")] = 0.5,
+    share: Annotated[float, Parameter(help="Share of your image in the blend, 0 to 1; the rest is the anchor.")] = 0.5,
     choices: Choices,
 ) -> Report:
-    """Blend an image of your own into the session; judge it with `label`, answer `a ID`."""
+    """Blend an image of your own with the anchor; `label` then shows the blend first, to be judged."""
     from diptych.prefer.exchange.pictures import load_image
+    from diptych.prefer.match import colours_lost
 
     pixels = load_image(image)  # before a session is made
     with opened_session(folder, choices, create=True) as (session, status):
         with status.doing("decoding the blend"):
             shown = session.upload(pixels, share)
         data = {"id": shown.id, "file": str(session.ledger.image_file(shown.id)), "share": share}
-        judge = _how_to_judge(session, shown.id, repeated(session.ledger.folder, choices))
-    return Report(data, [table(data), Verbatim(judge)])
+        lost = colours_lost(session.decoder)
+        judge = _how_to_judge(session, shown, repeated(session.ledger.folder, choices))
+    return Report({**data, "note": lost}, [table(data), *filter(None, [lost]), judge])
 
 
 @verb(SessionOptions)
@@ -75,9 +78,13 @@ def match(
         save_picture(shown, out)
         first, last = (error**0.5 for error in (search.errors[0], search.best.error))
         data = {"id": shown.id, "file": str(out), "first_error_grey_levels": first, "error_grey_levels": last}
-        judge = _how_to_judge(session, shown.id, repeated(session.ledger.folder, choices))
-    return Report(data, [table(data), Verbatim(judge)])
+        judge = _how_to_judge(session, shown, repeated(session.ledger.folder, choices))
+    return Report(data, [table(data), judge])
 
 
-def _how_to_judge(session: Session, name: str, flags: str) -> str:
-    return f"judge it: diptych prefer label {shlex.quote(str(session.ledger.folder))}{flags}, answer a {name}"
+def _how_to_judge(session: Session, shown: Candidate, flags: str) -> Verbatim:
+    """The command that shows the image first, or, if it was judged before, the answer that shows it again."""
+    first = next(iter(session.unanswered), ())
+    how = "it comes first" if [one.id for one in first] == [shown.id] else f"answer: a image {shown.id}"
+    command = f"diptych prefer label {shlex.quote(str(session.ledger.folder))}{flags}"
+    return to_type((f"To judge it ({how})", command))

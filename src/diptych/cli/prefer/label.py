@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, Verbatim, cell, printable, table
+from diptych.cli.output import Report, Verbatim, cell, printable, table, to_type
 from diptych.cli.prefer import Folder, logged, opened_session, repeated
 from diptych.cli.prefer.sheet import write_sheet
 from diptych.cli.prefer.status import Status
 from diptych.errors import InputError
+from diptych.prefer.judgement import counted
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.option_fields import Choices
 
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
 t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
 u: undo the last answer and show its screen again; a: show the screen before again, a once more: back;
-a ID: show any earlier images again; ?: this list; q: quit. Several answers may stand on one line, one for each image;
-they are undone together.
+a screen 3, a image 000003-1: show that screen, that image again; ?: this list; q: quit.
+Several answers may stand on one line, one for each image; they are undone together. Images are numbered on each screen.
 An image without an answer stays open. value: predicted utility, in standard deviations; higher is better."""
+
+FIT_HELP = """fit: misfit to the patterns, 1 is shot noise alone; held out: the same on pixels that were not fitted.
+A smooth image whose fit is clearly above 1, or above those of other images, is underfitted: structure is missing."""
 
 _ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
 
@@ -36,56 +40,64 @@ _ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
 def label(folder: Folder = None, /, *, choices: Choices) -> Report:
     """Show the paths of images and take answers, a line for each screen, until q or the end of the input."""
     with opened_session(folder, choices, create=True) as (session, status):
-        print(HELP)
+        labelling = _Labelling(session, status)
+        print(labelling.help)
         session.wait()
-        before, labelling = session.rows, _Labelling(session, status)
+        before = session.rows, session.ledger.skips
         try:
             labelling.run()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; every answer is kept in {session.ledger.folder}.") from None
         session.wait()
-        data = {
+        rows, skips = session.rows, session.ledger.skips
+        new = rows - before[0]
+        said = {
             "session": session.ledger.folder,
-            "rows": session.rows,
-            "new": session.rows - before,
-            "screens": labelling.screens,
+            "judgements": f"{rows - skips}, {rows - skips - before[0] + before[1]} of them in this run",
+            "skips": f"{skips}, {skips - before[1]} of them in this run",
+            "screens": f"{labelling.screens} new ones in this run",
         }
+        data = {"session": said["session"], "rows": rows, "skips": skips, "new": new, "screens": labelling.screens}
         scores = session.scores()
         left_out = scores.left_out
         hits = None if left_out is None else [left_out.hits, left_out.total]
         steps = _next_steps(session, repeated(session.ledger.folder, choices))
-        return Report(
-            {**data, "status": session.state.status, "left_out": hits},
-            [table(data), str(scores), Verbatim(steps)],
-        )
+        return Report({**data, "status": session.state.status, "left_out": hits}, [table(said), str(scores), steps])
 
 
-def _next_steps(session: Session, flags: str) -> str:
+def _next_steps(session: Session, flags: str) -> Verbatim:
     """How to continue, and how to take the best away, with the flags that hold for this run only."""
     from diptych.prefer.decoders.protocols import Configures
 
     folder = shlex.quote(str(session.ledger.folder)) + flags
     name = session.ledger.folder.name
-    steps = [
-        f"continue: diptych prefer label {folder}",
-        f"the best: diptych prefer best {folder} --out {shlex.quote(f'{name}.png')}",
-    ]
+    what = f"the best image as {name}.png"
     if isinstance(session.decoder, Configures):
-        steps[-1] += f", which writes its settings to {name}.yaml"
-    return "\n".join(steps)
+        what += f", and its settings as {name}.yaml"
+    when = "" if session.fitted is not None else ", once some images are judged"
+    return to_type(
+        ("To continue", f"diptych prefer label {folder}"),
+        (f"To save {what}{when}", f"diptych prefer best {folder} --out {shlex.quote(f'{name}.png')}"),
+    )
 
 
 class _Labelling:
     """The screens of a session, one after the other, until q or the end of the input."""
 
     def __init__(self, session: Session, status: Status) -> None:
+        from diptych.prefer.decoders.protocols import Configures
+
         self.session, self.status, self.screens = session, status, 0
+        self.help = f"{HELP}\n{FIT_HELP}" if isinstance(session.decoder, Configures) else HELP
         self._waiting: list[Sequence[Candidate]] = []
         self._judged: list[Sequence[Candidate]] = []
         self._looking = False
+        self._states: dict[tuple[str, ...], str] = {}
 
     def run(self) -> None:
-        """Show screens and take answers."""
+        """Show screens, those first that earlier runs left without an answer, and take answers."""
+        self._waiting = list(reversed(self.session.unanswered))
+        self._states = {_ids(screen): ", which has no answer yet" for screen in self._waiting}
         screen = self._next()
         while screen:
             self._print(screen)
@@ -99,26 +111,45 @@ class _Labelling:
         with self.status.doing("making one image" if single else "making a screen of images"):
             screen = (self.session.queue.take(),) if single else self.session.ask()
         self.screens += 1
+        self._states[_ids(screen)] = ""
         return screen
 
-    def _print(self, screen: Sequence[Candidate]) -> None:
-        """One line for each image: number, file, value, id, and its settings where it was made with settings."""
-        from diptych.prefer.decoders.protocols import config_of
+    def _name(self, names: Sequence[str]) -> str:
+        """What a screen is called: its number, or the images where they were not first shown together."""
+        number = self.session.ledger.screen_of(names)
+        if number is not None:
+            return f"screen {number}"
+        return f"image{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
+    def _print(self, screen: Sequence[Candidate]) -> None:
+        """The name of the screen, and one line for each image: number, id, value, fit and settings where it has them,
+        and its file.
+        """
+        from diptych.prefer.decoders.protocols import config_of, measured_text
+        from diptych.prefer.session.state import DOUBT
+
+        names = _ids(screen)
+        print(printable(f"\n{self._name(names)}{self._states.get(names, ' again')}"))
+        self._states[names] = " again"
         values = self.session.score(screen)[0]
         for number, (candidate, value) in enumerate(zip(screen, values, strict=True), start=1):
             shown = "n/a" if value != value else f"{value:.2f}"
             settings = config_of(self.session.decoder, candidate.latent)
-            said = "".join(f"  {name}={cell(setting)}" for name, setting in settings.items())
-            file = self.session.ledger.image_file(candidate.id)
-            print(printable(f"{number}  {file}  value {shown}  id {candidate.id}{said}"))
+            parts = [f"{number}  image {candidate.id}", f"value {shown}", measured_text(candidate)]
+            parts += [f"{name}={cell(setting)}" for name, setting in settings.items()]
+            parts.append(str(self.session.ledger.image_file(candidate.id)))
+            print(printable("  ".join(filter(None, parts))))
         if (sheet := write_sheet(screen, self.session.ledger.folder)) is not None:
             print(printable(f"{'all of them' if len(screen) > 1 else 'the image of this screen'}: {sheet}"))
+        if any(value == value for value in values) and (doubt := self.session.scores().doubt):
+            print(printable(f"{DOUBT}: {doubt}"))
 
     def _judge(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
         """Take answers on a screen; returns the next one, which is empty at the end."""
         while True:
-            print(f"[{self.session.rows} rows] > ", end="", flush=True)
+            skips = self.session.ledger.skips
+            count = counted(self.session.rows - skips, skips)
+            print(printable(f"[{self._name(_ids(screen))}; {count} so far] > "), end="", flush=True)
             line = sys.stdin.readline()
             answers = line.split()
             last = bool(answers) and answers[-1].lower() == "q"
@@ -139,7 +170,7 @@ class _Labelling:
         """
         first = answers[0].lower()
         if first in ("?", "h", "help"):
-            print(HELP)
+            print(self.help)
             return None
         if first in ("u", "a"):
             if first == "u" and len(answers) > 1:
@@ -159,25 +190,26 @@ class _Labelling:
     def _undone(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
         undone = self.session.take_back()
         whose = f" It was given by {undone.whose}." if undone.whose else ""
-        count = len(undone.positions)
-        what = f"{count} judgement{'s' if count > 1 else ''}"
-        print(printable(f"taken back: {what} of screen {undone.screen}.{whose}"))
-        ids = list(self.session.ledger.screen(undone.screen) or undone.ids)
-        if self._judged and [candidate.id for candidate in self._judged[-1]] == ids:
+        skips = sum(judgement.kind == "skip" for judgement in undone.judgements)
+        what = counted(len(undone.judgements) - skips, skips)
+        ids = self.session.ledger.screen(undone.screen) or undone.ids
+        print(printable(f"taken back: {what} of {self._name(ids)}.{whose}"))
+        if self._judged and _ids(self._judged[-1]) == ids:
             self._judged.pop()
-        shown = self._shown(ids)
-        if [candidate.id for candidate in screen] != ids:  # Two undone answers may belong to one screen.
+        if _ids(screen) != ids:  # Two undone answers may belong to one screen.
             self._wait(screen)
-        return shown
+        return [self.session.ledger.candidate(name) for name in ids]
 
-    def _again(self, screen: Sequence[Candidate], names: Sequence[str]) -> Sequence[Candidate]:
-        """The images of these names, or the screen before; where that is shown already, the one that waits."""
-        if not names and self._looking:
+    def _again(self, screen: Sequence[Candidate], words: Sequence[str]) -> Sequence[Candidate]:
+        """The images that words name, or the screen before; where that is shown already, the one that waits."""
+        if not words and self._looking:
             self._looking = False
             return self._waiting.pop()
-        if not (names or self._judged):
-            raise InputError("'a'", "there is no screen before this one", "a ID, with the id of an image")
-        shown = self._shown(names or [candidate.id for candidate in self._judged[-1]])
+        if not (words or self._judged):
+            raise InputError("'a'", "there is no screen before this one", "a screen 3, or a image 000003-1")
+        ledger = self.session.ledger
+        names = self._named(words) or _ids(self._judged[-1])
+        shown = self.session.show(*(ledger.candidate(name) for name in dict.fromkeys(names)))
         self._wait(screen)
         self._looking = True
         return shown
@@ -188,9 +220,24 @@ class _Labelling:
             self._waiting.append(screen)
         self._looking = False
 
-    def _shown(self, names: Sequence[str]) -> Sequence[Candidate]:
-        ledger = self.session.ledger
-        return self.session.show(*(ledger.candidate(name) for name in dict.fromkeys(names)))
+    def _named(self, words: Sequence[str]) -> list[str]:
+        """Ids of the images that words name as they are printed: ``screen 3``, ``image 000003-1``, or the id alone."""
+        names: list[str] = []
+        rest = iter(words)
+        for word in rest:
+            if word.lower() == "screen":
+                number = next(rest, "")
+                found = self.session.ledger.screen(int(number)) if number.isdecimal() else ()
+                if not found:
+                    raise InputError(f"a screen {number}", "was not shown in this session", "the number of a screen")
+                names += found
+            elif word.lower().rstrip("s") != "image":
+                names.append(word.rstrip(","))
+        return names
+
+
+def _ids(screen: Sequence[Candidate]) -> tuple[str, ...]:
+    return tuple(candidate.id for candidate in screen)
 
 
 def check_consistent(said: Sequence[Judgement], screen: Sequence[Candidate]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, Verbatim, rows_table, table
+from diptych.cli.output import Report, Verbatim, rows_table, table, to_type
 from diptych.cli.prefer import Folder, home_of, logged, open_ledger, opened_session
 from diptych.cli.scans import Overwrite
 from diptych.prefer.options import SessionOptions, without_effect
@@ -44,18 +45,20 @@ def best(
     """
     from diptych.prefer.decoders.protocols import config_of
     from diptych.prefer.exchange.pictures import save_picture, snippet
+    from diptych.prefer.session.state import DOUBT
 
     check_output(out, (".png",), overwrite=True)
     open_ledger(home_of(folder, choices)).close()  # a session that is not there is said before a file that is
     check_output(out, (".png",), overwrite=overwrite)
     with opened_session(folder, choices, create=False) as (session, status), status.doing("making the best image"):
         session.wait()
+        doubt, scan = session.scores().doubt, (session.options.model_extra or {}).get("scan") or "SCAN"
         candidate = session.best(seen=seen, safe=safe)
         mean, spread = (float(values[0]) for values in session.score([candidate]))
         home, settings = session.ledger.folder, config_of(session.decoder, candidate.latent)
     save_picture(candidate, out)
     written = write_settings_file(settings, out.with_suffix(".yaml"), overwrite=overwrite) if settings else None
-    code = _again(out, written, settings) if written else snippet(candidate, out, home)
+    code = _as_yaml(written, settings) if written else snippet(candidate, out, home)
     data = {
         "file": str(out),
         "value": mean,
@@ -65,7 +68,9 @@ def best(
     }
     more = {"settings": settings, "settings_file": str(written)} if written else {}
     frame = dataclasses.asdict(candidate.frame)
-    return Report({**data, **more, "frame": frame, "snippet": code}, [table(data), "", Verbatim(code)])
+    use = _how_to_use(written, str(scan))
+    note = f"{DOUBT}: {doubt}\n" if doubt else ""
+    return Report({**data, **more, "frame": frame, "snippet": code}, [table(data), note, use, "", Verbatim(code)])
 
 
 def write_settings_file(settings: dict[str, Any], path: Path, *, overwrite: bool) -> Path:
@@ -80,12 +85,19 @@ def write_settings_file(settings: dict[str, Any], path: Path, *, overwrite: bool
     return path
 
 
-def _again(image: Path, file: Path, settings: dict[str, Any]) -> str:
-    """The settings as YAML, and how to use them."""
+def _as_yaml(file: Path, settings: dict[str, Any]) -> str:
+    """The settings as YAML, below the name of their file."""
     import yaml
 
-    use = f"# {file}; use it: diptych reconstruct SCAN --config {file}"
-    return f"{use}\n{yaml.safe_dump(settings, sort_keys=False).rstrip()}"
+    return f"# {file}\n{yaml.safe_dump(settings, sort_keys=False).rstrip()}"
+
+
+def _how_to_use(settings: Path | None, scan: str) -> Verbatim:
+    """The command that takes the settings, or, of an image, what the code is for."""
+    if settings is None:
+        return Verbatim("Python code that makes the image again:")
+    command = shlex.join(["diptych", "reconstruct", scan, "--config", str(settings)])
+    return to_type(("To reconstruct with these settings", command))
 
 
 @verb(SessionOptions)
@@ -109,10 +121,13 @@ def score(
         session.wait()
         state, scores = session.state, session.scores()
         data: dict[str, Any] = {"scorer": state.scorer, "judgements": state.report, **dataclasses.asdict(scores)}
+        told = {"model": state.scorer, "judgements": state.report, "reach": f"{scores.reach:.2f} sigma"}
         if cross_validate:
-            data["cross_validation"] = dataclasses.asdict(session.cross_validate())
+            validated = session.cross_validate()
+            data["cross_validation"] = dataclasses.asdict(validated)
+            told["cross-validation"] = f"{validated.agreement}, {validated.folds} folds"
         rows = [scored(session, path, load_picture(path)) for path in images or []]
-    return Report({**data, "images": rows}, [table(data), str(scores), *([rows_table(rows)] if rows else [])])
+    return Report({**data, "images": rows}, [table(told), str(scores), *([rows_table(rows)] if rows else [])])
 
 
 def scored(session: Session, path: Path, picture: Candidate) -> dict[str, Any]:
@@ -145,12 +160,12 @@ def rows(
     home, began = home_of(folder, choices), time.monotonic()
     with open_ledger(home) as ledger:
         while True:
-            count = ledger.rows
-            line = f"[rows] live={count} disk={count} disp={count}"
+            count, skips = ledger.rows, ledger.skips
+            line = f"[rows] live={count} disk={count} disp={count}" + (f" skips={skips}" if skips else "")
             LOGGER.info(line)
             print(line, flush=True)
             if seconds is not None and time.monotonic() - began + PERIOD > seconds:
-                return Report({"session": str(home), "rows": count})
+                return Report({"session": str(home), "rows": count, "skips": skips})
             time.sleep(PERIOD)
 
 
@@ -168,6 +183,9 @@ def sessions(
 
     found = [dataclasses.asdict(one) for one in find(root)]
     where = root if root is not None else data_root()
+    listed = [{"judgements" if name == "rows" else name: value for name, value in one.items()} for one in found]
+    for one in listed:
+        one["judgements"] -= one["skips"]
     return Report(
-        {"root": str(where), "sessions": found}, [rows_table(found) if found else f"{where}: holds no sessions."]
+        {"root": str(where), "sessions": found}, [rows_table(listed) if found else f"{where}: holds no sessions."]
     )

@@ -21,7 +21,7 @@ GAP = 8
 """Pixels between two images."""
 
 TITLE = 20
-"""Pixels above an image, with its number."""
+"""Pixels above an image, with its number and, of a reconstruction, its fit."""
 
 COLUMNS = 4
 """Images in a row."""
@@ -36,6 +36,8 @@ def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
     be judged without it.
     """
     from PIL import Image, ImageDraw
+
+    from diptych.prefer.decoders.protocols import measured_text
 
     images = [candidate.image for candidate in screen if candidate.image is not None]
     if len(images) < len(screen):
@@ -52,7 +54,7 @@ def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
     draw = ImageDraw.Draw(sheet)
     for index, image in enumerate(images):
         x, y = index % columns * (width + GAP), index // columns * (height + TITLE + GAP)
-        draw.text((x + 4, y + 4), str(index + 1), fill="black")
+        draw.text((x + 4, y + 4), "  ".join(filter(None, (str(index + 1), measured_text(screen[index])))), fill="black")
         sheet.paste(Image.fromarray(np.asarray(image)), (x, y + TITLE))
     path = folder / NAME
     try:

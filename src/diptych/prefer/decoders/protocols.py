@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.errors import InputError
-from diptych.prefer.judgement import Frame
+from diptych.prefer.judgement import Candidate, Frame
 from diptych.prefer.spaces.cube import Cube, Flat, sobol
 from diptych.runtime.interrupts import Cancel
 from diptych.runtime.progress import ProgressCallback
@@ -134,6 +134,15 @@ class Configures(Protocol):
         ...
 
 
+@runtime_checkable
+class Measures(Protocol):
+    """How good an image is can be measured, too, not only seen."""
+
+    def measured(self, latent: ArrayLike) -> dict[str, float]:
+        """Measures, by name, of the image of a latent (d,) that this object decoded; empty for others."""
+        ...
+
+
 def attend(decoder: Decoder, progress: ProgressCallback, cancel: Cancel) -> None:
     """See :meth:`Attended.attend`; does nothing for other decoders."""
     if isinstance(decoder, Attended):
@@ -143,6 +152,20 @@ def attend(decoder: Decoder, progress: ProgressCallback, cancel: Cancel) -> None
 def config_of(decoder: Decoder, latent: ArrayLike) -> dict[str, Any]:
     """The options of ``reconstruct`` that a latent (d,) stands for; empty for a decoder of images."""
     return decoder.config(latent) if isinstance(decoder, Configures) else {}
+
+
+def measured_by(decoder: Decoder, latent: ArrayLike) -> dict[str, float]:
+    """Measures of the image of a latent (d,), as its candidate records them; empty where the decoder has none."""
+    return decoder.measured(latent) if isinstance(decoder, Measures) else {}
+
+
+def measured_text(candidate: Candidate) -> str:
+    """What was measured of an image, in words: the fit of a reconstruction, and that of its held-out pixels; empty
+    where nothing was.
+    """
+    words = {"fit": "fit", "held_out_fit": "held out"}
+    measured = candidate.provenance.get("measured", {})
+    return ", ".join(f"{words.get(name, name)} {value:.2f}" for name, value in measured.items())
 
 
 def latent_shape(decoder: Decoder) -> tuple[int, int, int] | None:

@@ -1,6 +1,4 @@
-"""Reconstructions of a scan as images to judge; the latent is the reconstruction settings. This decoder connects the
-two panels.
-"""
+"""Reconstructions of a scan as images to judge; their settings are the latent. This decoder connects the two panels."""
 
 from __future__ import annotations
 
@@ -42,7 +40,6 @@ LEAST = 256
 
 GAP = 4
 """Pixels between amplitude and phase."""
-
 
 SETTINGS: tuple[Setting, ...] = (
     Choice("likelihood", ("poisson", "amplitude")),
@@ -146,6 +143,7 @@ class ReconstructionDecoder(BaseDecoder):
         self.flats = tuple(flat for flat in flats if flat is not None)
         self._threads = threads or torch.get_num_threads()
         self._results: OrderedDict[bytes, Reconstruction] = OrderedDict()
+        self._fits: dict[bytes, dict[str, float]] = {}
         # How the scan may be misread does not depend on the settings: tried once for all images.
         self._known = Known()
         y0, y1, x0, x1 = self._box = _box(_prepared(self.scan, self.options))
@@ -206,6 +204,10 @@ class ReconstructionDecoder(BaseDecoder):
         given = self.options.model_dump(mode="json", exclude_unset=True)
         return {**self._reading, **given, **self.values(latent)}
 
+    def measured(self, latent: ArrayLike) -> dict[str, float]:
+        """``fit`` and ``held_out_fit`` of the image of a latent (d,) that was decoded; empty for others."""
+        return dict(self._fits.get(self._checked(latent).tobytes(), {}))
+
     def attend(self, progress: ProgressCallback, cancel: Cancel) -> None:
         """Report the epochs of reconstructions to ``progress``, and stop them when ``cancel`` is requested."""
         self._progress, self._cancel = progress, cancel
@@ -252,6 +254,8 @@ class ReconstructionDecoder(BaseDecoder):
             used = " ".join(f"{name}={value}" for name, value in self.values(latent).items())
             log.warning("[pipe] no image with the settings %s: %s", used, error)
             return Decoded(np.zeros((self.frame.height, self.frame.width, 3), np.uint8), finite=False)
+        fits = {name: float(result.provenance[name]) for name in ("fit", "held_out_fit")}
+        self._fits[latent.tobytes()] = {name: fit for name, fit in fits.items() if np.isfinite(fit)}
         return picture(result, self._box, self._scale)
 
 

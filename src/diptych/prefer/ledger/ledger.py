@@ -21,15 +21,15 @@ from diptych.errors import InputError
 from diptych.prefer.judgement import Candidate, Frame, Judgement, Observations, check_length, image_hash
 from diptych.prefer.ledger.files import Blocks, Files, checksum, decode_png, encode_png, storing
 from diptych.prefer.ledger.reading import (
-    FOREVER,
-    LIVE,
     Event,
     JudgementRecord,
     Observer,
     Preview,
+    count_rows,
     events,
     judgements,
     last_change,
+    open_screens,
     previews,
 )
 from diptych.prefer.ledger.store import NAME, Store
@@ -117,8 +117,13 @@ class Ledger:
 
     @property
     def rows(self) -> int:
-        """Number of judgements that count: on disk, from any process, and not undone."""
-        return int(self._store.read(f"SELECT count(*) FROM events e WHERE {LIVE}", (FOREVER, FOREVER))[0][0])
+        """Number of judgements that count: on disk, from any process, and not undone; skips are among them."""
+        return count_rows(self._store)[0]
+
+    @property
+    def skips(self) -> int:
+        """Number of skips among :attr:`rows`."""
+        return count_rows(self._store)[1]
 
     @property
     def position(self) -> int:
@@ -317,6 +322,17 @@ class Ledger:
         """Ids of the candidates on a screen, in order; empty if there is no such screen."""
         found = self._store.read("SELECT candidate FROM shown WHERE screen = ? ORDER BY slot", (number,))
         return tuple(str(row[0]) for row in found)
+
+    def screen_of(self, names: Sequence[str]) -> int | None:
+        """Number of the screen on which exactly these candidates were shown first; None if there is none."""
+        first = self._store.read("SELECT min(screen) FROM shown WHERE candidate = ?", (names[0],))[0][0]
+        return int(first) if first is not None and self.screen(first) == tuple(names) else None
+
+    def open_screens(self) -> list[tuple[str, ...]]:
+        """Ids of the candidates of each screen that was shown after the last judgement and waits for one, the latest
+        first.
+        """
+        return open_screens(self._store)
 
     def upload_of(self, provenance: Mapping[str, Any], latent: NDArray[np.float32]) -> Candidate | None:
         """The candidate that was made of an upload in the same way (``provenance``), of a latent (d,); None if none."""

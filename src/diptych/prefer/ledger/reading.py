@@ -92,6 +92,24 @@ def events(store: Store, after: int) -> Iterator[Event]:
         yield Event(position, kind, time, source, screen, candidates, judgement, target)
 
 
+def count_rows(store: Store) -> tuple[int, int]:
+    """Number of judgements that count, and of the skips among them."""
+    query = f"SELECT count(*), coalesce(sum(json_extract(e.body, '$.kind') = 'skip'), 0) FROM events e WHERE {LIVE}"
+    rows, skips = store.read(query, (FOREVER, FOREVER))[0]
+    return int(rows), int(skips)
+
+
+def open_screens(store: Store) -> list[tuple[str, ...]]:
+    """Candidates of each screen that was shown after the last judgement that counts, if none of them was judged; the
+    latest first. Imported ones are left out.
+    """
+    judged = judgements(store)
+    last = judged[-1].position if judged else 0
+    done = {name for said in judged for name in said.judgement.ids}
+    shown = [event.candidates for event in events(store, last) if event.kind == "screen" and not event.source]
+    return [names for names in dict.fromkeys(reversed(shown)) if not done & set(names)]
+
+
 def judgements(store: Store, after: int = 0, until: int = FOREVER) -> list[JudgementRecord]:
     """Judgements after a position that count if the event at ``until`` is taken as the last one, in order."""
     query = f"SELECT position, screen, source, body FROM events e WHERE {LIVE} AND e.position > ? ORDER BY position"
@@ -185,7 +203,10 @@ class Observer:
             self._learn_candidates()
             self._add(view, said)
             view.position = last
-            report = Report(len(view.terms), dict(view.unused), dict(view.flagged), tuple(sorted(view.damaged)))
+            skips = sum(term.kind == "skip" for term in view.terms)
+            report = Report(
+                len(view.terms) - skips, dict(view.unused), dict(view.flagged), tuple(sorted(view.damaged)), skips
+            )
             return Observations(
                 view.gathered.values,
                 np.array(view.screens, dtype=np.int64),

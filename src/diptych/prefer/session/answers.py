@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diptych.prefer.judgement import Judgement
+from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.ledger.reading import LEGACY, JudgementRecord
 from diptych.runtime.logging import LOGGER
@@ -114,6 +114,18 @@ def _last_answer(live: list[JudgementRecord]) -> list[JudgementRecord]:
     while first > 0 and live[first - 1].screen == live[-1].screen:
         first -= 1
     return live[first:]
+
+
+def unanswered(ledger: Ledger, frame: Frame, dimension: int) -> list[tuple[Candidate, ...]]:
+    """Screens that were shown after the last judgement and wait for one, of images of a frame and dimension; the latest
+    first.
+    """
+    found = [tuple(ledger.candidate(name) for name in names) for names in ledger.open_screens()]
+
+    def ours(one: Candidate) -> bool:
+        return one.image is not None and one.dimension == dimension and not one.frame.differences(frame)
+
+    return [screen for screen in found if all(map(ours, screen))]
 
 
 def saved(ledger: Ledger, judgements: Sequence[Judgement], positions: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,8 @@ class About:
     ----------
     folder : Path
     prompt, decoder : str
-    rows : int
-        Number of judgements that count.
+    rows, skips : int
+        Number of judgements that count, and of the skips among them.
     last : str
         Time of the last event, UTC; empty if there is none.
     """
@@ -40,6 +41,7 @@ class About:
     prompt: str
     decoder: str
     rows: int
+    skips: int
     last: str
 
 
@@ -131,9 +133,11 @@ def write_or_note(folder: Path, options: SessionOptions, *, remember: bool) -> N
     changed = [f"{key} = {value!r}" for key, value in now.items() if stored.get(key) != value]
     if changed:
         LOGGER.warning(
-            "%s: %s for this run only; `diptych prefer settings` changes what the session stores.",
+            "%s: %s for this run only. To change what the session stores, give the same options to:\n"
+            "  diptych prefer settings %s",
             folder,
             ", ".join(changed),
+            shlex.quote(str(folder)),
         )
 
 
@@ -160,7 +164,8 @@ def about(folder: Path) -> About:
     with Ledger.open(folder, read_only=True) as ledger:
         events = list(ledger.events(max(ledger.position - 1, 0)))
         prompt = prompt_of(ledger, options) or ""
-        return About(folder, prompt, options.decoder, ledger.rows, events[-1].time if events else "")
+        last = events[-1].time if events else ""
+        return About(folder, prompt, options.decoder, ledger.rows, ledger.skips, last)
 
 
 def prompt_of(ledger: Ledger, options: SessionOptions) -> str | None:

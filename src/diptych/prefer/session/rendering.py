@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.prefer.decoders.protocols import measured_by
 from diptych.prefer.judgement import Candidate, Frame
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.match import blended, image_latent
@@ -118,7 +119,8 @@ class Renderer:
         # Stored at once, so that showing the image later is fast.
         image, frame = made
         self._ledger.keep_image(image)
-        return Candidate(latent, frame, image, provenance=info)
+        measured = measured_by(self._decoder, latent)
+        return Candidate(latent, frame, image, provenance={**info, "measured": measured} if measured else info)
 
     def _decodes(self, latents: list[NDArray[np.float32]], *, stage: str = IMAGES, store: bool = False) -> list[Decode]:
         """Images of latents, from the cache or decoded; features of settings are recorded. With ``store`` the progress

@@ -23,7 +23,7 @@ from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.match import Match
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.session import factory
-from diptych.prefer.session.answers import Answers, Undone, saved
+from diptych.prefer.session.answers import Answers, Undone, saved, unanswered
 from diptych.prefer.session.candidates import CandidateMaker
 from diptych.prefer.session.changes import Callback, Changes
 from diptych.prefer.session.fitting import Fitting
@@ -183,13 +183,18 @@ class Session:
 
     @property
     def anchor(self) -> NDArray[Any]:
-        """The latent (d,) that :meth:`start_from` set."""
+        """The latent (d,) from which proposals near an anchor move; :meth:`start_from` sets it."""
         return self._candidates.anchor
 
     @property
     def rows(self) -> int:
-        """Number of judgements that count; all of them are on disk."""
+        """Number of judgements that count, skips among them; all of them are on disk."""
         return self.ledger.rows
+
+    @property
+    def unanswered(self) -> list[tuple[Candidate, ...]]:
+        """Screens of this prompt and model, shown after the last judgement, that wait for one; the latest first."""
+        return unanswered(self.ledger, self.frame, self.dimension)
 
     def ask(self, count: int | None = None) -> tuple[Candidate, ...]:
         """One screen of new images, decoded and recorded as shown.
@@ -226,9 +231,7 @@ class Session:
         return positions[-1]
 
     def undo(self, position: int | None = None) -> int:
-        """Undo the last answer (see :meth:`take_back`), or the judgement at a position; returns (the first)
-        position.
-        """
+        """Undo the last answer (:meth:`take_back`), or the judgement at a position; returns the (first) position."""
         if position is None:
             return self.take_back().positions[0]
         target = self.ledger.undo(position)
@@ -264,23 +267,19 @@ class Session:
         image : path or (H, W, 3) uint8
             PNG, JPEG or WebP; stored with the data.
         share : float
-            Weight of the upload, 0 to 1.
+            Share of the image in the blend, 0 to 1; the rest is the anchor.
         """
         pixels = image if isinstance(image, np.ndarray) else load_image(image)
         return self.show(self._renderer.run("decode an upload", lambda: self._renderer.uploaded(pixels, share)))[0]
 
     def match(self, target: str | Path | NDArray[np.uint8], start: ArrayLike | None = None) -> Match:
-        """A search for a latent whose image resembles the target, from a latent (d,) or the anchor. Its decodes run in
-        the background.
-        """
+        """A background search for a latent whose image resembles the target, from a latent (d,) or the anchor."""
         pixels = target if isinstance(target, np.ndarray) else load_image(target)
-        begin = self._candidates.anchor if start is None else start
+        begin = self.anchor if start is None else start
         return Match(self.decoder, pixels, begin, seed=self.options.seed, decode=self._renderer.plain)
 
     def start_from(self, start: Candidate | ArrayLike | int | None) -> None:
-        """Set the start of proposals around an anchor: an image, a latent (d,), or the latent of a seed; None is the
-        anchor of the prompt.
-        """
+        """Set the anchor: an image, a latent (d,), or the latent of a seed; None is the anchor of the prompt."""
         self._candidates.start_from(start)
 
     def wait(self, timeout: float | None = None) -> None:
@@ -319,8 +318,8 @@ class Session:
         return score_candidates(self._fitting.current, self._previews, candidates, self._utility.name)
 
     def step_scores(self, count: int, step: float) -> NDArray[np.float64]:
-        """Expected utility (count,) after 1, 2, ... steps from the best liked latent, or the anchor, in the direction
-        of highest expected utility. Steps are angles (rad), or lengths for settings. NaN unless the status is ``ok``.
+        """Expected utility (count,) after 1, 2, ... steps (angles, rad; lengths for settings) from the best liked
+        latent, or the anchor, in the direction of highest expected utility. NaN unless the status is ``ok``.
         """
         known = self._fitting.current
         if known.fitted is None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.prefer.judgement import Observations
+from diptych.prefer.judgement import Observations, counted
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.session.fitting import Fitting, Snapshot
 from diptych.prefer.session.queue import Queue
 from diptych.prefer.session.worker import Worker
 from diptych.prefer.utility import Advice, Advises, Agreement, CrossValidates, Fitted, expected
-from diptych.prefer.utility.diagnostics.agreement import self_agreement
+from diptych.prefer.utility.diagnostics.agreement import guessed, self_agreement
 
 if TYPE_CHECKING:
     from diptych.prefer.decoders import Decoder
@@ -28,7 +28,11 @@ MANY = 1024
 
 
 FEW = 20
-"""Judgements below which leave-one-out agreement is shown with what guessing gets right."""
+"""Judgements below which predicted values are not to be trusted."""
+
+
+DOUBT = "predicted values are not to be trusted yet"
+"""First words of a line that says why."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class State:
         Status of the utility model: ``untrained``, ``training``, ``ok`` or ``unavailable: reason``.
     utility, proposal, decoder : str
         Names.
-    rows : int
-        Number of judgements that count, which are all on disk.
+    rows, skips : int
+        Number of judgements that count, which are all on disk, and of the skips among them.
     report : str
         How many of them the last fit used, and why not the others.
     running, waiting : tuple of str
@@ -68,6 +72,7 @@ class State:
     proposal: str
     decoder: str
     rows: int
+    skips: int
     report: str
     running: tuple[str, ...]
     waiting: tuple[str, ...]
@@ -83,7 +88,8 @@ class State:
     @property
     def scorer(self) -> str:
         """One line on the model: name, status and number of judgements."""
-        return f"{self.utility} ({self.status}, rows={self.rows})"
+        skips = f", skips={self.skips}" if self.skips else ""
+        return f"{self.utility} ({self.status}, rows={self.rows}{skips})"
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,8 @@ class Scores:
     Attributes
     ----------
     left_out : Agreement or None
-        Leave-one-out agreement: each judgement is predicted by the fit without it. None if the model cannot compute it
-        quickly.
+        Leave-one-out agreement: each judgement is predicted by the fit without it; with what guessing gets right. None
+        if the model cannot compute it quickly.
     train : Agreement or None
         Agreement with the judgements that were fitted. None before the first fit.
     itself : Agreement
@@ -103,6 +109,8 @@ class Scores:
         Expected gain from more judgements. None if the model has no estimate.
     reach : float
         Expected utility of the best latent, sigma; NaN if the model has no estimate.
+    fitted_to : int
+        Number of judgements in the fit, without skips.
     """
 
     left_out: Agreement | None
@@ -110,19 +118,29 @@ class Scores:
     itself: Agreement
     advice: Advice | None
     reach: float
+    fitted_to: int = 0
+
+    @property
+    def doubt(self) -> str:
+        """Why predicted values are not to be trusted yet; empty where they are, and before the first fit."""
+        if self.train is None:
+            return ""
+        if self.fitted_to < FEW:
+            return f"{counted(self.fitted_to)} so far, at least {FEW} are needed"
+        if self.left_out is not None and not self.left_out.above_chance:
+            return f"leave-one-out agreement {self.left_out} is not clearly above chance"
+        return ""
 
     def __str__(self) -> str:
-        def text(agreement: Agreement | None) -> str:
-            return "n/a" if agreement is None or not agreement.total else f"{agreement.hits} of {agreement.total}"
-
-        few = self.left_out is not None and 0 < self.left_out.total < FEW
-        chance = " (few; guessing gets 1 of 2 ratings or pairs right, 1 of k choices among k)" if few else ""
-        parts = [f"leave-one-out agreement: {text(self.left_out)}{chance}", f"training agreement: {text(self.train)}"]
+        parts = [
+            f"leave-one-out agreement: {'n/a' if self.left_out is None else self.left_out}",
+            f"training agreement: {'n/a' if self.train is None else self.train}",
+        ]
         if self.itself.total:
-            parts.append(f"repeated ratings that agree: {text(self.itself)}")
+            parts.append(f"repeated ratings that agree: {self.itself}")
         if self.advice is not None:
             parts.append(f"expected gain of {self.advice.labels} more labels: {self.advice.gain:.2f} sigma")
-        return "; ".join(parts)
+        return "\n".join([*parts, *([f"{DOUBT}: {self.doubt}"] if self.doubt else [])])
 
 
 def compute_state(
@@ -144,6 +162,7 @@ def compute_state(
         proposal=proposal,
         decoder=decoder.name,
         rows=ledger.rows,
+        skips=ledger.skips,
         report=str(known.observations.report),
         running=tuple(filter(None, (worker.running for worker in workers))),
         waiting=tuple(name for worker in workers for name in worker.waiting),
@@ -163,12 +182,17 @@ def compute_scores(known: Snapshot) -> Scores:
     fitted, itself = known.fitted, self_agreement(known.observations)
     if fitted is None:
         return Scores(None, None, itself, None, float("nan"))
+    left_out = fitted.loo_agreement() if isinstance(fitted, CrossValidates) else None
+    if left_out is not None:
+        chance, spread = guessed(known.observations.terms)
+        left_out = replace(left_out, chance=chance, spread=spread)
     return Scores(
-        fitted.loo_agreement() if isinstance(fitted, CrossValidates) else None,
+        left_out,
         fitted.train,
         itself,
         fitted.advice() if isinstance(fitted, Advises) else None,
         fitted.reach,
+        sum(term.kind != "skip" for term in known.observations.terms),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,9 @@ Array = NDArray[np.float64]
 
 UNTRAINED, TRAINING, OK = "untrained", "training", "ok"
 
+CLEARLY = 2.0
+"""Standard deviations of the hits of guessing by which an agreement has to exceed them to be clearly above chance."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -24,15 +28,33 @@ class Agreement:
     ----------
     hits, total : int
         Correctly predicted judgements, and all judgements.
+    chance : float
+        Number of them that guessing is expected to get right, see
+        :func:`diptych.prefer.utility.diagnostics.agreement.guessed`; NaN if it was not computed.
+    spread : float
+        Standard deviation of that number.
     """
 
     hits: int
     total: int
+    chance: float = math.nan
+    spread: float = math.nan
 
     @property
     def share(self) -> float:
         """Fraction of hits; NaN if there are no judgements."""
         return self.hits / self.total if self.total else float("nan")
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the hits exceed those of guessing by more than :data:`CLEARLY` standard deviations."""
+        return self.hits > self.chance + CLEARLY * self.spread
+
+    def __str__(self) -> str:
+        if not self.total:
+            return "n/a"
+        chance = "" if math.isnan(self.chance) else f" (chance: {self.chance:.3g})"
+        return f"{self.hits} of {self.total}{chance}"
 
 
 @dataclass(frozen=True)

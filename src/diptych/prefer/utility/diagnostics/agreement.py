@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.prefer.judgement import Observations
+from diptych.prefer.judgement import Observations, Term
 from diptych.prefer.utility.base import Agreement
 from diptych.prefer.utility.inference.laplace import GaussianApproximation
 from diptych.prefer.utility.inference.observations import Design
@@ -48,6 +49,33 @@ def loo_agreement(approximation: GaussianApproximation, design: Design, low: Arr
             inner[block_index] + floor, alpha
         )
     return _count(_hits(without, low, high, design), design)
+
+
+def guessed(terms: Iterable[Term], *, stars: bool = True) -> tuple[float, float]:
+    """Mean and standard deviation of the number of judgements that guessing gets right.
+
+    Ratings are guessed to be what most of them are, of pairs one of 2 is right, of choices among k one of k, and of
+    ties one of 3: one image or the other is better, or neither. Skips are not guessed.
+
+    Parameters
+    ----------
+    terms : iterable of Term
+    stars : bool
+        Guess the number of stars. Otherwise only whether it is above three, as for a rating; three stars are left out.
+    """
+    ratings, given, shares = Counter[bool](), Counter[int](), list[float]()
+    for term in terms:
+        if term.kind == "rate":
+            ratings[bool(term.value)] += 1
+        elif term.kind == "stars" and stars:
+            given[term.value] += 1
+        elif term.kind == "stars" and term.value != 3:
+            ratings[term.value > 3] += 1
+        elif term.kind in ("pair", "tie", "best"):
+            shares.append(1 / (3 if term.kind == "tie" else len(term.rows)))
+    for counts in (ratings, given):
+        shares += [max(counts.values(), default=0) / counts.total()] * counts.total() if counts else []
+    return sum(shares), math.sqrt(sum(share * (1 - share) for share in shares))
 
 
 def self_agreement(observations: Observations) -> Agreement:

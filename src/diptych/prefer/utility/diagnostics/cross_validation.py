@@ -14,6 +14,7 @@ from diptych.errors import InputError
 from diptych.prefer.judgement import Observations, Term
 from diptych.prefer.spaces.image_features import FeatureSnapshot
 from diptych.prefer.utility.base import Agreement, Utility
+from diptych.prefer.utility.diagnostics.agreement import guessed
 from diptych.runtime.provenance import utc_now
 
 MIN_JUDGEMENTS = 4
@@ -102,7 +103,7 @@ def cross_validate(
         model.fit(Observations(observations.latents, observations.screen, kept), features)
         found = [_predicted(model, observations, used[i]) for i in sorted(held_out)]
         hits, total = hits + sum(hit is True for hit in found), total + sum(hit is not None for hit in found)
-    return CrossValidation(Agreement(hits, total), folds, utc_now(), current)
+    return CrossValidation(Agreement(hits, total, *guessed(used, stars=False)), folds, utc_now(), current)
 
 
 def _predicted(model: Utility, observations: Observations, term: Term) -> bool | None:

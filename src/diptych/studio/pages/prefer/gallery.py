@@ -97,7 +97,7 @@ class Gallery:
                     ui.menu(),
                 ):
                     ui.menu_item("Judge again", partial(self._again, entry.name))
-                    ui.menu_item("Start from this picture", partial(self._start, entry.name))
+                    ui.menu_item("Use as anchor", partial(self._start, entry.name))
                     ui.menu_item("Download PNG with its latent", partial(self._save, entry.name))
 
     def _mark(self, name: str) -> None:
@@ -111,7 +111,7 @@ class Gallery:
         candidate = await run.io_bound(session.ledger.candidate, name)
         shown = await run.io_bound(session.show, candidate) if candidate is not None else None
         if shown:
-            self._desk.offer(shown[0], "upload" if session.decoder.space == "sphere" else "queue")
+            self._desk.offer(shown, "upload" if session.decoder.space == "sphere" else "queue")
             self._choose("upload" if session.decoder.space == "sphere" else "queue")
 
     async def _start(self, name: str) -> None:
@@ -121,9 +121,11 @@ class Gallery:
         except DiptychError as error:
             ui.notify(str(error), type="negative", multi_line=True)
             return
-        self._desk.tell(f"Start: picture {name}")
+        self._desk.tell(f"Anchor: picture {name}")
         ui.notify(
-            "Proposals that use a start (around, line, hill, breed) start from this picture now.", type="positive"
+            "This picture is the anchor now: around shows pictures near it, uploads are blended with it, and line, hill "
+            "and pair begin at it while no picture is liked.",
+            type="positive",
         )
 
     async def _save(self, name: str) -> None:

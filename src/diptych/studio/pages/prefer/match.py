@@ -87,5 +87,5 @@ class MatchPanel:
 
     async def _judge(self) -> None:
         if self._matching is not None and (candidate := await run.io_bound(self._matching.candidate)) is not None:
-            self._desk.offer(candidate)
+            self._desk.offer([candidate])
             self._choose("upload")

@@ -29,11 +29,13 @@ STEPS, MOST_STEPS = 8, 32
 STEP = 0.1
 """Length of a step, rad."""
 
-DATA = ("Dataset rows", "Rows (disk)", "Positives", "Negatives", "Comparisons", "Last labels", "Dimension")
+DATA = ("Dataset rows", "Rows (disk)", "Positives", "Negatives", "Comparisons", "Skips", "Last labels", "Dimension")
 MODEL = (
     "Value scorer",
     "Train score",
     "Leave-one-out agreement",
+    "Chance level",
+    "Predicted values",
     "Ridge training",
     "XGB active",
     "Training",

@@ -12,6 +12,7 @@ from nicegui import run, ui
 
 from diptych.errors import DiptychError
 from diptych.prefer.decoders.registry import DECODERS
+from diptych.prefer.judgement import counted
 from diptych.prefer.session.folder import About, about
 from diptych.studio.components.dialogs import ask_name, ask_twice
 from diptych.studio.components.downloads import send
@@ -71,7 +72,8 @@ class Listed:
         with ui.row().classes("items-center gap-x-3 gap-y-0"):
             ui.link(desks.studio.folders.shown(folder), address(desks, folder)).classes("font-medium")
             if isinstance(found, About):
-                ui.label(f"{found.rows} rows, {found.decoder}, {found.prompt[:60] or 'no prompt'}, {found.last[:16]}")
+                count = counted(found.rows - found.skips, found.skips)
+                ui.label(f"{count}, {found.decoder}, {found.prompt[:60] or 'no prompt'}, {found.last[:16]}")
             else:
                 ui.label(found).props("role=alert")
             for text, action in (("Rename", self._rename), ("Export", self._export), ("Delete", self._delete)):

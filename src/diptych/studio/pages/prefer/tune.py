@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from urllib.parse import quote
 
 from nicegui import run, ui
@@ -17,7 +18,9 @@ def tune_panel(desks: Desks, desk: Desk) -> None:
     scan = scan_of(desk.session)
     ui.label(
         f"Tune by eye: reconstructions of {desk.session.frame.prompt} with the settings beneath; amplitude left, phase "
-        "right. The first picture has the default settings. Judge which look right; the settings improve."
+        "right. The first picture has the default settings. Judge which look right; the settings improve. Fit: misfit "
+        "to the patterns, 1 is shot noise alone; held out: on pixels that were not fitted. A smooth picture whose fit is "
+        "clearly above 1, or above those of other pictures, is underfitted: structure is missing."
     ).classes("text-sm")
     if common := common_text(desk.session):
         ui.label(common).classes("text-sm").mark("common settings")
@@ -33,7 +36,8 @@ def tune_panel(desks: Desks, desk: Desk) -> None:
             ui.notify(str(error), type="warning", multi_line=True)
             return False
         shown = desks.studio.folders.shown(path) if path is not None else FILE
-        text.set_text(f"# {shown}\n{best.yaml}\ndiptych reconstruct {scan or 'SCAN'} --config {path}")
+        command = shlex.join(["diptych", "reconstruct", scan or "SCAN", "--config", str(path)])
+        text.set_text(f"# {shown}\n{best.yaml}\nTo reconstruct with these settings:\n{command}")
         desk.tell(f"Saved settings → {shown}")
         return True
 

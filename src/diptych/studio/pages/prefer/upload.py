@@ -8,6 +8,7 @@ from typing import Any
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.prefer.match import colours_lost
 from diptych.studio.components.uploads import upload_box
 from diptych.studio.state.prefer.archive import read_image
 from diptych.studio.state.prefer.desk import Desk
@@ -20,7 +21,7 @@ LIMIT = 64 * 2**20
 def upload_panel(desk: Desk) -> None:
     """Choose pictures, how much of them to keep, and the weight of the answers."""
     with ui.row().classes("w-full items-center gap-6"):
-        share = _slider("Blend", "{:.2f} of the upload, the rest from the prompt", 0, 1, 0.05, 0.5)
+        share = _slider("Share", "{:.2f} of your picture, the rest is the anchor", 0, 1, 0.05, 0.5)
         weight = _slider("Weight", "{:.1f} of the answers", 0.1, 5, 0.1, desk.weight)
         weight.on_value_change(lambda event: setattr(desk, "weight", float(event.value)))
 
@@ -35,9 +36,11 @@ def upload_panel(desk: Desk) -> None:
             ui.notify(f"{event.file.name}: {error}", type="negative", multi_line=True)
             return
         if candidate is not None:
-            desk.offer(candidate)
+            desk.offer([candidate])
             desk.tell(f"Uploaded {event.file.name}; judge it below")
 
+    if lost := colours_lost(desk.session.decoder):
+        ui.label(lost).classes("text-sm").mark("colours lost")
     box = upload_box("Pictures (PNG, JPEG, WebP)", received, LIMIT, accept=TYPES, multiple=True)
     box.mark("upload")
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
 from diptych.errors import DiptychError, UnavailableError
-from diptych.prefer.decoders.protocols import config_of
+from diptych.prefer.decoders.protocols import config_of, measured_text
 from diptych.prefer.judgement import Candidate, Judgement
 from diptych.prefer.session.answers import label_of
 from diptych.prefer.session.changes import Change
@@ -158,10 +158,10 @@ class Desk:
         """Undo the last answer, and show its pictures again."""
         return self._worker.submit("undo", self._undo)
 
-    def offer(self, candidate: Candidate, mode: Mode = "upload") -> None:
-        """Put a picture on the screen of a mode, to be judged."""
-        screen = Screen([self._new_tile(candidate)])
-        self._worker.submit("offer", lambda: self._offered(screen, mode))
+    def offer(self, candidates: Sequence[Candidate], mode: Mode = "upload") -> Future[None]:
+        """Put pictures on the screen of a mode, to be judged."""
+        screen = Screen([self._new_tile(one) for one in candidates])
+        return self._worker.submit("offer", lambda: self._offered(screen, mode))
 
     def tell(self, text: str) -> None:
         """Show a line as the last action."""
@@ -303,6 +303,7 @@ class Desk:
 
     def _offered(self, screen: Screen, mode: Mode) -> None:
         self._tokens.add(screen)
+        self._caption(screen)
         line = self.lines[mode]
         line.back(screen)
         self.epoch += 1
@@ -366,7 +367,8 @@ class Desk:
             tile.caption = f"Item {number} • Value: {mean:.2f}" if np.isfinite(mean) else f"Item {number} • Value: n/a"
 
     def _new_tile(self, candidate: Candidate) -> Tile:
-        tile = Tile(candidate, note=settings_text(config_of(self.session.decoder, candidate.latent)))
+        settings = settings_text(config_of(self.session.decoder, candidate.latent))
+        tile = Tile(candidate, note="; ".join(filter(None, (measured_text(candidate), settings))))
         assert candidate.image is not None
         self._pictures[tile.hash] = self.session.ledger.keep_image(candidate.image)
         return tile

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import DiptychError, InputError
+from diptych.prefer.judgement import Candidate
 from diptych.prefer.ledger.files import storing
 from diptych.prefer.ledger.store import NAME
 from diptych.prefer.session.folder import SETTINGS, read_settings
@@ -17,6 +18,7 @@ from diptych.studio.context import Studio
 from diptych.studio.state.confine import confined_session
 from diptych.studio.state.prefer.desk import Desk
 from diptych.studio.state.prefer.feed import Feed
+from diptych.studio.state.prefer.keys import Mode
 
 
 class Desks:
@@ -75,6 +77,7 @@ class Desks:
             # A session may come from elsewhere: what it stores must not lead out of the data folders either.
             self._confined(read_settings(folder))
             desk = Desk(self.studio.session(folder, lambda: Session.open(folder, **given)))
+            _resume(desk)
             self._desks[folder] = desk
             return desk
 
@@ -144,6 +147,18 @@ class Desks:
     def _confined(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with the paths in them inside the data folders."""
         return confined_session(self.studio.folders, options)
+
+
+def _resume(desk: Desk) -> None:
+    """Put the screen first, in each mode, that was left there without an answer when the session was last open."""
+    modes: dict[int, Mode] = {1: "queue", 2: "pair", desk.session.options.batch: "batch"}
+    left: dict[Mode, tuple[Candidate, ...]] = {}
+    for screen in desk.session.unanswered:
+        own = screen[0].provenance.get("proposal") in ("upload", "match")
+        if (mode := "upload" if own else modes.get(len(screen))) is not None:
+            left.setdefault(mode, screen)
+    for mode, screen in left.items():
+        desk.offer(screen, mode).result()
 
 
 def _carry(before: Desk, desk: Desk) -> None:

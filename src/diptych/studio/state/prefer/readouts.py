@@ -59,6 +59,11 @@ class Labels:
         return sum(one.kind in ("pair", "best", "tie") for one in self.live.values())
 
     @property
+    def skips(self) -> int:
+        """Skips, which are rows too."""
+        return sum(one.kind == "skip" for one in self.live.values())
+
+    @property
     def last(self) -> str:
         """The last five labels, latest last."""
         recent: deque[Judgement] = deque(self.live.values(), maxlen=LAST_LABELS)
@@ -93,6 +98,8 @@ def readouts(desk: Desk, labels: Labels, steps: int, step: float) -> dict[str, s
         **_rows(desk, labels, state),
         "Train score": _agreement(scores.train) if known else NONE,
         "Leave-one-out agreement": _agreement(scores.left_out) if known else NONE,
+        "Chance level": _chance(scores.left_out) if known else NONE,
+        "Predicted values": (f"not to be trusted yet: {scores.doubt}" if scores.doubt else "ok") if known else NONE,
         "Value scorer": state.scorer,
         **_training(session, state),
         "Step scores": step_scores(session, steps, step),
@@ -116,6 +123,7 @@ def _rows(desk: Desk, labels: Labels, state: State) -> dict[str, str]:
         "Positives": str(labels.positives),
         "Negatives": str(labels.negatives),
         "Comparisons": str(labels.comparisons),
+        "Skips": str(labels.skips),
         "Last labels": labels.last,
     }
 
@@ -162,11 +170,19 @@ def _agreement(found: Agreement | None) -> str:
     return NONE if found is None or not found.total else f"{found.share:.0%} ({found.hits} of {found.total})"
 
 
+def _chance(found: Agreement | None) -> str:
+    """What guessing gets right of the same judgements."""
+    if found is None or not found.total or math.isnan(found.chance):
+        return NONE
+    return f"{found.chance / found.total:.0%} ({found.chance:.3g} of {found.total})"
+
+
 def cv_text(found: CrossValidation | None) -> str:
     """The last cross-validation, with the time of its computation."""
     if found is None:
         return f"CV score: {NONE}"
-    return f"CV score: {_agreement(found.agreement)}, {found.folds} folds, computed {found.time}"
+    chance = _chance(found.agreement)
+    return f"CV score: {_agreement(found.agreement)}, {found.folds} folds, computed {found.time}; chance {chance}"
 
 
 def _advice(session: Session) -> str:
