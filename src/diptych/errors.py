@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+_COMMAND = "\n  "
+"""What stands before a command in a message: it has an indented line of its own."""
+
 LONGEST = 1000
 """Characters of a part of a message: what a file holds may be of any length, and is shortened in the middle."""
+
+
+def to_type(purpose: str, command: str) -> str:
+    """A command, alone on an indented line so that it can be copied, below what it is for; the end of a message."""
+    return f"{purpose}:{_COMMAND}{command}"
 
 
 class DiptychError(Exception):
@@ -59,7 +67,8 @@ class InputError(DiptychError, ValueError):
             text = f"{text.rstrip('.')}; expected {expected}"
         if remedy:
             text = f"{text.rstrip('.')}. {remedy}"
-        return text if text.endswith((".", "?", "!", ")")) else f"{text}."
+        closed = text.endswith((".", "?", "!", ")")) or _COMMAND in f"\n{text.splitlines()[-1]}"
+        return text if closed else f"{text}."
 
 
 def _shortened(text: str, longest: int = LONGEST) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from diptych.errors import to_type
 from diptych.runtime.run_directory import plain
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ class Verbatim(str):
     """Text that is printed as it is, without wrapping: code and files to copy from the terminal."""
 
 
-def to_type(*steps: tuple[str, str]) -> Verbatim:
-    """Commands, each alone on its line, so that it can be copied, below what it is for."""
-    return Verbatim("\n".join(f"{purpose}:\n  {command}" for purpose, command in steps))
+def steps(*found: tuple[str, str]) -> Verbatim:
+    """What each command is for, and the command (see :func:`diptych.errors.to_type`)."""
+    return Verbatim("\n".join(to_type(purpose, command) for purpose, command in found))
 
 
 @dataclass(frozen=True)

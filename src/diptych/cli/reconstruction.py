@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from cyclopts import Parameter
 
 from diptych.cli.console import progress_bars
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, cell, table
+from diptych.cli.output import Report, Verbatim, cell, steps, table
 from diptych.cli.scans import Overwrite
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
@@ -90,6 +91,8 @@ def statement(found: dict[str, Any]) -> str:
         lines += [
             f"Engine {found['engine']}: {found['epochs']} epochs, {stop}",
             f"{fits} (1: explained down to shot noise).",
+            f"That is the result, {_kept(found)}, on all pixels; the fit of each epoch in the history (metrics.csv) is "
+            "that of a sample of the pixels, taken while the epoch ran, and can differ.",
         ]
     if "start" in found:
         start = found["start"]
@@ -112,11 +115,22 @@ def statement(found: dict[str, Any]) -> str:
     elif "no_metrics" in found:
         lines.append(f"The result cannot be compared with the truth in the scan: {found['no_metrics']}")
     else:
-        lines.append(
-            "No truth is known; `diptych evaluate RESULT --scan FILE` measures the resolution from two halves of "
-            "the data."
-        )
+        lines.append("No truth is known.")
     return "\n".join([*lines, *(f"Flag: {flag}" for flag in found["flags"])])
+
+
+def _kept(found: dict[str, Any]) -> str:
+    """The state that the result is."""
+    epoch = found.get("best_epoch")
+    return "the state that was kept" if epoch is None else f"the state after epoch {epoch}"
+
+
+def _resolution(found: dict[str, Any]) -> Verbatim:
+    """How to measure the resolution where no truth is known; otherwise nothing."""
+    if "metrics" in found or "no_metrics" in found:
+        return Verbatim("")
+    command = f"diptych evaluate {shlex.quote(str(found.get('result', 'RESULT')))} --scan SCAN"
+    return steps(("\nTo measure the resolution from two halves of the data", command))
 
 
 def report(finished: Finished) -> Report:
@@ -129,7 +143,7 @@ def report(finished: Finished) -> Report:
     )
     return Report(
         found,
-        [statement(found), "", table(paths)],
+        [statement(found), "", table(paths), _resolution(found)],
         code=130 if interrupted else 0,
         note=note if interrupted else "",
     )

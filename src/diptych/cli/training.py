@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from cyclopts import Parameter
 
 from diptych.cli.console import progress_bars
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, cell, table
+from diptych.cli.output import Report, cell, steps, table
 from diptych.cli.scans import Overwrite
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
@@ -67,8 +68,8 @@ def report(finished: Finished) -> Report:
         f"{found['epochs']} epochs, {found['seconds']:.1f} s on {found['device']}; stop: {found['stop_reason']}.",
         f"Weights of epoch {found['best_epoch']}: loss {cell(found.get('loss'))}, validation "
         f"{cell(found.get('validation_loss'))}.",
-        f"`diptych reconstruct SCAN --model {found['model']}` starts from it.",
     ]
+    command = f"diptych reconstruct SCAN --model {shlex.quote(str(found['model']))}"
     interrupted = finished.status == "interrupted"
     note = (
         f"interrupted; the best network so far is saved in {found['run']} "
@@ -76,7 +77,7 @@ def report(finished: Finished) -> Report:
     )
     return Report(
         found,
-        ["\n".join(lines), "", table(paths)],
+        ["\n".join(lines), "", table(paths), steps(("\nTo start a reconstruction from the network", command))],
         code=130 if interrupted else 0,
         note=note if interrupted else "",
     )

@@ -323,9 +323,8 @@ class Report:
     skips: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{counted(self.used)} used"]
-        if self.skips:
-            parts.append(_number(self.skips, "skip"))
+        parts = [f"{self.used} judgement{'' if self.used == 1 else 's'} used"]
+        parts += [f"{self.skips} skip{'' if self.skips == 1 else 's'}"] if self.skips else []
         parts += [f"{count} not used ({reason})" for reason, count in self.unused.items()]
         parts += [f"{count} used with other {name}" for name, count in self.flagged.items()]
         return "; ".join(parts)
@@ -360,18 +359,6 @@ class Observations:
     ids: tuple[str, ...] = ()
     report: Report = field(default_factory=Report)
     position: int = 0
-
-
-def counted(judgements: int, skips: int = 0) -> str:
-    """A number of judgements in words, with that of the skips beside it where there are any."""
-    parts = [_number(judgements, "judgement")]
-    if skips:
-        parts.append(_number(skips, "skip"))
-    return ", ".join(parts)
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def check_length(latent: NDArray[np.float32], where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import IncompleteError, InputError, UnavailableError
+from diptych.errors import IncompleteError, InputError, UnavailableError, to_type
 from diptych.ptycho.io import LoadOptions, load
 from diptych.ptycho.io.convert import chunks
 from diptych.ptycho.io.files import DataFile, opened
@@ -113,7 +113,7 @@ def describe_positions(file: DataFile) -> dict[str, Any]:
     if not hasattr(table, "unit"):
         return {"kind": "positions", "format": found.name, "problem": None, "positions": len(table), "notes": []}
     span = [float(np.ptp(line)) if len(line) else None for line in (table.y, table.x)]
-    note = "use them with the patterns: diptych reconstruct PATTERNS --positions FILE"
+    note = to_type("to use them with the patterns", "diptych reconstruct PATTERNS --positions FILE")
     return {
         "kind": "positions",
         "format": found.name,

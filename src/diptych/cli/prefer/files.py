@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from cyclopts import Parameter
 from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
 from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger
-from diptych.errors import InputError
+from diptych.errors import InputError, to_type
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.option_fields import Choices
 
@@ -82,9 +83,11 @@ def import_(
         moved = take(ledger, source, prompt, anchor=anchor, dimension=(settings.model_extra or {}).get("dimension"))
     if new:
         write_settings(home, with_dimension(settings, moved.dimension))
-    store = f"store it with `diptych prefer settings {home} --use-legacy`"
-    hint = "" if settings.use_legacy else f"Fits leave imported rows out: pass --use-legacy to use them, or {store}."
-    return dataclasses.replace(_report(ledger.folder, moved), note=hint)
+    if settings.use_legacy:
+        return _report(ledger.folder, moved)
+    purpose = "Fits leave imported rows out: pass --use-legacy to use them. To store that"
+    note = to_type(purpose, f"diptych prefer settings {shlex.quote(str(home))} --use-legacy")
+    return dataclasses.replace(_report(ledger.folder, moved), note=note)
 
 
 def _state(ledger: Ledger, out: Path, prompt: str) -> Moved:

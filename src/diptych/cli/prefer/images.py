@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, Verbatim, table, to_type
+from diptych.cli.output import Report, Verbatim, steps, table
 from diptych.cli.prefer import Folder, logged, opened_session, repeated
 from diptych.cli.scans import Overwrite
 from diptych.errors import InputError
@@ -46,7 +46,8 @@ def upload(
         data = {"id": shown.id, "file": str(session.ledger.image_file(shown.id)), "share": share}
         lost = colours_lost(session.decoder)
         judge = _how_to_judge(session, shown, repeated(session.ledger.folder, choices))
-    return Report({**data, "note": lost}, [table(data), *filter(None, [lost]), judge])
+    told = {"image": shown.id, "file": data["file"], "share": f"{share:g} of your image, the rest is the anchor"}
+    return Report({**data, "note": lost}, [table(told), *filter(None, [lost]), judge])
 
 
 @verb(SessionOptions)
@@ -79,7 +80,12 @@ def match(
         first, last = (error**0.5 for error in (search.errors[0], search.best.error))
         data = {"id": shown.id, "file": str(out), "first_error_grey_levels": first, "error_grey_levels": last}
         judge = _how_to_judge(session, shown, repeated(session.ledger.folder, choices))
-    return Report(data, [table(data), judge])
+    told = {
+        "image": shown.id,
+        "file": str(out),
+        "difference": f"{last:.1f} grey levels (root mean square; {first:.1f} at the first try)",
+    }
+    return Report(data, [table(told), judge])
 
 
 def _how_to_judge(session: Session, shown: Candidate, flags: str) -> Verbatim:
@@ -87,4 +93,4 @@ def _how_to_judge(session: Session, shown: Candidate, flags: str) -> Verbatim:
     first = next(iter(session.unanswered), ())
     how = "it comes first" if [one.id for one in first] == [shown.id] else f"answer: a image {shown.id}"
     command = f"diptych prefer label {shlex.quote(str(session.ledger.folder))}{flags}"
-    return to_type((f"To judge it ({how})", command))
+    return steps((f"To judge it ({how})", command))

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, Verbatim, cell, printable, table, to_type
+from diptych.cli.output import Report, Verbatim, cell, printable, steps, table
 from diptych.cli.prefer import Folder, logged, opened_session, repeated
 from diptych.cli.prefer.sheet import write_sheet
 from diptych.cli.prefer.status import Status
 from diptych.errors import InputError
-from diptych.prefer.judgement import counted
 from diptych.prefer.options import SessionOptions
+from diptych.prefer.session.answers import counted
 from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def label(folder: Folder = None, /, *, choices: Choices) -> Report:
         scores = session.scores()
         left_out = scores.left_out
         hits = None if left_out is None else [left_out.hits, left_out.total]
-        steps = _next_steps(session, repeated(session.ledger.folder, choices))
-        return Report({**data, "status": session.state.status, "left_out": hits}, [table(said), str(scores), steps])
+        then = _next_steps(session, repeated(session.ledger.folder, choices))
+        return Report({**data, "status": session.state.status, "left_out": hits}, [table(said), f"{scores}\n", then])
 
 
 def _next_steps(session: Session, flags: str) -> Verbatim:
@@ -75,7 +75,7 @@ def _next_steps(session: Session, flags: str) -> Verbatim:
     if isinstance(session.decoder, Configures):
         what += f", and its settings as {name}.yaml"
     when = "" if session.fitted is not None else ", once some images are judged"
-    return to_type(
+    return steps(
         ("To continue", f"diptych prefer label {folder}"),
         (f"To save {what}{when}", f"diptych prefer best {folder} --out {shlex.quote(f'{name}.png')}"),
     )
@@ -151,6 +151,8 @@ class _Labelling:
             count = counted(self.session.rows - skips, skips)
             print(printable(f"[{self._name(_ids(screen))}; {count} so far] > "), end="", flush=True)
             line = sys.stdin.readline()
+            if not line:
+                print()
             answers = line.split()
             last = bool(answers) and answers[-1].lower() == "q"
             if not line or (last and len(answers) == 1):
@@ -232,7 +234,10 @@ class _Labelling:
                     raise InputError(f"a screen {number}", "was not shown in this session", "the number of a screen")
                 names += found
             elif word.lower().rstrip("s") != "image":
-                names.append(word.rstrip(","))
+                name = word.rstrip(",")
+                if self.session.ledger.image_file(name) is None:
+                    raise InputError(f"a {name}", "no image of this session has that id", "an id, such as 000003-1")
+                names.append(name)
         return names
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from diptych.cli.generate import verb
-from diptych.cli.output import Report, Verbatim, rows_table, table, to_type
+from diptych.cli.output import Report, Verbatim, rows_table, steps, table
 from diptych.cli.prefer import Folder, home_of, logged, open_ledger, opened_session
 from diptych.cli.scans import Overwrite
 from diptych.prefer.options import SessionOptions, without_effect
@@ -70,7 +70,9 @@ def best(
     frame = dataclasses.asdict(candidate.frame)
     use = _how_to_use(written, str(scan))
     note = f"{DOUBT}: {doubt}\n" if doubt else ""
-    return Report({**data, **more, "frame": frame, "snippet": code}, [table(data), note, use, "", Verbatim(code)])
+    which = f"image {candidate.id}, which was judged" if candidate.id else "a new one"
+    told = {"file": str(out), "image": which, "value": f"{mean:.2f}, standard deviation {spread:.2f}"}
+    return Report({**data, **more, "frame": frame, "snippet": code}, [table(told), note, use, "", Verbatim(code)])
 
 
 def write_settings_file(settings: dict[str, Any], path: Path, *, overwrite: bool) -> Path:
@@ -97,7 +99,7 @@ def _how_to_use(settings: Path | None, scan: str) -> Verbatim:
     if settings is None:
         return Verbatim("Python code that makes the image again:")
     command = shlex.join(["diptych", "reconstruct", scan, "--config", str(settings)])
-    return to_type(("To reconstruct with these settings", command))
+    return steps(("To reconstruct with these settings", command))
 
 
 @verb(SessionOptions)

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
 from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger, opened_session
-from diptych.errors import InputError, UnavailableError
+from diptych.errors import InputError, UnavailableError, to_type
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.option_fields import Choices
@@ -55,7 +55,10 @@ def train(
         raise InputError(f"--n-estimators {n_estimators} --max-depth {max_depth}", expected="1 or more of both")
     if value_model == "xgboost" and find_spec("xgboost") is None:
         raise UnavailableError(
-            "train: xgboost is not installed; run `pip install 'diptych[prefer]'`, or choose another --value-model."
+            to_type(
+                "train: xgboost is not installed; choose another --value-model, or install it",
+                "pip install 'diptych[prefer]'",
+            )
         )
     home = home_of(folder, choices)
     with _stored(home, choices, anchor) as (ledger, prompt, use_legacy):

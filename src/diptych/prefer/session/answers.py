@@ -116,6 +116,12 @@ def _last_answer(live: list[JudgementRecord]) -> list[JudgementRecord]:
     return live[first:]
 
 
+def counted(judgements: int, skips: int = 0) -> str:
+    """A number of judgements in words, with that of the skips beside it where there are any."""
+    numbers = [(judgements, "judgement"), *([(skips, "skip")] if skips else [])]
+    return ", ".join(f"{number} {what}{'' if number == 1 else 's'}" for number, what in numbers)
+
+
 def unanswered(ledger: Ledger, frame: Frame, dimension: int) -> list[tuple[Candidate, ...]]:
     """Screens that were shown after the last judgement and wait for one, of images of a frame and dimension; the latest
     first.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.prefer.judgement import Observations, counted
+from diptych.prefer.judgement import Observations
 from diptych.prefer.ledger.ledger import Ledger
+from diptych.prefer.session.answers import counted
 from diptych.prefer.session.fitting import Fitting, Snapshot
 from diptych.prefer.session.queue import Queue
 from diptych.prefer.session.worker import Worker
@@ -126,7 +127,7 @@ class Scores:
         if self.train is None:
             return ""
         if self.fitted_to < FEW:
-            return f"{counted(self.fitted_to)} so far, at least {FEW} are needed"
+            return f"they rest on {counted(self.fitted_to)}, fewer than {FEW}"
         if self.left_out is not None and not self.left_out.above_chance:
             return f"leave-one-out agreement {self.left_out} is not clearly above chance"
         return ""

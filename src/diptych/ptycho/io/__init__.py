@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych.errors import InputError, UnavailableError
+from diptych.errors import InputError, UnavailableError, to_type
 from diptych.ptycho.io.fields import OBJECT_KEYS, canvas_from
 from diptych.ptycho.io.files import DataFile, opened
 from diptych.ptycho.io.formats import (
@@ -223,7 +224,9 @@ def _not_an_item(file: DataFile, found: Format | None) -> InputError:
         file.path,
         f"holds positions ({found.name}), no diffraction patterns",
         "a scan or a result",
-        f"Use it with the patterns: diptych reconstruct PATTERNS --positions {file.path.name}",
+        to_type(
+            "To use it with the patterns", f"diptych reconstruct PATTERNS --positions {shlex.quote(file.path.name)}"
+        ),
     )
 
 

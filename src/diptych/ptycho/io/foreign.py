@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from diptych.errors import InputError
+from diptych.errors import InputError, to_type
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.source import TreeSource
 
 _BY_LAYOUT = (
-    "`diptych info FILE` lists its arrays; `diptych info FILE --layout-template L.yaml` writes a description of them "
-    "to fill in, and --layout L.yaml reads by it. --patterns-at and --positions-at name single arrays."
+    "--patterns-at and --positions-at name single arrays, and --layout L.yaml reads by a description of them all. "
+    + to_type("To list the arrays", "diptych info FILE")
+    + to_type("\nTo write a description to fill in", "diptych info FILE --layout-template L.yaml")
 )
 
 
@@ -70,7 +71,7 @@ def _matlab(source: TreeSource) -> tuple[str, str]:
         what = f"seems to be a stack of patterns in {kind}"
     else:
         what = f"is {kind}, and no scan or result by the names of its arrays"
-    return f"{what}: {holds}", f"{_BY_LAYOUT} MATLAB stores y before x and the patterns' axis last."
+    return f"{what}: {holds}", f"MATLAB stores y before x and the patterns' axis last. {_BY_LAYOUT}"
 
 
 def _attributes(source: TreeSource, names: set[str]) -> set[str]:

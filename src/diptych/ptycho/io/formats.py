@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from diptych.errors import InputError
+from diptych.errors import InputError, to_type
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.foreign import foreign
 from diptych.ptycho.io.options import LoadOptions
@@ -109,8 +109,9 @@ class Format(Extension):
 
 
 LAYOUT_REMEDY = (
-    "For files of a kind of your own: `diptych info FILE` shows the tree, `diptych info FILE --layout-template L.yaml` "
-    "writes a description to fill in, and --layout L.yaml reads by it."
+    "Files of a kind of your own are read by a description of them: --layout L.yaml. "
+    + to_type("To see the tree of the file", "diptych info FILE")
+    + to_type("\nTo write a description to fill in", "diptych info FILE --layout-template L.yaml")
 )
 
 FORMATS: Registry[Format] = Registry("format", "diptych.formats", Format, BUILTIN)
@@ -150,7 +151,7 @@ def refuse_others(how: str, takes: tuple[str, ...], path: Path, options: LoadOpt
     unused = [name for name in CONDITIONAL if name not in takes and getattr(options, name) != getattr(usual, name)]
     if unused:
         flags = ", ".join("--no-use-truth" if name == "use_truth" else "--" + name.replace("_", "-") for name in unused)
-        cut = " `diptych prepare FILE OUT --crop N` crops any scan." if set(unused) & set(CUT) else ""
+        cut = to_type(" To crop any scan", "diptych prepare FILE --out OUT --crop N") if set(unused) & set(CUT) else ""
         raise InputError(path, f"is read as {how}, to which {flags} cannot apply", "other options", f"Omit them.{cut}")
 
 

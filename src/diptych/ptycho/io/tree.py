@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, to_type
 from diptych.ptycho.io.fields import PROBE_KEYS
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.source import Header, TreeSource
@@ -56,7 +56,8 @@ def single_array(file: DataFile) -> dict[str, Any] | None:
         return {"kind": "probe", "problem": None, "array": probes[0], "notes": [note]}
     sides = sorted(found[0][1].shape)[-2:] if len(found) == 1 else [0]
     if min(sides) >= _SMALLEST and found[0][1].dtype.kind in "buif" and np.prod(found[0][1].shape) == np.prod(sides):
-        note = "Use it as a mask, a dark frame or a flat field of a scan: diptych prepare SCAN OUT --mask-file FILE."
+        purpose = "To use it as a mask of a scan (--dark: as a dark frame, --flat: as a flat field)"
+        note = to_type(purpose, "diptych prepare SCAN --out OUT --mask-file FILE")
         return {"kind": "image", "problem": None, "array": found[0][0], "notes": [note]}
     return None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import InputError
+from diptych.errors import InputError, to_type
 from diptych.ptycho.error_bars import MISFIT, UNIFORM, as_reconstructed, misfit_of, point_of
 from diptych.ptycho.evaluate.gauge import REMOVED
 from diptych.ptycho.evaluate.limit.options import BoundOptions
@@ -160,7 +160,7 @@ def _point(scan: Scan, result: Reconstruction | None, options: BoundOptions) -> 
             f"bound {scan.name}",
             "no object is known: the scan has no truth, and no result is given",
             "a result of this scan (--result FILE), or a simulated scan",
-            "Reconstruct it first: diptych reconstruct SCAN --out result.h5.",
+            to_type("To reconstruct it first", "diptych reconstruct SCAN --out result.h5"),
         )
     if scan.true_slices is not None:
         raise InputError(f"bound {scan.name}", f"the true object has {len(scan.true_slices)} slices", "one slice")

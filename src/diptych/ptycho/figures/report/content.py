@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.errors import to_type
 from diptych.ptycho.engines.flags.base import by_kind, wrong_reading
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.physics.illumination import lit
@@ -191,7 +192,7 @@ def next_steps(result: Reconstruction, *, resolution: bool) -> list[str]:
     poor = isinstance(held, int | float) and held > GOOD_FIT
     steps = []
     if wrong_reading(result.flags):
-        steps.append("Settle the reading first (diptych check FILE): nothing else helps while it is wrong.")
+        steps.append(to_type("Nothing helps while the reading is wrong. To settle it first", "diptych check FILE"))
     if str(about.get("stop_reason", "")).startswith("all "):
         steps.append("All epochs were used before convergence: allow more (--epochs), or continue with --resume.")
     if poor and options.get("correct_positions", "off") == "off":
@@ -203,7 +204,11 @@ def next_steps(result: Reconstruction, *, resolution: bool) -> list[str]:
     if result.geometry is not None and result.geometry.propagation == "near" and poor:
         steps.append("Check the focus distance: it sets the magnification and the propagation (--focus-distance-m).")
     if not resolution:
-        steps.append("Measure the resolution from two halves of the data: diptych evaluate RESULT --scan FILE.")
+        purpose, command = (
+            "To measure the resolution from two halves of the data",
+            "diptych evaluate RESULT --scan FILE",
+        )
+        steps.append(to_type(purpose, command))
     return steps
 
 

@@ -39,7 +39,8 @@ def template(source: TreeSource, path: Path) -> str:
     values, others = _guess(source, headers)
     values["name"] = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-").lower()[:60] or "layout"
     lines = [
-        f"# How to read files like {_plain(path.name)}: diptych info FILE --layout THIS.yaml",
+        f"# How to read files like {_plain(path.name)}:",
+        "#   diptych info FILE --layout THIS.yaml",
         "# Paths and units were filled in by name and shape where something fits: check them.",
         f"# Keys without a value are not used. {_FILL} what is marked so.",
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from diptych.errors import UnavailableError
+from diptych.errors import UnavailableError, to_type
 
 
 def main() -> int:
@@ -13,8 +13,11 @@ def main() -> int:
         import ptychodus
     except ModuleNotFoundError:
         raise UnavailableError(
-            "Ptychodus is not installed. Install it in an environment of its own: pip install 'ptychodus[gui]' "
-            "(never with its extra ptychi beside diptych's networks)."
+            to_type(
+                "Ptychodus is not installed. Install it in an environment of its own, never with its extra ptychi "
+                "beside diptych's networks",
+                "pip install 'ptychodus[gui]'",
+            )
         ) from None
     from diptych.ptycho.plugins.ptychodus.launch import register_all
 

@@ -123,8 +123,8 @@ class Gallery:
             return
         self._desk.tell(f"Anchor: picture {name}")
         ui.notify(
-            "This picture is the anchor now: around shows pictures near it, uploads are blended with it, and line, hill "
-            "and pair begin at it while no picture is liked.",
+            "This picture is the anchor now: around shows pictures near it, uploads are blended with it, and line, "
+            "hill and pair begin at it while no picture is liked.",
             type="positive",
         )
 

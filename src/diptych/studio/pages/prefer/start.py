@@ -12,7 +12,7 @@ from nicegui import run, ui
 
 from diptych.errors import DiptychError
 from diptych.prefer.decoders.registry import DECODERS
-from diptych.prefer.judgement import counted
+from diptych.prefer.session.answers import counted
 from diptych.prefer.session.folder import About, about
 from diptych.studio.components.dialogs import ask_name, ask_twice
 from diptych.studio.components.downloads import send

@@ -45,7 +45,9 @@ class Watching:
                 column.set_visibility(False)
                 self.columns[name] = column
             with ui.column().classes("grow basis-[320px] min-w-0 gap-1"):
-                ui.label("Fit after each epoch (1: explained down to photon noise)").classes("text-sm")
+                ui.label("Fit in each epoch, on a sample of the pixels (1: explained down to photon noise)").classes(
+                    "text-sm"
+                )
                 self.chart = ui.echart(state.curve.chart(FITS)).classes("w-full h-64")
                 self.chart.props('role="img" aria-label="Fit and held-out fit against epoch"')
 
