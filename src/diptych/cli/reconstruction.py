@@ -91,8 +91,8 @@ def statement(found: dict[str, Any]) -> str:
         lines += [
             f"Engine {found['engine']}: {found['epochs']} epochs, {stop}",
             f"{fits} (1: explained down to shot noise).",
-            f"That is the result, {_kept(found)}, on all pixels; the fit of each epoch in the history (metrics.csv) is "
-            "that of a sample of the pixels, taken while the epoch ran, and can differ.",
+            f"Both are of the result{_epoch(found)}, on all pixels; metrics.csv follows each epoch on a sample of them, "
+            "and can differ.",
         ]
     if "start" in found:
         start = found["start"]
@@ -119,10 +119,9 @@ def statement(found: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"Flag: {flag}" for flag in found["flags"])])
 
 
-def _kept(found: dict[str, Any]) -> str:
-    """The state that the result is."""
-    epoch = found.get("best_epoch")
-    return "the state that was kept" if epoch is None else f"the state after epoch {epoch}"
+def _epoch(found: dict[str, Any]) -> str:
+    """Which state the result is."""
+    return "" if found.get("best_epoch") is None else f" (the state after epoch {found['best_epoch']})"
 
 
 def _resolution(found: dict[str, Any]) -> Verbatim:

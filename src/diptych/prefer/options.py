@@ -51,7 +51,9 @@ class SessionOptions(SelectingOptions):
         None, description="Another prompt of this session, whose fit guides proposals until this prompt has its own"
     )
     start: int | None = Field(
-        None, ge=0, description="Seed of the latent to start from; that of the prompt when not given"
+        None,
+        ge=0,
+        description="Seed of the anchor, from which some proposals move; without it the anchor is that of the prompt",
     )
     seed: int = Field(0, ge=0, description="Seed of the proposals")
 

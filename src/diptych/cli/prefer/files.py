@@ -58,7 +58,7 @@ def import_(
         Path, Parameter(name="--from", help="Data root, folder of a prompt, or a latent_state_*.npz file.")
     ],
     anchor: Annotated[
-        Literal["prompt"] | None, Parameter(help="What rows that are no latents are differences from.")
+        Literal["prompt"] | None, Parameter(help="Rows that are no latents are differences from the anchor of this.")
     ] = None,
     choices: Choices,
 ) -> Report:

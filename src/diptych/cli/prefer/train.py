@@ -41,7 +41,7 @@ def train(
     n_estimators: Annotated[int, Parameter(help="Trees of xgboost.")] = 50,
     max_depth: Annotated[int, Parameter(help="Depth of a tree of xgboost.")] = 3,
     anchor: Annotated[
-        Literal["prompt"] | None, Parameter(help="What rows of row folders are differences from.")
+        Literal["prompt"] | None, Parameter(help="Rows of row folders are differences from the anchor of this.")
     ] = None,
     save: Annotated[bool, Parameter(help="Write the model.", negative="--no-save")] = True,
     model_dir: Annotated[Path, Parameter(help="Folder to write it to.")] = Path(),

@@ -63,7 +63,7 @@ class ReconstructionDecoderOptions(Options):
     )
     shared: OptionsText = Field(
         None,
-        description="What all reconstructions share: options of reconstruct as a mapping, {modes: 2, drop: 3-5}, or a "
+        description="Common to all reconstructions: options of reconstruct as a mapping, {modes: 2, drop: 3-5}, or a "
         "YAML FILE with them",
     )
     threads: int | None = Field(None, ge=1, description="Threads of a reconstruction; those of torch when not given")

@@ -18,7 +18,7 @@ from diptych.runtime.options import Options
 class LineOptions(Options):
     """Options of the proposal line."""
 
-    span: float = Field(math.pi / 2, gt=0, le=math.pi, description="Largest angle from the start, rad")
+    span: float = Field(math.pi / 2, gt=0, le=math.pi, description="Largest angle from the beginning of the line, rad")
 
 
 class Line:

@@ -68,7 +68,7 @@ def paragraph(words: str, kind: str = "") -> str:
 
 def listing(items: Iterable[str]) -> str:
     """A list."""
-    return "<ul>" + "".join(f"<li>{text(item)}</li>" for item in items) + "</ul>"
+    return "<ul>" + "".join(f"<li>{text(item)}</li>".replace("\n", "<br>") for item in items) + "</ul>"
 
 
 def code(words: str) -> str:
