@@ -136,7 +136,7 @@ def test_a_screen_shown_again_is_left_without_an_answer(cli: Cli, monkeypatch: p
     assert [one.ids for one in live("s")] == [("000001-0",), ("000002-1",)]
     answer(monkeypatch, "a 000001-0", "a 000002-0", "a", "b1", "q")
     done = cli("prefer", "label", "s")
-    new = re.findall(r"1  /.*id (\S+)", done.out)
+    new = re.findall(r"^1  image (\S+)", done.out, re.MULTILINE)
     assert new[1:4] == ["000001-0", "000002-0", new[0]]
     assert live("s")[-1].ids == (new[0],)
 

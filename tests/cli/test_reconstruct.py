@@ -59,6 +59,8 @@ def test_the_statement_gives_fit_stop_photons_flags_and_error(cli: Cli, scan_fil
     assert "36 patterns, 1e+05 photons each" in text
     assert "stop: it was told to" in text
     assert "Fit 1.25 on fitted pixels, 1.5 on held-out" in text
+    assert "Both are of the result" in text
+    assert "metrics.csv follows each epoch on a sample of them" in text
     assert "Against the truth: complex error" in text
     assert "Flag: a flag" in text
     assert "run/result.h5" in text

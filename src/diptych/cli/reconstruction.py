@@ -91,8 +91,8 @@ def statement(found: dict[str, Any]) -> str:
         lines += [
             f"Engine {found['engine']}: {found['epochs']} epochs, {stop}",
             f"{fits} (1: explained down to shot noise).",
-            f"Both are of the result{_epoch(found)}, on all pixels; metrics.csv follows each epoch on a sample of them, "
-            "and can differ.",
+            f"Both are of the result{_epoch(found)}, on all pixels; metrics.csv follows each epoch on a sample of "
+            "them, and can differ.",
         ]
     if "start" in found:
         start = found["start"]

@@ -76,7 +76,9 @@ def test_judgements_become_terms_in_the_order_in_which_they_were_made(ledger: Le
     assert [term.screen for term in found.terms] == [1, 2, 2, 2, 1]
     assert [term.position for term in found.terms][:4] == positions
     assert (found.terms[4].value, found.terms[4].weight) == (4, 0.5)
-    assert (found.report.used, found.position) == (5, ledger.position)
+    assert (found.report.used, found.report.skips, found.position) == (4, 1, ledger.position)
+    assert str(found.report) == "4 judgements used; 1 skip"
+    assert (ledger.rows, ledger.skips) == (5, 1)
 
 
 def test_later_judgements_only_add_rows_at_the_end(ledger: Ledger) -> None:

@@ -684,7 +684,7 @@ def test_judgements_of_another_process_are_learned_from(behind: Session) -> None
     assert behind.rows == 1
     behind.ask(1)
     behind.wait()
-    assert behind.state.report == "1 judgements used"
+    assert behind.state.report == "1 judgement used"
 
 
 def test_changes_are_reported_until_the_callback_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

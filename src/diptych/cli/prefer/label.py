@@ -15,7 +15,6 @@ from diptych.cli.prefer.sheet import write_sheet
 from diptych.cli.prefer.status import Status
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
-from diptych.prefer.session.answers import counted
 from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
@@ -146,6 +145,8 @@ class _Labelling:
 
     def _judge(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
         """Take answers on a screen; returns the next one, which is empty at the end."""
+        from diptych.prefer.session.answers import counted
+
         while True:
             skips = self.session.ledger.skips
             count = counted(self.session.rows - skips, skips)
@@ -190,6 +191,8 @@ class _Labelling:
         self.session.tell(*said)
 
     def _undone(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
+        from diptych.prefer.session.answers import counted
+
         undone = self.session.take_back()
         whose = f" It was given by {undone.whose}." if undone.whose else ""
         skips = sum(judgement.kind == "skip" for judgement in undone.judgements)

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from diptych.cli.generate import verb
 from diptych.cli.output import Report, table
 from diptych.cli.prefer import Folder, given_options, home_of, logged, open_ledger, opened_session
-from diptych.errors import InputError, UnavailableError, to_type
+from diptych.errors import InputError, UnavailableError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.logging import LOGGER
 from diptych.runtime.option_fields import Choices
@@ -55,10 +55,7 @@ def train(
         raise InputError(f"--n-estimators {n_estimators} --max-depth {max_depth}", expected="1 or more of both")
     if value_model == "xgboost" and find_spec("xgboost") is None:
         raise UnavailableError(
-            to_type(
-                "train: xgboost is not installed; choose another --value-model, or install it",
-                "pip install 'diptych[prefer]'",
-            )
+            "train: xgboost is not installed; run `pip install 'diptych[prefer]'`, or choose another --value-model."
         )
     home = home_of(folder, choices)
     with _stored(home, choices, anchor) as (ledger, prompt, use_legacy):
@@ -83,9 +80,10 @@ def train(
         "train": [train_score.hits, train_score.total],
     }
     shown = {
-        **data,
-        "train": f"{train_score.hits} of {train_score.total}",
+        "model": value_model,
         "judgements": str(observations.report),
+        "dimension": fitted.dimension,
+        "training agreement": str(train_score),
         "seconds": seconds,
     }
     return Report(
@@ -138,7 +136,8 @@ def simulate(
             "status": session.state.status,
         }
         found = {"recommended_sigma": recommended, "shown_sigma": float(np.mean(shown[-20:]))}
-        return Report({**data, **found}, [table({**data, **found}), str(session.scores())])
+        told = {"judgements" if name == "rows" else name: value for name, value in data.items()}
+        return Report({**data, **found}, [table({**told, **found}), str(session.scores())])
 
 
 def refuse_persons(session: Session, *, add: bool) -> None:

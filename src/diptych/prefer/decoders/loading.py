@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.errors import InputError, UnavailableError, to_type
+from diptych.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +38,8 @@ def need_diffusers() -> None:
     missing = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
     if missing:
         raise UnavailableError(
-            f"diffusion pipelines need packages that are not installed ({', '.join(missing)}); the decoder synthetic "
-            + to_type("does not need them. To install them", "pip install 'diptych[prefer]'")
+            f"diffusion pipelines need packages that are not installed ({', '.join(missing)}): pip install "
+            "'diptych[prefer]'. The decoder synthetic does not need them."
         )
 
 

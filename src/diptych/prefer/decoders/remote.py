@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from diptych.errors import InputError, UnavailableError, to_type
+from diptych.errors import InputError, UnavailableError
 from diptych.prefer.decoders.base import BaseDecoder, Decoded
 from diptych.prefer.decoders.protocols import Space
 from diptych.prefer.decoders.registry import DecoderKind
@@ -205,8 +205,8 @@ class Server:
             data = answer.read(LARGEST_ANSWER + 1)
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(
-                f"{self.url}: no decoder answers ({error or type(error).__name__}). Give another "
-                + to_type("address, or start one there with", "diptych prefer serve-decoder")
+                f"{self.url}: no decoder answers ({error or type(error).__name__}). Start one with `diptych prefer "
+                "serve-decoder`, or give another address."
             ) from error
         finally:
             connection.close()

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import UnavailableError, to_type
+from diptych.errors import UnavailableError
 from diptych.prefer.ledger.files import storing
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.runtime.files import replacing
@@ -112,8 +112,6 @@ def to_dataframe(ledger: Ledger) -> Any:
         pandas = import_module("pandas")
     except ImportError:
         raise UnavailableError(
-            to_type(
-                "a DataFrame needs pandas, which is not installed. Export CSV, or install pandas", "pip install pandas"
-            )
+            "a DataFrame needs pandas, which is not installed. Run 'pip install pandas', or export CSV."
         ) from None
     return pandas.DataFrame.from_records(list(records(ledger)), columns=list(COLUMNS))

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from diptych.errors import InputError, UnavailableError, to_type
+from diptych.errors import InputError, UnavailableError
 from diptych.runtime.schedulers.options import SITE_CLUSTERS, SchedulerOptions
 from diptych.runtime.schedulers.pools import cores
 from diptych.runtime.schedulers.tasks import Answer, Task, answer
@@ -23,7 +23,7 @@ log = logging.getLogger("diptych")
 
 _CONNECT_SECONDS = 20
 _SITE_JOBS = 4
-_INSTALL = to_type("Install the extra", "pip install 'diptych[cluster]'")
+_INSTALL = "Install the extra: pip install 'diptych[cluster]'."
 
 
 class DaskPool:

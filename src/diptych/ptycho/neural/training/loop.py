@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.errors import InputError, UnavailableError, to_type
+from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.neural.model import Model
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
@@ -91,10 +91,7 @@ def run_training(
     """Train a network; see :func:`diptych.train` for parameters and errors."""
     if find_spec("lightning") is None:
         raise UnavailableError(
-            to_type(
-                "training needs the package lightning, which is not installed. To install it",
-                "pip install 'diptych[train]'",
-            )
+            "training needs the package lightning, which is not installed. Run: pip install 'diptych[train]'."
         )
     from diptych.ptycho.neural.data.preparation import prepare_scans
     from diptych.ptycho.neural.training.callbacks import CheckpointCallback

@@ -17,7 +17,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch import loggers
 from lightning.pytorch.strategies import DDPStrategy
 
-from diptych.errors import InputError, UnavailableError, to_type
+from diptych.errors import InputError, UnavailableError
 from diptych.ptycho.neural.options import TrainerOptions, TrainingOptions
 from diptych.ptycho.neural.training.callbacks import SILENCED_LOGGERS
 from diptych.runtime.cpu.parallel import shared_out
@@ -173,8 +173,5 @@ def _logger(name: str, folder: Path | None) -> Any:
         return loggers.MLFlowLogger(experiment_name="diptych", tracking_uri=f"file:{folder / 'logs'}")
     except ModuleNotFoundError:
         raise UnavailableError(
-            to_type(
-                f"logger {name}: the package {name} is not installed. Use --logger csv, or install it",
-                f"pip install {name}",
-            )
+            f"logger {name}: the package {name} is not installed. Run: pip install {name}, or use --logger csv."
         ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from diptych.errors import UnavailableError, to_type
+from diptych.errors import UnavailableError
 
 
 def main() -> int:
@@ -13,11 +13,8 @@ def main() -> int:
         import ptychodus
     except ModuleNotFoundError:
         raise UnavailableError(
-            to_type(
-                "Ptychodus is not installed. Install it in an environment of its own, never with its extra ptychi "
-                "beside diptych's networks",
-                "pip install 'ptychodus[gui]'",
-            )
+            "Ptychodus is not installed. Install it in an environment of its own: pip install 'ptychodus[gui]' "
+            "(never with its extra ptychi beside diptych's networks)."
         ) from None
     from diptych.ptycho.plugins.ptychodus.launch import register_all
 

@@ -1,0 +1,162 @@
+"""What ``diptych prefer`` prints for a person: counts, names of screens and images, doubts, and commands to copy."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import diptych
+from diptych.prefer import Ledger
+
+Cli = Callable[..., Any]
+
+NEW = ("--dimension", 256, "--prompt", "a lake")
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(line + "\n" for line in lines)))
+
+
+def names(text: str) -> list[str]:
+    """The ids of the first images of the screens that were printed."""
+    return re.findall(r"^1  image (\S+)", text, re.MULTILINE)
+
+
+def titles(text: str) -> list[str]:
+    return re.findall(r"^(screen .*|images? \d.*)$", text, re.MULTILINE)
+
+
+@pytest.fixture
+def photo() -> str:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)).save("my photo.png")
+    return "my photo.png"
+
+
+# counts
+
+
+def test_skips_are_counted_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "g1 b2", "s", "u", "s", "q")
+    done = cli("prefer", "label", "s", *NEW, "--batch", 3)
+    assert "[screen 2; 2 judgements so far] >" in done.out
+    assert "[screen 3; 2 judgements, 3 skips so far] >" in done.out
+    assert "taken back: 0 judgements, 3 skips of screen 2" in done.out
+    assert re.search(r"judgements +2, 2 of them in this run\s+skips +3, 3 of them in this run", done.out)
+    assert "2 judgements used; 3 skips" in cli("prefer", "score", "s").out
+    assert cli("prefer", "rows", "s", "--seconds", 0).out == "[rows] live=5 disk=5 disp=5 skips=3\n"
+    head, line = cli("prefer", "sessions", ".").out.splitlines()
+    assert dict(zip(head.split()[3:5], line.split()[4:6], strict=True)) == {"judgements": "2", "skips": "3"}
+
+
+# how good the model is
+
+
+@pytest.mark.parametrize("labels", [8, 60])
+def test_chance_stands_beside_the_agreement_at_any_number_of_answers(cli: Cli, labels: int) -> None:
+    assert cli("prefer", "simulate", "s", *NEW, "--labels", labels).code == 0
+    with Ledger.open("s", read_only=True) as ledger:
+        good = sum(said.judgement.value for said in ledger.judgements())
+    out = cli("prefer", "score", "s", "--cross-validate").out
+    for what in ("leave-one-out agreement:", "cross-validation "):
+        assert re.search(rf"{what} *\d+ of {labels} \(chance: {max(good, labels - good)}\)", out), out
+
+
+def test_values_of_few_judgements_are_said_to_be_in_doubt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    doubt = "predicted values are not to be trusted yet"
+    answer(monkeypatch, "q")
+    assert doubt not in cli("prefer", "label", "s", *NEW).out  # there are no values
+    answer(monkeypatch, "g1 b2", "g1 b2", "q")
+    cli("prefer", "label", "s")
+    answer(monkeypatch, "q")
+    assert f"{doubt}: they rest on 4 judgements, fewer than 20" in cli("prefer", "label", "s").out
+    assert doubt in cli("prefer", "best", "s", "--out", "best.png").out
+    assert doubt in cli("prefer", "score", "s").out
+
+
+# screens and images
+
+
+def test_what_was_left_without_an_answer_comes_first(cli: Cli, monkeypatch: pytest.MonkeyPatch, photo: str) -> None:
+    answer(monkeypatch, "g1", "q")
+    waits = names(cli("prefer", "label", "s", *NEW, "--batch", 2).out)[-1]
+    answer(monkeypatch, "q")
+    assert names(cli("prefer", "label", "s").out) == [waits]
+    own = cli("prefer", "upload", "s", "--image", photo, "--json").json["id"]
+    answer(monkeypatch, "g", "g2", "q")
+    done = cli("prefer", "label", "s")
+    assert titles(done.out)[:2] == ["screen 3, which has no answer yet", "screen 2, which has no answer yet"]
+    assert names(done.out)[:2] == [own, waits]
+    with Ledger.open("s", read_only=True) as ledger:
+        assert [said.judgement.ids[0] for said in ledger.judgements()] == ["000001-0", own, f"{waits[:-1]}1"]
+
+
+def test_screens_and_images_are_asked_for_as_they_are_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "g1", "g1", "a screen 1", "a image 000002-1", "a screen 9", "a 000009-0", "b", "u", "q")
+    done = cli("prefer", "label", "s", *NEW, "--batch", 2)
+    assert titles(done.out) == [
+        "screen 1",
+        "screen 2",
+        "screen 3",
+        "screen 1 again",
+        "image 000002-1 again",
+        "screen 3 again",
+        "image 000002-1 again",
+    ]
+    assert "a screen 9: was not shown in this session" in done.out
+    assert "a 000009-0: no image of this session has that id" in done.out
+    assert "[image 000002-1; 2 judgements so far] >" in done.out
+    assert "taken back: 1 judgement of image 000002-1" in done.out
+
+
+def test_an_upload_whose_colours_are_lost_is_said_to_be(cli: Cli, photo: str) -> None:
+    done = cli("prefer", "upload", "s", "--image", photo, *NEW)
+    assert "The decoder synthetic has no encoder" in done.out
+    assert "not its colours" in done.out
+
+
+# commands to copy
+
+
+def commands(text: str) -> list[str]:
+    """The commands that a text names, each of which is alone on an indented line."""
+    found = [line for line in text.splitlines() if "diptych " in line]
+    assert all(line.startswith("  diptych ") for line in found), found
+    return [line.strip() for line in found]
+
+
+def test_every_command_that_is_printed_runs_as_it_is(cli: Cli, monkeypatch: pytest.MonkeyPatch, photo: str) -> None:
+    answer(monkeypatch, "g1 b2", "q")
+    shown = commands(cli("prefer", "label", "my lake", *NEW).out)
+    shown += commands(cli("prefer", "upload", "my lake", "--image", photo).out)
+    shown += commands(cli("prefer", "match", "my lake", "--image", photo, "--decodes", 2).out)
+    assert [line.split()[2] for line in shown] == ["label", "best", "label", "label"]
+    for line in shown:
+        answer(monkeypatch, "q")
+        assert cli(*shlex.split(line)[1:]).code == 0, line
+
+
+@pytest.mark.integration
+def test_tiles_have_their_fit_and_the_command_for_their_settings(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    diptych.save(diptych.simulate(object="blocks", size=16, patterns=16, step=3.0, dose=1e3, seed=0), "my scan.npz")
+    answer(monkeypatch, "g1 b2", "q")
+    args = ("--decoder", "reconstruction", "--scan", "my scan.npz", "--batch", 2, "--threads", 1)
+    done = cli("prefer", "label", "s", *args)
+    tiles = re.findall(r"^[12]  image .* fit (\S+), held out (\S+)  likelihood=", done.out, re.MULTILINE)
+    assert len(tiles) == 4
+    assert "1 is shot noise alone" in done.out
+    assert "underfitted" in done.out
+    with Ledger.open("s", read_only=True) as ledger:
+        measured = ledger.candidate("000001-0").provenance["measured"]
+    assert tiles[0] == (f"{measured['fit']:.2f}", f"{measured['held_out_fit']:.2f}")
+    (use,) = commands(cli("prefer", "best", "s", "--out", "best.png").out)
+    again = cli(*shlex.split(use)[1:], "--run", "again", "--json").json
+    kept = {"000001-0": tiles[0], "000001-1": tiles[1]}
+    assert (f"{again['fit']:.2f}", f"{again['held_out_fit']:.2f}") in kept.values()
