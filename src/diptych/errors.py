@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_COMMAND = "\n  "
-"""What stands before a command in a message: it has an indented line of its own."""
+_COMMAND = "  diptych "
+"""What a line with a command begins with, in a message."""
 
 LONGEST = 1000
 """Characters of a part of a message: what a file holds may be of any length, and is shortened in the middle."""
@@ -17,7 +17,20 @@ LONGEST = 1000
 
 def to_type(purpose: str, command: str) -> str:
     """A command, alone on an indented line so that it can be copied, below what it is for; the end of a message."""
-    return f"{purpose}:{_COMMAND}{command}"
+    return f"{purpose}:\n  {command}"
+
+
+def on_one_line(text: str) -> str:
+    """A message on one line, but for the commands in it (:func:`to_type`), which keep lines of their own."""
+    made: list[str] = []
+    for line in text.splitlines():
+        command = line.startswith(_COMMAND)
+        words = line.rstrip() if command else " ".join(line.split())
+        if made and not command and not made[-1].startswith(_COMMAND):
+            made[-1] = f"{made[-1]} {words}".strip()
+        elif words:
+            made.append(words)
+    return "\n".join(made)
 
 
 class DiptychError(Exception):
@@ -67,7 +80,7 @@ class InputError(DiptychError, ValueError):
             text = f"{text.rstrip('.')}; expected {expected}"
         if remedy:
             text = f"{text.rstrip('.')}. {remedy}"
-        closed = text.endswith((".", "?", "!", ")")) or _COMMAND in f"\n{text.splitlines()[-1]}"
+        closed = text.endswith((".", "?", "!", ")")) or f"\n{_COMMAND}" in text[text.rfind("\n") :]
         return text if closed else f"{text}."
 
 

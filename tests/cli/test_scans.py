@@ -33,7 +33,11 @@ def test_info_says_why_a_file_cannot_be_used(cli: Cli, tmp_path: Path) -> None:
     done = cli("info", "x.npz")
     assert done.code == 2
     assert done.err.startswith("error: x.npz: holds some; expected a scan")
-    assert len(done.err.splitlines()) == 1
+    assert done.err.splitlines()[1:] == [
+        "  diptych info FILE",
+        "To write a description to fill in:",
+        "  diptych info FILE --layout-template L.yaml",
+    ]
     # What was found is still shown: it is needed to fix the file.
     assert "some" in done.out
     assert "float64" in done.out

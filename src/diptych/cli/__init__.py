@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from diptych.errors import DiptychError, InputError
+from diptych.errors import DiptychError, InputError, on_one_line
 from diptych.runtime.interrupts import RaiseKeyboardInterrupt, end, install
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _failure(error: BaseException, code: int) -> Report:
     if isinstance(error, KeyboardInterrupt):
         message, code = str(error) or "interrupted; nothing was saved.", 130
     elif isinstance(error, DiptychError) or code == 2:
-        message = " ".join(str(error).split())
+        message = on_one_line(str(error))
     elif (
         isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error)
     ):

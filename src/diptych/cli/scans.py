@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from diptych.cli.console import progress_bars
 from diptych.cli.generate import flag, verb
 from diptych.cli.output import Report, Verbatim, rows_table, table
-from diptych.errors import InputError
+from diptych.errors import InputError, on_one_line
 from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.io.exchange.standards import StandardName
 from diptych.ptycho.io.tree import tree_text
@@ -60,7 +60,7 @@ def info(
     if tree and not data["problem"]:
         return Report(data, explanation(data, as_tree=True))
     if problem := data["problem"]:
-        said = " ".join(problem.split())
+        said = on_one_line(problem)
         return Report(
             {**data, "error": said, "exit_code": 2}, explanation(data, as_tree=True), code=2, note=f"error: {said}"
         )

@@ -79,10 +79,7 @@ class Match:
         seed: int = 0,
         decode: Callable[[NDArray[np.float32]], Image] | None = None,
     ) -> None:
-        if decoder.space != "sphere":
-            raise InputError(
-                f"image match with the decoder {decoder.name}", f"its space is {decoder.space!r}", "a decoder of images"
-            )
+        need_images(decoder, "match")
         self._decode = decode or decoder.decode
         self._rng = np.random.default_rng(seed)
         self._tests = typicality(_shape(decoder))
@@ -158,6 +155,13 @@ class Match:
             if angle > 0
             else turn(here, self._rng.standard_normal(len(here)), PROBE)
         )
+
+
+def need_images(decoder: Decoder, what: str) -> None:
+    """Raise InputError if the images of a decoder follow from settings: an image of one's own is none of them."""
+    if decoder.space != "sphere":
+        found = f"the images of the decoder {decoder.name} are made from settings"
+        raise InputError(what, found, "a decoder of images, such as diffusion")
 
 
 def image_latent(decoder: Decoder, image: Image) -> Array:

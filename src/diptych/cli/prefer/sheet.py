@@ -20,8 +20,11 @@ NAME = "screen.png"
 GAP = 8
 """Pixels between two images."""
 
-TITLE = 20
+TITLE = 24
 """Pixels above an image, with its number and, of a reconstruction, its fit."""
+
+LETTERS = 16
+"""Size of the letters in it, pixels."""
 
 COLUMNS = 4
 """Images in a row."""
@@ -35,7 +38,7 @@ def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
     """Write the images of a screen, numbered, to :data:`NAME` in a folder; None, and a warning, if that fails: they can
     be judged without it.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     from diptych.prefer.decoders.protocols import measured_text
 
@@ -51,10 +54,11 @@ def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
     rows = -(-len(images) // columns)
     size = (columns * (width + GAP) - GAP, rows * (height + TITLE + GAP) - GAP)
     sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LETTERS)
     for index, image in enumerate(images):
         x, y = index % columns * (width + GAP), index // columns * (height + TITLE + GAP)
-        draw.text((x + 4, y + 4), "  ".join(filter(None, (str(index + 1), measured_text(screen[index])))), fill="black")
+        title = "   ".join(filter(None, (str(index + 1), measured_text(screen[index]))))
+        draw.text((x + 4, y + 3), title, fill="black", font=font)
         sheet.paste(Image.fromarray(np.asarray(image)), (x, y + TITLE))
     path = folder / NAME
     try:

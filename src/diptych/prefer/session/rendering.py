@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diptych.prefer.decoders.protocols import measured_by
 from diptych.prefer.judgement import Candidate, Frame
 from diptych.prefer.ledger.ledger import Ledger
-from diptych.prefer.match import blended, image_latent
+from diptych.prefer.match import blended, image_latent, need_images
 from diptych.prefer.propose import Proposed
 from diptych.prefer.session.candidates import CandidateMaker
 from diptych.prefer.session.changes import AHEAD, IMAGES, TRIED, Changes
@@ -109,6 +109,7 @@ class Renderer:
         """The decoded blend of the anchor and an image, which is stored; runs on the worker. The same blend of the same
         image is the candidate that it was before.
         """
+        need_images(self._decoder, "upload")
         name = self._ledger.keep_image(image)
         latent = blended(self._decoder, self._candidates.anchor, image_latent(self._decoder, image), share)
         made: dict[str, Any] = {"proposal": "upload", "upload": name, "share": share}

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diptych.errors import InputError
@@ -81,3 +82,24 @@ def test_reset_keeps_the_judgements_beside(desks: Desks) -> None:
     assert desks.open(folder).session.rows == 0
     assert desks.open(folder).session.options.prompt == "a lake"
     assert desks.open(desks.folder(kept)).session.rows == 1
+
+
+def test_pictures_that_wait_for_an_answer_are_there_when_the_session_is_opened_again(desks: Desks) -> None:
+    folder = desks.folder("lake")
+    desk = desks.open(folder, OPTIONS, new=True)
+    desk.start()
+    until(lambda: desk.line.current is not None)
+    settled(desk)
+    seen = [tile["hash"] for tile in desk.view()["tiles"]]
+    desk.session.upload(np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8))
+    desks.close(folder)
+    again = desks.open(folder)
+    again.start()
+    assert [tile["hash"] for tile in again.view()["tiles"]] == seen
+    again.choose(mode="upload")
+    assert len(again.view()["tiles"]) == 1
+    again.choose(mode="batch")
+    for index in range(4):
+        again.answer(message(again, "good", index)).result()
+    assert again.session.rows == 4
+    until(lambda: [tile["hash"] for tile in again.view()["tiles"]] != seen)

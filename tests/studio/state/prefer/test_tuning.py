@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def test_settings_are_beneath_the_pictures_and_the_winner_is_saved(tmp_path: Pat
         settled(desk)
         tiles = desk.view()["tiles"]
         assert "likelihood poisson, epochs 100, alpha 0.3" in tiles[0]["note"]
+        assert all(re.match(r"fit \d+\.\d\d, held out \d+\.\d\d; likelihood", tile["note"]) for tile in tiles)
         assert len({tile["note"] for tile in tiles}) == 4
         assert tunes(session)
         with pytest.raises(InputError, match="no best image yet"):

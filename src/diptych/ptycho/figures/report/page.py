@@ -32,6 +32,7 @@ table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid #e4e4ec; }}
 th {{ font-weight: 600; }}
 thead th {{ color: #555; font-size: .85rem; }}
+li {{ white-space: pre-line; }}
 img {{ max-width: 100%; height: auto; background: #fff; }}
 pre {{ background: #f3f3f7; padding: .8rem; white-space: pre-wrap; font-size: .85rem; }}
 .flag {{ border-left: 4px solid #b45309; background: #fff7ed; padding: .5rem .9rem; margin: .6rem 0; }}
@@ -68,7 +69,7 @@ def paragraph(words: str, kind: str = "") -> str:
 
 def listing(items: Iterable[str]) -> str:
     """A list."""
-    return "<ul>" + "".join(f"<li>{text(item)}</li>".replace("\n", "<br>") for item in items) + "</ul>"
+    return "<ul>" + "".join(f"<li>{text(item)}</li>" for item in items) + "</ul>"
 
 
 def code(words: str) -> str:
