@@ -36,6 +36,8 @@ def test_the_run_from_the_settings_file_is_the_chosen_tile(cli: Cli, monkeypatch
     decoder = ReconstructionDecoder("scan.npz", options=shared)
     result = decoder.result(tile.latent)
     np.testing.assert_array_equal(made.object.values, result.object.values)
+    fits = {name: made.provenance[name] for name in ("fit", "held_out_fit")}
+    assert tile.provenance["measured"] == pytest.approx(fits)
     np.testing.assert_array_equal(made.probe, result.probe)
     np.testing.assert_array_equal(made.positions, result.positions)
     assert tile.image is not None

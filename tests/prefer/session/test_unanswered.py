@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.prefer import Judgement, Session
+from diptych.prefer import Judgement, Ledger, Session
 from diptych.prefer.decoders.synthetic import Synthetic
+from diptych.prefer.judgement import Candidate, Frame
 from diptych.prefer.match import colours_lost
 from diptych.prefer.session.answers import counted
+from diptych.prefer.session.scoring import underfitted
 
 D = 256
 
@@ -55,6 +57,21 @@ def test_screens_of_another_prompt_do_not_wait(tmp_path: Path) -> None:
         session.ask(2)
     with opened(tmp_path, prompt="a hill") as other:
         assert waiting(other) == []
+
+
+def test_a_chosen_reconstruction_that_fits_much_worse_than_another_is_named(tmp_path: Path) -> None:
+    def made(fit: float | None) -> Candidate:
+        about = {} if fit is None else {"measured": {"fit": fit - 0.3, "held_out_fit": fit}}
+        return Candidate(np.full(4, 0.5, np.float32), Frame("a scan"), image, provenance=about)
+
+    image = np.zeros((8, 8, 3), np.uint8)
+    with Ledger.open(tmp_path) as ledger:
+        (sharp, near, smooth, other), *_ = [ledger.show([made(fit) for fit in (1.1, 1.2, 1.5, None)])]
+        said = underfitted(ledger, ledger.candidate(smooth.id))
+        assert "fit 1.20, held out 1.50" in said
+        assert f"image {sharp.id} has fit 0.80, held out 1.10" in said
+        for one in (sharp, near, other):
+            assert underfitted(ledger, ledger.candidate(one.id)) == ""
 
 
 def test_counts_are_words() -> None:

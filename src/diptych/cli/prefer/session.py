@@ -43,8 +43,9 @@ def best(
     """Save the best image. Print Python code that decodes it again, or, of a reconstruction, its settings as YAML for
     `diptych reconstruct --config`, which are also written beside the image.
     """
-    from diptych.prefer.decoders.protocols import config_of
+    from diptych.prefer.decoders.protocols import config_of, measured_text
     from diptych.prefer.exchange.pictures import save_picture, snippet
+    from diptych.prefer.session.scoring import underfitted
     from diptych.prefer.session.state import DOUBT
 
     check_output(out, (".png",), overwrite=True)
@@ -56,6 +57,7 @@ def best(
         candidate = session.best(seen=seen, safe=safe)
         mean, spread = (float(values[0]) for values in session.score([candidate]))
         home, settings = session.ledger.folder, config_of(session.decoder, candidate.latent)
+        smooth = underfitted(session.ledger, candidate)
     save_picture(candidate, out)
     written = write_settings_file(settings, out.with_suffix(".yaml"), overwrite=overwrite) if settings else None
     code = _as_yaml(written, settings) if written else snippet(candidate, out, home)
@@ -69,9 +71,10 @@ def best(
     more = {"settings": settings, "settings_file": str(written)} if written else {}
     frame = dataclasses.asdict(candidate.frame)
     use = _how_to_use(written, str(scan))
-    note = f"{DOUBT}: {doubt}\n" if doubt else ""
     which = f"image {candidate.id}, which was judged" if candidate.id else "a new one"
     told = {"file": str(out), "image": which, "value": f"{mean:.2f}, standard deviation {spread:.2f}"}
+    told |= {"fit": fits.removeprefix("fit ")} if (fits := measured_text(candidate)) else {}
+    note = "\n".join([*filter(None, (smooth, doubt and f"{DOUBT}: {doubt}")), ""])
     return Report({**data, **more, "frame": frame, "snippet": code}, [table(told), note, use, "", Verbatim(code)])
 
 

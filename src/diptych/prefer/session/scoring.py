@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
-from diptych.prefer.decoders.protocols import Decoder
+from diptych.prefer.decoders.protocols import Decoder, measured_text
 from diptych.prefer.judgement import Candidate
+from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.session import factory
 from diptych.prefer.session.fitting import Snapshot
@@ -18,6 +20,9 @@ from diptych.prefer.session.state import highest_bound, highest_mean, lower_boun
 from diptych.prefer.utility import UTILITIES
 from diptych.prefer.utility.diagnostics.cross_validation import CrossValidation, cross_validate
 from diptych.runtime.logging import LOGGER
+
+UNDERFITTED = 1.1
+"""Held-out fit, in the lowest of the session, above which :func:`underfitted` says so."""
 
 
 def score_candidates(
@@ -47,6 +52,28 @@ def score_candidates(
     for candidate, value in zip(candidates, mean, strict=True):
         LOGGER.info("[scorer] tile=%s vm=%s v=%.4f", candidate.id, utility, value)
     return mean, deviation
+
+
+def underfitted(ledger: Ledger, chosen: Candidate) -> str:
+    """A sentence if a reconstruction that was shown explains held-out pixels much better than the chosen one: that it
+    looks smooth may mean that structure is missing. Otherwise empty.
+    """
+    fit = _held_out_fit(chosen)
+    if math.isnan(fit):
+        return ""
+    names = dict.fromkeys(name for event in ledger.events() if event.kind == "screen" for name in event.candidates)
+    shown = [ledger.candidate(name, image=False) for name in names]
+    best = min((one for one in shown if not math.isnan(_held_out_fit(one))), key=_held_out_fit, default=chosen)
+    if fit <= UNDERFITTED * _held_out_fit(best):
+        return ""
+    return (
+        f"This image may be underfitted, with structure missing ({measured_text(chosen)}): image {best.id} has "
+        f"{measured_text(best)}. Look at both before you use its settings."
+    )
+
+
+def _held_out_fit(candidate: Candidate) -> float:
+    return float(candidate.provenance.get("measured", {}).get("held_out_fit", math.nan))
 
 
 def best_judged(known: Snapshot, other: NDArray[np.float32] | None, *, safe: bool) -> str | None:

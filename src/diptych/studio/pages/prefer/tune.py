@@ -8,6 +8,7 @@ from urllib.parse import quote
 from nicegui import run, ui
 
 from diptych.errors import DiptychError
+from diptych.prefer.session.scoring import underfitted
 from diptych.studio.state.prefer.desk import Desk
 from diptych.studio.state.prefer.desks import Desks
 from diptych.studio.state.prefer.tuning import FILE, common_text, save, scan_of, winner
@@ -32,12 +33,13 @@ def tune_panel(desks: Desks, desk: Desk) -> None:
             if best is None:
                 return False
             path = await run.io_bound(save, desk.session, best)
+            smooth = await run.io_bound(underfitted, desk.session.ledger, best.candidate) or ""
         except DiptychError as error:
             ui.notify(str(error), type="warning", multi_line=True)
             return False
         shown = desks.studio.folders.shown(path) if path is not None else FILE
         command = shlex.join(["diptych", "reconstruct", scan or "SCAN", "--config", str(path)])
-        text.set_text(f"# {shown}\n{best.yaml}\nTo reconstruct with these settings:\n{command}")
+        text.set_text(f"# {shown}\n{best.yaml}\n{smooth}\nTo reconstruct with these settings:\n{command}")
         desk.tell(f"Saved settings → {shown}")
         return True
 
