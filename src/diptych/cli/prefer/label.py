@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
 t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
 u: undo the last answer and show its screen again; a: show the screen before again, a once more: back;
-a screen 3, a image 000003-1: show that screen, that image again; ?: this list; q: quit.
-Several answers may stand on one line, one for each image; they are undone together. Images are numbered on each screen.
+a screen 3: show that screen again; a image 000003-1: that image, the second of screen 3 (ids count from 0);
+?: this list; q: quit. Several answers may stand on one line, one for each image; they are undone together.
 An image without an answer stays open. value: predicted utility, in standard deviations; higher is better."""
 
 FIT_HELP = """fit: misfit to the patterns, 1 is shot noise alone; held out: the same on pixels that were not fitted.

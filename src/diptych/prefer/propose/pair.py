@@ -14,7 +14,7 @@ from diptych.runtime.registry import NoOptions
 
 class Pair:
     """sqrt(d) (cos t unit(m) +- sin t unit(g)), with m, g and t as in the default proposal; before the first fit, m is
-    the start and t = pi / 4.
+    the best liked latent or the anchor, and t = pi / 4.
 
     For an odd count, the last pair has only its first latent.
     """
