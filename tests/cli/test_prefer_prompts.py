@@ -143,6 +143,15 @@ def test_every_command_that_is_printed_runs_as_it_is(cli: Cli, monkeypatch: pyte
         assert cli(*shlex.split(line)[1:]).code == 0, line
 
 
+def test_the_command_that_stores_an_option_of_one_run_runs_as_it_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for more in ((), ("--batch", 2, "--prompt", "my pond")):
+        answer(monkeypatch, "q")
+        done = cli("prefer", "label", "s", "--dimension", 256, *(more or ("--prompt", "a lake")))
+    (store,) = commands(done.err)
+    settings = cli(*shlex.split(store)[1:], "--json").json["settings"]
+    assert (settings["batch"], settings["prompt"]) == (2, "my pond")
+
+
 @pytest.mark.integration
 def test_tiles_have_their_fit_and_the_command_for_their_settings(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     diptych.save(diptych.simulate(object="blocks", size=16, patterns=16, step=3.0, dose=1e3, seed=0), "my scan.npz")

@@ -104,24 +104,11 @@ def given_options(choices: Choices) -> dict[str, Any]:
 
 def repeated(home: Path, choices: Choices) -> str:
     """The flags of this run that differ from what a session stores, to be given again; empty, or a space first."""
-    import json
-    import shlex
-
-    from diptych.prefer.session.folder import merged, read_settings
+    from diptych.prefer.session.folder import flags_of, merged, read_settings
 
     stored = read_settings(home)
     now = merged(stored, given_options(choices)).model_dump(mode="json", exclude_unset=True)
-    before = merged(stored, {}).model_dump(mode="json", exclude_unset=True)
-    flags = ""
-    for name, value in now.items():
-        if name in before and before[name] == value:
-            continue
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            flags += f" --{flag}" if value else f" --no-{flag}"
-        elif value is not None:
-            flags += f" --{flag} {shlex.quote(json.dumps(value) if isinstance(value, dict | list) else str(value))}"
-    return flags
+    return flags_of(now, merged(stored, {}).model_dump(mode="json", exclude_unset=True))
 
 
 @contextmanager

@@ -133,12 +133,26 @@ def write_or_note(folder: Path, options: SessionOptions, *, remember: bool) -> N
     changed = [f"{key} = {value!r}" for key, value in now.items() if stored.get(key) != value]
     if changed:
         LOGGER.warning(
-            "%s: %s for this run only. To change what the session stores, give the same options to:\n"
-            "  diptych prefer settings %s",
+            "%s: %s for this run only. To store that in the session:\n  diptych prefer settings %s%s",
             folder,
             ", ".join(changed),
             shlex.quote(str(folder)),
+            flags_of(now, stored),
         )
+
+
+def flags_of(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """The flags of the options in which ``now`` differs from ``before``; empty, or a space first."""
+    flags = ""
+    for name, value in now.items():
+        if name in before and before[name] == value:
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags += f" --{flag}" if value else f" --no-{flag}"
+        elif value is not None:
+            flags += f" --{flag} {shlex.quote(json.dumps(value) if isinstance(value, dict | list) else str(value))}"
+    return flags
 
 
 def sessions(root: str | Path | None = None) -> list[About]:
