@@ -322,7 +322,8 @@ def test_one_clear_message_and_no_result(
     said = capsys.readouterr()
     assert code == 2, said.err
     assert "Traceback" not in said.err + said.out
-    assert said.err.count("\n") == 1, said.err
+    # One line, and below it only commands to type, each after what it is for.
+    assert all(line.startswith("  diptych ") or line.endswith(":") for line in said.err.splitlines()[1:]), said.err
     for words in row.words:
         assert words in said.err
     assert sorted(tmp_path.rglob("*")) == before
