@@ -102,7 +102,7 @@ def after_engine(
     ``initial`` (P, N, N) is the initial probe, ``modes`` tells of probe modes that were added in the run.
     """
     if request.options.slices == 1:
-        run, found, notes = vary_probe(request, problem, run, modes is not None)
+        run, found, notes = vary_probe(request, problem, run, initial, modes is not None)
         run, more, said = continued(request, problem, run, modes)
         return run, found | more, (*notes, *said)
     run, sliced = fit_slices(request, problem, run, initial)

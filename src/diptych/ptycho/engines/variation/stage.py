@@ -23,7 +23,9 @@ from diptych.ptycho.engines.positions.placing import settle_positions
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 from diptych.ptycho.engines.request import Request
 from diptych.ptycho.engines.run import DIVERGED, run_engine
+from diptych.ptycho.engines.starts.initial import probe_modes
 from diptych.ptycho.engines.thick.asked import refined_positions
+from diptych.ptycho.engines.variation.afresh import from_flat, misled
 from diptych.ptycho.engines.variation.asked import counted, wanted
 from diptych.ptycho.engines.variation.likelihood import VariationLikelihood
 from diptych.ptycho.engines.variation.start import common_updates
@@ -35,8 +37,9 @@ MARGIN = 3.0
 """Standard errors by which the held-out deviance must fall for the components to be kept."""
 
 LEAST_GAIN, AUTO_GAIN = 0.05, 0.3
-"""Share by which the held-out fit's excess over 1 must fall, too; and where the components were not asked for. A drift
-explains most of the excess; of another fault they explain a part (dead lines of the detector: 16 to 20 %)."""
+"""Share by which the held-out fit's excess over 1 must fall, too; and, where the components were not asked for, that of
+the mean of fit and held-out fit. A drift explains most of the excess; of another fault they explain a part (dead lines
+of the detector: 16 to 20 %)."""
 
 MOVES_GAIN = 0.2
 """Share by which it must fall for positions that are refined with the components to be kept."""
@@ -132,15 +135,16 @@ def with_variation(request: Request, problem: Problem) -> Problem:
 
 
 def vary_probe(
-    request: Request, problem: Problem, run: Run, grown: bool
+    request: Request, problem: Problem, run: Run, initial: NDArray[np.complex64], grown: bool
 ) -> tuple[Run, dict[str, Any], tuple[str, ...]]:
     """A run continued with components of the probe, where held-out pixels confirm them; record and notes.
 
     The components start from what the patterns' own updates of the probe have in common
     (:func:`~diptych.ptycho.engines.variation.start.common_updates`). L-BFGS then fits object, probe, components and
     coefficients together, and positions too where the fit stays poor. The forward model of the problem keeps the
-    variation. With ``probe_variation="auto"``, nothing is tried unless :func:`drifts`; ``grown`` tells that modes were
-    added in the run.
+    variation. With ``probe_variation="auto"``, nothing is tried unless :func:`drifts`; then, where a constant probe may
+    have led the run astray (:func:`~diptych.ptycho.engines.variation.afresh.misled`), from a flat object and the
+    ``initial`` probe (P, N, N) first. ``grown`` tells that modes were added in the run.
     """
     count, best = wanted(request.options), run.best
     if not count or run.interrupted or run.reason.startswith(DIVERGED) or best is None or not problem.held.shape[1]:
@@ -152,7 +156,8 @@ def vary_probe(
     if (factors := problem.forward.factors) is not None and factors.on_trial:
         # The run ended, by its number of epochs, before their trial did.
         factors.fitted = factors.on_trial = False
-    recorded = problem.forward.positions.copy()
+    recorded = request.scan.positions
+    recorded = recorded if request.options.subpixel != "round" else np.floor(recorded + 0.5)
     settle_positions(problem, best[0], list(best[2:]), recorded)
     start = _State.of(problem, run, None)
     try:
@@ -161,7 +166,12 @@ def vary_probe(
         if count == "auto" and not drifts(problem, best[0], best[1], request.options.seed):
             start.put(problem, recorded)
             return run, {}, ()
-        return _judged(request, problem, start, _best(request, problem, start, recorded), recorded)
+        found = None
+        if count == "auto" and misled(run, grown, _chosen_factors(request, start)):
+            found = _afresh(request, problem, start, recorded, probe_modes(problem, initial, len(best[1])))
+        if found is None:
+            found = _best(request, problem, start, recorded)
+        return _judged(request, problem, start, found, recorded)
     except KeyboardInterrupt:
         start.put(problem, recorded)
         return replace(run, interrupted=True, reason=f"interrupted after {run.epochs} epochs"), {}, ()
@@ -192,19 +202,44 @@ def smoothness(values: Tensor) -> float:
     return float((values[1:] * values[:-1].conj()).sum().real) / power if power > 0 else 0.0
 
 
+def _chosen_factors(request: Request, state: _State) -> bool:
+    """Whether factors of the frames were fitted because of evidence, which a drift can be."""
+    return state.factors is not None and request.options.frame_factors == "auto"
+
+
+def _afresh(
+    request: Request, problem: Problem, start: _State, recorded: NDArray[np.float64], probe: Tensor
+) -> _State | None:
+    """Components from a flat object and initial probe modes; None where they do not explain the patterns."""
+    problem.forward.variation = None  # type: ignore[attr-defined]
+    run = from_flat(request, problem, start.run, recorded, probe)
+    if run.interrupted:
+        return replace(start, run=replace(start.run, interrupted=True, reason=run.reason))
+    best = _trial(request, problem, _State.of(problem, run, None), recorded, factors=False)
+    best = _moved(request, problem, best, recorded)
+    log.info("probe that varies, from a flat object: held-out fit %.3g; %.3g before", best.fit, start.fit)
+    return best if best.run.interrupted or (best.level < UNEXPLAINED and best.fit < start.fit) else None
+
+
 def _best(request: Request, problem: Problem, start: _State, recorded: NDArray[np.float64]) -> _State:
     """The best trial. Where factors of the frames were fitted by evidence, they are left out first."""
-    chosen, options = start.factors is not None and request.options.frame_factors == "auto", request.options
+    chosen = _chosen_factors(request, start)
     best = found = _trial(request, problem, start, recorded, factors=start.factors is not None and not chosen)
     if chosen and found.level > UNEXPLAINED:
         for before in (found, start):
             if best.level > UNEXPLAINED and not best.run.interrupted:
                 best = min(best, _trial(request, problem, before, recorded, factors=True), key=_fit_of)
-    if best.level > UNEXPLAINED and refined_positions(options) != "off" and not best.run.interrupted:
-        moved = _trial(request, problem, best, recorded, factors=best.factors is not None, moving=True)
-        if best.fit - moved.fit > MOVES_GAIN * (best.fit - 1) or moved.run.interrupted:
-            best = min(best, moved, key=_fit_of)
-            best = replace(best, run=replace(best.run, interrupted=moved.run.interrupted, reason=moved.run.reason))
+    return _moved(request, problem, best, recorded)
+
+
+def _moved(request: Request, problem: Problem, best: _State, recorded: NDArray[np.float64]) -> _State:
+    """A trial, with positions that are refined too where that explains what the trial does not."""
+    if not best.level > UNEXPLAINED or refined_positions(request.options) == "off" or best.run.interrupted:
+        return best
+    moved = _trial(request, problem, best, recorded, factors=best.factors is not None, moving=True)
+    if best.fit - moved.fit > MOVES_GAIN * (best.fit - 1) or moved.run.interrupted:
+        best = min(best, moved, key=_fit_of)
+        best = replace(best, run=replace(best.run, interrupted=moved.run.interrupted, reason=moved.run.reason))
     return best
 
 
@@ -221,9 +256,14 @@ def _judged(
         return replace(start.run, interrupted=best.run.interrupted, reason=best.run.reason), {}, ()
     image, probe = best.put(problem, recorded)
     change, error = compare(before, held_out_deviances(problem, image, probe))
-    asked = request.options.probe_variation != "auto"
-    gained = start.fit - best.fit > (LEAST_GAIN if asked else AUTO_GAIN) * max(start.fit - 1, LEAST_EXCESS)
-    kept = change < -MARGIN * error and gained
+    if asked := request.options.probe_variation != "auto":
+        gained = start.fit - best.fit > LEAST_GAIN * max(start.fit - 1, LEAST_EXCESS)
+        kept = change < -MARGIN * error and gained
+    else:
+        # The mean of both fits is free of over-fitting to first order, and has half the standard error.
+        fallen = start.level - best.level
+        certain = fallen > MARGIN * error / 2 * start.level and change < 0
+        kept = certain and fallen > AUTO_GAIN * max(start.level - 1, LEAST_EXCESS)
     found = Varied(kept, tuple(shares(variation.first, variation.components)), start.fit, best.fit, change, error)
     log.info("%s", found.flag())
     run = best.run
