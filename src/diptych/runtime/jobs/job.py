@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Listener = Callable[["Job"], None]
 
-PREVIEW_SECONDS = 0.5
+PREVIEW_SECONDS = 1.0
 """Shortest time between two previews of a job, s."""
 
 PREVIEW_SHARE = 0.015
@@ -80,7 +80,7 @@ class Job:
     progress : Progress or None
         The last report.
     preview : dict of str to (h, w) float32 arrays
-        The images of the last :class:`~diptych.runtime.progress.Preview` by name, renewed at most every 0.5 s, and
+        The images of the last :class:`~diptych.runtime.progress.Preview` by name, renewed at most every second, and
         less often where making them takes more than 3 % of the time; empty where there are none.
     folder : Path or None
         The run directory, once it is open.

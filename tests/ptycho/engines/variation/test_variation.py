@@ -12,15 +12,22 @@ import torch
 
 import diptych
 from diptych.errors import InputError
+from diptych.ptycho.engines.checkpoint import Run
 from diptych.ptycho.engines.flags.base import VARIATION, by_kind
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, joined
+from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.engines.positions.placing import Placed, place
+from diptych.ptycho.engines.request import Request
+from diptych.ptycho.engines.variation.afresh import LIKELIHOOD_EPOCHS, PIE_EPOCHS, from_flat, misled
 from diptych.ptycho.engines.variation.likelihood import VariationLikelihood
 from diptych.ptycho.engines.variation.stage import smoothness
 from diptych.ptycho.physics.forward import ForwardModel
+from diptych.ptycho.physics.frame_factors import FrameFactors
 from diptych.ptycho.physics.modes import extra_modes
 from diptych.ptycho.physics.varying.probe import VaryingForward
 from diptych.ptycho.reconstruct import Interrupted
 from diptych.ptycho.scan import Scan
+from diptych.runtime.device import ExecutionOptions
 from diptych.runtime.interrupts import Cancel
 from diptych.runtime.progress import Progress
 
@@ -128,6 +135,47 @@ def test_a_drift_is_found_with_no_option_and_the_result_file_carries_it(tmp_path
         np.testing.assert_array_equal(back.probe_coefficients, found.probe_coefficients)
     with pytest.raises(InputError, match="probe that varies"):
         diptych.error_bars(found, given)
+
+
+@pytest.mark.slow
+def test_a_drift_is_found_beside_wrong_positions_which_hide_it() -> None:
+    scan = scan_with(0.2, size=24, patterns=81, step=3.0)
+    errors = np.random.default_rng(3).normal(0, 0.5 / np.sqrt(2), scan.positions.shape)
+    found = diptych.reconstruct(replace(scan, truth=None, positions=scan.positions + errors))
+    told = {"probe_variation": 1, "modes": 1, "frame_factors": "off", "correct_positions": "off"}
+    knowing = diptych.reconstruct(replace(scan, truth=None), **told)
+    assert VARIATION in by_kind(found.flags)
+    assert error(found, scan) < 2 * error(knowing, scan)
+    off = found.positions - scan.positions
+    assert np.hypot(*(off - off.mean(0)).T).max() < 0.5
+
+
+def test_a_start_from_flat_forgets_factors_and_moved_positions(make_case: Any) -> None:
+    case = make_case()
+    problem = replace(case.problem, forward=VaryingForward.of(case.problem.forward))
+    recorded, shape = problem.forward.positions.copy(), problem.shape
+    scan = Scan(problem.counts.numpy().astype(np.float32), recorded)
+    request = Request(scan, ReconstructionOptions(held_out=0.0), ExecutionOptions())
+    problem.forward.factors = FrameFactors(len(problem), torch.float64, torch.device("cpu"))
+    problem.forward.factors.fitted = True
+    place(problem, Placed(case.image, case.probe, recorded + 3.0, problem.origin))
+    before = Run(history={"epoch": [1.0, 2.0], "seconds": [0.1, 0.2], "fit": [3.0, 2.0]}, best=(case.image, case.probe))
+    found = from_flat(request, problem, before, recorded, case.probe)
+    assert not problem.forward.factors.fitted
+    np.testing.assert_array_equal(problem.forward.positions, recorded)
+    assert problem.shape == shape
+    assert found.best is not None
+    assert found.best[0].shape == shape
+    assert found.epochs == 2 + PIE_EPOCHS + LIKELIHOOD_EPOCHS
+    assert found.history["fit"][-1] < 0.2 * found.history["fit"][2]
+
+
+def test_only_a_run_that_a_constant_probe_can_mislead_is_begun_again() -> None:
+    image, probe = torch.ones(4, 4), torch.ones(1, 2, 2)
+    assert not misled(Run(best=(image, probe)), grown=False, factors=False)
+    assert misled(Run(best=(image, probe)), grown=True, factors=False)
+    assert misled(Run(best=(image, probe)), grown=False, factors=True)
+    assert misled(Run(best=(image, probe, torch.zeros(3, 2), torch.zeros(2))), grown=False, factors=False)
 
 
 @pytest.mark.slow
