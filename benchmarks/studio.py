@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--preview", action="store_true", help="measure only what previews cost")
     given = parser.parse_args()
     if given.preview:
-        for size, patterns, epochs in ((64, 150, 60), (128, 400, 20)):
+        for size, patterns, epochs in ((64, 150, 180), (128, 400, 60)):
             found = preview_cost(size, patterns, epochs, rounds=5)
             print("preview", "  ".join(f"{name}: {value:.1f}" for name, value in found.items()), flush=True)
         return
