@@ -362,6 +362,8 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         spoiled=request.spoiled,
         likelihood=options.engine in ("auto", "ml") and run.start.get("kept") != "network",
     )
+    photons = evidence.photons / evidence.patterns
+    beam = () if factors is None else factors.flag(final["held_out_fit"], photons, wrong_reading(flags))
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
     provenance = {
         "engine": name,
@@ -384,7 +386,7 @@ def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         recorded_positions=None if np.array_equal(positions, recorded) else recorded,
         flags=(
             *flags,
-            *(() if factors is None else factors.flag(final["held_out_fit"], wrong_reading(flags))),
+            *beam,
             *position_flag(positions, recorded, probe_diameter(probe.cpu().numpy())),
         ),
         provenance=provenance,

@@ -16,15 +16,25 @@ def fitted(before: float) -> FrameFactors:
 
 
 def test_nothing_is_said_where_they_were_not_fitted() -> None:
-    assert FrameFactors(2, torch.float32, torch.device("cpu")).flag(1.1) == ()
+    assert FrameFactors(2, torch.float32, torch.device("cpu")).flag(1.1, 1e5) == ()
 
 
 def test_factors_by_evidence_are_a_flag_of_the_beam_only_where_the_reading_may_be_right() -> None:
-    said = by_kind(fitted(1.9).flag(1.1))
+    said = by_kind(fitted(1.9).flag(1.1, 1e5))
     assert list(said) == [INTENSITY]
     assert "20.0%" in said[INTENSITY][0]
-    assert INTENSITY not in by_kind(fitted(1.9).flag(1.1, wrong_reading=True))
-    assert INTENSITY in by_kind(fitted(float("nan")).flag(1.1, wrong_reading=True))
+    assert INTENSITY not in by_kind(fitted(1.9).flag(1.1, 1e5, wrong_reading=True))
+    assert INTENSITY in by_kind(fitted(float("nan")).flag(1.1, 1e5, wrong_reading=True))
+
+
+def test_factors_that_ended_near_1_are_no_flag_unless_they_were_asked_for() -> None:
+    def nearly_constant(before: float) -> FrameFactors:
+        factors = fitted(before)
+        factors.values = torch.tensor([0.996, 1.004])
+        return factors
+
+    assert nearly_constant(2.85).flag(1.24, 1e5) == ()
+    assert INTENSITY in by_kind(nearly_constant(float("nan")).flag(1.24, 1e5))
 
 
 def test_which_flags_mean_a_wrong_reading() -> None:

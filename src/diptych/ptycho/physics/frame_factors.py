@@ -92,17 +92,19 @@ class FrameFactors:
         noise = 1 / math.sqrt(max(photons, 1e-30))
         return beam_varies(math.sqrt(max(self.spread() ** 2 - noise**2, 0.0)), noise)
 
-    def flag(self, held_out_fit: float, wrong_reading: bool = False) -> tuple[str, ...]:
-        """What a result says of them, with its held-out fit; nothing where they were not fitted.
+    def flag(self, held_out_fit: float, photons: float, wrong_reading: bool = False) -> tuple[str, ...]:
+        """What a result says of them, with its held-out fit, at ``photons`` in a pattern on average; nothing where they
+        were not fitted, or were switched on by the engine and ended near 1 within photon noise.
 
         Where the reading of the scan is wrong, factors that the engine switched on explain a part of that: they are no
         evidence of a varying beam (frames of fine lines in random order: 8 % at a constant beam).
         """
-        if not self.fitted:
+        asked = not math.isfinite(self.fit_before)
+        if not self.fitted or not (asked or wrong_reading or self.vary(photons)):
             return ()
-        if wrong_reading and math.isfinite(self.fit_before):
+        if wrong_reading and not asked:
             return ("a factor per frame was fitted; it says nothing about the beam before the reading is right.",)
         text = f"beam intensity: varies by {self.spread():.1%} (rms) from frame to frame; a factor per frame was fitted"
-        if math.isfinite(self.fit_before):
+        if not asked:
             text += f", held-out fit {self.fit_before:.2f} -> {held_out_fit:.2f}"
         return (text + ". frame_factors='off' (--frame-factors off) turns it off.",)
