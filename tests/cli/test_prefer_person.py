@@ -141,6 +141,22 @@ def test_a_screen_shown_again_is_left_without_an_answer(cli: Cli, monkeypatch: p
     assert live("s")[-1].ids == (new[0],)
 
 
+def test_a_number_of_a_screen_names_the_screen_that_was_printed_with_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Showing screens again, and judging them again, uses up no number."""
+    answer(monkeypatch, "g1", "a", "a", "a", "b1", "g1", "a screen 3", "a", "g1", "a screen 9", "a screen x", "q")
+    done = cli("prefer", "label", "s", "--dimension", D, "--batch", 2, "--prompt", "a lake")
+    new = re.findall(r"^screen (\d+)$", done.out, re.MULTILINE)
+    assert new == ["1", "2", "3", "4"]
+    shown = re.findall(r"^screen (\d+).*\n1  image (\d+)-0", done.out, re.MULTILINE)
+    assert all(int(number) == int(image) for number, image in shown)
+    assert "screen 3 again" in done.out
+    assert re.search(r"a screen 9: is no screen of this session; expected a number from 1 to \d\.", done.out)
+    answer(monkeypatch, "a screen 2", "q")
+    assert "\nscreen 2 again\n1  image 000002-0" in cli("prefer", "label", "s").out
+
+
 def test_an_image_that_cannot_be_read_starts_no_session(cli: Cli) -> None:
     for name in ("upload", "match"):
         assert cli("prefer", name, "s", "--image", "absent.png", "--dimension", D).code == 2

@@ -232,9 +232,11 @@ class _Labelling:
         for word in rest:
             if word.lower() == "screen":
                 number = next(rest, "")
-                found = self.session.ledger.screen(int(number)) if number.isdecimal() else ()
+                ledger = self.session.ledger
+                found = ledger.numbered(int(number)) if number.isdecimal() else ()
                 if not found:
-                    raise InputError(f"a screen {number}", "was not shown in this session", "the number of a screen")
+                    known = f"a number from 1 to {ledger.last_number}"
+                    raise InputError(f"a screen {number}".rstrip(), "is no screen of this session", known)
                 names += found
             elif word.lower().rstrip("s") != "image":
                 name = word.rstrip(",")
