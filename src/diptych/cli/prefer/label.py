@@ -29,7 +29,8 @@ a screen 3: show that screen again; a image 000003-1: that image, the second of 
 An image without an answer stays open. value: predicted utility, in standard deviations; higher is better."""
 
 FIT_HELP = """fit: misfit to the patterns, 1 is shot noise alone; held out: the same on pixels that were not fitted.
-A smooth image whose fit is clearly above 1, or above those of other images, is underfitted: structure is missing."""
+A smooth image whose fit is clearly above 1, or above those of other images, is underfitted: structure is missing.
+flags: what is doubtful, in the words of reconstruct; `diptych reconstruct` explains each."""
 
 _ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
 
