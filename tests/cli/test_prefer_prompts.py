@@ -158,7 +158,9 @@ def test_tiles_have_their_fit_and_the_command_for_their_settings(cli: Cli, monke
     answer(monkeypatch, "g1 b2", "q")
     args = ("--decoder", "reconstruction", "--scan", "my scan.npz", "--batch", 2, "--threads", 1)
     done = cli("prefer", "label", "s", *args)
-    tiles = re.findall(r"^[12]  image .* fit (\S+), held out (\S+)  likelihood=", done.out, re.MULTILINE)
+    tiles = re.findall(
+        r"^[12]  image .* fit (\S+), held out ([\d.]+)(?:, flags: .*)?  likelihood=", done.out, re.MULTILINE
+    )
     assert len(tiles) == 4
     assert "1 is shot noise alone" in done.out
     assert "underfitted" in done.out

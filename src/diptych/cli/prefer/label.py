@@ -26,7 +26,8 @@ t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (
 u: undo the last answer and show its screen again; a: show the screen before again, a once more: back;
 a screen 3: show that screen again; a image 000003-1: that image, the second of screen 3 (ids count from 0);
 ?: this list; q: quit. Several answers may stand on one line, one for each image; they are undone together.
-An image without an answer stays open. value: predicted utility, in standard deviations; higher is better."""
+An image without an answer on a screen that has one is neither good nor bad for the model; it does not come back by
+itself, but a shows it again. value: predicted utility, in standard deviations; higher is better."""
 
 FIT_HELP = """fit: misfit to the patterns, 1 is shot noise alone; held out: the same on pixels that were not fitted.
 A smooth image whose fit is clearly above 1, or above those of other images, is underfitted: structure is missing.
@@ -211,14 +212,22 @@ class _Labelling:
         if not words and self._looking:
             self._looking = False
             return self._waiting.pop()
-        if not (words or self._judged):
-            raise InputError("'a'", "there is no screen before this one", "a screen 3, or a image 000003-1")
         ledger = self.session.ledger
-        names = self._named(words) or _ids(self._judged[-1])
+        names = self._named(words) or self._before(screen)
+        if not names:
+            raise InputError("'a'", "no other screen was judged in this session yet", "an answer to this one first")
         shown = self.session.show(*(ledger.candidate(name) for name in dict.fromkeys(names)))
         self._wait(screen)
         self._looking = True
         return shown
+
+    def _before(self, screen: Sequence[Candidate]) -> tuple[str, ...]:
+        """Ids of the screen that was judged last, in this run or, before its first answer, in earlier ones."""
+        from diptych.prefer.session.answers import last_judged
+
+        if self._judged:
+            return _ids(self._judged[-1])
+        return last_judged(self.session.ledger, self.session.frame, self.session.dimension, _ids(screen))
 
     def _wait(self, screen: Sequence[Candidate]) -> None:
         """Show a screen later, unless it was shown again only to be looked at."""
@@ -237,7 +246,7 @@ class _Labelling:
                 found = ledger.numbered(int(number)) if number.isdecimal() else ()
                 if not found:
                     known = f"a number from 1 to {ledger.last_number}"
-                    raise InputError(f"a screen {number}".rstrip(), "is no screen of this session", known)
+                    raise InputError(f"a screen {number}".rstrip(), "was not shown in this session", known)
                 names += found
             elif word.lower().rstrip("s") != "image":
                 name = word.rstrip(",")
@@ -291,12 +300,16 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
     pairs = letter == "t"
     if pairs and not numbers and len(screen) == 2:
         numbers = [1, 2]
-    if not (letter or numbers) or len(numbers) > 1 + pairs or (pairs and len(set(numbers)) != 2):
+    if pairs and len(set(numbers)) != 2:
+        raise InputError(repr(answer), *_which_tie(numbers, len(screen)))
+    if not (letter or numbers) or len(numbers) > 1 + pairs:
         raise InputError(repr(answer), "is not an answer", "g, b, s, a number or t12, for example; ? lists them all")
     if weight is not None and letter == "s":
         raise InputError(repr(answer), "a skip has no weight", "s")
     heavy = 1.0 if weight is None else float(weight)
     if not letter and len(screen) == 1:
+        if numbers[0] > 5:
+            raise InputError(repr(answer), "one image has stars", "1 to 5")
         return [Judgement.stars(screen[0], numbers[0], heavy)]
     if max(numbers, default=0) > len(screen):
         raise InputError(
@@ -308,3 +321,12 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
     if not letter:
         return [Judgement.choose(meant[0], screen, heavy)]
     return [Judgement.skip(one) if letter == "s" else Judgement.rate(one, letter == "g", heavy) for one in meant]
+
+
+def _which_tie(numbers: Sequence[int], images: int) -> tuple[str, str]:
+    """What is wrong with a tie that does not name two images of a screen, and what is expected."""
+    if images == 1:
+        return "the screen has one image, and a tie needs two", "g, b, s, or 1 to 5 stars"
+    if numbers:
+        return "does not name two images", "t12, for example: images 1 and 2 are equally good"
+    return f"does not say which two of the {images} images", "t12, for example: images 1 and 2 are equally good"

@@ -139,7 +139,9 @@ class Measures(Protocol):
     """How good an image is can be measured, too, not only seen."""
 
     def measured(self, latent: ArrayLike) -> dict[str, float | list[str]]:
-        """Measures, by name, and words such as flags, of the image of a latent (d,) that this object decoded; empty for others."""
+        """Measures by name, and words (flags), of the image of a latent (d,) that this object decoded; empty for
+        others.
+        """
         ...
 
 
