@@ -108,7 +108,7 @@ def test_ties_weights_and_images_shown_again_have_answers(cli: Cli, monkeypatch:
 def test_a_shows_the_last_screen_of_an_earlier_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "a", "g1", "g1", "q")
     done = cli("prefer", "label", "s", "--dimension", D, "--batch", 2, "--prompt", "a lake")
-    assert "'a': no other screen was judged in this session yet" in done.out
+    assert "'a': no other screen of this prompt and model is judged" in done.out
     answer(monkeypatch, "a", "a", "q")
     out = cli("prefer", "label", "s").out
     assert re.findall(r"^(screen \d+)", out, re.MULTILINE) == ["screen 3", "screen 2", "screen 3"]

@@ -263,7 +263,7 @@ class _Labelling:
         ledger = self.session.ledger
         names = self._named(words) or self._before(screen)
         if not names:
-            raise InputError("'a'", "no other screen was judged in this session yet", "an answer to this one first")
+            raise InputError("'a'", "no other screen of this prompt and model is judged", "an answer to this one first")
         shown = self.session.show(*(ledger.candidate(name) for name in dict.fromkeys(names)))
         self._wait(screen)
         self._looking = True

@@ -201,13 +201,10 @@ class ReconstructionDecoder(BaseDecoder):
         """The options of ``reconstruct`` that make the image of a latent (d,), as ``--config`` takes them: the
         settings, how the scan is read, and the other options that were given.
         """
-        given = self.options.model_dump(mode="json", exclude_unset=True)
-        return {**self._reading, **given, **self.values(latent)}
+        return {**self._reading, **self.options.model_dump(mode="json", exclude_unset=True), **self.values(latent)}
 
     def measured(self, latent: ArrayLike) -> dict[str, float | list[str]]:
-        """``fit`` and ``held_out_fit`` of the image of a latent (d,) that was decoded, and ``flags``, the kinds of its
-        flags, if it has any; empty for others.
-        """
+        """``fit``, ``held_out_fit`` and kinds of ``flags`` of the image of a latent (d,) once decoded, or nothing."""
         return dict(self._measured.get(self._checked(latent).tobytes(), {}))
 
     def attend(self, progress: ProgressCallback, cancel: Cancel) -> None:
@@ -216,9 +213,8 @@ class ReconstructionDecoder(BaseDecoder):
 
     def result(self, latent: ArrayLike) -> Reconstruction:
         """The reconstruction of an image: from the cache of the last :data:`KEPT`, or repeated."""
-        checked = self._checked(latent)
         with self._lock:
-            return self._result(checked)
+            return self._result(self._checked(latent))
 
     def _result(self, latent: NDArray[np.float32]) -> Reconstruction:
         from diptych.ptycho.reconstruct import Interrupted, reconstruct
@@ -247,7 +243,7 @@ class ReconstructionDecoder(BaseDecoder):
         return found
 
     def _decode(self, latent: NDArray[np.float32]) -> Decoded:
-        from diptych.ptycho.engines.flags.base import KINDS, by_kind
+        from diptych.ptycho.engines.flags.base import known_kinds
 
         try:
             result = self._result(latent)
@@ -258,10 +254,9 @@ class ReconstructionDecoder(BaseDecoder):
             used = " ".join(f"{name}={value}" for name, value in self.values(latent).items())
             log.warning("[pipe] no image with the settings %s: %s", used, error)
             return Decoded(np.zeros((self.frame.height, self.frame.width, 3), np.uint8), finite=False)
-        fits = {name: float(result.provenance[name]) for name in ("fit", "held_out_fit")}
-        kinds = [kind for kind in by_kind(result.flags) if kind in KINDS]
-        finite = {name: fit for name, fit in fits.items() if np.isfinite(fit)}
-        self._measured[latent.tobytes()] = {**finite, **({"flags": kinds} if kinds else {})}
+        fits = ((name, float(result.provenance[name])) for name in ("fit", "held_out_fit"))
+        finite = {name: fit for name, fit in fits if np.isfinite(fit)}
+        self._measured[latent.tobytes()] = {**finite, "flags": known_kinds(result.flags)}
         return picture(result, self._box, self._scale)
 
 
