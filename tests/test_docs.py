@@ -48,10 +48,14 @@ def links(text: str) -> Iterator[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    lines = [
-        (page, line) for page, text in PAGES.items() for block in blocks(text, "sh") for line in block.splitlines()
-    ]
-    return [(page, line) for page, line in lines if line.startswith("diptych ")]
+    """Commands in blocks, and those with arguments that stand in a sentence; ``VERB`` stands for any."""
+    found = []
+    for page, text in PAGES.items():
+        lines = [line for block in blocks(text, "sh") for line in block.splitlines() if line.startswith("diptych ")]
+        sentences = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        lines += [" ".join(line.split()) for line in re.findall(r"`(diptych [^`]*\s[^`]*)`", sentences)]
+        found += [(page, line) for line in lines if "VERB" not in line]
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,8 @@ from PIL import Image
 
 from diptych.cli.prefer.sheet import GAP, TITLE, write_sheet
 from diptych.prefer import Session
+from diptych.prefer.decoders.protocols import measured_text
+from diptych.prefer.judgement import Candidate, Frame
 
 Cli = Callable[..., Any]
 
@@ -21,6 +23,12 @@ def test_the_same_image_uploaded_twice_is_one_candidate(cli: Cli) -> None:
     first = cli(*start, "--prompt", "a lake", "--dimension", 256).json
     assert cli(*start).json["id"] == first["id"]
     assert cli(*start, "--share", 0.4).json["id"] != first["id"]
+
+
+def test_flags_of_a_reconstruction_stand_behind_its_fits() -> None:
+    measured = {"fit": 0.98, "held_out_fit": 1.234, "flags": ["few photons", "beam intensity"]}
+    candidate = Candidate(np.zeros(2, np.float32), Frame("a"), provenance={"measured": measured})
+    assert measured_text(candidate) == "fit 0.98, held out 1.23, flags: few photons, beam intensity"
 
 
 def test_small_images_are_enlarged_by_whole_pixels_on_the_screen(tmp_path: Path) -> None:

@@ -101,8 +101,33 @@ def test_ties_weights_and_images_shown_again_have_answers(cli: Cli, monkeypatch:
         ("rate", ("000001-2",), 0, 1.0),
     ]
     assert "a skip has no weight" in done.out
-    assert "'t11': is not an answer" in done.out
+    assert "'t11': does not name two images; expected t12" in done.out
     assert Path("s/screen.png").is_file()
+
+
+def test_a_shows_the_last_screen_of_an_earlier_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "a", "g1", "g1", "q")
+    done = cli("prefer", "label", "s", "--dimension", D, "--batch", 2, "--prompt", "a lake")
+    assert "'a': no other screen of this prompt and model is judged" in done.out
+    answer(monkeypatch, "a", "a", "q")
+    out = cli("prefer", "label", "s").out
+    assert re.findall(r"^(screen \d+)", out, re.MULTILINE) == ["screen 3", "screen 2", "screen 3"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "line", "why"),
+    [
+        (1, "t", "'t': the screen has one image, and a tie needs two; expected g, b, s, or 1 to 5 stars"),
+        (1, "6", "'6': one image has stars; expected 1 to 5"),
+        (4, "t", "'t': does not say which two of the 4 images; expected t12"),
+    ],
+)
+def test_an_answer_that_this_screen_cannot_have_is_told_what_it_can(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, batch: int, line: str, why: str
+) -> None:
+    answer(monkeypatch, line, "q")
+    assert why in cli("prefer", "label", "s", "--dimension", D, "--batch", batch, "--prompt", "a lake").out
+    assert live("s") == []
 
 
 @pytest.mark.parametrize(
@@ -139,6 +164,22 @@ def test_a_screen_shown_again_is_left_without_an_answer(cli: Cli, monkeypatch: p
     new = re.findall(r"^1  image (\S+)", done.out, re.MULTILINE)
     assert new[1:4] == ["000001-0", "000002-0", new[0]]
     assert live("s")[-1].ids == (new[0],)
+
+
+def test_a_number_of_a_screen_names_the_screen_that_was_printed_with_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Showing screens again, and judging them again, uses up no number."""
+    answer(monkeypatch, "g1", "a", "a", "a", "b1", "g1", "a screen 3", "a", "g1", "a screen 9", "a screen x", "q")
+    done = cli("prefer", "label", "s", "--dimension", D, "--batch", 2, "--prompt", "a lake")
+    new = re.findall(r"^screen (\d+)$", done.out, re.MULTILINE)
+    assert new == ["1", "2", "3", "4"]
+    shown = re.findall(r"^screen (\d+).*\n1  image (\d+)-0", done.out, re.MULTILINE)
+    assert all(int(number) == int(image) for number, image in shown)
+    assert "screen 3 again" in done.out
+    assert re.search(r"a screen 9: was not shown in this session; expected a number from 1 to \d\.", done.out)
+    answer(monkeypatch, "a screen 2", "q")
+    assert "\nscreen 2 again\n1  image 000002-0" in cli("prefer", "label", "s").out
 
 
 def test_an_image_that_cannot_be_read_starts_no_session(cli: Cli) -> None:

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,10 @@ def test_what_was_left_without_an_answer_comes_first(cli: Cli, monkeypatch: pyte
     own = cli("prefer", "upload", "s", "--image", photo, "--json").json["id"]
     answer(monkeypatch, "g", "g2", "q")
     done = cli("prefer", "label", "s")
-    assert titles(done.out)[:2] == ["screen 3, which has no answer yet", "screen 2, which has no answer yet"]
+    assert titles(done.out)[:2] == [
+        "screen 3 (your upload), which has no answer yet",
+        "screen 2, which has no answer yet",
+    ]
     assert names(done.out)[:2] == [own, waits]
     with Ledger.open("s", read_only=True) as ledger:
         assert [said.judgement.ids[0] for said in ledger.judgements()] == ["000001-0", own, f"{waits[:-1]}1"]
@@ -120,6 +124,31 @@ def test_an_upload_whose_colours_are_lost_is_said_to_be(cli: Cli, photo: str) ->
     done = cli("prefer", "upload", "s", "--image", photo, *NEW)
     assert "The decoder synthetic has no encoder" in done.out
     assert "not its colours" in done.out
+
+
+def test_judgements_of_another_model_are_counted_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "g1 b2", "s", "q")
+    cli("prefer", "label", "s", *NEW, "--batch", 2)
+    answer(monkeypatch, "g1", "q")
+    done = cli("prefer", "label", "s", "--prompt", "a hill")
+    what = "0 judgements of this session count for this prompt and model; others do not: 4 (other prompt)"
+    assert what in done.out
+    assert "0 judgements so far]" in done.out
+    assert "1 judgement so far]" in done.out
+    assert "3, 1 of them in this run; 1 count for this prompt and model" in done.out
+
+
+def test_values_say_when_they_are_older_than_the_last_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "g1 b2", "q")
+    first = cli("prefer", "label", "s", *NEW, "--batch", 2)
+    assert "a new fit is running" not in first.out
+    answer(monkeypatch, "g1 b2", "q")
+    out = cli("prefer", "label", "s", "--fit-interval", 4).out
+    before, _, after = out.partition("; 2 judgements so far] >")
+    assert "a new fit is running" not in before
+    assert "values of the fit of 2 judgements; a new fit is running" in after
+    assert "they rest on 2 judgements" in after
+    assert "; 4 judgements so far] >" in after
 
 
 # commands to copy
@@ -158,7 +187,9 @@ def test_tiles_have_their_fit_and_the_command_for_their_settings(cli: Cli, monke
     answer(monkeypatch, "g1 b2", "q")
     args = ("--decoder", "reconstruction", "--scan", "my scan.npz", "--batch", 2, "--threads", 1)
     done = cli("prefer", "label", "s", *args)
-    tiles = re.findall(r"^[12]  image .* fit (\S+), held out (\S+)  likelihood=", done.out, re.MULTILINE)
+    tiles = re.findall(
+        r"^[12]  image .* fit (\S+), held out ([\d.]+)(?:, flags: .*)?  likelihood=", done.out, re.MULTILINE
+    )
     assert len(tiles) == 4
     assert "1 is shot noise alone" in done.out
     assert "underfitted" in done.out
@@ -169,3 +200,19 @@ def test_tiles_have_their_fit_and_the_command_for_their_settings(cli: Cli, monke
     again = cli(*shlex.split(use)[1:], "--run", "again", "--json").json
     kept = {"000001-0": tiles[0], "000001-1": tiles[1]}
     assert (f"{again['fit']:.2f}", f"{again['held_out_fit']:.2f}") in kept.values()
+
+
+def test_the_file_that_is_offered_for_the_best_image_is_not_there_yet(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, "g1 b2", "q")
+    (_, best) = commands(cli("prefer", "label", "s", *NEW, "--batch", 2).out)
+    made = cli(*shlex.split(best)[1:])
+    assert Path("s.png").is_file()
+    assert "--seen chooses among those you have judged" in made.out
+    answer(monkeypatch, "q")
+    done = cli("prefer", "label", "s")
+    (_, again) = commands(done.out)
+    assert again.endswith("--out s-2.png")
+    assert "--seen" in done.out
+    assert cli(*shlex.split(again)[1:]).code == 0

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.cli.generate import verb
@@ -19,17 +20,21 @@ from diptych.runtime.option_fields import Choices
 
 if TYPE_CHECKING:
     from diptych.prefer.judgement import Candidate, Judgement
+    from diptych.prefer.judgement import Report as Counts
     from diptych.prefer.session.session import Session
+    from diptych.prefer.session.state import Scores
 
 HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of the screen (one image: stars, 1 to 5);
 t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
 u: undo the last answer and show its screen again; a: show the screen before again, a once more: back;
 a screen 3: show that screen again; a image 000003-1: that image, the second of screen 3 (ids count from 0);
 ?: this list; q: quit. Several answers may stand on one line, one for each image; they are undone together.
-An image without an answer stays open. value: predicted utility, in standard deviations; higher is better."""
+An image without an answer on a screen that has one is neither good nor bad for the model; it does not come back by
+itself, but a shows it again. value: predicted utility, in standard deviations; higher is better."""
 
 FIT_HELP = """fit: misfit to the patterns, 1 is shot noise alone; held out: the same on pixels that were not fitted.
-A smooth image whose fit is clearly above 1, or above those of other images, is underfitted: structure is missing."""
+A smooth image whose fit is clearly above 1, or above those of other images, is underfitted: structure is missing.
+flags: what is doubtful, in the words of reconstruct; `diptych reconstruct` explains each."""
 
 _ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
 
@@ -42,6 +47,8 @@ def label(folder: Folder = None, /, *, choices: Choices) -> Report:
         labelling = _Labelling(session, status)
         print(labelling.help)
         session.wait()
+        if others := _others(labelling.report):
+            print(others)
         before = session.rows, session.ledger.skips
         try:
             labelling.run()
@@ -49,10 +56,11 @@ def label(folder: Folder = None, /, *, choices: Choices) -> Report:
             raise KeyboardInterrupt(f"interrupted; every answer is kept in {session.ledger.folder}.") from None
         session.wait()
         rows, skips = session.rows, session.ledger.skips
-        new = rows - before[0]
+        new, report = rows - before[0], labelling.report
+        these = f"; {report.used} count for this prompt and model" if report.unused else ""
         said = {
             "session": session.ledger.folder,
-            "judgements": f"{rows - skips}, {rows - skips - before[0] + before[1]} of them in this run",
+            "judgements": f"{rows - skips}, {rows - skips - before[0] + before[1]} of them in this run{these}",
             "skips": f"{skips}, {skips - before[1]} of them in this run",
             "screens": f"{labelling.screens} new ones in this run",
         }
@@ -64,20 +72,42 @@ def label(folder: Folder = None, /, *, choices: Choices) -> Report:
         return Report({**data, "status": session.state.status, "left_out": hits}, [table(said), f"{scores}\n", then])
 
 
+def _others(report: Counts) -> str:
+    """What the session holds besides the judgements of this prompt and model; empty if nothing."""
+    if not report.unused:
+        return ""
+    from diptych.prefer.session.answers import counted
+
+    reasons = ", ".join(f"{count} ({reason})" for reason, count in report.unused.items())
+    used = counted(report.used, report.skips)
+    return f"{used} of this session count for this prompt and model; others do not: {reasons}"
+
+
 def _next_steps(session: Session, flags: str) -> Verbatim:
     """How to continue, and how to take the best away, with the flags that hold for this run only."""
     from diptych.prefer.decoders.protocols import Configures
 
     folder = shlex.quote(str(session.ledger.folder)) + flags
-    name = session.ledger.folder.name
+    name = _free_name(session.ledger.folder.name)
     what = f"the best image as {name}.png"
     if isinstance(session.decoder, Configures):
         what += f", and its settings as {name}.yaml"
-    when = "" if session.fitted is not None else ", once some images are judged"
+    when = (
+        "" if session.fitted is not None else ", once some images are judged"
+    ) + " (--seen: one that you have judged)"
     return steps(
         ("To continue", f"diptych prefer label {folder}"),
         (f"To save {what}{when}", f"diptych prefer best {folder} --out {shlex.quote(f'{name}.png')}"),
     )
+
+
+def _free_name(name: str) -> str:
+    """The name, with a number if the image or the settings of that name are there already."""
+    number, found = 1, name
+    while any(Path(f"{found}{suffix}").exists() for suffix in (".png", ".yaml")):
+        number += 1
+        found = f"{name}-{number}"
+    return found
 
 
 class _Labelling:
@@ -92,6 +122,13 @@ class _Labelling:
         self._judged: list[Sequence[Candidate]] = []
         self._looking = False
         self._states: dict[tuple[str, ...], str] = {}
+
+    @property
+    def report(self) -> Counts:
+        """How many judgements count for this prompt and model, and how many do not."""
+        session = self.session
+        use_legacy = session.options.use_legacy
+        return session.ledger.observations(session.frame, session.dimension, use_legacy=use_legacy).report
 
     def run(self) -> None:
         """Show screens, those first that earlier runs left without an answer, and take answers."""
@@ -125,12 +162,13 @@ class _Labelling:
         and its file.
         """
         from diptych.prefer.decoders.protocols import config_of, measured_text
+        from diptych.prefer.session.answers import counted
         from diptych.prefer.session.state import DOUBT
 
         names = _ids(screen)
-        print(printable(f"\n{self._name(names)}{self._states.get(names, ' again')}"))
+        print(printable(f"\n{self._name(names)}{_whose(screen)}{self._states.get(names, ' again')}"))
         self._states[names] = " again"
-        values = self.session.score(screen)[0]
+        values, fitted, old = self._values(screen)
         for number, (candidate, value) in enumerate(zip(screen, values, strict=True), start=1):
             shown = "n/a" if value != value else f"{value:.2f}"
             settings = config_of(self.session.decoder, candidate.latent)
@@ -140,16 +178,28 @@ class _Labelling:
             print(printable("  ".join(filter(None, parts))))
         if (sheet := write_sheet(screen, self.session.ledger.folder)) is not None:
             print(printable(f"{'all of them' if len(screen) > 1 else 'the image of this screen'}: {sheet}"))
-        if any(value == value for value in values) and (doubt := self.session.scores().doubt):
-            print(printable(f"{DOUBT}: {doubt}"))
+        if fitted.train is not None:
+            if old:
+                print(f"values of the fit of {counted(fitted.fitted_to)}; a new fit is running")
+            if fitted.doubt:
+                print(printable(f"{DOUBT}: {fitted.doubt}"))
+
+    def _values(self, screen: Sequence[Candidate]) -> tuple[list[float], Scores, bool]:
+        """Values of images, the scores of their fit, and whether judgements were added or undone since."""
+        ledger = self.session.ledger
+        while True:
+            position = self.session.state.fit_position
+            values, scores = self.session.score(screen)[0].tolist(), self.session.scores()
+            if self.session.state.fit_position == position:
+                return values, scores, position < ledger.last_change(ledger.position)
 
     def _judge(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
         """Take answers on a screen; returns the next one, which is empty at the end."""
         from diptych.prefer.session.answers import counted
 
         while True:
-            skips = self.session.ledger.skips
-            count = counted(self.session.rows - skips, skips)
+            report = self.report
+            count = counted(report.used, report.skips)
             print(printable(f"[{self._name(_ids(screen))}; {count} so far] > "), end="", flush=True)
             line = sys.stdin.readline()
             if not line:
@@ -210,14 +260,22 @@ class _Labelling:
         if not words and self._looking:
             self._looking = False
             return self._waiting.pop()
-        if not (words or self._judged):
-            raise InputError("'a'", "there is no screen before this one", "a screen 3, or a image 000003-1")
         ledger = self.session.ledger
-        names = self._named(words) or _ids(self._judged[-1])
+        names = self._named(words) or self._before(screen)
+        if not names:
+            raise InputError("'a'", "no other screen of this prompt and model is judged", "an answer to this one first")
         shown = self.session.show(*(ledger.candidate(name) for name in dict.fromkeys(names)))
         self._wait(screen)
         self._looking = True
         return shown
+
+    def _before(self, screen: Sequence[Candidate]) -> tuple[str, ...]:
+        """Ids of the screen that was judged last, in this run or, before its first answer, in earlier ones."""
+        from diptych.prefer.session.answers import last_judged
+
+        if self._judged:
+            return _ids(self._judged[-1])
+        return last_judged(self.session.ledger, self.session.frame, self.session.dimension, _ids(screen))
 
     def _wait(self, screen: Sequence[Candidate]) -> None:
         """Show a screen later, unless it was shown again only to be looked at."""
@@ -232,9 +290,11 @@ class _Labelling:
         for word in rest:
             if word.lower() == "screen":
                 number = next(rest, "")
-                found = self.session.ledger.screen(int(number)) if number.isdecimal() else ()
+                ledger = self.session.ledger
+                found = ledger.numbered(int(number)) if number.isdecimal() else ()
                 if not found:
-                    raise InputError(f"a screen {number}", "was not shown in this session", "the number of a screen")
+                    known = f"a number from 1 to {ledger.last_number}"
+                    raise InputError(f"a screen {number}".rstrip(), "was not shown in this session", known)
                 names += found
             elif word.lower().rstrip("s") != "image":
                 name = word.rstrip(",")
@@ -242,6 +302,12 @@ class _Labelling:
                     raise InputError(f"a {name}", "no image of this session has that id", "an id, such as 000003-1")
                 names.append(name)
         return names
+
+
+def _whose(screen: Sequence[Candidate]) -> str:
+    """In brackets, what a screen of an image of the person's own is."""
+    made = {str(candidate.provenance.get("proposal")) for candidate in screen}
+    return f" (your {made.pop()})" if made in ({"upload"}, {"match"}) else ""
 
 
 def _ids(screen: Sequence[Candidate]) -> tuple[str, ...]:
@@ -288,12 +354,16 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
     pairs = letter == "t"
     if pairs and not numbers and len(screen) == 2:
         numbers = [1, 2]
-    if not (letter or numbers) or len(numbers) > 1 + pairs or (pairs and len(set(numbers)) != 2):
+    if pairs and len(set(numbers)) != 2:
+        raise InputError(repr(answer), *_which_tie(numbers, len(screen)))
+    if not (letter or numbers) or len(numbers) > 1 + pairs:
         raise InputError(repr(answer), "is not an answer", "g, b, s, a number or t12, for example; ? lists them all")
     if weight is not None and letter == "s":
         raise InputError(repr(answer), "a skip has no weight", "s")
     heavy = 1.0 if weight is None else float(weight)
     if not letter and len(screen) == 1:
+        if numbers[0] > 5:
+            raise InputError(repr(answer), "one image has stars", "1 to 5")
         return [Judgement.stars(screen[0], numbers[0], heavy)]
     if max(numbers, default=0) > len(screen):
         raise InputError(
@@ -305,3 +375,12 @@ def read_answer(answer: str, screen: Sequence[Candidate]) -> list[Judgement]:
     if not letter:
         return [Judgement.choose(meant[0], screen, heavy)]
     return [Judgement.skip(one) if letter == "s" else Judgement.rate(one, letter == "g", heavy) for one in meant]
+
+
+def _which_tie(numbers: Sequence[int], images: int) -> tuple[str, str]:
+    """What is wrong with a tie that does not name two images of a screen, and what is expected."""
+    if images == 1:
+        return "the screen has one image, and a tie needs two", "g, b, s, or 1 to 5 stars"
+    if numbers:
+        return "does not name two images", "t12, for example: images 1 and 2 are equally good"
+    return f"does not say which two of the {images} images", "t12, for example: images 1 and 2 are equally good"

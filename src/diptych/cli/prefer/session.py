@@ -71,7 +71,11 @@ def best(
     more = {"settings": settings, "settings_file": str(written)} if written else {}
     frame = dataclasses.asdict(candidate.frame)
     use = _how_to_use(written, str(scan))
-    which = f"image {candidate.id}, which was judged" if candidate.id else "a new one"
+    which = (
+        f"image {candidate.id}, which was judged"
+        if candidate.id
+        else "a new one; --seen chooses among those you have judged"
+    )
     told = {"file": str(out), "image": which, "value": f"{mean:.2f}, standard deviation {spread:.2f}"}
     told |= {"fit": fits.removeprefix("fit ")} if (fits := measured_text(candidate)) else {}
     note = "\n".join([*filter(None, (smooth, doubt and f"{DOUBT}: {doubt}")), ""])

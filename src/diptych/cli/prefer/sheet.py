@@ -21,7 +21,7 @@ GAP = 8
 """Pixels between two images."""
 
 TITLE = 24
-"""Pixels above an image, with its number and, of a reconstruction, its fit."""
+"""Pixels above an image, with its number and, of a reconstruction, its fit and flags."""
 
 LETTERS = 16
 """Size of the letters in it, pixels."""
@@ -54,11 +54,13 @@ def write_sheet(screen: Sequence[Candidate], folder: Path) -> Path | None:
     rows = -(-len(images) // columns)
     size = (columns * (width + GAP) - GAP, rows * (height + TITLE + GAP) - GAP)
     sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LETTERS)
+    font = ImageFont.load_default(LETTERS)
     for index, image in enumerate(images):
         x, y = index % columns * (width + GAP), index // columns * (height + TITLE + GAP)
         title = "   ".join(filter(None, (str(index + 1), measured_text(screen[index]))))
-        draw.text((x + 4, y + 3), title, fill="black", font=font)
+        line = Image.new("RGB", (width, TITLE), "white")  # of its own: what is too long ends with the image
+        ImageDraw.Draw(line).text((4, 3), title, fill="black", font=font)
+        sheet.paste(line, (x, y))
         sheet.paste(Image.fromarray(np.asarray(image)), (x, y + TITLE))
     path = folder / NAME
     try:

@@ -138,8 +138,10 @@ class Configures(Protocol):
 class Measures(Protocol):
     """How good an image is can be measured, too, not only seen."""
 
-    def measured(self, latent: ArrayLike) -> dict[str, float]:
-        """Measures, by name, of the image of a latent (d,) that this object decoded; empty for others."""
+    def measured(self, latent: ArrayLike) -> dict[str, float | list[str]]:
+        """Measures by name, and words (flags), of the image of a latent (d,) that this object decoded; empty for
+        others.
+        """
         ...
 
 
@@ -154,18 +156,20 @@ def config_of(decoder: Decoder, latent: ArrayLike) -> dict[str, Any]:
     return decoder.config(latent) if isinstance(decoder, Configures) else {}
 
 
-def measured_by(decoder: Decoder, latent: ArrayLike) -> dict[str, float]:
+def measured_by(decoder: Decoder, latent: ArrayLike) -> dict[str, float | list[str]]:
     """Measures of the image of a latent (d,), as its candidate records them; empty where the decoder has none."""
     return decoder.measured(latent) if isinstance(decoder, Measures) else {}
 
 
 def measured_text(candidate: Candidate) -> str:
-    """What was measured of an image, in words: the fit of a reconstruction, and that of its held-out pixels; empty
-    where nothing was.
+    """What was measured of an image, in words: the fit of a reconstruction, that of its held-out pixels, and the kinds
+    of its flags; empty where nothing was.
     """
     words = {"fit": "fit", "held_out_fit": "held out"}
     measured = candidate.provenance.get("measured", {})
-    return ", ".join(f"{words.get(name, name)} {value:.2f}" for name, value in measured.items())
+    numbers = [f"{words.get(name, name)} {value:.2f}" for name, value in measured.items() if name != "flags"]
+    flags = measured.get("flags", ())
+    return ", ".join([*numbers, *([f"flags: {', '.join(flags)}"] if flags else [])])
 
 
 def latent_shape(decoder: Decoder) -> tuple[int, int, int] | None:

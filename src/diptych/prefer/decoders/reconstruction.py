@@ -143,7 +143,7 @@ class ReconstructionDecoder(BaseDecoder):
         self.flats = tuple(flat for flat in flats if flat is not None)
         self._threads = threads or torch.get_num_threads()
         self._results: OrderedDict[bytes, Reconstruction] = OrderedDict()
-        self._fits: dict[bytes, dict[str, float]] = {}
+        self._measured: dict[bytes, dict[str, float | list[str]]] = {}
         # How the scan may be misread does not depend on the settings: tried once for all images.
         self._known = Known()
         y0, y1, x0, x1 = self._box = _box(_prepared(self.scan, self.options))
@@ -201,12 +201,11 @@ class ReconstructionDecoder(BaseDecoder):
         """The options of ``reconstruct`` that make the image of a latent (d,), as ``--config`` takes them: the
         settings, how the scan is read, and the other options that were given.
         """
-        given = self.options.model_dump(mode="json", exclude_unset=True)
-        return {**self._reading, **given, **self.values(latent)}
+        return {**self._reading, **self.options.model_dump(mode="json", exclude_unset=True), **self.values(latent)}
 
-    def measured(self, latent: ArrayLike) -> dict[str, float]:
-        """``fit`` and ``held_out_fit`` of the image of a latent (d,) that was decoded; empty for others."""
-        return dict(self._fits.get(self._checked(latent).tobytes(), {}))
+    def measured(self, latent: ArrayLike) -> dict[str, float | list[str]]:
+        """``fit``, ``held_out_fit`` and kinds of ``flags`` of the image of a latent (d,) once decoded, or nothing."""
+        return dict(self._measured.get(self._checked(latent).tobytes(), {}))
 
     def attend(self, progress: ProgressCallback, cancel: Cancel) -> None:
         """Report the epochs of reconstructions to ``progress``, and stop them when ``cancel`` is requested."""
@@ -214,9 +213,8 @@ class ReconstructionDecoder(BaseDecoder):
 
     def result(self, latent: ArrayLike) -> Reconstruction:
         """The reconstruction of an image: from the cache of the last :data:`KEPT`, or repeated."""
-        checked = self._checked(latent)
         with self._lock:
-            return self._result(checked)
+            return self._result(self._checked(latent))
 
     def _result(self, latent: NDArray[np.float32]) -> Reconstruction:
         from diptych.ptycho.reconstruct import Interrupted, reconstruct
@@ -245,6 +243,8 @@ class ReconstructionDecoder(BaseDecoder):
         return found
 
     def _decode(self, latent: NDArray[np.float32]) -> Decoded:
+        from diptych.ptycho.engines.flags.base import known_kinds
+
         try:
             result = self._result(latent)
         except InputError as error:
@@ -254,8 +254,9 @@ class ReconstructionDecoder(BaseDecoder):
             used = " ".join(f"{name}={value}" for name, value in self.values(latent).items())
             log.warning("[pipe] no image with the settings %s: %s", used, error)
             return Decoded(np.zeros((self.frame.height, self.frame.width, 3), np.uint8), finite=False)
-        fits = {name: float(result.provenance[name]) for name in ("fit", "held_out_fit")}
-        self._fits[latent.tobytes()] = {name: fit for name, fit in fits.items() if np.isfinite(fit)}
+        fits = ((name, float(result.provenance[name])) for name in ("fit", "held_out_fit"))
+        finite = {name: fit for name, fit in fits if np.isfinite(fit)}
+        self._measured[latent.tobytes()] = {**finite, "flags": known_kinds(result.flags)}
         return picture(result, self._box, self._scale)
 
 

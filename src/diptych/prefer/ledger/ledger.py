@@ -29,6 +29,7 @@ from diptych.prefer.ledger.reading import (
     events,
     judgements,
     last_change,
+    last_number,
     open_screens,
     previews,
 )
@@ -319,14 +320,28 @@ class Ledger:
         return str(found[0][0]) if found else None
 
     def screen(self, number: int) -> tuple[str, ...]:
-        """Ids of the candidates on a screen, in order; empty if there is no such screen."""
+        """Ids of the candidates on a screen of :attr:`Candidate.screen`, in order; empty if there is no such screen."""
         found = self._store.read("SELECT candidate FROM shown WHERE screen = ? ORDER BY slot", (number,))
         return tuple(str(row[0]) for row in found)
 
     def screen_of(self, names: Sequence[str]) -> int | None:
-        """Number of the screen on which exactly these candidates were shown first; None if there is none."""
-        first = self._store.read("SELECT min(screen) FROM shown WHERE candidate = ?", (names[0],))[0][0]
-        return int(first) if first is not None and self.screen(first) == tuple(names) else None
+        """What a person calls the screen on which exactly these candidates were new: a number, counting such screens
+        only; None if there is none.
+        """
+        number = names[0].partition("-")[0]
+        return int(number) if number.isdecimal() and self.numbered(int(number)) == tuple(names) else None
+
+    def numbered(self, number: int) -> tuple[str, ...]:
+        """Ids of the candidates of the screen that a person calls by a number, in order; empty if there is none."""
+        query = "SELECT min(screen) FROM shown WHERE candidate GLOB ?"
+        first = self._store.read(query, (f"{number:06d}-[0-9]*",))[0][0]
+        found = () if first is None else self.screen(first)
+        return found if all(name.startswith(f"{number:06d}-") for name in found) else ()
+
+    @property
+    def last_number(self) -> int:
+        """The highest number of such a screen; 0 before the first."""
+        return last_number(self._store.read)
 
     def open_screens(self) -> list[tuple[str, ...]]:
         """Ids of the candidates of each screen that was shown after the last judgement and waits for one, the latest

@@ -7,7 +7,7 @@ import json
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,6 +108,17 @@ def open_screens(store: Store) -> list[tuple[str, ...]]:
     done = {name for said in judged for name in said.judgement.ids}
     shown = [event.candidates for event in events(store, last) if event.kind == "screen" and not event.source]
     return [names for names in dict.fromkeys(reversed(shown)) if not done & set(names)]
+
+
+def last_number(read: Callable[[str], list[tuple[int]]]) -> int:
+    """The highest number of a screen of new images, which their ids begin with; 0 before the first.
+
+    Parameters
+    ----------
+    read : callable
+        Takes a query, returns its rows.
+    """
+    return read("SELECT coalesce(max(CAST(id AS INTEGER)), 0) FROM candidates WHERE id GLOB '[0-9]*-[0-9]*'")[0][0]
 
 
 def judgements(store: Store, after: int = 0, until: int = FOREVER) -> list[JudgementRecord]:

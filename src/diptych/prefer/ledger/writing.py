@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from diptych.errors import InputError
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.files import Blocks
-from diptych.prefer.ledger.reading import FOREVER, LEGACY, LIVE, preview_body
+from diptych.prefer.ledger.reading import FOREVER, LEGACY, LIVE, last_number, preview_body
 from diptych.runtime.provenance import utc_now
 
 OFFSET = "offset"
@@ -39,7 +39,8 @@ def place_screens(
     *,
     skip_known: bool,
 ) -> tuple[list[tuple[Candidate, ...]], list[tuple[Candidate, Identity]]]:
-    """Give ids, screen numbers and slots to the candidates of several screens.
+    """Give ids, screen numbers and slots to the candidates of several screens. New ids count screens of new images
+    only, so that showing images again uses up no number that a person sees.
 
     Parameters
     ----------
@@ -60,6 +61,7 @@ def place_screens(
         If a screen has a candidate twice, or an id belongs to another latent or image.
     """
     number = int(database.execute("SELECT coalesce(max(screen), 0) FROM shown").fetchone()[0])
+    fresh = last_number(lambda query: database.execute(query).fetchall())
     screens: list[tuple[Candidate, ...]] = []
     new: dict[str, tuple[Candidate, Identity]] = {}
     for screen, identities in entries:
@@ -67,8 +69,9 @@ def place_screens(
             screens.append(())
             continue
         number += 1
+        fresh += not all(candidate.id for candidate in screen)
         placed = tuple(
-            replace(candidate, id=candidate.id or f"{number:06d}-{slot}", screen=number, slot=slot)
+            replace(candidate, id=candidate.id or f"{fresh:06d}-{slot}", screen=number, slot=slot)
             for slot, candidate in enumerate(screen)
         )
         if len({candidate.id for candidate in placed}) < len(placed):

@@ -127,11 +127,25 @@ def unanswered(ledger: Ledger, frame: Frame, dimension: int) -> list[tuple[Candi
     first.
     """
     found = [tuple(ledger.candidate(name) for name in names) for names in ledger.open_screens()]
+    return [
+        screen for screen in found if all(one.image is not None and _is_of(one, frame, dimension) for one in screen)
+    ]
 
-    def ours(one: Candidate) -> bool:
-        return one.image is not None and one.dimension == dimension and not one.frame.differences(frame)
 
-    return [screen for screen in found if all(map(ours, screen))]
+def last_judged(ledger: Ledger, frame: Frame, dimension: int, besides: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the images, of a frame and dimension, on the screen that was judged last; another one than ``besides``.
+    Empty if there is none.
+    """
+    live = [said.screen for said in ledger.judgements() if said.source != LEGACY]
+    for number in dict.fromkeys(reversed(live)):
+        names = ledger.screen(number)
+        if names != tuple(besides) and _is_of(ledger.candidate(names[0], image=False), frame, dimension):
+            return names
+    return ()
+
+
+def _is_of(one: Candidate, frame: Frame, dimension: int) -> bool:
+    return one.dimension == dimension and not one.frame.differences(frame)
 
 
 def saved(ledger: Ledger, judgements: Sequence[Judgement], positions: Sequence[int]) -> None:

@@ -88,6 +88,11 @@ def by_kind(flags: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def known_kinds(flags: Iterable[str]) -> list[str]:
+    """Kinds of the flags that the reconstruction wrote."""
+    return [kind for kind in by_kind(flags) if kind in KINDS]
+
+
 def faults(flags: Iterable[str]) -> tuple[str, ...]:
     """Kinds of the flags that are not mere notes (:data:`NOTES`)."""
     return tuple(kind for kind in by_kind(flags) if kind not in NOTES)
