@@ -60,7 +60,7 @@ def expected_deviance(expected: Tensor, read_variance: float = 0.0) -> Tensor:
     """
     if read_variance:
         return expected_shifted_deviance(expected, read_variance)
-    lowest, table, slopes = (each.to(expected.device) for each in _deviance_table())
+    lowest, table, slopes = _deviance_table(expected.device)
     # The bits of a float32 are its exponent and mantissa: the upper ones number the cell, the lower ones say where in
     # it the value lies. Five times faster than logarithms.
     bits = expected.detach().to(torch.float32).contiguous().view(torch.int32).flatten() - lowest
@@ -100,9 +100,9 @@ def _mean(terms: Tensor, mask: Tensor | None) -> Tensor:
     return torch.where(valid, terms, 0.0).sum() / valid.sum()
 
 
-@lru_cache(maxsize=1)
-def _deviance_table() -> tuple[Tensor, Tensor, Tensor]:
-    """Bits of the least number of the table, and E[D] at the lower end of each cell and its slope per bit.
+@lru_cache(maxsize=4)
+def _deviance_table(device: torch.device) -> tuple[int, Tensor, Tensor]:
+    """Bits of the least number of the table, and on a device E[D] at the lower end of each cell and its slope per bit.
 
     Exact sums from 1e-7 to 1e3, divided by a form that has the right limits, vary slowly and are interpolated by a
     spline. Above, E[D] = 1 + 1 / (6 lambda).
@@ -120,5 +120,5 @@ def _deviance_table() -> tuple[Tensor, Tensor, Tensor]:
     at = np.arange(first, last + 2**CELL_BITS, 2**CELL_BITS, dtype=np.int32).view(np.float32).astype(np.float64)
     inside = ratio(np.log10(at).clip(low, high)) * at * np.log1p(1 / at)
     found = np.where(at > 10**high, 1 + 1 / (6 * at), inside)
-    table, slopes = found[:-1], np.diff(found) / 2**CELL_BITS
-    return torch.tensor(first), torch.from_numpy(table.astype(np.float32)), torch.from_numpy(slopes.astype(np.float32))
+    table, slopes = found[:-1].astype(np.float32), (np.diff(found) / 2**CELL_BITS).astype(np.float32)
+    return int(first), torch.from_numpy(table).to(device), torch.from_numpy(slopes).to(device)
