@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import diptych
+from diptych.cli.prefer.label import _since
 from diptych.prefer import Ledger
 
 Cli = Callable[..., Any]
@@ -216,3 +217,8 @@ def test_the_file_that_is_offered_for_the_best_image_is_not_there_yet(
     assert again.endswith("--out s-2.png")
     assert "--seen" in done.out
     assert cli(*shlex.split(again)[1:]).code == 0
+
+
+def test_a_run_that_takes_back_earlier_answers_says_so() -> None:
+    assert _since(12, 5) == "12, 7 of them in this run"
+    assert _since(4, 5) == "4; this run took back 1"

@@ -28,6 +28,7 @@ HELP = """g or b: all good or bad; g2 or b2: image 2 alone; 1 to 9: the best of 
 t12: images 1 and 2 are equally good; s: skip; behind an answer *2: its weight (g2*2 counts twice);
 u: undo the last answer and show its screen again; a: show the screen before again, a once more: back;
 a screen 3: show that screen again; a image 000003-1: that image, the second of screen 3 (ids count from 0);
+an answer after a counts beside the earlier one, u corrects the last one;
 ?: this list; q: quit. Several answers may stand on one line, one for each image; they are undone together.
 An image without an answer on a screen that has one is neither good nor bad for the model; it does not come back by
 itself, but a shows it again. value: predicted utility, in standard deviations; higher is better."""
@@ -60,8 +61,8 @@ def label(folder: Folder = None, /, *, choices: Choices) -> Report:
         these = f"; {report.used} count for this prompt and model" if report.unused else ""
         said = {
             "session": session.ledger.folder,
-            "judgements": f"{rows - skips}, {rows - skips - before[0] + before[1]} of them in this run{these}",
-            "skips": f"{skips}, {skips - before[1]} of them in this run",
+            "judgements": f"{_since(rows - skips, before[0] - before[1])}{these}",
+            "skips": _since(skips, before[1]),
             "screens": f"{labelling.screens} new ones in this run",
         }
         data = {"session": said["session"], "rows": rows, "skips": skips, "new": new, "screens": labelling.screens}
@@ -308,6 +309,13 @@ def _whose(screen: Sequence[Candidate]) -> str:
     """In brackets, what a screen of an image of the person's own is."""
     made = {str(candidate.provenance.get("proposal")) for candidate in screen}
     return f" (your {made.pop()})" if made in ({"upload"}, {"match"}) else ""
+
+
+def _since(now: int, before: int) -> str:
+    """A count, and how it changed in this run, which can also undo what earlier ones stored."""
+    return (
+        f"{now}, {now - before} of them in this run" if now >= before else f"{now}; this run took back {before - now}"
+    )
 
 
 def _ids(screen: Sequence[Candidate]) -> tuple[str, ...]:
