@@ -54,3 +54,8 @@ def test_commands_with_arguments_begin_their_own_string_so_that_to_type_sets_the
             if (match := command.search(text)) is not None and text[: match.start()].strip("# "):
                 found.append(f"{path.name}:{node.lineno}: {text}")
     assert not found
+
+
+def test_messages_give_the_output_of_prepare_as_its_second_argument() -> None:
+    for path in Path(diptych.__file__).parent.rglob("*.py"):
+        assert not re.search(r"diptych prepare [^\"]*--out\b", path.read_text(encoding="utf-8")), path

@@ -151,7 +151,7 @@ def refuse_others(how: str, takes: tuple[str, ...], path: Path, options: LoadOpt
     unused = [name for name in CONDITIONAL if name not in takes and getattr(options, name) != getattr(usual, name)]
     if unused:
         flags = ", ".join("--no-use-truth" if name == "use_truth" else "--" + name.replace("_", "-") for name in unused)
-        cut = to_type(" To crop any scan", "diptych prepare FILE --out OUT --crop N") if set(unused) & set(CUT) else ""
+        cut = to_type(" To crop any scan", "diptych prepare FILE OUT --crop N") if set(unused) & set(CUT) else ""
         raise InputError(path, f"is read as {how}, to which {flags} cannot apply", "other options", f"Omit them.{cut}")
 
 

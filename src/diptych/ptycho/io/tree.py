@@ -57,7 +57,7 @@ def single_array(file: DataFile) -> dict[str, Any] | None:
     sides = sorted(found[0][1].shape)[-2:] if len(found) == 1 else [0]
     if min(sides) >= _SMALLEST and found[0][1].dtype.kind in "buif" and np.prod(found[0][1].shape) == np.prod(sides):
         purpose = "To use it as a mask of a scan (--dark: as a dark frame, --flat: as a flat field)"
-        note = to_type(purpose, "diptych prepare SCAN --out OUT --mask-file FILE")
+        note = to_type(purpose, "diptych prepare SCAN OUT --mask-file FILE")
         return {"kind": "image", "problem": None, "array": found[0][0], "notes": [note]}
     return None
 
