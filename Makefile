@@ -1,7 +1,8 @@
 # diptych: the commands a newcomer and a maintainer need. Everything goes into .venv; nothing else is touched.
 #
 #   make demo            reconstruct a measured Siemens star, with a picture
-#   make test            style, types, tests and coverage
+#   make test            style, types and tests
+#   make coverage        the same tests with their coverage, which makes them half as long again
 #   make integration     tests that start several processes, a browser or long reconstructions
 #   make studies         every study at its quick size
 #   make other-programs  our files opened by cdtools, Ptychodus and py4DSTEM, each in an environment of its own
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo studio test integration slow other-programs studies docs bench lint format clean
+.PHONY: help venv install demo studio test coverage integration slow other-programs studies docs bench lint format clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +59,10 @@ lint: $(VENV)/test  ## Check style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint  ## Style, types, tests, coverage above 90 %.
+test: lint  ## Style, types, tests.
+	$(TEST_ENV) $(BIN)/pytest -n 2
+
+coverage: $(VENV)/test  ## The tests of `make test` with their coverage, which must be above 90 %.
 	$(TEST_ENV) $(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90
 
 integration: $(VENV)/test  ## Tests that start several processes, a browser or long reconstructions; no coverage.
