@@ -118,7 +118,7 @@ def with_error_bars(
         phase = np.fmin(across / modulus, UNIFORM)
     phase[np.isnan(across)] = np.nan
     record = {
-        "refined": [name for name, on in vars(point.refined).items() if on],
+        "refined": list(point.unknowns),
         "accuracy": found.noise / 2,
         "solves": found.solves,
         "steps": found.steps,
@@ -161,18 +161,12 @@ def point_of(result: Reconstruction, scan: Scan) -> Point:
         )
     if result.slices is not None:
         raise InputError("error bars", f"the result {result.name!r} has {len(result.slices)} slices", "one slice")
-    if result.probe_components is not None:
-        raise InputError(
-            "error bars",
-            f"the result {result.name!r} has a probe that varies in the course of the scan",
-            "a constant probe",
-            "Reconstruct with probe_variation=0 (--probe-variation 0).",
-        )
     gain = float(result.provenance.get("counts_per_photon", 1.0))
     options: Any = result.provenance.get("options", {})
     moved = not np.array_equal(result.positions, scan.positions) and options.get("correct_positions", "off") != "off"
     kept = measured_frames(scan.mask, len(scan))
     mask = scan.mask if scan.mask is None or scan.mask.ndim == 2 else scan.mask[kept]
+    components, coefficients = result.probe_components, result.probe_coefficients
     return Point(
         result.object,
         result.probe / np.sqrt(gain),
@@ -180,6 +174,8 @@ def point_of(result: Reconstruction, scan: Scan) -> Point:
         mask,
         photon_background(scan, gain),
         None if result.frame_factors is None else result.frame_factors[kept],
+        None if components is None else components / np.sqrt(gain),
+        None if coefficients is None else coefficients[kept],
         Refined(options.get("probe") != "fixed", bool(moved), result.frame_factors is not None),
     )
 

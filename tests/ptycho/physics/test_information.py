@@ -24,6 +24,7 @@ from diptych.ptycho.physics.information import (
     signs,
 )
 from diptych.ptycho.physics.patches import canvas_box
+from diptych.ptycho.physics.varying.probe import Variation, VaryingForward, canonical
 from diptych.ptycho.scan import Scan
 from diptych.ptycho.simulate import simulate
 
@@ -60,6 +61,20 @@ def at_truth(scan: Scan, refined: Refined, *, prior: float = 1.0, valid: Tensor 
     return Information(forward, *wide, refined, valid=valid, prior=prior, batch=4)
 
 
+def varying(scan: Scan, refined: Refined) -> Information:
+    """At the truth, with a probe that varies in two random components, a fifth of the probe each."""
+    info = at_truth(scan, refined)
+    rng = torch.Generator().manual_seed(7)
+    shapes = torch.randn((2, *info.probe.shape[1:]), generator=rng, dtype=torch.complex128)
+    shapes *= 0.2 * torch.linalg.vector_norm(info.probe[0]) / torch.linalg.vector_norm(shapes[0])
+    mixing = torch.randn((info.patterns, 3), generator=rng, dtype=torch.complex128)
+    mixing[:, 0] = 1
+    forward = VaryingForward.of(info.forward)
+    forward.variation = Variation(*canonical(info.probe[0], shapes, mixing))
+    probe = torch.cat([forward.variation.first[None], info.probe[1:]])
+    return Information(forward, info.image, probe, refined, batch=4)
+
+
 def flat(image: Tensor) -> Tensor:
     return torch.view_as_real(image.contiguous()).flatten()
 
@@ -71,6 +86,13 @@ def expected(info: Information, change: Tensor) -> Tensor:
         assert forward.fractions is not None
         forward = replace(forward, fractions=forward.fractions + parts.shifts)
     probe = info.probe if parts.probe is None else info.probe + parts.probe
+    if parts.components is not None:
+        assert info.variation is not None
+        assert parts.weights is not None
+        weights = torch.cat([torch.zeros_like(parts.weights[:, :1]), parts.weights], 1)
+        components, mixing = info.variation.components + parts.components, info.variation.coefficients + weights
+        forward = VaryingForward.of(forward)
+        forward.variation = Variation.of(probe[0], components, mixing)
     views = forward.views(info.image + parts.image, probe, np.arange(info.patterns))
     factors = None if parts.factors is None else (1 + parts.factors)[:, None, None]
     return forward.detect(views.exit_waves(), factors)[1]
@@ -96,6 +118,29 @@ def test_derivative_agrees_with_finite_differences_of_the_counts() -> None:
     v = torch.randn(info.unknowns, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     step = 1e-5
     slope = (expected(info, step * v) - expected(info, -step * v)) / (2 * step)
+    found = info.derivative(v) * expected(info, 0 * v).sqrt()
+    torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-5 * float(slope.abs().max()))
+
+
+@pytest.mark.parametrize("others", [{}, {"positions": True, "factors": True}])
+@pytest.mark.parametrize("modes", [1, 2])
+def test_a_probe_that_varies_keeps_its_power_in_derivative_and_adjoint(modes: int, others: dict[str, bool]) -> None:
+    info = varying(small(modes=modes, background=0.2, size=9), Refined(probe=True, **others))
+    v = torch.randn(info.unknowns, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    v *= info.diagonal().rsqrt()
+    step = 1e-5
+    slope = (expected(info, step * v) - expected(info, -step * v)) / (2 * step)
+    found = info.derivative(v) * expected(info, 0 * v).sqrt()
+    torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-5 * float(slope.abs().max()))
+    residuals = torch.randn((9, 9, 9), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert float((info.derivative(v) * residuals).sum()) == pytest.approx(float(info.adjoint(residuals) @ v), rel=1e-10)
+
+
+def test_a_known_probe_that_varies_adds_no_unknowns() -> None:
+    info = varying(small(), Refined())
+    assert info.unknowns == 2 * info.image.numel()
+    v = torch.randn(info.unknowns, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    slope = (expected(info, 1e-5 * v) - expected(info, -1e-5 * v)) / 2e-5
     found = info.derivative(v) * expected(info, 0 * v).sqrt()
     torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-5 * float(slope.abs().max()))
 

@@ -124,7 +124,7 @@ def bound(
         pixel_m=pixel_m,
         spectrum=spectrum,
         gauge=REMOVED["full" if point.refined.probe else "phase"] + (_RASTER if curvature.raster else ""),
-        refined=tuple(name for name, on in vars(point.refined).items() if on),
+        refined=point.unknowns,
         source=source,
         needs=_needs(options, error, spectrum, dose, wanted_px),
         notes=notes,
@@ -169,7 +169,7 @@ def _point(scan: Scan, result: Reconstruction | None, options: BoundOptions) -> 
     refined = Refined(options.refine_probe, options.refine_positions)
     mask = scan.mask
     shown = photon_background(scan, _gain(scan))
-    return Point(scan.truth, scan.true_probe, true, mask, shown, None, refined), "the truth of the scan"
+    return Point(scan.truth, scan.true_probe, true, mask, shown, refined=refined), "the truth of the scan"
 
 
 def _gain(scan: Scan) -> float:
@@ -196,7 +196,8 @@ def _planned(point: Point, options: BoundOptions) -> Point:
     inside = (planned <= high + 1e-9).all(1)
     if point.mask is not None and point.mask.ndim == 3:
         raise InputError("bound: step", "the mask differs from pattern to pattern", "one mask for all, for planning")
-    return replace(point, positions=planned[inside], factors=None, refined=replace(point.refined, factors=False))
+    constant = replace(point, components=None, coefficients=None, factors=None)
+    return replace(constant, positions=planned[inside], refined=replace(point.refined, factors=False))
 
 
 def _at_dose(point: Point, dose: float | None, read_variance: float = 0.0) -> Point:

@@ -23,6 +23,7 @@ from diptych.ptycho.physics.information.inverse import conjugate_gradients, sign
 from diptych.ptycho.physics.information.operator import Information, Refined
 from diptych.ptycho.physics.measured import Light, compared_box
 from diptych.ptycho.physics.patches import canvas_box
+from diptych.ptycho.physics.varying.probe import Variation, VaryingForward
 from diptych.ptycho.scan import Canvas
 
 TOLERANCE = 1e-2
@@ -54,6 +55,8 @@ class Point:
         Expected background, photons.
     factors : (M,) array, optional
         Factor of each pattern's intensity.
+    components, coefficients : (K, N, N) and (M, K + 1) complex arrays, optional
+        Of a first probe mode that varies: see :class:`~diptych.ptycho.physics.varying.probe.Variation`.
     refined : Refined
         What is estimated together with the object.
     """
@@ -64,7 +67,15 @@ class Point:
     mask: NDArray[np.bool_] | None = None
     background: NDArray[np.floating[Any]] | None = None
     factors: NDArray[np.float64] | None = None
+    components: NDArray[np.complexfloating[Any, Any]] | None = None
+    coefficients: NDArray[np.complexfloating[Any, Any]] | None = None
     refined: Refined = field(default_factory=Refined)
+
+    @property
+    def unknowns(self) -> tuple[str, ...]:
+        """Names of what is estimated together with the object."""
+        named = [name for name, on in vars(self.refined).items() if on]
+        return (*named, "probe variation") if self.refined.probe and self.components is not None else tuple(named)
 
 
 @dataclass(eq=False)
@@ -131,6 +142,10 @@ class Curvature:
             forward.factors.values = torch.tensor(point.factors, dtype=wave.to_real())
             forward.factors.fitted = True
         probe = torch.from_numpy(np.ascontiguousarray(point.probe)).to(wave)
+        if point.components is not None:
+            varied = (torch.tensor(each, dtype=wave) for each in (point.components, point.coefficients))
+            forward = VaryingForward.of(forward)
+            forward.variation = Variation(probe[0], *varied)
         self.information = Information(forward, image, probe, point.refined, valid=valid, prior=prior)
         self.light = Light(forward.illumination(probe).numpy(), self.origin)
         self.lit = torch.from_numpy(self.light.lit)

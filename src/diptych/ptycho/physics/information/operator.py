@@ -6,7 +6,8 @@ Theory, 1993, section 3.9); its inverse bounds the covariance of every unbiased 
 derivative of twice the square root of the counts, F is ``K^T K``. K is bounded where I vanishes.
 
 Unknowns are one flat real vector (n,): object, probe modes (real and imaginary part of each pixel), shifts of the
-patterns (y, x) and the relative change of each pattern's intensity. Those that are known are left out.
+patterns (y, x), the relative change of each pattern's intensity, and the components and coefficients of a probe that
+varies. Those that are known are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.physics.forward import ForwardModel, Views, intensity
+from diptych.ptycho.physics.information.varying import EqualPower
 from diptych.ptycho.physics.patches import gather
+from diptych.ptycho.physics.varying.probe import VaryingForward, mixed_modes
 
 LEAST_EXPECTED = 1e-30
 """Expected counts below this carry no information: the square root has no derivative there."""
@@ -34,7 +37,8 @@ class Refined:
     Parameters
     ----------
     probe, positions, factors : bool
-        The probe modes; the shift of each pattern; the intensity of each pattern.
+        The probe modes, with components and coefficients where the probe varies; the shift of each pattern; the
+        intensity of each pattern.
     """
 
     probe: bool = False
@@ -56,12 +60,18 @@ class Part:
         Shift (y, x) of each pattern, px.
     factors : (M,) real tensor or None
         Relative change of each pattern's intensity.
+    components : (K, N, N) complex tensor or None
+        Components of a probe that varies.
+    weights : (M, K) complex tensor or None
+        Their coefficients.
     """
 
     image: Tensor
     probe: Tensor | None = None
     shifts: Tensor | None = None
     factors: Tensor | None = None
+    components: Tensor | None = None
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +79,15 @@ class _Batch:
     """B patterns at the point where the information is computed.
 
     ``field`` (B, P, N, N) is the derivative of half the counts along the conjugate field, ``root`` (B, N, N) the root
-    of the expected counts, infinite where there is no information, ``signal`` (B, N, N) the counts without background.
+    of the expected counts, infinite where there is no information, ``signal`` (B, N, N) the counts without background,
+    ``basis`` (B or 1, K + 1, N, N) first mode and components as they multiply the object, of a probe that varies.
     """
 
     views: Views
     field: Tensor
     root: Tensor
     signal: Tensor
+    basis: Tensor | None = None
 
 
 class Information:
@@ -120,9 +132,13 @@ class Information:
         self.refined, self.valid, self.batch = refined, valid, batch
         self.stiffness = 2 / prior**2 if prior else 0.0
         patterns = len(forward.corners)
+        self.variation = forward.variation if isinstance(forward, VaryingForward) and refined.probe else None
+        shapes = 0 if self.variation is None else len(self.variation.components)
         self._sizes = [
             2 * image.numel(),
             2 * probe.numel() if refined.probe else 0,
+            2 * shapes * forward.size**2,
+            2 * shapes * patterns,
             2 * patterns if refined.positions else 0,
             patterns if refined.factors else 0,
         ]
@@ -143,12 +159,15 @@ class Information:
 
     def parts(self, vector: Tensor) -> Part:
         """Views into a vector (n,), by meaning."""
-        image, probe, shifts, factors = torch.split(vector, self._sizes)
+        image, probe, components, weights, shifts, factors = torch.split(vector, self._sizes)
+        varies = self.variation is not None
         return Part(
             torch.view_as_complex(image.view(*self.image.shape, 2)),
             torch.view_as_complex(probe.view(*self.probe.shape, 2)) if self.refined.probe else None,
             shifts.view(-1, 2) if self.refined.positions else None,
             factors if self.refined.factors else None,
+            torch.view_as_complex(components.view(-1, *self.probe.shape[1:], 2)) if varies else None,
+            torch.view_as_complex(weights.view(self.patterns, -1, 2)) if varies else None,
         )
 
     def times(self, vectors: Tensor) -> Tensor:
@@ -184,10 +203,15 @@ class Information:
         light = self.forward.illumination(self.probe)
         parts = self.parts(out)
         torch.view_as_real(parts.image).copy_((2 * light + max(self.stiffness, 1e-9 * float(light.max())))[..., None])
+        seen = self.forward.transparency(self.image)
         if parts.probe is not None:
-            seen = self.forward.transparency(self.image)
             torch.view_as_real(parts.probe).copy_((2 * seen + 1e-6 * seen.max())[..., None])
         spectrum = intensity(torch.fft.fft2(self.forward.propagator.enter(self.probe), norm="ortho"))
+        if self.variation is not None and parts.components is not None and parts.weights is not None:
+            share = self.variation.coefficients[:, 1:].abs().square().mean(0)[:, None, None]
+            torch.view_as_real(parts.components).copy_((share * (2 * seen + 1e-6 * seen.max()))[..., None])
+            power = intensity(self.variation.components[:, None]).sum((1, 2))
+            torch.view_as_real(parts.weights).copy_(2 * power[:, None].expand(-1, 2))
         if parts.shifts is not None:
             wave = 2 * math.pi * torch.fft.fftshift(torch.fft.fftfreq(self.forward.size, dtype=spectrum.dtype))
             wave = wave.to(spectrum.device).square()
@@ -197,10 +221,12 @@ class Information:
         return out
 
     def dense(self) -> Tensor:
-        """F as a matrix (n, n); for small problems (n below about 10,000).
+        """F as a matrix (n, n), of a probe that is the same in all patterns; for small problems (n below about 10,000).
 
         Built pattern by pattern: each touches only the pixels of its window.
         """
+        if self.variation is not None:
+            raise ValueError("the matrix of a probe that varies is not built: use times()")
         n = self.unknowns
         matrix = torch.zeros((n, n), dtype=self.image.real.dtype, device=self.image.device)
         for pattern in range(self.patterns):
@@ -237,9 +263,9 @@ class Information:
         if self.refined.positions:
             shifts = torch.eye(2, dtype=self.image.real.dtype, device=self.image.device)
             waves = torch.cat([self._moving(views, shift[None]) for shift in shifts])
-            add(split[2].view(-1, 2)[pattern], waves)
+            add(split[4].view(-1, 2)[pattern], waves)
         if self.refined.factors:
-            index.append(split[3][pattern : pattern + 1])
+            index.append(split[5][pattern : pattern + 1])
             rows.append(self._counted(only, batch.signal / batch.root).flatten(1))
         return torch.cat(index), torch.cat(rows)
 
@@ -256,7 +282,10 @@ class Information:
             signal, field = signal * given, field * given[:, None]
         expected = signal if self.forward.background is None else signal + self.forward.background
         root = torch.where(expected > LEAST_EXPECTED, expected, torch.inf).sqrt()
-        return _Batch(views, field, root, signal)
+        basis = None
+        if self.variation is not None:
+            basis = self.forward.moved_modes(torch.cat([self.variation.first[None], self.variation.components]), some)
+        return _Batch(views, field, root, signal, basis)
 
     def _derivative(self, batch: _Batch, change: Part) -> Tensor:
         """K times a change, for one batch: (B, N, N)."""
@@ -264,7 +293,7 @@ class Information:
         patches = gather(change.image, self.forward.corners[views.batch], self.forward.size)
         waves = views.modes * patches[:, None]
         if change.probe is not None:
-            waves = waves + self.forward.moved_modes(change.probe, views.batch) * views.patches[:, None]
+            waves = waves + self._probe_change(batch, change) * views.patches[:, None]
         waves = views.placed(waves)
         if change.shifts is not None:
             waves = waves + self._moving(views, change.shifts[views.rows])
@@ -280,13 +309,50 @@ class Information:
             total.factors[views.rows] += (weighted * batch.signal).sum((1, 2))
         waves = self.forward.propagator.adjoint(batch.field * (2 * weighted)[:, None])
         self.forward.add_object_adjoint(views, waves, total.image)
+        if self.variation is not None:
+            self._add_variation_adjoint(views, waves.clone(), total)
+        constant = None if self.variation is not None else total.probe
         if total.shifts is not None:
             probe, along = self.forward.probe_and_shift_adjoint(views, waves)
             total.shifts[views.rows] += along.to(total.shifts.dtype)
-            if total.probe is not None:
-                total.probe.add_(probe)
-        elif total.probe is not None:
-            total.probe.add_(self.forward.probe_adjoint(views, waves))
+            if constant is not None:
+                constant.add_(probe)
+        elif constant is not None:
+            constant.add_(self.forward.probe_adjoint(views, waves))
+
+    def _probe_change(self, batch: _Batch, change: Part) -> Tensor:
+        """Change of the modes as they multiply the object (B or 1, P, N, N), for a change of the probe."""
+        assert change.probe is not None
+        some = batch.views.batch
+        if change.components is None or change.weights is None:
+            return self.forward.moved_modes(change.probe, some)
+        power, count = self._power(some), len(change.probe)
+        moved = self.forward.moved_modes(torch.cat([change.probe, change.components]), some)
+        basis = torch.cat([change.probe[:1], change.components])
+        weights = power.change(basis, change.weights[batch.views.rows])
+        out = mixed_modes(moved, power.weights, count)
+        assert batch.basis is not None
+        out[:, :1] += mixed_modes(batch.basis, weights, 1)
+        return out
+
+    def _add_variation_adjoint(self, views: Views, waves: Tensor, total: Part) -> None:
+        """Add the adjoint of :meth:`_probe_change` to ``total``. Overwrites ``waves`` (B, P, N, N)."""
+        assert isinstance(self.forward, VaryingForward)
+        assert total.probe is not None
+        assert total.components is not None
+        assert total.weights is not None
+        shapes, in_weights = self.forward.varied_adjoint(views, waves)
+        basis, weights = self._power(views.batch).adjoint(in_weights)
+        count = len(total.probe)
+        total.probe.add_(shapes[:count])
+        total.components.add_(shapes[count:])
+        total.probe[0] += basis[0]
+        total.components.add_(basis[1:])
+        total.weights[views.rows] += weights
+
+    def _power(self, some: NDArray[np.int64]) -> EqualPower:
+        assert self.variation is not None
+        return EqualPower.of(self.variation, self.variation.of_batch(some))
 
     def _per_root(self, batch: _Batch, waves: Tensor) -> Tensor:
         """Change of twice the root of the counts for a change of the exit waves, (B, N, N)."""
@@ -303,7 +369,8 @@ class Information:
         frequency[0] = 0.0 if size % 2 == 0 else frequency[0]
         angle = shifts[:, 0, None, None] * frequency[:, None] + shifts[:, 1, None, None] * frequency
         ramps = views.ramps * torch.complex(torch.zeros_like(angle), -2 * math.pi * angle)
-        return views.changes(torch.fft.ifft2(views.spectrum[None] * ramps[:, None]), angle)
+        # The spectrum of modes that vary has an axis of patterns.
+        return views.changes(torch.fft.ifft2(views.spectrum * ramps[:, None]), angle)
 
     def _counted(self, batch: NDArray[np.int64], values: Tensor) -> Tensor:
         """Values (B, N, N) with 0 at masked pixels."""

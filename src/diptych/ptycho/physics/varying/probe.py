@@ -109,9 +109,9 @@ class VaryingForward(ForwardModel):
         count = len(probe)
         modes, ramps, spectrum = self._modes(torch.cat([probe, self.components(probe)]), batch, fractions)
         weights = variation.of_batch(batch)
-        mixed = _mixed(modes, weights, count)
-        spectra = None if spectrum is None else _mixed(spectrum[None], weights, count)
-        return Views(batch, patches, mixed, ramps, spectra, self.propagator.fixed)
+        varied = mixed_modes(modes, weights, count)
+        spectra = None if spectrum is None else mixed_modes(spectrum[None], weights, count)
+        return Views(batch, patches, varied, ramps, spectra, self.propagator.fixed)
 
     def components(self, probe: Tensor) -> Tensor:
         """Components (K, N, N) of the variation under probe modes (P, N, N), whose scale they follow."""
@@ -173,8 +173,10 @@ def shares(first: Tensor, components: Tensor) -> list[float]:
     return [float(each / power[0]) for each in power[1:]]
 
 
-def _mixed(modes: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Modes (B, count, N, N) of patterns from those of probe and components (B or 1, count + K, N, N)."""
+def mixed_modes(modes: Tensor, weights: Tensor, count: int) -> Tensor:
+    """Modes (B, count, N, N) of patterns with coefficients (B, K + 1) from those of probe and components
+    (B or 1, count + K, N, N).
+    """
     basis = torch.cat([modes[:, :1], modes[:, count:]], 1).flatten(2)
     first = (weights[:, None] @ basis).view(len(weights), 1, *modes.shape[2:])
     return torch.cat([first, modes[:, 1:count].expand(len(weights), -1, -1, -1)], 1)
