@@ -6,6 +6,7 @@ import ast
 import io
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 import diptych
+from diptych.cli.prefer.status import drop_what_was_typed
 from diptych.errors import UnavailableError
 from diptych.prefer import Judgement, Ledger, Session
 from diptych.prefer.judgement import Candidate, Frame
@@ -89,6 +91,29 @@ def test_undo_takes_back_own_answers_before_those_of_others(tmp_path: Path) -> N
         assert theirs.ids == (other[0].id,)
         assert "session" in theirs.whose
         assert first.rows == 0
+
+
+def test_undo_names_an_earlier_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "g1", "q")
+    cli("prefer", "label", "s", "--dimension", D, "--batch", 2, "--prompt", "a lake")
+    answer(monkeypatch, "u", "q")
+    assert (
+        "taken back: 1 judgement of screen 1. From an earlier run of this session, at 2"
+        in cli("prefer", "label", "s").out
+    )
+    assert live("s") == []
+
+
+def test_what_was_typed_before_a_screen_was_shown_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader, follower = os.openpty()
+    with os.fdopen(follower) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        os.write(leader, b"g1\n")
+        select.select([terminal], [], [], 10)
+        drop_what_was_typed()
+        os.write(leader, b"b2\n")
+        assert terminal.readline() == "b2\n"
+    os.close(leader)
 
 
 def test_ties_weights_and_images_shown_again_have_answers(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

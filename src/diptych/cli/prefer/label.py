@@ -13,7 +13,7 @@ from diptych.cli.generate import verb
 from diptych.cli.output import Report, Verbatim, cell, printable, steps, table
 from diptych.cli.prefer import Folder, logged, opened_session, repeated
 from diptych.cli.prefer.sheet import write_sheet
-from diptych.cli.prefer.status import Status
+from diptych.cli.prefer.status import Status, drop_what_was_typed
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.option_fields import Choices
@@ -137,6 +137,7 @@ class _Labelling:
         self._states = {_ids(screen): ", which has no answer yet" for screen in self._waiting}
         screen = self._next()
         while screen:
+            drop_what_was_typed()
             self._print(screen)
             screen = self._judge(screen)
 
@@ -245,7 +246,7 @@ class _Labelling:
         from diptych.prefer.session.answers import counted
 
         undone = self.session.take_back()
-        whose = f" It was given by {undone.whose}." if undone.whose else ""
+        whose = f" From {undone.whose}." if undone.whose else ""
         skips = sum(judgement.kind == "skip" for judgement in undone.judgements)
         what = counted(len(undone.judgements) - skips, skips)
         ids = self.session.ledger.screen(undone.screen) or undone.ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -21,6 +22,14 @@ AGAIN = 15.0
 
 SILENT = 2.0
 """Seconds without a report from which the line says so."""
+
+
+def drop_what_was_typed() -> None:
+    """Drop lines that were typed at a terminal before the screen that they would judge was shown."""
+    if sys.stdin.isatty() and os.name == "posix":
+        import termios
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 class Status:

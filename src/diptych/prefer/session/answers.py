@@ -12,6 +12,7 @@ from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.ledger.reading import LEGACY, JudgementRecord
 from diptych.runtime.logging import LOGGER
+from diptych.runtime.provenance import utc_now
 
 SIMULATED = "simulated"
 """Source of judgements that no person made."""
@@ -55,6 +56,7 @@ class Answers:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._own: list[tuple[int, ...]] = []
+        self._opened = utc_now()
         self._lock = threading.Lock()
 
     def tell(self, judgements: Sequence[Judgement], source: str = "") -> tuple[int, ...]:
@@ -98,14 +100,19 @@ class Answers:
         )
 
     def _whose(self, said: JudgementRecord) -> str:
-        """Who showed the image that was judged: the key of its proposal has the process."""
+        """Who gave an answer that is not of this object: an earlier run, or a process that has the session open, too.
+        The key of the image's proposal has the process that showed it.
+        """
+        time = said.judgement.time
         if said.source == SIMULATED:
-            return f"the simulated person, at {said.judgement.time}"
+            return f"the simulated person, at {time}"
+        if time <= self._opened:
+            return f"an earlier run of this session, at {time}"
         key = self._ledger.candidate(said.judgement.ids[0], image=False).provenance.get("key", ())
         process = int(key[3]) if len(key) > 3 else 0
         if process in (0, os.getpid()):
-            return f"an earlier session, at {said.judgement.time}"
-        return f"process {process}, at {said.judgement.time}"
+            return f"another program that has this session open, at {time}"
+        return f"process {process}, which has this session open, too, at {time}"
 
 
 def _last_answer(live: list[JudgementRecord]) -> list[JudgementRecord]:
