@@ -74,7 +74,15 @@ def reader() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python")])
+@pytest.mark.parametrize(
+    "page",
+    [
+        # Several limits and error bars take many seconds.
+        pytest.param(page, marks=pytest.mark.integration if page == "docs/limit.md" else ())
+        for page, text in PAGES.items()
+        if blocks(text, "python")
+    ],
+)
 def test_code_on_the_page_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,6 +87,7 @@ def test_import_diptych_is_fast_and_light(tmp_path: Path) -> None:
     assert "numpy" not in found["modules"]
 
 
+@pytest.mark.integration
 def test_importing_every_module_touches_no_files(tmp_path: Path) -> None:
     found = run(IMPORT_ALL, tmp_path)
     assert len(found["names"]) > 50

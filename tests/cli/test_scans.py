@@ -118,6 +118,7 @@ def test_names_from_a_file_cannot_command_the_terminal(cli: Cli, tmp_path: Path)
     assert r"\x1b[31mred" in done.err
 
 
+@pytest.mark.integration
 def test_the_flags_that_check_names_fix_the_scan(cli: Cli, tmp_path: Path) -> None:
     scan = simulate(size=32, patterns=64, step=4.0, dose=1e5, seed=2)
     turned = replace(scan, counts=turn(scan.counts, 5), truth=None)

@@ -112,6 +112,7 @@ def test_progress_counts_the_readings() -> None:
     assert {p.total for p in seen} == {len(found.rows)}
 
 
+@pytest.mark.integration
 def test_readings_that_diverge_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
     from diptych.ptycho.engines.flags import trials
 

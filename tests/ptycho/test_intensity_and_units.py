@@ -35,6 +35,7 @@ def varied(clean: Scan) -> tuple[Scan, np.ndarray]:
     return replace(clean, counts=rng.poisson(expected * factors[:, None, None]).astype(np.uint32)), factors
 
 
+@pytest.mark.integration
 def test_varying_intensity_is_found_fitted_and_named(
     varied: tuple[Scan, np.ndarray], error: float, tmp_path: Path
 ) -> None:

@@ -45,7 +45,9 @@ def test_each_engine_recovers_the_object(engine: str, bar: float) -> None:
     assert result.history["held_out_fit"][0] > 20 * result.provenance["held_out_fit"]
 
 
-@pytest.mark.parametrize(("dose", "bar"), [(1e3, 0.2), (1e4, 0.08), (1e9, 5e-4)])
+@pytest.mark.parametrize(
+    ("dose", "bar"), [(1e3, 0.2), (1e4, 0.08), pytest.param(1e9, 5e-4, marks=pytest.mark.integration)]
+)
 def test_the_automatic_choice_at_other_doses(dose: float, bar: float) -> None:
     scan = simulated(probe_error=1.0, dose=dose)
     assert error(solve(scan), scan) < bar
@@ -93,6 +95,7 @@ def test_incoherent_modes_are_recovered_with_as_many_modes(engine: str) -> None:
     assert share == pytest.approx(0.3 / 1.3, rel=0.1)
 
 
+@pytest.mark.integration
 def test_a_known_background_is_used() -> None:
     scan = simulated(background=5.0, dose=1e5)
     known, unknown = solve(scan, modes=1), solve(replace(scan, background=None), modes=1)
@@ -311,6 +314,7 @@ def test_low_dose_stops_by_itself_near_its_best(engine: str, monkeypatch: pytest
     assert error(result, scan) < 1.1 * min(course)
 
 
+@pytest.mark.integration
 def test_forced_on_at_low_dose_the_kept_state_is_still_good() -> None:
     scan = simulated(dose=3e3)
     assert error(solve(scan, stop=False, epochs=200), scan) < 1.1 * error(solve(scan), scan)
@@ -356,6 +360,7 @@ def test_held_out_none_judges_by_the_fit() -> None:
     ],
     ids=["positions swapped", "patterns transposed"],
 )
+@pytest.mark.integration
 def test_a_scan_read_the_wrong_way_round_is_flagged(change: Callable[[Scan], Scan]) -> None:
     result = solve(change(simulated(object="natural", patterns=100, dose=1e5)))
     assert result.provenance["fit"] > 3

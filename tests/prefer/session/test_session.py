@@ -387,6 +387,7 @@ class Uniform:
         return [Proposed(rng.random(situation.dimension).astype(np.float32)) for _ in range(count)]
 
 
+@pytest.mark.integration
 def test_a_cube_begins_with_its_usual_settings_and_has_parts_of_its_own(tmp_path: Path) -> None:
     with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
         assert (session.state.utility, session.state.proposal, session.state.status) == (

@@ -76,6 +76,7 @@ def test_a_wrong_reading_is_flagged_at_low_dose(spoil: Callable[[Scan], Scan], k
     assert float(stated[1]) == pytest.approx(result.provenance["fit"], rel=0.03)
 
 
+@pytest.mark.integration
 def test_unsteady_intensity_is_named() -> None:
     scan = unsteady(right(1e5))
     for factors, said in (("auto", "a factor per frame was fitted"), ("off", "probe modes do not help")):

@@ -156,6 +156,7 @@ def test_files_written_by_other_programs_agree(measured_data: Path) -> None:
         assert other.positions - other.positions.mean(0) == pytest.approx(centred, abs=5e-3)
 
 
+@pytest.mark.integration
 def test_a_simulated_scan_of_ptylab_reconstructs_without_options(measured_data: Path) -> None:
     scan = diptych.load(measured_data / "formats" / "ptylab_SimuData_New.mat")
     assert scan.counts.shape == (22, 64, 64)
