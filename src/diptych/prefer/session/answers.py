@@ -111,8 +111,8 @@ class Answers:
         key = self._ledger.candidate(said.judgement.ids[0], image=False).provenance.get("key", ())
         process = int(key[3]) if len(key) > 3 else 0
         if process in (0, os.getpid()):
-            return f"another program that has this session open, at {time}"
-        return f"process {process}, which has this session open, too, at {time}"
+            return f"another program that had this session open, at {time}"
+        return f"process {process}, which had this session open, at {time}"
 
 
 def _last_answer(live: list[JudgementRecord]) -> list[JudgementRecord]:

@@ -19,6 +19,7 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.request import Request
 from diptych.ptycho.engines.variation.afresh import LIKELIHOOD_EPOCHS, PIE_EPOCHS, from_flat, misled
+from diptych.ptycho.engines.variation.asked import check_variation, wanted
 from diptych.ptycho.engines.variation.likelihood import VariationLikelihood
 from diptych.ptycho.engines.variation.stage import smoothness
 from diptych.ptycho.physics.forward import ForwardModel
@@ -133,8 +134,6 @@ def test_a_drift_is_found_with_no_option_and_the_result_file_carries_it(tmp_path
         back = diptych.load(diptych.save(found, tmp_path / name))
         np.testing.assert_array_equal(back.probe_components, found.probe_components)
         np.testing.assert_array_equal(back.probe_coefficients, found.probe_coefficients)
-    with pytest.raises(InputError, match="probe that varies"):
-        diptych.error_bars(found, given)
 
 
 @pytest.mark.slow
@@ -203,12 +202,20 @@ def test_dead_lines_of_the_detector_are_not_taken_for_a_drift() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"engine": "rpie"}, {"probe": "fixed"}, {"held_out": 0.0}, {"error_bars": True}, {"regularisation": "auto"}],
+    [{"engine": "rpie"}, {"probe": "fixed"}, {"held_out": 0.0}, {"regularisation": "auto"}],
 )
 def test_refused_with_what_does_not_go_with_it(other: dict[str, Any]) -> None:
     given = replace(scan_with(0.0), truth=None)
     with pytest.raises(InputError, match=f"probe_variation = 1 with {next(iter(other))}"):
         diptych.reconstruct(given, probe_variation=1, **other)
+
+
+def test_error_bars_go_with_components_that_are_asked_for_and_not_with_auto() -> None:
+    asked = ReconstructionOptions(probe_variation=1, error_bars=True)
+    check_variation(asked)
+    assert wanted(asked) == 1
+    assert wanted(ReconstructionOptions(error_bars=True)) == 0
+    assert wanted(ReconstructionOptions()) == "auto"
 
 
 def test_refused_with_slices() -> None:

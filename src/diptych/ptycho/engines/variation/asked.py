@@ -16,8 +16,13 @@ def counted(options: ReconstructionOptions) -> int:
 
 
 def wanted(options: ReconstructionOptions) -> int | Literal["auto"]:
-    """Components to fit: a number, ``auto``, or 0 where other options leave ``auto`` no room."""
-    return 0 if options.probe_variation == "auto" and _conflicts(options) else options.probe_variation
+    """Components to fit: a number, ``auto``, or 0 where other options leave ``auto`` no room.
+
+    Error bars of a probe that varies need several times the work, so ``auto`` does not bring them about.
+    """
+    if options.probe_variation == "auto" and (options.error_bars or _conflicts(options)):
+        return 0
+    return options.probe_variation
 
 
 def check_variation(options: ReconstructionOptions) -> None:
@@ -37,6 +42,5 @@ def _conflicts(options: ReconstructionOptions) -> list[tuple[str, str]]:
         ("held_out", not options.held_out, "held_out > 0: held-out pixels decide whether the components are kept"),
         ("slices", options.slices > 1, "one slice"),
         ("regularisation", options.regularisation != "off", "off: it is made for a constant probe"),
-        ("error_bars", options.error_bars, "no error bars: they are computed for a constant probe"),
     )
     return [(name, expected) for name, wrong, expected in refused if wrong]
