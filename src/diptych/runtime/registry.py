@@ -7,10 +7,12 @@ adds a thing defines one :class:`Extension` of that kind; the registry imports t
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import ConfigDict, model_validator
@@ -19,6 +21,21 @@ from diptych.errors import InputError, UnavailableError
 from diptych.runtime.options import Options
 
 log = logging.getLogger("diptych")
+
+
+def offered(group: str) -> EntryPoints:
+    """The entry points that installed packages have in a group.
+
+    The metadata of all packages is read once for each ``sys.path``: what is installed while a program runs is seen by
+    the next one.
+    """
+    return _installed(tuple(sys.path)).select(group=group)
+
+
+@lru_cache(maxsize=4)
+def _installed(path: tuple[str, ...]) -> EntryPoints:
+    """All entry points; ``path`` is only the key they are remembered under."""
+    return entry_points()
 
 
 class NoOptions(Options):
@@ -126,7 +143,7 @@ class Registry(Generic[E]):
         return {entry.name: entry.options for entry in self.entries()}
 
     def _offered(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        return {point.name: point for point in offered(self.group)}
 
     def _load(self, point: EntryPoint) -> E:
         source = f"{self.kind} {point.name!r} of {point.dist.name if point.dist else point.value}"

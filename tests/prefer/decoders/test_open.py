@@ -54,7 +54,7 @@ class Callable(Entry):
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
-    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == "diptych.decoders" else [])
+    monkeypatch.setattr(registry, "offered", lambda group: [entry] if group == "diptych.decoders" else [])
 
 
 def test_objects_and_entry_points_are_opened_as_names_are(monkeypatch):

@@ -87,13 +87,6 @@ def check(name: str, folder: Path, seed: int, traced: bool = False) -> None:
     assert listing(folder) == before, how
 
 
-@pytest.fixture(autouse=True)
-def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking for installed packages takes longer than everything else here."""
-    for module in ("diptych.runtime.registry", "diptych.ptycho.io.layouts.find"):
-        monkeypatch.setattr(f"{module}.entry_points", lambda **names: [])
-
-
 def test_every_format_has_a_sample() -> None:
     """Patterns that a product bundles are read by the reader of plain HDF5."""
     assert set(BUILTIN) - set(SAMPLES) == {"raw-data"}

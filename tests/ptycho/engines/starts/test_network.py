@@ -134,7 +134,7 @@ def test_no_start_makes_the_finished_result_worse(seed: int) -> None:
         assert error(solve(scan, change), scan) <= 1.05 * flat, name
 
 
-@pytest.mark.parametrize("dose", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("dose", [pytest.param(1e4, marks=pytest.mark.integration), 1e5, 1e6])
 def test_a_good_start_needs_a_third_of_the_epochs(dose: float) -> None:
     scan = simulated(dose=dose)
     flat = solve(scan, epochs=60)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import DiptychError, InputError
 from diptych.ptycho.io.layouts.layout import Layout, read_layout_file
 from diptych.ptycho.io.source import TreeSource, listed
+from diptych.runtime.registry import offered
 
 log = logging.getLogger("diptych")
 
@@ -33,7 +33,7 @@ def installed_layouts() -> Iterator[Layout]:
     """Layouts of the folders, then those of installed packages; one that is wrong is logged and left out."""
     for folder in layout_folders():
         yield from _of_folder(folder)
-    for point in entry_points(group=GROUP):
+    for point in offered(GROUP):
         try:
             yield from _of(point.load())
         except Exception as error:
