@@ -26,16 +26,16 @@ log = logging.getLogger("diptych")
 def offered(group: str) -> EntryPoints:
     """The entry points that installed packages have in a group.
 
-    The metadata of all packages is read once for each ``sys.path``: what is installed while a program runs is seen by
+    The metadata of the packages is read once for each ``sys.path``: what is installed while a program runs is seen by
     the next one.
     """
-    return _installed(tuple(sys.path)).select(group=group)
+    return _offered(group, tuple(sys.path))
 
 
-@lru_cache(maxsize=4)
-def _installed(path: tuple[str, ...]) -> EntryPoints:
-    """All entry points; ``path`` is only the key they are remembered under."""
-    return entry_points()
+@lru_cache(maxsize=32)
+def _offered(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """The entry points of a group; ``path`` is only part of the key they are remembered under."""
+    return entry_points(group=group)
 
 
 class NoOptions(Options):
