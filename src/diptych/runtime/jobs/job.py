@@ -26,7 +26,7 @@ Listener = Callable[["Job"], None]
 PREVIEW_SECONDS = 1.0
 """Shortest time between two previews of a job, s."""
 
-PREVIEW_SHARE = 0.015
+PREVIEW_SHARE = 0.01
 """Largest share of the time of a job that previews take."""
 
 ENDED = ("done", "failed", "cancelled")
@@ -81,7 +81,7 @@ class Job:
         The last report.
     preview : dict of str to (h, w) float32 arrays
         The images of the last :class:`~diptych.runtime.progress.Preview` by name, renewed at most every second, and
-        less often where making them takes more than 1.5 % of the time; empty where there are none.
+        less often where making them takes more than 1 % of the time; empty where there are none.
     folder : Path or None
         The run directory, once it is open.
     result : dict or None
