@@ -1,11 +1,12 @@
-"""What refined positions are still short of along slow distortions, by trials with rebuilt objects.
+"""What refined positions are still short of along slow distortions, by rebuilding the object where they agree on these.
 
-Where object and positions are stretched together, the object holds the positions: between the refined state and the
-true one the likelihood has a barrier, and a trial that moves the object along only sees the barrier. A trial here
-displaces the positions, builds a new object from a flat one with the refined probe, and refines object, probe and
-positions together for some epochs: positions held fixed are no guide, since distortions depend on each other (a stretch
-of one axis is scale and aspect). N = 32, 1e6 photons, 0.3 px off: a step of 0.2 px towards the truth ends at a fit of
-1.34, none at 1.51, one away from it at 1.74.
+Where object and positions are stretched together, the object holds the positions, and parts of the scan that have
+slipped by a pixel against each other hold them too: between the refined state and the true one the likelihood has a
+barrier. A cycle here keeps only the slow part of the moves, builds a new object from a flat one with the refined probe,
+and refines object, probe and positions together. The slips are gone with the old object, and the moves go on from where
+they were. ``blocks``, N = 64, 225 patterns, 1e6 photons, 2 % and 3 degrees: 0.41 px rms after joint refinement, 0.24,
+0.029 and 0.015 px after one, two and three cycles; kept along scale, rotation and shear alone, without the drift terms,
+it stays at 0.41 px.
 """
 
 from __future__ import annotations
@@ -24,20 +25,17 @@ from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 from diptych.runtime.interrupts import stop_if_asked
 
-REBUILDING, SETTLING = 10, 10
-"""Epochs of PIE from a flat object, and of joint refinement, of each trial."""
+REBUILDING = 10
+"""Epochs of PIE from a flat object with which a cycle begins."""
 
-SIZE = 0.3
-"""Displacement of a trial along a distortion, pixels rms."""
+ROUNDS, ROUND = 2, 15
+"""Rounds of joint refinement of a cycle, and epochs of each."""
 
-FURTHER = 0.1
-"""Displacement along the refinement's own direction, as a share of the way it went."""
+LEAST_CYCLES, MOST_CYCLES = 2, 8
+"""Cycles."""
 
 LEAST_GAIN = 0.005
-"""Share by which a step must lower the fit. Distortions along which one does are tried again."""
-
-MOST_TRIES = 4
-"""Steps along one distortion at most."""
+"""Share by which a cycle must lower the fit of the one before; the cycles end where one does not."""
 
 DRIFT_TERMS = 2
 """Cosine terms of a drift in the order of the frames, for each axis."""
@@ -80,17 +78,17 @@ def moves_slowly(recorded: Positions, refined: Positions) -> bool:
     return bool(slow > max(SLOW_MOVE, SLOW_SHARE * chance))
 
 
-class SlowSearch(PositionSearch):
-    """Completes a refinement along slow distortions; an engine whose epoch is one distortion, on both sides.
+class SlowCycles(PositionSearch):
+    """Completes a refinement along slow distortions; an engine whose epoch is one cycle.
 
     Parameters
     ----------
     problem : Problem
         What to solve; it is left at the best positions.
     image, probe : (H, W) and (P, N, N) complex tensors
-        Start, at the problem's positions. All trials start from this probe; the object gives way to rebuilt ones.
+        Start, at the problem's positions. It is kept unless a cycle ends at a better fit.
     pie, likelihood : PieSettings, LikelihoodSettings
-        Of the trials.
+        Of the cycles.
     recorded : (M, 2) array
         The positions before any refinement.
     """
@@ -104,64 +102,67 @@ class SlowSearch(PositionSearch):
         likelihood: LikelihoodSettings,
         recorded: Positions,
     ) -> None:
-        self.problem, self._pie, self._probe = problem, pie, probe.clone()
+        self.problem, self._pie, self._recorded = problem, pie, recorded
         self._likelihood = replace(likelihood, refine_positions=True)
-        self._best, self._fit, self._next = Placed.of(problem, image, probe), float("inf"), 0
-        way = slow_part(problem.forward.positions - recorded, recorded)
-        self._modes = ([FURTHER * way] if np.any(way) else []) + [SIZE * mode for mode in slow_modes(recorded)]
-        self._queue = list(range(len(self._modes)))
+        self._best = self._last = Placed.of(problem, image, probe)
+        self._fits: list[float] = []
+        """Of the start, and of each cycle, over all pixels."""
 
     @property
     def most_epochs(self) -> int:
-        """Steps to try; one that lowers the fit adds another."""
-        return len(self._queue)
+        """Cycles made, and one more where the last one has gained."""
+        done, fits = max(len(self._fits) - 1, 0), self._fits
+        more = done < LEAST_CYCLES or (done < MOST_CYCLES and fits[-1] < (1 - LEAST_GAIN) * fits[-2])
+        return done + more
 
     def epoch(self) -> dict[str, float]:
-        """Trials on both sides along one distortion; the best one stays where it lowers the fit."""
-        if not np.isfinite(self._fit):
-            self._best, self._fit = self._rebuilt(self._best.positions)
-        mode = self._queue[self._next]
-        self._next += 1
-        middle = self._best.positions
-        sides = [self._rebuilt(middle + sign * self._modes[mode]) for sign in (1, -1)]
-        best, fit = min(sides, key=lambda trial: trial[1])
-        if fit < (1 - LEAST_GAIN) * self._fit:
-            self._best, self._fit = best, fit
-            if self._queue.count(mode) < MOST_TRIES:
-                self._queue.append(mode)
+        """One cycle; the best state stays."""
+        if not self._fits:
+            self._fits.append(self._fit_of(self._best.image, self._best.probe))
+        moves = self._last.positions - self._recorded
+        self._last, fit = self._rebuilt(self._recorded + slow_part(moves - moves.mean(0), self._recorded))
+        if fit < min(self._fits):
+            self._best = self._last
+        self._fits.append(fit)
         return self._report(self.problem)
 
     def _rebuilt(self, positions: Positions) -> tuple[Placed, float]:
-        """A new object, with positions refined from some (M, 2), and its fit over all pixels."""
-        problem = self.problem
-        place(problem, Placed(self._best.image, self._probe, positions, self._best.origin))
-        guess = Pie(problem, problem.flat_object(), self._probe.clone(), self._pie, np.random.default_rng(TRIAL_SEED))
+        """A new object, with positions refined from some (M, 2), and its fit."""
+        problem, probe = self.problem, self._last.probe
+        place(problem, replace(self._last, positions=positions))
+        guess = Pie(problem, problem.flat_object(), probe.clone(), self._pie, np.random.default_rng(TRIAL_SEED))
         for _ in range(REBUILDING):
             stop_if_asked()
             guess.epoch()
-        engine = MaximumLikelihood(problem, guess.image, guess.probe, self._likelihood)
-        for _ in range(SETTLING):
-            stop_if_asked()
-            engine.epoch()
-        fit = full_fit(problem, engine.image, engine.probe, sweep_batch(problem))["fit"]
-        there = Placed.of(problem, engine.image.clone(), engine.probe.clone())
-        return there, fit if np.isfinite(fit) else float("inf")
+        image, probe = guess.image, guess.probe
+        for _ in range(ROUNDS):
+            engine = MaximumLikelihood(problem, image, probe, self._likelihood)
+            for _ in range(ROUND):
+                stop_if_asked()
+                engine.epoch()
+            here = Placed.of(problem, engine.image.clone(), engine.probe.clone())
+            image, probe = place(problem, here), here.probe
+        return Placed.of(problem, image, probe), self._fit_of(image, probe)
+
+    def _fit_of(self, image: Tensor, probe: Tensor) -> float:
+        fit = full_fit(self.problem, image, probe, sweep_batch(self.problem))["fit"]
+        return fit if np.isfinite(fit) else float("inf")
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""
         return {
             "image": self.image,
             "probe": self.probe,
-            "search_probe": self._probe,
-            "search_next": torch.tensor(self._next),
-            "search_fit": torch.tensor(self._fit, dtype=torch.float64),
-            "search_queue": torch.tensor(self._queue),
-            "search_modes": torch.from_numpy(np.stack(self._modes)),
+            "cycle_fits": torch.tensor(self._fits, dtype=torch.float64),
+            "cycle_image": self._last.image,
+            "cycle_probe": self._last.probe,
+            "cycle_positions": torch.from_numpy(self._last.positions),
+            "cycle_origin": torch.tensor(self._last.origin),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
-        self._probe = state["search_probe"].clone()
-        self._next, self._fit = int(state["search_next"]), float(state["search_fit"])
-        self._queue = [int(mode) for mode in state["search_queue"]]
-        self._modes = list(state["search_modes"].cpu().numpy())
+        self._fits = state["cycle_fits"].tolist()
+        origin = state["cycle_origin"].tolist()
+        positions = state["cycle_positions"].cpu().numpy()
+        self._last = Placed(state["cycle_image"], state["cycle_probe"], positions, (int(origin[0]), int(origin[1])))
