@@ -14,7 +14,7 @@ from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import LEAST_ROUNDS, MOST_ROUNDS, Afresh, JointRounds
 from diptych.ptycho.engines.positions.distortion import PositionSearch
 from diptych.ptycho.engines.positions.placing import Placed
-from diptych.ptycho.engines.positions.slow import SlowCycles
+from diptych.ptycho.engines.positions.slow import SlowSearch
 from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
 from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.scan import Scan
@@ -76,11 +76,11 @@ def afresh(scan: Scan) -> Afresh:
     return Afresh(problem, image, probe, 50.0, (probe, probe), recorded)
 
 
-def cycles(scan: Scan) -> SlowCycles:
+def cycles(scan: Scan) -> SlowSearch:
     recorded = scan.positions.mean(0) + 1.02 * (scan.positions - scan.positions.mean(0))
     problem, probe = problem_of(scan, jittered(scan, 0.5))
     likelihood = LikelihoodSettings(batch=sweep_batch(problem))
-    return SlowCycles(problem, problem.flat_object(), probe, PieSettings(batch=4), likelihood, recorded)
+    return SlowSearch(problem, problem.flat_object(), probe, PieSettings(batch=4), likelihood, recorded)
 
 
 @pytest.mark.parametrize("make", [afresh, cycles])

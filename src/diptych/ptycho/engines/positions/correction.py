@@ -20,7 +20,7 @@ from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.growth import Growth
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.score import position_gains
-from diptych.ptycho.engines.positions.slow import SlowCycles, moves_slowly
+from diptych.ptycho.engines.positions.slow import SlowSearch, moves_slowly
 from diptych.ptycho.engines.problem import Problem
 
 log = logging.getLogger("diptych")
@@ -217,7 +217,7 @@ class PositionCorrection:
             return DistortionSearch(self.problem, image, probe, pie)
         if self._rounds == GROWN:
             return Growth(self.problem, image, probe, self._first, recorded.positions)
-        return SlowCycles(self.problem, image, probe, pie, likelihood, recorded.positions)
+        return SlowSearch(self.problem, image, probe, pie, likelihood, recorded.positions)
 
     def _round(self, here: Placed) -> Next:
         if self._rounds % COUNTED:
