@@ -12,8 +12,8 @@ at 0.41 px.
 
 Where the fit is still poor, a *trial* displaces the positions along one distortion to either side, and rebuilds and
 refines as a cycle does: positions held fixed are no guide, since distortions depend on each other (a stretch of one
-axis is scale and aspect). N = 32, 1e6 photons, 0.3 px off: a step of 0.2 px towards the truth ends at a fit of 1.34, none at
-1.51, one away from it at 1.74.
+axis is scale and aspect). N = 32, 1e6 photons, 0.3 px off: a step of 0.2 px towards the truth ends at a fit of 1.34,
+none at 1.51, one away from it at 1.74.
 """
 
 from __future__ import annotations
