@@ -22,7 +22,7 @@ from diptych.ptycho.scan import Scan
 
 @pytest.fixture(scope="module")
 def scan() -> Scan:
-    return diptych.simulate(object="natural", size=32, patterns=49, step=4.0, dose=1e6, probe_error=0.3, seed=2)
+    return diptych.simulate(object="natural", size=32, patterns=64, step=4.0, dose=1e6, probe_error=0.3, seed=2)
 
 
 def problem_of(scan: Scan, positions: np.ndarray) -> tuple[Problem, torch.Tensor]:
@@ -43,7 +43,7 @@ def jittered(scan: Scan, rms: float) -> np.ndarray:
 
 def test_positions_that_are_far_off_are_found(scan: Scan) -> None:
     with torch.no_grad():
-        problem, probe = problem_of(scan, jittered(scan, 1.6))
+        problem, probe = problem_of(scan, jittered(scan, 1.2))
         rounds = JointRounds.from_flat(problem, probe)
         while rounds.goes_on:
             rounds.advance()
