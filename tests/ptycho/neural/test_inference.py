@@ -16,6 +16,7 @@ from diptych.ptycho.networks import NetworkOptions, build_network
 from diptych.ptycho.neural.data.covering import cover_groups
 from diptych.ptycho.neural.inference import Stitcher, infer
 from diptych.ptycho.neural.options import TrainingOptions
+from diptych.ptycho.physics.illumination import lit
 from diptych.ptycho.physics.patches import cut
 
 CPU = torch.device("cpu")
@@ -92,6 +93,15 @@ def test_an_image_of_the_whole_scan(gridsize):
     assert result.provenance["patterns_per_second"] == pytest.approx(len(scan) / result.provenance["seconds"])
     assert result.provenance["fit"] > 0
     assert np.sum(np.abs(result.probe) ** 2) == pytest.approx(np.sum(np.abs(scan.true_probe) ** 2), rel=1e-4)
+
+
+def test_pixels_that_light_did_not_reach_stay_near_one():
+    result = infer(model(), made(trajectory="fermat-spiral"), device=CPU)
+    modulus = np.abs(result.object.values)
+    known = lit(result.illumination)
+    assert modulus[~known].min() > 0.49
+    assert modulus[~known].max() < 1.51
+    assert np.abs(result.object.values[result.illumination < 1e-3] - 1).max() < 1e-2
 
 
 def test_the_batch_size_changes_rounding_only():
