@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.errors import InputError
+from diptych.errors import InputError, UnavailableError
 from diptych.prefer.decoders import cube_of
 from diptych.prefer.decoders.reconstruction import SETTINGS, ReconstructionDecoder, picture
 from diptych.prefer.decoders.settings import Choice, Number
@@ -16,6 +16,7 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.figures.area import shown_box, striped
 from diptych.ptycho.physics.illumination import illumination, lit
 from diptych.ptycho.physics.measured import light_of
+from diptych.runtime.interrupts import Cancel
 
 FEW = (Choice("likelihood", ("poisson", "amplitude")), Number("epochs", 1, 4, 8, log=True, whole=True))
 
@@ -209,6 +210,16 @@ def test_the_frame_tells_scans_of_one_name_apart_by_their_data(scan, tmp_path):
     )
     assert model(same) == own
     assert model(tmp_path / "other.npz").split()[-1] == model(str(path)).split()[-1] == own.split()[-1]
+
+
+def test_a_reconstruction_tells_its_epochs_and_stops_when_asked(decoder):
+    seen, cancel = [], Cancel()
+    decoder.attend(seen.append, cancel)
+    decoder.decode(decoder.start)
+    assert seen[-1].done == decoder.values(decoder.start)["epochs"]
+    cancel.request()
+    with pytest.raises(UnavailableError, match="was stopped"):
+        decoder.decode(decoder.latent(epochs=8))
 
 
 def test_pixels_that_light_did_not_reach_are_striped_and_change_nothing_else():
