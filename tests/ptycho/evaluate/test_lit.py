@@ -13,6 +13,7 @@ from diptych.ptycho.evaluate.evaluation import evaluate_images
 from diptych.ptycho.evaluate.halves import half_scan_frc
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.evaluate.resolution import fourier_ring_correlation
+from diptych.ptycho.figures.area import UNLIT_LABEL
 from diptych.ptycho.physics.illumination import illumination, lit
 from diptych.ptycho.physics.measured import scanned_box
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
@@ -153,7 +154,8 @@ def test_compare_scores_the_same_lit_pixels_for_all(spiral):
         assert table[name]["complex_error"] < 0.06
         assert table.details[name]["complex_error"].lit_share == table.lit_share
     assert "illuminated part" in table.table()
-    table.plot()
+    legends = [ax.get_legend() for ax in table.plot().axes]
+    assert [text.get_text() for each in legends if each for text in each.get_texts()].count(UNLIT_LABEL) == 1
 
 
 def test_halves_are_compared_where_light_came(spiral):
