@@ -328,7 +328,7 @@ def test_work_that_may_take_long_is_named_while_it_is_done(cli: Cli, monkeypatch
 
 @pytest.mark.parametrize("log", ["empty", "with entries"])
 def test_a_ledger_is_read_where_nothing_can_be_written(log: str, tmp_path: Path) -> None:
-    """SQLite cannot make its index (ledger.sqlite-shm), whose name a folder takes, as on a read-only disk."""
+    """SQLite cannot make its index (ledger.sqlite-shm), whose name leads nowhere, as on a read-only disk."""
     source, copy = tmp_path / "a", tmp_path / "b"
     ledger = Ledger.open(source)
     shown = ledger.show([Candidate(np.ones(4, np.float32), Frame("a"))])
@@ -340,7 +340,7 @@ def test_a_ledger_is_read_where_nothing_can_be_written(log: str, tmp_path: Path)
         if path.is_file() and not path.name.endswith("-shm"):
             (copy / path.name).write_bytes(path.read_bytes())
     ledger.close()
-    (copy / f"{NAME}-shm").mkdir()
+    (copy / f"{NAME}-shm").symlink_to(copy / "absent" / "index")
     with Ledger.open(copy, read_only=True) as read:
         assert read.rows == 1
         with pytest.raises(UnavailableError, match="reading only"):

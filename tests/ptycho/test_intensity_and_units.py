@@ -77,3 +77,11 @@ def test_other_units_give_the_same_image_and_a_flag(clean: Scan, unit: float) ->
     stated = diptych.reconstruct(replace(scaled, scale=1 / unit), epochs=1)
     assert stated.provenance["counts_per_photon"] == pytest.approx(unit)
     assert not any("gain" in flag for flag in stated.flags)
+
+
+def test_a_stated_scale_counts_more_than_what_the_counts_look_like(clean: Scan) -> None:
+    """Whole counts would be taken for photons; here two of them are one."""
+    stated = diptych.reconstruct(replace(clean, scale=0.5), epochs=1)
+    assert stated.provenance["counts_per_photon"] == 2
+    halved = diptych.reconstruct(replace(clean, counts=(clean.counts / 2).astype(np.float32), scale=1.0), epochs=1)
+    np.testing.assert_allclose(stated.object.values, halved.object.values, rtol=1e-4, atol=1e-4)
