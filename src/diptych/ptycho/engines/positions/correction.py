@@ -14,6 +14,7 @@ from diptych.ptycho.engines.base import Engine
 from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
+from diptych.ptycho.engines.positions.afresh import Afresh
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.growth import Growth
@@ -64,12 +65,15 @@ whole, and in any case."""
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
 
-SEARCHED, COMPLETED, GROWN, GROWN_COMPLETED = 10, 20, 30, 40
-"""Numbers of the rounds of the distortions: the coarse search, the one that completes slow moves, the growth from a
-small part, and the one that completes its slow moves."""
+AFRESH, SEARCHED, COMPLETED, GROWN, GROWN_COMPLETED = 10, 20, 30, 40, 50
+"""Numbers of the first rounds after each search: the start from a flat object, the coarse distortions, what completes
+slow moves, the growth from a small part, and what completes its slow moves."""
 
-GROWTH_GAIN = 0.9
-"""The growth found positions where it brought the held-out fit below this share."""
+COUNTED = 10
+"""Rounds are counted up to this after each search."""
+
+FOUND_GAIN = 0.9
+"""The growth, or the start from a flat object, found positions where the held-out fit fell below this share."""
 
 LEAST_ROUNDS, MOST_ROUNDS = 2, 8
 """Rounds of joint refinement, before the distortions and after them."""
@@ -97,7 +101,7 @@ class PositionCorrection:
     misread : callable, optional
         Why the scan must be read in another way, or an empty string: positions that are free can hide it.
     first : sequence of (P, N, N) complex tensors
-        Initial probes of parts that are reconstructed alone, with ``on``, where nothing else helped.
+        Initial probes for a start from a flat object, and with ``on`` for parts that are reconstructed alone.
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class PositionCorrection:
     ) -> None:
         self.problem, self._mode, self._misread = problem, mode, misread
         # Minutes of trials, and a wrong reading might be hidden: only where the user says that positions are wrong.
-        self._first = first if mode == "on" else ()
+        self._first, self._may_grow = first, mode == "on" and bool(first)
         self._most = np.inf if mode == "on" else POOR_FIT
         self._rounds, self._fit, self._on_trial = 0, np.inf, False
         self._recorded: tuple[Placed, float] | None = None
@@ -147,10 +151,6 @@ class PositionCorrection:
             return False
         return True
 
-    def _may_grow(self, fit: float) -> bool:
-        """Whether parts of the scan are reconstructed alone: the fit is so poor that nothing else helped."""
-        return bool(self._first) and not fit < POOR_FIT
-
     def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """Keep the recorded positions and what was reached with them, and enter the first round."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
@@ -167,24 +167,32 @@ class PositionCorrection:
     def next_round(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """What follows a round, or the distortions."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
-        done, gain = self._rounds % SEARCHED, self._fit - held_out_fit
-        if self._rounds == GROWN and not held_out_fit < GROWTH_GAIN * self._fit:
+        done, gain = self._rounds % COUNTED, self._fit - held_out_fit
+        failed = not held_out_fit < FOUND_GAIN * self._fit
+        if self._rounds == GROWN and failed:
             return self._decide(here, held_out_fit)
         gained = gain > ROUND_GAIN * max(self._fit - 1, LEAST_EXCESS)
         self._fit = held_out_fit
-        if done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained):
+        if not (self._rounds == AFRESH and failed) and (done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained)):
             return self._round(here)
+        if (search := self._next_search(here, held_out_fit)) is None:
+            return self._decide(here, held_out_fit)
+        self._rounds = search
+        return "distortions", place(self.problem, here), here.probe
+
+    def _next_search(self, here: Placed, held_out_fit: float) -> int | None:
+        """What is searched next: the number of its rounds; None where nothing is left to try."""
+        stuck = not held_out_fit < POOR_FIT
+        if self._rounds < AFRESH and stuck and self._first:
+            return AFRESH
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
-            self._rounds = SEARCHED
-            return "distortions", place(self.problem, here), here.probe
+            return SEARCHED
         completed = GROWN_COMPLETED if self._rounds >= GROWN else COMPLETED
         if self._rounds < completed and self._falls_short(here, held_out_fit):
-            self._rounds = completed
-            return "distortions", place(self.problem, here), here.probe
-        if self._rounds < GROWN and self._may_grow(held_out_fit):
-            self._rounds = GROWN
-            return "distortions", place(self.problem, here), here.probe
-        return self._decide(here, held_out_fit)
+            return completed
+        if self._rounds < GROWN and stuck and self._may_grow:
+            return GROWN
+        return None
 
     def _may_be_distorted(self, here: Placed, held_out_fit: float) -> bool:
         """Whether slow distortions may be why the fit is still poor."""
@@ -201,15 +209,18 @@ class PositionCorrection:
 
     def search(self, image: Tensor, probe: Tensor, pie: PieSettings, likelihood: LikelihoodSettings) -> Engine:
         """The engine of the stage of the distortions."""
-        if self._rounds < COMPLETED:
-            return DistortionSearch(self.problem, image, probe, pie)
         assert self._recorded is not None
+        recorded = self._recorded[0]
+        if self._rounds == AFRESH:
+            return Afresh(self.problem, image, probe, self._fit, self._first, recorded)
+        if self._rounds == SEARCHED:
+            return DistortionSearch(self.problem, image, probe, pie)
         if self._rounds == GROWN:
-            return Growth(self.problem, image, probe, self._first, self._recorded[0].positions)
-        return SlowSearch(self.problem, image, probe, pie, likelihood, self._recorded[0].positions)
+            return Growth(self.problem, image, probe, self._first, recorded.positions)
+        return SlowSearch(self.problem, image, probe, pie, likelihood, recorded.positions)
 
     def _round(self, here: Placed) -> Next:
-        if self._rounds % SEARCHED:
+        if self._rounds % COUNTED:
             here = replace(here, positions=escaped(self.problem, here.image, here.probe))
         self._rounds += 1
         return "positions", place(self.problem, here), here.probe

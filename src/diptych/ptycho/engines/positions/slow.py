@@ -1,11 +1,19 @@
-"""What refined positions are still short of along slow distortions, by trials with rebuilt objects.
+"""What refined positions are still short of along slow distortions, by rebuilding the object.
 
-Where object and positions are stretched together, the object holds the positions: between the refined state and the
-true one the likelihood has a barrier, and a trial that moves the object along only sees the barrier. A trial here
-displaces the positions, builds a new object from a flat one with the refined probe, and refines object, probe and
-positions together for some epochs: positions held fixed are no guide, since distortions depend on each other (a stretch
-of one axis is scale and aspect). N = 32, 1e6 photons, 0.3 px off: a step of 0.2 px towards the truth ends at a fit of
-1.34, none at 1.51, one away from it at 1.74.
+Where object and positions are stretched together, the object holds the positions, and parts of the scan that have
+slipped by a pixel against each other hold them too: between the refined state and the true one the likelihood has a
+barrier. Two ways around it:
+
+A *cycle* keeps only the slow part of the moves, builds a new object from a flat one with the refined probe, and refines
+object, probe and positions together. The slips are gone with the old object, and the moves go on from where they were.
+``blocks``, N = 64, 225 patterns, 1e6 photons, 2 % and 3 degrees: 0.41 px rms after joint refinement, 0.24, 0.029 and
+0.015 px after one, two and three cycles; kept along scale, rotation and shear alone, without the drift terms, it stays
+at 0.41 px.
+
+Where the fit is still poor, a *trial* displaces the positions along one distortion to either side, and rebuilds and
+refines as a cycle does: positions held fixed are no guide, since distortions depend on each other (a stretch of one
+axis is scale and aspect). N = 32, 1e6 photons, 0.3 px off: a step of 0.2 px towards the truth ends at a fit of 1.34,
+none at 1.51, one away from it at 1.74.
 """
 
 from __future__ import annotations
@@ -24,17 +32,27 @@ from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 from diptych.runtime.interrupts import stop_if_asked
 
-REBUILDING, SETTLING = 10, 10
-"""Epochs of PIE from a flat object, and of joint refinement, of each trial."""
+REBUILDING = 10
+"""Epochs of PIE from a flat object with which a cycle begins."""
+
+CYCLE, TRIAL = (15, 15), (10,)
+"""Epochs of each round of joint refinement, of a cycle and of a trial."""
+
+LEAST_CYCLES, MOST_CYCLES = 2, 8
+"""Cycles."""
+
+LEAST_GAIN = 0.005
+"""Share by which a cycle must lower the fit of the one before, and a trial that of the best one. The cycles end where
+one does not; distortions along which a trial does are tried again."""
+
+GOOD_FIT = 1.3
+"""Fit below which no trials follow the cycles."""
 
 SIZE = 0.3
 """Displacement of a trial along a distortion, pixels rms."""
 
 FURTHER = 0.1
 """Displacement along the refinement's own direction, as a share of the way it went."""
-
-LEAST_GAIN = 0.005
-"""Share by which a step must lower the fit. Distortions along which one does are tried again."""
 
 MOST_TRIES = 4
 """Steps along one distortion at most."""
@@ -81,16 +99,16 @@ def moves_slowly(recorded: Positions, refined: Positions) -> bool:
 
 
 class SlowSearch(PositionSearch):
-    """Completes a refinement along slow distortions; an engine whose epoch is one distortion, on both sides.
+    """Completes a refinement along slow distortions; an engine whose epoch is one cycle, or a trial to both sides.
 
     Parameters
     ----------
     problem : Problem
         What to solve; it is left at the best positions.
     image, probe : (H, W) and (P, N, N) complex tensors
-        Start, at the problem's positions. All trials start from this probe; the object gives way to rebuilt ones.
+        Start, at the problem's positions. It is kept unless a cycle ends at a better fit, or trials follow.
     pie, likelihood : PieSettings, LikelihoodSettings
-        Of the trials.
+        Of the rebuilt objects.
     recorded : (M, 2) array
         The positions before any refinement.
     """
@@ -104,64 +122,111 @@ class SlowSearch(PositionSearch):
         likelihood: LikelihoodSettings,
         recorded: Positions,
     ) -> None:
-        self.problem, self._pie, self._probe = problem, pie, probe.clone()
+        self.problem, self._pie, self._recorded = problem, pie, recorded
         self._likelihood = replace(likelihood, refine_positions=True)
-        self._best, self._fit, self._next = Placed.of(problem, image, probe), float("inf"), 0
-        way = slow_part(problem.forward.positions - recorded, recorded)
-        self._modes = ([FURTHER * way] if np.any(way) else []) + [SIZE * mode for mode in slow_modes(recorded)]
-        self._queue = list(range(len(self._modes)))
+        self._best = self._last = Placed.of(problem, image, probe)
+        self._fits: list[float] = []
+        """Of the start, and of each cycle, over all pixels."""
+        self._steps: list[Positions] = []
+        self._queue: list[int] = []
+        self._next, self._middle = 0, float("inf")
+
+    @property
+    def _cycles(self) -> int:
+        return max(len(self._fits) - 1, 0)
+
+    @property
+    def _cycling(self) -> bool:
+        """Whether another cycle follows."""
+        fits = self._fits
+        gained = self._cycles < LEAST_CYCLES or fits[-1] < (1 - LEAST_GAIN) * fits[-2]
+        return not self._queue and gained and self._cycles < MOST_CYCLES
 
     @property
     def most_epochs(self) -> int:
-        """Steps to try; one that lowers the fit adds another."""
-        return len(self._queue)
+        """Cycles and trials made, and one more where it goes on."""
+        trials = self._next < len(self._queue) or (not self._queue and not min(self._fits, default=0.0) < GOOD_FIT)
+        return self._cycles + self._next + (self._cycling or trials)
 
     def epoch(self) -> dict[str, float]:
-        """Trials on both sides along one distortion; the best one stays where it lowers the fit."""
-        if not np.isfinite(self._fit):
-            self._best, self._fit = self._rebuilt(self._best.positions)
-        mode = self._queue[self._next]
-        self._next += 1
-        middle = self._best.positions
-        sides = [self._rebuilt(middle + sign * self._modes[mode]) for sign in (1, -1)]
-        best, fit = min(sides, key=lambda trial: trial[1])
-        if fit < (1 - LEAST_GAIN) * self._fit:
-            self._best, self._fit = best, fit
-            if self._queue.count(mode) < MOST_TRIES:
-                self._queue.append(mode)
+        """One cycle, or trials to both sides along one distortion; the best state stays."""
+        if not self._fits:
+            self._fits.append(self._fit_of(self._best.image, self._best.probe))
+        if self._cycling:
+            self._cycle()
+        else:
+            self._try()
         return self._report(self.problem)
 
-    def _rebuilt(self, positions: Positions) -> tuple[Placed, float]:
-        """A new object, with positions refined from some (M, 2), and its fit over all pixels."""
+    def _cycle(self) -> None:
+        moves = self._last.positions - self._recorded
+        start = replace(self._last, positions=self._recorded + slow_part(moves - moves.mean(0), self._recorded))
+        self._last, fit = self._rebuilt(start, CYCLE)
+        if fit < min(self._fits):
+            self._best = self._last
+        self._fits.append(fit)
+
+    def _try(self) -> None:
+        if not self._queue:
+            way = FURTHER * slow_part(self._best.positions - self._recorded, self._recorded)
+            self._steps = ([way] if np.any(way) else []) + [SIZE * mode for mode in slow_modes(self._recorded)]
+            self._queue = list(range(len(self._steps)))
+            # All trials start from this probe; the object gives way to rebuilt ones.
+            self._last = self._best
+            self._best, self._middle = self._rebuilt(self._last, TRIAL)
+        step = self._queue[self._next]
+        self._next += 1
+        middle = self._best.positions
+        starts = [replace(self._last, positions=middle + sign * self._steps[step]) for sign in (1, -1)]
+        best, fit = min((self._rebuilt(start, TRIAL) for start in starts), key=lambda trial: trial[1])
+        if fit < (1 - LEAST_GAIN) * self._middle:
+            self._best, self._middle = best, fit
+            if self._queue.count(step) < MOST_TRIES:
+                self._queue.append(step)
+
+    def _rebuilt(self, start: Placed, rounds: tuple[int, ...]) -> tuple[Placed, float]:
+        """A new object, refined with probe and positions from those of a start, and its fit."""
         problem = self.problem
-        place(problem, Placed(self._best.image, self._probe, positions, self._best.origin))
-        guess = Pie(problem, problem.flat_object(), self._probe.clone(), self._pie, np.random.default_rng(TRIAL_SEED))
+        place(problem, start)
+        guess = Pie(problem, problem.flat_object(), start.probe.clone(), self._pie, np.random.default_rng(TRIAL_SEED))
         for _ in range(REBUILDING):
             stop_if_asked()
             guess.epoch()
-        engine = MaximumLikelihood(problem, guess.image, guess.probe, self._likelihood)
-        for _ in range(SETTLING):
-            stop_if_asked()
-            engine.epoch()
-        fit = full_fit(problem, engine.image, engine.probe, sweep_batch(problem))["fit"]
-        there = Placed.of(problem, engine.image.clone(), engine.probe.clone())
-        return there, fit if np.isfinite(fit) else float("inf")
+        image, probe = guess.image, guess.probe
+        for epochs in rounds:
+            engine = MaximumLikelihood(problem, image, probe, self._likelihood)
+            for _ in range(epochs):
+                stop_if_asked()
+                engine.epoch()
+            here = Placed.of(problem, engine.image.clone(), engine.probe.clone())
+            image, probe = place(problem, here), here.probe
+        return Placed.of(problem, image, probe), self._fit_of(image, probe)
+
+    def _fit_of(self, image: Tensor, probe: Tensor) -> float:
+        fit = full_fit(self.problem, image, probe, sweep_batch(self.problem))["fit"]
+        return fit if np.isfinite(fit) else float("inf")
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""
         return {
             "image": self.image,
             "probe": self.probe,
-            "search_probe": self._probe,
-            "search_next": torch.tensor(self._next),
-            "search_fit": torch.tensor(self._fit, dtype=torch.float64),
-            "search_queue": torch.tensor(self._queue),
-            "search_modes": torch.from_numpy(np.stack(self._modes)),
+            "slow_fits": torch.tensor(self._fits, dtype=torch.float64),
+            "slow_image": self._last.image,
+            "slow_probe": self._last.probe,
+            "slow_positions": torch.from_numpy(self._last.positions),
+            "slow_origin": torch.tensor(self._last.origin),
+            "slow_steps": torch.from_numpy(np.array(self._steps).reshape(-1, *self._recorded.shape)),
+            "slow_queue": torch.tensor(self._queue, dtype=torch.int64),
+            "slow_next": torch.tensor(self._next),
+            "slow_middle": torch.tensor(self._middle, dtype=torch.float64),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
-        self._probe = state["search_probe"].clone()
-        self._next, self._fit = int(state["search_next"]), float(state["search_fit"])
-        self._queue = [int(mode) for mode in state["search_queue"]]
-        self._modes = list(state["search_modes"].cpu().numpy())
+        self._fits, self._queue = state["slow_fits"].tolist(), state["slow_queue"].tolist()
+        self._next, self._middle = int(state["slow_next"]), float(state["slow_middle"])
+        self._steps = list(state["slow_steps"].cpu().numpy())
+        y, x = (int(value) for value in state["slow_origin"])
+        positions = state["slow_positions"].cpu().numpy()
+        self._last = Placed(state["slow_image"], state["slow_probe"], positions, (y, x))

@@ -8,18 +8,13 @@ refocused probe fitted better in such a trial than the given one, 18.5 against 2
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
-from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.positions.escape import escaped
-from diptych.ptycho.engines.positions.placing import Placed, place
-from diptych.ptycho.engines.problem import make_problem, sweep_batch
+from diptych.ptycho.engines.positions.afresh import JointRounds
+from diptych.ptycho.engines.problem import make_problem
 from diptych.ptycho.engines.starts.estimate import is_poor
 from diptych.ptycho.engines.starts.trial import SEED, central_part, try_out
 from diptych.ptycho.physics.modes import scaled_to
@@ -30,8 +25,8 @@ log = logging.getLogger("diptych")
 PATTERNS = 100
 """Patterns at the centre of the scan that a trial uses."""
 
-GUESS, ROUNDS, EPOCHS = 10, 4, 15
-"""Epochs of PIE, and rounds and epochs of each of joint refinement."""
+TRIAL_EPOCHS = 10
+"""Epochs of the trial that tells whether the refocused probe fits well at the recorded positions."""
 
 HELD_OUT = 0.02
 """Fraction of the detector pixels held out in a trial."""
@@ -41,30 +36,18 @@ BETTER = 0.95
 
 
 def joint_trial(scan: Scan, probe: NDArray[np.complex64]) -> float:
-    """Held-out fit of the central part of a scan after PIE and joint refinement from a probe (P, N, N); infinite where
-    it diverged.
+    """Held-out fit of the central part of a scan after joint refinement from a flat object and a probe (P, N, N);
+    infinite where it diverged.
     """
     part = central_part(scan, PATTERNS)
     with torch.no_grad():
         problem = make_problem(
             part, device=torch.device("cpu"), double=False, subpixel=True, held_out=HELD_OUT, seed=SEED
         )
-        start = scaled_to(torch.from_numpy(probe.copy()), problem.power)
-        settings = PieSettings(batch=int(np.clip(len(problem) // 16, 1, 64)))
-        pie = Pie(problem, problem.flat_object(), start, settings, np.random.default_rng(SEED))
-        for _ in range(GUESS):
-            pie.epoch()
-        image, modes = pie.image, pie.probe
-        for _ in range(ROUNDS):
-            joint = LikelihoodSettings(batch=sweep_batch(problem), refine_positions=True)
-            engine = MaximumLikelihood(problem, image, modes, joint)
-            for _ in range(EPOCHS):
-                engine.epoch()
-            here = Placed.of(problem, engine.image.clone(), engine.probe.clone())
-            here = replace(here, positions=escaped(problem, here.image, here.probe))
-            image, modes = place(problem, here), here.probe
-        found = full_fit(problem, image, modes, sweep_batch(problem))["held_out_fit"]
-    return float(found) if np.isfinite(found) else float("inf")
+        rounds = JointRounds.from_flat(problem, scaled_to(torch.from_numpy(probe.copy()), problem.power))
+        while rounds.goes_on:
+            rounds.advance()
+    return rounds.fit
 
 
 def better_probe(
@@ -79,7 +62,7 @@ def better_probe(
     note : str
         What was done to the given probe; returned with the refocused one.
     """
-    if not is_poor(try_out(central_part(scan, PATTERNS), refocused, GUESS)):
+    if not is_poor(try_out(central_part(scan, PATTERNS), refocused, TRIAL_EPOCHS)):
         return refocused, note
     here, there = joint_trial(scan, given), joint_trial(scan, refocused)
     log.info("joint trials: held-out fit %.3g from the given probe, %.3g from the refocused one", here, there)
