@@ -20,12 +20,11 @@ import pytest
 import yaml
 
 import diptych
-from diptych.cli.prefer.status import Status, drop_what_was_typed
+from diptych.cli.prefer.status import drop_what_was_typed
 from diptych.errors import UnavailableError
 from diptych.prefer import Judgement, Ledger, Session
 from diptych.prefer.judgement import Candidate, Frame
 from diptych.prefer.ledger.store import NAME
-from diptych.runtime.progress import Progress
 
 Cli = Callable[..., Any]
 
@@ -296,34 +295,6 @@ def test_a_session_whose_log_cannot_be_written_is_read(cli: Cli) -> None:
     Path("s/session.log").mkdir()
     for verb, *more in (("score",), ("best", "--out", "b.png"), ("rows", "--seconds", 0), ("export", "--out", "rows")):
         assert cli("prefer", verb, "s", *more).code == 0, verb
-
-
-def test_work_that_may_take_long_is_named_while_it_is_done(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    works: list[str] = []
-    reports: list[Progress] = []
-    doing = Status.doing
-
-    def named(status: Status, work: str) -> Any:
-        works.append(work)
-        return doing(status, work)
-
-    monkeypatch.setattr(Status, "doing", named)
-    monkeypatch.setattr(Status, "__call__", lambda status, progress: reports.append(progress))
-    assert cli("prefer", "simulate", "s", "--dimension", D, "--labels", 6, "--prompt", "a").code == 0
-    assert works == ["opening the session", "simulating"]
-    judged = [(one.done, one.total) for one in reports if one.stage == "judgements"]
-    assert judged == [(4, 6), (6, 6)]
-    works.clear()
-    assert cli("prefer", "score", "s").code == 0
-    assert cli("prefer", "best", "s", "--out", "b.png").code == 0
-    answer(monkeypatch, "q")
-    assert cli("prefer", "label", "s").code == 0
-    assert [work for work in works if work != "opening the session"] == [
-        "fitting",
-        "making the best image",
-        "making a screen of images",
-    ]
-    assert works.count("opening the session") == 3
 
 
 @pytest.mark.parametrize("log", ["empty", "with entries"])
