@@ -102,6 +102,19 @@ def test_a_result_that_fits_nowhere_names_its_file_and_the_bytes(tmp_path, scan,
     assert "result.h5" in caplog.text
 
 
+def test_figures_that_do_not_fit_are_warnings_and_the_result_is_there(tmp_path, scan, monkeypatch, caplog):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOSPC, FULL)
+
+    source = diptych.save(scan, tmp_path / "scan.npz")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", refuse)
+    finished = run_reconstruction(source, run=tmp_path / "run", options={"epochs": 1})
+    assert finished.status == "done"
+    assert np.isfinite(diptych.load(tmp_path / "run" / "result.h5").object.values).all()
+    for name in ("result.png", "scan.png"):
+        assert f"{tmp_path / 'run' / name}: could not be written ({FULL}); the result is kept" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["scan.npz", "result.h5", "result.npz"])
 def test_an_export_names_its_file_and_the_bytes(tmp_path, scan, name):
     item = scan if name == "scan.npz" else diptych.reconstruct(scan, epochs=1)

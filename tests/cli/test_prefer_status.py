@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -64,3 +67,33 @@ def test_a_line_on_a_terminal_does_not_wrap(monkeypatch: pytest.MonkeyPatch) -> 
     lines = [part for part in text.split("\r\x1b[K") if part]
     assert lines
     assert max(map(len, lines)) < 40
+
+
+def test_work_that_may_take_long_is_named_while_it_is_done(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works: list[str] = []
+    reports: list[Progress] = []
+    doing = status.Status.doing
+
+    def named(shown: status.Status, work: str) -> Any:
+        works.append(work)
+        return doing(shown, work)
+
+    monkeypatch.setattr(status.Status, "doing", named)
+    monkeypatch.setattr(status.Status, "__call__", lambda shown, progress: reports.append(progress))
+    assert cli("prefer", "simulate", "s", "--dimension", 256, "--labels", 6, "--prompt", "a").code == 0
+    assert works == ["opening the session", "simulating"]
+    judged = [(one.done, one.total) for one in reports if one.stage == "judgements"]
+    assert judged == [(4, 6), (6, 6)]
+    works.clear()
+    assert cli("prefer", "score", "s").code == 0
+    assert cli("prefer", "best", "s", "--out", "b.png").code == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO("q\n"))
+    assert cli("prefer", "label", "s").code == 0
+    assert [work for work in works if work != "opening the session"] == [
+        "fitting",
+        "making the best image",
+        "making a screen of images",
+    ]
+    assert works.count("opening the session") == 3

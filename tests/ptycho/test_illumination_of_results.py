@@ -97,17 +97,20 @@ def test_masked_frames_are_not_in_the_illumination(scan):
 
 
 def test_figures_colour_by_lit_pixels_and_mark_the_others(result):
-    wild = np.where(lit(result.illumination), result.object.values, 40.0)
-    figures = [
-        plot_reconstruction(replace(result, object=replace(result.object, values=v)))
-        for v in (result.object.values, wild.astype(np.complex64))
-    ]
-    limits = []
-    for figure in figures:
-        ax = next(ax for ax in figure.axes if ax.get_title() == "Amplitude")
-        limits.append(ax.images[0].get_clim())
-        assert ax.get_legend().get_texts()[0].get_text() == UNLIT_LABEL
-    assert limits[0] == limits[1]
+    """What unlit pixels hold changes neither colour ranges nor level and ramp of the phase."""
+    known = lit(result.illumination)
+    y, x = np.indices(known.shape)
+    wild = np.where(known, result.object.values, 40 * np.exp(0.3j * y - 0.2j * x)).astype(np.complex64)
+    calm = np.where(known, result.object.values, 1)
+    figures = [plot_reconstruction(replace(result, object=replace(result.object, values=v))) for v in (calm, wild)]
+    shown = shown_part(result).lit
+    for title in ("Amplitude", "Phase"):
+        images = [next(ax for ax in figure.axes if ax.get_title().startswith(title)).images[0] for figure in figures]
+        assert images[1].get_clim() == pytest.approx(images[0].get_clim(), rel=1e-4)
+        values = [np.asarray(image.get_array())[shown] for image in images]
+        np.testing.assert_allclose(values[1], values[0], atol=1e-4)
+    legend = next(ax for ax in figures[1].axes if ax.get_title() == "Amplitude").get_legend()
+    assert legend.get_texts()[0].get_text() == UNLIT_LABEL
 
 
 def test_an_isolated_position_does_not_shrink_the_picture(result):

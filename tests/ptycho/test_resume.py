@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,3 +154,32 @@ def test_a_checkpoint_that_cannot_be_written_is_told_before_the_work(tmp_path: P
     with pytest.raises(InputError, match="nowhere"):
         solve(simulated(), engine="rpie", epochs=2, checkpoint=tmp_path / "nowhere" / "c.npz", progress=seen.append)
     assert not seen
+
+
+ENDED = """
+import signal, sys
+import diptych
+from diptych.ptycho.engines.pie import Pie
+
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+scan = diptych.simulate(object="blocks", size=16, patterns=36, step=2.0, dose=1e4, seed=0)
+epoch, done = Pie.epoch, []
+
+def ended(engine):
+    done.append(1)
+    if len(done) == 3:
+        signal.raise_signal(signal.SIGTERM)
+    return epoch(engine)
+
+Pie.epoch = ended
+diptych.reconstruct(scan, engine="rpie", epochs=50, checkpoint=sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_a_sigterm_that_ends_the_process_leaves_every_epoch_in_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    done = subprocess.run([sys.executable, "-c", ENDED, str(path)], timeout=120, check=False)
+    assert done.returncode == -signal.SIGTERM
+    with np.load(path) as state:
+        assert state["history_epoch"].tolist() == [1, 2, 3]

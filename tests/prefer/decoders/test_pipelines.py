@@ -10,7 +10,7 @@ import pytest
 
 from diptych.errors import InputError, UnavailableError
 from diptych.prefer.decoders.diffusion import Diffusion
-from diptych.prefer.decoders.loading import is_turbo
+from diptych.prefer.decoders.loading import OFFLINE, is_turbo, read_index
 from diptych.prefer.decoders.pipelines import Pipeline
 
 
@@ -132,6 +132,25 @@ def test_a_hub_that_cannot_be_reached_is_told(tiny, monkeypatch, tmp_path):
         match=r"nobody/nothing: could not be downloaded .*Give a local folder, or use the decoder synthetic",
     ):
         Pipeline("nobody/nothing", "cpu")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_not_by_its_client(monkeypatch):
+    """The client repeats failed requests for half a minute, and then tells of a missing file."""
+    from diffusers import DiffusionPipeline
+
+    calls = []
+
+    def load_config(model, **options):
+        calls.append(options)
+        raise OSError("no model_index.json")
+
+    monkeypatch.setattr(DiffusionPipeline, "load_config", staticmethod(load_config))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for name in (*OFFLINE, "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UnavailableError, match=r"nobody/nothing: .*127\.0\.0\.1:9 cannot be reached"):
+        read_index("nobody/nothing")
+    assert calls == [{"local_files_only": True}]
 
 
 def test_turbo_is_looked_for_in_names_not_in_folders_above(tmp_path):

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import diptych
-from diptych.errors import InputError
+from diptych.errors import InputError, UnavailableError
 from diptych.prefer.decoders import cube_of
-from diptych.prefer.decoders.reconstruction import SETTINGS, ReconstructionDecoder
+from diptych.prefer.decoders.reconstruction import SETTINGS, ReconstructionDecoder, picture
 from diptych.prefer.decoders.settings import Choice, Number
 from diptych.prefer.spaces.cube import settled
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.figures.area import shown_box, striped
+from diptych.ptycho.physics.illumination import illumination, lit
+from diptych.ptycho.physics.measured import light_of
+from diptych.runtime.interrupts import Cancel
 
 FEW = (Choice("likelihood", ("poisson", "amplitude")), Number("epochs", 1, 4, 8, log=True, whole=True))
 
@@ -205,3 +210,41 @@ def test_the_frame_tells_scans_of_one_name_apart_by_their_data(scan, tmp_path):
     )
     assert model(same) == own
     assert model(tmp_path / "other.npz").split()[-1] == model(str(path)).split()[-1] == own.split()[-1]
+
+
+def test_a_reconstruction_tells_its_epochs_and_stops_when_asked(decoder):
+    seen, cancel = [], Cancel()
+    decoder.attend(seen.append, cancel)
+    decoder.decode(decoder.start)
+    assert seen[-1].done == decoder.values(decoder.start)["epochs"]
+    cancel.request()
+    with pytest.raises(UnavailableError, match="was stopped"):
+        decoder.decode(decoder.latent(epochs=8))
+
+
+def test_pixels_that_light_did_not_reach_are_striped_and_change_nothing_else():
+    scan = diptych.simulate(
+        object="natural", size=16, patterns=60, step=3.0, dose=1e5, trajectory="fermat-spiral", seed=1
+    )
+    truth = scan.truth
+    light = illumination(scan.true_probe, scan.positions, truth.origin, truth.shape)
+    y, x = np.indices(truth.shape)
+    calm = np.where(lit(light), truth.values, 1)
+    wild = np.where(lit(light), truth.values, 40 * np.exp(1j * (0.3 * y - 0.2 * x)))
+    options = {"options": {"probe": "refine"}}
+    results = [
+        diptych.Reconstruction(
+            replace(truth, values=values), scan.true_probe, scan.positions, provenance=options, illumination=light
+        )
+        for values in (calm, wild)
+    ]
+    box = shown_box(scan.positions, light_of(results[0]))
+    first, second = (picture(result, box, 1).image for result in results)
+    assert np.abs(first.astype(int) - second).max() <= 1
+    seen = light_of(results[0]).mask(box)
+    assert 0 < seen.mean() < 1
+    stripes = 255 * striped(np.zeros((*seen.shape, 3)), seen)
+    for half in (second[:, : seen.shape[1]], second[:, -seen.shape[1] :]):
+        assert np.abs(half[~seen] - stripes[~seen]).max() <= 1
+        # The range of the lit pixels fills the colour map.
+        assert np.ptp(half[seen].astype(int)) > 200

@@ -87,6 +87,18 @@ def test_opening_stages_are_not_judged() -> None:
     assert run.best_epoch == 5
 
 
+def test_a_far_better_state_of_a_stage_that_was_returned_to_is_kept() -> None:
+    """While positions are refined, after the last stage: a run that ends there does not lose what it gained."""
+    rng = np.random.default_rng(0)
+    stages = [0.0, 3.0, 3.0, 2.0, 2.0, 2.0, 2.0, 3.0]
+    course = [900.0, 800.0, 700.0, 600.0, 300.0, 20.0, 25.0, 30.0]
+    for epochs, best in ((4, 3), (5, 5), (6, 6), (7, 6), (8, 8)):
+        run = run_engine(Walk(course, rng, stages=stages), Run(), epochs=epochs, stop=False, rng=rng, stage="walk")
+        assert run.best_epoch == best, epochs
+        assert run.best is not None
+        assert run.best[0][0, 0] == best
+
+
 def test_columns_that_appear_late_are_filled_up() -> None:
     rng = np.random.default_rng(0)
     walk = Walk([3.0, 2.0, 1.0], rng)

@@ -10,8 +10,10 @@ import pytest
 from diptych.ptycho.evaluate import evaluate
 from diptych.ptycho.evaluate.compare import compare
 from diptych.ptycho.evaluate.evaluation import evaluate_images
+from diptych.ptycho.evaluate.halves import half_scan_frc
 from diptych.ptycho.evaluate.options import EvaluationOptions
 from diptych.ptycho.evaluate.resolution import fourier_ring_correlation
+from diptych.ptycho.figures.area import UNLIT_LABEL
 from diptych.ptycho.physics.illumination import illumination, lit
 from diptych.ptycho.physics.measured import scanned_box
 from diptych.ptycho.scan import Canvas, Reconstruction, Scan
@@ -87,15 +89,25 @@ def test_ring_correlation_of_a_disc_measures_the_lit_pixels(spiral):
     assert box["complex_error"] > 0.5
 
 
-def test_ring_correlation_through_a_hard_edged_disc_would_not_vanish():
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_ring_correlation_through_a_hard_edged_disc_would_not_vanish(slope):
     rng = np.random.default_rng(4)
     first, second = rng.normal(size=(2, 128, 128))
     y, x = np.indices((128, 128)) - 63.5
-    disc = np.hypot(y, x) < 55
-    # Independent noise on a common level, which a hard edge would turn into common structure.
-    through = fourier_ring_correlation(10 + first, 10 + second, mask=disc)
-    assert np.abs(through.correlation[5:]).max() < 0.5
+    disc = np.hypot(y, x) < 45
+    # Independent noise on a common slope, which a hard edge would turn into common structure: 0.4 in the mean.
+    common = 10 + slope * x
+    through = fourier_ring_correlation(common + first, common + second, mask=disc)
     assert abs(through.correlation[20:].mean()) < 0.05
+
+
+def test_ring_correlation_does_not_see_what_lies_outside_the_mask():
+    rng = np.random.default_rng(5)
+    image, first, second = rng.normal(size=(3, 128, 128))
+    disc = np.hypot(*(np.indices((128, 128)) - 63.5)) < 45
+    seen = [image + np.where(disc, 0.01, 5.0) * noise for noise in (first, second)]
+    assert fourier_ring_correlation(*seen, mask=disc).correlation[2:].min() > 0.99
+    assert fourier_ring_correlation(*seen).correlation.mean() < 0.9
 
 
 @pytest.mark.parametrize(
@@ -128,15 +140,35 @@ def test_compare_scores_the_same_lit_pixels_for_all(spiral):
     small = replace(spiral.truth, values=np.asarray(spiral.truth.values))
     methods = {"a": noisy(spiral, wild=5.0, seed=1), "b": noisy(spiral, wild=9.0, seed=2)}
     # As if fewer patterns had been used: its lit area is smaller, and limits that of all.
-    methods["b"] = replace(methods["b"], illumination=None, positions=spiral.positions)
+    light = methods["b"].illumination.copy()
+    dark = int(np.mean(spiral.positions[:, 1])) + 10 - spiral.truth.origin[1]
+    light[:, dark:] = 0
+    methods["b"] = replace(methods["b"], illumination=light)
     table = compare(spiral, methods, truth=small)
     assert table.mask is not None
     assert table.mask.shape == tuple(np.diff(np.reshape(table.box, (2, 2))).ravel())
+    edge = dark + spiral.truth.origin[1] - table.box[2]
+    assert table.mask[:, :edge].any()
+    assert not table.mask[:, edge:].any()
     for name in methods:
         assert table[name]["complex_error"] < 0.06
         assert table.details[name]["complex_error"].lit_share == table.lit_share
     assert "illuminated part" in table.table()
-    table.plot()
+    legends = [ax.get_legend() for ax in table.plot().axes]
+    assert [text.get_text() for each in legends if each for text in each.get_texts()].count(UNLIT_LABEL) == 1
+
+
+def test_halves_are_compared_where_light_came(spiral):
+    found = []
+    for wild in (0.1, 5.0):
+        seeds = iter((1, 2))
+        halves = half_scan_frc(spiral, lambda half, wild=wild, seeds=seeds: noisy(spiral, wild=wild, seed=next(seeds)))
+        counted = halves.alignment.counted
+        first, second = (each.values[counted] for each in (halves.alignment.truth, halves.alignment.result))
+        found.append((np.linalg.norm(second - first) / np.linalg.norm(first), halves.curve.correlation))
+        assert 0.2 < halves.alignment.lit_share < 0.99
+    assert found[1][0] == pytest.approx(found[0][0], rel=0.02)
+    assert np.abs(found[1][1] - found[0][1]).max() < 0.02
 
 
 def test_the_box_of_the_positions_still_bounds_the_area(spiral):

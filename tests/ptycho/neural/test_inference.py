@@ -16,6 +16,7 @@ from diptych.ptycho.networks import NetworkOptions, build_network
 from diptych.ptycho.neural.data.covering import cover_groups
 from diptych.ptycho.neural.inference import Stitcher, infer
 from diptych.ptycho.neural.options import TrainingOptions
+from diptych.ptycho.physics.illumination import lit
 from diptych.ptycho.physics.patches import cut
 
 CPU = torch.device("cpu")
@@ -92,6 +93,16 @@ def test_an_image_of_the_whole_scan(gridsize):
     assert result.provenance["patterns_per_second"] == pytest.approx(len(scan) / result.provenance["seconds"])
     assert result.provenance["fit"] > 0
     assert np.sum(np.abs(result.probe) ** 2) == pytest.approx(np.sum(np.abs(scan.true_probe) ** 2), rel=1e-4)
+
+
+def test_pixels_that_light_did_not_reach_stay_near_one(monkeypatch):
+    # As if the passes over the whole canvas had fitted noise there.
+    monkeypatch.setattr("diptych.ptycho.neural.inference.refine", lambda seen, image, passes, prior: (5 * image, {}))
+    result = infer(model(), made(trajectory="fermat-spiral"), device=CPU, canvas_passes=1)
+    modulus, light = np.abs(result.object.values), result.illumination
+    assert modulus[lit(light)].min() > 3
+    assert (light < 0.1).sum() > 100
+    assert np.abs(result.object.values[light < 0.1] - 1).max() < 0.2
 
 
 def test_the_batch_size_changes_rounding_only():

@@ -124,9 +124,11 @@ def test_the_image_is_as_good_as_without_the_frames(fault: Any, frames: list[int
     assert any("kept" in flag for flag in kept.flags)
 
 
-def test_frames_are_dropped_on_request_and_keep_their_numbers() -> None:
+def test_frames_are_dropped_on_request_and_keep_their_numbers(caplog: pytest.LogCaptureFixture) -> None:
     scan = simulated()
     result = solve(changed(scan, [20], empty), engine="rpie", epochs=1, drop="0,4-6")
+    for said in ("left out as asked: 0, 4-6", "without photons (or nearly): 20"):
+        assert said in caplog.text
     assert result.provenance["left_out"]["left_out"] == [0, 4, 5, 6, 20]
     assert len(result.positions) == len(scan) - 5
     assert any("as asked: 0, 4-6" in flag for flag in result.flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from diptych.ptycho.engines.flags import trials
 from diptych.ptycho.engines.flags.base import KINDS, by_kind, faults
 from diptych.ptycho.engines.flags.data import data_flags
 from diptych.ptycho.engines.flags.evidence import Evidence
-from diptych.ptycho.engines.flags.misfit import intensity_varies
+from diptych.ptycho.engines.flags.misfit import intensity_varies, misfit_flags
 from diptych.ptycho.engines.flags.readings import AS_GIVEN, orientations
 from diptych.ptycho.engines.flags.trials import poor, settle
 from diptych.ptycho.physics.frame_factors import FrameFactors
@@ -93,6 +94,21 @@ def test_a_level_within_its_error_is_no_fault() -> None:
 def test_varying_intensity_is_told_from_a_wrong_reading() -> None:
     assert intensity_varies(replace(RIGHT, fit=2.3, held_out=2.9, by_frame=0.57, spread=0.14))
     assert not intensity_varies(replace(RIGHT, fit=1.03, held_out=1.26, by_frame=0.0, spread=0.0))
+
+
+@pytest.mark.parametrize(("level", "ranks"), [(5.0, True), (170.0, False)])
+def test_fits_far_above_one_are_said_to_rank_nothing(
+    level: float, ranks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "polish", lambda *rest: None)
+    evidence = replace(RIGHT, fit=0.95 * level, held_out=1.05 * level)
+    verdict = trials.Verdict(AS_GIVEN, right=False, distinct=False, evidence=evidence)
+    scan: Any = None
+    problem: Any = range(RIGHT.patterns)
+    state = torch.ones(8, 8), torch.ones(1, 4, 4)
+    (flag,) = misfit_flags(scan, problem, state, evidence, tried=lambda: verdict)
+    assert flag.kind == "no reading fits"
+    assert ("do not rank readings or positions" in flag.text) != ranks
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +60,18 @@ def test_pixels_masked_for_another_reason_are_no_limits(make_case: Any) -> None:
     counts[2, 5, 5], mask[2, 5, 5] = 1e6, False
     assert find_limit(replace(scan, counts=counts, mask=mask)) is None
     assert find_limit(replace(scan, counts=counts, mask=mask[0])) is None
+
+
+def test_the_option_brings_the_limits_to_the_engine(caplog: pytest.LogCaptureFixture) -> None:
+    full = diptych.simulate(size=16, patterns=36, step=2.0, dose=1e5, probe_error=0.5, seed=3)
+    scan = replace(full, counts=np.minimum(full.counts, full.counts.max() // 10))
+    with caplog.at_level(logging.INFO, "diptych"):
+        masked, limited = (diptych.reconstruct(scan, epochs=25, saturated=how) for how in ("auto", "limit"))
+    assert "are lower limits in the maximum-likelihood stage" in caplog.text
+    # At least as much light as the limits say: the mask alone leaves less.
+    light = [float(np.sum(np.abs(each.object.values) ** 2 * each.illumination)) for each in (masked, limited)]
+    assert light[1] > light[0]
+    assert np.abs(limited.object.values - masked.object.values).max() > 0.01
 
 
 @pytest.mark.slow

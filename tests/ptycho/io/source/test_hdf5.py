@@ -189,12 +189,17 @@ def test_a_missing_filter_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPat
         check_filters(Compressed(), "a.h5: 'frames'")
 
 
-def test_an_installed_filter_package_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_filter_package_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from diptych.ptycho.io.source.hdf5_storage import check_filters
 
     monkeypatch.setattr(h5py, "h5z", NoFilter)
-    monkeypatch.setitem(sys.modules, "hdf5plugin", types.ModuleType("hdf5plugin"))
+    (tmp_path / "hdf5plugin.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    # Set and deleted, so that nothing of the import is left after the test.
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    monkeypatch.delitem(sys.modules, "hdf5plugin")
     check_filters(Compressed(), "a.h5: 'frames'")
+    assert str(sys.modules["hdf5plugin"].__file__).startswith(str(tmp_path))
 
 
 @pytest.fixture

@@ -643,6 +643,25 @@ def test_diagnostics_lie_in_the_run(scan: diptych.Scan, tmp_path: Path) -> None:
     assert weak < 0.5
 
 
+def test_the_figure_of_a_group_knows_what_light_reached(
+    scan: diptych.Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.ptycho.figures.network import Figures
+
+    seen: list[Any] = []
+    draw = Figures.group
+
+    def group(*parts: Any) -> Any:
+        seen.append(parts[5])
+        return draw(*parts)
+
+    monkeypatch.setattr(Figures, "group", staticmethod(group))
+    train(scan, None, tmp_path / "run", trainer=PLAIN.with_changes(pictures=True), **{**SMALL, "epochs": 1})
+    assert scan.probe is not None
+    light, expected = np.asarray(seen[0]).reshape(-1, 32, 32)[0], (np.abs(scan.probe) ** 2).sum(0)
+    assert np.corrcoef(light.ravel(), expected.ravel())[0, 1] > 0.9
+
+
 def test_bad_frames_are_not_learned_and_counts_are_photons(
     scan: diptych.Scan, whole: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
