@@ -99,6 +99,14 @@ def test_a_far_better_state_of_a_stage_that_was_returned_to_is_kept() -> None:
         assert run.best[0][0, 0] == best
 
 
+def test_a_state_of_a_refinement_that_was_given_up_is_not_kept() -> None:
+    rng = np.random.default_rng(0)
+    course, stages = [900.0, 800.0, 700.0, 20.0, 710.0, 705.0], [0.0, 3.0, 3.0, 2.0, 3.0, 3.0]
+    for epochs, best in ((4, 4), (5, 5)):
+        run = run_engine(Walk(course, rng, stages=stages), Run(), epochs=epochs, stop=False, rng=rng, stage="walk")
+        assert run.best_epoch == best
+
+
 def test_columns_that_appear_late_are_filled_up() -> None:
     rng = np.random.default_rng(0)
     walk = Walk([3.0, 2.0, 1.0], rng)

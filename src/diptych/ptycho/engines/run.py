@@ -100,7 +100,8 @@ def run_engine(
             judged, fit = _judged(run.history), float(report.get("fit", 0.0))
             # Stages before the last are not judged: the next stage starts from their last state.
             final = float(report.get("stage", FINAL_STAGE)) == FINAL_STAGE
-            if rule.keeps(*judged[-1]) if final else _kept_unjudged(run.history, rule.best):
+            kept = rule.keeps(*judged[-1]) if final else _kept_unjudged(run.history, rule.best)
+            if kept or (final and np.isfinite(judged[-1][0]) and not _is_final(run.history, run.best_epoch)):
                 run.best, run.best_epoch = engine.snapshot(), run.epochs
             if progress is not None:
                 total = epochs or engine.most_epochs
@@ -151,6 +152,13 @@ def _kept_unjudged(history: dict[str, list[float]], best: float) -> bool:
     since = stages.index(FINAL_STAGE)
     others = [value for value, stage in zip(values[since:], stages[since:], strict=True) if stage != FINAL_STAGE]
     return values[-1] <= min([RETURNED * best, *(value for value in others if np.isfinite(value))])
+
+
+def _is_final(history: dict[str, list[float]], epoch: int) -> bool:
+    """Whether an epoch, counted from 1, was one of the last stage. A state of an earlier stage gives way once the last
+    one goes on: refined positions may have been given up there.
+    """
+    return history.get("stage", [FINAL_STAGE] * epoch)[epoch - 1] == FINAL_STAGE
 
 
 def _lowest(history: dict[str, list[float]]) -> float:
