@@ -126,7 +126,7 @@ def test_ties_weights_and_images_shown_again_have_answers(cli: Cli, monkeypatch:
         ("rate", ("000001-2",), 0, 1.0),
     ]
     assert "a skip has no weight" in done.out
-    assert "'t11': does not name two images; expected t12" in done.out
+    assert "'t11': does not name two different images; expected t12" in done.out
     assert Path("s/screen.png").is_file()
 
 

@@ -103,6 +103,25 @@ def test_what_was_left_without_an_answer_comes_first(cli: Cli, monkeypatch: pyte
         assert [said.judgement.ids[0] for said in ledger.judgements()] == ["000001-0", own, f"{waits[:-1]}1"]
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("g1", "g1", "u", "g1", "q"),
+        ("g1", "s", "u", "g1 q"),
+        ("g1", "g1", "a", "g2", "q"),
+        ("g1", "g1", "a screen 1", "b2", "a", "q"),
+        ("g1", "g1", "a image 000001-1", "b q"),
+    ],
+)
+def test_a_screen_that_waits_behind_an_answer_to_another_comes_first(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...]
+) -> None:
+    answer(monkeypatch, *lines)
+    cli("prefer", "label", "s", *NEW, "--batch", 2)
+    answer(monkeypatch, "q")
+    assert titles(cli("prefer", "label", "s").out) == ["screen 3, which has no answer yet"]
+
+
 def test_screens_and_images_are_asked_for_as_they_are_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "g1", "g1", "a screen 1", "a image 000002-1", "a screen 9", "a 000009-0", "b", "u", "q")
     done = cli("prefer", "label", "s", *NEW, "--batch", 2)

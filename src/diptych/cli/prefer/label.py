@@ -37,7 +37,7 @@ FIT_HELP = """fit: misfit to the patterns, 1 is shot noise alone; held out: the 
 A smooth image whose fit is clearly above 1, or above those of other images, is underfitted: structure is missing.
 flags: what is doubtful, in the words of reconstruct; `diptych reconstruct` explains each."""
 
-_ANSWER = re.compile(r"([gbst]?)([1-9]{0,2})(?:\*(\d+\.?\d*|\.\d+))?")
+_ANSWER = re.compile(r"([gbst]?)([1-9]{0,9})(?:\*(\d+\.?\d*|\.\d+))?")
 
 
 @verb(SessionOptions)
@@ -93,9 +93,9 @@ def _next_steps(session: Session, flags: str) -> Verbatim:
     what = f"the best image as {name}.png"
     if isinstance(session.decoder, Configures):
         what += f", and its settings as {name}.yaml"
-    when = (
-        "" if session.fitted is not None else ", once some images are judged"
-    ) + " (--seen: one that you have judged)"
+    when = "" if session.fitted is not None else ", once some images are judged"
+    # Of settings, the best one has always been judged.
+    when += "" if isinstance(session.decoder, Configures) else " (--seen: one that you have judged)"
     return steps(
         ("To continue", f"diptych prefer label {folder}"),
         (f"To save {what}{when}", f"diptych prefer best {folder} --out {shlex.quote(f'{name}.png')}"),
@@ -241,6 +241,8 @@ class _Labelling:
         said = [judgement for answer in answers for judgement in read_answer(answer.lower(), screen)]
         check_consistent(said, screen)
         self.session.tell(*said)
+        for waiting in self._waiting:  # The next run begins with what was shown after the last answer.
+            self.session.show(*waiting)
 
     def _undone(self, screen: Sequence[Candidate]) -> Sequence[Candidate]:
         from diptych.prefer.session.answers import counted
@@ -391,5 +393,5 @@ def _which_tie(numbers: Sequence[int], images: int) -> tuple[str, str]:
     if images == 1:
         return "the screen has one image, and a tie needs two", "g, b, s, or 1 to 5 stars"
     if numbers:
-        return "does not name two images", "t12, for example: images 1 and 2 are equally good"
+        return "does not name two different images", "t12, for example: images 1 and 2 are equally good"
     return f"does not say which two of the {images} images", "t12, for example: images 1 and 2 are equally good"
