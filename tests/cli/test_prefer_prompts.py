@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from PIL import Image
 
 import diptych
 from diptych.cli.prefer.label import _since
-from diptych.prefer import Ledger
+from diptych.prefer import Ledger, Session
+from diptych.prefer.utility.linear_gp import LinearGP
 
 Cli = Callable[..., Any]
 
@@ -51,7 +53,7 @@ def test_skips_are_counted_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     assert "[screen 2; 2 judgements so far] >" in done.out
     assert "[screen 3; 2 judgements, 3 skips so far] >" in done.out
     assert "taken back: 0 judgements, 3 skips of screen 2" in done.out
-    assert re.search(r"judgements +2, 2 of them in this run\s+skips +3, 3 of them in this run", done.out)
+    assert re.search(r"judgements +2, 2 more than before\s+skips +3, 3 more than before", done.out)
     assert "2 judgements used; 3 skips" in cli("prefer", "score", "s").out
     assert cli("prefer", "rows", "s", "--seconds", 0).out == "[rows] live=5 disk=5 disp=5 skips=3\n"
     head, line = cli("prefer", "sessions", ".").out.splitlines()
@@ -155,7 +157,7 @@ def test_judgements_of_another_model_are_counted_apart(cli: Cli, monkeypatch: py
     assert what in done.out
     assert "0 judgements so far]" in done.out
     assert "1 judgement so far]" in done.out
-    assert "3, 1 of them in this run; 1 count for this prompt and model" in done.out
+    assert "3, 1 more than before; 1 count for this prompt and model" in done.out
 
 
 def test_values_say_when_they_are_older_than_the_last_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +171,26 @@ def test_values_say_when_they_are_older_than_the_last_answer(cli: Cli, monkeypat
     assert "values of the fit of 2 judgements; a new fit is running" in after
     assert "they rest on 2 judgements" in after
     assert "; 4 judgements so far] >" in after
+
+
+def test_a_screen_is_made_from_the_fit_to_the_last_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that takes 0.3 s: with the answer that it is fitted to, not with the one before."""
+    fit, ask, known = LinearGP.fit, Session.ask, []
+
+    def slow(self: LinearGP, *arguments: Any) -> Any:
+        time.sleep(0.3)
+        return fit(self, *arguments)
+
+    def noted(self: Session, *arguments: Any) -> Any:
+        known.append((self.ledger.position, self.state.fit_position))
+        return ask(self, *arguments)
+
+    monkeypatch.setattr(LinearGP, "fit", slow)
+    monkeypatch.setattr(Session, "ask", noted)
+    answer(monkeypatch, "g1 b2", "g2 b1", "q")
+    cli("prefer", "label", "s", *NEW, "--batch", 2)
+    assert len(known) == 3
+    assert all(fitted == said for said, fitted in known[1:])
 
 
 # commands to copy
@@ -239,5 +261,5 @@ def test_the_file_that_is_offered_for_the_best_image_is_not_there_yet(
 
 
 def test_a_run_that_takes_back_earlier_answers_says_so() -> None:
-    assert _since(12, 5) == "12, 7 of them in this run"
+    assert _since(12, 5) == "12, 7 more than before"
     assert _since(4, 5) == "4; this run took back 1"

@@ -13,7 +13,7 @@ from diptych.cli.generate import verb
 from diptych.cli.output import Report, Verbatim, cell, printable, steps, table
 from diptych.cli.prefer import Folder, logged, opened_session, repeated
 from diptych.cli.prefer.sheet import write_sheet
-from diptych.cli.prefer.status import Status, drop_what_was_typed
+from diptych.cli.prefer.status import Status, drop_what_was_typed, settle
 from diptych.errors import InputError
 from diptych.prefer.options import SessionOptions
 from diptych.runtime.option_fields import Choices
@@ -34,7 +34,7 @@ An image without an answer on a screen that has one is neither good nor bad for 
 itself, but a shows it again. value: predicted utility, in standard deviations; higher is better."""
 
 FIT_HELP = """fit: misfit to the patterns, 1 is shot noise alone; held out: the same on pixels that were not fitted.
-A smooth image whose fit is clearly above 1, or above those of other images, is underfitted: structure is missing.
+A smooth image whose fit is clearly above 1, or above those of other images, may be underfitted: structure is missing.
 flags: what is doubtful, in the words of reconstruct; `diptych reconstruct` explains each."""
 
 _ANSWER = re.compile(r"([gbst]?)([1-9]{0,9})(?:\*(\d+\.?\d*|\.\d+))?")
@@ -146,6 +146,7 @@ class _Labelling:
         if self._waiting:
             return self._waiting.pop()
         single = self.session.options.batch == 1
+        settle(self.session)
         with self.status.doing("making one image" if single else "making a screen of images"):
             screen = (self.session.queue.take(),) if single else self.session.ask()
         self.screens += 1
@@ -316,9 +317,7 @@ def _whose(screen: Sequence[Candidate]) -> str:
 
 def _since(now: int, before: int) -> str:
     """A count, and how it changed in this run, which can also undo what earlier ones stored."""
-    return (
-        f"{now}, {now - before} of them in this run" if now >= before else f"{now}; this run took back {before - now}"
-    )
+    return f"{now}, {now - before} more than before" if now >= before else f"{now}; this run took back {before - now}"
 
 
 def _ids(screen: Sequence[Candidate]) -> tuple[str, ...]:

@@ -8,11 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TextIO
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
 
+from diptych.errors import InputError, UnavailableError
 from diptych.prefer.session.changes import AHEAD, IMAGES, TRIED
 from diptych.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from diptych.prefer.session.session import Session
 
 FIRST = 0.5
 """Seconds after which work is reported; shorter work is not."""
@@ -22,6 +26,20 @@ AGAIN = 15.0
 
 SILENT = 2.0
 """Seconds without a report from which the line says so."""
+
+
+SETTLING = 1.0
+"""Most seconds that a new screen waits for the fit to the last answer."""
+
+
+def settle(session: Session) -> None:
+    """Wait for the fit to the last answer, so that the next screen learns from it; not where fits are held back, nor
+    where images are made ahead one at a time.
+    """
+    if session.options.fit_interval <= SETTLING and session.options.batch > 1:
+        # A fit that failed, or takes longer, is reported beside the values.
+        with suppress(UnavailableError, InputError):
+            session.wait(SETTLING)
 
 
 def drop_what_was_typed() -> None:

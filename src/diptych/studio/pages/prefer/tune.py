@@ -21,7 +21,7 @@ def tune_panel(desks: Desks, desk: Desk) -> None:
         f"Tune by eye: reconstructions of {desk.session.frame.prompt} with the settings beneath; amplitude left, phase "
         "right. The first picture has the default settings. Judge which look right; the settings improve. Fit: "
         "misfit to the patterns, 1 is shot noise alone; held out: on pixels that were not fitted. A smooth picture "
-        "whose fit is clearly above 1, or above those of other pictures, is underfitted: structure is missing."
+        "whose fit is clearly above 1, or above those of other pictures, may be underfitted: structure is missing."
     ).classes("text-sm")
     if common := common_text(desk.session):
         ui.label(common).classes("text-sm").mark("common settings")
