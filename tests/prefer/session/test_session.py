@@ -433,6 +433,15 @@ def test_a_session_on_a_cube_is_the_same_again_and_after_a_pause(tmp_path: Path)
         again.close()
 
 
+def test_settings_that_an_earlier_run_showed_are_not_proposed_again_although_nobody_judged_them(tmp_path: Path) -> None:
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
+        seen = search(session, 4)
+    for _ in range(3):
+        with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
+            seen += search(session, 1)
+    assert len({one.latent.tobytes() for one in seen}) == len(seen)
+
+
 def test_pictures_are_looked_at_ahead_and_none_is_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, decoded = Settings(), []
     monkeypatch.setattr(

@@ -7,6 +7,10 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
 
 from diptych.prefer.judgement import Candidate, Frame, Judgement
 from diptych.prefer.ledger.ledger import Ledger
@@ -137,6 +141,13 @@ def unanswered(ledger: Ledger, frame: Frame, dimension: int) -> list[tuple[Candi
     return [
         screen for screen in found if all(one.image is not None and _is_of(one, frame, dimension) for one in screen)
     ]
+
+
+def shown_latents(ledger: Ledger, frame: Frame, dimension: int) -> list[NDArray[np.float32]]:
+    """Latents (d,) of the images of a frame and dimension that were shown, judged or not, in order."""
+    screens = (event.candidates for event in ledger.events() if event.kind == "screen" and not event.source)
+    found = (ledger.candidate(name, image=False) for name in dict.fromkeys(chain.from_iterable(screens)))
+    return [one.latent for one in found if _is_of(one, frame, dimension)]
 
 
 def last_judged(ledger: Ledger, frame: Frame, dimension: int, besides: Sequence[str]) -> tuple[str, ...]:

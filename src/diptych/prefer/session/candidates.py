@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +40,27 @@ class CandidateMaker:
     decoder : Decoder
     seed : int
         Seed of the random generators.
+    shown : sequence of (d,) float32 arrays
+        Points of a cube that earlier runs showed, judged or not: they are not proposed again.
     shared : bool
         Other processes may work on the same session: no two draws are equal. Otherwise the draws depend only on the
         seed and the position in the ledger.
     """
 
-    def __init__(self, proposal: Proposal, decoder: Decoder, seed: int, *, shared: bool) -> None:
+    def __init__(
+        self,
+        proposal: Proposal,
+        decoder: Decoder,
+        seed: int,
+        shown: Sequence[NDArray[np.float32]] = (),
+        *,
+        shared: bool,
+    ) -> None:
         self.proposal, self._decoder, self._seed, self._shared = proposal, decoder, seed, shared
         self._slots = itertools.count()
         self._cube = cube_of(decoder)
         self._began = False
-        self._given: list[NDArray[np.float32]] = []
+        self._given = list(shown)
         self.start_from(None)
 
     @property

@@ -23,7 +23,7 @@ from diptych.prefer.ledger.ledger import Ledger
 from diptych.prefer.match import Match
 from diptych.prefer.options import SessionOptions
 from diptych.prefer.session import factory
-from diptych.prefer.session.answers import Answers, Undone, saved, unanswered
+from diptych.prefer.session.answers import Answers, Undone, saved, shown_latents, unanswered
 from diptych.prefer.session.candidates import CandidateMaker
 from diptych.prefer.session.changes import Callback, Changes
 from diptych.prefer.session.fitting import Fitting
@@ -92,7 +92,8 @@ class Session:
         self._previews = Previews(ledger, decoder) if decoder.space == "cube" else None
         self._fitting = self._make_fitting(utility, decoder.frame, self._previews)
         self._guide = None if options.warm_start is None else (options.warm_start, self._guide_of(options.warm_start))
-        self._candidates = CandidateMaker(proposal, decoder, options.seed, shared=not synchronous)
+        shown = shown_latents(ledger, decoder.frame, decoder.dimension) if decoder.space == "cube" else []
+        self._candidates = CandidateMaker(proposal, decoder, options.seed, shown, shared=not synchronous)
         parts = (self._candidates, self._fitting, self._guide, self._decoding, self._changes, self._previews)
         self._renderer = Renderer(decoder, ledger, *parts, progress)
         self.queue = Queue(
