@@ -23,7 +23,7 @@ from diptych.prefer.decoders.synthetic import Synthetic
 from diptych.prefer.exchange.pictures import load_picture, save_picture, snippet
 from diptych.prefer.exchange.predecessor import prompt_hash
 from diptych.prefer.propose import Proposed, Situation
-from diptych.prefer.propose.nei import EARLY, LOOKS
+from diptych.prefer.propose.nei import EARLY, LOOKS, NoisyImprovement
 from diptych.prefer.session.changes import Change
 from diptych.prefer.session.folder import default_folder, sessions
 from diptych.prefer.session.worker import BackgroundWorker
@@ -433,13 +433,23 @@ def test_a_session_on_a_cube_is_the_same_again_and_after_a_pause(tmp_path: Path)
         again.close()
 
 
-def test_settings_that_an_earlier_run_showed_are_not_proposed_again_although_nobody_judged_them(tmp_path: Path) -> None:
+def test_settings_that_an_earlier_run_showed_are_not_proposed_again_although_nobody_judged_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    propose = NoisyImprovement.propose
+
+    def noted(self: NoisyImprovement, situation: Situation, *arguments: Any) -> list[Proposed]:
+        given.append(situation.given)
+        return propose(self, situation, *arguments)
+
+    monkeypatch.setattr(NoisyImprovement, "propose", noted)
     with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
-        seen = search(session, 4)
-    for _ in range(3):
-        with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
-            seen += search(session, 1)
-    assert len({one.latent.tobytes() for one in seen}) == len(seen)
+        seen = search(session, 2)
+    with Session.open(tmp_path / "s", Settings(), synchronous=True) as session:
+        new = session.ask(4)
+    assert {point.tobytes() for point in given[-1]} == {one.latent.tobytes() for one in seen}
+    assert not {one.latent.tobytes() for one in new} & {one.latent.tobytes() for one in seen}
 
 
 def test_pictures_are_looked_at_ahead_and_none_is_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
