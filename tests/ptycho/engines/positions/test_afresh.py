@@ -32,6 +32,21 @@ def problem_of(scan: Scan, positions: np.ndarray) -> tuple[Problem, torch.Tensor
     return problem, scaled_to(torch.from_numpy(scan.probe.copy()), problem.power)
 
 
+def settings_of(problem: Problem, **changes: bool) -> LikelihoodSettings:
+    return LikelihoodSettings(batch=sweep_batch(problem), **changes)
+
+
+def test_a_fixed_probe_stays(scan: Scan) -> None:
+    problem, probe = problem_of(scan, scan.positions)
+    fixed = PieSettings(batch=4, refine_probe=False), settings_of(problem, refine_probe=False)
+    image = problem.flat_object()
+    recorded = Placed.of(problem, image, probe)
+    with torch.no_grad():
+        search = Afresh(problem, image, probe, 1e9, (probe,), recorded, *fixed)
+        search.epoch()
+    assert search.probe.equal(probe)
+
+
 def distance(problem: Problem, scan: Scan) -> float:
     off = problem.forward.positions - scan.positions
     return float(np.sqrt(np.square(off - off.mean(0)).sum(1).mean()))
@@ -44,7 +59,7 @@ def jittered(scan: Scan, rms: float) -> np.ndarray:
 def test_positions_that_are_far_off_are_found(scan: Scan) -> None:
     with torch.no_grad():
         problem, probe = problem_of(scan, jittered(scan, 1.2))
-        rounds = JointRounds.from_flat(problem, probe)
+        rounds = JointRounds.from_flat(problem, probe, PieSettings(batch=4), settings_of(problem))
         while rounds.goes_on:
             rounds.advance()
     assert rounds.fit < 1.3
@@ -65,7 +80,7 @@ def test_positions_that_are_far_off_are_found(scan: Scan) -> None:
 )
 def test_rounds_go_on_while_they_gain(scan: Scan, fits: list[float], goes_on: bool) -> None:
     problem, probe = problem_of(scan, scan.positions)
-    rounds = JointRounds(problem, Placed.of(problem, problem.flat_object(), probe), fits)
+    rounds = JointRounds(problem, Placed.of(problem, problem.flat_object(), probe), settings_of(problem), fits)
     assert rounds.goes_on is goes_on
 
 
@@ -73,14 +88,13 @@ def afresh(scan: Scan) -> Afresh:
     problem, probe = problem_of(scan, jittered(scan, 1.0))
     image = problem.flat_object()
     recorded = Placed.of(problem, image, probe)
-    return Afresh(problem, image, probe, 50.0, (probe, probe), recorded)
+    return Afresh(problem, image, probe, 50.0, (probe, probe), recorded, PieSettings(batch=4), settings_of(problem))
 
 
 def cycles(scan: Scan) -> SlowSearch:
     recorded = scan.positions.mean(0) + 1.02 * (scan.positions - scan.positions.mean(0))
     problem, probe = problem_of(scan, jittered(scan, 0.5))
-    likelihood = LikelihoodSettings(batch=sweep_batch(problem))
-    return SlowSearch(problem, problem.flat_object(), probe, PieSettings(batch=4), likelihood, recorded)
+    return SlowSearch(problem, problem.flat_object(), probe, PieSettings(batch=4), settings_of(problem), recorded)
 
 
 def trials(scan: Scan) -> SlowSearch:

@@ -38,6 +38,25 @@ GOOD_FIT = 1.5
 """Held-out fit below which no other initial probe is tried."""
 
 
+def rebuilt(problem: Problem, probe: Tensor, settings: PieSettings) -> Placed:
+    """A new object at the problem's positions, by PIE from a flat one, and what became of a probe (P, N, N)."""
+    pie = Pie(problem, problem.flat_object(), probe.clone(), settings, np.random.default_rng(TRIAL_SEED))
+    for _ in range(GUESS):
+        stop_if_asked()
+        pie.epoch()
+    return Placed.of(problem, pie.image.clone(), pie.probe.clone())
+
+
+def refined(problem: Problem, start: Placed, settings: LikelihoodSettings, epochs: int) -> Placed:
+    """Object, probe and positions after some epochs of joint refinement."""
+    image = place(problem, start)
+    engine = MaximumLikelihood(problem, image, start.probe, replace(settings, refine_positions=True))
+    for _ in range(epochs):
+        stop_if_asked()
+        engine.epoch()
+    return Placed.of(problem, engine.image.clone(), engine.probe.clone())
+
+
 class JointRounds:
     """Rounds of joint refinement, between which patterns that fit far worse than most are tried elsewhere.
 
@@ -47,24 +66,24 @@ class JointRounds:
         What to solve; its positions move.
     placed : Placed
         Object, probe and positions to start from.
+    likelihood : LikelihoodSettings
+        Of the rounds; positions are refined in any case.
     fits : list of float
         Held-out fits of earlier rounds.
     """
 
-    def __init__(self, problem: Problem, placed: Placed, fits: Sequence[float] = ()) -> None:
+    def __init__(
+        self, problem: Problem, placed: Placed, likelihood: LikelihoodSettings, fits: Sequence[float] = ()
+    ) -> None:
         self.problem, self.placed, self.fits = problem, placed, list(fits)
+        self._likelihood = likelihood
 
     @classmethod
-    def from_flat(cls, problem: Problem, probe: Tensor) -> JointRounds:
+    def from_flat(
+        cls, problem: Problem, probe: Tensor, pie: PieSettings, likelihood: LikelihoodSettings
+    ) -> JointRounds:
         """From a few epochs of PIE at the problem's positions, from a flat object and a probe (P, N, N)."""
-        batch = int(np.clip(len(problem) // 16, 1, 64))
-        pie = Pie(
-            problem, problem.flat_object(), probe.clone(), PieSettings(batch=batch), np.random.default_rng(TRIAL_SEED)
-        )
-        for _ in range(GUESS):
-            stop_if_asked()
-            pie.epoch()
-        return cls(problem, Placed.of(problem, pie.image.clone(), pie.probe.clone()))
+        return cls(problem, rebuilt(problem, probe, pie), likelihood)
 
     @property
     def fit(self) -> float:
@@ -80,13 +99,7 @@ class JointRounds:
 
     def advance(self) -> None:
         """One round."""
-        image = place(self.problem, self.placed)
-        settings = LikelihoodSettings(batch=sweep_batch(self.problem), refine_positions=True)
-        engine = MaximumLikelihood(self.problem, image, self.placed.probe, settings)
-        for _ in range(ROUND):
-            stop_if_asked()
-            engine.epoch()
-        here = Placed.of(self.problem, engine.image.clone(), engine.probe.clone())
+        here = refined(self.problem, self.placed, self._likelihood, ROUND)
         here = replace(here, positions=escaped(self.problem, here.image, here.probe))
         self.placed = Placed.of(self.problem, place(self.problem, here), here.probe)
         found = full_fit(self.problem, self.placed.image, here.probe, sweep_batch(self.problem))["held_out_fit"]
@@ -110,11 +123,22 @@ class Afresh(PositionSearch):
         Initial probes, tried in turn until one leads to a good fit.
     recorded : Placed
         The positions before any refinement, and their canvas.
+    pie, likelihood : PieSettings, LikelihoodSettings
+        Of the rounds.
     """
 
     def __init__(
-        self, problem: Problem, image: Tensor, probe: Tensor, fit: float, first: Sequence[Tensor], recorded: Placed
+        self,
+        problem: Problem,
+        image: Tensor,
+        probe: Tensor,
+        fit: float,
+        first: Sequence[Tensor],
+        recorded: Placed,
+        pie: PieSettings,
+        likelihood: LikelihoodSettings,
     ) -> None:
+        self._pie, self._likelihood = pie, likelihood
         self.problem, self._first, self._recorded = problem, first, recorded
         self._best, self._fit = Placed.of(problem, image, probe), fit
         self._tried, self._epochs = 0, 0
@@ -131,7 +155,7 @@ class Afresh(PositionSearch):
         self._epochs += 1
         if self._rounds is None or not self._rounds.goes_on:
             place(self.problem, self._recorded)
-            self._rounds = JointRounds.from_flat(self.problem, self._first[self._tried])
+            self._rounds = JointRounds.from_flat(self.problem, self._first[self._tried], self._pie, self._likelihood)
             self._tried += 1
         self._rounds.advance()
         if self._rounds.fit < self._fit:
@@ -162,4 +186,4 @@ class Afresh(PositionSearch):
             y, x = (int(value) for value in state["afresh_origin"])
             positions: Positions = state["afresh_positions"].cpu().numpy()
             there = Placed(state["afresh_image"], state["afresh_probe"], positions, (y, x))
-            self._rounds = JointRounds(self.problem, there, state["afresh_fits"].tolist())
+            self._rounds = JointRounds(self.problem, there, self._likelihood, state["afresh_fits"].tolist())

@@ -212,7 +212,7 @@ class PositionCorrection:
         assert self._recorded is not None
         recorded = self._recorded[0]
         if self._rounds == AFRESH:
-            return Afresh(self.problem, image, probe, self._fit, self._first, recorded)
+            return Afresh(self.problem, image, probe, self._fit, self._first, recorded, pie, likelihood)
         if self._rounds == SEARCHED:
             return DistortionSearch(self.problem, image, probe, pie)
         if self._rounds == GROWN:

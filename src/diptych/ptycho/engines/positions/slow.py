@@ -25,15 +25,12 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
-from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.positions.distortion import TRIAL_SEED, PositionSearch, orthogonal
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.pie import PieSettings
+from diptych.ptycho.engines.positions.afresh import rebuilt, refined
+from diptych.ptycho.engines.positions.distortion import PositionSearch, orthogonal
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.problem import Problem, sweep_batch
-from diptych.runtime.interrupts import stop_if_asked
-
-REBUILDING = 10
-"""Epochs of PIE from a flat object with which a cycle begins."""
 
 CYCLE, TRIAL = (15, 15), (10,)
 """Epochs of each round of joint refinement, of a cycle and of a trial."""
@@ -122,8 +119,7 @@ class SlowSearch(PositionSearch):
         likelihood: LikelihoodSettings,
         recorded: Positions,
     ) -> None:
-        self.problem, self._pie, self._recorded = problem, pie, recorded
-        self._likelihood = replace(likelihood, refine_positions=True)
+        self.problem, self._pie, self._likelihood, self._recorded = problem, pie, likelihood, recorded
         self._best = self._last = Placed.of(problem, image, probe)
         self._fits: list[float] = []
         """Of the start, and of each cycle, over all pixels."""
@@ -186,21 +182,12 @@ class SlowSearch(PositionSearch):
 
     def _rebuilt(self, start: Placed, rounds: tuple[int, ...]) -> tuple[Placed, float]:
         """A new object, refined with probe and positions from those of a start, and its fit."""
-        problem = self.problem
-        place(problem, start)
-        guess = Pie(problem, problem.flat_object(), start.probe.clone(), self._pie, np.random.default_rng(TRIAL_SEED))
-        for _ in range(REBUILDING):
-            stop_if_asked()
-            guess.epoch()
-        image, probe = guess.image, guess.probe
+        place(self.problem, start)
+        here = rebuilt(self.problem, start.probe, self._pie)
         for epochs in rounds:
-            engine = MaximumLikelihood(problem, image, probe, self._likelihood)
-            for _ in range(epochs):
-                stop_if_asked()
-                engine.epoch()
-            here = Placed.of(problem, engine.image.clone(), engine.probe.clone())
-            image, probe = place(problem, here), here.probe
-        return Placed.of(problem, image, probe), self._fit_of(image, probe)
+            here = refined(self.problem, here, self._likelihood, epochs)
+        here = Placed.of(self.problem, place(self.problem, here), here.probe)
+        return here, self._fit_of(here.image, here.probe)
 
     def _fit_of(self, image: Tensor, probe: Tensor) -> float:
         fit = full_fit(self.problem, image, probe, sweep_batch(self.problem))["fit"]

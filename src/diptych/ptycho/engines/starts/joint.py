@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import JointRounds
-from diptych.ptycho.engines.problem import make_problem
+from diptych.ptycho.engines.problem import make_problem, sweep_batch
 from diptych.ptycho.engines.starts.estimate import is_poor
 from diptych.ptycho.engines.starts.trial import SEED, central_part, try_out
 from diptych.ptycho.physics.modes import scaled_to
@@ -44,7 +46,9 @@ def joint_trial(scan: Scan, probe: NDArray[np.complex64]) -> float:
         problem = make_problem(
             part, device=torch.device("cpu"), double=False, subpixel=True, held_out=HELD_OUT, seed=SEED
         )
-        rounds = JointRounds.from_flat(problem, scaled_to(torch.from_numpy(probe.copy()), problem.power))
+        start = scaled_to(torch.from_numpy(probe.copy()), problem.power)
+        pie = PieSettings(batch=int(np.clip(len(problem) // 16, 1, 64)))
+        rounds = JointRounds.from_flat(problem, start, pie, LikelihoodSettings(batch=sweep_batch(problem)))
         while rounds.goes_on:
             rounds.advance()
     return rounds.fit
