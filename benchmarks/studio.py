@@ -5,7 +5,7 @@ from the command to the printed address, which is printed once the port answers.
 first button that can be pressed. *Key*: from the event of the key to the animation frame in which the next picture is
 drawn; pictures are 512 x 512, enlarged from the synthetic decoder, fits run after every answer, and in the second pass
 a thread of the server fits without pause. *Move*: from the key that moves the view to the new picture from the server.
-*Preview*: a reconstruction with and without previews, in turn.
+*Preview*: a reconstruction with previews in every other block of epochs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+BLOCK = 10
+"""Epochs between switching previews on and off."""
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -142,8 +145,11 @@ def start_and_move() -> dict[str, float]:
     return {**times, "move p50 ms": float(np.percentile(moves, 50)), "move p95 ms": float(np.percentile(moves, 95))}
 
 
-def observed(out: str, size: int, patterns: int, epochs: int, shown: bool, *, context: Any) -> Any:
-    """Job function: a reconstruction with or without previews; its wall and CPU time, s."""
+def observed(out: str, size: int, patterns: int, epochs: int, *, context: Any) -> Any:
+    """Job function: a reconstruction with previews in half of the blocks of epochs, in the order + + - - + + - -.
+
+    Its result has wall and CPU time of each block, s, and whether previews were made in it.
+    """
     from dataclasses import replace
 
     import diptych
@@ -151,66 +157,69 @@ def observed(out: str, size: int, patterns: int, epochs: int, shown: bool, *, co
     from diptych.runtime.jobs import Finished, JobContext
     from diptych.runtime.progress import Progress
 
-    def report(progress: Progress) -> None:
-        context.progress(progress if shown else replace(progress, preview=None, state=None))
+    times: list[tuple[float, float]] = []
+    made: list[bool] = []
 
-    scan = Path(out) / f"scan-{size}-{patterns}.npz"
-    if not scan.is_file():
-        diptych.save(diptych.simulate(object="natural", size=size, patterns=patterns, step=size / 8, seed=0), scan)
-    options = {"engine": "ml", "epochs": epochs, "stop": False}
-    began, cpu = time.perf_counter(), time.process_time()
+    def report(progress: Progress) -> None:
+        shown = (progress.done - 1) // BLOCK // 2 % 2 == 0
+        context.progress(progress if shown else replace(progress, preview=None, state=None))
+        if progress.done % BLOCK == 0:
+            times.append((time.perf_counter(), time.process_time()))
+            made.append(shown)
+
+    scan = Path(out) / "scan.npz"
+    diptych.save(diptych.simulate(object="natural", size=size, patterns=patterns, step=size / 8, seed=0), scan)
     run_reconstruction(
         scan,
-        run=Path(out) / f"run-{size}-{shown}",
-        overwrite=True,
-        options=options,
+        run=Path(out) / "run",
+        options={"engine": "ml", "epochs": epochs, "stop": False},
         context=JobContext(report, context.cancel),
     )
-    return Finished({"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu})
+    return Finished({"times": np.diff(times, axis=0).tolist(), "made": made[1:]})
 
 
-def preview_cost(size: int, patterns: int, epochs: int, rounds: int) -> dict[str, float]:
-    """What previews cost, in percent of the reconstruction: interleaved pairs with and without, medians.
+def preview_cost(size: int, patterns: int, epochs: int) -> dict[str, float]:
+    """What previews cost, in percent of the reconstruction: blocks of epochs with and without, in turn, in one process.
 
-    ``page`` is the CPU time of the server for what one open tab draws.
+    Pairs of runs would not tell: from process to process the time of the same run differs by 10 %. ``page`` is the CPU
+    time of the server for what one open tab draws; the standard errors are of the mean over pairs of blocks.
     """
     from diptych.runtime.jobs import JobQueue
     from diptych.studio.pages.reconstruct.watch import preview_picture
 
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    walls: dict[bool, list[float]] = {True: [], False: []}
-    cpus: dict[bool, list[float]] = {True: [], False: []}
-    pages = []
     with tempfile.TemporaryDirectory() as folder:
         queue = JobQueue()
-        for number in range(2 * rounds + 1):
-            shown = number % 2 == 1
-            given = {"out": folder, "size": size, "patterns": patterns, "epochs": epochs, "shown": shown}
-            seen: list[int] = []
-            began = time.process_time()
-            job = queue.submit("studio:observed", given, title="observed", process=True)
-            while not job.wait(0.25):
-                if job.preview and seen != [id(job.preview)]:
-                    seen = [id(job.preview)]
-                    for values in job.preview.values():
-                        preview_picture(values)
-            if job.result is None:
-                raise SystemExit(f"the reconstruction failed: {job.error}")
-            if number == 0:
-                continue  # Files are read, and code is compiled, the first time.
-            walls[shown].append(job.result["wall"])
-            cpus[shown].append(job.result["cpu"])
-            if shown:
-                pages.append((time.process_time() - began) / job.result["cpu"])
+        given = {"out": folder, "size": size, "patterns": patterns, "epochs": epochs}
+        seen: list[int] = []
+        began = time.process_time()
+        job = queue.submit("studio:observed", given, title="observed", process=True)
+        while not job.wait(0.25):
+            if job.preview and seen != [id(job.preview)]:
+                seen = [id(job.preview)]
+                for values in job.preview.values():
+                    preview_picture(values)
+        if job.result is None:
+            raise SystemExit(f"the reconstruction failed: {job.error}")
+        page = time.process_time() - began
         queue.close()
-    wall, cpu = (float(np.median(each[True]) / np.median(each[False]) - 1) for each in (walls, cpus))
+    # From the second block on, neighbours differ: + -, then - +, so that a slow change of the times cancels.
+    times, made = np.array(job.result["times"]), np.array(job.result["made"])
+    pairs = len(times) // 2 * 2
+    times, made = times[:pairs].reshape(-1, 2, 2), made[:pairs].reshape(-1, 2, 1)
+    shown, hidden = (times * made).sum(1), (times * ~made).sum(1)
+    cost = 100 * (shown - hidden) / hidden.mean(0)
+    wall, cpu = cost.mean(0)
+    wall_error, cpu_error = cost.std(0, ddof=1) / np.sqrt(len(cost))
     return {
         "size px": size,
         "patterns": patterns,
-        "wall s": float(np.median(walls[False])),
-        "wall %": 100 * wall,
-        "cpu %": 100 * cpu,
-        "page %": 100 * float(np.median(pages)),
+        "epoch ms": 1e3 * float(hidden[:, 0].mean()) / BLOCK,
+        "wall %": float(wall),
+        "+-": float(wall_error),
+        "cpu %": float(cpu),
+        "+- ": float(cpu_error),
+        "page %": 100 * page / float(shown[:, 1].sum()),
     }
 
 
@@ -276,8 +285,8 @@ def main() -> None:
     parser.add_argument("--preview", action="store_true", help="measure only what previews cost")
     given = parser.parse_args()
     if given.preview:
-        for size, patterns, epochs in ((64, 150, 180), (128, 400, 60)):
-            found = preview_cost(size, patterns, epochs, rounds=5)
+        for size, patterns, epochs in ((64, 150, 4000), (128, 400, 600)):
+            found = preview_cost(size, patterns, epochs)
             print("preview", "  ".join(f"{name}: {value:.1f}" for name, value in found.items()), flush=True)
         return
     print("once  ", "  ".join(f"{name}: {value:.2f}" for name, value in start_and_move().items()), flush=True)

@@ -38,10 +38,12 @@ GOOD_FIT = 1.5
 """Held-out fit below which no other initial probe is tried."""
 
 
-def rebuilt(problem: Problem, probe: Tensor, settings: PieSettings) -> Placed:
+def rebuilt(
+    problem: Problem, probe: Tensor, settings: PieSettings, epochs: int = GUESS, seed: int = TRIAL_SEED
+) -> Placed:
     """A new object at the problem's positions, by PIE from a flat one, and what became of a probe (P, N, N)."""
-    pie = Pie(problem, problem.flat_object(), probe.clone(), settings, np.random.default_rng(TRIAL_SEED))
-    for _ in range(GUESS):
+    pie = Pie(problem, problem.flat_object(), probe.clone(), settings, np.random.default_rng(seed))
+    for _ in range(epochs):
         stop_if_asked()
         pie.epoch()
     return Placed.of(problem, pie.image.clone(), pie.probe.clone())

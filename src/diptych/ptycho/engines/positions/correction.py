@@ -17,7 +17,7 @@ from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import Afresh
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
-from diptych.ptycho.engines.positions.growth import Growth
+from diptych.ptycho.engines.positions.growth import Growth, Method
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.positions.slow import SlowSearch, moves_slowly
@@ -216,7 +216,8 @@ class PositionCorrection:
         if self._rounds == SEARCHED:
             return DistortionSearch(self.problem, image, probe, pie)
         if self._rounds == GROWN:
-            return Growth(self.problem, image, probe, self._first, recorded.positions)
+            method = Method(pie, likelihood)
+            return Growth(self.problem, image, probe, self._first, recorded.positions, method)
         return SlowSearch(self.problem, image, probe, pie, likelihood, recorded.positions)
 
     def _round(self, here: Placed) -> Next:

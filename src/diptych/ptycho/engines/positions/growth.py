@@ -22,8 +22,9 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
-from diptych.ptycho.engines.pie import Pie, PieSettings
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.pie import PieSettings
+from diptych.ptycho.engines.positions.afresh import rebuilt, refined
 from diptych.ptycho.engines.positions.distortion import PositionSearch
 from diptych.ptycho.engines.positions.escape import escaped, pattern_deviances
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place, step_length
@@ -92,6 +93,37 @@ class Part:
     fit: float
 
 
+@dataclass(frozen=True, eq=False)
+class Method:
+    """How parts are reconstructed; their batches follow from their size.
+
+    Parameters
+    ----------
+    pie, likelihood : PieSettings, LikelihoodSettings
+        Of the start from a flat object, and of joint refinement.
+    """
+
+    pie: PieSettings
+    likelihood: LikelihoodSettings
+
+    def flat(self, some: Problem, probe: Tensor, positions: Positions, seed: int) -> Placed:
+        """A few epochs of PIE from a flat object."""
+        place(some, Placed(some.flat_object()[:1, :1], probe, positions, _corner(positions, some.size)))
+        return rebuilt(some, probe, replace(self.pie, batch=max(1, len(some) // 16)), START, seed)
+
+    def refined(self, some: Problem, here: Placed, epochs: int) -> Placed:
+        """Joint refinement of object, probe and positions."""
+        return refined(some, here, replace(self.likelihood, batch=sweep_batch(some)), epochs)
+
+    def settled(self, some: Problem, rows: Rows, here: Placed, rounds: int, epochs: int) -> Part:
+        """Rounds of joint refinement; single patterns escape between them."""
+        for number in range(rounds):
+            if number:
+                here = replace(here, positions=escaped(some, here.image, here.probe))
+            here = self.refined(some, here, epochs)
+        return Part(rows, here, _level(full_fit(some, here.image, here.probe, sweep_batch(some))))
+
+
 class Growth(PositionSearch):
     """Places all patterns, from a small part outwards; an engine whose epoch is one part, or one extension of it.
 
@@ -107,12 +139,20 @@ class Growth(PositionSearch):
         Initial probes of the parts, in turn.
     recorded : (M, 2) array
         The positions before any refinement; parts start from them.
+    method : Method
+        How parts are reconstructed.
     """
 
     def __init__(
-        self, problem: Problem, image: Tensor, probe: Tensor, first: Sequence[Tensor], recorded: Positions
+        self,
+        problem: Problem,
+        image: Tensor,
+        probe: Tensor,
+        first: Sequence[Tensor],
+        recorded: Positions,
+        method: Method,
     ) -> None:
-        self.problem, self._first, self._recorded = problem, first, recorded
+        self.problem, self._first, self._recorded, self._method = problem, first, recorded, method
         self._best, self._seeds, self._part, self._ended = Placed.of(problem, image, probe), 0, None, False
         self._epochs = 0
 
@@ -132,7 +172,7 @@ class Growth(PositionSearch):
         elif part is None or part.fit > USABLE_SEED:
             self._ended = True
         elif len(part.rows) < patterns:
-            self._part = extended(self.problem, part, self._recorded)
+            self._part = extended(self.problem, part, self._recorded, self._method)
         else:
             self._finish(part)
         return self._report(self.problem)
@@ -147,10 +187,10 @@ class Growth(PositionSearch):
         centre = (low + high) / 2 + (high - low) / 4 * np.asarray(CENTRES[turn % len(CENTRES)])
         wanted = min(SEED_PATTERNS, len(self.problem))
         rows = np.sort(np.atleast_1d(cKDTree(self._recorded).query(centre, k=wanted)[1])).astype(np.int64)
-        found = alone(self.problem, rows, self._recorded[rows], self._first[which], self._seeds)
+        found = alone(self.problem, rows, self._recorded[rows], self._first[which], self._seeds, self._method)
         if not found.fit < GOOD_SEED:  # From its own positions and probe it may still get there: 8.7, then 2.8.
             start = found.placed
-            again = alone(self.problem, rows, start.positions, start.probe, MOST_SEEDS + self._seeds)
+            again = alone(self.problem, rows, start.positions, start.probe, MOST_SEEDS + self._seeds, self._method)
             found = again if again.fit < found.fit else found
         log.info("positions: %d patterns alone, number %d: held-out fit %.3g", len(rows), self._seeds + 1, found.fit)
         self._seeds += 1
@@ -161,7 +201,7 @@ class Growth(PositionSearch):
         """A new object at the positions found; they are kept where it fits better than the start."""
         problem, self._ended = self.problem, True
         before = _level(full_fit(problem, self.image, self.probe, sweep_batch(problem)))
-        part = rebuilt(problem, part, self._recorded)
+        part = renewed(problem, part, self._recorded, self._method)
         log.info("positions: all placed, held-out fit %.3g before, %.3g after", before, part.fit)
         if part.fit < before:
             self._best = part.placed
@@ -194,7 +234,7 @@ class Growth(PositionSearch):
             self._part = Part(state["growth_rows"].cpu().numpy(), placed, float(state["growth_fit"]))
 
 
-def alone(problem: Problem, rows: Rows, recorded: Positions, probe: Tensor, seed: int) -> Part:
+def alone(problem: Problem, rows: Rows, recorded: Positions, probe: Tensor, seed: int, method: Method) -> Part:
     """Some patterns reconstructed alone, in halves, from positions (K, 2) that may be wrong by several pixels."""
     positions, rng, step = recorded.copy(), np.random.default_rng(seed), step_length(recorded)
     probe, count = probe.clone(), len(rows)
@@ -203,16 +243,15 @@ def alone(problem: Problem, rows: Rows, recorded: Positions, probe: Tensor, seed
         for half, rest in ((drawn[: count // 2], drawn[count // 2 :]), (drawn[count // 2 :], drawn[: count // 2])):
             half, rest = np.sort(half), np.sort(rest)
             some = _some(problem, rows[half])
-            image = _flat(some, probe, positions[half], cycle)
-            here = _refined(some, image, SETTLE)
+            here = method.refined(some, method.flat(some, probe, positions[half], cycle), SETTLE)
             positions[half], probe = here.positions, here.probe
             reach = max(3.0, step * (1 - cycle / CYCLES) + 2)
             positions[rest] = searched(problem, rows[rest], here, positions[rest], reach, problem.size / SPACING)
     some = _some(problem, rows)
-    return _settled(some, rows, _flat(some, probe, positions, seed), 3, ROUND)
+    return method.settled(some, rows, method.flat(some, probe, positions, seed), 3, ROUND)
 
 
-def extended(problem: Problem, part: Part, recorded: Positions) -> Part:
+def extended(problem: Problem, part: Part, recorded: Positions, method: Method) -> Part:
     """A part with the patterns next to it."""
     others = np.setdiff1d(np.arange(len(problem)), part.rows)
     tree, moves = cKDTree(recorded[part.rows]), part.placed.positions - recorded[part.rows]
@@ -226,10 +265,10 @@ def extended(problem: Problem, part: Part, recorded: Positions) -> Part:
     order = np.argsort(rows)
     positions = np.concatenate([part.placed.positions, guess])[order]
     some = _some(problem, rows[order])
-    return _settled(some, rows[order], replace(part.placed, positions=positions), 2, ADDED_EPOCHS)
+    return method.settled(some, rows[order], replace(part.placed, positions=positions), 2, ADDED_EPOCHS)
 
 
-def rebuilt(problem: Problem, part: Part, recorded: Positions) -> Part:
+def renewed(problem: Problem, part: Part, recorded: Positions, method: Method) -> Part:
     """All patterns with a new object; those that fit badly are searched anew first, around their neighbours' moves."""
     here, rows = part.placed, part.rows
     some = _some(problem, rows, here.origin)
@@ -243,7 +282,7 @@ def rebuilt(problem: Problem, part: Part, recorded: Positions) -> Part:
         guess = searched(problem, rows[bad], here, guess, 1.5 * REACH * problem.size, problem.size / SPACING)
         positions[bad] = searched(problem, rows[bad], here, guess, NEAR, NEAR / 2)
     whole = _some(problem, rows)
-    return _settled(whole, rows, _flat(whole, here.probe, positions, 0), 2, ROUND)
+    return method.settled(whole, rows, method.flat(whole, here.probe, positions, 0), 2, ROUND)
 
 
 def searched(problem: Problem, rows: Rows, here: Placed, guess: Positions, reach: float, spacing: float) -> Positions:
@@ -259,37 +298,6 @@ def searched(problem: Problem, rows: Rows, here: Placed, guess: Positions, reach
             better = found < lowest
             best[better], lowest[better] = there[better], found[better]
     return best
-
-
-def _settled(some: Problem, rows: Rows, here: Placed, rounds: int, epochs: int) -> Part:
-    """Rounds of joint refinement; single patterns escape between them."""
-    for number in range(rounds):
-        if number:
-            here = replace(here, positions=escaped(some, here.image, here.probe))
-        here = _refined(some, here, epochs)
-    return Part(rows, here, _level(full_fit(some, here.image, here.probe, sweep_batch(some))))
-
-
-def _flat(some: Problem, probe: Tensor, positions: Positions, seed: int) -> Placed:
-    """A few epochs of PIE from a flat object."""
-    place(some, Placed(some.flat_object()[:1, :1], probe, positions, _corner(positions, some.size)))
-    settings = PieSettings(batch=max(1, len(some) // 16))
-    engine = Pie(some, some.flat_object(), probe, settings, np.random.default_rng(seed))
-    for _ in range(START):
-        stop_if_asked()
-        engine.epoch()
-    return Placed.of(some, engine.image, engine.probe)
-
-
-def _refined(some: Problem, here: Placed, epochs: int) -> Placed:
-    """Joint refinement of object, probe and positions."""
-    image = place(some, here)
-    settings = LikelihoodSettings(batch=sweep_batch(some), refine_positions=True)
-    engine = MaximumLikelihood(some, image, here.probe, settings)
-    for _ in range(epochs):
-        stop_if_asked()
-        engine.epoch()
-    return Placed.of(some, engine.image.clone(), engine.probe.clone())
 
 
 def _corner(positions: Positions, size: int) -> tuple[int, int]:
