@@ -168,21 +168,24 @@ def observed(out: str, size: int, patterns: int, epochs: int, *, context: Any) -
             made.append(shown)
 
     scan = Path(out) / "scan.npz"
-    diptych.save(diptych.simulate(object="natural", size=size, patterns=patterns, step=size / 8, seed=0), scan)
+    if not scan.is_file():
+        diptych.save(diptych.simulate(object="natural", size=size, patterns=patterns, step=size / 8, seed=0), scan)
     run_reconstruction(
         scan,
         run=Path(out) / "run",
+        overwrite=True,
         options={"engine": "ml", "epochs": epochs, "stop": False},
         context=JobContext(report, context.cancel),
     )
     return Finished({"times": np.diff(times, axis=0).tolist(), "made": made[1:]})
 
 
-def preview_cost(size: int, patterns: int, epochs: int) -> dict[str, float]:
+def preview_cost(size: int, patterns: int, epochs: int, rounds: int) -> dict[str, float]:
     """What previews cost, in percent of the reconstruction: blocks of epochs with and without, in turn, in one process.
 
     Pairs of runs would not tell: from process to process the time of the same run differs by 10 %. ``page`` is the CPU
-    time of the server for what one open tab draws; the standard errors are of the mean over pairs of blocks.
+    time of the server for what one open tab draws; the standard errors are of the mean over pairs of blocks. Epochs
+    after convergence, with many tries each, would hide the difference.
     """
     from diptych.runtime.jobs import JobQueue
     from diptych.studio.pages.reconstruct.watch import preview_picture
@@ -191,23 +194,21 @@ def preview_cost(size: int, patterns: int, epochs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         queue = JobQueue()
         given = {"out": folder, "size": size, "patterns": patterns, "epochs": epochs}
-        seen: list[int] = []
-        began = time.process_time()
-        job = queue.submit("studio:observed", given, title="observed", process=True)
-        while not job.wait(0.25):
-            if job.preview and seen != [id(job.preview)]:
-                seen = [id(job.preview)]
-                for values in job.preview.values():
-                    preview_picture(values)
-        if job.result is None:
-            raise SystemExit(f"the reconstruction failed: {job.error}")
+        results, began = [], time.process_time()
+        for _ in range(rounds):
+            seen: list[int] = []
+            job = queue.submit("studio:observed", given, title="observed", process=True)
+            while not job.wait(0.25):
+                if job.preview and seen != [id(job.preview)]:
+                    seen = [id(job.preview)]
+                    for values in job.preview.values():
+                        preview_picture(values)
+            if job.result is None:
+                raise SystemExit(f"the reconstruction failed: {job.error}")
+            results.append(job.result)
         page = time.process_time() - began
         queue.close()
-    # From the second block on, neighbours differ: + -, then - +, so that a slow change of the times cancels.
-    times, made = np.array(job.result["times"]), np.array(job.result["made"])
-    pairs = len(times) // 2 * 2
-    times, made = times[:pairs].reshape(-1, 2, 2), made[:pairs].reshape(-1, 2, 1)
-    shown, hidden = (times * made).sum(1), (times * ~made).sum(1)
+    shown, hidden = np.concatenate([_pairs(result) for result in results]).swapaxes(0, 1)
     cost = 100 * (shown - hidden) / hidden.mean(0)
     wall, cpu = cost.mean(0)
     wall_error, cpu_error = cost.std(0, ddof=1) / np.sqrt(len(cost))
@@ -221,6 +222,15 @@ def preview_cost(size: int, patterns: int, epochs: int) -> dict[str, float]:
         "+- ": float(cpu_error),
         "page %": 100 * page / float(shown[:, 1].sum()),
     }
+
+
+def _pairs(result: dict[str, Any]) -> Any:
+    """Wall and CPU time of neighbouring blocks with and without previews, (K, 2, 2): pair, with or without, time."""
+    # From the second block on, neighbours differ: + -, then - +, so that a slow change of the times cancels.
+    times, made = np.array(result["times"]), np.array(result["made"])
+    pairs = len(times) // 2 * 2
+    times, made = times[:pairs].reshape(-1, 2, 2), made[:pairs].reshape(-1, 2, 1)
+    return np.stack([(times * made).sum(1), (times * ~made).sum(1)], 1)
 
 
 def _move(page: Any, key: str) -> float:
@@ -285,8 +295,8 @@ def main() -> None:
     parser.add_argument("--preview", action="store_true", help="measure only what previews cost")
     given = parser.parse_args()
     if given.preview:
-        for size, patterns, epochs in ((64, 150, 4000), (128, 400, 600)):
-            found = preview_cost(size, patterns, epochs)
+        for size, patterns, epochs in ((64, 150, 500), (128, 400, 150)):
+            found = preview_cost(size, patterns, epochs, rounds=6)
             print("preview", "  ".join(f"{name}: {value:.1f}" for name, value in found.items()), flush=True)
         return
     print("once  ", "  ".join(f"{name}: {value:.2f}" for name, value in start_and_move().items()), flush=True)

@@ -124,6 +124,22 @@ def test_a_screen_that_waits_behind_an_answer_to_another_comes_first(
     assert titles(cli("prefer", "label", "s").out) == ["screen 3, which has no answer yet"]
 
 
+def test_an_image_of_ones_own_that_was_judged_and_taken_back_comes_first_and_what_waits_is_listed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, photo: str
+) -> None:
+    answer(monkeypatch, "g1", "g1", "u", "q")
+    first = cli("prefer", "label", "s", *NEW, "--batch", 2)
+    assert "come first, in this order" not in first.out
+    own = cli("prefer", "upload", "s", "--image", photo, "--json").json["id"]
+    answer(monkeypatch, "g", "u", "q")  # Judged and taken back; in front when the run ends.
+    cli("prefer", "label", "s")
+    answer(monkeypatch, "q")
+    again = cli("prefer", "label", "s")
+    assert names(again.out) == [own]
+    order = "3 screens have no answer yet and come first, in this order: screen 4 (your upload), screen 2, screen 3"
+    assert order in again.out
+
+
 def test_screens_and_images_are_asked_for_as_they_are_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "g1", "g1", "a screen 1", "a image 000002-1", "a screen 9", "a 000009-0", "b", "u", "q")
     done = cli("prefer", "label", "s", *NEW, "--batch", 2)

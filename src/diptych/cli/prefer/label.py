@@ -135,6 +135,9 @@ class _Labelling:
         """Show screens, those first that earlier runs left without an answer, and take answers."""
         self._waiting = list(reversed(self.session.unanswered))
         self._states = {_ids(screen): ", which has no answer yet" for screen in self._waiting}
+        if len(self._waiting) > 1:
+            names = ", ".join(f"{self._name(_ids(each))}{_whose(each)}" for each in reversed(self._waiting))
+            print(printable(f"{len(self._waiting)} screens have no answer yet and come first, in this order: {names}"))
         screen = self._next()
         while screen:
             drop_what_was_typed()
@@ -258,7 +261,7 @@ class _Labelling:
             self._judged.pop()
         if _ids(screen) != ids:  # Two undone answers may belong to one screen.
             self._wait(screen)
-        return [self.session.ledger.candidate(name) for name in ids]
+        return self.session.show(*(self.session.ledger.candidate(name) for name in ids))
 
     def _again(self, screen: Sequence[Candidate], words: Sequence[str]) -> Sequence[Candidate]:
         """The images that words name, or the screen before; where that is shown already, the one that waits."""

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 import diptych
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions import correction
 from diptych.ptycho.engines.positions.correction import LEAST_ROUNDS, POSITIONS_TEST, PositionCorrection
 from diptych.ptycho.engines.positions.placing import Placed, place
+from diptych.ptycho.engines.positions.strays import StraySearch
 from diptych.ptycho.engines.problem import Problem, make_problem
 
 MOVE = np.array([0.4, -0.3])
@@ -93,6 +96,24 @@ def test_distortions_are_searched_where_the_fit_is_poor_or_the_moves_are_slow(pr
     assert made._may_be_distorted(here, 2.5)
     assert made._may_be_distorted(stretched, 1.5)
     assert not made._may_be_distorted(stretched, 1.2)
+
+
+@pytest.mark.parametrize(("fit", "searched"), [(1.6, True), (3.5, False)])
+def test_patterns_that_fit_badly_after_the_rounds_are_searched_once_where_the_others_fit(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch, fit: float, searched: bool
+) -> None:
+    monkeypatch.setattr(correction, "strays", lambda *_: np.array([3]))
+    monkeypatch.setattr(PositionCorrection, "_may_be_distorted", lambda *_: False)
+    monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
+    made, stage = refined(problem, 20.0, fit)
+    if not searched:
+        assert stage == "likelihood"
+        return
+    image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
+    assert stage == "distortions"
+    assert isinstance(made.search(image, probe, PieSettings(), LikelihoodSettings()), StraySearch)
+    stages = [made.next_round(image, probe, fit)[0] for _ in range(LEAST_ROUNDS + 1)]
+    assert stages == ["positions"] * LEAST_ROUNDS + ["likelihood"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from diptych.ptycho.engines.positions.growth import Growth, Method
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.positions.slow import SlowSearch, moves_slowly
+from diptych.ptycho.engines.positions.strays import StraySearch, strays
 from diptych.ptycho.engines.problem import Problem
 
 log = logging.getLogger("diptych")
@@ -65,9 +66,9 @@ whole, and in any case."""
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
 
-AFRESH, SEARCHED, COMPLETED, GROWN, GROWN_COMPLETED = 10, 20, 30, 40, 50
-"""Numbers of the first rounds after each search: the start from a flat object, the coarse distortions, what completes
-slow moves, the growth from a small part, and what completes its slow moves."""
+AFRESH, STRAYED, SEARCHED, COMPLETED, GROWN, GROWN_COMPLETED = 10, 20, 30, 40, 50, 60
+"""Numbers of the first rounds after each search: the start from a flat object, single positions that are still wrong,
+the coarse distortions, what completes slow moves, the growth from a small part, and what completes its slow moves."""
 
 COUNTED = 10
 """Rounds are counted up to this after each search."""
@@ -185,6 +186,8 @@ class PositionCorrection:
         stuck = not held_out_fit < POOR_FIT
         if self._rounds < AFRESH and stuck and self._first:
             return AFRESH
+        if self._rounds < STRAYED and not stuck and len(strays(self.problem, here)):
+            return STRAYED
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             return SEARCHED
         completed = GROWN_COMPLETED if self._rounds >= GROWN else COMPLETED
@@ -213,6 +216,8 @@ class PositionCorrection:
         recorded = self._recorded[0]
         if self._rounds == AFRESH:
             return Afresh(self.problem, image, probe, self._fit, self._first, recorded, pie, likelihood)
+        if self._rounds == STRAYED:
+            return StraySearch(self.problem, image, probe, pie, likelihood)
         if self._rounds == SEARCHED:
             return DistortionSearch(self.problem, image, probe, pie)
         if self._rounds == GROWN:

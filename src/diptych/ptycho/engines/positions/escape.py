@@ -7,17 +7,19 @@ positions are right, the object is known there, and a search on a grid finds the
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.engines.positions.placing import Positions
+from diptych.ptycho.engines.positions.placing import Placed, Positions
 from diptych.ptycho.engines.problem import Problem, in_order, sweep_batch
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.likelihood import deviance
 from diptych.ptycho.physics.patches import gather, split
+from diptych.runtime.interrupts import stop_if_asked
 
 log = logging.getLogger("diptych")
 
@@ -98,3 +100,42 @@ def escaped(problem: Problem, image: Tensor, probe: Tensor) -> Positions:
     log.info("positions: %d patterns fit far worse than most; %d moved", len(worst), int((here != start).any(1).sum()))
     positions[worst] = here
     return positions
+
+
+def searched(
+    problem: Problem, rows: NDArray[np.int64], here: Placed, guess: Positions, reach: float, spacing: float
+) -> Positions:
+    """Where some patterns fit best on an object that is held: places of a grid within ``reach`` of guesses (K, 2)."""
+    some, every = restricted(problem, rows, here.origin), np.arange(len(rows))
+    steps = np.arange(-int(reach / spacing), int(reach / spacing) + 1) * spacing
+    best, lowest = guess.copy(), np.full(len(rows), np.inf)
+    for y in steps:
+        stop_if_asked()
+        for x in steps[np.hypot(y, steps) <= reach]:
+            there = guess + np.array([y, x])
+            found = pattern_deviances(some, here.image, here.probe, there, every)
+            better = found < lowest
+            best[better], lowest[better] = there[better], found[better]
+    return best
+
+
+def restricted(problem: Problem, rows: NDArray[np.int64], origin: tuple[int, int] | None = None) -> Problem:
+    """Some patterns as a problem of their own, without factors of the frames."""
+    forward, index = problem.forward, torch.from_numpy(rows).to(problem.device)
+    fractions = None if forward.fractions is None else forward.fractions[rows]
+    invalid = problem.invalid
+    return replace(
+        problem,
+        counts=problem.counts[index],
+        forward=replace(
+            forward,
+            corners=forward.corners[rows],
+            fractions=fractions,
+            factors=None,
+            origin=forward.origin if origin is None else origin,
+        ),
+        invalid=invalid if invalid is None or invalid.ndim == 2 else invalid[index],
+        held=problem.held[index],
+        watched=problem.watched[index],
+        limits=None,
+    )

@@ -26,10 +26,9 @@ from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSetti
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import rebuilt, refined
 from diptych.ptycho.engines.positions.distortion import PositionSearch
-from diptych.ptycho.engines.positions.escape import escaped, pattern_deviances
+from diptych.ptycho.engines.positions.escape import OUTLYING, SPACING, escaped, pattern_deviances, restricted, searched
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place, step_length
 from diptych.ptycho.engines.problem import Problem, sweep_batch
-from diptych.runtime.interrupts import stop_if_asked
 
 log = logging.getLogger("diptych")
 
@@ -61,14 +60,8 @@ ADDED_EPOCHS = 8
 REACH, NEAR = 0.2, 1.5
 """How far from the guess an added pattern is searched, in windows; and the finer search that follows, pixels."""
 
-SPACING = 32
-"""Places of the search are a window's side over this apart."""
-
 NEIGHBOURS = 6
 """Placed patterns whose moves give the first guess."""
-
-OUTLYING = 2.0
-"""Patterns whose deviance exceeds the median by this factor are placed anew in the end."""
 
 CENTRES = ((0, 0), (-1, -1), (1, 1), (-1, 1), (1, -1), (0, -1), (0, 1), (1, 0), (-1, 0))
 """Centres of the parts, in quarters of the scan's extent."""
@@ -242,12 +235,12 @@ def alone(problem: Problem, rows: Rows, recorded: Positions, probe: Tensor, seed
         drawn = rng.permutation(count)
         for half, rest in ((drawn[: count // 2], drawn[count // 2 :]), (drawn[count // 2 :], drawn[: count // 2])):
             half, rest = np.sort(half), np.sort(rest)
-            some = _some(problem, rows[half])
+            some = restricted(problem, rows[half])
             here = method.refined(some, method.flat(some, probe, positions[half], cycle), SETTLE)
             positions[half], probe = here.positions, here.probe
             reach = max(3.0, step * (1 - cycle / CYCLES) + 2)
             positions[rest] = searched(problem, rows[rest], here, positions[rest], reach, problem.size / SPACING)
-    some = _some(problem, rows)
+    some = restricted(problem, rows)
     return method.settled(some, rows, method.flat(some, probe, positions, seed), 3, ROUND)
 
 
@@ -264,14 +257,14 @@ def extended(problem: Problem, part: Part, recorded: Positions, method: Method) 
     rows = np.concatenate([part.rows, added])
     order = np.argsort(rows)
     positions = np.concatenate([part.placed.positions, guess])[order]
-    some = _some(problem, rows[order])
+    some = restricted(problem, rows[order])
     return method.settled(some, rows[order], replace(part.placed, positions=positions), 2, ADDED_EPOCHS)
 
 
 def renewed(problem: Problem, part: Part, recorded: Positions, method: Method) -> Part:
     """All patterns with a new object; those that fit badly are searched anew first, around their neighbours' moves."""
     here, rows = part.placed, part.rows
-    some = _some(problem, rows, here.origin)
+    some = restricted(problem, rows, here.origin)
     misfit = pattern_deviances(some, here.image, here.probe, here.positions, np.arange(len(rows)))
     bad, positions = np.flatnonzero(misfit > OUTLYING * np.median(misfit)), here.positions.copy()
     good = np.setdiff1d(np.arange(len(rows)), bad)
@@ -281,51 +274,14 @@ def renewed(problem: Problem, part: Part, recorded: Positions, method: Method) -
         guess = recorded[bad] + np.median(moves[near], axis=1)
         guess = searched(problem, rows[bad], here, guess, 1.5 * REACH * problem.size, problem.size / SPACING)
         positions[bad] = searched(problem, rows[bad], here, guess, NEAR, NEAR / 2)
-    whole = _some(problem, rows)
+    whole = restricted(problem, rows)
     return method.settled(whole, rows, method.flat(whole, here.probe, positions, 0), 2, ROUND)
-
-
-def searched(problem: Problem, rows: Rows, here: Placed, guess: Positions, reach: float, spacing: float) -> Positions:
-    """Where some patterns fit best on an object that is held: places of a grid within ``reach`` of guesses (K, 2)."""
-    some, every = _some(problem, rows, here.origin), np.arange(len(rows))
-    steps = np.arange(-int(reach / spacing), int(reach / spacing) + 1) * spacing
-    best, lowest = guess.copy(), np.full(len(rows), np.inf)
-    for y in steps:
-        stop_if_asked()
-        for x in steps[np.hypot(y, steps) <= reach]:
-            there = guess + np.array([y, x])
-            found = pattern_deviances(some, here.image, here.probe, there, every)
-            better = found < lowest
-            best[better], lowest[better] = there[better], found[better]
-    return best
 
 
 def _corner(positions: Positions, size: int) -> tuple[int, int]:
     """A pixel (y, x) within the windows of positions."""
     y, x = (int(value) for value in positions.mean(0))
     return y, x
-
-
-def _some(problem: Problem, rows: Rows, origin: tuple[int, int] | None = None) -> Problem:
-    """Some patterns as a problem of their own, without factors of the frames."""
-    forward, index = problem.forward, torch.from_numpy(rows).to(problem.device)
-    fractions = None if forward.fractions is None else forward.fractions[rows]
-    invalid = problem.invalid
-    return replace(
-        problem,
-        counts=problem.counts[index],
-        forward=replace(
-            forward,
-            corners=forward.corners[rows],
-            fractions=fractions,
-            factors=None,
-            origin=forward.origin if origin is None else origin,
-        ),
-        invalid=invalid if invalid is None or invalid.ndim == 2 else invalid[index],
-        held=problem.held[index],
-        watched=problem.watched[index],
-        limits=None,
-    )
 
 
 def _level(found: dict[str, float]) -> float:
