@@ -11,6 +11,7 @@ from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSetti
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions import correction
 from diptych.ptycho.engines.positions.correction import LEAST_ROUNDS, POSITIONS_TEST, PositionCorrection
+from diptych.ptycho.engines.positions.cycles import SlowCycles
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.strays import StraySearch
 from diptych.ptycho.engines.problem import Problem, make_problem
@@ -114,6 +115,21 @@ def test_patterns_that_fit_badly_after_the_rounds_are_searched_once_where_the_ot
     assert isinstance(made.search(image, probe, PieSettings(), LikelihoodSettings()), StraySearch)
     stages = [made.next_round(image, probe, fit)[0] for _ in range(LEAST_ROUNDS + 1)]
     assert stages == ["positions"] * LEAST_ROUNDS + ["likelihood"]
+
+
+def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
+    monkeypatch.setattr(correction, "holds_slow", lambda *_: True)
+    made, stage = refined(problem, 20.0, 1.2)
+    image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
+    assert stage == "distortions"
+    assert isinstance(made.search(image, probe, PieSettings(), LikelihoodSettings()), SlowCycles)
+    stages = [made.next_round(image, probe, 1.2)[0] for _ in range(LEAST_ROUNDS + 1)]
+    assert stages == ["positions"] * LEAST_ROUNDS + ["likelihood"]
+    failed, stage = refined(problem, 1.21, 1.2)
+    assert (stage, failed.refined) == ("likelihood", False)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import Afresh
+from diptych.ptycho.engines.positions.cycles import SlowCycles, holds_slow
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.growth import Growth, Method
-from diptych.ptycho.engines.positions.placing import Placed, place
+from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.positions.slow import SlowSearch, moves_slowly
 from diptych.ptycho.engines.positions.strays import StraySearch, strays
@@ -66,9 +67,10 @@ whole, and in any case."""
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
 
-AFRESH, STRAYED, SEARCHED, COMPLETED, GROWN, GROWN_COMPLETED = 10, 20, 30, 40, 50, 60
+AFRESH, STRAYED, SEARCHED, COMPLETED, CYCLED, GROWN, GROWN_COMPLETED, GROWN_CYCLED = range(10, 81, 10)
 """Numbers of the first rounds after each search: the start from a flat object, single positions that are still wrong,
-the coarse distortions, what completes slow moves, the growth from a small part, and what completes its slow moves."""
+the coarse distortions, what completes slow moves, the cycles that take out what other moves hold of them, the growth
+from a small part, and what completes its moves likewise."""
 
 COUNTED = 10
 """Rounds are counted up to this after each search."""
@@ -190,9 +192,11 @@ class PositionCorrection:
             return STRAYED
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             return SEARCHED
-        completed = GROWN_COMPLETED if self._rounds >= GROWN else COMPLETED
-        if self._rounds < completed and self._falls_short(here, held_out_fit):
+        completed, cycled = (GROWN_COMPLETED, GROWN_CYCLED) if self._rounds >= GROWN else (COMPLETED, CYCLED)
+        if self._rounds < completed and self._falls_short(here, held_out_fit, moves_slowly):
             return completed
+        if self._rounds < cycled and self._falls_short(here, held_out_fit, holds_slow):
+            return cycled
         if self._rounds < GROWN and stuck and self._may_grow:
             return GROWN
         return None
@@ -203,12 +207,12 @@ class PositionCorrection:
         slowly = held_out_fit >= DISTORTED_FIT and moves_slowly(self._recorded[0].positions, here.positions)
         return slowly or not held_out_fit < CERTAIN_FIT
 
-    def _falls_short(self, here: Placed, held_out_fit: float) -> bool:
-        """Whether the refinement succeeds, and mostly along slow distortions, which it does not complete."""
+    def _falls_short(self, here: Placed, held_out_fit: float, test: Callable[[Positions, Positions], bool]) -> bool:
+        """Whether the refinement succeeds, and a test of recorded and refined positions says what it leaves."""
         assert self._recorded is not None
         recorded, before = self._recorded
         succeeds = _lowers(before, held_out_fit) and held_out_fit < self._most
-        return succeeds and moves_slowly(recorded.positions, here.positions)
+        return succeeds and test(recorded.positions, here.positions)
 
     def search(self, image: Tensor, probe: Tensor, pie: PieSettings, likelihood: LikelihoodSettings) -> Engine:
         """The engine of the stage of the distortions."""
@@ -223,6 +227,8 @@ class PositionCorrection:
         if self._rounds == GROWN:
             method = Method(pie, likelihood)
             return Growth(self.problem, image, probe, self._first, recorded.positions, method)
+        if self._rounds in (CYCLED, GROWN_CYCLED):
+            return SlowCycles(self.problem, image, probe, pie, likelihood, recorded.positions)
         return SlowSearch(self.problem, image, probe, pie, likelihood, recorded.positions)
 
     def _round(self, here: Placed) -> Next:

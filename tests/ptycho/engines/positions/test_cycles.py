@@ -1,0 +1,115 @@
+"""Slow distortions that independent position errors hold by chance are taken out, cycle by cycle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import diptych
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.pie import PieSettings
+from diptych.ptycho.engines.positions.cycles import SURE, SlowCycles, held_by_chance, holds_slow
+from diptych.ptycho.engines.positions.slow import slow_modes
+from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
+from diptych.ptycho.physics.modes import scaled_to
+from diptych.ptycho.scan import Scan
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    return diptych.simulate(object="natural", size=32, patterns=64, step=4.0, dose=1e6, seed=2)
+
+
+def cycles_of(
+    scan: Scan, positions: np.ndarray, recorded: np.ndarray, refine_probe: bool = True
+) -> tuple[SlowCycles, Problem]:
+    """Cycles that start at positions (M, 2), from the scan's probe."""
+    problem = make_problem(
+        replace(scan, positions=positions, truth=None),
+        device=torch.device("cpu"),
+        double=False,
+        subpixel=True,
+        held_out=0.02,
+        seed=0,
+    )
+    assert scan.probe is not None
+    probe = scaled_to(torch.from_numpy(scan.probe.copy()), problem.power)
+    pie = PieSettings(batch=4, refine_probe=refine_probe)
+    likelihood = LikelihoodSettings(batch=sweep_batch(problem), refine_probe=refine_probe)
+    return SlowCycles(problem, problem.flat_object(), probe, pie, likelihood, recorded), problem
+
+
+def turned(scan: Scan, degrees: float) -> np.ndarray:
+    angle, middle = np.deg2rad(degrees), scan.positions.mean(0)
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return middle + (scan.positions - middle) @ matrix.T
+
+
+def distance(problem: Problem, scan: Scan) -> float:
+    off = problem.forward.positions - scan.positions
+    return float(np.sqrt(np.square(off - off.mean(0)).sum(1).mean()))
+
+
+def recorded_of(scan: Scan) -> np.ndarray:
+    return scan.positions + np.random.default_rng(5).normal(0, 2, scan.positions.shape)
+
+
+@torch.no_grad()
+def test_a_rotation_that_is_left_is_taken_out(scan: Scan) -> None:
+    wrong = turned(scan, 1.0)
+    engine, problem = cycles_of(scan, wrong, recorded_of(scan))
+    before, done = distance(problem, scan), 0
+    while done < engine.most_epochs:
+        engine.epoch()
+        done += 1
+    assert before > 0.15
+    assert distance(problem, scan) < 0.03
+    assert done < 12
+
+
+@torch.no_grad()
+def test_a_resumed_search_is_the_same_and_a_fixed_probe_stays(scan: Scan) -> None:
+    engine, problem = cycles_of(scan, turned(scan, 1.0), recorded_of(scan), refine_probe=False)
+    probe = engine.probe
+    engine.epoch()
+    kept = {name: value.clone() for name, value in engine.state().items()}
+    engine.epoch()
+    other, again = cycles_of(scan, turned(scan, 1.0), recorded_of(scan), refine_probe=False)
+    other.restore(kept)
+    assert other.most_epochs == 2
+    other.epoch()
+    assert other.image.equal(engine.image)
+    assert np.array_equal(again.forward.positions, problem.forward.positions)
+    assert np.array_equal(other._next.positions, engine._next.positions)
+    assert other.probe.equal(probe)
+
+
+def test_what_is_left_follows_from_two_moves(scan: Scan) -> None:
+    engine, _ = cycles_of(scan, scan.positions, recorded_of(scan))
+    modes = engine._modes
+    left, rate = np.zeros(len(modes)), np.full(len(modes), 0.25)
+    left[:3] = 0.4, -0.2, SURE / 2  # The last one moves too little to tell.
+    first = engine._first
+    went = rate * left
+    engine._starts, engine._moves = [first, first + went], [went, rate * (left - went)]
+    expected = left - went - rate * (left - went)
+    expected[2] = 0
+    found = (modes * engine._onwards()).sum((1, 2)) / len(scan.positions)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    engine._farthest = 0.3  # No further than errors of that size hold.
+    found = (modes * engine._onwards()).sum((1, 2)) / len(scan.positions)
+    np.testing.assert_allclose((engine._starts[-1] + engine._moves[-1] - first + found)[0], 0.3, atol=1e-9)
+
+
+def test_independent_errors_hold_as_much_as_they_do_on_average(scan: Scan) -> None:
+    draws = np.random.default_rng(1).normal(0, 2, (200, *scan.positions.shape))
+    modes = np.stack(slow_modes(scan.positions))
+    true = np.sqrt(np.mean([((modes * draw).sum((1, 2)) ** 2).sum() / len(draw) ** 2 for draw in draws]))
+    found = np.mean([held_by_chance(scan.positions, scan.positions + draw) for draw in draws])
+    assert found == pytest.approx(true, rel=0.1)
+    assert holds_slow(scan.positions, scan.positions + draws[0])
+    assert not holds_slow(scan.positions, turned(scan, 3.0))
+    assert not holds_slow(scan.positions, scan.positions + draws[0] / 10)
