@@ -131,3 +131,9 @@ def factors_needed(problem: Problem, image: Tensor, probe: Tensor, least: float 
     """
     without, explained = explained_by_factors(problem, image, probe)
     return explained > least and explained > FACTORS_SHARE * max(without - 1, LEAST_EXCESS)
+
+
+def level(found: dict[str, float]) -> float:
+    """Held-out fit of :func:`full_fit`; the fit itself where nothing is held out, infinite where it diverged."""
+    fit = found["held_out_fit"] if np.isfinite(found["held_out_fit"]) else found["fit"]
+    return float(fit) if np.isfinite(fit) else float("inf")

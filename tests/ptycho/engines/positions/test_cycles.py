@@ -11,7 +11,8 @@ import torch
 import diptych
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
-from diptych.ptycho.engines.positions.cycles import SURE, SlowCycles, held_by_chance, holds_slow
+from diptych.ptycho.engines.positions import cycles
+from diptych.ptycho.engines.positions.cycles import SlowCycles, held_by_chance, holds_slow
 from diptych.ptycho.engines.positions.slow import slow_modes
 from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
 from diptych.ptycho.physics.modes import scaled_to
@@ -87,21 +88,37 @@ def test_a_resumed_search_is_the_same_and_a_fixed_probe_stays(scan: Scan) -> Non
     assert other.probe.equal(probe)
 
 
-def test_what_is_left_follows_from_two_moves(scan: Scan) -> None:
+@pytest.mark.parametrize("what", ["nothing finite", "another object"])
+@torch.no_grad()
+def test_a_start_that_cycles_do_not_improve_stays(scan: Scan, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    engine, problem = cycles_of(scan, scan.positions, recorded_of(scan))
+    here = cycles.refined(problem, cycles.rebuilt(problem, engine.probe, engine._pie), engine._likelihood, 30)
+    engine._best = engine._next = here
+    factor = float("nan") if what == "nothing finite" else 1.1
+    monkeypatch.setattr(cycles, "refined", lambda *_: replace(here, image=here.image * factor))
+    engine.epoch()
+    assert engine.image.equal(here.image)
+    assert engine.most_epochs == 1
+
+
+def test_what_is_left_follows_from_the_moves(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moves that go a fixed share of the way meet at its end; no further than errors of that size hold."""
+    monkeypatch.setattr(cycles, "USUAL_SPREAD", 1e-6)
     engine, _ = cycles_of(scan, scan.positions, recorded_of(scan))
-    modes = engine._modes
-    left, rate = np.zeros(len(modes)), np.full(len(modes), 0.25)
-    left[:3] = 0.4, -0.2, SURE / 2  # The last one moves too little to tell.
-    first = engine._first
-    went = rate * left
-    engine._starts, engine._moves = [first, first + went], [went, rate * (left - went)]
-    expected = left - went - rate * (left - went)
-    expected[2] = 0
-    found = (modes * engine._onwards()).sum((1, 2)) / len(scan.positions)
-    np.testing.assert_allclose(found, expected, atol=1e-9)
-    engine._farthest = 0.3  # No further than errors of that size hold.
-    found = (modes * engine._onwards()).sum((1, 2)) / len(scan.positions)
-    np.testing.assert_allclose((engine._starts[-1] + engine._moves[-1] - first + found)[0], 0.3, atol=1e-9)
+    modes, first = engine._modes, engine._first
+    way, rate = np.linspace(-0.3, 0.3, len(modes)), np.linspace(0.1, 0.9, len(modes))
+    starts = [share * way for share in (0.0, 0.2, 0.7)]
+    engine._starts, engine._moves = [first + start for start in starts], [rate * (way - start) for start in starts]
+
+    def reached() -> np.ndarray:
+        onwards = (modes * engine._onwards()).sum((1, 2)) / len(scan.positions)
+        return starts[-1] + engine._moves[-1] + onwards
+
+    np.testing.assert_allclose(reached(), way, atol=1e-6)
+    engine._farthest = 0.2
+    np.testing.assert_allclose(reached(), way.clip(-0.2, 0.2), atol=1e-6)
+    engine._starts, engine._moves = engine._starts[:1], engine._moves[:1]
+    assert not engine._onwards().any(), "one move does not tell"
 
 
 def test_independent_errors_hold_as_much_as_they_do_on_average(scan: Scan) -> None:
@@ -111,5 +128,6 @@ def test_independent_errors_hold_as_much_as_they_do_on_average(scan: Scan) -> No
     found = np.mean([held_by_chance(scan.positions, scan.positions + draw) for draw in draws])
     assert found == pytest.approx(true, rel=0.1)
     assert holds_slow(scan.positions, scan.positions + draws[0])
-    assert not holds_slow(scan.positions, turned(scan, 3.0))
+    assert holds_slow(scan.positions, turned(scan, 3.0))
+    assert not holds_slow(scan.positions, turned(scan, 0.5))
     assert not holds_slow(scan.positions, scan.positions + draws[0] / 10)

@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.fit_monitor import full_fit, level
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import rebuilt, refined
 from diptych.ptycho.engines.positions.distortion import PositionSearch
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
-from diptych.ptycho.engines.positions.slow import slow_modes, slow_part
+from diptych.ptycho.engines.positions.slow import moves_slowly, slow_modes, slow_part
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 
 log = logging.getLogger("diptych")
@@ -42,20 +42,28 @@ MOST_CYCLES = 12
 HELD = 0.3
 """Slow distortion that errors of the size of the moves hold by chance, pixels rms, above which cycles are made."""
 
-SMALL = 0.02
-"""Slow part of the move of a cycle, pixels rms, below which no other follows."""
+LEAST_MOVE = 0.15
+"""Slow part of the moves, pixels rms, above which cycles are made."""
 
-SURE = 0.005
-"""Move along one distortion, pixels rms, below which it is not extrapolated."""
+SMALL, LEFT = 0.03, 0.1
+"""Slow part of the move of a cycle, and estimate of what is left, pixels rms, below which no other cycle follows."""
 
-LEAST_RATE = 0.08
-"""Share of the distance that is left which a cycle goes, at least: the estimate is not taken to be lower."""
+USUAL_RATE, USUAL_SPREAD = 0.15, 0.2
+"""Share of the distance that is left which a cycle goes, and how far starts must be apart, pixels rms, for their moves
+to tell better."""
+
+LEAST_RATE = 0.05
+"""The share is not taken to be lower."""
+
+FADING = 0.7
+"""Weight of a cycle against the one after it: the distance that others leave changes."""
 
 MOST_SIGMAS = 3.0
 """A distortion goes no further than so many standard deviations of what errors of the size of the moves hold."""
 
 WORSE = 0.01
-"""Share by which the fit of a cycle may exceed the lowest one; where it does, the cycles end without it."""
+"""Share by which the fit of a cycle may exceed the lowest one: where it does, the cycles end without it. And its
+held-out fit that of the start: where it does, its state is not kept."""
 
 
 def held_by_chance(recorded: Positions, refined: Positions) -> float:
@@ -68,8 +76,10 @@ def held_by_chance(recorded: Positions, refined: Positions) -> float:
 
 
 def holds_slow(recorded: Positions, refined: Positions) -> bool:
-    """Whether moves from recorded to refined positions (M, 2) may have left much slow distortion by chance."""
-    return held_by_chance(recorded, refined) > HELD
+    """Whether refined positions (M, 2) may keep much slow distortion: that which errors as large as the moves hold by
+    chance, or what is left of a larger one.
+    """
+    return held_by_chance(recorded, refined) > HELD or moves_slowly(recorded, refined, LEAST_MOVE)
 
 
 class SlowCycles(PositionSearch):
@@ -100,35 +110,42 @@ class SlowCycles(PositionSearch):
         self._best = self._next = Placed.of(problem, image, probe)
         self._modes = np.stack(slow_modes(recorded))
         self._first = self._along(self._best.positions)
-        held = held_by_chance(recorded, self._best.positions) / np.sqrt(len(self._modes))
-        self._farthest = MOST_SIGMAS * held
+        went = float(np.linalg.norm(self._first))
+        held = max(HELD, held_by_chance(recorded, self._best.positions), went)
+        self._farthest = MOST_SIGMAS * held / np.sqrt(len(self._modes))
         self._starts: list[Coefficients] = []
         self._moves: list[Coefficients] = []
-        self._lowest, self._ended = float("inf"), False
+        self._level = self._lowest = float("inf")
+        self._left, self._ended = float("inf"), False
 
     @property
     def most_epochs(self) -> int:
         """Cycles made, and one more where it goes on."""
         done = len(self._moves)
-        small = done > 0 and float(np.linalg.norm(self._moves[-1])) < SMALL
+        small = done > 0 and float(np.linalg.norm(self._moves[-1])) < SMALL and self._left < LEFT
         return done + (not self._ended and not small and done < MOST_CYCLES)
 
     def epoch(self) -> dict[str, float]:
         """One cycle."""
+        if not self._moves:
+            self._level = level(full_fit(self.problem, self.image, self.probe, sweep_batch(self.problem)))
         place(self.problem, self._next)
         start = self._next.positions
         here = refined(self.problem, rebuilt(self.problem, self._next.probe, self._pie), self._likelihood, CYCLE)
         found = full_fit(self.problem, place(self.problem, here), here.probe, sweep_batch(self.problem))
-        fit = found["fit"] if np.isfinite(found["fit"]) else float("inf")
         self._starts.append(self._along(start))
         self._moves.append(self._along(here.positions) - self._starts[-1])
         size = np.linalg.norm(self._moves[-1])
         log.info("positions: cycle %d moved slow distortions by %.2g px rms", len(self._moves), size)
-        if fit > (1 + WORSE) * self._lowest:
+        if not found["fit"] <= (1 + WORSE) * self._lowest or not np.isfinite(found["fit"]):
             self._ended = True
-        else:
-            self._best, self._lowest = here, min(fit, self._lowest)
-            self._next = replace(here, positions=here.positions + self._onwards())
+            return self._report(self.problem)
+        self._lowest = min(found["fit"], self._lowest)
+        if level(found) <= (1 + WORSE) * self._level:
+            self._best = here
+        onwards = self._onwards()
+        self._left = float(np.linalg.norm(self._along(self._recorded + onwards)))
+        self._next = replace(here, positions=here.positions + onwards)
         return self._report(self.problem)
 
     def _along(self, positions: Positions) -> Coefficients:
@@ -137,18 +154,24 @@ class SlowCycles(PositionSearch):
         return found
 
     def _onwards(self) -> Positions:
-        """What is left to go along each distortion, as far as two cycles tell: displacements (M, 2)."""
+        """What is left to go along each distortion, from a line through the moves of all cycles against their starts:
+        displacements (M, 2).
+        """
         if len(self._moves) < 2:
             return np.zeros_like(self._recorded)
-        (before, last), (came, went) = self._moves[-2:], self._starts[-2:]
-        apart = went - came
-        rate = np.divide(before - last, apart, out=np.ones_like(apart), where=apart != 0).clip(LEAST_RATE, 1)
-        sure = (np.sign(before) == np.sign(last)) & (abs(last) > SURE)
-        left = np.where(sure, last * (1 / rate - 1), 0)
-        here = went + last
-        left = np.clip(here + left, self._first - self._farthest, self._first + self._farthest) - here
+        starts, moves = np.array(self._starts), np.array(self._moves)
+        weights = FADING ** np.arange(len(moves))[::-1, None]
+        start, move = ((weights * each).sum(0) / weights.sum() for each in (starts, moves))
+        fall = -(weights * (starts - start) * (moves - move)).sum(0) + USUAL_SPREAD**2 * USUAL_RATE
+        rate = fall / ((weights * (starts - start) ** 2).sum(0) + USUAL_SPREAD**2)
+        end = start + move / rate.clip(LEAST_RATE)
+        left = np.clip(end, self._first - self._farthest, self._first + self._farthest) - (starts[-1] + moves[-1])
         moved: Positions = (left[:, None, None] * self._modes).sum(0)
         return moved
+
+    @property
+    def _limits(self) -> list[float]:
+        return [self._farthest, self._level, self._lowest, self._left, self._ended]
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""
@@ -158,7 +181,7 @@ class SlowCycles(PositionSearch):
             "probe": self.probe,
             "cycles_starts": torch.from_numpy(np.array(self._starts).reshape(-1, len(self._modes))),
             "cycles_moves": torch.from_numpy(np.array(self._moves).reshape(-1, len(self._modes))),
-            "cycles_limits": torch.from_numpy(np.append(self._first, [self._farthest, self._lowest, self._ended])),
+            "cycles_limits": torch.from_numpy(np.append(self._first, self._limits)),
             "cycles_image": there.image,
             "cycles_probe": there.probe,
             "cycles_positions": torch.from_numpy(there.positions),
@@ -169,7 +192,7 @@ class SlowCycles(PositionSearch):
         """Continue from an earlier :meth:`state`."""
         self._starts, self._moves = (list(state[f"cycles_{name}"].cpu().numpy()) for name in ("starts", "moves"))
         limits = state["cycles_limits"].cpu().numpy()
-        self._first, self._farthest, self._lowest = limits[:-3], float(limits[-3]), float(limits[-2])
+        self._first, (self._farthest, self._level, self._lowest, self._left) = limits[:-5], limits[-5:-1].tolist()
         self._ended = bool(limits[-1])
         y, x = (int(value) for value in state["cycles_origin"])
         positions = state["cycles_positions"].cpu().numpy()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.fit_monitor import full_fit, level
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import rebuilt, refined
@@ -114,7 +114,7 @@ class Method:
             if number:
                 here = replace(here, positions=escaped(some, here.image, here.probe))
             here = self.refined(some, here, epochs)
-        return Part(rows, here, _level(full_fit(some, here.image, here.probe, sweep_batch(some))))
+        return Part(rows, here, level(full_fit(some, here.image, here.probe, sweep_batch(some))))
 
 
 class Growth(PositionSearch):
@@ -193,7 +193,7 @@ class Growth(PositionSearch):
     def _finish(self, part: Part) -> None:
         """A new object at the positions found; they are kept where it fits better than the start."""
         problem, self._ended = self.problem, True
-        before = _level(full_fit(problem, self.image, self.probe, sweep_batch(problem)))
+        before = level(full_fit(problem, self.image, self.probe, sweep_batch(problem)))
         part = renewed(problem, part, self._recorded, self._method)
         log.info("positions: all placed, held-out fit %.3g before, %.3g after", before, part.fit)
         if part.fit < before:
@@ -282,9 +282,3 @@ def _corner(positions: Positions, size: int) -> tuple[int, int]:
     """A pixel (y, x) within the windows of positions."""
     y, x = (int(value) for value in positions.mean(0))
     return y, x
-
-
-def _level(found: dict[str, float]) -> float:
-    """Held-out fit; the fit itself where nothing is held out, infinite where it diverged."""
-    level = found["held_out_fit"] if np.isfinite(found["held_out_fit"]) else found["fit"]
-    return float(level) if np.isfinite(level) else float("inf")

@@ -86,13 +86,15 @@ def slow_part(moves: Positions, positions: Positions) -> Positions:
     return np.sum(parts, 0) if parts else np.zeros_like(moves)
 
 
-def moves_slowly(recorded: Positions, refined: Positions) -> bool:
-    """Whether refined positions (M, 2) differ from the recorded ones by more slow distortion than chance gives."""
+def moves_slowly(recorded: Positions, refined: Positions, least: float = SLOW_MOVE) -> bool:
+    """Whether refined positions (M, 2) differ from the recorded ones by more slow distortion than chance gives, and by
+    more than ``least`` pixels rms.
+    """
     moves = refined - recorded
     moves = moves - moves.mean(0)
     slow, whole = (float(np.sqrt((each**2).sum(1).mean())) for each in (slow_part(moves, recorded), moves))
     chance = whole * np.sqrt(len(slow_modes(recorded)) / (2 * len(moves)))
-    return bool(slow > max(SLOW_MOVE, SLOW_SHARE * chance))
+    return bool(slow > max(least, SLOW_SHARE * chance))
 
 
 class SlowSearch(PositionSearch):

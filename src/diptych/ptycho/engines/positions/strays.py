@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diptych.ptycho.engines.fit_monitor import full_fit
+from diptych.ptycho.engines.fit_monitor import full_fit, level
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import ROUND, rebuilt, refined
@@ -76,9 +76,9 @@ class StraySearch(PositionSearch):
         """The whole search."""
         problem, start = self.problem, self._best
         rows = strays(problem, start)
-        before = full_fit(problem, start.image, start.probe, sweep_batch(problem))["held_out_fit"]
+        before = level(full_fit(problem, start.image, start.probe, sweep_batch(problem)))
         here = refined(problem, self._without(rows, start), self._likelihood, ROUND)
-        after = full_fit(problem, place(problem, here), here.probe, sweep_batch(problem))["held_out_fit"]
+        after = level(full_fit(problem, place(problem, here), here.probe, sweep_batch(problem)))
         log.info("positions: %d patterns searched anew, held-out fit %.3g before, %.3g after", len(rows), before, after)
         if after < before:
             self._best = here
