@@ -67,10 +67,10 @@ whole, and in any case."""
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
 
-AFRESH, STRAYED, CYCLED, SEARCHED, COMPLETED, FINISHED, GROWN, GROWN_FINISHED = range(10, 81, 10)
+AFRESH, STRAYED, SEARCHED, COMPLETED, CYCLED, GROWN, GROWN_COMPLETED, GROWN_CYCLED = range(10, 81, 10)
 """Numbers of the first rounds after each search: the start from a flat object, single positions that are still wrong,
-the cycles along slow distortions, the coarse distortions, what completes them, cycles once more, the growth from a
-small part, and the cycles after it."""
+the coarse distortions, what completes slow moves, the cycles that take out what is left of them, the growth from a
+small part, and what completes its moves likewise."""
 
 COUNTED = 10
 """Rounds are counted up to this after each search."""
@@ -190,16 +190,13 @@ class PositionCorrection:
             return AFRESH
         if self._rounds < STRAYED and not stuck and len(strays(self.problem, here)):
             return STRAYED
-        if self._rounds < CYCLED and self._falls_short(here, held_out_fit, holds_slow):
-            return CYCLED
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             return SEARCHED
-        slow = held_out_fit >= DISTORTED_FIT and self._falls_short(here, held_out_fit, moves_slowly)
-        if self._rounds < COMPLETED and slow:
-            return COMPLETED
-        for done, finished in ((SEARCHED, FINISHED), (GROWN, GROWN_FINISHED)):
-            if done <= self._rounds < finished and self._falls_short(here, held_out_fit, holds_slow):
-                return finished
+        completed, cycled = (GROWN_COMPLETED, GROWN_CYCLED) if self._rounds >= GROWN else (COMPLETED, CYCLED)
+        if self._rounds < completed and self._falls_short(here, held_out_fit, moves_slowly):
+            return completed
+        if self._rounds < cycled and self._falls_short(here, held_out_fit, holds_slow):
+            return cycled
         if self._rounds < GROWN and stuck and self._may_grow:
             return GROWN
         return None
@@ -230,7 +227,7 @@ class PositionCorrection:
         if self._rounds == GROWN:
             method = Method(pie, likelihood)
             return Growth(self.problem, image, probe, self._first, recorded.positions, method)
-        if self._rounds in (CYCLED, FINISHED, GROWN_FINISHED):
+        if self._rounds in (CYCLED, GROWN_CYCLED):
             return SlowCycles(self.problem, image, probe, pie, likelihood, recorded.positions)
         return SlowSearch(self.problem, image, probe, pie, likelihood, recorded.positions)
 
