@@ -121,7 +121,7 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
-    monkeypatch.setattr(correction, "holds_slow", lambda *_: True)
+    monkeypatch.setattr(correction, "holds_slow", lambda *_, least: True)
     made, stage = refined(problem, 20.0, 1.2)
     image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
     assert stage == "distortions"

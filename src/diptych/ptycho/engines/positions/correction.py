@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.growth import Growth, Method
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.positions.score import position_gains
-from diptych.ptycho.engines.positions.slow import SlowSearch, moves_slowly
+from diptych.ptycho.engines.positions.slow import SLOW_MOVE, SlowSearch, moves_slowly
 from diptych.ptycho.engines.positions.strays import StraySearch, strays
 from diptych.ptycho.engines.problem import Problem
 
@@ -63,6 +64,9 @@ positions, too (a Siemens star at 3e6 photons, by 0.29 px, from 22.7 to 12.9).""
 DISTORTED_FIT, CERTAIN_FIT = 1.3, 2.0
 """Held-out fits above which distortions are tried after the first refinement: where it moved positions slowly as a
 whole, and in any case."""
+
+SMALL_MOVE = 0.15
+"""Slow part of the moves, pixels rms, above which cycles follow where the held-out fit is above the first of these."""
 
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
@@ -195,7 +199,9 @@ class PositionCorrection:
         completed, cycled = (GROWN_COMPLETED, GROWN_CYCLED) if self._rounds >= GROWN else (COMPLETED, CYCLED)
         if self._rounds < completed and self._falls_short(here, held_out_fit, moves_slowly):
             return completed
-        if self._rounds < cycled and self._falls_short(here, held_out_fit, holds_slow):
+        # Where the fit is good, small moves are what the likelihood leaves free: a measured star, 0.37 px.
+        least = SMALL_MOVE if held_out_fit >= DISTORTED_FIT else SLOW_MOVE
+        if self._rounds < cycled and self._falls_short(here, held_out_fit, partial(holds_slow, least=least)):
             return cycled
         if self._rounds < GROWN and stuck and self._may_grow:
             return GROWN

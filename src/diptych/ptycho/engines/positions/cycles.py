@@ -26,7 +26,7 @@ from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.afresh import rebuilt, refined
 from diptych.ptycho.engines.positions.distortion import PositionSearch
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
-from diptych.ptycho.engines.positions.slow import moves_slowly, slow_modes, slow_part
+from diptych.ptycho.engines.positions.slow import SLOW_MOVE, moves_slowly, slow_modes, slow_part
 from diptych.ptycho.engines.problem import Problem, sweep_batch
 
 log = logging.getLogger("diptych")
@@ -41,9 +41,6 @@ MOST_CYCLES = 12
 
 HELD = 0.3
 """Slow distortion that errors of the size of the moves hold by chance, pixels rms, above which cycles are made."""
-
-LEAST_MOVE = 0.15
-"""Slow part of the moves, pixels rms, above which cycles are made."""
 
 SMALL, LEFT = 0.03, 0.1
 """Slow part of the move of a cycle, and estimate of what is left, pixels rms, below which no other cycle follows."""
@@ -75,11 +72,11 @@ def held_by_chance(recorded: Positions, refined: Positions) -> float:
     return float(np.sqrt((rest**2).sum() * modes / max(2 * len(moves) - modes, 1) / len(moves)))
 
 
-def holds_slow(recorded: Positions, refined: Positions) -> bool:
+def holds_slow(recorded: Positions, refined: Positions, least: float = SLOW_MOVE) -> bool:
     """Whether refined positions (M, 2) may keep much slow distortion: that which errors as large as the moves hold by
-    chance, or what is left of a larger one.
+    chance, or what is left of one along which they moved by more than ``least`` pixels rms.
     """
-    return held_by_chance(recorded, refined) > HELD or moves_slowly(recorded, refined, LEAST_MOVE)
+    return held_by_chance(recorded, refined) > HELD or moves_slowly(recorded, refined, least)
 
 
 class SlowCycles(PositionSearch):
