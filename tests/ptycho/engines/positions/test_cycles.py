@@ -13,6 +13,7 @@ from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSetti
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions import cycles
 from diptych.ptycho.engines.positions.cycles import SlowCycles, held_by_chance, holds_slow
+from diptych.ptycho.engines.positions.placing import Placed
 from diptych.ptycho.engines.positions.slow import slow_modes
 from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
 from diptych.ptycho.physics.modes import scaled_to
@@ -99,6 +100,27 @@ def test_a_start_that_cycles_do_not_improve_stays(scan: Scan, monkeypatch: pytes
     engine.epoch()
     assert engine.image.equal(here.image)
     assert engine.most_epochs == 1
+
+
+@torch.no_grad()
+def test_cycles_end_at_the_lowest_fit_once_it_no_longer_falls(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, problem = cycles_of(scan, scan.positions, recorded_of(scan))
+    fits = iter([1.2, 1.003, 1.001, 1.002, 1.0009, 0.9])  # Of the start, and of each cycle; the fifth is too late.
+    step = 0.2 * engine._modes[0]
+    ends: list[np.ndarray] = []
+
+    def moved(problem: Problem, start: Placed, *_: object) -> Placed:
+        ends.append(start.positions + step)
+        return replace(start, positions=ends[-1])
+
+    monkeypatch.setattr(cycles, "refined", moved)
+    monkeypatch.setattr(cycles, "full_fit", lambda *_: {"fit": (fit := next(fits)), "held_out_fit": fit})
+    done = 0
+    while done < engine.most_epochs:
+        engine.epoch()
+        done += 1
+    assert done == 4
+    np.testing.assert_allclose(problem.forward.positions, ends[3], atol=1e-4)
 
 
 def test_what_is_left_follows_from_the_moves(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,10 @@ FADING = 0.7
 MOST_SIGMAS = 3.0
 """A distortion goes no further than so many standard deviations of what errors of the size of the moves hold."""
 
+LEAST_GAIN, PATIENCE = 2e-4, 2
+"""The cycles end where so many in a row do not bring the fit below the lowest one by this share: what the data do not
+tell would wander."""
+
 WORSE = 0.01
 """Share by which the fit of a cycle may exceed the lowest one: where it does, the cycles end without it. And its
 held-out fit that of the start: where it does, its state is not kept."""
@@ -113,14 +117,15 @@ class SlowCycles(PositionSearch):
         self._starts: list[Coefficients] = []
         self._moves: list[Coefficients] = []
         self._level = self._lowest = float("inf")
-        self._left, self._ended = float("inf"), False
+        self._left, self._idle, self._ended = float("inf"), 0, False
 
     @property
     def most_epochs(self) -> int:
         """Cycles made, and one more where it goes on."""
         done = len(self._moves)
         small = done > 0 and float(np.linalg.norm(self._moves[-1])) < SMALL and self._left < LEFT
-        return done + (not self._ended and not small and done < MOST_CYCLES)
+        goes_on = not self._ended and not small and self._idle < PATIENCE
+        return done + (goes_on and done < MOST_CYCLES)
 
     def epoch(self) -> dict[str, float]:
         """One cycle."""
@@ -137,9 +142,10 @@ class SlowCycles(PositionSearch):
         if not found["fit"] <= (1 + WORSE) * self._lowest or not np.isfinite(found["fit"]):
             self._ended = True
             return self._report(self.problem)
-        self._lowest = min(found["fit"], self._lowest)
-        if level(found) <= (1 + WORSE) * self._level:
+        self._idle = 0 if found["fit"] < (1 - LEAST_GAIN) * self._lowest else self._idle + 1
+        if found["fit"] < self._lowest and level(found) <= (1 + WORSE) * self._level:
             self._best = here
+        self._lowest = min(found["fit"], self._lowest)
         onwards = self._onwards()
         self._left = float(np.linalg.norm(self._along(self._recorded + onwards)))
         self._next = replace(here, positions=here.positions + onwards)
@@ -168,7 +174,7 @@ class SlowCycles(PositionSearch):
 
     @property
     def _limits(self) -> list[float]:
-        return [self._farthest, self._level, self._lowest, self._left, self._ended]
+        return [self._farthest, self._level, self._lowest, self._left, self._idle, self._ended]
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""
@@ -189,8 +195,8 @@ class SlowCycles(PositionSearch):
         """Continue from an earlier :meth:`state`."""
         self._starts, self._moves = (list(state[f"cycles_{name}"].cpu().numpy()) for name in ("starts", "moves"))
         limits = state["cycles_limits"].cpu().numpy()
-        self._first, (self._farthest, self._level, self._lowest, self._left) = limits[:-5], limits[-5:-1].tolist()
-        self._ended = bool(limits[-1])
+        self._first, (self._farthest, self._level, self._lowest, self._left) = limits[:-6], limits[-6:-2].tolist()
+        self._idle, self._ended = int(limits[-2]), bool(limits[-1])
         y, x = (int(value) for value in state["cycles_origin"])
         positions = state["cycles_positions"].cpu().numpy()
         self._next = Placed(state["cycles_image"], state["cycles_probe"], positions, (y, x))
