@@ -58,7 +58,7 @@ FADING = 0.7
 MOST_SIGMAS = 3.0
 """A distortion goes no further than so many standard deviations of what errors of the size of the moves hold."""
 
-LEAST_GAIN, PATIENCE = 2e-4, 2
+LEAST_GAIN, PATIENCE = 2e-4, 3
 """The cycles end where so many in a row do not bring the fit below the lowest one by this share: what the data do not
 tell would wander."""
 
