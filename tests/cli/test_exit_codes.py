@@ -28,7 +28,9 @@ Cli = Callable[..., Any]
 @pytest.mark.parametrize(
     ("argv", "phrase"),
     [
-        (["reconstruct"], "FILE requires an argument"),
+        (["reconstruct"], "diptych reconstruct: FILE is missing (A scan). See diptych reconstruct --help."),
+        (["simulate", "-o", "x.npz"], "--out is missing (The .npz file to write); not understood: -o x.npz."),
+        (["simulate", "--out"], "--out requires an argument"),
         (["reconstrct"], 'Did you mean "reconstruct"?'),
         (["reconstruct", "small.npz", "--engin", "ml"], "Did you mean --engine?"),
         (["reconstruct", "small.npz", "--engine", "magic"], 'Choose from: "auto", "ml"'),

@@ -138,6 +138,21 @@ def make_app() -> App:
     return app
 
 
+def _missing(error: BaseException) -> str:
+    """Which argument or option a command line lacks, what it is, and which words were not understood; or nothing."""
+    from cyclopts import MissingArgumentError
+
+    if not isinstance(error, MissingArgumentError) or error.argument is None:
+        return ""
+    argument, unused = error.argument, error.unused_tokens or []
+    if argument.tokens or error.keyword is not None or argument.name in unused:
+        return ""  # It is there, without its value: the parser says so.
+    verb = " ".join(["diptych", *(error.command_chain or ())])
+    what = f" ({argument.parameter.help.rstrip('.')})" if argument.parameter.help else ""
+    extra = f"; not understood: {' '.join(unused)}" if unused else ""
+    return f"{verb}: {argument.name} is missing{what}{extra}. See {verb} --help."
+
+
 def _failure(error: BaseException, code: int) -> Report:
     from diptych.cli.output import Report
 
@@ -146,7 +161,7 @@ def _failure(error: BaseException, code: int) -> Report:
     if isinstance(error, KeyboardInterrupt):
         message, code = str(error) or "interrupted; nothing was saved.", 130
     elif isinstance(error, DiptychError) or code == 2:
-        message = on_one_line(str(error))
+        message = on_one_line(_missing(error) or str(error))
     elif (
         isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error)
     ):
