@@ -293,7 +293,7 @@ def _started(
         request.progress,
         options.frame_factors == "auto",
         refined_positions(options),
-        lambda: misreading(request.scan, request.verdict),
+        lambda lost: misreading(request.scan, request.verdict, lost),
         choice,
         None if request.scan.probe is None else probe_modes(problem, request.scan.probe, options.first_modes),
     )

@@ -316,6 +316,8 @@ class Automatic:
             return
         elif positions.are_wrong(self.image, self.probe, report, len(self._fits), settled, modes.found is not None):
             self._enter(*positions.begin(self.image, self.probe, self._fits[-1]))
+        elif positions.are_lost(report, self._fits, self._inside):
+            self._enter(*positions.search_all(self.image, self.probe, self._fits[-1]))
         elif failed := positions.fail(self._fits[-1], len(self._fits), settled):
             self._enter(*failed)
 

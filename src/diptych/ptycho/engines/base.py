@@ -85,7 +85,8 @@ class EngineInput:
     positions : str
         Whether positions are refined: ``on``, ``off``, or ``auto`` where a test says that they are wrong.
     misread : callable, optional
-        Why the scan must be read in another way, or an empty string; asked before positions are refined by ``auto``.
+        Why the scan must be read in another way, or an empty string; asked before positions are refined by ``auto``,
+        and told whether that is the last resort.
     modes : ModeChoice, optional
         Whether and how more probe modes are tried; without it, they are not.
     scan_probe : (P, N, N) complex tensor, optional
@@ -102,7 +103,7 @@ class EngineInput:
     progress: ProgressCallback | None = None
     test_factors: bool = False
     positions: str = "off"
-    misread: Callable[[], str] | None = None
+    misread: Callable[[bool], str] | None = None
     modes: ModeChoice | None = None
     scan_probe: Tensor | None = None
 

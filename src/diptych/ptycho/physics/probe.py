@@ -61,6 +61,16 @@ def from_pupil(pupil: Wave) -> NDArray[np.complex128]:
     return np.asarray(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(pupil, _AXES), norm="ortho"), _AXES), np.complex128)
 
 
+def pupil_edge(light: NDArray[np.floating[Any]]) -> float:
+    """Radius in pixels, at least 1, that holds 95 % of a far field's intensity (N, N), centred at [N // 2, N // 2]."""
+    size = light.shape[-1]
+    y, x = np.mgrid[:size, :size] - size // 2
+    radius = np.hypot(y, x).ravel()
+    order = np.argsort(radius)
+    share = np.cumsum(light.ravel()[order]) / light.sum()
+    return max(float(radius[order][np.searchsorted(share, 0.95)]), 1.0)
+
+
 def defocused(pupil: Wave, edge: float, phase: float) -> NDArray[np.complex64]:
     """The probe (P, N, N) of a pupil (P, N, N) with ``phase`` radians of defocus added at radius ``edge`` pixels."""
     size = pupil.shape[-1]

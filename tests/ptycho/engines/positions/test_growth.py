@@ -22,12 +22,14 @@ from diptych.runtime.interrupts import stoppable
 @pytest.fixture
 def scan(monkeypatch: pytest.MonkeyPatch) -> Scan:
     """A small scan, of which one small part is tried, in one cycle, and extended however well it fits."""
-    for name, value in {"SEED_PATTERNS": 12, "MOST_SEEDS": 1, "CYCLES": 1, "USABLE_SEED": np.inf}.items():
+    for name, value in {"SEED_PATTERNS": 12, "CYCLES": 1, "USABLE_SEED": np.inf}.items():
         monkeypatch.setattr(growth, name, value)
     return diptych.simulate(object="natural", size=16, patterns=20, step=2.0, dose=1e6, seed=1)
 
 
-def growth_of(scan: Scan, positions: np.ndarray, refine_probe: bool = True) -> tuple[Growth, Problem, torch.Tensor]:
+def growth_of(
+    scan: Scan, positions: np.ndarray, refine_probe: bool = True, most: int = 1
+) -> tuple[Growth, Problem, torch.Tensor]:
     wrong = replace(scan, positions=positions, truth=None)
     problem = make_problem(wrong, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.02, seed=0)
     assert scan.probe is not None
@@ -37,7 +39,7 @@ def growth_of(scan: Scan, positions: np.ndarray, refine_probe: bool = True) -> t
         LikelihoodSettings(batch=sweep_batch(problem), refine_probe=refine_probe),
     )
     with torch.no_grad():
-        return Growth(problem, problem.flat_object(), start, (start,), positions, method), problem, start
+        return Growth(problem, problem.flat_object(), start, (start,), positions, method, most), problem, start
 
 
 @torch.no_grad()
@@ -79,13 +81,27 @@ def test_a_search_that_was_stopped_goes_on_with_the_same_numbers(scan: Scan) -> 
     assert np.array_equal(again.forward.positions, problem.forward.positions)
 
 
+@torch.no_grad()
+def test_a_pattern_that_fits_nowhere_is_left_out(scan: Scan) -> None:
+    alien = 7
+    counts = scan.counts.copy()
+    counts[alien] = np.random.default_rng(0).permutation(counts[alien].ravel()).reshape(counts[alien].shape)
+    engine, _, _ = growth_of(replace(scan, counts=counts), scan.positions)
+    finished(engine)
+    assert alien not in engine.state()["growth_rows"].tolist()
+
+
 @pytest.mark.slow
-def test_a_drift_is_recovered_from_a_small_part() -> None:
+@pytest.mark.parametrize("alien", [False, True], ids=["right frames", "a frame that fits nowhere"])
+def test_a_drift_is_recovered_from_a_small_part(alien: bool) -> None:
     scan = diptych.simulate(object="natural", size=32, patterns=64, step=4.0, dose=1e6, seed=1)
     true, t = scan.positions, np.linspace(0, 1, 64)
     drift = 15 * np.stack([0.8 * t**2, 0.6 * np.sin(2.5 * t)], 1)
     wrong = true + drift + np.random.default_rng(3).normal(0, 1.06, true.shape)
-    engine, problem, _ = growth_of(scan, wrong)
+    counts = scan.counts.copy()
+    if alien:
+        counts[27] = np.random.default_rng(0).permutation(counts[27].ravel()).reshape(counts[27].shape)
+    engine, problem, _ = growth_of(replace(scan, counts=counts), wrong, most=8)
     finished(engine)
-    off = problem.forward.positions - true
+    off = np.delete(problem.forward.positions - true, [27] if alien else [], axis=0)
     assert np.sqrt(((off - off.mean(0)) ** 2).sum(1).mean()) < 0.2

@@ -20,7 +20,7 @@ SHARE = 0.5
 """The scan as given must then have at most this share of the best rival's misfit (held-out fit - 1)."""
 
 
-def misreading(scan: Scan, verdict: trials.Verdict) -> str:
+def misreading(scan: Scan, verdict: trials.Verdict, lost: bool = False) -> str:
     """Why positions must not be refined: another reading is right, or none is. An empty string where they may be.
 
     Parameters
@@ -31,7 +31,11 @@ def misreading(scan: Scan, verdict: trials.Verdict) -> str:
         Of the trials of all readings, with the recorded positions. Where they single out the scan as given, that is
         enough; where they single out another reading, too. Otherwise wrong positions may be why, and the best readings
         are tried again, each with refined positions.
+    lost : bool
+        Whether nothing has worked: positions may then be anything, unless a reading stands out.
     """
+    if lost:
+        return f"reading '{verdict.best.name}' stands out" if verdict.right or verdict.distinct else ""
     if verdict.best is AS_GIVEN and not verdict.alike:
         return ""
     if verdict.best is not AS_GIVEN and verdict.distinct:

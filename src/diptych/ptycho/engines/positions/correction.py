@@ -19,12 +19,13 @@ from diptych.ptycho.engines.positions.afresh import Afresh
 from diptych.ptycho.engines.positions.cycles import SlowCycles, holds_slow
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
-from diptych.ptycho.engines.positions.growth import Growth, Method
+from diptych.ptycho.engines.positions.growth import MOST_SEEDS, Growth, Method
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE, SlowSearch, moves_slowly
 from diptych.ptycho.engines.positions.strays import StraySearch, strays
 from diptych.ptycho.engines.problem import Problem
+from diptych.ptycho.engines.stopping import stagnated, stalled
 
 log = logging.getLogger("diptych")
 
@@ -71,16 +72,20 @@ SMALL_MOVE = 0.15
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
 
-AFRESH, STRAYED, SEARCHED, COMPLETED, CYCLED, GROWN, GROWN_COMPLETED, GROWN_CYCLED = range(10, 81, 10)
-"""Numbers of the first rounds after each search: the start from a flat object, single positions that are still wrong,
-the coarse distortions, what completes slow moves, the cycles that take out what is left of them, the growth from a
-small part, and what completes its moves likewise."""
+AFRESH, GROWN, STRAYED, SEARCHED, COMPLETED, CYCLED = range(10, 61, 10)
+"""Numbers of the first rounds after each search: the start from a flat object, the growth from a small part, single
+positions that are still wrong, the coarse distortions, what completes slow moves, and the cycles that take out what is
+left of them."""
+
+FEW_SEEDS = 8
+"""Small parts that are tried at most with ``auto``, where the data may be at fault and not the positions: as many as
+there are initial probes."""
 
 COUNTED = 10
 """Rounds are counted up to this after each search."""
 
 FOUND_GAIN = 0.9
-"""The growth, or the start from a flat object, found positions where the held-out fit fell below this share."""
+"""The start from a flat object, or the growth, found positions where the held-out fit fell below this share."""
 
 LEAST_ROUNDS, MOST_ROUNDS = 2, 8
 """Rounds of joint refinement, before the distortions and after them."""
@@ -106,23 +111,24 @@ class PositionCorrection:
     mode : str
         ``on``, ``off``, or ``auto``: only where the score test says that they are wrong.
     misread : callable, optional
-        Why the scan must be read in another way, or an empty string: positions that are free can hide it.
+        Why the scan must be read in another way, or an empty string: positions that are free can hide it. Told whether
+        nothing else has worked.
     first : sequence of (P, N, N) complex tensors
-        Initial probes for a start from a flat object, and with ``on`` for parts that are reconstructed alone.
+        Initial probes for a start from a flat object, and for parts that are reconstructed alone.
     """
 
     def __init__(
         self,
         problem: Problem,
         mode: str,
-        misread: Callable[[], str] | None = None,
+        misread: Callable[[bool], str] | None = None,
         first: Sequence[Tensor] = (),
     ) -> None:
         self.problem, self._mode, self._misread = problem, mode, misread
-        # Minutes of trials, and a wrong reading might be hidden: only where the user says that positions are wrong.
-        self._first, self._may_grow = first, mode == "on" and bool(first)
+        self._first, self._parts = first, MOST_SEEDS if mode == "on" else FEW_SEEDS
         self._most = np.inf if mode == "on" else POOR_FIT
-        self._rounds, self._fit, self._on_trial = 0, np.inf, False
+        self._rounds, self._fit, self._on_trial, self._lost = 0, np.inf, False, False
+        self._automatic = mode == "auto"
         self._recorded: tuple[Placed, float] | None = None
 
     @property
@@ -153,10 +159,32 @@ class PositionCorrection:
         if asked == "auto" and not gain > POSITIONS_DOUBT and not settled:
             self._mode = "again"
             return False
-        if self._misread is not None and (why := self._misread()):
+        if self._misread is not None and (why := self._misread(False)):
             log.info("positions: not refined, %s", why)
             return False
         return True
+
+    def are_lost(self, report: dict[str, float], held_out: Sequence[float], fits: Sequence[float]) -> bool:
+        """Whether positions that are wrong by far may be why nothing fits, once the last stage, with these fits in its
+        epochs, goes on no further: with ``auto``, asked once.
+        """
+        hopeless = stagnated(report) and not report["held_out_fit"] < POOR_FIT
+        if not (hopeless and self._automatic and self._first) or self._lost or self._rounds:
+            return False
+        if not stalled(held_out, fits, self.problem.held.numel()):
+            return False
+        self._lost = True
+        if self._misread is not None and (why := self._misread(True)):
+            log.info("positions: not searched, %s", why)
+            return False
+        log.info("positions: no reading fits; searching them from a flat object, and from a small part of the scan")
+        return True
+
+    def search_all(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
+        """Keep the recorded positions and what was reached with them, and enter the first search for others."""
+        here = Placed.of(self.problem, image.clone(), probe.clone())
+        self._recorded, self._fit, self._rounds = (here, held_out_fit), held_out_fit, AFRESH
+        return "distortions", place(self.problem, here), here.probe
 
     def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
         """Keep the recorded positions and what was reached with them, and enter the first round."""
@@ -175,12 +203,12 @@ class PositionCorrection:
         """What follows a round, or the distortions."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
         done, gain = self._rounds % COUNTED, self._fit - held_out_fit
-        failed = not held_out_fit < FOUND_GAIN * self._fit
-        if self._rounds == GROWN and failed:
+        failed = self._rounds in (AFRESH, GROWN) and not held_out_fit < FOUND_GAIN * self._fit
+        if failed and self._lost and self._rounds == GROWN:
             return self._decide(here, held_out_fit)
         gained = gain > ROUND_GAIN * max(self._fit - 1, LEAST_EXCESS)
         self._fit = held_out_fit
-        if not (self._rounds == AFRESH and failed) and (done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained)):
+        if not failed and (done < LEAST_ROUNDS or (done < MOST_ROUNDS and gained)):
             return self._round(here)
         if (search := self._next_search(here, held_out_fit)) is None:
             return self._decide(here, held_out_fit)
@@ -190,21 +218,19 @@ class PositionCorrection:
     def _next_search(self, here: Placed, held_out_fit: float) -> int | None:
         """What is searched next: the number of its rounds; None where nothing is left to try."""
         stuck = not held_out_fit < POOR_FIT
-        if self._rounds < AFRESH and stuck and self._first:
-            return AFRESH
+        for start in (AFRESH, GROWN):
+            if self._rounds < start and stuck and self._first:
+                return start
         if self._rounds < STRAYED and not stuck and len(strays(self.problem, here)):
             return STRAYED
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             return SEARCHED
-        completed, cycled = (GROWN_COMPLETED, GROWN_CYCLED) if self._rounds >= GROWN else (COMPLETED, CYCLED)
-        if self._rounds < completed and self._falls_short(here, held_out_fit, moves_slowly):
-            return completed
+        if self._rounds < COMPLETED and self._falls_short(here, held_out_fit, moves_slowly):
+            return COMPLETED
         # Where the fit is good, small moves are what the likelihood leaves free: a measured star, 0.37 px.
         least = SMALL_MOVE if held_out_fit >= DISTORTED_FIT else SLOW_MOVE
-        if self._rounds < cycled and self._falls_short(here, held_out_fit, partial(holds_slow, least=least)):
-            return cycled
-        if self._rounds < GROWN and stuck and self._may_grow:
-            return GROWN
+        if self._rounds < CYCLED and self._falls_short(here, held_out_fit, partial(holds_slow, least=least)):
+            return CYCLED
         return None
 
     def _may_be_distorted(self, here: Placed, held_out_fit: float) -> bool:
@@ -232,8 +258,8 @@ class PositionCorrection:
             return DistortionSearch(self.problem, image, probe, pie)
         if self._rounds == GROWN:
             method = Method(pie, likelihood)
-            return Growth(self.problem, image, probe, self._first, recorded.positions, method)
-        if self._rounds in (CYCLED, GROWN_CYCLED):
+            return Growth(self.problem, image, probe, self._first, recorded.positions, method, self._parts)
+        if self._rounds == CYCLED:
             return SlowCycles(self.problem, image, probe, pie, likelihood, recorded.positions)
         return SlowSearch(self.problem, image, probe, pie, likelihood, recorded.positions)
 
@@ -284,7 +310,7 @@ class PositionCorrection:
         """What :meth:`restore` needs."""
         positions, origin = self.whereabouts()
         mine = {"positions": positions, "origin": origin}
-        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode), self._on_trial])
+        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode), self._on_trial, self._lost])
         mine["round_fit"] = torch.tensor(self._fit, dtype=torch.float64)
         if self._recorded is not None:
             placed, fit = self._recorded
@@ -298,6 +324,7 @@ class PositionCorrection:
         """Bring back an earlier :meth:`state`; its object, ``state["image"]``, gives the canvas."""
         self._rounds, self._mode = int(state["rounds"][0]), MODES[int(state["rounds"][1])]
         self._fit, self._on_trial = float(state["round_fit"]), bool(state["rounds"][2])
+        self._lost = bool(state["rounds"][3])
         self._recorded = None
         if "recorded_image" in state:
             positions = state["recorded_positions"].cpu().numpy()

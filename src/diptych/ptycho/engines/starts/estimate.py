@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import InputError
 from diptych.ptycho.engines.starts.trial import Trial, central_part, try_out
-from diptych.ptycho.physics.probe import defocused, to_pupil
+from diptych.ptycho.physics.probe import defocused, pupil_edge, to_pupil
 from diptych.ptycho.physics.propagators import propagator_of
 from diptych.ptycho.scan import Scan
 
@@ -139,8 +139,4 @@ def mean_pupil(scan: Scan) -> tuple[NDArray[np.float64], float]:
             "the mean pattern holds no signal above the background",
             "patterns from which to estimate a probe",
         )
-    y, x = np.mgrid[: scan.size, : scan.size] - scan.size // 2
-    radius = np.hypot(y, x).ravel()
-    order = np.argsort(radius)
-    share = np.cumsum(mean.ravel()[order]) / mean.sum()
-    return np.sqrt(mean), max(float(radius[order][np.searchsorted(share, 0.95)]), 1.0)
+    return np.sqrt(mean), pupil_edge(mean)
