@@ -144,3 +144,56 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
 )
 def test_a_round_ends_where_it_no_longer_gains(fits: list[float], done: bool) -> None:
     assert PositionCorrection.round_is_done(fits) is done
+
+
+LOST = {"fit": 50.0, "held_out_fit": 60.0, "excess": 0.1}
+STALLED = [60.0] * 10
+
+
+def lost(problem: Problem, mode: str = "auto", why: str = "") -> tuple[PositionCorrection, list[bool]]:
+    """A correction with an initial probe to start from, and what its question for a reading was told."""
+    asked: list[bool] = []
+
+    def misread(last: bool) -> str:
+        asked.append(last)
+        return why
+
+    return PositionCorrection(problem, mode, misread, (torch.ones(1, 16, 16, dtype=torch.complex64),)), asked
+
+
+def test_positions_are_searched_once_where_nothing_fits_and_the_fit_stalls(problem: Problem) -> None:
+    made, asked = lost(problem)
+    assert not made.are_lost(LOST, STALLED[:5], STALLED[:5]), "too early"
+    assert not made.are_lost({**LOST, "excess": 1e-4}, STALLED, STALLED), "photon noise explains nearly all"
+    assert not made.are_lost({**LOST, "held_out_fit": 2.0}, STALLED, STALLED)
+    assert made.are_lost(LOST, STALLED, STALLED)
+    assert asked == [True]
+    assert not made.are_lost(LOST, STALLED, STALLED), "once"
+    for mode in ("on", "off"):
+        assert not lost(problem, mode)[0].are_lost(LOST, STALLED, STALLED)
+    assert not lost(problem, why="another reading stands out")[0].are_lost(LOST, STALLED, STALLED)
+
+
+@torch.no_grad()
+def test_the_last_searches_are_given_up_where_they_find_nothing_and_kept_where_they_prove_right(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PositionCorrection, "_may_be_distorted", lambda *_: False)
+    monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
+    recorded = problem.forward.positions
+    for found, kept in ((59.0, False), (5.5, True)):
+        made, _ = lost(problem)
+        assert made.are_lost(LOST, STALLED, STALLED)
+        image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
+        stage, image, probe = made.search_all(image, probe, 60.0)
+        stages = []
+        while stage != "likelihood":
+            stages.append(stage)
+            resumed, _ = lost(problem)
+            resumed.restore({**made.state(), "image": image})
+            made = resumed
+            stage, image, probe = made.next_round(image, probe, found)
+        # A flat object, and a small part where that finds nothing; rounds where it finds something.
+        assert stages == (["distortions", "positions", "positions", "distortions"] if kept else ["distortions"] * 2)
+        assert made.refined is kept
+    assert np.allclose(problem.forward.positions, recorded, atol=1e-9)

@@ -50,8 +50,8 @@ UNRANKED = 20.0
 NO_ADVICE = (
     "no other orientation of the patterns, and no order of frames that was tried, explains them. Check the order of "
     "frames, a lost frame, the units of the positions, the mask and the initial probe. Positions that are wrong by "
-    "several pixels can look like this too: correct_positions='on' (--correct-positions on) searches them from small "
-    "parts of the scan outwards, in minutes."
+    "several pixels can look like this too: correct_positions='on' (--correct-positions on) searches them longer than "
+    "the default does."
 )
 """What is said where no reading fits."""
 
