@@ -48,7 +48,7 @@ ERRORS: dict[str, Callable[[Places], Places]] = {
     "1 px": random_errors(1.0),
     "3 px": random_errors(3.0),
     "6 px": random_errors(6.0),
-    "2 %, 3 deg": affine,
+    "2 % and 3 deg": affine,
     "drift": drift,
 }
 READINGS = ("transposed", "late")
