@@ -9,7 +9,7 @@ import pytest
 
 from diptych.errors import InputError
 from diptych.studio.options import StudioOptions
-from diptych.studio.security import FORM_BYTES, Guard
+from diptych.studio.security import FORM_BYTES, NO_RESPONSE, Guard
 
 TOKEN = "a-secret-of-24-characters"
 
@@ -142,3 +142,26 @@ def test_a_prefix_is_taken_once_whether_the_proxy_strips_it_or_not(path: str) ->
 def test_a_prefix_that_is_none_is_refused(prefix: str) -> None:
     with pytest.raises(InputError):
         StudioOptions.build({"prefix": prefix})
+
+
+@pytest.mark.parametrize(
+    ("gone", "text", "quiet"), [(True, NO_RESPONSE, True), (False, NO_RESPONSE, False), (True, "x", False)]
+)
+def test_a_browser_that_goes_away_leaves_no_error(gone: bool, text: str, quiet: bool) -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        raise RuntimeError(text)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"} if gone else {"type": "http.request"}
+
+    async def send(message: dict[str, Any]) -> None:
+        raise AssertionError(message)
+
+    scope = {"type": "http", "path": "/", "query_string": b"", "headers": [(b"host", b"127.0.0.1:80")]}
+    answer = Guard(app, StudioOptions())(scope, receive, send)
+    if quiet:
+        asyncio.run(answer)
+        return
+    with pytest.raises(RuntimeError, match=text):
+        asyncio.run(answer)

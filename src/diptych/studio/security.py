@@ -19,6 +19,9 @@ COOKIE = "diptych_token"
 FORM_BYTES = 2**20
 """What a form may hold beside the file."""
 
+NO_RESPONSE = "No response returned."
+"""What Starlette raises where the browser of a request has gone."""
+
 HEADERS = {
     # The web framework evaluates templates and inlines scripts; nothing may come from, or go to, another site.
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -71,7 +74,7 @@ class Guard:
         ):
             await _answer(send, 413, "the upload is larger than --upload-limit allows")
         else:
-            await self._app(self._unprefixed(scope), _limited(receive, self._limit), _with_headers(send))
+            await _served(self._app, self._unprefixed(scope), _limited(receive, self._limit), _with_headers(send))
 
     def _unprefixed(self, scope: dict[str, Any]) -> dict[str, Any]:
         """The request with the prefix once in its path, whether the proxy strips it or not."""
@@ -108,6 +111,23 @@ class Guard:
         headers = [(b"location", target.encode("ascii", "replace")), (b"set-cookie", cookie.encode())]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _served(app: Any, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Pass a request on; where the browser goes away before the answer, end it without the web framework's error."""
+    gone = False
+
+    async def receiving() -> Any:
+        nonlocal gone
+        message = await receive()
+        gone |= message["type"] == "http.disconnect"
+        return message
+
+    try:
+        await app(scope, receiving, send)
+    except RuntimeError as error:
+        if not gone or str(error) != NO_RESPONSE:
+            raise
 
 
 def _header(scope: dict[str, Any], name: bytes) -> str:
