@@ -19,7 +19,7 @@ from diptych.ptycho.engines.positions.afresh import Afresh
 from diptych.ptycho.engines.positions.cycles import SlowCycles, holds_slow
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
-from diptych.ptycho.engines.positions.growth import MOST_SEEDS, Growth, Method
+from diptych.ptycho.engines.positions.growth import LEAST_PATTERNS, MOST_SEEDS, Growth, Method
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE, SlowSearch, moves_slowly
@@ -81,9 +81,8 @@ AFRESH, GROWN, STRAYED, SEARCHED, COMPLETED, CYCLED = range(10, 61, 10)
 positions that are still wrong, the coarse distortions, what completes slow moves, and the cycles that take out what is
 left of them."""
 
-FEW_SEEDS = 8
-"""Small parts that are tried at most with ``auto``, where the data may be at fault and not the positions: as many as
-there are initial probes."""
+FEW_SEEDS = 6
+"""Small parts that are tried at most with ``auto``, where the data may be at fault and not the positions."""
 
 COUNTED = 10
 """Rounds are counted up to this after each search."""
@@ -223,9 +222,10 @@ class PositionCorrection:
     def _next_search(self, here: Placed, held_out_fit: float) -> int | None:
         """What is searched next: the number of its rounds; None where nothing is left to try."""
         stuck = not held_out_fit < POOR_FIT
-        for start in (AFRESH, GROWN):
-            if self._rounds < start and stuck and self._first:
-                return start
+        if self._rounds < AFRESH and stuck and self._first:
+            return AFRESH
+        if self._rounds < GROWN and stuck and self._first and len(self.problem) >= LEAST_PATTERNS:
+            return GROWN
         if self._rounds < STRAYED and not stuck and len(strays(self.problem, here)):
             return STRAYED
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):

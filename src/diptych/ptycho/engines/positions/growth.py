@@ -55,8 +55,12 @@ with a probe in focus within about 1 rad, and positions that are wrong mislead t
 CYCLES = 10
 """Both halves of a part are exchanged so often."""
 
-AROUND = 1.75
-"""The other half is searched so far from the recorded positions, in steps of the scan."""
+AROUND, FARTHEST = 1.75, 4
+"""The other half is searched so far from the recorded positions: steps of the scan, and at most a window's side over
+the second."""
+
+LEAST_PATTERNS = 12
+"""Of a scan that is divided."""
 
 START, SETTLE, ROUND = 8, 12, 15
 """Epochs of PIE from a flat object, of joint refinement of a half, and of one round with all patterns of a part."""
@@ -200,8 +204,8 @@ class Growth(PositionSearch):
         return self._report(self.problem)
 
     def _seeks(self) -> bool:
-        grown = self._part is not None and (len(self._part.rows) > SEED_PATTERNS or self._part.fit < GOOD_SEED)
-        return self._seeds < self._most and not grown
+        found = self._part is not None and self._part.fit < GOOD_SEED
+        return self._seeds < self._most and not found and not self._tries.any()
 
     def _seek(self) -> None:
         low, high = self._recorded.min(0), self._recorded.max(0)
@@ -284,7 +288,8 @@ def refocused(problem: Problem, probe: Tensor) -> list[Tensor]:
 
 def alone(problem: Problem, rows: Rows, recorded: Positions, probe: Tensor, seed: int, method: Method) -> Part:
     """Some patterns reconstructed alone, in halves, from positions (K, 2) that may be wrong by several pixels."""
-    positions, rng, reach = recorded.copy(), np.random.default_rng(seed), AROUND * step_length(recorded)
+    reach = min(AROUND * step_length(recorded), problem.size / FARTHEST)
+    positions, rng = recorded.copy(), np.random.default_rng(seed)
     probe, count = probe.clone(), len(rows)
     for cycle in range(CYCLES):
         drawn = rng.permutation(count)
