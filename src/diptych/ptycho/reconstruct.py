@@ -22,14 +22,13 @@ from diptych.ptycho.engines.starts.network_image import in_counts, network_image
 from diptych.ptycho.engines.thick.asked import refined_positions
 from diptych.ptycho.error_bars import with_error_bars
 from diptych.ptycho.neural.options import InferenceOptions
-from diptych.ptycho.physics.illumination import illumination, measured_frames
 from diptych.ptycho.prepare.clean import Cleaned, clean
 from diptych.ptycho.prepare.photons import gain_flag, in_photons
 from diptych.ptycho.prepare.pixels import limit_of
 from diptych.ptycho.prepare.positions import check_memory
 from diptych.ptycho.prepare.preparation import prepare
 from diptych.ptycho.prepare.preparation_options import preparation_of
-from diptych.ptycho.scan import Canvas, Reconstruction, Scan
+from diptych.ptycho.scan import Reconstruction, Scan
 from diptych.runtime.cpu.parallel import Workers, shared_out
 from diptych.runtime.device import ExecutionOptions, choose_device
 from diptych.runtime.progress import ProgressCallback
@@ -185,6 +184,7 @@ def _by_engine(request: Request) -> Reconstruction:
 
     from diptych.ptycho.engines.distance.search import with_distance
     from diptych.ptycho.engines.modes.choice import mode_choice
+    from diptych.ptycho.engines.outcome import outcome
     from diptych.ptycho.engines.starts.network_result import network_or_engine
     from diptych.ptycho.engines.thick.stage import after_engine
 
@@ -211,7 +211,7 @@ def _by_engine(request: Request) -> Reconstruction:
             return made, after_engine(other, made, run, probe, None)[0]
 
         problem, run, evidence, said = network_or_engine(request, problem, run, probe, again)
-        result = _result(request, problem, run, probe)
+        result = outcome(request, problem, run, probe)
     seconds = time.perf_counter() - began
     record = {"probe_start": note, "device": str(device), "device_reason": why, "seconds": seconds}
     result = replace(result, flags=(*result.flags, *distance.flags, *notes, *said))
@@ -298,102 +298,3 @@ def _started(
         None if request.scan.probe is None else probe_modes(problem, request.scan.probe, options.first_modes),
     )
     return options.chosen("engine").build(given, options.own("engine")), Run(start=guess.record)
-
-
-def _result(request: Request, problem: Problem, run: Run, start: NDArray[np.complex64]) -> Reconstruction:
-    """The best state in the gauge of the problem, with its fit over all pixels, flags and provenance."""
-    import torch
-
-    from diptych.ptycho.engines.flags.base import wrong_reading
-    from diptych.ptycho.engines.flags.evidence import gather_evidence
-    from diptych.ptycho.engines.flags.result import result_flags
-    from diptych.ptycho.engines.positions.placing import position_flag, settle_positions
-    from diptych.ptycho.engines.run import DIVERGED
-    from diptych.ptycho.engines.starts.gauge import photons_on_probe, varied_probe, without_factor_ramp
-    from diptych.ptycho.engines.starts.lattice import without_lattice
-    from diptych.ptycho.engines.thick.result import first_slice, settled_object, with_first
-    from diptych.ptycho.physics.probe import probe_diameter
-
-    scan, options, name = request.scan, request.options, request.options.chosen("engine").title
-    assert run.best is not None
-    if not all(bool(torch.isfinite(torch.view_as_real(each)).all()) for each in run.best[:2]):
-        raise InputError(
-            f"reconstruct {scan.name}",
-            f"the engine {name} diverged in epoch {run.epochs}, before any usable state",
-            remedy="Give a smaller step or momentum, a larger alpha, or leave them to be chosen automatically.",
-        )
-    if (factors := problem.forward.factors) is not None and factors.on_trial:
-        factors.fitted = False
-    state, probe, *refined = run.best
-    lattice = 0.0
-    recorded = scan.positions if options.subpixel != "round" else np.floor(scan.positions + 0.5)
-    positions = settle_positions(problem, state, refined, recorded)
-    first_probe = probe_modes(problem, start, options.first_modes)
-    evidence = gather_evidence(problem, state, probe, options.probe != "fixed", first_probe)
-    final = evidence.fits()
-    image = first_slice(state)
-    if fitted := factors is not None and factors.fitted:
-        assert factors is not None
-        if options.probe != "fixed":
-            image, probe, factors.values = without_factor_ramp(problem, image, probe)
-        # The mean of the factors is 1; their scale goes to the photons.
-        image, factors.values = image * factors.values.mean().sqrt(), factors.values / factors.values.mean()
-    if options.probe != "fixed" and not request.keeps_scale:
-        image, probe, lattice = without_lattice(problem, image, probe)
-    if options.probe != "fixed":
-        image, probe = photons_on_probe(problem, image, probe)
-    state, measured = with_first(state, image), measured_frames(scan.mask, len(scan))
-    light = illumination(probe.cpu().numpy(), positions, problem.origin, problem.shape, measured)
-    settled, slices = settled_object(problem, state, probe, light, positions, measured)
-    # Before the flags, which fit factors anew.
-    values = factors.values.double().cpu().numpy() if fitted and factors is not None else None
-    # Flags of the state that was fitted: at few photons, settling unlit pixels raises a right reading's fit by 15 %.
-    flags = result_flags(
-        scan,
-        problem,
-        (state, probe),
-        evidence,
-        epochs=run.epochs,
-        converged=not run.reason.startswith("all "),
-        interrupted=run.interrupted,
-        diverged=run.reason if run.reason.startswith(DIVERGED) else "",
-        tried=lambda: request.verdict,
-        held=request.known.faint,
-        spoiled=request.spoiled,
-        likelihood=options.engine in ("auto", "ml") and run.start.get("kept") != "network",
-    )
-    photons = evidence.photons / evidence.patterns
-    beam = () if factors is None else factors.flag(final["held_out_fit"], photons, wrong_reading(flags))
-    log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, final["fit"], final["held_out_fit"])
-    provenance = {
-        "engine": name,
-        "stop_reason": run.reason,
-        "epochs": run.epochs,
-        "best_epoch": run.best_epoch,
-        **final,
-        "options": options.resolved(),
-        "scan": scan.name,
-        **{key: found for key in ("load", "preparation") if (found := scan.metadata.get(key)) is not None},
-        **({"start": run.start} if run.start else {}),
-        **({"lattice_removed": lattice} if lattice else {}),
-    }
-    return Reconstruction(
-        object=Canvas(settled, problem.origin, scan.pixel_m),
-        probe=probe.to(torch.complex64).cpu().numpy(),
-        positions=positions,
-        history=run.history,
-        frame_factors=values,
-        recorded_positions=None if np.array_equal(positions, recorded) else recorded,
-        flags=(
-            *flags,
-            *beam,
-            *position_flag(positions, recorded, probe_diameter(probe.cpu().numpy())),
-        ),
-        provenance=provenance,
-        name=scan.name,
-        geometry=scan.geometry,
-        illumination=light,
-        slices=slices,
-        **varied_probe(problem, probe),
-        slice_distance_m=None if slices is None else options.slice_distance_m,
-    )
