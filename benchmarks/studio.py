@@ -28,6 +28,9 @@ import numpy as np
 BLOCK = 10
 """Epochs between switching previews on and off."""
 
+TRIMMED = 0.2
+"""Share of the pairs of blocks, at each end, that is left out of the mean."""
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--headless",
@@ -184,9 +187,13 @@ def preview_cost(size: int, patterns: int, epochs: int, rounds: int) -> dict[str
     """What previews cost, in percent of the reconstruction: blocks of epochs with and without, in turn, in one process.
 
     Pairs of runs would not tell: from process to process the time of the same run differs by 10 %. ``page`` is the CPU
-    time of the server for what one open tab draws; the standard errors are of the mean over pairs of blocks. Epochs
-    after convergence, with many tries each, would hide the difference.
+    time of the server for what one open tab draws; means and their standard errors are over pairs of blocks, without
+    the fifth that is lowest and highest: another virtual machine may take a core for a second. Epochs after
+    convergence, with many tries each, would hide the difference.
     """
+    from scipy.stats import trim_mean
+    from scipy.stats.mstats import winsorize
+
     from diptych.runtime.jobs import JobQueue
     from diptych.studio.pages.reconstruct.watch import preview_picture
 
@@ -210,8 +217,10 @@ def preview_cost(size: int, patterns: int, epochs: int, rounds: int) -> dict[str
         queue.close()
     shown, hidden = np.concatenate([_pairs(result) for result in results]).swapaxes(0, 1)
     cost = 100 * (shown - hidden) / hidden.mean(0)
-    wall, cpu = cost.mean(0)
-    wall_error, cpu_error = cost.std(0, ddof=1) / np.sqrt(len(cost))
+    wall, cpu = trim_mean(cost, TRIMMED)
+    # Of a trimmed mean: Tukey and McLaughlin, Sankhya A 25, 331 (1963).
+    spread = np.asarray(winsorize(cost, (TRIMMED, TRIMMED), axis=0)).std(0, ddof=1)
+    wall_error, cpu_error = spread / (1 - 2 * TRIMMED) / np.sqrt(len(cost))
     return {
         "size px": size,
         "patterns": patterns,
