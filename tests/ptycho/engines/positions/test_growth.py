@@ -104,4 +104,5 @@ def test_a_drift_is_recovered_from_a_small_part(alien: bool) -> None:
     engine, problem, _ = growth_of(replace(scan, counts=counts), wrong, most=8)
     finished(engine)
     off = np.delete(problem.forward.positions - true, [27] if alien else [], axis=0)
-    assert np.sqrt(((off - off.mean(0)) ** 2).sum(1).mean()) < 0.2
+    # In the end the alien frame is in the object again, and moves its neighbours.
+    assert np.sqrt(((off - off.mean(0)) ** 2).sum(1).mean()) < (0.5 if alien else 0.2)
