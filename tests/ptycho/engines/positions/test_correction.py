@@ -175,6 +175,21 @@ def test_positions_are_searched_once_where_nothing_fits_and_the_fit_stalls(probl
 
 
 @torch.no_grad()
+def test_searches_that_were_made_are_not_made_again(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PositionCorrection, "_may_be_distorted", lambda *_: False)
+    made, _ = lost(problem)
+    image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
+    stage, image, probe = made.begin(image, probe, 60.0)
+    while stage != "likelihood":
+        stage, image, probe = made.next_round(image, probe, 60.0)
+    assert not made.refined
+    resumed, _ = lost(problem)
+    resumed.restore({**made.state(), "image": image})
+    for each in (made, resumed):
+        assert not each.are_lost(LOST, STALLED, STALLED)
+
+
+@torch.no_grad()
 def test_the_last_searches_are_given_up_where_they_find_nothing_and_kept_where_they_prove_right(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,7 +131,7 @@ class PositionCorrection:
         self._first, self._parts = first, MOST_SEEDS if mode == "on" else FEW_SEEDS
         self._most = np.inf if mode == "on" else POOR_FIT
         self._rounds, self._fit, self._on_trial, self._lost = 0, np.inf, False, False
-        self._automatic = mode == "auto"
+        self._automatic, self._grown = mode == "auto", False
         self._recorded: tuple[Placed, float] | None = None
 
     @property
@@ -172,7 +172,7 @@ class PositionCorrection:
         epochs, goes on no further: with ``auto``, asked once.
         """
         hopeless = stagnated(report) and not report["held_out_fit"] < POOR_FIT
-        if not (hopeless and self._automatic and self._first) or self._lost or self._rounds:
+        if not (hopeless and self._automatic and self._first) or self._lost or self._grown or self._rounds:
             return False
         if not stalled(held_out, fits, self.problem.held.numel()):
             return False
@@ -187,7 +187,7 @@ class PositionCorrection:
         """Keep the recorded positions and what was reached with them, and enter the first search for others."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
         self._recorded, self._fit, self._rounds = (here, held_out_fit), held_out_fit, AFRESH
-        self._most = max(self._most, PROVEN * held_out_fit)
+        self._most, self._mode = max(self._most, PROVEN * held_out_fit), "off"
         return "distortions", place(self.problem, here), here.probe
 
     def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
@@ -216,7 +216,7 @@ class PositionCorrection:
             return self._round(here)
         if (search := self._next_search(here, held_out_fit)) is None:
             return self._decide(here, held_out_fit)
-        self._rounds = search
+        self._rounds, self._grown = search, self._grown or search == GROWN
         return "distortions", place(self.problem, here), here.probe
 
     def _next_search(self, here: Placed, held_out_fit: float) -> int | None:
@@ -320,8 +320,9 @@ class PositionCorrection:
         """What :meth:`restore` needs."""
         positions, origin = self.whereabouts()
         mine = {"positions": positions, "origin": origin}
-        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode), self._on_trial, self._lost])
-        mine["round_fit"] = torch.tensor(self._fit, dtype=torch.float64)
+        flags = self._on_trial, self._lost, self._grown
+        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode), *flags])
+        mine["round_fit"] = torch.tensor([self._fit, self._most], dtype=torch.float64)
         if self._recorded is not None:
             placed, fit = self._recorded
             mine["recorded_image"], mine["recorded_probe"] = placed.image, placed.probe
@@ -333,8 +334,8 @@ class PositionCorrection:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`; its object, ``state["image"]``, gives the canvas."""
         self._rounds, self._mode = int(state["rounds"][0]), MODES[int(state["rounds"][1])]
-        self._fit, self._on_trial = float(state["round_fit"]), bool(state["rounds"][2])
-        self._lost = bool(state["rounds"][3])
+        self._fit, self._most = state["round_fit"].tolist()
+        self._on_trial, self._lost, self._grown = (bool(each) for each in state["rounds"][2:])
         self._recorded = None
         if "recorded_image" in state:
             positions = state["recorded_positions"].cpu().numpy()
@@ -342,7 +343,6 @@ class PositionCorrection:
                 state["recorded_image"], state["recorded_probe"], positions, _pair(state["recorded_origin"])
             )
             self._recorded = placed, float(state["recorded_fit"])
-            self._most = max(self._most, PROVEN * self._recorded[1]) if self._lost else self._most
         if self._rounds:
             shape = (int(state["image"].shape[0]), int(state["image"].shape[1]))
             self.problem.forward.move(state["positions"].cpu().numpy(), _pair(state["origin"]), shape)
