@@ -22,6 +22,8 @@ PACKAGES = (
     "scikit-image",
     "h5py",
     "torch",
+    "numba",
+    "pyfftw",
     "lightning",
     "safetensors",
     "pydantic",

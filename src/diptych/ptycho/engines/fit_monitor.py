@@ -18,6 +18,7 @@ from diptych.ptycho.engines.problem import (
     sweep_batch,
     zero_masked,
 )
+from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.likelihood import fit_sums
 
 FACTORS_SHARE = 0.05
@@ -46,9 +47,9 @@ class FitMeter:
     def add(self, batch: NDArray[np.int64], expected: Tensor) -> None:
         """Add the expected counts (B, N, N) of a batch."""
         index = torch.from_numpy(batch).to(self._problem.device)
-        flat = expected.flatten(1)
-        self._watched[index] = flat.gather(1, self._problem.watched[index])
-        self._held[index] = flat.gather(1, self._problem.held[index])
+        for pixels, kept in ((self._problem.watched, self._watched), (self._problem.held, self._held)):
+            if not compiled.take_pixels(expected, batch, pixels, kept):
+                kept[index] = expected.flatten(1).gather(1, pixels[index])
         self._seen[index] = True
 
     def values(self) -> dict[str, float]:

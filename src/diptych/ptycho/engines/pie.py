@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
 from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, sweep_batch
+from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.patches import multiply, scatter_add
 
@@ -69,9 +70,8 @@ class Pie:
         self._order = spatial_order(problem.forward.corners, settings.batch)
         self._updates = 0
         # Buffers for the sums of each worker: allocating them at each update would cost more than the sums.
-        self._canvases = [
-            (torch.empty_like(self.image), torch.empty_like(self.image.real)) for _ in range(problem.workers.count)
-        ]
+        shape = (problem.workers.count, *self.image.shape)
+        self._canvases = (self.image.new_empty(shape), self.image.real.new_empty(shape))
         self._marks = [self.image.clone(), self.probe.clone()]
         self._velocities = [torch.zeros_like(self.image), torch.zeros_like(self.probe)]
 
@@ -97,27 +97,24 @@ class Pie:
     def _update(self, batch: NDArray[np.int64], meter: FitMeter) -> None:
         alpha = max(self.settings.alpha, LEAST_ALPHA)
         light = intensity(self.probe)
-        stretches = list(
-            zip(self._canvases, np.array_split(batch, min(self.problem.workers.count, len(batch))), strict=False)
-        )
-        parts = self.problem.workers.map(lambda job: self._contribution(*job, light, meter), stretches)
-        sums = parts[0]
-        for part in parts[1:]:
-            for total, more in zip(sums, part, strict=True):
-                total.add_(more)
-        in_object, lit = sums[:2]
-        self.image.add_(multiply(in_object, lit.mul_(1 - self.settings.alpha).add_(alpha * light.max()).reciprocal_()))
+        stretches = np.array_split(batch, min(self.problem.workers.count, len(batch)))
+        canvases = list(zip(*self._canvases, stretches, strict=False))
+        parts = self.problem.workers.map(lambda job: self._contribution(job[:2], job[2], light, meter), canvases)
+        in_object, lit = (each[: len(parts)] for each in self._canvases)
+        share, least = 1 - self.settings.alpha, alpha * float(light.max())
+        if not compiled.divide_sums(self.image, in_object, lit, share, least):
+            self.image.add_(multiply(in_object.sum(0), lit.sum(0).mul_(share).add_(least).reciprocal_()))
         if self.settings.refine_probe:
-            in_probe, seen = sums[2:]
-            self.probe.add_(in_probe.div_(seen * (1 - self.settings.alpha) + alpha * seen.max()))
+            in_probe, seen = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
+            self.probe.add_(in_probe.div_(seen * share + alpha * seen.max()))
 
     def _contribution(
         self, canvases: tuple[Tensor, Tensor], batch: NDArray[np.int64], light: Tensor, meter: FitMeter
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor, Tensor]:
         """Numerators and denominators of the updates, summed over some patterns.
 
-        Sums of conj(P) change and |P|^2 on the canvas, in ``canvases``, and (when the probe is refined) of conj(O)
-        change and |O|^2.
+        Sums of conj(P) change and |P|^2 on the canvas are put in ``canvases``, those of conj(O) change and |O|^2,
+        where the probe is refined, are returned.
         """
         problem, forward = self.problem, self.problem.forward
         in_object, lit = canvases[0].zero_(), canvases[1].zero_()
@@ -131,8 +128,8 @@ class Pie:
             forward.add_object_adjoint(views, change, in_object)
             if self.settings.refine_probe:
                 in_probe += forward.probe_adjoint(views, change)
-                seen += torch.view_as_real(views.patches).square().sum(0).sum(-1)
-        return (in_object, lit, in_probe, seen) if self.settings.refine_probe else (in_object, lit)
+                seen += intensity(views.patches[None])[0]
+        return in_probe, seen
 
     def _weights(self, expected: Tensor, batch: NDArray[np.int64]) -> Tensor:
         """Relative change of each amplitude: a Fisher-scoring step of the Poisson likelihood, or the amplitude
@@ -140,10 +137,15 @@ class Pie:
 
         Overwrites ``expected``.
         """
+        step = 0.5 * self.settings.step
+        if self.settings.poisson and compiled.poisson_steps(
+            expected, self.problem.counts, batch, DARK_COUNTS, LARGEST_RATIO, step
+        ):
+            return expected
         counts = self.problem.counts.index_select(0, torch.from_numpy(batch).to(self.problem.device))
         if self.settings.poisson:
             ratio = counts.add_(DARK_COUNTS).div_(expected.add_(DARK_COUNTS)).sub_(1).clamp_(-1, LARGEST_RATIO)
-            return ratio.mul_(0.5 * self.settings.step)
+            return ratio.mul_(step)
         return counts.clamp_(min=0).div_(expected.clamp_(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
 
     def _apply_momentum(self) -> None:

@@ -305,7 +305,9 @@ def sweep_batch(problem: Problem) -> int:
     """Patterns per step where only memory and cache size matter."""
     if problem.device.type == "cuda":
         return max(1, 2**26 // problem.size**2)
-    return int(np.clip(2**17 // problem.size**2, 8, 256))
+    # Several threads need larger batches: between two array operations each waits for Python's lock.
+    share = min(problem.workers.count, 2)
+    return int(np.clip(share * 2**17 // problem.size**2, 8 * share, 256))
 
 
 def share_out(problem: Problem, work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:

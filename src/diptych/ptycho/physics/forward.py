@@ -22,8 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diptych.ptycho.physics import compiled
+from diptych.ptycho.physics.compiled.fourier import ifft2
 from diptych.ptycho.physics.frame_factors import FrameFactors
-from diptych.ptycho.physics.patches import gather, inside, multiply, scatter_add, split, windows
+from diptych.ptycho.physics.patches import add_products, gather, inside, multiply, scatter_add, split
 from diptych.ptycho.physics.propagators import CORNERED, FarField, Propagator, moved, shift_ramps
 
 AXES = (-2, -1)
@@ -49,11 +51,14 @@ def shifted_modes(probe: Tensor, positions: NDArray[np.float64]) -> Tensor:
 
 def exit_waves(modes: Tensor, patches: Tensor) -> Tensor:
     """Exit waves (..., P, N, N): probe modes (..., P, N, N) times object patches (..., N, N)."""
-    return modes * patches.unsqueeze(-3)
+    made = compiled.product(modes, patches)
+    return modes * patches.unsqueeze(-3) if made is None else made
 
 
 def intensity(modes: Tensor) -> Tensor:
     """Sum over incoherent modes of |wave|^2: (..., N, N) real from (..., P, N, N)."""
+    if (summed := compiled.squared_modulus(modes)) is not None:
+        return summed
     if modes.device.type == "cpu" and not modes.requires_grad:
         # NumPy computes moduli several times faster than torch, which has no vector code for them.
         modulus = np.abs(modes.resolve_conj().numpy())
@@ -297,7 +302,7 @@ class ForwardModel:
         some = shift_ramps(fractions[torch.from_numpy(batch).to(fractions.device)].to(probe.device), self.size)
         ramps = _grid(torch.fft.fftshift(some, -1).to(probe.dtype))
         spectrum = torch.fft.fft2(probe)
-        return torch.fft.ifft2(spectrum[None] * ramps[:, None]), ramps, spectrum
+        return ifft2(exit_waves(spectrum[None], ramps), norm="backward"), ramps, spectrum
 
     def detect(self, waves: Tensor, factors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Field at the detector (B, P, N, N) of exit waves, and the expected counts (B, N, N).
@@ -319,14 +324,7 @@ class ForwardModel:
 
         The adjoint of ``image -> exit waves``; ``waves`` is (B, P, N, N).
         """
-        corners, modes, waves = self.corners[views.batch], views.modes.conj_physical(), views.unplaced(waves)
-        if canvas.device.type != "cpu":
-            scatter_add(canvas, corners, (waves * modes).sum(1))
-            return
-        target = windows(canvas, corners, self.size)
-        for wave, mode in zip(waves.unbind(1), modes.unbind(1), strict=True):
-            one_each = list(mode.unbind()) if len(mode) == len(target) else [mode[0]] * len(target)
-            torch._foreach_addcmul_(target, list(wave.unbind()), one_each)
+        add_products(canvas, self.corners[views.batch], views.unplaced(waves), views.modes)
 
     def probe_adjoint(self, views: Views, waves: Tensor) -> Tensor:
         """Sum over patterns of conj(O) waves, each shifted back: (P, N, N).
@@ -368,8 +366,7 @@ class ForwardModel:
     def _unshifted(self, views: Views, waves: Tensor) -> Tensor:
         """Inverse FFT of conj(waves) O, times the ramps of the shifts: (B, P, N, N). Overwrites ``waves``."""
         assert views.ramps is not None
-        unshifted: Tensor = torch.fft.ifft2(_conjugate_product(waves, views.patches)).mul_(views.ramps[:, None])
-        return unshifted
+        return exit_waves(ifft2(_conjugate_product(waves, views.patches), norm="backward"), views.ramps)
 
     def illumination(self, probe: Tensor) -> Tensor:
         """Sum over patterns and modes of the probe's |P|^2 on the canvas, (H, W) real, photons per object pixel."""
@@ -391,6 +388,8 @@ class ForwardModel:
 
 def _conjugate_product(waves: Tensor, patches: Tensor) -> Tensor:
     """conj(waves) O in place of ``waves`` (B, P, N, N): conj(O) would cost a pass and the memory of the patches."""
+    if compiled.conjugate_product(waves, patches):
+        return waves
     return waves.conj_physical_().mul_(patches[:, None])
 
 

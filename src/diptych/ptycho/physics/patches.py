@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import InputError
+from diptych.ptycho.physics import compiled
 
 
 def split(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -102,6 +103,8 @@ def gather(canvas: Tensor, corners: NDArray[np.int64], size: int) -> Tensor:
 def scatter_add(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> None:
     """Add windows (B, N, N) to ``canvas`` at array indices ``corners`` (B, 2), in place. No bounds are checked."""
     size = patches.shape[-1]
+    if compiled.add_patches(canvas, corners, patches):
+        return
     if canvas.device.type == "cpu":
         # Slice by slice in one call: several times faster than any indexed add on a CPU, and Python's lock is free
         # meanwhile.
@@ -112,6 +115,21 @@ def scatter_add(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> 
     inner = torch.arange(size, device=canvas.device)
     index = corner[:, None, None] + (inner[:, None] * width + inner)
     canvas.view(-1).index_add_(0, index.reshape(-1), patches.reshape(-1))
+
+
+def add_products(canvas: Tensor, corners: NDArray[np.int64], waves: Tensor, modes: Tensor) -> None:
+    """Add the sum over modes of ``waves * conj(modes)``, (B, P, N, N) and (B or 1, P, N, N), to ``canvas`` in place, at
+    array indices ``corners`` (B, 2). No bounds are checked.
+    """
+    if canvas.device.type != "cpu":
+        scatter_add(canvas, corners, (waves * modes.conj_physical()).sum(1))
+        return
+    if compiled.add_windows(waves, modes, corners, canvas):
+        return
+    target = windows(canvas, corners, waves.shape[-1])
+    for wave, mode in zip(waves.unbind(1), modes.conj_physical().unbind(1), strict=True):
+        one_each = list(mode.unbind()) if len(mode) == len(target) else [mode[0]] * len(target)
+        torch._foreach_addcmul_(target, list(wave.unbind()), one_each)
 
 
 def spread(patches: Tensor, corners: NDArray[np.int64], shape: tuple[int, int]) -> Tensor:
@@ -159,6 +177,8 @@ def multiply(wave: Tensor, weights: Tensor) -> Tensor:
     """Multiply a complex tensor by a real one, in place; broadcasts."""
     if wave.device.type != "cpu":
         return wave.mul_(weights)
+    if compiled.scale(wave, weights):
+        return wave
     # torch would make a complex copy of the weights first; NumPy does so piece by piece.
     target = wave.numpy()
     with np.errstate(over="ignore", invalid="ignore"):

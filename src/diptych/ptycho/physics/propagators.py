@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from diptych.errors import InputError
+from diptych.ptycho.physics import compiled
+from diptych.ptycho.physics.compiled.fourier import fft2, ifft2
 
 if TYPE_CHECKING:
     from diptych.ptycho.geometry import Geometry
@@ -78,13 +80,11 @@ class FarField:
 
     def forward(self, waves: Tensor) -> Tensor:
         """Orthonormal FFT over the last two axes."""
-        field: Tensor = torch.fft.fft2(waves, norm="ortho")
-        return field
+        return fft2(waves)
 
     def adjoint(self, field: Tensor) -> Tensor:
         """Orthonormal inverse FFT over the last two axes."""
-        waves: Tensor = torch.fft.ifft2(field, norm="ortho")
-        return waves
+        return ifft2(field)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,13 +138,11 @@ class NearField:
 
     def forward(self, waves: Tensor) -> Tensor:
         """The propagated waves, times the ramp."""
-        field: Tensor = torch.fft.ifft2(torch.fft.fft2(waves).mul_(self.transfer))
-        return field
+        return ifft2(fft2(waves).mul_(self.transfer))
 
     def adjoint(self, field: Tensor) -> Tensor:
         """Propagation back."""
-        waves: Tensor = torch.fft.ifft2(torch.fft.fft2(field).mul_(self.transfer.conj()))
-        return waves
+        return ifft2(fft2(field).mul_(self.transfer.conj()))
 
 
 def shift_ramps(fractions: Tensor, size: int) -> Tensor:
@@ -168,9 +166,9 @@ def shift_ramps(fractions: Tensor, size: int) -> Tensor:
 
 def moved(waves: Tensor, factors: Tensor) -> Tensor:
     """Waves (B or 1, P, N, N) with their spectra times ``factors`` (B, N, N), as of a shift, or (N, N)."""
-    spectrum = torch.fft.fft2(waves)
-    shifted: Tensor = torch.fft.ifft2(spectrum * (factors if factors.ndim == 2 else factors[:, None]))
-    return shifted
+    spectrum = fft2(waves)
+    made = compiled.product(spectrum, factors)
+    return ifft2(spectrum * (factors if factors.ndim == 2 else factors[:, None]) if made is None else made)
 
 
 def propagator_of(geometry: Geometry | None, size: int, dtype: torch.dtype, device: torch.device) -> Propagator:

@@ -26,6 +26,7 @@ from diptych.ptycho.engines.problem import (
     share_out,
     zero_masked,
 )
+from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.censored import limit_amplitude_terms, survival_terms
 from diptych.ptycho.physics.descent.lbfgs import Curvature, dot
 from diptych.ptycho.physics.descent.total_variation import TotalVariation
@@ -247,6 +248,7 @@ class MaximumLikelihood:
         shifts = self._shifts(point)
         loss = 0.0
         gradient = torch.zeros_like(self._point)
+        sums, in_shifts = self._parts(gradient), self._shifts(gradient)
         for batch in batches:
             views = forward.views(image, probe, batch, shifts)
             field, expected = detect(problem, batch, views.exit_waves())
@@ -261,16 +263,14 @@ class MaximumLikelihood:
             loss += float(terms.sum(-1).sum(dtype=torch.float64))
             if (factors := frame_factors(problem, batch)) is not None:
                 weights.mul_(factors)
-            self._add_adjoints(views, forward.back(field, weights), gradient)
+            self._add_adjoints(views, forward.back(field, weights), sums, in_shifts)
         return loss, gradient
 
-    def _add_adjoints(self, views: Views, change: Tensor, gradient: Tensor) -> None:
-        """Add what a change (B, P, N, N) of the exit waves of a batch means for the point to ``gradient`` (n,)."""
-        forward, (in_object, in_probe, *_), in_shifts = (
-            self.problem.forward,
-            self._parts(gradient),
-            self._shifts(gradient),
-        )
+    def _add_adjoints(self, views: Views, change: Tensor, sums: list[Tensor], in_shifts: Tensor | None) -> None:
+        """Add what a change (B, P, N, N) of the exit waves of a batch means for the parts of the point to ``sums``, and
+        for the shifts, where they are refined, to ``in_shifts`` (M, 2).
+        """
+        forward, (in_object, in_probe, *_) = self.problem.forward, sums
         forward.add_object_adjoint(views, change, in_object)
         if in_shifts is not None:
             part, along = forward.probe_and_shift_adjoint(views, change)
@@ -296,6 +296,10 @@ class MaximumLikelihood:
             amplitude, measured = expected.clamp(min=1e-12).sqrt(), counts.clamp(min=0).sqrt()
             difference = amplitude - measured
             return 2 * difference.square(), 2 * difference / amplitude
+        if not self.problem.read_variance:
+            found = compiled.poisson_terms(expected, counts, self.settings.dark)
+            if found is not None:
+                return expected, found
         predicted, known = expected.add_(self.settings.dark), counts.clamp(min=1e-6)
         weights = predicted.sub(counts).div_(predicted)
         dark = self._dark_terms(predicted, counts) if self.problem.read_variance else None

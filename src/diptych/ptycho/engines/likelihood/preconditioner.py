@@ -50,6 +50,7 @@ class Preconditioner:
         self._light = light.add_(damping * light.max())
         self._seen = seen.add_(damping * seen.max())
         self._softness = torch.tensor(soft, dtype=torch.float64)
+        self._filters: dict[bool, Tensor] = {}
 
     def __call__(self, image: Tensor, gradient: list[Tensor]) -> list[Tensor]:
         """Step of object and probe for a gradient in both, at the object ``image``; new tensors."""
@@ -104,8 +105,11 @@ class Preconditioner:
 
         The global phase is free.
         """
-        shape = (image.shape[0], image.shape[1])
-        return inverse_laplacian(self._light, shape, half=half).mul_(float(self._softness))
+        # Computed once: the shape of the canvas stays, and so does the softness.
+        if half not in self._filters:
+            shape = (image.shape[0], image.shape[1])
+            self._filters[half] = inverse_laplacian(self._light, shape, half=half).mul_(float(self._softness))
+        return self._filters[half]
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs."""
@@ -115,6 +119,7 @@ class Preconditioner:
         """Bring back an earlier :meth:`state`."""
         self._light, self._seen = state["light"].clone(), state["seen"].clone()
         self._softness = state["softness"].cpu().clone()
+        self._filters = {}
 
 
 def _slope(image: Tensor, axis: int) -> Tensor:

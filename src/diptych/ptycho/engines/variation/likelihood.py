@@ -89,10 +89,10 @@ class VariationLikelihood(MaximumLikelihood):
         in_mixing.copy_(more[2])
         return loss, gradient, fit
 
-    def _add_adjoints(self, views: Views, change: Tensor, gradient: Tensor) -> None:
-        in_object, in_probe, in_components, in_mixing = self._parts(gradient)
+    def _add_adjoints(self, views: Views, change: Tensor, sums: list[Tensor], in_shifts: Tensor | None) -> None:
+        in_object, in_probe, in_components, in_mixing = sums
         self.varying.add_object_adjoint(views, change, in_object)
-        if (in_shifts := self._shifts(gradient)) is not None:
+        if in_shifts is not None:
             _, along = self.varying.probe_and_shift_adjoint(views, change.clone())
             in_shifts[views.batch] = along.to(in_shifts.dtype)
         both, in_mixing[views.batch] = self.varying.varied_adjoint(views, change)
