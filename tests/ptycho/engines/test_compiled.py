@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import diptych
+from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.compiled import fourier
 
@@ -19,6 +20,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
     def switch_off() -> None:
         monkeypatch.setattr(compiled, "_module", lambda: None)
         monkeypatch.setattr(fourier, "_library", lambda: None)
+        monkeypatch.setattr(CompiledPass, "of", lambda problem: None)
 
     return switch_off
 

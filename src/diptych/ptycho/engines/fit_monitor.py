@@ -52,6 +52,13 @@ class FitMeter:
                 kept[index] = expected.flatten(1).gather(1, pixels[index])
         self._seen[index] = True
 
+    def storage(self, batch: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Memory (M, w) and (M, h) into which the caller writes the expected counts of a batch, in single precision on
+        a CPU.
+        """
+        self._seen[torch.from_numpy(batch)] = True
+        return self._watched.numpy(), self._held.numpy()
+
     def values(self) -> dict[str, float]:
         """``fit``, ``held_out_fit`` (NaN where there were no pixels) and ``excess``, the deviance above that of shot
         noise per photon.

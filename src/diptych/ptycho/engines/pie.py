@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
+from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, sweep_batch
 from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.forward import intensity
@@ -87,19 +88,20 @@ class Pie:
     def epoch(self) -> dict[str, float]:
         """One pass over the scan; the fit as it was before each update."""
         meter = FitMeter(self.problem)
+        in_one = CompiledPass.of(self.problem)
         for batch in spread_batches(self._order, self.settings.batch, self.rng):
-            self._update(batch, meter)
+            self._update(batch, meter, in_one)
             self._updates += 1
             if self.settings.momentum and self._updates % self.settings.momentum_every == 0:
                 self._apply_momentum()
         return meter.values()
 
-    def _update(self, batch: NDArray[np.int64], meter: FitMeter) -> None:
+    def _update(self, batch: NDArray[np.int64], meter: FitMeter, in_one: CompiledPass | None) -> None:
         alpha = max(self.settings.alpha, LEAST_ALPHA)
         light = intensity(self.probe)
         stretches = np.array_split(batch, min(self.problem.workers.count, len(batch)))
         canvases = list(zip(*self._canvases, stretches, strict=False))
-        parts = self.problem.workers.map(lambda job: self._contribution(job[:2], job[2], light, meter), canvases)
+        parts = self.problem.workers.map(lambda job: self._contribution(*job, light, meter, in_one), canvases)
         in_object, lit = (each[: len(parts)] for each in self._canvases)
         share, least = 1 - self.settings.alpha, alpha * float(light.max())
         if not compiled.divide_sums(self.image, in_object, lit, share, least):
@@ -109,17 +111,37 @@ class Pie:
             self.probe.add_(in_probe.div_(seen * share + alpha * seen.max()))
 
     def _contribution(
-        self, canvases: tuple[Tensor, Tensor], batch: NDArray[np.int64], light: Tensor, meter: FitMeter
+        self,
+        in_object: Tensor,
+        lit: Tensor,
+        batch: NDArray[np.int64],
+        light: Tensor,
+        meter: FitMeter,
+        in_one: CompiledPass | None,
     ) -> tuple[Tensor, Tensor]:
-        """Numerators and denominators of the updates, summed over some patterns.
+        """Numerators and denominators of the updates, summed over some patterns, by ``in_one`` where it can.
 
-        Sums of conj(P) change and |P|^2 on the canvas are put in ``canvases``, those of conj(O) change and |O|^2,
-        where the probe is refined, are returned.
+        Sums of conj(P) change and |P|^2 are put on the canvases ``in_object`` and ``lit``, those of conj(O) change and
+        |O|^2, where the probe is refined, are returned.
         """
         problem, forward = self.problem, self.problem.forward
-        in_object, lit = canvases[0].zero_(), canvases[1].zero_()
         in_probe, seen = torch.zeros_like(self.probe), torch.zeros_like(light)
-        scatter_add(lit, forward.corners[batch], light.expand(len(batch), -1, -1))
+        scatter_add(lit.zero_(), forward.corners[batch], light.expand(len(batch), -1, -1))
+        in_object.zero_()
+        if in_one is not None:
+            point, sums = (self.image, self.probe), (in_object, in_probe)
+            in_one.projection(
+                point,
+                batch,
+                meter,
+                sums,
+                poisson=self.settings.poisson,
+                dark=DARK_COUNTS,
+                largest=LARGEST_RATIO,
+                step=self._step,
+            )
+            compiled.add_transparency(self.image, forward.corners, batch, seen)
+            return in_probe, seen
         for some in np.array_split(batch, -(-len(batch) // sweep_batch(problem))):
             views = forward.views(self.image, self.probe, some)
             field, expected = detect(problem, some, views.exit_waves())
@@ -137,7 +159,7 @@ class Pie:
 
         Overwrites ``expected``.
         """
-        step = 0.5 * self.settings.step
+        step = self._step
         if self.settings.poisson and compiled.poisson_steps(
             expected, self.problem.counts, batch, DARK_COUNTS, LARGEST_RATIO, step
         ):
@@ -146,7 +168,12 @@ class Pie:
         if self.settings.poisson:
             ratio = counts.add_(DARK_COUNTS).div_(expected.add_(DARK_COUNTS)).sub_(1).clamp_(-1, LARGEST_RATIO)
             return ratio.mul_(step)
-        return counts.clamp_(min=0).div_(expected.clamp_(min=1e-12)).sqrt_().sub_(1).mul_(self.settings.step)
+        return counts.clamp_(min=0).div_(expected.clamp_(min=1e-12)).sqrt_().sub_(1).mul_(step)
+
+    @property
+    def _step(self) -> float:
+        """Factor of the relative change of amplitudes: half that of the counts, for the Poisson rule."""
+        return self.settings.step * (0.5 if self.settings.poisson else 1.0)
 
     def _apply_momentum(self) -> None:
         """Momentum along the change since the last call, as in mPIE (Maiden, Johnson and Li 2017)."""

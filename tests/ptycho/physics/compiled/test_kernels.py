@@ -117,6 +117,15 @@ def test_add_patches(kind: torch.dtype, same: bool) -> None:
     assert close(canvas, expected)
 
 
+def test_add_transparency() -> None:
+    image, seen, batch = waves(40, 40), torch.rand(N, N), np.array([4, 0, 2])
+    expected = seen.clone()
+    for y, x in corners()[batch]:
+        expected += image[y : y + N, x : x + N].abs().square()
+    assert compiled.add_transparency(image, corners(), batch, seen)
+    assert close(seen, expected)
+
+
 def test_divide_sums() -> None:
     image, top, bottom = waves(9, 11), waves(2, 9, 11, seed=1), torch.rand(2, 9, 11)
     expected = image + top.sum(0) / (0.7 * bottom.sum(0) + 0.2)
@@ -152,10 +161,10 @@ def test_a_numba_that_cannot_be_imported_is_a_warning(
 
     monkeypatch.setattr(compiled, "import_module", fails)
     with caplog.at_level(logging.WARNING):
-        assert compiled.optional("anything", "numpy") is None
-    assert "numpy is installed but cannot be imported, and PyTorch is used" in caplog.text
+        assert compiled.optional.__wrapped__("anything", "numpy") is None
+    assert "numpy is installed but cannot be used, and PyTorch takes its place" in caplog.text
 
 
 def test_without_numba_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "find_spec", lambda name: None)
-    assert compiled.optional("diptych.ptycho.physics.compiled.kernels", "numba") is None
+    assert compiled.optional.__wrapped__("diptych.ptycho.physics.compiled.kernels", "numba") is None

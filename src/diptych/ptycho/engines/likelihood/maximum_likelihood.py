@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
+from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
 from diptych.ptycho.engines.problem import (
     Problem,
@@ -78,6 +79,8 @@ class MaximumLikelihood:
     """
 
     patience: int | None = None
+    _plain = True
+    """Whether a point is an object and a probe, and nothing else."""
 
     def __init__(
         self,
@@ -229,7 +232,9 @@ class MaximumLikelihood:
         """Loss in nats, its gradient, and the fit, at a point; points and gradients are flat, (n,) real."""
         meter = FitMeter(self.problem)
         batches = in_order(len(self.problem), self.settings.batch)
-        parts = share_out(self.problem, lambda some: self._contribution(point, some, meter), batches)
+        # Asked for in each pass: positions move, and factors of the frames come and go.
+        in_one = CompiledPass.of(self.problem) if self._plain and self.settings.poisson else None
+        parts = share_out(self.problem, lambda some: self._contribution(point, some, meter, in_one), batches)
         loss, gradient = parts[0]
         for more, other in parts[1:]:
             loss += more
@@ -241,14 +246,20 @@ class MaximumLikelihood:
         return loss, gradient, meter.values()
 
     def _contribution(
-        self, point: Tensor, batches: Sequence[NDArray[np.int64]], meter: FitMeter
+        self, point: Tensor, batches: Sequence[NDArray[np.int64]], meter: FitMeter, in_one: CompiledPass | None
     ) -> tuple[float, Tensor]:
-        """Loss and gradient (n,) of some batches."""
+        """Loss and gradient (n,) of some batches, by ``in_one`` where it can."""
         problem, forward, (image, probe, *_) = self.problem, self.problem.forward, self._parts(point)
         shifts = self._shifts(point)
         loss = 0.0
         gradient = torch.zeros_like(self._point)
         sums, in_shifts = self._parts(gradient), self._shifts(gradient)
+        if in_one is not None:
+            rows, dark = np.concatenate(batches), self.settings.dark
+            loss = in_one.likelihood((image, probe), shifts, rows, meter, sums, in_shifts, dark)
+            if not self.settings.refine_probe:
+                sums[1].zero_()
+            return loss, gradient
         for batch in batches:
             views = forward.views(image, probe, batch, shifts)
             field, expected = detect(problem, batch, views.exit_waves())

@@ -109,6 +109,14 @@ def add_patches(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> 
     return True
 
 
+def add_transparency(image: Tensor, corners: NDArray[np.int64], batch: NDArray[np.int64], seen: Tensor) -> bool:
+    """Add ``|image|^2``, (H, W), in the windows at ``corners[batch]`` to ``seen`` (N, N)."""
+    if image.ndim != 2 or not image.is_complex() or (found := _kernels(image, seen)) is None:
+        return False
+    found.add_transparency(image.numpy(), corners, batch, seen.numpy())
+    return True
+
+
 def divide_sums(image: Tensor, numerators: Tensor, denominators: Tensor, share: float, least: float) -> bool:
     """Add ``sum(numerators) / (share * sum(denominators) + least)`` to ``image`` (H, W); the sums are over the first
     axis of (S, H, W).
@@ -127,14 +135,16 @@ def dot(a: Tensor, b: Tensor) -> float | None:
     return float(found.dot(a.numpy(), b.numpy()))
 
 
-def optional(module: str, needs: str) -> ModuleType | None:
-    """A module, or None where the package ``needs`` is not installed, or does not work with the rest (a warning)."""
-    if find_spec(needs) is None:
+@lru_cache(maxsize=8)
+def optional(module: str, *needs: str) -> ModuleType | None:
+    """A module, or None where packages that it needs are not installed, or do not work with the rest (a warning)."""
+    if any(find_spec(each) is None for each in needs):
         return None
     try:
         return import_module(module)
     except ImportError as error:
-        _log.warning("%s is installed but cannot be imported, and PyTorch is used in its place: %s", needs, error)
+        names = " or ".join(needs)
+        _log.warning("%s is installed but cannot be used, and PyTorch takes its place: %s", names, error)
         return None
 
 
@@ -146,6 +156,5 @@ def _kernels(*tensors: Tensor) -> ModuleType | None:
     return _module()
 
 
-@lru_cache(maxsize=1)
 def _module() -> ModuleType | None:
     return optional("diptych.ptycho.physics.compiled.kernels", "numba")

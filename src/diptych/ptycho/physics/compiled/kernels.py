@@ -20,14 +20,15 @@ Reals = NDArray[np.float32]
 # Infinite and undefined numbers keep their meaning: diverging engines are found by them.
 _ARITHMETIC = {"contract", "reassoc", "nsz", "arcp"}
 
-_LEAST_COUNTS = np.float32(1e-6)
+LEAST_COUNTS = np.float32(1e-6)
 """In the place of no counts, so that their logarithm is finite."""
 
 _ROOT_HALF = np.int32(0x3F3504F3)
 """The bits of the float32 next to the root of a half."""
 
 
-def _compiled(function: Function) -> Function:
+def compiled_function(function: Function) -> Function:
+    """The function, compiled at its first call for the types of its arguments."""
     options = {"nogil": True, "fastmath": _ARITHMETIC, "error_model": "numpy"}
     try:
         made: Function = numba.njit(function, cache=True, **options)
@@ -36,7 +37,7 @@ def _compiled(function: Function) -> Function:
     return made
 
 
-@_compiled
+@compiled_function
 def product(modes: Waves, factors: Waves, out: Waves) -> None:
     """``out[b, p] = modes[b, p] * factors[b]`` of (B or 1, P, N, N) and (B, N, N). ``out`` may be ``modes``."""
     for b in range(out.shape[0]):
@@ -48,7 +49,7 @@ def product(modes: Waves, factors: Waves, out: Waves) -> None:
                     row[j] = mode[j] * factor[j]
 
 
-@_compiled
+@compiled_function
 def squared_modulus(waves: Waves, out: Reals) -> None:
     """``out[b] = sum over p of |waves[b, p]|^2``, (B, N, N) of (B, P, N, N)."""
     for b in range(out.shape[0]):
@@ -62,7 +63,7 @@ def squared_modulus(waves: Waves, out: Reals) -> None:
                     total[j] += wave[j].real * wave[j].real + wave[j].imag * wave[j].imag
 
 
-@_compiled
+@compiled_function
 def scale(waves: Waves, weights: Reals) -> None:
     """``waves[b, p] *= weights[b]``, (B, P, N, N) and (B, N, N)."""
     for b in range(waves.shape[0]):
@@ -73,7 +74,7 @@ def scale(waves: Waves, weights: Reals) -> None:
                     wave[j] = wave[j] * weight[j]
 
 
-@_compiled
+@compiled_function
 def add_windows(waves: Waves, modes: Waves, corners: NDArray[np.int64], canvas: Waves) -> None:
     """Add ``waves[b, p] * conj(modes[b or 0, p])`` to the window of ``canvas`` (H, W) at ``corners[b]``."""
     size = waves.shape[2]
@@ -87,7 +88,7 @@ def add_windows(waves: Waves, modes: Waves, corners: NDArray[np.int64], canvas: 
                     row[j] += wave[j] * mode[j].conjugate()
 
 
-@_compiled
+@compiled_function
 def conjugate_product(waves: Waves, patches: Waves) -> None:
     """``waves[b, p] = conj(waves[b, p]) * patches[b]``, (B, P, N, N) and (B, N, N)."""
     for b in range(waves.shape[0]):
@@ -98,8 +99,8 @@ def conjugate_product(waves: Waves, patches: Waves) -> None:
                     wave[j] = wave[j].conjugate() * patch[j]
 
 
-@_compiled
-def _logarithm(ratio: Reals, bits: NDArray[np.int32], out: Reals) -> None:
+@compiled_function
+def logarithm(ratio: Reals, bits: NDArray[np.int32], out: Reals) -> None:
     """``out = log(ratio)``, to 5e-7, and to rounding near 1. ``bits`` is the memory of ``ratio``, which is overwritten.
 
     ratio = 2^k m with m between the roots of 1/2 and 2; log(m) is the minimax polynomial of degree 9 of the Cephes
@@ -125,7 +126,7 @@ def _logarithm(ratio: Reals, bits: NDArray[np.int32], out: Reals) -> None:
         out[i] = f + small + np.float32(0.693359375) * power
 
 
-@_compiled
+@compiled_function
 def poisson_terms(expected: Reals, counts: Reals, dark: np.float32, weights: Reals) -> None:
     """Half the deviance of each pixel, in place of ``expected``, and ``weights = 1 - counts / expected``, (B, N, N).
 
@@ -140,14 +141,14 @@ def poisson_terms(expected: Reals, counts: Reals, dark: np.float32, weights: Rea
             for j in range(size):
                 predicted = found[j] + dark
                 weight[j] = (predicted - count[j]) / predicted
-                ratio[j] = predicted / max(count[j], _LEAST_COUNTS)
+                ratio[j] = predicted / max(count[j], LEAST_COUNTS)
                 found[j] = ratio[j] - np.float32(1)
-            _logarithm(ratio, bits, logs)
+            logarithm(ratio, bits, logs)
             for j in range(size):
-                found[j] = (found[j] - logs[j]) * max(count[j], _LEAST_COUNTS)
+                found[j] = (found[j] - logs[j]) * max(count[j], LEAST_COUNTS)
 
 
-@_compiled
+@compiled_function
 def poisson_steps(
     expected: Reals,
     counts: Reals,
@@ -167,7 +168,7 @@ def poisson_steps(
                 found[j] = step * min(max(ratio, np.float32(-1)), largest)
 
 
-@_compiled
+@compiled_function
 def take_pixels(images: Reals, batch: NDArray[np.int64], pixels: NDArray[np.int64], out: Reals) -> None:
     """``out[batch[b]] = images[b]`` at the flat indices ``pixels[batch[b]]``; (B, N, N), and (M, h) of M patterns."""
     size = images.shape[2]
@@ -177,7 +178,7 @@ def take_pixels(images: Reals, batch: NDArray[np.int64], pixels: NDArray[np.int6
             values[h] = images[b, where[h] // size, where[h] % size]
 
 
-@_compiled
+@compiled_function
 def add_patches(patches: Reals | Waves, corners: NDArray[np.int64], canvas: Reals | Waves) -> None:
     """Add ``patches[b or 0]`` to the window of ``canvas`` (H, W) at ``corners[b]``."""
     size = patches.shape[2]
@@ -189,7 +190,19 @@ def add_patches(patches: Reals | Waves, corners: NDArray[np.int64], canvas: Real
                 row[j] += patch[j]
 
 
-@_compiled
+@compiled_function
+def add_transparency(image: Waves, corners: NDArray[np.int64], batch: NDArray[np.int64], seen: Reals) -> None:
+    """Add ``|image|^2`` (H, W) in the windows at ``corners[batch]`` to ``seen`` (N, N)."""
+    size = seen.shape[0]
+    for b in range(batch.shape[0]):
+        y, x = corners[batch[b], 0], corners[batch[b], 1]
+        for i in range(size):
+            row, total = image[y + i, x : x + size], seen[i]
+            for j in range(size):
+                total[j] += row[j].real * row[j].real + row[j].imag * row[j].imag
+
+
+@compiled_function
 def divide_sums(image: Waves, numerators: Waves, denominators: Reals, share: np.float32, least: np.float32) -> None:
     """``image += sum(numerators) / (share * sum(denominators) + least)``, (H, W) and sums over (S, H, W)."""
     for i in range(image.shape[0]):
@@ -201,7 +214,7 @@ def divide_sums(image: Waves, numerators: Waves, denominators: Reals, share: np.
             image[i, j] += top * (np.float32(1) / (share * bottom + least))
 
 
-@_compiled
+@compiled_function
 def dot(a: Reals, b: Reals) -> float:
     """Inner product of (n,) and (n,), added up in double precision."""
     total = 0.0

@@ -1,0 +1,171 @@
+"""A pass of maximum likelihood or PIE over patterns in one compiled call per thread, where the problem allows it.
+
+It does for a worker's patterns what :class:`~diptych.ptycho.engines.likelihood.maximum_likelihood.MaximumLikelihood`
+and :class:`~diptych.ptycho.engines.pie.Pie` do in steps, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diptych.ptycho.physics.compiled import optional
+from diptych.ptycho.physics.compiled.fourier import SIZES
+from diptych.ptycho.physics.forward import ForwardModel
+from diptych.ptycho.physics.propagators import FarField, shift_ramps
+from diptych.ptycho.physics.varying.probe import VaryingForward
+
+if TYPE_CHECKING:
+    from diptych.ptycho.engines.fit_monitor import FitMeter
+    from diptych.ptycho.engines.problem import Problem
+
+CHUNK = 256
+"""Most patterns per call: the sum over them of the probe's gradient is in single precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledPass:
+    """A pass over patterns of a problem; see :mod:`diptych.ptycho.physics.compiled.passes`."""
+
+    problem: Problem
+    code: Any
+    patterns: Any
+    frequency: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, problem: Problem) -> CompiledPass | None:
+        """A pass over a problem, or None where only PyTorch can make it.
+
+        Numba and FFTW are needed, a CPU, single precision, the far field, a side for which FFTW's estimated plans are
+        good, shot noise alone, no lower limits, a constant beam and a constant probe.
+        """
+        forward = problem.forward
+        known = type(forward) is ForwardModel or (type(forward) is VaryingForward and forward.variation is None)
+        fitted = forward.factors is not None and forward.factors.fitted
+        plain = known and not (fitted or problem.limits or problem.read_variance)
+        single = problem.counts.is_cpu and problem.counts.dtype == torch.float32 and problem.size in SIZES
+        if not (plain and single and isinstance(forward.propagator, FarField)):
+            return None
+        found = optional("diptych.ptycho.physics.compiled.passes", "numba", "pyfftw")
+        return None if found is None else cls(problem, found, _patterns(found, problem), _frequency(problem.size))
+
+    def likelihood(
+        self,
+        point: Sequence[Tensor],
+        shifts: Tensor | None,
+        rows: NDArray[np.int64],
+        meter: FitMeter,
+        sums: Sequence[Tensor],
+        in_shifts: Tensor | None,
+        dark: float,
+    ) -> float:
+        """Loss of some patterns, nats; gradients by object, probe and shifts are added to ``sums`` and ``in_shifts``,
+        expected counts to ``meter``.
+
+        Parameters
+        ----------
+        point, sums : object (H, W) and probe (P, N, N)
+            Where the pass is made, and the gradients there.
+        shifts, in_shifts : (M, 2) tensors, optional
+            Where positions are refined, and their gradients.
+        rows : (B,) int64 array
+            Which patterns.
+        dark : float
+            Counts that are added to the expected ones.
+        """
+        loss = 0.0
+
+        def add(*given: Any) -> None:
+            nonlocal loss
+            loss += self.code.likelihood_pass(self.patterns, *given, np.float32(dark))
+
+        self._over(add, point, shifts, rows, meter, sums, in_shifts)
+        return loss
+
+    def projection(
+        self,
+        point: Sequence[Tensor],
+        rows: NDArray[np.int64],
+        meter: FitMeter,
+        sums: Sequence[Tensor],
+        *,
+        poisson: bool,
+        dark: float,
+        largest: float,
+        step: float,
+    ) -> None:
+        """Add the adjoints of PIE's changes of the exit waves of some patterns to ``sums``, and expected counts to
+        ``meter``. The rule is that of :class:`~diptych.ptycho.physics.compiled.passes.Rule`.
+        """
+        rule = self.code.Rule(poisson, np.float32(dark), np.float32(largest), np.float32(step))
+
+        def add(*given: Any) -> None:
+            self.code.projection_pass(self.patterns, *given, rule)
+
+        self._over(add, point, None, rows, meter, sums, None)
+
+    def _over(
+        self,
+        add: Callable[..., None],
+        point: Sequence[Tensor],
+        shifts: Tensor | None,
+        rows: NDArray[np.int64],
+        meter: FitMeter,
+        sums: Sequence[Tensor],
+        in_shifts: Tensor | None,
+    ) -> None:
+        """Call ``add`` on chunks of the patterns, and add what they sum to."""
+        forward, (image, probe), (in_image, in_probe) = self.problem.forward, point, sums
+        fractions = forward.fractions if shifts is None else shifts
+        modes = forward.propagator.enter(probe).contiguous()
+        spectrum = modes if fractions is None else torch.fft.fft2(modes)
+        total, summed = torch.zeros_like(modes), torch.zeros_like(modes)
+        work = self.code.work(modes.numpy(), keep=fractions is None)
+        for start in range(0, len(rows), CHUNK):
+            batch = rows[start : start + CHUNK]
+            ramps = self._ramps(fractions, batch)
+            along = np.zeros((0 if in_shifts is None else len(batch), 2))
+            where = self.code.Point(image.numpy(), spectrum.numpy(), ramps, self.frequency)
+            into = self.code.Sums(in_image.numpy(), summed.zero_().numpy(), along, *meter.storage(batch))
+            add(where, into, work, batch)
+            total += summed
+            if in_shifts is not None:
+                in_shifts[torch.from_numpy(batch)] = torch.from_numpy(along).to(in_shifts.dtype)
+        total = total if fractions is None else torch.fft.fft2(total)
+        in_probe += forward.propagator.leave(total.conj_physical_())
+
+    def _ramps(self, fractions: Tensor | None, batch: NDArray[np.int64]) -> NDArray[np.complex64]:
+        """Factors (B, 2, N) of the spectra of the modes, those of an inverse FFT included; (0, 2, N) without shifts."""
+        size = self.problem.size
+        if fractions is None:
+            return np.zeros((0, 2, size), np.complex64)
+        # The ramp of the propagator moves the probe's spectrum to the centre, and the shift factors with it.
+        factors = torch.fft.fftshift(shift_ramps(fractions[torch.from_numpy(batch)], size), -1)
+        return np.ascontiguousarray((factors / size).to(torch.complex64).numpy())
+
+
+def _patterns(passes: Any, problem: Problem) -> Any:
+    size, invalid, background = problem.size, problem.invalid, problem.forward.background
+    masked = torch.zeros((0, size, size), dtype=torch.bool) if invalid is None else invalid.reshape(-1, size, size)
+    shown = torch.zeros((0, size, size)) if background is None else background.reshape(1, size, size)
+    return passes.Patterns(
+        problem.forward.corners,
+        problem.counts.numpy(),
+        masked.contiguous().numpy().view(np.uint8),
+        problem.held.numpy(),
+        problem.watched.numpy(),
+        shown.contiguous().numpy(),
+    )
+
+
+def _frequency(size: int) -> NDArray[np.float64]:
+    """Cycles per pixel along an axis of a centred spectrum; the Nyquist frequency, with both signs, counts as 0."""
+    found = np.fft.fftshift(np.fft.fftfreq(size))
+    found[0] = 0.0 if size % 2 == 0 else found[0]
+    return found
