@@ -56,7 +56,7 @@ class FitMeter:
         """Memory (M, w) and (M, h) into which the caller writes the expected counts of a batch, in single precision on
         a CPU.
         """
-        self._seen[torch.from_numpy(batch)] = True
+        self._seen.numpy()[batch] = True
         return self._watched.numpy(), self._held.numpy()
 
     def values(self) -> dict[str, float]:

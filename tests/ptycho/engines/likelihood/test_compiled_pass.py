@@ -46,17 +46,23 @@ def engine_of(problem: Problem, scan: Scan, **settings: Any) -> MaximumLikelihoo
     return MaximumLikelihood(problem, image, torch.from_numpy(scan.probe.copy()), LikelihoodSettings(8, **settings))
 
 
+@pytest.mark.parametrize("factors", [False, True])
 @pytest.mark.parametrize("positions", [False, True])
 @pytest.mark.parametrize("case", list(CASES))
-def test_as_in_steps(case: str, positions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_in_steps(case: str, positions: bool, factors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = scan_of(case)
     problem = problem_of(scan)
+    assert problem.forward.factors is not None
+    problem.forward.factors.fitted = factors
     engine = engine_of(problem, scan, refine_positions=positions)
     assert CompiledPass.of(problem) is not None
     loss, gradient, fit = engine._evaluate(engine._point)
+    values = problem.forward.factors.values.clone()
     monkeypatch.setattr(CompiledPass, "of", lambda problem: None)
     wanted, expected, known = engine._evaluate(engine._point)
     assert loss == pytest.approx(wanted, rel=2e-6)
+    assert torch.allclose(values, problem.forward.factors.values, rtol=1e-5)
+    assert factors == bool((values != 1).any())
     for name in ("fit", "held_out_fit", "excess"):
         assert fit[name] == pytest.approx(known[name], rel=1e-4)
     found = [*engine._parts(gradient), engine._shifts(gradient)]
@@ -105,10 +111,6 @@ def test_a_known_probe_has_no_gradient() -> None:
 def test_left_to_pytorch() -> None:
     scan = scan_of("whole pixels")
     assert CompiledPass.of(problem_of(scan, double=True)) is None
-    varied = problem_of(scan)
-    assert varied.forward.factors is not None
-    varied.forward.factors.fitted = True
-    assert CompiledPass.of(varied) is None
     noisy = diptych.simulate(size=32, patterns=9, step=5.0, read_noise=2.0, gain=1.0, seed=0)
     assert CompiledPass.of(problem_of(noisy)) is None
     other = diptych.simulate(size=48, patterns=9, step=5.0, seed=0)

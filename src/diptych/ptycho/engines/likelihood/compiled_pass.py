@@ -7,7 +7,8 @@ and :class:`~diptych.ptycho.engines.pie.Pie` do in steps, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,18 +38,18 @@ class CompiledPass:
     code: Any
     patterns: Any
     frequency: NDArray[np.float64]
+    memory: local = field(default_factory=local)
 
     @classmethod
     def of(cls, problem: Problem) -> CompiledPass | None:
         """A pass over a problem, or None where only PyTorch can make it.
 
         Numba and FFTW are needed, a CPU, single precision, the far field, a side for which FFTW's estimated plans are
-        good, shot noise alone, no lower limits, a constant beam and a constant probe.
+        good, shot noise alone, no lower limits and a constant probe.
         """
         forward = problem.forward
         known = type(forward) is ForwardModel or (type(forward) is VaryingForward and forward.variation is None)
-        fitted = forward.factors is not None and forward.factors.fitted
-        plain = known and not (fitted or problem.limits or problem.read_variance)
+        plain = known and not (problem.limits or problem.read_variance)
         single = problem.counts.is_cpu and problem.counts.dtype == torch.float32 and problem.size in SIZES
         if not (plain and single and isinstance(forward.propagator, FarField)):
             return None
@@ -126,7 +127,7 @@ class CompiledPass:
         modes = forward.propagator.enter(probe).contiguous()
         spectrum = modes if fractions is None else torch.fft.fft2(modes)
         total, summed = torch.zeros_like(modes), torch.zeros_like(modes)
-        work = self.code.work(modes.numpy(), keep=fractions is None)
+        work = self._work(modes) if fractions is not None else self._work(modes)._replace(shifted=modes.numpy())
         for start in range(0, len(rows), CHUNK):
             batch = rows[start : start + CHUNK]
             ramps = self._ramps(fractions, batch)
@@ -140,6 +141,13 @@ class CompiledPass:
         total = total if fractions is None else torch.fft.fft2(total)
         in_probe += forward.propagator.leave(total.conj_physical_())
 
+    def _work(self, modes: Tensor) -> Any:
+        """Memory of the calling thread for these modes (P, N, N)."""
+        mine = self.memory.__dict__
+        if (key := str(len(modes))) not in mine:
+            mine[key] = self.code.work(len(modes), self.problem.size)
+        return mine[key]
+
     def _ramps(self, fractions: Tensor | None, batch: NDArray[np.int64]) -> NDArray[np.complex64]:
         """Factors (B, 2, N) of the spectra of the modes, those of an inverse FFT included; (0, 2, N) without shifts."""
         size = self.problem.size
@@ -152,6 +160,7 @@ class CompiledPass:
 
 def _patterns(passes: Any, problem: Problem) -> Any:
     size, invalid, background = problem.size, problem.invalid, problem.forward.background
+    factors = problem.forward.factors
     masked = torch.zeros((0, size, size), dtype=torch.bool) if invalid is None else invalid.reshape(-1, size, size)
     shown = torch.zeros((0, size, size)) if background is None else background.reshape(1, size, size)
     return passes.Patterns(
@@ -161,6 +170,7 @@ def _patterns(passes: Any, problem: Problem) -> Any:
         problem.held.numpy(),
         problem.watched.numpy(),
         shown.contiguous().numpy(),
+        factors.values.numpy() if factors is not None and factors.fitted else np.zeros(0, np.float32),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from diptych.ptycho.physics.compiled.fftw import SYMBOL, aligned, plans
 from diptych.ptycho.physics.compiled.kernels import LEAST_COUNTS, Reals, Waves, compiled_function, logarithm
+from diptych.ptycho.physics.frame_factors import LEAST, MOST
 
 _execute = types.ExternalFunction(SYMBOL, types.void(types.intp, types.intp, types.intp))
 
@@ -23,7 +24,7 @@ class Patterns(NamedTuple):
 
     ``masked`` is uint8, (0, N, N), (1, N, N) or (M, N, N): not 0 at pixels without a weight. ``held`` (M, h) are flat
     indices of more of them, ``watched`` (M, w) of pixels whose expected counts are kept, as those of ``held`` are.
-    ``background`` is (0, N, N) or (1, N, N).
+    ``background`` is (0, N, N) or (1, N, N). ``factors`` of the intensity are fitted and written, (M,), or (0,).
     """
 
     corners: NDArray[np.int64]
@@ -32,6 +33,7 @@ class Patterns(NamedTuple):
     held: NDArray[np.int64]
     watched: NDArray[np.int64]
     background: Reals
+    factors: Reals
 
 
 class Point(NamedTuple):
@@ -89,12 +91,10 @@ class Rule(NamedTuple):
     step: np.float32
 
 
-def work(modes: Waves, *, keep: bool) -> Work:
-    """Memory for a pass with these modes (P, N, N), which are not shifted (``keep``), or are."""
-    count, size, _ = modes.shape
-    shifted = modes if keep else aligned(count, size, size)
+def work(count: int, size: int) -> Work:
+    """Memory for passes with ``count`` modes of ``size`` x ``size`` px."""
     real = np.empty((2, size, size), np.float32)
-    return Work(aligned(count, size, size), shifted, real[0], real[1], *plans(size))
+    return Work(aligned(count, size, size), aligned(count, size, size), real[0], real[1], *plans(size))
 
 
 @compiled_function
@@ -120,8 +120,10 @@ def _exit_waves(patterns: Patterns, point: Point, work: Work, m: int, b: int) ->
 
 
 @compiled_function
-def _expect(patterns: Patterns, work: Work) -> None:
-    """Expected counts of a pattern in ``work.expected``, from fields that are N times too large."""
+def _expect(patterns: Patterns, work: Work, m: int) -> np.float32:
+    """Expected counts of pattern m in ``work.expected``, from fields that are N times too large; returns the factor of
+    its intensity.
+    """
     size = work.expected.shape[0]
     scale = np.float32(1) / np.float32(size * size)
     for i in range(size):
@@ -131,10 +133,50 @@ def _expect(patterns: Patterns, work: Work) -> None:
             for j in range(size):
                 light = scale * (wave[j].real * wave[j].real + wave[j].imag * wave[j].imag)
                 row[j] = light if p == 0 else row[j] + light
-        if patterns.background.shape[0] > 0:
-            shown = patterns.background[0, i]
+    factor = np.float32(1)
+    if patterns.factors.shape[0] > 0:
+        factor = _factor(patterns, work.expected, m)
+        patterns.factors[m] = factor
+        for i in range(size):
             for j in range(size):
-                row[j] += shown[j]
+                work.expected[i, j] *= factor
+    if patterns.background.shape[0] > 0:
+        for i in range(size):
+            for j in range(size):
+                work.expected[i, j] += patterns.background[0, i, j]
+    return factor
+
+
+@compiled_function
+def _factor(patterns: Patterns, plain: Reals, m: int) -> np.float32:
+    """The most likely factor of a pattern whose counts would be ``plain`` (N, N) without background: the ratio of the
+    totals over the fitted pixels.
+    """
+    size, held = plain.shape[0], patterns.held[m]
+    measured, predicted = 0.0, 0.0
+    for i in range(size):
+        for j in range(size):
+            measured += np.float64(_signal(patterns, m, i, j))
+            predicted += np.float64(plain[i, j])
+    if patterns.masked.shape[0] > 0:
+        masked = patterns.masked[m if patterns.masked.shape[0] > 1 else 0]
+        for i in range(size):
+            for j in range(size):
+                if masked[i, j]:
+                    measured -= np.float64(_signal(patterns, m, i, j))
+                    predicted -= np.float64(plain[i, j])
+    for h in range(held.shape[0]):
+        i, j = held[h] // size, held[h] % size
+        if patterns.masked.shape[0] == 0 or not patterns.masked[m if patterns.masked.shape[0] > 1 else 0, i, j]:
+            measured -= np.float64(_signal(patterns, m, i, j))
+            predicted -= np.float64(plain[i, j])
+    return np.float32(min(max(measured / max(predicted, 1e-30), LEAST), MOST))
+
+
+@compiled_function
+def _signal(patterns: Patterns, m: int, i: int, j: int) -> np.float32:
+    shown = patterns.background[0, i, j] if patterns.background.shape[0] > 0 else np.float32(0)
+    return np.float32(patterns.counts[m, i, j] - shown)
 
 
 @compiled_function
@@ -145,11 +187,13 @@ def _keep(expected: Reals, pixels: NDArray[np.int64], out: Reals) -> None:
 
 
 @compiled_function
-def _terms(patterns: Patterns, work: Work, m: int, dark: np.float32) -> float:
-    """Sum of the loss over the fitted pixels of a pattern; ``work.weights`` are those of its field, over N^2."""
+def _terms(patterns: Patterns, work: Work, m: int, dark: np.float32, factor: np.float32) -> float:
+    """Sum of the loss over the fitted pixels of pattern m, whose intensity has a ``factor``; ``work.weights`` are those
+    of its field, over N^2.
+    """
     size, expected, weights = work.expected.shape[0], work.expected, work.weights
     ratio, logs = np.empty(size, np.float32), np.empty(size, np.float32)
-    bits, scale = ratio.view(np.int32), np.float32(1) / np.float32(size * size)
+    bits, scale = ratio.view(np.int32), factor / np.float32(size * size)
     for i in range(size):
         found, count, weight = expected[i], patterns.counts[m, i], weights[i]
         for j in range(size):
@@ -265,10 +309,10 @@ def likelihood_pass(
     for b in range(batch.shape[0]):
         m = batch[b]
         _exit_waves(patterns, point, work, m, b)
-        _expect(patterns, work)
+        factor = _expect(patterns, work, m)
         _keep(work.expected, patterns.watched[m], sums.watched[m])
         _keep(work.expected, patterns.held[m], sums.held[m])
-        loss += _terms(patterns, work, m, dark)
+        loss += _terms(patterns, work, m, dark, factor)
         _adjoints(patterns, point, sums, work, m, b)
     return loss
 
@@ -281,7 +325,7 @@ def projection_pass(
     for b in range(batch.shape[0]):
         m = batch[b]
         _exit_waves(patterns, point, work, m, b)
-        _expect(patterns, work)
+        _expect(patterns, work, m)
         _keep(work.expected, patterns.watched[m], sums.watched[m])
         _keep(work.expected, patterns.held[m], sums.held[m])
         _steps(patterns, work, m, rule)
