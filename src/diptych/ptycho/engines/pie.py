@@ -17,7 +17,7 @@ from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, sweep_batch
 from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.forward import intensity
-from diptych.ptycho.physics.patches import multiply, scatter_add
+from diptych.ptycho.physics.patches import gather, multiply, scatter_add
 
 DARK_COUNTS = 0.1
 """Counts added to both sides of the Poisson ratio k / lambda: bounds the weight of single photons where almost none is
@@ -67,7 +67,7 @@ class Pie:
         self, problem: Problem, image: Tensor, probe: Tensor, settings: PieSettings, rng: np.random.Generator
     ) -> None:
         self.problem, self.settings, self.rng = problem, settings, rng
-        self.image, self.probe = image.clone(), probe.clone()
+        self.image, self.probe = (each.clone(memory_format=torch.contiguous_format) for each in (image, probe))
         self._order = spatial_order(problem.forward.corners, settings.batch)
         self._updates = 0
         # Buffers for the sums of each worker: allocating them at each update would cost more than the sums.
@@ -140,7 +140,8 @@ class Pie:
                 largest=LARGEST_RATIO,
                 step=self._step,
             )
-            compiled.add_transparency(self.image, forward.corners, batch, seen)
+            if self.settings.refine_probe and not compiled.add_transparency(self.image, forward.corners, batch, seen):
+                seen += intensity(gather(self.image, forward.corners[batch], problem.size)[None])[0]
             return in_probe, seen
         for some in np.array_split(batch, -(-len(batch) // sweep_batch(problem))):
             views = forward.views(self.image, self.probe, some)

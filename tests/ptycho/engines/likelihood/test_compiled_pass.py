@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,18 @@ import pytest
 import torch
 
 import diptych
+from diptych.ptycho.engines.fit_monitor import FitMeter
 from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.problem import Problem, make_problem
+from diptych.ptycho.engines.problem import Limits, Problem, make_problem
 from diptych.ptycho.physics.compiled import fftw
+from diptych.ptycho.physics.varying.probe import Variation, VaryingForward
 from diptych.ptycho.scan import Scan
 from diptych.runtime.cpu.parallel import shared_out
+
+SHAPES = (32, 32), (1, 32, 32), (20, 2)
+"""Of first mode, components and coefficients of a probe that varies."""
 
 CASES: dict[str, dict[str, Any]] = {
     "whole pixels": {"integer": True},
@@ -80,6 +87,7 @@ def test_an_epoch_of_pie_as_in_steps(case: str, poisson: bool, monkeypatch: pyte
         if in_steps:
             monkeypatch.setattr(CompiledPass, "of", lambda problem: None)
         problem = problem_of(scan)
+        assert (CompiledPass.of(problem) is None) == in_steps
         image = engine_of(problem, scan).image
         settings = PieSettings(batch=6, poisson=poisson)
         engine = Pie(problem, image, torch.from_numpy(scan.probe.copy()), settings, np.random.default_rng(0))
@@ -110,15 +118,45 @@ def test_a_known_probe_has_no_gradient() -> None:
 
 def test_left_to_pytorch() -> None:
     scan = scan_of("whole pixels")
+    problem = problem_of(scan)
     assert CompiledPass.of(problem_of(scan, double=True)) is None
     noisy = diptych.simulate(size=32, patterns=9, step=5.0, read_noise=2.0, gain=1.0, seed=0)
     assert CompiledPass.of(problem_of(noisy)) is None
     other = diptych.simulate(size=48, patterns=9, step=5.0, seed=0)
     assert CompiledPass.of(problem_of(other)) is None
+    varied = replace(problem, forward=VaryingForward.of(problem.forward))
+    assert CompiledPass.of(varied) is not None
+    varied.forward.variation = Variation.of(*(torch.ones(shape, dtype=torch.complex64) for shape in SHAPES))
+    assert CompiledPass.of(varied) is None
+    limited = replace(problem, limits=Limits(9.0, torch.zeros(problem.counts.shape, dtype=torch.bool)))
+    assert CompiledPass.of(limited) is None
+
+
+def test_amplitudes_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = scan_of("whole pixels")
+    found = engine_of(problem_of(scan), scan, poisson=False).loss
+    monkeypatch.setattr(CompiledPass, "of", lambda problem: None)
+    assert found == engine_of(problem_of(scan), scan, poisson=False).loss
+
+
+def test_an_object_of_another_canvas_is_refused() -> None:
+    scan = scan_of("whole pixels")
+    problem = problem_of(scan)
+    small = torch.ones((problem.shape[0] - 9, problem.shape[1]), dtype=torch.complex64)
+    probe, found = torch.from_numpy(scan.probe.copy()), CompiledPass.of(problem)
+    assert found is not None
+    with pytest.raises(ValueError, match="canvas"):
+        sums = torch.zeros_like(small), torch.zeros_like(probe)
+        found.likelihood((small, probe), None, np.arange(3), FitMeter(problem), sums, None, 0.01)
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_plans_are_found_once_and_are_ffts(size: int) -> None:
+    wave = fftw.aligned(size, size)
+    assert wave.ctypes.data % 64 == 0
+    wave[:] = torch.randn(size, size, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)).numpy()
+    expected = np.fft.fft2(wave)
     assert fftw.plans(size) is fftw.plans(size)
-    assert all(fftw.plans(size))
-    assert fftw.aligned(2, size, size).ctypes.data % 64 == 0
+    for plan, wanted in zip(fftw.plans(size), (expected, np.fft.ifft2(expected) * size**2), strict=True):
+        fftw._library.fftwf_execute_dft(*(ctypes.c_void_p(each) for each in (plan, wave.ctypes.data, wave.ctypes.data)))
+        assert float(np.abs(wave - wanted).max()) < 1e-5 * float(np.abs(wanted).max())

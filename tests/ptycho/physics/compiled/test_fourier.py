@@ -26,6 +26,25 @@ def _vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):  #
     fourier._library.cache_clear()
 
 
+def test_fftw_is_used_on_amd_for_its_sizes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for vendor in ("AuthenticAMD", "GenuineIntel"):
+        monkeypatch.setattr(fourier, "_vendor", lambda name=vendor: name)
+        fourier._library.cache_clear()
+        used = [size for size in SIZES if fourier._by_fftw(waves(2, size, size))]
+        assert used == ([32, 64, 128] if vendor == "AuthenticAMD" else [])
+    fourier._library.cache_clear()
+
+
+@pytest.mark.usefixtures("_vendor")
+def test_few_plans_are_kept_and_alignment_does_not_matter() -> None:
+    for count in range(1, 20):
+        fourier.fft2(waves(count, 32, 32))
+    assert len(fourier._plans.__dict__) <= fourier.MOST_PLANS
+    shifted = torch.empty(2 * 32 * 32 + 1, dtype=torch.complex64)[1:].view(2, 32, 32)
+    shifted.copy_(waves(2, 32, 32))
+    assert torch.equal(fourier.fft2(shifted), fourier.fft2(waves(2, 32, 32)))
+
+
 @pytest.mark.usefixtures("_vendor")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("norm", ["ortho", "backward"])

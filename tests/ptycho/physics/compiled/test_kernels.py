@@ -105,10 +105,9 @@ def test_take_pixels() -> None:
     assert not out[[0, 2]].any()
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.complex64])
 @pytest.mark.parametrize("same", [False, True])
-def test_add_patches(kind: torch.dtype, same: bool) -> None:
-    canvas, patches = torch.randn(40, 40, dtype=kind), torch.randn(B, N, N, dtype=kind)
+def test_add_patches(same: bool) -> None:
+    canvas, patches = torch.randn(40, 40), torch.randn(B, N, N)
     patches = patches[:1].expand(B, N, N) if same else patches
     expected = canvas.clone()
     for patch, (y, x) in zip(patches, corners(), strict=True):
@@ -151,18 +150,45 @@ def test_what_they_cannot_process_is_left_to_pytorch() -> None:
     assert compiled.squared_modulus(some.real.contiguous()) is None
     assert not compiled.conjugate_product(some, patches[:1])
     assert not compiled.scale(some, torch.rand(B, P, N, N))
+    assert compiled.product(torch.rand(B, P, N, N), patches) is None
+    assert compiled.dot(torch.rand(5), torch.rand(3)) is None
 
 
+def test_windows_that_leave_the_canvas_are_left_to_pytorch() -> None:
+    """Compiled code checks no bounds: it would write over other memory."""
+    some, modes, canvas = waves(B, P, N, N), waves(1, P, N, N), waves(40, 40)
+    beyond = corners() + np.array([0, 10])
+    before = canvas.clone()
+    assert not compiled.add_windows(some, modes, beyond, canvas)
+    assert not compiled.add_windows(some, modes, corners()[:1], canvas)
+    assert not compiled.add_patches(canvas.real.contiguous(), beyond, torch.rand(B, N, N))
+    assert not compiled.add_patches(canvas.real.contiguous(), corners(), torch.rand(3, N, N))
+    assert not compiled.add_transparency(canvas, beyond, np.arange(B), torch.rand(N, N))
+    assert torch.equal(canvas, before)
+
+
+def test_code_that_cannot_be_kept_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    from diptych.ptycho.physics.compiled import kernels
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with caplog.at_level(logging.WARNING):
+        kernels._forgiving(full)(1, 2)
+    assert "cannot be kept on disk" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ImportError("Numba needs NumPy 2.3 or less"), OSError("no shared library")])
 def test_a_numba_that_cannot_be_imported_is_a_warning(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(name: str) -> Any:
-        raise ImportError("Numba needs NumPy 2.3 or less")
+        raise error
 
     monkeypatch.setattr(compiled, "import_module", fails)
     with caplog.at_level(logging.WARNING):
         assert compiled.optional.__wrapped__("anything", "numpy") is None
-    assert "numpy is installed but cannot be used, and PyTorch takes its place" in caplog.text
+    assert "numpy is installed but cannot be used here" in caplog.text
 
 
 def test_without_numba_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,9 @@ class CompiledPass:
     ) -> None:
         """Call ``add`` on chunks of the patterns, and add what they sum to."""
         forward, (image, probe), (in_image, in_probe) = self.problem.forward, point, sums
+        if not image.shape == in_image.shape == forward.shape:  # Compiled code checks no bounds.
+            raise ValueError(f"an object of {tuple(image.shape)} for a canvas of {forward.shape}")
+        image = image.contiguous()
         fractions = forward.fractions if shifts is None else shifts
         modes = forward.propagator.enter(probe).contiguous()
         spectrum = modes if fractions is None else torch.fft.fft2(modes)

@@ -79,8 +79,6 @@ class MaximumLikelihood:
     """
 
     patience: int | None = None
-    _plain = True
-    """Whether a point is an object and a probe, and nothing else."""
 
     def __init__(
         self,
@@ -233,7 +231,8 @@ class MaximumLikelihood:
         meter = FitMeter(self.problem)
         batches = in_order(len(self.problem), self.settings.batch)
         # Asked for in each pass: positions move, and factors of the frames come and go.
-        in_one = CompiledPass.of(self.problem) if self._plain and self.settings.poisson else None
+        plain = type(self) is MaximumLikelihood and self.settings.poisson
+        in_one = CompiledPass.of(self.problem) if plain else None
         parts = share_out(self.problem, lambda some: self._contribution(point, some, meter, in_one), batches)
         loss, gradient = parts[0]
         for more, other in parts[1:]:

@@ -26,6 +26,7 @@ from diptych.ptycho.engines.positions.slow import SLOW_MOVE, SlowSearch, moves_s
 from diptych.ptycho.engines.positions.strays import StraySearch, strays
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.engines.stopping import stagnated, stalled
+from diptych.ptycho.physics.forward import shift_probe
 
 log = logging.getLogger("diptych")
 
@@ -69,6 +70,11 @@ share: a Siemens star with errors of 3 px, from 77 to 3.4 with 0.5 px left, and 
 DISTORTED_FIT, CERTAIN_FIT = 1.3, 2.0
 """Held-out fits above which distortions are tried after the first refinement: where it moved positions slowly as a
 whole, and in any case."""
+
+LEAST_MOVE = 0.01
+"""Moves along an axis, pixels rms, below which positions stay as recorded with ``auto``: at 1e8 photons and more, small
+moves take up what an object and a probe that have not converged leave unexplained (a raster of 64 patterns: 0.0025 px,
+and an error of 2.7 times the photon limit instead of 1.0)."""
 
 SMALL_MOVE = 0.15
 """Slow part of the moves, pixels rms, above which cycles follow where the held-out fit is above the first of these."""
@@ -283,7 +289,14 @@ class PositionCorrection:
         """The last stage, at the refined positions or at the recorded ones."""
         assert self._recorded is not None
         recorded, before = self._recorded
-        if _lowers(before, after) and after < self._most:
+        moves = here.positions - recorded.positions
+        shift, rms = moves.mean(0), float(moves.std(0).max())
+        if self._automatic and rms < LEAST_MOVE and after < before and not self.problem.forward.propagator.fixed:
+            log.info("positions: as recorded, refined ones differ by %.2g px rms only", rms)
+            # What all positions move by is the same as a move of the probe, which far-field counts do not show.
+            probe = shift_probe(here.probe, torch.from_numpy(shift)[None].to(here.probe.device))[0]
+            self._rounds, here = 0, replace(here, positions=recorded.positions, probe=probe)
+        elif _lowers(before, after) and after < self._most:
             log.info("positions: refined, held-out fit %.3g before, %.3g after", before, after)
         elif not self._on_trial and after - 1 < PROMISING * (before - 1):
             log.info("positions: refined on trial, held-out fit %.3g before, %.3g after", before, after)

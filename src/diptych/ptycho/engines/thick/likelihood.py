@@ -15,8 +15,6 @@ from diptych.ptycho.physics.thick.slices import SlicedForward
 class SlicedLikelihood(MaximumLikelihood):
     """L-BFGS on the likelihood, whose object is (S, H, W): slices in the order in which the beam meets them."""
 
-    _plain = False
-
     def _preconditioner(self) -> Preconditioner:
         return SlicePreconditioner(self.problem, self.image, self.probe, self.settings.damping)
 

@@ -25,8 +25,6 @@ class VariationLikelihood(MaximumLikelihood):
         Start of the coefficients of first mode and components.
     """
 
-    _plain = False
-
     def __init__(
         self,
         problem: Problem,

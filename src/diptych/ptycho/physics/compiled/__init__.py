@@ -27,6 +27,7 @@ _SINGLE = (torch.float32, torch.complex64)
 def product(modes: Tensor, factors: Tensor) -> Tensor | None:
     """``modes * factors[:, None]``, (B, P, N, N), of modes (B or 1, P, N, N) and factors (B, N, N)."""
     fits = modes.ndim == 4 and factors.ndim == 3 and len(modes) in (1, len(factors))
+    fits = fits and modes.is_complex() and factors.is_complex()
     if not fits or modes.shape[2:] != factors.shape[1:] or (found := _kernels(modes, factors)) is None:
         return None
     made = torch.empty((len(factors), *modes.shape[1:]), dtype=modes.dtype)
@@ -55,6 +56,7 @@ def scale(waves: Tensor, weights: Tensor) -> bool:
 def add_windows(waves: Tensor, modes: Tensor, corners: NDArray[np.int64], canvas: Tensor) -> bool:
     """Add ``waves * conj(modes)``, (B, P, N, N) and (B or 1, P, N, N), to the windows of ``canvas`` at ``corners``."""
     fits = waves.ndim == 4 and modes.shape[1:] == waves.shape[1:] and len(modes) in (1, len(waves))
+    fits = fits and _inside(corners, len(waves), waves.shape[-1], canvas)
     if not fits or (found := _kernels(waves, modes, canvas)) is None:
         return False
     found.add_windows(waves.numpy(), modes.numpy(), corners, canvas.numpy())
@@ -101,9 +103,11 @@ def take_pixels(images: Tensor, batch: NDArray[np.int64], pixels: Tensor, out: T
 
 
 def add_patches(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> bool:
-    """Add patches (B, N, N), of the canvas's data type, to the windows of ``canvas`` (H, W) at ``corners`` (B, 2)."""
+    """Add real patches (B, N, N) to the windows of ``canvas`` (H, W) at ``corners`` (B, 2)."""
+    if not _inside(corners, len(patches), patches.shape[-1], canvas):
+        return False
     each = patches[:1] if patches.stride(0) == 0 else patches
-    if canvas.dtype != each.dtype or (found := _kernels(canvas, each)) is None:
+    if canvas.is_complex() or each.is_complex() or (found := _kernels(canvas, each)) is None:
         return False
     found.add_patches(each.numpy(), corners, canvas.numpy())
     return True
@@ -111,7 +115,8 @@ def add_patches(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> 
 
 def add_transparency(image: Tensor, corners: NDArray[np.int64], batch: NDArray[np.int64], seen: Tensor) -> bool:
     """Add ``|image|^2``, (H, W), in the windows at ``corners[batch]`` to ``seen`` (N, N)."""
-    if image.ndim != 2 or not image.is_complex() or (found := _kernels(image, seen)) is None:
+    fits = image.is_complex() and _inside(corners[batch], len(batch), seen.shape[-1], image)
+    if not fits or (found := _kernels(image, seen)) is None:
         return False
     found.add_transparency(image.numpy(), corners, batch, seen.numpy())
     return True
@@ -130,7 +135,7 @@ def divide_sums(image: Tensor, numerators: Tensor, denominators: Tensor, share: 
 
 def dot(a: Tensor, b: Tensor) -> float | None:
     """Inner product of real vectors (n,), added up in double precision."""
-    if a.is_complex() or a.dtype != b.dtype or (found := _kernels(a, b)) is None:
+    if a.ndim != 1 or a.shape != b.shape or a.is_complex() or a.dtype != b.dtype or (found := _kernels(a, b)) is None:
         return None
     return float(found.dot(a.numpy(), b.numpy()))
 
@@ -142,10 +147,17 @@ def optional(module: str, *needs: str) -> ModuleType | None:
         return None
     try:
         return import_module(module)
-    except ImportError as error:
+    except Exception as error:  # Whatever an installation that does not fit raises: it must not end a reconstruction.
         names = " or ".join(needs)
-        _log.warning("%s is installed but cannot be used, and PyTorch takes its place: %s", names, error)
+        _log.warning("%s is installed but cannot be used here, so that engines are slower: %s", names, error)
         return None
+
+
+def _inside(corners: NDArray[np.int64], count: int, size: int, canvas: Tensor) -> bool:
+    """Whether ``count`` windows of ``size`` px at ``corners`` lie on the canvas: compiled code checks no bounds."""
+    if canvas.ndim != 2 or len(corners) != count:
+        return False
+    return not count or bool((corners >= 0).all() and (corners + size <= canvas.shape).all())
 
 
 def _kernels(*tensors: Tensor) -> ModuleType | None:

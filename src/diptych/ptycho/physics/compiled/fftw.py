@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 SYMBOL = "diptych_fftwf_execute_dft"
 _FORWARD, _BACKWARD, _ESTIMATE = -1, 1, 64
 
-_library = ctypes.CDLL(pyfftw.pyfftw.__file__)
 try:
+    _library = ctypes.CDLL(pyfftw.pyfftw.__file__)
     _library.fftwf_make_planner_thread_safe()
     _library.fftwf_plan_dft_2d.restype = ctypes.c_void_p
     _library.fftwf_plan_dft_2d.argtypes = [
@@ -29,7 +29,10 @@ try:
         ctypes.c_uint,
     ]
     binding.add_symbol(SYMBOL, ctypes.cast(_library.fftwf_execute_dft, ctypes.c_void_p).value)
-except AttributeError as error:  # As on Windows, where the library's functions are not visible through pyFFTW.
+except (
+    AttributeError,
+    OSError,
+) as error:  # As on Windows, where the library's functions are not visible through pyFFTW.
     raise ImportError(f"pyFFTW does not show the functions of FFTW: {error}") from None
 
 

@@ -23,6 +23,12 @@ SIZES = (32, 64, 128)
 
 Norm = Literal["ortho", "backward"]
 
+MOST_PLANS = 8
+"""Plans that a thread keeps, one for each shape and direction."""
+
+_ALIGNED = 64
+"""Bytes to which memory is aligned; PyTorch's own is."""
+
 _plans = local()
 """Of each thread: a plan must not be used by two at a time."""
 
@@ -54,18 +60,20 @@ def _by_fftw(waves: Tensor) -> bool:
         and waves.numel() > 0
         and waves.is_contiguous()
         and not waves.is_conj()
-        and waves.data_ptr() % 64 == 0
         and _library() is not None
     )
 
 
 def _transform(waves: Tensor, direction: str, factor: float) -> Tensor:
     size = waves.shape[-1]
+    waves = waves if waves.data_ptr() % _ALIGNED == 0 else waves.clone()
     made = torch.empty_like(waves)
     arrays = (waves.view(-1, size, size).numpy(), made.view(-1, size, size).numpy())
     plans: dict[Any, Any] = _plans.__dict__
     key = (arrays[0].shape, direction)
     if key not in plans:
+        while len(plans) >= MOST_PLANS:  # Each keeps the arrays that it was last used on.
+            plans.pop(next(iter(plans)))
         plans[key] = _library().FFTW(*arrays, axes=(-2, -1), direction=direction, flags=("FFTW_ESTIMATE",), threads=1)
     plan = plans[key]
     plan.update_arrays(*arrays)

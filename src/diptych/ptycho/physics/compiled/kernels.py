@@ -6,12 +6,22 @@ Python's, and every sum has a fixed order.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+if numba.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set, and these functions would run as Python")
+
+_log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Waves = NDArray[np.complex64]
@@ -28,18 +38,54 @@ _ROOT_HALF = np.int32(0x3F3504F3)
 
 
 def compiled_function(function: Function) -> Function:
-    """The function, compiled at its first call for the types of its arguments."""
+    """The function, compiled at its first call for the types of its arguments, and kept on disk where that works."""
     options = {"nogil": True, "fastmath": _ARITHMETIC, "error_model": "numpy"}
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _cache_folder()
     try:
         made: Function = numba.njit(function, cache=True, **options)
     except RuntimeError:  # No folder can be written to, neither beside this file nor the user's: compile each time.
         made = numba.njit(function, **options)
+    finally:
+        numba.config.CACHE_DIR = before
+    if (cache := getattr(made, "_cache", None)) is not None and hasattr(cache, "save_overload"):
+        cache.save_overload = _forgiving(cache.save_overload)
     return made
+
+
+@lru_cache(maxsize=1)
+def _cache_folder() -> str:
+    """Of the state of all compiled code: Numba compares only the file of a function, not those of what it calls.
+
+    An empty string, for Numba's choice, where this folder cannot be written to.
+    """
+    here = Path(__file__).parent
+    sources = [*sorted(here.glob("*.py")), here.parent / "frame_factors.py"]
+    digest = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    if numba.config.CACHE_DIR:
+        return str(Path(numba.config.CACHE_DIR) / digest)
+    folder = here / "__pycache__" / digest
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return ""
+    return str(folder) if os.access(folder, os.W_OK) else ""
+
+
+def _forgiving(save: Callable[..., None]) -> Callable[..., None]:
+    """Compiled code that cannot be kept (a full disk) is used all the same."""
+
+    def attempt(*arguments: Any) -> None:
+        try:
+            save(*arguments)
+        except OSError as error:
+            _log.warning("compiled code cannot be kept on disk, and is compiled again next time: %s", error)
+
+    return attempt
 
 
 @compiled_function
 def product(modes: Waves, factors: Waves, out: Waves) -> None:
-    """``out[b, p] = modes[b, p] * factors[b]`` of (B or 1, P, N, N) and (B, N, N). ``out`` may be ``modes``."""
+    """``out[b, p] = modes[b, p] * factors[b]`` of (B or 1, P, N, N) and (B, N, N)."""
     for b in range(out.shape[0]):
         m = b if modes.shape[0] > 1 else 0
         for p in range(out.shape[1]):
@@ -101,7 +147,8 @@ def conjugate_product(waves: Waves, patches: Waves) -> None:
 
 @compiled_function
 def logarithm(ratio: Reals, bits: NDArray[np.int32], out: Reals) -> None:
-    """``out = log(ratio)``, to 5e-7, and to rounding near 1. ``bits`` is the memory of ``ratio``, which is overwritten.
+    """``out = log(ratio)`` of positive numbers, to 5e-7, and to rounding near 1. ``bits`` is the memory of ``ratio``,
+    which is overwritten.
 
     ratio = 2^k m with m between the roots of 1/2 and 2; log(m) is the minimax polynomial of degree 9 of the Cephes
     library (Moshier, Methods and Programs for Mathematical Functions, 1989). A loop that compilers vectorise, which
@@ -179,7 +226,7 @@ def take_pixels(images: Reals, batch: NDArray[np.int64], pixels: NDArray[np.int6
 
 
 @compiled_function
-def add_patches(patches: Reals | Waves, corners: NDArray[np.int64], canvas: Reals | Waves) -> None:
+def add_patches(patches: Reals, corners: NDArray[np.int64], canvas: Reals) -> None:
     """Add ``patches[b or 0]`` to the window of ``canvas`` (H, W) at ``corners[b]``."""
     size = patches.shape[2]
     for b in range(corners.shape[0]):
