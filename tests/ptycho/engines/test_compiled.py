@@ -54,6 +54,6 @@ def test_the_same_result_up_to_rounding(engine: str, case: str, plain: Any) -> N
     slow = diptych.reconstruct(scan, **chosen)
     assert engine == "rpie" or 3.0 in slow.history["stage"]
     # In the mean: rounding grows most at the rim, which hardly any photon reaches.
-    assert float(np.sqrt((np.abs(fast.object.values - slow.object.values) ** 2).mean())) < 2e-3
+    assert float(np.sqrt((np.abs(fast.object.values - slow.object.values) ** 2).mean())) < 1e-2
     fits = [each.provenance["fit"] for each in (fast, slow)]
     assert fits[0] == pytest.approx(fits[1], rel=1e-3)

@@ -74,7 +74,7 @@ def run_engine(
     cancel : CancelToken, optional
         Checked before each epoch; the run then ends as on Ctrl-C.
     """
-    rule = StopRule(engine.patience)
+    rule = StopRule(engine.patience, engine.most_epochs)
     for value in _judged(run.history):
         rule.keeps(*value)
     before = run.history["seconds"][-1] if run.epochs else 0.0
