@@ -70,9 +70,9 @@ class Pie:
         self.image, self.probe = (each.clone(memory_format=torch.contiguous_format) for each in (image, probe))
         self._order = spatial_order(problem.forward.corners, settings.batch)
         self._updates = 0
-        # Buffers for the sums of each worker: allocating them at each update would cost more than the sums.
+        # For the sums of each worker, 0 between updates: to clear whole canvases would cost more than the sums.
         shape = (problem.workers.count, *self.image.shape)
-        self._canvases = (self.image.new_empty(shape), self.image.real.new_empty(shape))
+        self._canvases = (self.image.new_zeros(shape), self.image.real.new_zeros(shape))
         self._marks = [self.image.clone(), self.probe.clone()]
         self._velocities = [torch.zeros_like(self.image), torch.zeros_like(self.probe)]
 
@@ -104,8 +104,11 @@ class Pie:
         parts = self.problem.workers.map(lambda job: self._contribution(*job, light, meter, in_one), canvases)
         in_object, lit = (each[: len(parts)] for each in self._canvases)
         share, least = 1 - self.settings.alpha, alpha * float(light.max())
-        if not compiled.divide_sums(self.image, in_object, lit, share, least):
+        corners = self.problem.forward.corners[batch]
+        if not compiled.divide_sums(self.image, in_object, lit, corners, self.problem.size, share, least):
             self.image.add_(multiply(in_object.sum(0), lit.sum(0).mul_(share).add_(least).reciprocal_()))
+            for canvas in (in_object, lit):
+                canvas.zero_()
         if self.settings.refine_probe:
             in_probe, seen = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
             self.probe.add_(in_probe.div_(seen * share + alpha * seen.max()))
@@ -121,13 +124,12 @@ class Pie:
     ) -> tuple[Tensor, Tensor]:
         """Numerators and denominators of the updates, summed over some patterns, by ``in_one`` where it can.
 
-        Sums of conj(P) change and |P|^2 are put on the canvases ``in_object`` and ``lit``, those of conj(O) change and
-        |O|^2, where the probe is refined, are returned.
+        Sums of conj(P) change and |P|^2 are added to the canvases ``in_object`` and ``lit``, which are 0, those of
+        conj(O) change and |O|^2, where the probe is refined, are returned.
         """
         problem, forward = self.problem, self.problem.forward
         in_probe, seen = torch.zeros_like(self.probe), torch.zeros_like(light)
-        scatter_add(lit.zero_(), forward.corners[batch], light.expand(len(batch), -1, -1))
-        in_object.zero_()
+        scatter_add(lit, forward.corners[batch], light.expand(len(batch), -1, -1))
         if in_one is not None:
             point, sums = (self.image, self.probe), (in_object, in_probe)
             in_one.projection(

@@ -28,8 +28,9 @@ itself goes on, even where the held-out fit does not drop: it is far from any mi
 on the way their fit may wander for 40 epochs (raster at 1e8 and 1e9 photons, unknown probe)."""
 
 STILL_DESCENDING, LONG = 0.01, 500
-"""The same where there are many photons, so that an engine may take so many epochs: noise is hardly fitted. Blocks on a raster with an unknown probe, 1e7 to
-1e9 photons: the loss still fell by 7 to 14 % in 20 epochs where the run ended at 3 to 30 times the photon limit."""
+"""The same where there are many photons, so that an engine may take so many epochs: noise is hardly fitted. Blocks on
+a raster with an unknown probe, 1e7 to 1e9 photons: the loss still fell by 2 to 14 % in 20 epochs where the run ended at
+1.4 to 30 times the photon limit."""
 
 STALLED_LEVEL, STALLED_WINDOW, STALLED_GAIN, STALLED_DESCENT = 1.07, 5, 0.002, 0.01
 """Where more probe modes or refined positions leave the mean of fit and held-out fit above the first, and so many

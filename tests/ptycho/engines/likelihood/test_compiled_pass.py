@@ -145,9 +145,9 @@ def test_an_object_of_another_canvas_is_refused() -> None:
     small = torch.ones((problem.shape[0] - 9, problem.shape[1]), dtype=torch.complex64)
     probe, found = torch.from_numpy(scan.probe.copy()), CompiledPass.of(problem)
     assert found is not None
+    sums, meter = (torch.zeros_like(small), torch.zeros_like(probe)), FitMeter(problem)
     with pytest.raises(ValueError, match="canvas"):
-        sums = torch.zeros_like(small), torch.zeros_like(probe)
-        found.likelihood((small, probe), None, np.arange(3), FitMeter(problem), sums, None, 0.01)
+        found.likelihood((small, probe), None, np.arange(3), meter, sums, None, 0.01)
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])

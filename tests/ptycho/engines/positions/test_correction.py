@@ -55,6 +55,18 @@ def test_refined_positions_that_lower_the_fit_are_kept(problem: Problem) -> None
     assert made.refined
 
 
+@pytest.mark.parametrize(("mode", "kept"), [("auto", False), ("on", True)])
+def test_moves_that_no_stage_makes_are_kept_only_on_request(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch, mode: str, kept: bool
+) -> None:
+    """All positions moved alike are a move of the probe; what is left of these moves is 0.002 px."""
+    monkeypatch.setitem(globals(), "MOVE", MOVE * 0.01)
+    recorded = problem.forward.positions
+    made, stage = refined(problem, 2.5, 1.1, mode)
+    assert (stage, made.refined) == ("likelihood", kept)
+    assert np.allclose(problem.forward.positions, recorded, atol=1e-9) is not kept
+
+
 @pytest.mark.parametrize(("now", "kept"), [(1.5, True), (9.0, False)])
 def test_a_great_gain_that_ends_at_a_poor_fit_is_on_trial(
     problem: Problem, monkeypatch: pytest.MonkeyPatch, now: float, kept: bool
@@ -195,6 +207,7 @@ def test_the_last_searches_are_given_up_where_they_find_nothing_and_kept_where_t
 ) -> None:
     monkeypatch.setattr(PositionCorrection, "_may_be_distorted", lambda *_: False)
     monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
+    monkeypatch.setattr(correction, "LEAST_MOVE", 0.0)  # Nothing moves here.
     recorded = problem.forward.positions
     for found, kept in ((59.0, False), (5.5, True)):
         made, _ = lost(problem)

@@ -125,11 +125,19 @@ def test_add_transparency() -> None:
     assert close(seen, expected)
 
 
-def test_divide_sums() -> None:
-    image, top, bottom = waves(9, 11), waves(2, 9, 11, seed=1), torch.rand(2, 9, 11)
+@pytest.mark.parametrize("size", [4, 8])
+def test_divide_sums(size: int) -> None:
+    """In windows that overlap, and on the whole canvas where that has fewer pixels."""
+    image, top, bottom = waves(9, 11), torch.zeros(2, 9, 11, dtype=torch.complex64), torch.zeros(2, 9, 11)
+    where = np.array([[0, 0], [1, 2]])
+    for y, x in where:
+        top[:, y : y + size, x : x + size] += waves(2, size, size, seed=1)
+        bottom[:, y : y + size, x : x + size] += torch.rand(2, size, size)
     expected = image + top.sum(0) / (0.7 * bottom.sum(0) + 0.2)
-    assert compiled.divide_sums(image, top, bottom, 0.7, 0.2)
+    assert compiled.divide_sums(image, top, bottom, where, size, 0.7, 0.2)
     assert close(image, expected)
+    assert not top.any()
+    assert not bottom.any()
 
 
 def test_dot_is_exact_to_double_precision_and_independent_of_alignment() -> None:

@@ -122,14 +122,27 @@ def add_transparency(image: Tensor, corners: NDArray[np.int64], batch: NDArray[n
     return True
 
 
-def divide_sums(image: Tensor, numerators: Tensor, denominators: Tensor, share: float, least: float) -> bool:
-    """Add ``sum(numerators) / (share * sum(denominators) + least)`` to ``image`` (H, W); the sums are over the first
-    axis of (S, H, W).
+def divide_sums(
+    image: Tensor,
+    numerators: Tensor,
+    denominators: Tensor,
+    corners: NDArray[np.int64],
+    size: int,
+    share: float,
+    least: float,
+) -> bool:
+    """Add ``sum(numerators) / (share * sum(denominators) + least)`` to ``image`` (H, W), and set what was summed to 0.
+
+    The sums are over the first axis of (S, H, W), and 0 outside the windows of ``size`` px at ``corners`` (B, 2).
     """
-    if image.ndim != 2 or (found := _kernels(image, numerators, denominators)) is None:
+    if not _inside(corners, len(corners), size, image) or (found := _kernels(image, numerators, denominators)) is None:
         return False
+    windows, shape = corners, (size, size)
+    if len(corners) * size**2 > image.numel():
+        # So many windows have more pixels than the whole canvas.
+        windows, shape = np.zeros((1, 2), np.int64), (image.shape[0], image.shape[1])
     arrays = (each.numpy() for each in (image, numerators, denominators))
-    found.divide_sums(*arrays, np.float32(share), np.float32(least))
+    found.divide_sums(*arrays, windows, shape, np.float32(share), np.float32(least))
     return True
 
 

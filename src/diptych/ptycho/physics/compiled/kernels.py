@@ -250,15 +250,29 @@ def add_transparency(image: Waves, corners: NDArray[np.int64], batch: NDArray[np
 
 
 @compiled_function
-def divide_sums(image: Waves, numerators: Waves, denominators: Reals, share: np.float32, least: np.float32) -> None:
-    """``image += sum(numerators) / (share * sum(denominators) + least)``, (H, W) and sums over (S, H, W)."""
-    for i in range(image.shape[0]):
-        for j in range(image.shape[1]):
-            top, bottom = numerators[0, i, j], denominators[0, i, j]
-            for s in range(1, numerators.shape[0]):
-                top += numerators[s, i, j]
-                bottom += denominators[s, i, j]
-            image[i, j] += top * (np.float32(1) / (share * bottom + least))
+def divide_sums(
+    image: Waves,
+    numerators: Waves,
+    denominators: Reals,
+    corners: NDArray[np.int64],
+    shape: tuple[int, int],
+    share: np.float32,
+    least: np.float32,
+) -> None:
+    """``image += sum(numerators) / (share * sum(denominators) + least)`` in windows of ``shape`` at ``corners``, once
+    for each pixel; the sums, over the first axis of (S, H, W), are set to 0 there.
+    """
+    for b in range(corners.shape[0]):
+        y, x = corners[b, 0], corners[b, 1]
+        for i in range(y, y + shape[0]):
+            for j in range(x, x + shape[1]):
+                top, bottom = numerators[0, i, j], denominators[0, i, j]
+                numerators[0, i, j], denominators[0, i, j] = np.complex64(0), np.float32(0)
+                for s in range(1, numerators.shape[0]):
+                    top += numerators[s, i, j]
+                    bottom += denominators[s, i, j]
+                    numerators[s, i, j], denominators[s, i, j] = np.complex64(0), np.float32(0)
+                image[i, j] += top * (np.float32(1) / (share * bottom + least))
 
 
 @compiled_function
