@@ -1,5 +1,5 @@
-"""Networks of a finished grid-lines study, without and with passes on the whole canvas, and the same passes from a flat
-object.
+"""Networks of a finished grid-lines study, without and with passes on the whole canvas, and the engine from a flat
+object (PIE, then maximum likelihood) for as many epochs.
 
     diptych study grid-lines --standard --pattern-sizes 128 --gridsizes 2 --networks cnn --epochs 8 --run studies/lines
     python benchmarks/canvas.py studies/lines
@@ -51,8 +51,8 @@ def main() -> None:
             found[cell.parameters["network"], size, gridsize, passes].append(scores(results, tests))
             if passes:
                 flat = [diptych.reconstruct(test, engine="ml", epochs=passes, probe="fixed") for test in tests]
-                found["flat object", size, gridsize, passes].append(scores(flat, tests))
-    print("| start | N | g | passes | seeds | " + " | ".join(COLUMNS.values()) + " |")
+                found["engine", size, gridsize, passes].append(scores(flat, tests))
+    print("| method | N | g | passes or epochs | seeds | " + " | ".join(COLUMNS.values()) + " |")
     print("|---|---|---|---|---|" + "---|" * len(COLUMNS))
     for (name, size, gridsize, passes), rows in sorted(found.items(), key=lambda item: item[0][1:] + item[0][:1]):
         values = [f"{mean:.4f} ± {spread:.4f}" for mean, spread in zip(np.mean(rows, 0), np.std(rows, 0), strict=True)]

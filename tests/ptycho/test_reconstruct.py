@@ -429,3 +429,23 @@ def test_standard_problem_off_the_pixel_grid() -> None:
 def test_options_of_another_kind_are_refused() -> None:
     with pytest.raises(diptych.InputError, match="options is a dict; expected ReconstructionOptions, or names"):
         diptych.reconstruct(simulated(), options={"epochs": 3})  # type: ignore[arg-type]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("kind", "dose", "seed"), [("natural", 1e8, 0), ("blocks", 1e8, 2), ("blocks", 1e9, 1)])
+def test_blind_rasters_of_many_photons_end_at_the_photon_limit(kind: str, dose: float, seed: int) -> None:
+    """Not at 2.7 to 31 times: positions that have nothing wrong stay, and the run goes on while the loss falls."""
+    scan = diptych.simulate(
+        object=kind,
+        size=32,
+        patterns=64,
+        step=4.0,
+        trajectory="raster",
+        dose=dose,
+        seed=seed,
+        probe_error=0.5,
+    )
+    result = diptych.reconstruct(scan, probe="refine")
+    assert result.provenance["held_out_fit"] < 1.5
+    assert np.array_equal(result.positions, scan.positions)
+    assert not any("not limited by photon noise" in flag for flag in result.flags)

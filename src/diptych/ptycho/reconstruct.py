@@ -245,6 +245,7 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
 def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64], choice: ModeChoice) -> Run:
     """Run the engine from the initial guess, or from the checkpoint."""
     from diptych.ptycho.engines.checkpoint import load_checkpoint
+    from diptych.ptycho.engines.likelihood.maximum_likelihood import has_many_photons
     from diptych.ptycho.engines.run import run_engine
 
     options, checkpoint = request.options, request.checkpoint
@@ -264,6 +265,7 @@ def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64], c
         checkpoint=checkpoint,
         identity=identity,
         cancel=request.cancel,
+        many_photons=has_many_photons(problem),
     )
 
 

@@ -24,8 +24,6 @@ class Walk:
     """Reports a given course of the held-out fit; its image holds the number of epochs, plus noise drawn from the
     generator."""
 
-    most_epochs = 200
-
     def __init__(
         self, course: list[float], rng: np.random.Generator, patience: int | None = 8, stages: list[float] | None = None
     ) -> None:

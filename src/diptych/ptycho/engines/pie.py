@@ -103,7 +103,7 @@ class Pie:
         canvases = list(zip(*self._canvases, stretches, strict=False))
         parts = self.problem.workers.map(lambda job: self._contribution(*job, light, meter, in_one), canvases)
         in_object, lit = (each[: len(parts)] for each in self._canvases)
-        share, least = 1 - self.settings.alpha, alpha * float(light.max())
+        share, least = 1 - self.settings.alpha, alpha * light.max()
         corners = self.problem.forward.corners[batch]
         if not compiled.divide_sums(self.image, in_object, lit, corners, self.problem.size, share, least):
             self.image.add_(multiply(in_object.sum(0), lit.sum(0).mul_(share).add_(least).reciprocal_()))

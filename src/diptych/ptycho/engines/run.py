@@ -55,6 +55,7 @@ def run_engine(
     checkpoint: Path | None = None,
     identity: dict[str, Any] | None = None,
     cancel: CancelToken | None = None,
+    many_photons: bool = False,
 ) -> Run:
     """Advance ``engine`` until ``epochs`` (its own limit when None) are done, it converged, or it is interrupted.
 
@@ -73,8 +74,10 @@ def run_engine(
         What must agree for the checkpoint to be resumed (JSON values).
     cancel : CancelToken, optional
         Checked before each epoch; the run then ends as on Ctrl-C.
+    many_photons : bool
+        For the :class:`~diptych.ptycho.engines.stopping.StopRule`.
     """
-    rule = StopRule(engine.patience, engine.most_epochs)
+    rule = StopRule(engine.patience, many_photons)
     for value in _judged(run.history):
         rule.keeps(*value)
     before = run.history["seconds"][-1] if run.epochs else 0.0

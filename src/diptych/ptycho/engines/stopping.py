@@ -27,10 +27,9 @@ DESCENDING = 0.25
 itself goes on, even where the held-out fit does not drop: it is far from any minimum. The held-out pixels are few, and
 on the way their fit may wander for 40 epochs (raster at 1e8 and 1e9 photons, unknown probe)."""
 
-STILL_DESCENDING, LONG = 0.01, 500
-"""The same where there are many photons, so that an engine may take so many epochs: noise is hardly fitted. Blocks on
-a raster with an unknown probe, 1e7 to 1e9 photons: the loss still fell by 2 to 14 % in 20 epochs where the run ended at
-1.4 to 30 times the photon limit."""
+STILL_DESCENDING = 0.01
+"""The same where there are many photons, and noise is hardly fitted. Blocks on a raster with an unknown probe, 1e7 to
+1e9 photons: the loss still fell by 2 to 14 % in 20 epochs where the run ended at 1.4 to 30 times the photon limit."""
 
 STALLED_LEVEL, STALLED_WINDOW, STALLED_GAIN, STALLED_DESCENT = 1.07, 5, 0.002, 0.01
 """Where more probe modes or refined positions leave the mean of fit and held-out fit above the first, and so many
@@ -107,13 +106,13 @@ class StopRule:
         Consecutive epochs with a worse held-out fit after which the engine is considered to fit noise. None: the engine
         lowers its loss at every step and detects convergence itself; the gain within the window then only counts where
         the model, not photon noise, limits the result.
-    most_epochs : int
-        Epochs that the engine may take; :data:`LONG` and more where there are many photons.
+    many_photons : bool
+        Whether there are so many photons in a pattern that noise is hardly fitted, and convergence takes long.
     """
 
-    def __init__(self, patience: int | None, most_epochs: int = 0) -> None:
+    def __init__(self, patience: int | None, many_photons: bool = False) -> None:
         self._patience = patience
-        self._descending = STILL_DESCENDING if most_epochs >= LONG else DESCENDING
+        self._descending = STILL_DESCENDING if many_photons else DESCENDING
         self.values: list[float] = []
         self.best = math.inf
         self._fit = math.nan

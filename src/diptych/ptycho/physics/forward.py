@@ -25,8 +25,16 @@ from torch import Tensor
 from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.compiled.fourier import ifft2
 from diptych.ptycho.physics.frame_factors import FrameFactors
-from diptych.ptycho.physics.patches import add_products, gather, inside, multiply, scatter_add, split
-from diptych.ptycho.physics.propagators import CORNERED, FarField, Propagator, moved, shift_ramps
+from diptych.ptycho.physics.patches import add_products, conjugate_product, gather, inside, multiply, scatter_add, split
+from diptych.ptycho.physics.propagators import (
+    CORNERED,
+    FarField,
+    Propagator,
+    centred_frequency,
+    centred_ramps,
+    moved,
+    shift_ramps,
+)
 
 AXES = (-2, -1)
 """The image axes (y, x) of every array."""
@@ -299,8 +307,8 @@ class ForwardModel:
         if fractions is None:
             return probe[None], None, None
         # The ramp of the propagator moves the probe's spectrum to the centre, and the shift factors with it.
-        some = shift_ramps(fractions[torch.from_numpy(batch).to(fractions.device)].to(probe.device), self.size)
-        ramps = _grid(torch.fft.fftshift(some, -1).to(probe.dtype))
+        some = fractions[torch.from_numpy(batch).to(fractions.device)].to(probe.device)
+        ramps = _grid(centred_ramps(some, self.size).to(probe.dtype))
         spectrum = torch.fft.fft2(probe)
         return ifft2(exit_waves(spectrum[None], ramps), norm="backward"), ramps, spectrum
 
@@ -333,7 +341,7 @@ class ForwardModel:
         """
         waves = views.unplaced(waves)
         if views.ramps is None:
-            summed = self._summed(views, _conjugate_product(waves, views.patches))
+            summed = self._summed(views, conjugate_product(waves, views.patches))
         else:
             summed = torch.fft.fft2(self._summed(views, self._unshifted(views, waves)))
         return self.propagator.leave(summed.conj_physical_())
@@ -353,9 +361,7 @@ class ForwardModel:
         unshifted = self._unshifted(views, waves)
         weight = (unshifted * views.spectrum).imag.sum(1, dtype=torch.float64)
         weight = weight if own is None else weight - own.imag.sum(1, dtype=torch.float64) / self.size**2
-        frequency = torch.fft.fftshift(torch.fft.fftfreq(self.size, dtype=torch.float64, device=weight.device))
-        # The Nyquist frequency, with both signs, has no derivative at a shift of 0.
-        frequency[0] = 0.0 if self.size % 2 == 0 else frequency[0]
+        frequency = centred_frequency(self.size, weight.device)
         along = torch.stack([weight.sum(-1) @ frequency, weight.sum(-2) @ frequency], -1).mul_(2 * math.pi)
         return self.propagator.leave(torch.fft.fft2(self._summed(views, unshifted)).conj_physical_()), along
 
@@ -366,7 +372,9 @@ class ForwardModel:
     def _unshifted(self, views: Views, waves: Tensor) -> Tensor:
         """Inverse FFT of conj(waves) O, times the ramps of the shifts: (B, P, N, N). Overwrites ``waves``."""
         assert views.ramps is not None
-        return exit_waves(ifft2(_conjugate_product(waves, views.patches), norm="backward"), views.ramps)
+        unshifted = ifft2(conjugate_product(waves, views.patches), norm="backward")
+        made = compiled.product(unshifted, views.ramps)
+        return unshifted.mul_(views.ramps[:, None]) if made is None else made
 
     def illumination(self, probe: Tensor) -> Tensor:
         """Sum over patterns and modes of the probe's |P|^2 on the canvas, (H, W) real, photons per object pixel."""
@@ -384,13 +392,6 @@ class ForwardModel:
         for start in range(0, len(self.corners), 256):
             total += gather(squared, self.corners[start : start + 256], self.size).sum(0)
         return total
-
-
-def _conjugate_product(waves: Tensor, patches: Tensor) -> Tensor:
-    """conj(waves) O in place of ``waves`` (B, P, N, N): conj(O) would cost a pass and the memory of the patches."""
-    if compiled.conjugate_product(waves, patches):
-        return waves
-    return waves.conj_physical_().mul_(patches[:, None])
 
 
 def _grid(ramps: Tensor) -> Tensor:

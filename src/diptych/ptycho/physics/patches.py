@@ -184,3 +184,10 @@ def multiply(wave: Tensor, weights: Tensor) -> Tensor:
     with np.errstate(over="ignore", invalid="ignore"):
         np.multiply(target, weights.numpy(), out=target)
     return wave
+
+
+def conjugate_product(waves: Tensor, patches: Tensor) -> Tensor:
+    """conj(waves) O in place of ``waves`` (B, P, N, N): conj(O) would cost a pass and the memory of the patches."""
+    if compiled.conjugate_product(waves, patches):
+        return waves
+    return waves.conj_physical_().mul_(patches[:, None])

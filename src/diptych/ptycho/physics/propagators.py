@@ -164,6 +164,21 @@ def shift_ramps(fractions: Tensor, size: int) -> Tensor:
     return ramps
 
 
+def centred_ramps(fractions: Tensor, size: int) -> Tensor:
+    """:func:`shift_ramps` (B, 2, N) of spectra with zero frequency at [N // 2, N // 2], as those of entered probes."""
+    ramps: Tensor = torch.fft.fftshift(shift_ramps(fractions, size), -1)
+    return ramps
+
+
+def centred_frequency(size: int, device: torch.device | None = None) -> Tensor:
+    """Cycles per pixel (N,) along an axis of such a spectrum, float64; 0 at the Nyquist frequency, which has both signs
+    and no derivative along a shift.
+    """
+    frequency: Tensor = torch.fft.fftshift(torch.fft.fftfreq(size, dtype=torch.float64, device=device))
+    frequency[0] = 0.0 if size % 2 == 0 else frequency[0]
+    return frequency
+
+
 def moved(waves: Tensor, factors: Tensor) -> Tensor:
     """Waves (B or 1, P, N, N) with their spectra times ``factors`` (B, N, N), as of a shift, or (N, N)."""
     spectrum = fft2(waves)

@@ -39,10 +39,12 @@ def test_fftw_is_used_on_amd_for_its_sizes_alone(monkeypatch: pytest.MonkeyPatch
 def test_few_plans_are_kept_and_alignment_does_not_matter() -> None:
     for count in range(1, 20):
         fourier.fft2(waves(count, 32, 32))
-    assert len(fourier._plans.__dict__) <= fourier.MOST_PLANS
+    assert len(fourier._plans.made) <= fourier.MOST_PLANS
     shifted = torch.empty(2 * 32 * 32 + 1, dtype=torch.complex64)[1:].view(2, 32, 32)
     shifted.copy_(waves(2, 32, 32))
-    assert torch.equal(fourier.fft2(shifted), fourier.fft2(waves(2, 32, 32)))
+    found, expected = fourier.fft2(shifted), fourier.fft2(waves(2, 32, 32))
+    # The same bits by FFTW alone: PyTorch's library may take another way at another address.
+    assert torch.equal(found, expected) if fourier._by_fftw(shifted) else torch.allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.usefixtures("_vendor")

@@ -134,7 +134,7 @@ def test_divide_sums(size: int) -> None:
         top[:, y : y + size, x : x + size] += waves(2, size, size, seed=1)
         bottom[:, y : y + size, x : x + size] += torch.rand(2, size, size)
     expected = image + top.sum(0) / (0.7 * bottom.sum(0) + 0.2)
-    assert compiled.divide_sums(image, top, bottom, where, size, 0.7, 0.2)
+    assert compiled.divide_sums(image, top, bottom, where, size, 0.7, torch.tensor(0.2))
     assert close(image, expected)
     assert not top.any()
     assert not bottom.any()

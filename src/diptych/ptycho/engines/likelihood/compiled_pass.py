@@ -19,7 +19,7 @@ from torch import Tensor
 from diptych.ptycho.physics.compiled import optional
 from diptych.ptycho.physics.compiled.fourier import SIZES
 from diptych.ptycho.physics.forward import ForwardModel
-from diptych.ptycho.physics.propagators import FarField, shift_ramps
+from diptych.ptycho.physics.propagators import FarField, centred_frequency, centred_ramps
 from diptych.ptycho.physics.varying.probe import VaryingForward
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ class CompiledPass:
         if not (plain and single and isinstance(forward.propagator, FarField)):
             return None
         found = optional("diptych.ptycho.physics.compiled.passes", "numba", "pyfftw")
-        return None if found is None else cls(problem, found, _patterns(found, problem), _frequency(problem.size))
+        return (
+            None
+            if found is None
+            else cls(problem, found, _patterns(found, problem), centred_frequency(problem.size).numpy())
+        )
 
     def likelihood(
         self,
@@ -145,20 +149,18 @@ class CompiledPass:
         in_probe += forward.propagator.leave(total.conj_physical_())
 
     def _work(self, modes: Tensor) -> Any:
-        """Memory of the calling thread for these modes (P, N, N)."""
-        mine = self.memory.__dict__
-        if (key := str(len(modes))) not in mine:
-            mine[key] = self.code.work(len(modes), self.problem.size)
-        return mine[key]
+        """Memory of the calling thread for these modes (P, N, N), whose number never changes within a pass."""
+        if not hasattr(self.memory, "work"):
+            self.memory.work = self.code.work(len(modes), self.problem.size)
+        return self.memory.work
 
     def _ramps(self, fractions: Tensor | None, batch: NDArray[np.int64]) -> NDArray[np.complex64]:
         """Factors (B, 2, N) of the spectra of the modes, those of an inverse FFT included; (0, 2, N) without shifts."""
         size = self.problem.size
         if fractions is None:
             return np.zeros((0, 2, size), np.complex64)
-        # The ramp of the propagator moves the probe's spectrum to the centre, and the shift factors with it.
-        factors = torch.fft.fftshift(shift_ramps(fractions[torch.from_numpy(batch)], size), -1)
-        return np.ascontiguousarray((factors / size).to(torch.complex64).numpy())
+        factors = centred_ramps(fractions[torch.from_numpy(batch)], size) / size
+        return np.ascontiguousarray(factors.to(torch.complex64).numpy())
 
 
 def _patterns(passes: Any, problem: Problem) -> Any:
@@ -175,10 +177,3 @@ def _patterns(passes: Any, problem: Problem) -> Any:
         shown.contiguous().numpy(),
         factors.values.numpy() if factors is not None and factors.fitted else np.zeros(0, np.float32),
     )
-
-
-def _frequency(size: int) -> NDArray[np.float64]:
-    """Cycles per pixel along an axis of a centred spectrum; the Nyquist frequency, with both signs, counts as 0."""
-    found = np.fft.fftshift(np.fft.fftfreq(size))
-    found[0] = 0.0 if size % 2 == 0 else found[0]
-    return found

@@ -328,7 +328,12 @@ class MaximumLikelihood:
 
 def most_epochs(problem: Problem) -> int:
     """Epochs that L-BFGS may take; far fewer suffice in general."""
-    return LONG_EPOCHS if problem.power > MANY_PHOTONS else EPOCHS
+    return LONG_EPOCHS if has_many_photons(problem) else EPOCHS
+
+
+def has_many_photons(problem: Problem) -> bool:
+    """Whether there are so many photons in a pattern that convergence may take long."""
+    return problem.power > MANY_PHOTONS
 
 
 def joined(parts: list[Tensor]) -> Tensor:

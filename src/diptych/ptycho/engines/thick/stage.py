@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from diptych.ptycho.engines.checkpoint import Run, load_checkpoint
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.flags.base import SLICES, Flag
+from diptych.ptycho.engines.likelihood.maximum_likelihood import has_many_photons
 from diptych.ptycho.engines.likelihood.regularised import continued, joined_runs
 from diptych.ptycho.engines.modes.trials import ModesFound
 from diptych.ptycho.engines.positions.placing import settle_positions
@@ -169,6 +170,7 @@ def _advanced(request: Request, problem: Problem, engine: SlicedLikelihood, run:
         checkpoint=path,
         identity=identity,
         cancel=request.cancel,
+        many_photons=has_many_photons(problem),
     )
 
 

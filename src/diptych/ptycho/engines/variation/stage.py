@@ -16,7 +16,7 @@ from diptych.ptycho.engines.base import FINAL_STAGE
 from diptych.ptycho.engines.checkpoint import Run
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.flags.base import VARIATION, Flag
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, has_many_photons
 from diptych.ptycho.engines.likelihood.regularised import compare, held_out_deviances, joined_runs, runs_stages
 from diptych.ptycho.engines.modes.choice import UNEXPLAINED
 from diptych.ptycho.engines.positions.placing import settle_positions
@@ -307,6 +307,7 @@ def _trial(
         stage="probe that varies",
         progress=request.progress,
         cancel=request.cancel,
+        many_photons=has_many_photons(problem),
     )
     assert run.best is not None
     if run.reason.startswith(DIVERGED):

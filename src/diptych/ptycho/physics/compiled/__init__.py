@@ -129,11 +129,12 @@ def divide_sums(
     corners: NDArray[np.int64],
     size: int,
     share: float,
-    least: float,
+    least: Tensor,
 ) -> bool:
     """Add ``sum(numerators) / (share * sum(denominators) + least)`` to ``image`` (H, W), and set what was summed to 0.
 
-    The sums are over the first axis of (S, H, W), and 0 outside the windows of ``size`` px at ``corners`` (B, 2).
+    The sums are over the first axis of (S, H, W), and 0 outside the windows of ``size`` px at ``corners`` (B, 2);
+    ``least`` is one number, still on its device.
     """
     if not _inside(corners, len(corners), size, image) or (found := _kernels(image, numerators, denominators)) is None:
         return False
@@ -142,7 +143,7 @@ def divide_sums(
         # So many windows have more pixels than the whole canvas.
         windows, shape = np.zeros((1, 2), np.int64), (image.shape[0], image.shape[1])
     arrays = (each.numpy() for each in (image, numerators, denominators))
-    found.divide_sums(*arrays, windows, shape, np.float32(share), np.float32(least))
+    found.divide_sums(*arrays, windows, shape, np.float32(share), np.float32(least.item()))
     return True
 
 

@@ -29,10 +29,8 @@ try:
         ctypes.c_uint,
     ]
     binding.add_symbol(SYMBOL, ctypes.cast(_library.fftwf_execute_dft, ctypes.c_void_p).value)
-except (
-    AttributeError,
-    OSError,
-) as error:  # As on Windows, where the library's functions are not visible through pyFFTW.
+except (AttributeError, OSError) as error:
+    # As on Windows, where the functions of the library cannot be reached through pyFFTW.
     raise ImportError(f"pyFFTW does not show the functions of FFTW: {error}") from None
 
 

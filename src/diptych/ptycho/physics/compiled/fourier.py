@@ -29,8 +29,15 @@ MOST_PLANS = 8
 _ALIGNED = 64
 """Bytes to which memory is aligned; PyTorch's own is."""
 
-_plans = local()
-"""Of each thread: a plan must not be used by two at a time."""
+
+class _Plans(local):
+    """Plans of each thread, by shape and direction: one must not be used by two threads at a time."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[tuple[int, ...], str], Any] = {}
+
+
+_plans = _Plans()
 
 
 def fft2(waves: Tensor, norm: Norm = "ortho") -> Tensor:
@@ -69,7 +76,7 @@ def _transform(waves: Tensor, direction: str, factor: float) -> Tensor:
     waves = waves if waves.data_ptr() % _ALIGNED == 0 else waves.clone()
     made = torch.empty_like(waves)
     arrays = (waves.view(-1, size, size).numpy(), made.view(-1, size, size).numpy())
-    plans: dict[Any, Any] = _plans.__dict__
+    plans = _plans.made
     key = (arrays[0].shape, direction)
     if key not in plans:
         while len(plans) >= MOST_PLANS:  # Each keeps the arrays that it was last used on.
