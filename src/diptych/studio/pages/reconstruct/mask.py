@@ -24,12 +24,21 @@ class MaskDialog:
         self.state, self.size = state, state.look.scan.size
         self.boxes: list[tuple[int, int, int, int]] = []
         self._corner: tuple[float, float] | None = None
+        self._drawn = False
         with ui.dialog() as self.dialog, ui.card().classes("w-full max-w-[720px]"):
             ui.label("Paint a mask").props("role=heading aria-level=2").classes("text-xl")
             ui.label("Drag a rectangle over bad pixels, or type its rows and columns. The file itself is not changed.")
+            # With a size, the dialog does not move when the picture arrives, under a drag that has begun.
+            side = shown_side(self.size)
             self.image = ui.interactive_image(
-                f"/studio-scan/{state.revision}/mean", on_mouse=self._mouse, events=["mousedown", "mouseup"], cross=True
+                f"/studio-scan/{state.revision}/mean",
+                size=(side, side),
+                on_mouse=self._mouse,
+                events=["mousedown", "mouseup"],
+                cross=True,
             ).classes("w-full max-w-[560px]")
+            # Before that, all places are reported as the first pixel.
+            self.image.on("loaded", self._arrived, args=[])
             with ui.row().classes("gap-2 items-center"):
                 names = ("first row", "end row", "first column", "end column")
                 self.ends = [
@@ -51,7 +60,12 @@ class MaskDialog:
         described = 'const image = getHtmlElement(%d)?.querySelector("img"); if (image) image.alt = "Mean pattern";'
         ui.timer(0.1, lambda: ui.run_javascript(described % self.image.id), once=True)
 
+    def _arrived(self) -> None:
+        self._drawn = True
+
     def _mouse(self, event: MouseEventArguments) -> None:
+        if not self._drawn:
+            return
         if event.type == "mousedown":
             self._corner = (event.image_y, event.image_x)
             return
