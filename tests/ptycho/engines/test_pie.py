@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.ptycho.engines import pie
 from diptych.ptycho.engines.fit_monitor import full_fit
-from diptych.ptycho.engines.pie import Pie, PieSettings, spatial_order, spread_batches
+from diptych.ptycho.engines.pie import Pie, PieSettings, spatial_order, spread_batches, tiles_of
 
 
 def test_epie_is_the_update_of_the_paper(make_case: Any) -> None:
@@ -52,6 +53,36 @@ def test_batches_hold_every_pattern_once(patterns: int, batch: int, seed: int) -
     batches = spread_batches(order, batch, rng)
     assert sorted(np.concatenate(batches).tolist()) == list(range(patterns))
     assert max(len(b) for b in batches) <= batch
+
+
+@given(patterns=st.integers(1, 90), most=st.integers(1, 95), seed=st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_tiles_hold_every_pattern_once_and_share_the_canvas(patterns: int, most: int, seed: int) -> None:
+    centres, shape = np.random.default_rng(seed).integers(0, 50, (patterns, 2)), (50, 60)
+    tiles = tiles_of(centres, shape, most)
+    assert sorted(np.concatenate([tile for tile, _ in tiles]).tolist()) == list(range(patterns))
+    assert max(len(tile) for tile, _ in tiles) <= most
+    covered = np.zeros(shape, int)
+    for tile, box in tiles:
+        covered[box] += 1
+        for axis in (0, 1):
+            assert (centres[tile, axis] >= box[axis].start).all()
+            assert (centres[tile, axis] <= box[axis].stop).all()
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("most", [4, 9])
+def test_a_scan_in_tiles_comes_down_to_the_noise_and_stays_there(
+    make_case: Any, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Momentum is applied once to each pixel: twice, in both of two tiles that overlap, the object diverges."""
+    monkeypatch.setattr(pie, "TILE", most)
+    case = make_case(double=False)
+    settings = PieSettings(batch=2)
+    engine = Pie(case.problem, torch.ones_like(case.image), case.probe, settings, np.random.default_rng(0))
+    for _ in range(80):
+        engine.epoch()
+    assert full_fit(case.problem, engine.image, engine.probe)["fit"] < 2.5
 
 
 @pytest.mark.parametrize("batch", [4, 8, 16])

@@ -6,6 +6,7 @@ rPIE: Maiden, Johnson and Li, Optica 4, 736 (2017). ePIE: Maiden and Rodenburg, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, sweep_batch
 from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.forward import intensity
-from diptych.ptycho.physics.patches import gather, multiply, scatter_add
+from diptych.ptycho.physics.patches import multiply, scatter_add
 
 DARK_COUNTS = 0.1
 """Counts added to both sides of the Poisson ratio k / lambda: bounds the weight of single photons where almost none is
@@ -25,6 +26,13 @@ expected."""
 
 LARGEST_RATIO = 2.0
 """Upper bound of the Poisson ratio minus 1: a pattern may at most double its amplitude in one update."""
+
+Box = tuple[slice, slice]
+"""Rows and columns of a canvas."""
+
+TILE = 2048
+"""Most patterns of a tile, the part of the scan that is processed before the next: so many that a batch can be spread
+over it, so few that its part of the object stays in the processor's cache."""
 
 LEAST_ALPHA = 1e-4
 """Least regularisation of the denominators, which are 0 outside a batch's windows."""
@@ -68,8 +76,10 @@ class Pie:
     ) -> None:
         self.problem, self.settings, self.rng = problem, settings, rng
         self.image, self.probe = (each.clone(memory_format=torch.contiguous_format) for each in (image, probe))
-        self._order = spatial_order(problem.forward.corners, settings.batch)
-        self._updates = 0
+        corners = problem.forward.corners
+        tiles = tiles_of(corners + problem.size // 2, problem.shape, TILE)
+        self._tiles = [(tile[spatial_order(corners[tile], settings.batch)], box) for tile, box in tiles]
+        self._updates = np.zeros(len(tiles), np.int64)
         # For the sums of each worker, 0 between updates: to clear whole canvases would cost more than the sums.
         shape = (problem.workers.count, *self.image.shape)
         self._canvases = (self.image.new_zeros(shape), self.image.real.new_zeros(shape))
@@ -86,14 +96,17 @@ class Pie:
         return self.image.clone(), self.probe.clone()
 
     def epoch(self) -> dict[str, float]:
-        """One pass over the scan; the fit as it was before each update."""
+        """One pass over the scan, tile by tile; the fit as it was before each update."""
         meter = FitMeter(self.problem)
         in_one = CompiledPass.of(self.problem)
-        for batch in spread_batches(self._order, self.settings.batch, self.rng):
-            self._update(batch, meter, in_one)
-            self._updates += 1
-            if self.settings.momentum and self._updates % self.settings.momentum_every == 0:
-                self._apply_momentum()
+        order = self.rng.permutation(len(self._tiles)) if len(self._tiles) > 1 else [0]
+        for i in order:
+            tile, box = self._tiles[i]
+            for batch in spread_batches(tile, self.settings.batch, self.rng):
+                self._update(batch, meter, in_one)
+                self._updates[i] += 1
+                if self.settings.momentum:
+                    self._apply_momentum(box, int(self._updates[i]))
         return meter.values()
 
     def _update(self, batch: NDArray[np.int64], meter: FitMeter, in_one: CompiledPass | None) -> None:
@@ -104,14 +117,27 @@ class Pie:
         parts = self.problem.workers.map(lambda job: self._contribution(*job, light, meter, in_one), canvases)
         in_object, lit = (each[: len(parts)] for each in self._canvases)
         share, least = 1 - self.settings.alpha, alpha * light.max()
-        corners = self.problem.forward.corners[batch]
-        if not compiled.divide_sums(self.image, in_object, lit, corners, self.problem.size, share, least):
-            self.image.add_(multiply(in_object.sum(0), lit.sum(0).mul_(share).add_(least).reciprocal_()))
-            for canvas in (in_object, lit):
-                canvas.zero_()
+        self._divide(batch, in_object, lit, share, least)
         if self.settings.refine_probe:
             in_probe, seen = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
             self.probe.add_(in_probe.div_(seen * share + alpha * seen.max()))
+
+    def _divide(self, batch: NDArray[np.int64], in_object: Tensor, lit: Tensor, share: float, least: Tensor) -> None:
+        """Update the object by the sums of the workers over a batch, and clear them."""
+        corners, size = self.problem.forward.corners[batch], self.problem.size
+        low, (height, width) = corners.min(0), np.ptp(corners, axis=0) + size
+        jobs = [(corners, (size, size))]
+        if len(batch) * size**2 > height * width:
+            # So many windows have more pixels than the box around them; each worker takes some of its rows.
+            edges = np.linspace(0, height, self.problem.workers.count + 1).astype(np.int64)
+            jobs = [(low[None] + np.array([top, 0]), (int(end - top), int(width))) for top, end in pairwise(edges)]
+        divided = self.problem.workers.map(
+            lambda job: compiled.divide_sums(self.image, in_object, lit, *job, share, least), jobs
+        )
+        if not all(divided):
+            self.image.add_(multiply(in_object.sum(0), lit.sum(0).mul_(share).add_(least).reciprocal_()))
+            for canvas in (in_object, lit):
+                canvas.zero_()
 
     def _contribution(
         self,
@@ -129,22 +155,13 @@ class Pie:
         """
         problem, forward = self.problem, self.problem.forward
         in_probe, seen = torch.zeros_like(self.probe), torch.zeros_like(light)
-        scatter_add(lit, forward.corners[batch], light.expand(len(batch), -1, -1))
         if in_one is not None:
             point, sums = (self.image, self.probe), (in_object, in_probe)
-            in_one.projection(
-                point,
-                batch,
-                meter,
-                sums,
-                poisson=self.settings.poisson,
-                dark=DARK_COUNTS,
-                largest=LARGEST_RATIO,
-                step=self._step,
-            )
-            if self.settings.refine_probe and not compiled.add_transparency(self.image, forward.corners, batch, seen):
-                seen += intensity(gather(self.image, forward.corners[batch], problem.size)[None])[0]
+            denominators = (light, lit, seen if self.settings.refine_probe else seen[:0, :0])
+            rule = (self.settings.poisson, DARK_COUNTS, LARGEST_RATIO, self._step)
+            in_one.projection(point, batch, meter, sums, denominators, rule)
             return in_probe, seen
+        scatter_add(lit, forward.corners[batch], light.expand(len(batch), -1, -1))
         for some in np.array_split(batch, -(-len(batch) // sweep_batch(problem))):
             views = forward.views(self.image, self.probe, some)
             field, expected = detect(problem, some, views.exit_waves())
@@ -178,9 +195,14 @@ class Pie:
         """Factor of the relative change of amplitudes: half that of the counts, for the Poisson rule."""
         return self.settings.step * (0.5 if self.settings.poisson else 1.0)
 
-    def _apply_momentum(self) -> None:
-        """Momentum along the change since the last call, as in mPIE (Maiden, Johnson and Li 2017)."""
-        for value, mark, velocity in zip((self.image, self.probe), self._marks, self._velocities, strict=True):
+    def _apply_momentum(self, box: Box, updates: int) -> None:
+        """Momentum along the change since the last time, as in mPIE (Maiden, Johnson and Li 2017), where it is due: of
+        the object in the box of a tile after so many ``updates`` of it, of the probe after as many of any tile.
+        """
+        in_object, in_probe = zip((self.image, self.probe), self._marks, self._velocities, strict=True)
+        due = [[each[box] for each in in_object]] if updates % self.settings.momentum_every == 0 else []
+        due += [list(in_probe)] if self._updates.sum() % self.settings.momentum_every == 0 else []
+        for value, mark, velocity in due:
             velocity.mul_(self.settings.momentum).add_(value - mark)
             value.add_(velocity, alpha=self.settings.momentum)
             mark.copy_(value)
@@ -189,14 +211,41 @@ class Pie:
         """What :meth:`restore` needs to continue with the same numbers."""
         names = ("mark_image", "mark_probe", "velocity_image", "velocity_probe")
         tensors = dict(zip(names, [*self._marks, *self._velocities], strict=True))
-        return {"image": self.image, "probe": self.probe, "updates": torch.tensor(self._updates), **tensors}
+        return {"image": self.image, "probe": self.probe, "updates": torch.from_numpy(self._updates.copy()), **tensors}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
         self.image, self.probe = state["image"].clone(), state["probe"].clone()
         self._marks = [state["mark_image"].clone(), state["mark_probe"].clone()]
         self._velocities = [state["velocity_image"].clone(), state["velocity_probe"].clone()]
-        self._updates = int(state["updates"])
+        self._updates = state["updates"].numpy().copy()
+
+
+def tiles_of(centres: NDArray[np.int64], shape: tuple[int, int], most: int) -> list[tuple[NDArray[np.int64], Box]]:
+    """Compact tiles of at most ``most`` patterns each, and their shares of the canvas, which do not overlap.
+
+    Halves, across the longer side of the scan, of halves.
+
+    Parameters
+    ----------
+    centres : (M, 2) int64
+        Of the windows, array indices on a canvas of ``shape``.
+    """
+
+    def split(patterns: NDArray[np.int64], box: Box) -> list[tuple[NDArray[np.int64], Box]]:
+        count = -(-len(patterns) // most)
+        if count <= 1:
+            return [(patterns, box)]
+        where = centres[patterns]
+        axis = int(np.argmax(np.ptp(where, axis=0)))
+        along = patterns[np.argsort(where[:, axis], kind="stable")]
+        first = len(along) * (count // 2) // count
+        edge = int(centres[along[first], axis])
+        low, high = list(box), list(box)
+        low[axis], high[axis] = slice(box[axis].start, edge), slice(edge, box[axis].stop)
+        return split(along[:first], (low[0], low[1])) + split(along[first:], (high[0], high[1]))
+
+    return split(np.arange(len(centres)), (slice(0, shape[0]), slice(0, shape[1])))
 
 
 def spatial_order(corners: NDArray[np.int64], batch: int) -> NDArray[np.int64]:

@@ -116,25 +116,17 @@ def test_add_patches(same: bool) -> None:
     assert close(canvas, expected)
 
 
-def test_add_transparency() -> None:
-    image, seen, batch = waves(40, 40), torch.rand(N, N), np.array([4, 0, 2])
-    expected = seen.clone()
-    for y, x in corners()[batch]:
-        expected += image[y : y + N, x : x + N].abs().square()
-    assert compiled.add_transparency(image, corners(), batch, seen)
-    assert close(seen, expected)
-
-
-@pytest.mark.parametrize("size", [4, 8])
-def test_divide_sums(size: int) -> None:
-    """In windows that overlap, and on the whole canvas where that has fewer pixels."""
-    image, top, bottom = waves(9, 11), torch.zeros(2, 9, 11, dtype=torch.complex64), torch.zeros(2, 9, 11)
-    where = np.array([[0, 0], [1, 2]])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_divide_sums(workers: int) -> None:
+    """In windows that overlap."""
+    image = waves(9, 11)
+    top, bottom = torch.zeros(workers, 9, 11, dtype=torch.complex64), torch.zeros(workers, 9, 11)
+    where, (height, width) = np.array([[0, 0], [1, 2]]), (4, 6)
     for y, x in where:
-        top[:, y : y + size, x : x + size] += waves(2, size, size, seed=1)
-        bottom[:, y : y + size, x : x + size] += torch.rand(2, size, size)
+        top[:, y : y + height, x : x + width] += waves(workers, height, width, seed=1)
+        bottom[:, y : y + height, x : x + width] += torch.rand(workers, height, width)
     expected = image + top.sum(0) / (0.7 * bottom.sum(0) + 0.2)
-    assert compiled.divide_sums(image, top, bottom, where, size, 0.7, torch.tensor(0.2))
+    assert compiled.divide_sums(image, top, bottom, where, (height, width), 0.7, torch.tensor(0.2))
     assert close(image, expected)
     assert not top.any()
     assert not bottom.any()
@@ -171,7 +163,8 @@ def test_windows_that_leave_the_canvas_are_left_to_pytorch() -> None:
     assert not compiled.add_windows(some, modes, corners()[:1], canvas)
     assert not compiled.add_patches(canvas.real.contiguous(), beyond, torch.rand(B, N, N))
     assert not compiled.add_patches(canvas.real.contiguous(), corners(), torch.rand(3, N, N))
-    assert not compiled.add_transparency(canvas, beyond, np.arange(B), torch.rand(N, N))
+    sums = torch.zeros(1, 40, 40, dtype=torch.complex64)
+    assert not compiled.divide_sums(canvas, sums, sums.real.contiguous(), beyond, (N, N), 0.7, torch.tensor(0.2))
     assert torch.equal(canvas, before)
 
 

@@ -99,19 +99,20 @@ class CompiledPass:
         rows: NDArray[np.int64],
         meter: FitMeter,
         sums: Sequence[Tensor],
-        *,
-        poisson: bool,
-        dark: float,
-        largest: float,
-        step: float,
+        denominators: Sequence[Tensor],
+        rule: tuple[bool, float, float, float],
     ) -> None:
         """Add the adjoints of PIE's changes of the exit waves of some patterns to ``sums``, and expected counts to
-        ``meter``. The rule is that of :class:`~diptych.ptycho.physics.compiled.passes.Rule`.
+        ``meter``. Rule and denominators are those of :mod:`diptych.ptycho.physics.compiled.passes`.
         """
-        rule = self.code.Rule(poisson, np.float32(dark), np.float32(largest), np.float32(step))
+        poisson, *numbers = rule
+        given_rule = self.code.Rule(poisson, *map(np.float32, numbers))
+        under = self.code.Denominators(*(each.numpy() for each in denominators))
+        if under.lit.shape != self.problem.shape:
+            raise ValueError(f"denominators of {under.lit.shape} for a canvas of {self.problem.shape}")
 
         def add(*given: Any) -> None:
-            self.code.projection_pass(self.patterns, *given, rule)
+            self.code.projection_pass(self.patterns, *given, given_rule, under)
 
         self._over(add, point, None, rows, meter, sums, None)
 

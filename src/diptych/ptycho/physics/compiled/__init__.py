@@ -113,37 +113,24 @@ def add_patches(canvas: Tensor, corners: NDArray[np.int64], patches: Tensor) -> 
     return True
 
 
-def add_transparency(image: Tensor, corners: NDArray[np.int64], batch: NDArray[np.int64], seen: Tensor) -> bool:
-    """Add ``|image|^2``, (H, W), in the windows at ``corners[batch]`` to ``seen`` (N, N)."""
-    fits = image.is_complex() and _inside(corners[batch], len(batch), seen.shape[-1], image)
-    if not fits or (found := _kernels(image, seen)) is None:
-        return False
-    found.add_transparency(image.numpy(), corners, batch, seen.numpy())
-    return True
-
-
 def divide_sums(
     image: Tensor,
     numerators: Tensor,
     denominators: Tensor,
     corners: NDArray[np.int64],
-    size: int,
+    shape: tuple[int, int],
     share: float,
     least: Tensor,
 ) -> bool:
-    """Add ``sum(numerators) / (share * sum(denominators) + least)`` to ``image`` (H, W), and set what was summed to 0.
+    """Add ``sum(numerators) / (share * sum(denominators) + least)`` to ``image`` (H, W) in the windows of ``shape`` at
+    ``corners`` (B, 2), and set what was summed to 0 there.
 
-    The sums are over the first axis of (S, H, W), and 0 outside the windows of ``size`` px at ``corners`` (B, 2);
-    ``least`` is one number, still on its device.
+    The sums are over the first axis of (S, H, W); ``least`` is one number, still on its device.
     """
-    if not _inside(corners, len(corners), size, image) or (found := _kernels(image, numerators, denominators)) is None:
+    if not _inside(corners, len(corners), shape, image) or (found := _kernels(image, numerators, denominators)) is None:
         return False
-    windows, shape = corners, (size, size)
-    if len(corners) * size**2 > image.numel():
-        # So many windows have more pixels than the whole canvas.
-        windows, shape = np.zeros((1, 2), np.int64), (image.shape[0], image.shape[1])
     arrays = (each.numpy() for each in (image, numerators, denominators))
-    found.divide_sums(*arrays, windows, shape, np.float32(share), np.float32(least.item()))
+    found.divide_sums(*arrays, corners, shape, np.float32(share), np.float32(least.item()))
     return True
 
 
@@ -167,7 +154,7 @@ def optional(module: str, *needs: str) -> ModuleType | None:
         return None
 
 
-def _inside(corners: NDArray[np.int64], count: int, size: int, canvas: Tensor) -> bool:
+def _inside(corners: NDArray[np.int64], count: int, size: int | tuple[int, int], canvas: Tensor) -> bool:
     """Whether ``count`` windows of ``size`` px at ``corners`` lie on the canvas: compiled code checks no bounds."""
     if canvas.ndim != 2 or len(corners) != count:
         return False

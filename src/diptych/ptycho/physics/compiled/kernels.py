@@ -238,18 +238,6 @@ def add_patches(patches: Reals, corners: NDArray[np.int64], canvas: Reals) -> No
 
 
 @compiled_function
-def add_transparency(image: Waves, corners: NDArray[np.int64], batch: NDArray[np.int64], seen: Reals) -> None:
-    """Add ``|image|^2`` (H, W) in the windows at ``corners[batch]`` to ``seen`` (N, N)."""
-    size = seen.shape[0]
-    for b in range(batch.shape[0]):
-        y, x = corners[batch[b], 0], corners[batch[b], 1]
-        for i in range(size):
-            row, total = image[y + i, x : x + size], seen[i]
-            for j in range(size):
-                total[j] += row[j].real * row[j].real + row[j].imag * row[j].imag
-
-
-@compiled_function
 def divide_sums(
     image: Waves,
     numerators: Waves,
@@ -263,16 +251,23 @@ def divide_sums(
     for each pixel; the sums, over the first axis of (S, H, W), are set to 0 there.
     """
     for b in range(corners.shape[0]):
-        y, x = corners[b, 0], corners[b, 1]
-        for i in range(y, y + shape[0]):
-            for j in range(x, x + shape[1]):
-                top, bottom = numerators[0, i, j], denominators[0, i, j]
-                numerators[0, i, j], denominators[0, i, j] = np.complex64(0), np.float32(0)
-                for s in range(1, numerators.shape[0]):
-                    top += numerators[s, i, j]
-                    bottom += denominators[s, i, j]
-                    numerators[s, i, j], denominators[s, i, j] = np.complex64(0), np.float32(0)
-                image[i, j] += top * (np.float32(1) / (share * bottom + least))
+        along = slice(corners[b, 1], corners[b, 1] + shape[1])
+        for i in range(corners[b, 0], corners[b, 0] + shape[0]):
+            row, top, bottom = image[i, along], numerators[0, i, along], denominators[0, i, along]
+            for s in range(1, numerators.shape[0]):
+                more, below = numerators[s, i, along], denominators[s, i, along]
+                for j in range(shape[1]):
+                    top[j] += more[j]
+                    more[j] = np.complex64(0)
+                for j in range(shape[1]):
+                    bottom[j] += below[j]
+                    below[j] = np.float32(0)
+            for j in range(shape[1]):
+                bottom[j] = np.float32(1) / (share * bottom[j] + least)
+            for j in range(shape[1]):
+                row[j] += top[j] * bottom[j]
+            for j in range(shape[1]):
+                top[j], bottom[j] = np.complex64(0), np.float32(0)
 
 
 @compiled_function

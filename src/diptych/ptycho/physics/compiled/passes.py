@@ -91,6 +91,16 @@ class Rule(NamedTuple):
     step: np.float32
 
 
+class Denominators(NamedTuple):
+    """Of PIE's updates. ``light`` (N, N), the sum over modes of |P|^2, is added to ``lit`` (H, W) in each window, |O|^2
+    in the window to ``seen``, (N, N), or (0, 0) where the probe is not updated.
+    """
+
+    light: Reals
+    lit: Reals
+    seen: Reals
+
+
 def work(count: int, size: int) -> Work:
     """Memory for passes with ``count`` modes of ``size`` x ``size`` px."""
     real = np.empty((2, size, size), np.float32)
@@ -318,10 +328,31 @@ def likelihood_pass(
 
 
 @compiled_function
+def _add_denominators(patterns: Patterns, point: Point, under: Denominators, m: int) -> None:
+    size, y, x = under.light.shape[0], patterns.corners[m, 0], patterns.corners[m, 1]
+    for i in range(size):
+        light, total = under.light[i], under.lit[y + i, x : x + size]
+        for j in range(size):
+            total[j] += light[j]
+    for i in range(under.seen.shape[0]):
+        patch, total = point.image[y + i, x : x + size], under.seen[i]
+        for j in range(size):
+            total[j] += patch[j].real * patch[j].real + patch[j].imag * patch[j].imag
+
+
+@compiled_function
 def projection_pass(
-    patterns: Patterns, point: Point, sums: Sums, work: Work, batch: NDArray[np.int64], rule: Rule
+    patterns: Patterns,
+    point: Point,
+    sums: Sums,
+    work: Work,
+    batch: NDArray[np.int64],
+    rule: Rule,
+    under: Denominators,
 ) -> None:
-    """The adjoints of the changes that ``rule`` makes to the fields of a batch (B,), added to ``sums``."""
+    """The adjoints of the changes that ``rule`` makes to the fields of a batch (B,), added to ``sums``, and the
+    denominators of the updates.
+    """
     for b in range(batch.shape[0]):
         m = batch[b]
         _exit_waves(patterns, point, work, m, b)
@@ -330,3 +361,4 @@ def projection_pass(
         _keep(work.expected, patterns.held[m], sums.held[m])
         _steps(patterns, work, m, rule)
         _adjoints(patterns, point, sums, work, m, b)
+        _add_denominators(patterns, point, under, m)
