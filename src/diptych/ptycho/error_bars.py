@@ -109,7 +109,7 @@ def with_error_bars(
             progress(Progress("error bars", done, most))
 
     with torch.no_grad():
-        curvature = Curvature(point)
+        curvature = Curvature(point, attained=True)
         found = curvature.variances(pixel_noise=2 * accuracy, seed=seed, report=report)
     scale = math.sqrt(misfit) if (misfit := misfit_of(result)) > MISFIT else 1.0
     along, across = (scale * _on(result, curvature.origin, np.sqrt(part)) for part in (found.along, found.across))

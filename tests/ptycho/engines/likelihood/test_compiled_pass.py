@@ -30,6 +30,8 @@ CASES: dict[str, dict[str, Any]] = {
     "two modes": {"modes": 2},
     "mask of each pattern, background": {"dead": 0.02, "background": 5.0, "integer": True},
     "64 px, two modes": {"size": 64, "modes": 2, "patterns": 6},
+    "96 px": {"size": 96, "patterns": 4},
+    "256 px, whole pixels": {"size": 256, "patterns": 2, "integer": True},
 }
 
 
@@ -122,7 +124,7 @@ def test_left_to_pytorch() -> None:
     assert CompiledPass.of(problem_of(scan, double=True)) is None
     noisy = diptych.simulate(size=32, patterns=9, step=5.0, read_noise=2.0, gain=1.0, seed=0)
     assert CompiledPass.of(problem_of(noisy)) is None
-    other = diptych.simulate(size=48, patterns=9, step=5.0, seed=0)
+    other = diptych.simulate(size=50, patterns=9, step=5.0, seed=0)
     assert CompiledPass.of(problem_of(other)) is None
     varied = replace(problem, forward=VaryingForward.of(problem.forward))
     assert CompiledPass.of(varied) is not None

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.physics.compiled import optional
-from diptych.ptycho.physics.compiled.fourier import SIZES
 from diptych.ptycho.physics.forward import ForwardModel
 from diptych.ptycho.physics.propagators import FarField, centred_frequency, centred_ramps
 from diptych.ptycho.physics.varying.probe import VaryingForward
@@ -44,21 +43,19 @@ class CompiledPass:
     def of(cls, problem: Problem) -> CompiledPass | None:
         """A pass over a problem, or None where only PyTorch can make it.
 
-        Numba and FFTW are needed, a CPU, single precision, the far field, a side for which FFTW's estimated plans are
-        good, shot noise alone, no lower limits and a constant probe.
+        Numba and FFTW are needed, a CPU, single precision, the far field, a side of 2^k times 32 or 48 px, shot noise
+        alone, no lower limits and a constant probe.
         """
         forward = problem.forward
         known = type(forward) is ForwardModel or (type(forward) is VaryingForward and forward.variation is None)
         plain = known and not (problem.limits or problem.read_variance)
-        single = problem.counts.is_cpu and problem.counts.dtype == torch.float32 and problem.size in SIZES
+        single = problem.counts.is_cpu and problem.counts.dtype == torch.float32
         if not (plain and single and isinstance(forward.propagator, FarField)):
             return None
         found = optional("diptych.ptycho.physics.compiled.passes", "numba", "pyfftw")
-        return (
-            None
-            if found is None
-            else cls(problem, found, _patterns(found, problem), centred_frequency(problem.size).numpy())
-        )
+        if found is None or not found.base_of(problem.size):
+            return None
+        return cls(problem, found, _patterns(found, problem), centred_frequency(problem.size).numpy())
 
     def likelihood(
         self,

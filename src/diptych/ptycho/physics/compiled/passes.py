@@ -1,7 +1,7 @@
 """One compiled pass over a batch of patterns: loss and gradients without a step back to Python.
 
-For far-field patterns of the sizes for which FFTW's estimated plans are good. Each pattern is processed from its exit
-wave to its share of the gradients while it is in the cache. Importing this module needs Numba and pyFFTW.
+For far-field patterns of the sizes of :mod:`~diptych.ptycho.physics.compiled.transform`. Each pattern is processed from
+its exit wave to its share of the gradients while it is in the cache. Importing this module needs Numba and pyFFTW.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
-from diptych.ptycho.physics.compiled.fftw import SYMBOL, aligned, plans
+from diptych.ptycho.physics.compiled.fftw import aligned
 from diptych.ptycho.physics.compiled.kernels import LEAST_COUNTS, Reals, Waves, compiled_function, logarithm
+from diptych.ptycho.physics.compiled.transform import Transform, base_of, fft2, transform
 from diptych.ptycho.physics.frame_factors import LEAST, MOST
 
-_execute = types.ExternalFunction(SYMBOL, types.void(types.intp, types.intp, types.intp))
+__all__ = ["Denominators", "Patterns", "Point", "Rule", "Sums", "base_of", "likelihood_pass", "projection_pass", "work"]
 
 
 class Patterns(NamedTuple):
@@ -66,7 +66,7 @@ class Sums(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Memory for one pattern, aligned for FFTW, and the addresses of its plans, forward and backward.
+    """Memory for one pattern, aligned for FFTW, and what its FFTs need.
 
     ``waves`` and ``shifted``, the modes as they multiply the object, are (P, N, N); ``expected`` and ``weights`` are
     (N, N).
@@ -76,8 +76,7 @@ class Work(NamedTuple):
     shifted: Waves
     expected: Reals
     weights: Reals
-    forward: int
-    backward: int
+    by: Transform
 
 
 class Rule(NamedTuple):
@@ -104,7 +103,7 @@ class Denominators(NamedTuple):
 def work(count: int, size: int) -> Work:
     """Memory for passes with ``count`` modes of ``size`` x ``size`` px."""
     real = np.empty((2, size, size), np.float32)
-    return Work(aligned(count, size, size), aligned(count, size, size), real[0], real[1], *plans(size))
+    return Work(aligned(count, size, size), aligned(count, size, size), real[0], real[1], transform(size))
 
 
 @compiled_function
@@ -121,12 +120,12 @@ def _exit_waves(patterns: Patterns, point: Point, work: Work, m: int, b: int) ->
                 row, spectrum, across = shifted[i], point.spectrum[p, i], point.ramps[b, 0, i]
                 for j in range(size):
                     row[j] = spectrum[j] * (across * along[j])
-            _execute(work.backward, shifted.ctypes.data, shifted.ctypes.data)
+            fft2(shifted, work.by, False)
         for i in range(size):
             row, mode, patch = wave[i], shifted[i], point.image[y + i, x : x + size]
             for j in range(size):
                 row[j] = mode[j] * patch[j]
-        _execute(work.forward, wave.ctypes.data, wave.ctypes.data)
+        fft2(wave, work.by, True)
 
 
 @compiled_function
@@ -268,7 +267,7 @@ def _adjoints(patterns: Patterns, point: Point, sums: Sums, work: Work, m: int, 
             row, weight = wave[i], work.weights[i]
             for j in range(size):
                 row[j] = row[j] * weight[j]
-        _execute(work.backward, wave.ctypes.data, wave.ctypes.data)
+        fft2(wave, work.by, False)
         for i in range(size):
             row, mode, patch = wave[i], work.shifted[p, i], point.image[y + i, x : x + size]
             into = sums.image[y + i, x : x + size]
@@ -289,7 +288,7 @@ def _unshift(point: Point, sums: Sums, work: Work, p: int, b: int) -> None:
     derivatives along the shift are added.
     """
     size, wave, across, along = work.expected.shape[0], work.waves[p], point.ramps[b, 0], point.ramps[b, 1]
-    _execute(work.backward, wave.ctypes.data, wave.ctypes.data)
+    fft2(wave, work.by, False)
     for i in range(size):
         row, factor = wave[i], across[i]
         for j in range(size):

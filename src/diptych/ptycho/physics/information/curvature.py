@@ -114,14 +114,25 @@ class Curvature:
         As in :class:`~diptych.ptycho.physics.information.operator.Information`.
     double : bool
         float64 in the place of float32.
+    attained : bool
+        Variances that maximum likelihood attains with few photons, to second order, in the place of the bound.
 
     Raises
     ------
     InputError
         If the object does not hold every window, or no scored pixel is lit.
+
+    Notes
+    -----
+    The curvature H of the likelihood scatters around its expectation F, pixel by pixel by ``2 (k / I - 1) (u u^T - t
+    t^T)``, with u and t the derivatives of the field along itself and across. The mean of ``H^-1`` is, to second order,
+    ``F^-1 + F^-1 E[dH F^-1 dH] F^-1``. With one leverage h for all pixels, the unknowns per measured detector pixel,
+    and u and t alike on average, that is the inverse of F where each pixel has the weight ``1 - h / (2 I)``. A pixel
+    without counts has all its information, ``2 (u u^T + t t^T)`` in the place of ``4 u u^T``: what it says is that
+    there is no light. ``1 - I d / (I + d)^2`` with d = h / 2 has both limits.
     """
 
-    def __init__(self, point: Point, *, prior: float = 1.0, double: bool = False) -> None:
+    def __init__(self, point: Point, *, prior: float = 1.0, double: bool = False, attained: bool = False) -> None:
         wave = torch.complex128 if double else torch.complex64
         size = point.probe.shape[-1]
         self.origin, self.shape = canvas_box(point.positions, size)
@@ -149,6 +160,8 @@ class Curvature:
         self.information = Information(forward, image, probe, point.refined, valid=valid, prior=prior)
         self.light = Light(forward.illumination(probe).numpy(), self.origin)
         self.lit = torch.from_numpy(self.light.lit)
+        if attained:
+            self.information.doubt = self._unknowns() / (2 * self.information.measured)
         self.box = compared_box(point.positions, self.light)
         self.scored = torch.from_numpy(_inside(self.box, self.origin, self.shape)) & self.lit
         if not bool(self.scored.any()):
@@ -166,6 +179,10 @@ class Curvature:
         self.projection = Projection.onto(fields.to(torch.complex128), weight.double())
         self._diagonal = self.information.diagonal()
         self.turn = torch.where(image.abs() > 0, image / image.abs(), torch.ones_like(image)).to(torch.complex128)
+
+    def _unknowns(self) -> int:
+        """Real unknowns, of the object those that are lit."""
+        return self.information.unknowns - 2 * int((~self.lit).sum())
 
     def errors(self, vectors: Tensor) -> tuple[Tensor, int]:
         """Covariance of the aligned errors times vectors (K, H, W) complex, and the steps taken."""

@@ -79,8 +79,9 @@ class _Batch:
     """B patterns at the point where the information is computed.
 
     ``field`` (B, P, N, N) is the derivative of half the counts along the conjugate field, ``root`` (B, N, N) the root
-    of the expected counts, infinite where there is no information, ``signal`` (B, N, N) the counts without background,
-    ``basis`` (B or 1, K + 1, N, N) first mode and components as they multiply the object, of a probe that varies.
+    of the expected counts over their weight, infinite where there is no information, ``signal`` (B, N, N) the counts
+    without background, ``basis`` (B or 1, K + 1, N, N) first mode and components as they multiply the object, of a
+    probe that varies.
     """
 
     views: Views
@@ -109,6 +110,9 @@ class Information:
         Standard deviation, in units of the object's modulus, with which a pixel's complex value is known without any
         photons: information of 2 / prior^2 for the real and for the imaginary part. It decides what pixels at the rim
         do that hardly any photons reach; where more than a few photons fall it changes nothing. 0: no prior.
+    doubt : float
+        A detector pixel that expects I counts enters with 1 - I d / (I + d)^2 of its information, d being this number
+        of counts: see :class:`~diptych.ptycho.physics.information.curvature.Curvature`.
     batch : int
         Patterns per FFT call.
     """
@@ -122,6 +126,7 @@ class Information:
         *,
         valid: Tensor | None = None,
         prior: float = 1.0,
+        doubt: float = 0.0,
         batch: int = 32,
     ) -> None:
         refined = refined or Refined()
@@ -129,7 +134,7 @@ class Information:
             zero = torch.zeros((len(forward.corners), 2), dtype=torch.float64, device=image.device)
             forward = replace(forward, fractions=zero)
         self.forward, self.image, self.probe = forward, image, probe
-        self.refined, self.valid, self.batch = refined, valid, batch
+        self.refined, self.valid, self.doubt, self.batch = refined, valid, doubt, batch
         self.stiffness = 2 / prior**2 if prior else 0.0
         patterns = len(forward.corners)
         self.variation = forward.variation if isinstance(forward, VaryingForward) and refined.probe else None
@@ -152,6 +157,13 @@ class Information:
     def patterns(self) -> int:
         """M."""
         return len(self.forward.corners)
+
+    @property
+    def measured(self) -> int:
+        """Detector pixels of all patterns that were measured."""
+        if self.valid is None:
+            return self.patterns * self.forward.size**2
+        return int(self.valid.sum()) * (self.patterns if self.valid.ndim == 2 else 1)
 
     def zeros(self) -> Tensor:
         """A vector of zeros (n,)."""
@@ -281,7 +293,8 @@ class Information:
         if factors is not None and (given := factors.of(torch.from_numpy(some).to(self.image.device))) is not None:
             signal, field = signal * given, field * given[:, None]
         expected = signal if self.forward.background is None else signal + self.forward.background
-        root = torch.where(expected > LEAST_EXPECTED, expected, torch.inf).sqrt()
+        weight = 1 - expected * self.doubt / (expected + self.doubt).square() if self.doubt else 1.0
+        root = torch.where(expected > LEAST_EXPECTED, expected / weight, torch.inf).sqrt()
         basis = None
         if self.variation is not None:
             basis = self.forward.moved_modes(torch.cat([self.variation.first[None], self.variation.components]), some)
