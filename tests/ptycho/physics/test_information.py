@@ -293,3 +293,17 @@ def test_estimates_of_maximum_likelihood_scatter_as_the_information_says(refined
     covariance = projection.remove(projection.remove(inverse[:n, :n]).T)
     predicted = float(covariance.diagonal()[chosen].sum())
     assert float(torch.stack(scatter).square().sum(1).mean()) == pytest.approx(predicted, rel=0.25)
+
+
+def test_variances_that_are_attained_exceed_the_bound_where_photons_are_few() -> None:
+    """By what the maximum of the likelihood shows (``benchmarks/bound.py``): 1 to 15 % at 100 photons per pixel of the
+    object; nothing at many.
+    """
+    for dose, least, most in ((1e3, 1.01, 1.15), (1e9, 1.0, 1.001)):
+        scan = small(size=10, patterns=16, step=2.0, dose=dose)
+        assert scan.truth is not None
+        assert scan.true_probe is not None
+        point = Point(scan.truth, scan.true_probe, scan.positions)
+        bound, attained = (exact(Curvature(point, double=True, attained=each)) for each in (False, True))
+        lit = Curvature(point).scored.numpy()
+        assert least <= attained[:, lit].sum() / bound[:, lit].sum() <= most
