@@ -296,9 +296,7 @@ def test_estimates_of_maximum_likelihood_scatter_as_the_information_says(refined
 
 
 def test_variances_that_are_attained_exceed_the_bound_where_photons_are_few() -> None:
-    """By what the maximum of the likelihood shows (``benchmarks/bound.py``): 1 to 15 % at 100 photons per pixel of the
-    object; nothing at many.
-    """
+    """By some per cent at ten counts per detector pixel on average; by nothing at many."""
     for dose, least, most in ((1e3, 1.01, 1.15), (1e9, 1.0, 1.001)):
         scan = small(size=10, patterns=16, step=2.0, dose=dose)
         assert scan.truth is not None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, joined
-from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
+from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner, laplace_solution
 from diptych.ptycho.engines.problem import make_problem
 from diptych.ptycho.physics.patches import canvas_box, cut
 from diptych.ptycho.scan import Scan
@@ -37,6 +37,18 @@ def test_symmetric_positive_and_linear_over_the_reals(make_case: Any, kind: dict
     both = precondition(case.image, [2 * x - y for x, y in zip(a, b, strict=True)])
     for found, x, y in zip(both, precondition(case.image, a), precondition(case.image, b), strict=True):
         torch.testing.assert_close(found, 2 * x - y)
+
+
+@pytest.mark.parametrize("shape", [(12, 17), (31, 8)])
+def test_laplace_solution_of_cosines(shape: tuple[int, int]) -> None:
+    """cos(pi a (y + 1/2) / h) cos(pi b (x + 1/2) / w) over the square of its angular frequency; a mean has none."""
+    y, x = (torch.arange(n, dtype=torch.float64) + 0.5 for n in shape)
+    force, wanted = torch.full(shape, 3.0, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+    for a, b in ((0, 1), (2, 0), (3, 5), (shape[0] - 1, shape[1] - 1)):
+        one = torch.outer(torch.cos(np.pi * a * y / shape[0]), torch.cos(np.pi * b * x / shape[1]))
+        force += one
+        wanted += one / ((np.pi * a / shape[0]) ** 2 + (np.pi * b / shape[1]) ** 2)
+    torch.testing.assert_close(laplace_solution(force), wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_state_comes_back_exactly(make_case: Any) -> None:

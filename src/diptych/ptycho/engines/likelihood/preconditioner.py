@@ -89,15 +89,8 @@ class Preconditioner:
         """Displacement (H, W) of an elastic sheet over the lit area, free at its edges, for a force (H, W)."""
         ys, xs = (torch.nonzero(self._lit.any(1 - axis)).flatten() for axis in (0, 1))
         inside = slice(int(ys[0]), int(ys[-1]) + 1), slice(int(xs[0]), int(xs[-1]) + 1)
-        inner = force[inside]
-        inner = torch.cat([inner, inner.flip(0)], 0)
-        inner = torch.cat([inner, inner.flip(1)], 1)
-        h, w = inner.shape
-        k = torch.fft.fftfreq(h).square()[:, None] + torch.fft.rfftfreq(w).square()
-        k[0, 0] = torch.inf
-        smooth = torch.fft.irfft2(torch.fft.rfft2(inner) * (self._warp_softness / (2 * np.pi) ** 2) / k, s=inner.shape)
         field = torch.zeros_like(force)
-        field[inside] = smooth[: h // 2, : w // 2]
+        field[inside] = laplace_solution(force[inside]).mul_(self._warp_softness)
         return field
 
     def _filter(self, image: Tensor, half: bool = True) -> Tensor:
@@ -120,6 +113,27 @@ class Preconditioner:
         self._light, self._seen = state["light"].clone(), state["seen"].clone()
         self._softness = state["softness"].cpu().clone()
         self._filters = {}
+
+
+def laplace_solution(force: Tensor) -> Tensor:
+    """The field (h, w) without a mean whose negative Laplacian is a real force (h, w), with no slope at its edges."""
+    h, w = force.shape
+    if force.is_cpu:
+        from scipy.fft import dctn, idctn
+
+        # A quarter of the pixels of the FFT below.
+        k = np.add.outer((np.arange(h) / (2 * h)) ** 2, (np.arange(w) / (2 * w)) ** 2)
+        k[0, 0] = np.inf
+        cosines = dctn(force.numpy(), workers=1)
+        cosines /= (2 * np.pi) ** 2 * k
+        return torch.from_numpy(idctn(cosines, workers=1, overwrite_x=True))
+    inner = torch.cat([force, force.flip(0)], 0)
+    inner = torch.cat([inner, inner.flip(1)], 1)
+    given = {"dtype": force.dtype, "device": force.device}
+    squared = torch.fft.fftfreq(2 * h, **given).square()[:, None] + torch.fft.rfftfreq(2 * w, **given).square()
+    squared[0, 0] = torch.inf
+    whole: Tensor = torch.fft.irfft2(torch.fft.rfft2(inner) / ((2 * np.pi) ** 2 * squared), s=inner.shape)
+    return whole[:h, :w]
 
 
 def _slope(image: Tensor, axis: int) -> Tensor:

@@ -127,9 +127,8 @@ class Curvature:
     The curvature H of the likelihood scatters around its expectation F, pixel by pixel by ``2 (k / I - 1) (u u^T - t
     t^T)``, with u and t the derivatives of the field along itself and across. The mean of ``H^-1`` is, to second order,
     ``F^-1 + F^-1 E[dH F^-1 dH] F^-1``. With one leverage h for all pixels, the unknowns per measured detector pixel,
-    and u and t alike on average, that is the inverse of F where each pixel has the weight ``1 - h / (2 I)``. A pixel
-    without counts has all its information, ``2 (u u^T + t t^T)`` in the place of ``4 u u^T``: what it says is that
-    there is no light. ``1 - I d / (I + d)^2`` with d = h / 2 has both limits.
+    and u and t alike on average, that is the inverse of F where each pixel has the weight ``1 / (1 + h / (2 I))``. This
+    holds while I is not far below one count; there the second term is ``h I / (2 (I^2 + FEW^2))``.
     """
 
     def __init__(self, point: Point, *, prior: float = 1.0, double: bool = False, attained: bool = False) -> None:
