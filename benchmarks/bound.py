@@ -4,7 +4,7 @@ Four objects x spiral and raster x doses x known and blind probe x seeds, by def
 ``diptych.bound`` of the truth. Errors are those after removing what the limit leaves out: what ``evaluate`` removes,
 and on an exact raster with an unknown probe the factors that repeat with the raster. A line per run goes to standard
 output as JSON and to a results file; lines that it already holds are not run again. ``--write`` puts the tables into
-the documentation.
+the documentation. ``--positions`` is another table: coverage where positions are refined.
 """
 
 from __future__ import annotations
@@ -101,6 +101,31 @@ def run(case: Row, limits: dict[str, float]) -> Row:
     return row
 
 
+MISPLACED = 0.7
+"""Error of the recorded positions, px rms, of the scans whose positions are refined."""
+
+
+def run_refined(case: Row) -> Row:
+    """A reconstruction of a spiral with a wrong probe and wrong positions, both refined: coverage of its error bars."""
+    scan = diptych.simulate(
+        object=case["object"],
+        size=case["size"],
+        patterns=case["patterns"],
+        step=case["size"] / 8,
+        trajectory="fermat-spiral",
+        dose=case["dose"],
+        seed=case["seed"],
+        probe_error=BLIND,
+        position_error=MISPLACED,
+    )
+    result = diptych.reconstruct(scan, probe="refine", correct_positions="on", error_bars=True)
+    metrics = diptych.evaluate(result, scan)
+    assert metrics.alignment is not None
+    hits = covered(result, metrics.alignment)
+    found = {f"{name}_covered": [int(hit.sum()), int(hit.size)] for name, hit in hits.items()}
+    return {**case, "complex_error": metrics["complex_error"], **found}
+
+
 def ratio_table(rows: list[Row]) -> str:
     """Median ratio over seeds, a line for each probe, trajectory and object, a column for each dose."""
     doses = sorted({row["dose"] for row in rows})
@@ -151,7 +176,14 @@ def main() -> None:
     parser.add_argument("--doses", type=float, nargs="+", default=DOSES)
     parser.add_argument("--write", action="store_true", help="Put the tables into the documentation.")
     parser.add_argument("--tables-only", action="store_true", help="Run nothing.")
+    parser.add_argument("--positions", action="store_true", help="Only natural and blocks with refined positions.")
     given = parser.parse_args()
+    if given.positions:
+        cases = itertools.product(("natural", "blocks"), (1e5, 1e6), range(given.seeds))
+        names = {"size": given.size, "patterns": given.patterns, "blind": True}
+        refined = [run_refined({**names, "object": kind, "dose": dose, "seed": seed}) for kind, dose, seed in cases]
+        print(*map(json.dumps, refined), coverage_table(refined), sep="\n")
+        return
     lines = given.results.read_text(encoding="utf-8").splitlines() if given.results.exists() else []
     rows: list[Row] = [json.loads(line) for line in lines]
     names = ("object", "size", "patterns", "trajectory", "dose", "blind", "seed")

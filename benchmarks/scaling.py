@@ -18,11 +18,11 @@ from itertools import product
 import numpy as np
 import torch
 
-from diptych.ptycho.engines.likelihood import compiled_pass
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.problem import Problem, in_order, make_problem, share_out, sweep_batch
 from diptych.ptycho.physics import compiled
+from diptych.ptycho.physics.compiled import one_pass
 from diptych.ptycho.scan import Scan
 from diptych.ptycho.simulate.trajectories import raster
 from diptych.runtime.cpu.parallel import shared_out
@@ -73,7 +73,7 @@ def measure(patterns: int, size: int, modes: int, threads: int, epochs: int, pla
     if plain:
         # As where no optional package is installed.
         compiled.optional = lambda module, *needs: None  # type: ignore[assignment]
-        compiled_pass.optional = compiled.optional  # type: ignore[attr-defined]
+        one_pass.optional = compiled.optional  # type: ignore[attr-defined]
     else:
         Pie(*small(), PieSettings(), np.random.default_rng(0)).epoch()  # Imports are not memory of the engine.
     scan = scan_of(patterns, size, modes)

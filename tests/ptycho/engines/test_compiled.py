@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.compiled import fourier
+from diptych.ptycho.physics.compiled.one_pass import CompiledPass
 
 
 @pytest.fixture

@@ -71,18 +71,45 @@ def test_tiles_hold_every_pattern_once_and_share_the_canvas(patterns: int, most:
     assert (covered == 1).all()
 
 
-@pytest.mark.parametrize("most", [4, 9])
 def test_a_scan_in_tiles_comes_down_to_the_noise_and_stays_there(
-    make_case: Any, monkeypatch: pytest.MonkeyPatch, most: int
+    make_case: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Momentum is applied once to each pixel: twice, in both of two tiles that overlap, the object diverges."""
-    monkeypatch.setattr(pie, "TILE", most)
+    """With momentum of the whole canvas after each tile the object diverges (a fit of 217)."""
+    monkeypatch.setattr(pie, "TILE", 4)
     case = make_case(double=False)
     settings = PieSettings(batch=2)
     engine = Pie(case.problem, torch.ones_like(case.image), case.probe, settings, np.random.default_rng(0))
     for _ in range(80):
         engine.epoch()
     assert full_fit(case.problem, engine.image, engine.probe)["fit"] < 2.5
+
+
+def test_momentum_is_due_in_the_box_of_a_tile_and_in_the_probe(make_case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pie, "TILE", 9)
+    case = make_case(double=False)
+    engine = Pie(case.problem, torch.ones_like(case.image), case.probe, PieSettings(4), np.random.default_rng(0))
+    assert len(engine._tiles) == 3
+    engine._updates[:] = (15, 16, 4)
+    engine.image, engine.probe = engine.image + 1, engine.probe + 1
+    for tile, expected in ((0, 0.0), (1, 0.8)):  # Of 15 and of 16 updates; 35 in all.
+        before = engine.image.clone()
+        engine._apply_momentum(engine._tiles[tile][1], int(engine._updates[tile]))
+        change = engine.image - before
+        inside = torch.zeros(change.shape, dtype=torch.bool)
+        inside[engine._tiles[tile][1]] = True
+        assert torch.allclose(change[inside], torch.full_like(change[inside], expected))
+        assert not change[~inside].any()
+    assert torch.equal(engine.probe, case.probe + 1)
+
+
+def test_a_state_of_other_tiles_is_refused(make_case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(double=False)
+    given = (case.problem, case.image, case.probe, PieSettings(4), np.random.default_rng(0))
+    state = Pie(*given).state()
+    Pie(*given).restore({**state, "updates": torch.tensor(3)})  # As states of one tile once were.
+    monkeypatch.setattr(pie, "TILE", 9)
+    with pytest.raises(ValueError, match="updates of 1 tiles, and not of 3"):
+        Pie(*given).restore(state)
 
 
 @pytest.mark.parametrize("batch", [4, 8, 16])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import diptych
+from diptych.ptycho.neural import canvas
 from diptych.ptycho.neural.canvas import CanvasLikelihood, Prior, descend, refine
 from diptych.ptycho.neural.data.patterns import ScanPatterns
 from diptych.ptycho.neural.probe_model import ProbeModel
@@ -16,12 +17,12 @@ from diptych.ptycho.physics.probe import probe_diameter
 N = 16
 
 
-def made(step=2.0, *, dose=1e5, patterns=36, **options):
+def made(step=2.0, *, dose=1e5, patterns=36, size=N, **options):
     scan = diptych.simulate(
-        object="lines", size=N, probe="gaussian", patterns=patterns, step=step, dose=dose, seed=3, **options
+        object="lines", size=size, probe="gaussian", patterns=patterns, step=step, dose=dose, seed=3, **options
     )
     patterns = ScanPatterns(scan)
-    origin, shape = canvas_box(scan.positions, N)
+    origin, shape = canvas_box(scan.positions, size)
     return scan, CanvasLikelihood(patterns, ProbeModel.of(patterns), origin, shape)
 
 
@@ -62,6 +63,42 @@ def test_the_gradient_is_that_of_the_loss(options):
         assert measured == pytest.approx(slope, rel=0.02)
 
 
+@pytest.mark.parametrize("options", [{"integer": True}, {"background": 0.2, "dead": 0.02, "modes": 2}])
+def test_the_compiled_pass_gives_the_likelihood_of_the_pass_in_steps(options, monkeypatch):
+    pytest.importorskip("diptych.ptycho.physics.compiled.passes", reason="needs the extra 'speed'")
+    scan, likelihood = made(4.0, dose=1e4, size=32, **options)
+    image = truth(scan, likelihood) * smooth_error(truth(scan, likelihood), 0.3)
+    assert all(canvas.CompiledPass.of(piece) is not None for piece in likelihood._read())
+    found = likelihood.evaluate(image)
+    monkeypatch.setattr(canvas.CompiledPass, "of", lambda piece: None)
+    wanted = likelihood.evaluate(image)
+    assert found.loss == pytest.approx(wanted.loss, rel=1e-5)
+    torch.testing.assert_close(found.held, wanted.held, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found.gradient, wanted.gradient, rtol=0, atol=2e-5 * float(wanted.gradient.abs().max()))
+
+
+@pytest.mark.parametrize("mask", [None, "one", "each"])
+def test_held_out_pixels_are_not_fitted(mask):
+    scan, _ = made(4.0, size=32)
+    shown = np.random.default_rng(0).random(scan.counts.shape if mask == "each" else (32, 32)) > 0.05
+    scan = diptych.Scan(scan.counts, scan.positions, scan.probe, mask=None if mask is None else shown)
+    patterns = ScanPatterns(scan)
+    found = []
+    for change in (0.0, 1e4):
+        counts = scan.counts.copy()
+        for part in canvas.pieces(len(scan)):
+            held = canvas.held_out_pixels(part, 32)
+            some = counts[part].reshape(len(part), -1)
+            np.put_along_axis(some, held, np.take_along_axis(some, held, 1) + np.float32(change), 1)
+            counts[part] = some.reshape(-1, 32, 32)
+        patterns = ScanPatterns(diptych.Scan(counts, scan.positions, scan.probe, mask=scan.mask))
+        likelihood = CanvasLikelihood(patterns, ProbeModel.of(ScanPatterns(scan)), *canvas_box(scan.positions, 32))
+        found.append(likelihood.evaluate(torch.ones(likelihood.forward.shape, dtype=torch.complex64)))
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-6)
+    assert torch.allclose(found[0].gradient, found[1].gradient)
+    assert (found[1].held > found[0].held).all()
+
+
 def test_slow_structure_is_recovered():
     scan, likelihood = made()
     start = truth(scan, likelihood) * smooth_error(truth(scan, likelihood), 0.2)
@@ -83,14 +120,14 @@ def test_no_step_gives_the_start():
     assert torch.equal(descend(likelihood, start, 0)[0], start)
 
 
-def full_step(seed=0):
+def full_step(size=N):
     """A scan whose steps are the probe's 90 % energy diameter: neighbours hardly overlap."""
-    probe = diptych.simulate(object="lines", size=N, probe="gaussian", patterns=4, step=2.0, dose=1e5, seed=3).probe
-    return made(probe_diameter(probe), dose=1e5, patterns=49)
+    probe = diptych.simulate(object="lines", size=size, probe="gaussian", patterns=4, step=2.0, dose=1e5, seed=3).probe
+    return made(probe_diameter(probe), dose=1e5, patterns=49, size=size)
 
 
 def test_the_right_prior_halves_the_error_without_overlap():
-    scan, likelihood = full_step()
+    scan, likelihood = full_step(32)  # Of 16 px, the held-out pixels are too few to tell.
     near = truth(scan, likelihood)
     rng = np.random.default_rng(1)
     noise = rng.normal(size=near.shape) + 1j * rng.normal(size=near.shape)

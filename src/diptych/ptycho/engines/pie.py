@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, sweep_batch
 from diptych.ptycho.physics import compiled
+from diptych.ptycho.physics.compiled.one_pass import CompiledPass, Rule
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.patches import multiply, scatter_add
 
@@ -32,7 +32,7 @@ Box = tuple[slice, slice]
 
 TILE = 2048
 """Most patterns of a tile, the part of the scan that is processed before the next: so many that a batch can be spread
-over it, so few that its part of the object stays in the processor's cache."""
+over it, so few that its part of the object stays in the processor's third-level cache."""
 
 LEAST_ALPHA = 1e-4
 """Least regularisation of the denominators, which are 0 outside a batch's windows."""
@@ -77,7 +77,7 @@ class Pie:
         self.problem, self.settings, self.rng = problem, settings, rng
         self.image, self.probe = (each.clone(memory_format=torch.contiguous_format) for each in (image, probe))
         corners = problem.forward.corners
-        tiles = tiles_of(corners + problem.size // 2, problem.shape, TILE)
+        tiles = tiles_of(corners + problem.size // 2, problem.shape, max(TILE, settings.batch))
         self._tiles = [(tile[spatial_order(corners[tile], settings.batch)], box) for tile, box in tiles]
         self._updates = np.zeros(len(tiles), np.int64)
         # For the sums of each worker, 0 between updates: to clear whole canvases would cost more than the sums.
@@ -158,7 +158,7 @@ class Pie:
         if in_one is not None:
             point, sums = (self.image, self.probe), (in_object, in_probe)
             denominators = (light, lit, seen if self.settings.refine_probe else seen[:0, :0])
-            rule = (self.settings.poisson, DARK_COUNTS, LARGEST_RATIO, self._step)
+            rule = Rule(self.settings.poisson, dark=DARK_COUNTS, largest=LARGEST_RATIO, step=self._step)
             in_one.projection(point, batch, meter, sums, denominators, rule)
             return in_probe, seen
         scatter_add(lit, forward.corners[batch], light.expand(len(batch), -1, -1))
@@ -196,8 +196,10 @@ class Pie:
         return self.settings.step * (0.5 if self.settings.poisson else 1.0)
 
     def _apply_momentum(self, box: Box, updates: int) -> None:
-        """Momentum along the change since the last time, as in mPIE (Maiden, Johnson and Li 2017), where it is due: of
-        the object in the box of a tile after so many ``updates`` of it, of the probe after as many of any tile.
+        """Momentum along the change since the last time, as in mPIE (Maiden, Johnson and Li 2017), where it is due.
+
+        The object in the box of a tile gets it after every ``momentum_every`` updates of that tile, which has had
+        ``updates``; the probe after as many of all tiles together.
         """
         in_object, in_probe = zip((self.image, self.probe), self._marks, self._velocities, strict=True)
         due = [[each[box] for each in in_object]] if updates % self.settings.momentum_every == 0 else []
@@ -218,7 +220,10 @@ class Pie:
         self.image, self.probe = state["image"].clone(), state["probe"].clone()
         self._marks = [state["mark_image"].clone(), state["mark_probe"].clone()]
         self._velocities = [state["velocity_image"].clone(), state["velocity_probe"].clone()]
-        self._updates = state["updates"].numpy().copy()
+        updates = state["updates"].cpu().numpy().reshape(-1)
+        if updates.shape != self._updates.shape:
+            raise ValueError(f"updates of {len(updates)} tiles, and not of {len(self._updates)}")
+        self._updates = updates.copy()
 
 
 def tiles_of(centres: NDArray[np.int64], shape: tuple[int, int], most: int) -> list[tuple[NDArray[np.int64], Box]]:

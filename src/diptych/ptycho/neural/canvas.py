@@ -9,7 +9,7 @@ slow phases (:mod:`diptych.ptycho.physics.descent.slow_phases`), repair them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diptych.ptycho.neural.data.patterns import Patterns, pieces
 from diptych.ptycho.neural.probe_model import ProbeModel
+from diptych.ptycho.physics.compiled.one_pass import CompiledPass
 from diptych.ptycho.physics.descent.lbfgs import Curvature, dot
 from diptych.ptycho.physics.descent.slow_phases import add_slow_phases, inverse_laplacian, softness
 from diptych.ptycho.physics.forward import ForwardModel
@@ -99,6 +100,54 @@ class Prior:
         return Evaluated(found.loss + penalty, found.gradient + difference / (2 * self.error**2), found.held)
 
 
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Consecutive patterns, as :class:`~diptych.ptycho.physics.compiled.one_pass.CompiledPass` takes them.
+
+    Parameters
+    ----------
+    rows : (B,) int64 array
+        Which patterns.
+    counts : (B, N, N) tensor
+        0 at masked pixels.
+    forward : ForwardModel
+        Of these patterns alone, on the whole canvas.
+    invalid : (N, N) or (B, N, N) bool tensor or None
+        Masked pixels.
+    held, watched : (B, h) and (B, 0) int64 tensors
+        Flat indices of the held-out pixels; none are watched.
+    """
+
+    rows: NDArray[np.int64]
+    counts: Tensor
+    forward: ForwardModel
+    invalid: Tensor | None
+    held: Tensor
+    watched: Tensor
+    limits: None = None
+    read_variance: float = 0.0
+
+    def left_out(self, like: Tensor) -> Tensor:
+        """Whether a pixel (B, N, N) is masked or held out."""
+        out = torch.zeros(like.shape, dtype=torch.bool, device=like.device)
+        out.view(len(out), -1).scatter_(1, self.held, True)
+        return out if self.invalid is None else out | self.invalid
+
+    def at_held(self, values: Tensor) -> Tensor:
+        """Of the values (B, N, N) or (N, N), those at the held-out pixels, (B, h)."""
+        return values.expand(len(self.held), *values.shape[-2:]).flatten(1).gather(1, self.held)
+
+
+class _Kept:
+    """Expected counts of the held-out pixels of a piece."""
+
+    def __init__(self, piece: Piece) -> None:
+        self.watched, self.held = (np.zeros(each.shape, np.float32) for each in (piece.watched, piece.held))
+
+    def storage(self, batch: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self.watched, self.held
+
+
 class CanvasLikelihood:
     """The Poisson likelihood of a scan as a function of the object on a canvas; the probe is known.
 
@@ -118,46 +167,62 @@ class CanvasLikelihood:
         self.patterns, self.device = patterns, probe_model.probe.device
         self.probe = probe_model.modes().detach() * probe_model.power**0.5
         background = None if patterns.background is None else torch.from_numpy(patterns.background).to(self.device)
-        self.forward = ForwardModel.far_field(
-            patterns.positions,
-            patterns.size,
-            origin,
-            shape,
-            dtype=torch.complex64,
-            device=self.device,
-            background=background,
-        )
+
+        def forward(positions: NDArray[np.float64]) -> ForwardModel:
+            kind, device = torch.complex64, self.device
+            return ForwardModel.far_field(
+                positions, patterns.size, origin, shape, dtype=kind, device=device, background=background
+            )
+
+        self.forward = forward(patterns.positions)
         self.light = self.forward.illumination(self.probe)
-        self._mask = None if patterns.mask is None else torch.from_numpy(patterns.mask).to(self.device)
+        self._invalid = None if patterns.mask is None else ~torch.from_numpy(patterns.mask).to(self.device)
+        self._pieces = [
+            (part, forward(patterns.positions[part]), torch.from_numpy(held_out_pixels(part, patterns.size)))
+            for part in pieces(len(patterns))
+        ]
 
     def evaluate(self, image: Tensor) -> Evaluated:
         """Loss, gradient and held-out deviance at an object (H, W)."""
         loss, gradient, held = 0.0, torch.zeros_like(image), []
-        for part in pieces(len(self.patterns)):
-            counts, valid, hidden = self._read(part)
-            views = self.forward.views(image, self.probe, part)
-            field, expected = self.forward.detect(views.exit_waves())
-            expected = expected + DARK
-            terms, weights = deviance(counts, expected) / 2, 1 - counts / expected
-            if valid is not None:
-                terms, weights = torch.where(valid, terms, 0.0), torch.where(valid, weights, 0.0)
-            held.append(torch.where(hidden, terms, 0.0).sum((-2, -1), dtype=torch.float64))
-            loss += float(terms.sum(dtype=torch.float64) - held[-1].sum())
-            change = self.forward.back(field, torch.where(hidden, 0.0, weights))
-            self.forward.add_object_adjoint(views, change, gradient)
+        for piece in self._read():
+            more, predicted = self._add(piece, image, gradient)
+            loss += more
+            terms = deviance(piece.at_held(piece.counts), predicted + DARK) / 2
+            if piece.invalid is not None:
+                terms = torch.where(piece.at_held(piece.invalid), 0.0, terms)
+            held.append(terms.sum(1, dtype=torch.float64))
         return Evaluated(loss, gradient, torch.cat(held))
 
-    def _read(self, part: NDArray[np.int64]) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Counts of some patterns, their valid pixels, and the held-out ones, the same in every evaluation."""
-        counts, varying = self.patterns.read(part)
-        hidden = held_out_pixels(part, counts.shape[-1])
-        valid = self._mask if varying is None else torch.from_numpy(varying).to(self.device)
-        return torch.from_numpy(counts).to(self.device), valid, torch.from_numpy(hidden).to(self.device)
+    def _add(self, piece: Piece, image: Tensor, gradient: Tensor) -> tuple[float, Tensor]:
+        """Loss of a piece, and the expected counts of its held-out pixels (B, h); its gradient is added."""
+        every = np.arange(len(piece.rows))
+        if (in_one := CompiledPass.of(piece)) is not None:
+            kept, sums = _Kept(piece), (gradient, torch.zeros_like(self.probe))
+            loss = in_one.likelihood((image, self.probe), None, every, kept, sums, None, DARK)
+            return loss, torch.from_numpy(kept.held)
+        views = piece.forward.views(image, self.probe, every)
+        field, plain = piece.forward.detect(views.exit_waves())
+        expected, left_out = plain + DARK, piece.left_out(plain)
+        terms = torch.where(left_out, 0.0, deviance(piece.counts, expected) / 2)
+        change = piece.forward.back(field, torch.where(left_out, 0.0, 1 - piece.counts / expected))
+        piece.forward.add_object_adjoint(views, change, gradient)
+        return float(terms.sum(dtype=torch.float64)), piece.at_held(plain)
+
+    def _read(self) -> Iterator[Piece]:
+        """The patterns, with the same held-out pixels each time."""
+        for part, forward, held in self._pieces:
+            counts, varying = self.patterns.read(part)
+            invalid = self._invalid if varying is None else ~torch.from_numpy(varying).to(self.device)
+            found = torch.from_numpy(counts).to(self.device)
+            yield Piece(part, found, forward, invalid, held.to(self.device), held[:, :0].to(self.device))
 
 
-def held_out_pixels(part: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    """The held-out pixels (B, N, N) of some consecutive patterns, a piece of the scan."""
-    return np.random.default_rng([SEED, int(part[0])]).random((len(part), size, size), np.float32) < HELD_OUT
+def held_out_pixels(part: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Flat indices (B, h) of the held-out pixels of some consecutive patterns, a piece of the scan."""
+    drawn = np.random.default_rng([SEED, int(part[0])]).random((len(part), size * size), np.float32)
+    count = round(HELD_OUT * size * size)
+    return np.sort(np.argpartition(drawn, count, axis=1)[:, :count], axis=1)
 
 
 def without_held_out(counts: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:
@@ -173,7 +238,8 @@ def without_held_out(counts: NDArray[Any], mask: NDArray[np.bool_] | None) -> ND
     out = np.array(counts, np.float32)
     for part in pieces(len(out)):
         some, valid = out[part], np.broadcast_to(True if mask is None else mask, out.shape)[part]
-        hidden = held_out_pixels(part, out.shape[-1])
+        hidden = np.zeros(some.shape, bool)
+        np.put_along_axis(hidden.reshape(len(part), -1), held_out_pixels(part, out.shape[-1]), True, axis=1)
         shown = valid & ~hidden
         total, seen = (_neighbours(each) for each in (np.where(shown, some, 0), shown.astype(np.float32)))
         out[part] = np.where(hidden, total / np.maximum(seen, 1), some)

@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, joined
-from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner, laplace_solution
+from diptych.ptycho.engines.likelihood.preconditioner import (
+    Preconditioner,
+    _laplace_solution_by_fft,
+    laplace_solution,
+)
 from diptych.ptycho.engines.problem import make_problem
 from diptych.ptycho.physics.patches import canvas_box, cut
 from diptych.ptycho.scan import Scan
@@ -39,8 +43,9 @@ def test_symmetric_positive_and_linear_over_the_reals(make_case: Any, kind: dict
         torch.testing.assert_close(found, 2 * x - y)
 
 
+@pytest.mark.parametrize("solution", [laplace_solution, _laplace_solution_by_fft], ids=["cosines", "fft"])
 @pytest.mark.parametrize("shape", [(12, 17), (31, 8)])
-def test_laplace_solution_of_cosines(shape: tuple[int, int]) -> None:
+def test_laplace_solution_of_cosines(shape: tuple[int, int], solution: Any) -> None:
     """cos(pi a (y + 1/2) / h) cos(pi b (x + 1/2) / w) over the square of its angular frequency; a mean has none."""
     y, x = (torch.arange(n, dtype=torch.float64) + 0.5 for n in shape)
     force, wanted = torch.full(shape, 3.0, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
@@ -48,7 +53,7 @@ def test_laplace_solution_of_cosines(shape: tuple[int, int]) -> None:
         one = torch.outer(torch.cos(np.pi * a * y / shape[0]), torch.cos(np.pi * b * x / shape[1]))
         force += one
         wanted += one / ((np.pi * a / shape[0]) ** 2 + (np.pi * b / shape[1]) ** 2)
-    torch.testing.assert_close(laplace_solution(force), wanted, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(solution(force), wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_state_comes_back_exactly(make_case: Any) -> None:

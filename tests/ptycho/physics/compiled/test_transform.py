@@ -9,7 +9,7 @@ transform = pytest.importorskip("diptych.ptycho.physics.compiled.transform", rea
 
 
 @pytest.mark.parametrize(
-    ("size", "base"), [(32, 32), (48, 48), (64, 64), (96, 48), (128, 128), (192, 48), (256, 128), (512, 128)]
+    ("size", "base"), [(32, 32), (48, 48), (64, 64), (96, 48), (128, 128), (192, 48), (256, 128), (384, 48), (512, 128)]
 )
 def test_as_numpy(size: int, base: int) -> None:
     assert transform.base_of(size) == base

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.engines.likelihood.preconditioner import Preconditioner
 from diptych.ptycho.engines.problem import (
     Problem,
@@ -29,6 +28,7 @@ from diptych.ptycho.engines.problem import (
 )
 from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.censored import limit_amplitude_terms, survival_terms
+from diptych.ptycho.physics.compiled.one_pass import CompiledPass
 from diptych.ptycho.physics.descent.lbfgs import Curvature, dot
 from diptych.ptycho.physics.descent.total_variation import TotalVariation
 from diptych.ptycho.physics.forward import Views, intensity

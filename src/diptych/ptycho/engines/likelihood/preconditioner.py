@@ -121,12 +121,18 @@ def laplace_solution(force: Tensor) -> Tensor:
     if force.is_cpu:
         from scipy.fft import dctn, idctn
 
-        # A quarter of the pixels of the FFT below.
+        # A quarter of the pixels of the FFT.
         k = np.add.outer((np.arange(h) / (2 * h)) ** 2, (np.arange(w) / (2 * w)) ** 2)
         k[0, 0] = np.inf
         cosines = dctn(force.numpy(), workers=1)
         cosines /= (2 * np.pi) ** 2 * k
         return torch.from_numpy(idctn(cosines, workers=1, overwrite_x=True))
+    return _laplace_solution_by_fft(force)
+
+
+def _laplace_solution_by_fft(force: Tensor) -> Tensor:
+    """The same by an FFT of the mirrored force, on any device."""
+    h, w = force.shape
     inner = torch.cat([force, force.flip(0)], 0)
     inner = torch.cat([inner, inner.flip(1)], 1)
     given = {"dtype": force.dtype, "device": force.device}

@@ -18,10 +18,10 @@ from diptych.ptycho.physics.compiled.kernels import Reals, Waves, compiled_funct
 _execute = types.ExternalFunction(SYMBOL, types.void(types.intp, types.intp, types.intp))
 
 BASES = (32, 48, 64, 128)
-"""Sides B for which estimated plans are good (measured on a Zen 3, see ``docs/engines.md``)."""
+"""Sides B for which estimated plans are good: FFTs of 3.5, 9.5, 6 and 33 us on a Zen 3, by PyTorch 8, 14, 19 and 58."""
 
 LARGEST = 1024
-"""Largest N: a thread keeps five waves of N x N px, or more."""
+"""Largest N: each thread keeps four waves of N x N px for one mode, and two more for each further one."""
 
 
 class Transform(NamedTuple):

@@ -115,7 +115,7 @@ class Curvature:
     double : bool
         float64 in the place of float32.
     attained : bool
-        Variances that maximum likelihood attains with few photons, to second order, in the place of the bound.
+        An estimate of the variances of maximum likelihood with few photons, in the place of the bound: see Notes.
 
     Raises
     ------
@@ -127,8 +127,9 @@ class Curvature:
     The curvature H of the likelihood scatters around its expectation F, pixel by pixel by ``2 (k / I - 1) (u u^T - t
     t^T)``, with u and t the derivatives of the field along itself and across. The mean of ``H^-1`` is, to second order,
     ``F^-1 + F^-1 E[dH F^-1 dH] F^-1``. With one leverage h for all pixels, the unknowns per measured detector pixel,
-    and u and t alike on average, that is the inverse of F where each pixel has the weight ``1 / (1 + h / (2 I))``. This
-    holds while I is not far below one count; there the second term is ``h I / (2 (I^2 + FEW^2))``.
+    and u and t alike on average, that is the inverse of F where each pixel has the weight ``1 / (1 + h / (2 I))``. For
+    pixels far below one count expansions do not hold. The weight used is ``1 / (1 + h I / (2 (I^2 + FEW^2)))``: a
+    heuristic, for the mean of H^-1 is not yet the variance of the estimate, checked by the coverage of error bars.
     """
 
     def __init__(self, point: Point, *, prior: float = 1.0, double: bool = False, attained: bool = False) -> None:
@@ -160,7 +161,8 @@ class Curvature:
         self.light = Light(forward.illumination(probe).numpy(), self.origin)
         self.lit = torch.from_numpy(self.light.lit)
         if attained:
-            self.information.doubt = self._unknowns() / (2 * self.information.measured)
+            # No leverage exceeds 1.
+            self.information.doubt = min(self._unknowns() / max(self.information.measured, 1), 1.0) / 2
         self.box = compared_box(point.positions, self.light)
         self.scored = torch.from_numpy(_inside(self.box, self.origin, self.shape)) & self.lit
         if not bool(self.scored.any()):

@@ -31,8 +31,11 @@ LEAST_EXPECTED = 1e-30
 
 
 FEW = 0.1
-"""Expected counts below which maximum likelihood is biased towards darkness rather than scattered: there it attains
-less than the bound (simulated: 120 counts for 8 unknowns; 0.98 of the bound at 0.3 expected counts, 0.72 at 0.1)."""
+"""Expected counts below which the correction for few photons vanishes again, where expansions do not hold.
+
+Chosen by the coverage of error bars (``benchmarks/bound.py``, 1e5 photons): with a smaller value those of binary lines,
+most of whose detector pixels are dark, become still wider than the errors are; with a larger one those of blocks cover
+too little."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,9 @@ class _Batch:
     """B patterns at the point where the information is computed.
 
     ``field`` (B, P, N, N) is the derivative of half the counts along the conjugate field, ``root`` (B, N, N) the root
-    of the expected counts over the pixel's weight, infinite where there is no information, ``signal`` (B, N, N) the
-    counts without background, ``basis`` (B or 1, K + 1, N, N) first mode and components as they multiply the object,
-    of a probe that varies.
+    of the expected counts, larger where a pixel's information counts less and infinite where there is none, ``signal``
+    (B, N, N) the counts without background, ``basis`` (B or 1, K + 1, N, N) first mode and components as they multiply
+    the object, of a probe that varies.
     """
 
     views: Views
@@ -115,9 +118,6 @@ class Information:
         Standard deviation, in units of the object's modulus, with which a pixel's complex value is known without any
         photons: information of 2 / prior^2 for the real and for the imaginary part. It decides what pixels at the rim
         do that hardly any photons reach; where more than a few photons fall it changes nothing. 0: no prior.
-    doubt : float
-        Half the unknowns for each measured detector pixel, for variances that are attained; 0 for the bound. See
-        :class:`~diptych.ptycho.physics.information.curvature.Curvature`.
     batch : int
         Patterns per FFT call.
     """
@@ -131,7 +131,6 @@ class Information:
         *,
         valid: Tensor | None = None,
         prior: float = 1.0,
-        doubt: float = 0.0,
         batch: int = 32,
     ) -> None:
         refined = refined or Refined()
@@ -139,7 +138,9 @@ class Information:
             zero = torch.zeros((len(forward.corners), 2), dtype=torch.float64, device=image.device)
             forward = replace(forward, fractions=zero)
         self.forward, self.image, self.probe = forward, image, probe
-        self.refined, self.valid, self.doubt, self.batch = refined, valid, doubt, batch
+        self.refined, self.valid, self.batch = refined, valid, batch
+        # Half the leverage, where the correction for few photons is asked for.
+        self.doubt = 0.0
         self.stiffness = 2 / prior**2 if prior else 0.0
         patterns = len(forward.corners)
         self.variation = forward.variation if isinstance(forward, VaryingForward) and refined.probe else None

@@ -28,16 +28,11 @@ class MaskDialog:
         with ui.dialog() as self.dialog, ui.card().classes("w-full max-w-[720px]"):
             ui.label("Paint a mask").props("role=heading aria-level=2").classes("text-xl")
             ui.label("Drag a rectangle over bad pixels, or type its rows and columns. The file itself is not changed.")
-            # With a size, the dialog does not move when the picture arrives, under a drag that has begun.
-            side = shown_side(self.size)
+            # A square from the start, so that the dialog does not move when the picture arrives.
             self.image = ui.interactive_image(
-                f"/studio-scan/{state.revision}/mean",
-                size=(side, side),
-                on_mouse=self._mouse,
-                events=["mousedown", "mouseup"],
-                cross=True,
-            ).classes("w-full max-w-[560px]")
-            # Before that, all places are reported as the first pixel.
+                f"/studio-scan/{state.revision}/mean", on_mouse=self._mouse, events=["mousedown", "mouseup"], cross=True
+            ).classes("w-full max-w-[560px] aspect-square")
+            # Until the picture is there, all places are reported as its first pixel.
             self.image.on("loaded", self._arrived, args=[])
             with ui.row().classes("gap-2 items-center"):
                 names = ("first row", "end row", "first column", "end column")

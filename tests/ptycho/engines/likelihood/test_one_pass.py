@@ -12,11 +12,11 @@ import torch
 
 import diptych
 from diptych.ptycho.engines.fit_monitor import FitMeter
-from diptych.ptycho.engines.likelihood.compiled_pass import CompiledPass
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.problem import Limits, Problem, make_problem
 from diptych.ptycho.physics.compiled import fftw
+from diptych.ptycho.physics.compiled.one_pass import CompiledPass
 from diptych.ptycho.physics.varying.probe import Variation, VaryingForward
 from diptych.ptycho.scan import Scan
 from diptych.runtime.cpu.parallel import shared_out
@@ -80,6 +80,21 @@ def test_as_in_steps(case: str, positions: bool, factors: bool, monkeypatch: pyt
             assert float((ours - theirs).abs().max()) < 2e-5 * float(theirs.abs().max())
 
 
+def test_threads_of_pie_divide_one_canvas() -> None:
+    """Three threads take a third of its rows each; the sums are added in another order only."""
+    scan, made = scan_of("whole pixels"), []
+    for count in (1, 3):
+        with shared_out(True, count) as workers:
+            problem = problem_of(scan, workers=workers)
+            image, probe = engine_of(problem, scan).image, torch.from_numpy(scan.probe.copy())
+            engine = Pie(problem, image, probe, PieSettings(batch=10), np.random.default_rng(0))
+            engine.epoch()
+            assert not any(bool(each.any()) for each in engine._canvases)
+            made.append((engine.image, engine.probe))
+    for ours, theirs in zip(*made, strict=True):
+        assert float((ours - theirs).abs().max()) < 1e-4 * float(theirs.abs().max())
+
+
 @pytest.mark.parametrize("poisson", [True, False])
 @pytest.mark.parametrize("case", list(CASES))
 def test_an_epoch_of_pie_as_in_steps(case: str, poisson: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +119,7 @@ def test_threads_and_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     scan = scan_of("sub-pixel")
     problem = problem_of(scan)
     one = engine_of(problem, scan)
-    monkeypatch.setattr("diptych.ptycho.engines.likelihood.compiled_pass.CHUNK", 3)
+    monkeypatch.setattr("diptych.ptycho.physics.compiled.one_pass.CHUNK", 3)
     with shared_out(True, 3) as workers:
         several = engine_of(problem_of(scan, workers=workers), scan)
         assert several.loss == pytest.approx(one.loss, rel=1e-6)

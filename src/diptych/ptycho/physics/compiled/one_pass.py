@@ -1,7 +1,8 @@
-"""A pass of maximum likelihood or PIE over patterns in one compiled call per thread, where the problem allows it.
+"""A pass of maximum likelihood or PIE over patterns in one compiled call per thread, where what was measured allows it.
 
-It does for a worker's patterns what :class:`~diptych.ptycho.engines.likelihood.maximum_likelihood.MaximumLikelihood`
-and :class:`~diptych.ptycho.engines.pie.Pie` do in steps, up to rounding.
+It does for a worker's patterns what :class:`~diptych.ptycho.engines.likelihood.maximum_likelihood.MaximumLikelihood`,
+:class:`~diptych.ptycho.engines.pie.Pie` and :class:`~diptych.ptycho.neural.canvas.CanvasLikelihood` do in steps, up to
+rounding.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import local
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,30 +22,75 @@ from diptych.ptycho.physics.forward import ForwardModel
 from diptych.ptycho.physics.propagators import FarField, centred_frequency, centred_ramps
 from diptych.ptycho.physics.varying.probe import VaryingForward
 
-if TYPE_CHECKING:
-    from diptych.ptycho.engines.fit_monitor import FitMeter
-    from diptych.ptycho.engines.problem import Problem
-
 CHUNK = 256
 """Most patterns per call: the sum over them of the probe's gradient is in single precision."""
 
 
+class Measured(Protocol):
+    """What a pass is made over: see :class:`~diptych.ptycho.engines.problem.Problem`."""
+
+    @property
+    def counts(self) -> Tensor:
+        """(M, N, N)."""
+
+    @property
+    def forward(self) -> ForwardModel:
+        """Of the M patterns."""
+
+    @property
+    def invalid(self) -> Tensor | None:
+        """(N, N) or (M, N, N) bool: masked pixels."""
+
+    @property
+    def held(self) -> Tensor:
+        """(M, h) int64: flat indices of pixels that are not fitted."""
+
+    @property
+    def watched(self) -> Tensor:
+        """(M, w) int64: flat indices of pixels whose expected counts are kept."""
+
+    @property
+    def limits(self) -> object | None:
+        """Counts that are lower limits."""
+
+    @property
+    def read_variance(self) -> float:
+        """Of the read noise."""
+
+
+class Meter(Protocol):
+    """Keeps expected counts."""
+
+    def storage(self, batch: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Memory (M, w) and (M, h) for those of the watched and the held-out pixels of a batch."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How PIE changes amplitudes; see :class:`~diptych.ptycho.physics.compiled.passes.Rule`."""
+
+    poisson: bool
+    dark: float
+    largest: float
+    step: float
+
+
 @dataclass(frozen=True, eq=False)
 class CompiledPass:
-    """A pass over patterns of a problem; see :mod:`diptych.ptycho.physics.compiled.passes`."""
+    """A pass over patterns; see :mod:`diptych.ptycho.physics.compiled.passes`."""
 
-    problem: Problem
+    problem: Measured
     code: Any
     patterns: Any
     frequency: NDArray[np.float64]
     memory: local = field(default_factory=local)
 
     @classmethod
-    def of(cls, problem: Problem) -> CompiledPass | None:
-        """A pass over a problem, or None where only PyTorch can make it.
+    def of(cls, problem: Measured) -> CompiledPass | None:
+        """A pass over what was measured, or None where only PyTorch can make it.
 
-        Numba and FFTW are needed, a CPU, single precision, the far field, a side of 2^k times 32 or 48 px, shot noise
-        alone, no lower limits and a constant probe.
+        Numba and FFTW are needed, a CPU, single precision, the far field, a side of 2^k times 32 or 48 px up to 1024,
+        shot noise alone, no lower limits and a constant probe.
         """
         forward = problem.forward
         known = type(forward) is ForwardModel or (type(forward) is VaryingForward and forward.variation is None)
@@ -53,16 +99,16 @@ class CompiledPass:
         if not (plain and single and isinstance(forward.propagator, FarField)):
             return None
         found = optional("diptych.ptycho.physics.compiled.passes", "numba", "pyfftw")
-        if found is None or not found.base_of(problem.size):
+        if found is None or not found.base_of(forward.size):
             return None
-        return cls(problem, found, _patterns(found, problem), centred_frequency(problem.size).numpy())
+        return cls(problem, found, _patterns(found, problem), centred_frequency(forward.size).numpy())
 
     def likelihood(
         self,
         point: Sequence[Tensor],
         shifts: Tensor | None,
         rows: NDArray[np.int64],
-        meter: FitMeter,
+        meter: Meter,
         sums: Sequence[Tensor],
         in_shifts: Tensor | None,
         dark: float,
@@ -94,22 +140,22 @@ class CompiledPass:
         self,
         point: Sequence[Tensor],
         rows: NDArray[np.int64],
-        meter: FitMeter,
+        meter: Meter,
         sums: Sequence[Tensor],
         denominators: Sequence[Tensor],
-        rule: tuple[bool, float, float, float],
+        rule: Rule,
     ) -> None:
         """Add the adjoints of PIE's changes of the exit waves of some patterns to ``sums``, and expected counts to
-        ``meter``. Rule and denominators are those of :mod:`diptych.ptycho.physics.compiled.passes`.
+        ``meter``. The denominators are those of :mod:`diptych.ptycho.physics.compiled.passes`.
         """
-        poisson, *numbers = rule
-        given_rule = self.code.Rule(poisson, *map(np.float32, numbers))
-        under = self.code.Denominators(*(each.numpy() for each in denominators))
-        if under.lit.shape != self.problem.shape:
-            raise ValueError(f"denominators of {under.lit.shape} for a canvas of {self.problem.shape}")
+        numbers = self.code.Rule(rule.poisson, *map(np.float32, (rule.dark, rule.largest, rule.step)))
+        under, size = self.code.Denominators(*(each.numpy() for each in denominators)), self.problem.forward.size
+        fits = under.light.shape == (size, size) and under.seen.shape in ((size, size), (0, 0))
+        if not fits or under.lit.shape != self.problem.forward.shape:  # Compiled code checks no bounds.
+            raise ValueError(f"denominators of {[each.shape for each in under]}, and a canvas of another shape")
 
         def add(*given: Any) -> None:
-            self.code.projection_pass(self.patterns, *given, given_rule, under)
+            self.code.projection_pass(self.patterns, *given, numbers, under)
 
         self._over(add, point, None, rows, meter, sums, None)
 
@@ -119,7 +165,7 @@ class CompiledPass:
         point: Sequence[Tensor],
         shifts: Tensor | None,
         rows: NDArray[np.int64],
-        meter: FitMeter,
+        meter: Meter,
         sums: Sequence[Tensor],
         in_shifts: Tensor | None,
     ) -> None:
@@ -149,20 +195,20 @@ class CompiledPass:
     def _work(self, modes: Tensor) -> Any:
         """Memory of the calling thread for these modes (P, N, N), whose number never changes within a pass."""
         if not hasattr(self.memory, "work"):
-            self.memory.work = self.code.work(len(modes), self.problem.size)
+            self.memory.work = self.code.work(len(modes), self.problem.forward.size)
         return self.memory.work
 
     def _ramps(self, fractions: Tensor | None, batch: NDArray[np.int64]) -> NDArray[np.complex64]:
         """Factors (B, 2, N) of the spectra of the modes, those of an inverse FFT included; (0, 2, N) without shifts."""
-        size = self.problem.size
+        size = self.problem.forward.size
         if fractions is None:
             return np.zeros((0, 2, size), np.complex64)
         factors = centred_ramps(fractions[torch.from_numpy(batch)], size) / size
         return np.ascontiguousarray(factors.to(torch.complex64).numpy())
 
 
-def _patterns(passes: Any, problem: Problem) -> Any:
-    size, invalid, background = problem.size, problem.invalid, problem.forward.background
+def _patterns(passes: Any, problem: Measured) -> Any:
+    size, invalid, background = problem.forward.size, problem.invalid, problem.forward.background
     factors = problem.forward.factors
     masked = torch.zeros((0, size, size), dtype=torch.bool) if invalid is None else invalid.reshape(-1, size, size)
     shown = torch.zeros((0, size, size)) if background is None else background.reshape(1, size, size)
