@@ -1,7 +1,8 @@
 """Error bars of a reconstruction: the standard error of amplitude and phase per pixel, from the likelihood's curvature.
 
 At the maximum of the likelihood the covariance of what was estimated is the inverse of the Fisher information (Kay,
-1993, section 7.5): :mod:`diptych.ptycho.physics.information`. What was refined with the object widens them.
+1993, section 7.5): :mod:`diptych.ptycho.physics.information`. What was refined with the object widens them, and so do
+detector pixels that expect about one photon: :class:`~diptych.ptycho.physics.information.curvature.Curvature`.
 """
 
 from __future__ import annotations

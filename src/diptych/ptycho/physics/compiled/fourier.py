@@ -19,7 +19,7 @@ from torch import Tensor
 from diptych.ptycho.physics import compiled
 
 SIZES = (32, 64, 128)
-"""Sides N for which plans that FFTW estimates are good."""
+"""Sides N for which plans that FFTW estimates are good, in batches, too."""
 
 Norm = Literal["ortho", "backward"]
 
