@@ -76,7 +76,7 @@ class ScanPatterns:
 
     def read(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Counts and masks of some patterns; see :meth:`Patterns.read`."""
-        counts = self.scan.counts[indices].astype(np.float32)
+        counts = self.scan.counts[indices].astype(np.float32, copy=False)  # Indexed by an array: a copy already.
         varies = self.scan.mask is not None and self.scan.mask.ndim == 3
         valid = self.scan.mask[indices] if varies and self.scan.mask is not None else None
         shown = self.mask if valid is None else valid
