@@ -178,7 +178,11 @@ class CanvasLikelihood:
         self.light = self.forward.illumination(self.probe)
         self._invalid = None if patterns.mask is None else ~torch.from_numpy(patterns.mask).to(self.device)
         self._pieces = [
-            (part, forward(patterns.positions[part]), torch.from_numpy(held_out_pixels(part, patterns.size)))
+            (
+                part,
+                forward(patterns.positions[part]),
+                torch.from_numpy(held_out_pixels(part, patterns.size)).to(self.device),
+            )
             for part in pieces(len(patterns))
         ]
 
@@ -215,7 +219,7 @@ class CanvasLikelihood:
             counts, varying = self.patterns.read(part)
             invalid = self._invalid if varying is None else ~torch.from_numpy(varying).to(self.device)
             found = torch.from_numpy(counts).to(self.device)
-            yield Piece(part, found, forward, invalid, held.to(self.device), held[:, :0].to(self.device))
+            yield Piece(part, found, forward, invalid, held, held[:, :0])
 
 
 def held_out_pixels(part: NDArray[np.int64], size: int) -> NDArray[np.int64]:
