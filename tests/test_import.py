@@ -51,7 +51,7 @@ sys.addaudithook(watch)
 # Parts of Ptychodus' own classes, which load in Ptychodus alone.
 within = tuple("diptych.ptycho.plugins.ptychodus." + part for part in ("files", "library", "panel", "products"))
 # Compiled code is loaded when an engine starts, and looks for a folder that can keep it.
-within += tuple("diptych.ptycho.physics.compiled." + part for part in ("kernels", "passes"))
+within += tuple("diptych.ptycho.physics.compiled." + part for part in ("kernels", "passes", "transform"))
 names = [found.name for found in pkgutil.walk_packages(diptych.__path__, "diptych.")]
 names = [name for name in names if not name.startswith(within)]
 for name in names:
