@@ -16,7 +16,7 @@ from torch import Tensor
 from diptych.ptycho.engines.fit_monitor import FitMeter
 from diptych.ptycho.engines.problem import Problem, detect, exit_wave_change, sweep_batch
 from diptych.ptycho.physics import compiled
-from diptych.ptycho.physics.compiled.one_pass import CompiledPass, Rule
+from diptych.ptycho.physics.compiled.one_pass import CompiledPass
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.patches import multiply, scatter_add
 
@@ -158,8 +158,17 @@ class Pie:
         if in_one is not None:
             point, sums = (self.image, self.probe), (in_object, in_probe)
             denominators = (light, lit, seen if self.settings.refine_probe else seen[:0, :0])
-            rule = Rule(self.settings.poisson, dark=DARK_COUNTS, largest=LARGEST_RATIO, step=self._step)
-            in_one.projection(point, batch, meter, sums, denominators, rule)
+            in_one.projection(
+                point,
+                batch,
+                meter,
+                sums,
+                denominators,
+                poisson=self.settings.poisson,
+                dark=DARK_COUNTS,
+                largest=LARGEST_RATIO,
+                step=self._step,
+            )
             return in_probe, seen
         scatter_add(lit, forward.corners[batch], light.expand(len(batch), -1, -1))
         for some in np.array_split(batch, -(-len(batch) // sweep_batch(problem))):

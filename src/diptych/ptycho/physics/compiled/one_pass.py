@@ -65,16 +65,6 @@ class Meter(Protocol):
         """Memory (M, w) and (M, h) for those of the watched and the held-out pixels of a batch."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How PIE changes amplitudes; see :class:`~diptych.ptycho.physics.compiled.passes.Rule`."""
-
-    poisson: bool
-    dark: float
-    largest: float
-    step: float
-
-
 @dataclass(frozen=True, eq=False)
 class CompiledPass:
     """A pass over patterns; see :mod:`diptych.ptycho.physics.compiled.passes`."""
@@ -143,19 +133,23 @@ class CompiledPass:
         meter: Meter,
         sums: Sequence[Tensor],
         denominators: Sequence[Tensor],
-        rule: Rule,
+        *,
+        poisson: bool,
+        dark: float,
+        largest: float,
+        step: float,
     ) -> None:
         """Add the adjoints of PIE's changes of the exit waves of some patterns to ``sums``, and expected counts to
-        ``meter``. The denominators are those of :mod:`diptych.ptycho.physics.compiled.passes`.
+        ``meter``. Rule and denominators are those of :mod:`diptych.ptycho.physics.compiled.passes`.
         """
-        numbers = self.code.Rule(rule.poisson, *map(np.float32, (rule.dark, rule.largest, rule.step)))
+        rule = self.code.Rule(poisson, np.float32(dark), np.float32(largest), np.float32(step))
         under, size = self.code.Denominators(*(each.numpy() for each in denominators)), self.problem.forward.size
         fits = under.light.shape == (size, size) and under.seen.shape in ((size, size), (0, 0))
         if not fits or under.lit.shape != self.problem.forward.shape:  # Compiled code checks no bounds.
             raise ValueError(f"denominators of {[each.shape for each in under]}, and a canvas of another shape")
 
         def add(*given: Any) -> None:
-            self.code.projection_pass(self.patterns, *given, numbers, under)
+            self.code.projection_pass(self.patterns, *given, rule, under)
 
         self._over(add, point, None, rows, meter, sums, None)
 
