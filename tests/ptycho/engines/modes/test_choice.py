@@ -19,7 +19,7 @@ class Trials:
     def __init__(self, *answers: Grown) -> None:
         self.answers = list(answers)
 
-    def __call__(self, image: Tensor, probe: Tensor, movable: bool) -> Grown:
+    def __call__(self, image: Tensor, probe: Tensor, positions: int) -> Grown:
         return self.answers.pop(0)
 
 
@@ -49,6 +49,20 @@ def test_modes_are_tried_again_after_positions_were_refined_or_were_suspected_in
     for positions in (MOVABLE, RECORDED):
         choice.more(IMAGE, PROBE, POOR, STALLED, False, positions)
     assert len(trials.answers) == 1, "nothing has changed since"
+
+
+def test_modes_that_were_added_are_tried_again_where_refined_positions_then_halved_the_misfit() -> None:
+    more, most = torch.ones(2, 2, 2), torch.ones(5, 2, 2)
+    trials = Trials(Grown(more, ModesFound(1, 2, 3.0, 2.2)), Grown(most, ModesFound(2, 5, 1.55, 1.3)))
+    choice = ModeChoice(trials)
+    assert choice.more(IMAGE, PROBE, POOR, STALLED, False, MOVABLE) is more
+    for fits, positions in (([1.4] * 12, MOVABLE), ([1.4] * 12, RECORDED), ([1.7] * 12, REFINED)):
+        assert choice.more(IMAGE, PROBE, POOR, fits, False, positions) is None
+    assert not choice.awaited(POOR, [1.9, 1.8, 1.7], False, REFINED), "an excess of 0.7 of 1.2"
+    assert choice.awaited(POOR, [2.0, 1.7, 1.5], False, REFINED)
+    assert choice.more(IMAGE, PROBE, POOR, [1.5] * 12, False, REFINED) is most
+    assert choice.found == ModesFound(1, 5, 3.0, 1.3)
+    assert choice.more(IMAGE, PROBE, POOR, [1.1] * 12, False, REFINED) is None, "once more, not twice"
 
 
 def test_the_state_comes_back() -> None:

@@ -22,11 +22,16 @@ LEAST_EPOCHS, MOST_EPOCHS = 12, 36
 SLOW, RECENT = 0.02, 5
 """The fit no longer falls where it drops by less than this share in so many epochs."""
 
+HALVED = 0.5
+"""More modes are tried once more, after others were added, where refined positions have since brought the held-out fit's
+excess over 1 below this share of what those modes left: wrong positions hid how many there are. A measured star of five
+modes, positions wrong by 1 px: two modes are found first."""
+
 MOVABLE, RECORDED, REFINED = 1, 2, 4
 """Where positions stand: they may be refined later, stay as recorded, or are refined."""
 
-Trial = Callable[[Tensor, Tensor, bool], Grown]
-"""From object (H, W), probe (P, N, N) and whether positions may be refined to the modes to go on with."""
+Trial = Callable[[Tensor, Tensor, int], Grown]
+"""From object (H, W), probe (P, N, N) and where positions stand to the modes to go on with."""
 
 
 class ModeChoice:
@@ -62,7 +67,7 @@ class ModeChoice:
         positions : int
             :data:`MOVABLE`, :data:`RECORDED` or :data:`REFINED`.
         """
-        return bool(self._allowed & positions) and _unexplained(report) and not _slow(fits, settled)
+        return self._open(positions, fits) and _unexplained(report) and not _slow(fits, settled)
 
     def more(
         self,
@@ -75,7 +80,8 @@ class ModeChoice:
     ) -> Tensor | None:
         """The probe modes (P, N, N) to go on with, more than before, or None; see :meth:`awaited`.
 
-        They are tried once; once more where refined positions fitted better than more modes, or were refined since.
+        They are tried once; once more where refined positions fitted better than more modes, or were refined since and
+        mattered more.
 
         Parameters
         ----------
@@ -84,14 +90,19 @@ class ModeChoice:
         positions : int
             As there.
         """
-        if not self._allowed & positions or not _slow(fits, settled) or not _unexplained(report):
+        if not self._open(positions, fits) or not _slow(fits, settled) or not _unexplained(report):
             return None
         assert self._trial is not None
-        grown = self._trial(image, probe, positions == MOVABLE)
+        grown = self._trial(image, probe, positions)
         self._allowed = RECORDED | REFINED if grown.moved else REFINED * (positions != REFINED)
-        if grown.probe is not None:
-            self._allowed, self.found = 0, grown.found
+        if grown.found is not None:
+            self.found = grown.found if self.found is None else self.found.and_then(grown.found)
         return grown.probe
+
+    def _open(self, positions: int, fits: Sequence[float]) -> bool:
+        """Whether more modes may be tried; after some were added, only where refined positions then mattered most."""
+        hidden = self.found is None or fits[-1] - 1 < HALVED * (self.found.fit - 1)
+        return bool(self._allowed & positions) and hidden
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs."""
@@ -119,9 +130,12 @@ def mode_choice(request: Request, problem: Problem) -> ModeChoice:
     if options.modes != "auto" or options.probe == "fixed" or options.slices > 1 or counted(options):
         return ModeChoice()
 
-    def trial(image: Tensor, probe: Tensor, movable: bool) -> Grown:
+    def trial(image: Tensor, probe: Tensor, positions: int) -> Grown:
         factors = options.frame_factors != "off"
-        return grow_modes(request.scan, problem, image, probe, lambda: request.verdict, movable, factors)
+        # The readings were tried, with refined positions where these mattered, before positions were refined.
+        known = positions == REFINED and options.correct_positions == "auto"
+        verdict = None if known else lambda: request.verdict
+        return grow_modes(request.scan, problem, image, probe, verdict, positions == MOVABLE, factors)
 
     return ModeChoice(trial)
 

@@ -78,6 +78,10 @@ class ModesFound:
     fit_before: float
     fit: float
 
+    def and_then(self, later: ModesFound) -> ModesFound:
+        """Of two choices, the second from the modes of the first."""
+        return replace(later, before=self.before, fit_before=self.fit_before)
+
     @property
     def text(self) -> str:
         """The evidence in words."""
@@ -113,7 +117,7 @@ def grow_modes(
     problem: Problem,
     image: Tensor,
     probe: Tensor,
-    verdict: Callable[[], trials.Verdict],
+    verdict: Callable[[], trials.Verdict] | None,
     movable: bool,
     factors: bool = False,
 ) -> Grown:
@@ -128,8 +132,8 @@ def grow_modes(
         The counts of ``problem``; its positions are not used.
     image, probe : (H, W) and (P, N, N) complex tensors
         State to start from, at the problem's positions.
-    verdict : callable
-        Trials of the readings of the scan; asked for last.
+    verdict : callable or None
+        Trials of the readings of the scan; asked for last. None where the reading is known to be right.
     movable : bool
         Whether wrong positions are to be considered as the reason.
     factors : bool
@@ -156,8 +160,7 @@ def grow_modes(
         here = there
     if here is first:
         return Grown(moved=moved)
-    reading = verdict()
-    if reading.best is not AS_GIVEN or reading.alike:
+    if verdict is not None and ((reading := verdict()).best is not AS_GIVEN or reading.alike):
         log.info("probe modes: none added, the scan may have to be read in another way")
         return Grown()
     found = ModesFound(len(probe), len(here.probe), first.fit, here.fit)

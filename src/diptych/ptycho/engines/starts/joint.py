@@ -33,7 +33,7 @@ TRIAL_EPOCHS = 10
 HELD_OUT = 0.02
 """Fraction of the detector pixels held out in a trial."""
 
-BETTER = 0.95
+BETTER = 1.0
 """The given probe is kept where its joint trial fits better than the refocused one's by this factor."""
 
 
