@@ -274,7 +274,6 @@ def _started(
 ) -> tuple[Engine, Run]:
     """The engine at its initial guess, and a new run. No reference to the initial guess is kept here: it is large."""
     from diptych.ptycho.engines.checkpoint import Run
-    from diptych.ptycho.engines.flags.moving import misreading
 
     options, modes = request.options, probe_modes(problem, probe, request.options.first_modes)
     if request.network is None or request.resumes:
@@ -295,7 +294,7 @@ def _started(
         request.progress,
         options.frame_factors == "auto",
         refined_positions(options),
-        lambda lost: misreading(request.scan, request.verdict, lost),
+        request.misread,
         choice,
         None if request.scan.probe is None else probe_modes(problem, request.scan.probe, options.first_modes),
     )

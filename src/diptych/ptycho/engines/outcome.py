@@ -64,15 +64,16 @@ def outcome(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     settled, slices = settled_object(problem, state, probe, light, positions, measured)
     # Before the flags, which fit factors anew.
     values = factors.values.double().cpu().numpy() if factors is not None and factors.fitted else None
+    moved = not np.array_equal(positions, recorded)
     # Flags of the state that was fitted: at few photons, settling unlit pixels raises a right reading's fit by 15 %.
-    flags = _flags(request, problem, (state, probe), evidence, run)
+    flags = _flags(request, problem, (state, probe), evidence, run, moved)
     return Reconstruction(
         object=Canvas(settled, problem.origin, scan.pixel_m),
         probe=probe.to(torch.complex64).cpu().numpy(),
         positions=positions,
         history=run.history,
         frame_factors=values,
-        recorded_positions=None if np.array_equal(positions, recorded) else recorded,
+        recorded_positions=recorded if moved else None,
         flags=(*flags, *position_flag(positions, recorded, probe_diameter(probe.cpu().numpy()))),
         provenance=_provenance(request, run, evidence.fits(), lattice),
         name=scan.name,
@@ -121,9 +122,9 @@ def _gauged(request: Request, problem: Problem, state: Tensor, probe: Tensor) ->
 
 
 def _flags(
-    request: Request, problem: Problem, state: tuple[Tensor, Tensor], evidence: Evidence, run: Run
+    request: Request, problem: Problem, state: tuple[Tensor, Tensor], evidence: Evidence, run: Run, refined: bool
 ) -> tuple[str, ...]:
-    """What is to be said of the result, positions apart."""
+    """What is to be said of the result, positions apart; ``refined``: whether they are not the recorded ones."""
     from diptych.ptycho.engines.flags.base import wrong_reading
     from diptych.ptycho.engines.flags.result import result_flags
     from diptych.ptycho.engines.run import DIVERGED
@@ -137,7 +138,7 @@ def _flags(
         converged=not run.reason.startswith("all "),
         interrupted=run.interrupted,
         diverged=run.reason if run.reason.startswith(DIVERGED) else "",
-        tried=lambda: request.verdict,
+        tried=lambda: request.verdict_at(refined),
         held=request.known.faint,
         spoiled=request.spoiled,
         likelihood=request.options.engine in ("auto", "ml") and run.start.get("kept") != "network",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -138,6 +138,24 @@ class Request:
     def verdict(self) -> Verdict:
         """Which reading of the scan fits; the trials are made once, when first asked for."""
         return self.known.readings(self.scan, self.workers)
+
+    def misread(self, lost: bool) -> str:
+        """Why positions must not be refined, or an empty string; ``lost``: where nothing has worked."""
+        from diptych.ptycho.engines.flags.moving import misreading
+
+        return misreading(self.scan, self.verdict, lost=True) if lost else self.known.misread(self.scan, self.workers)
+
+    def verdict_at(self, refined: bool) -> Verdict:
+        """Which reading fits, where positions may be ``refined``: trials with refined positions then decide what the
+        recorded ones leave open.
+        """
+        from diptych.ptycho.engines.flags.readings import AS_GIVEN
+
+        found = self.verdict
+        open_question = refined and not found.distinct and (found.alike or found.best is not AS_GIVEN)
+        if not open_question or self.misread(lost=False):
+            return found
+        return replace(found, best=AS_GIVEN, right=False, distinct=True, alike=False)
 
     @property
     def resumes(self) -> bool:

@@ -38,6 +38,12 @@ class Known:
 
         return self._once("readings", scan, lambda scan: try_readings(scan, workers))
 
+    def misread(self, scan: Scan, workers: Workers | None = None) -> str:
+        """Why its positions must not be refined, or an empty string: see :func:`.moving.misreading`."""
+        from diptych.ptycho.engines.flags.moving import misreading
+
+        return self._once("misread", scan, lambda scan: misreading(scan, self.readings(scan, workers)))
+
     def faint(self, scan: Scan) -> Found:
         """Which reading of a faint scan its held-out pixels prefer."""
         from diptych.ptycho.engines.flags.faint import compare_readings

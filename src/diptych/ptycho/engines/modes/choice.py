@@ -23,9 +23,9 @@ SLOW, RECENT = 0.02, 5
 """The fit no longer falls where it drops by less than this share in so many epochs."""
 
 HALVED = 0.5
-"""More modes are tried once more, after others were added, where refined positions have since brought the held-out fit's
-excess over 1 below this share of what those modes left: wrong positions hid how many there are. A measured star of five
-modes, positions wrong by 1 px: two modes are found first."""
+"""More modes are tried once more, after others were added, where refined positions have since brought the held-out
+fit's excess over 1 below this share of what those modes left: wrong positions hid how many there are. A measured star
+of five modes, with positions wrong by 1 px: two modes are found first."""
 
 MOVABLE, RECORDED, REFINED = 1, 2, 4
 """Where positions stand: they may be refined later, stay as recorded, or are refined."""
@@ -132,10 +132,15 @@ def mode_choice(request: Request, problem: Problem) -> ModeChoice:
 
     def trial(image: Tensor, probe: Tensor, positions: int) -> Grown:
         factors = options.frame_factors != "off"
-        # The readings were tried, with refined positions where these mattered, before positions were refined.
-        known = positions == REFINED and options.correct_positions == "auto"
-        verdict = None if known else lambda: request.verdict
-        return grow_modes(request.scan, problem, image, probe, verdict, positions == MOVABLE, factors)
+        return grow_modes(
+            request.scan,
+            problem,
+            image,
+            probe,
+            lambda: request.verdict_at(positions == REFINED),
+            positions == MOVABLE,
+            factors,
+        )
 
     return ModeChoice(trial)
 

@@ -117,7 +117,7 @@ def grow_modes(
     problem: Problem,
     image: Tensor,
     probe: Tensor,
-    verdict: Callable[[], trials.Verdict] | None,
+    verdict: Callable[[], trials.Verdict],
     movable: bool,
     factors: bool = False,
 ) -> Grown:
@@ -132,8 +132,8 @@ def grow_modes(
         The counts of ``problem``; its positions are not used.
     image, probe : (H, W) and (P, N, N) complex tensors
         State to start from, at the problem's positions.
-    verdict : callable or None
-        Trials of the readings of the scan; asked for last. None where the reading is known to be right.
+    verdict : callable
+        Trials of the readings of the scan; asked for last.
     movable : bool
         Whether wrong positions are to be considered as the reason.
     factors : bool
@@ -160,7 +160,8 @@ def grow_modes(
         here = there
     if here is first:
         return Grown(moved=moved)
-    if verdict is not None and ((reading := verdict()).best is not AS_GIVEN or reading.alike):
+    reading = verdict()
+    if reading.best is not AS_GIVEN or reading.alike:
         log.info("probe modes: none added, the scan may have to be read in another way")
         return Grown()
     found = ModesFound(len(probe), len(here.probe), first.fit, here.fit)
