@@ -77,7 +77,8 @@ moves take up what an object and a probe that have not converged leave unexplain
 and an error of 2.7 times the photon limit instead of 1.0)."""
 
 SMALL_MOVE = 0.15
-"""Slow part of the moves, pixels rms, above which cycles follow where the held-out fit is above the first of these."""
+"""Slow part of the moves, pixels rms, above which cycles follow with ``on``, or where the held-out fit is above the
+first of these."""
 
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""
@@ -238,8 +239,8 @@ class PositionCorrection:
             return SEARCHED
         if self._rounds < COMPLETED and self._falls_short(here, held_out_fit, moves_slowly):
             return COMPLETED
-        # Where the fit is good, small moves are what the likelihood leaves free: a measured star, 0.37 px.
-        least = SMALL_MOVE if held_out_fit >= DISTORTED_FIT else SLOW_MOVE
+        # Where the fit is good, small moves are seldom worth the minutes that cycles take.
+        least = SLOW_MOVE if self._automatic and held_out_fit < DISTORTED_FIT else SMALL_MOVE
         if self._rounds < CYCLED and self._falls_short(here, held_out_fit, partial(holds_slow, least=least)):
             return CYCLED
         return None
