@@ -146,8 +146,8 @@ class Request:
         return misreading(self.scan, self.verdict, lost=True) if lost else self.known.misread(self.scan, self.workers)
 
     def verdict_at(self, refined: bool) -> Verdict:
-        """Which reading fits, where positions may be ``refined``: trials with refined positions then decide what the
-        recorded ones leave open.
+        """Which reading fits. Where positions are ``refined``, trials with refined positions tell whether it is the
+        scan as given, if the recorded ones leave that open.
         """
         from diptych.ptycho.engines.flags.readings import AS_GIVEN
 
@@ -155,7 +155,7 @@ class Request:
         open_question = refined and not found.distinct and (found.alike or found.best is not AS_GIVEN)
         if not open_question or self.misread(lost=False):
             return found
-        return replace(found, best=AS_GIVEN, right=False, distinct=True, alike=False)
+        return replace(found, best=AS_GIVEN, right=found.right and found.best is AS_GIVEN, alike=False)
 
     @property
     def resumes(self) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import diptych
-from diptych.ptycho.engines.flags import misfit, moving
+from diptych.ptycho.engines.flags import misfit, moving, result
 from diptych.ptycho.engines.flags.readings import AS_GIVEN, orientations
 from diptych.ptycho.engines.flags.trials import Verdict
 from diptych.ptycho.engines.options import ReconstructionOptions
@@ -41,9 +42,7 @@ def test_refined_positions_tell_that_the_scan_is_read_right(monkeypatch: pytest.
     assert not tried
     found = request.verdict_at(refined=True)
     assert found.best is AS_GIVEN
-    assert found.distinct
-    assert not found.right
-    assert not found.alike
+    assert (found.right, found.distinct, found.alike) == (False, False, False)
     assert request.misread(lost=False) == ""
     assert len(tried) == 1 + moving.RIVALS, "tried once"
 
@@ -52,6 +51,17 @@ def test_readings_that_fit_alike_with_refined_positions_too_stay_open(monkeypatc
     request, _ = asked(monkeypatch, ALIKE, given=3.0, rival=4.0)
     assert request.verdict_at(refined=True) is ALIKE
     assert "hardly better" in request.misread(lost=False)
+
+
+def test_flags_take_the_verdict_of_refined_positions_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = diptych.simulate(object="blocks", size=16, patterns=25, step=3.0, dose=1e5, seed=0)
+    wrong = replace(scan, positions=scan.positions + np.random.default_rng(0).normal(0, 0.5, (25, 2)), truth=None)
+    asked: list[bool] = []
+    monkeypatch.setattr(Request, "verdict_at", lambda _, refined: asked.append(refined))
+    monkeypatch.setattr(result, "result_flags", lambda *_, tried, **__: tried() or [])
+    for correct in ("off", "on"):
+        found = diptych.reconstruct(wrong, correct_positions=correct, modes=1, engine="auto")
+        assert asked.pop() == (found.recorded_positions is not None) == (correct == "on")
 
 
 def test_nothing_is_tried_where_one_reading_stands_out(monkeypatch: pytest.MonkeyPatch) -> None:

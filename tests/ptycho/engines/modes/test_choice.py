@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
+import diptych
+from diptych.ptycho.engines.modes import choice as modes_choice
 from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
 from diptych.ptycho.engines.modes.trials import Grown, ModesFound
+from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.engines.request import Request
 
 IMAGE, PROBE = torch.ones(4, 4), torch.ones(1, 2, 2)
 POOR = {"fit": 1.8, "held_out_fit": 2.0}
@@ -61,8 +66,31 @@ def test_modes_that_were_added_are_tried_again_where_refined_positions_then_halv
     assert not choice.awaited(POOR, [1.9, 1.8, 1.7], False, REFINED), "an excess of 0.7 of 1.2"
     assert choice.awaited(POOR, [2.0, 1.7, 1.5], False, REFINED)
     assert choice.more(IMAGE, PROBE, POOR, [1.5] * 12, False, REFINED) is most
-    assert choice.found == ModesFound(1, 5, 3.0, 1.3)
+    assert choice.found is not None
+    assert (choice.found.before, choice.found.modes) == (1, 5)
+    share = (2.2 / 3.0) * (1.3 / 1.55)
+    assert choice.found.fit / choice.found.fit_before == pytest.approx(share), "what the positions gained is not theirs"
     assert choice.more(IMAGE, PROBE, POOR, [1.1] * 12, False, REFINED) is None, "once more, not twice"
+
+
+def test_modes_are_tried_again_at_any_fit_where_the_trials_ended_for_better_positions() -> None:
+    trials = Trials(Grown(torch.ones(2, 2, 2), ModesFound(1, 2, 4.0, 3.0), moved=True), Grown())
+    choice = ModeChoice(trials)
+    choice.more(IMAGE, PROBE, POOR, STALLED, False, MOVABLE)
+    for positions in (MOVABLE, RECORDED, REFINED, REFINED):
+        assert choice.more(IMAGE, PROBE, POOR, [2.9] * 12, False, positions) is None
+    assert trials.answers == []
+
+
+@pytest.mark.parametrize("where", [MOVABLE, REFINED])
+def test_readings_are_those_of_refined_positions_once_they_are(where: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = diptych.simulate(object="blocks", size=16, patterns=9, step=3.0, dose=1e4, seed=0)
+    asked: list[bool] = []
+    monkeypatch.setattr(Request, "verdict_at", lambda _, refined: asked.append(refined))
+    monkeypatch.setattr(modes_choice, "grow_modes", lambda *given: given[4]() or Grown())
+    choice = modes_choice.mode_choice(Request(scan, ReconstructionOptions()), None)  # type: ignore[arg-type]
+    choice.more(IMAGE, PROBE, POOR, STALLED, False, where)
+    assert asked == [where == REFINED]
 
 
 def test_the_state_comes_back() -> None:
@@ -71,7 +99,11 @@ def test_the_state_comes_back() -> None:
     second = ModeChoice(Trials())
     second.restore(first.state())
     assert second.found == first.found
-    assert second.more(IMAGE, PROBE, POOR, STALLED, False, REFINED) is None
+    near = [1.2, 1.15, 1.1]
+    for choice in (first, second):
+        assert not choice.awaited(POOR, near, False, MOVABLE)
+        assert not choice.awaited(POOR, [1.2] * 3, False, REFINED), "more than half of the excess is left"
+        assert choice.awaited(POOR, near, False, REFINED)
 
 
 def test_without_trials_nothing_is_awaited() -> None:

@@ -10,9 +10,10 @@ import diptych
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions import correction
-from diptych.ptycho.engines.positions.correction import LEAST_ROUNDS, POSITIONS_TEST, PositionCorrection
+from diptych.ptycho.engines.positions.correction import LEAST_ROUNDS, POSITIONS_TEST, SMALL_MOVE, PositionCorrection
 from diptych.ptycho.engines.positions.cycles import SlowCycles
 from diptych.ptycho.engines.positions.placing import Placed, place
+from diptych.ptycho.engines.positions.slow import SLOW_MOVE
 from diptych.ptycho.engines.positions.strays import StraySearch
 from diptych.ptycho.engines.problem import Problem, make_problem
 
@@ -133,7 +134,8 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
-    monkeypatch.setattr(correction, "holds_slow", lambda *_, least: True)
+    limits: list[float] = []
+    monkeypatch.setattr(correction, "holds_slow", lambda *_, least: bool(limits.append(least) or True))
     made, stage = refined(problem, 20.0, 1.2)
     image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
     assert stage == "distortions"
@@ -142,6 +144,9 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
     assert stages == ["positions"] * LEAST_ROUNDS + ["likelihood"]
     failed, stage = refined(problem, 1.21, 1.2)
     assert (stage, failed.refined) == ("likelihood", False)
+    refined(problem, 20.0, 1.4)
+    refined(problem, 20.0, 1.2, mode="on")
+    assert limits == [SLOW_MOVE, SMALL_MOVE, SMALL_MOVE]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ class ModesFound:
     before, modes : int
         Number of modes that the result had, and that fit best.
     fit_before, fit : float
-        Held-out fit of the trials with each.
+        Held-out fit of the trials with each. Of several choices: ``fit`` of the last, and what it would have been
+        without any of them.
     """
 
     before: int
@@ -79,8 +80,8 @@ class ModesFound:
     fit: float
 
     def and_then(self, later: ModesFound) -> ModesFound:
-        """Of two choices, the second from the modes of the first."""
-        return replace(later, before=self.before, fit_before=self.fit_before)
+        """Of two choices, the second from the modes of the first, at other positions; both have their share."""
+        return replace(later, before=self.before, fit_before=later.fit_before * self.fit_before / self.fit)
 
     @property
     def text(self) -> str:
@@ -104,7 +105,7 @@ class Grown(NamedTuple):
     found : ModesFound or None
         The evidence for them.
     moved : bool
-        Whether refined positions fit better than more modes.
+        Whether refined positions fit better than the next modes, so that the trials ended there.
     """
 
     probe: Tensor | None = None
@@ -166,7 +167,7 @@ def grow_modes(
         return Grown()
     found = ModesFound(len(probe), len(here.probe), first.fit, here.fit)
     log.info("probe modes %s", found.text)
-    return Grown(here.probe, found)
+    return Grown(here.probe, found, moved)
 
 
 class _State(NamedTuple):

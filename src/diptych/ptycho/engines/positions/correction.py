@@ -77,8 +77,8 @@ moves take up what an object and a probe that have not converged leave unexplain
 and an error of 2.7 times the photon limit instead of 1.0)."""
 
 SMALL_MOVE = 0.15
-"""Slow part of the moves, pixels rms, above which cycles follow with ``on``, or where the held-out fit is above the
-first of these."""
+"""Slow part of the moves, pixels rms, above which cycles follow with ``on``, or where the held-out fit is above
+``DISTORTED_FIT``."""
 
 MODES = ("off", "auto", "on", "again")
 """What the option allows; off once the test was made, again where it left doubt."""

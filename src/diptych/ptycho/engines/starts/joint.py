@@ -33,9 +33,6 @@ TRIAL_EPOCHS = 10
 HELD_OUT = 0.02
 """Fraction of the detector pixels held out in a trial."""
 
-BETTER = 1.0
-"""The given probe is kept where its joint trial fits better than the refocused one's by this factor."""
-
 
 def joint_trial(scan: Scan, probe: NDArray[np.complex64]) -> float:
     """Held-out fit of the central part of a scan after joint refinement from a flat object and a probe (P, N, N);
@@ -59,7 +56,9 @@ def better_probe(
 ) -> tuple[NDArray[np.complex64], str]:
     """The given or the refocused probe (P, N, N), whichever leads further once positions are refined too; and a note.
 
-    Positions are not refined where the refocused probe fits well without.
+    Positions are not refined where the refocused probe fits well without. With refined positions, the given probe is
+    kept where it fits better by any amount: of a measured star with errors of 3 px, 3.11 against 3.24 of a probe that
+    was refocused by 40 rad, which led to a held-out fit of 4 and no further.
 
     Parameters
     ----------
@@ -70,7 +69,7 @@ def better_probe(
         return refocused, note
     here, there = joint_trial(scan, given), joint_trial(scan, refocused)
     log.info("joint trials: held-out fit %.3g from the given probe, %.3g from the refocused one", here, there)
-    if not here < BETTER * there:
+    if not here < there:
         return refocused, note
     fits = f"held-out fits {here:.2f} and {there:.2f}"
     return given, f"the initial probe is kept: with refined positions it fits better than a refocused one ({fits})"
