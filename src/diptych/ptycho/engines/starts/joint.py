@@ -58,7 +58,7 @@ def better_probe(
 
     Positions are not refined where the refocused probe fits well without. With refined positions, the given probe is
     kept where it fits better by any amount: of a measured star with errors of 3 px, 3.11 against 3.24 of a probe that
-    was refocused by 40 rad, which led to a held-out fit of 4 and no further.
+    was refocused by 40 rad. From the given one the run ended at 1.23.
 
     Parameters
     ----------
