@@ -43,13 +43,13 @@ from torch import Tensor
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
 from diptych.ptycho.engines.checkpoint import Guess, guess_of, guess_state
-from diptych.ptycho.engines.fit_monitor import LEAST_EXCESS, factors_needed
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
 from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import PositionCorrection
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 from diptych.ptycho.engines.stopping import STAGNATED_FIT, refinement_gains, stagnated, stalled
+from diptych.ptycho.engines.variation.factors import FactorTrial
 
 log = logging.getLogger("diptych")
 
@@ -71,12 +71,6 @@ RESCUE_DIVERGED = 3.0
 
 REFINEMENT_TRIAL = 2
 """Epochs of refinement after which a network's image that still fits better than PIE's result is returned to."""
-
-FACTORS_GAIN = 0.2
-"""Factors are kept where the held-out fit's excess over 1 falls by this share: longer PIE alone brings a few %."""
-
-FACTOR_TESTS = 3
-"""How often factors may be tried: after PIE, after modes were added, after positions were refined."""
 
 MODES_EPOCHS = 4
 """Epochs of PIE with more modes; these come from the trials and are nearly right."""
@@ -127,8 +121,7 @@ class Automatic:
         self._network: tuple[Tensor, Tensor] | None = None
         self._network_fit = math.inf if given.fit is None else given.fit
         self._extra = 0
-        self._factor_tests = FACTOR_TESTS if given.test_factors and given.problem.forward.factors is not None else 0
-        self._constant: Guess | None = None
+        self._factors = FactorTrial(given.problem, given.test_factors)
         self._fits: list[float] = []
         self._inside: list[float] = []
         self.positions = PositionCorrection(given.problem, given.positions, given.misread, given.first_probes)
@@ -159,8 +152,8 @@ class Automatic:
     @property
     def _waiting(self) -> tuple[Tensor, Tensor] | None:
         """The first guess, as long as no second one fits better, or factors of the frames are on trial."""
-        if self._constant is not None:
-            return self._constant[:2]
+        if self._factors.constant is not None:
+            return self._factors.constant[:2]
         if self._first is None or (self._fits and self._fits[-1] < self._first[2]):
             return None
         return self._first[:2]
@@ -213,26 +206,15 @@ class Automatic:
     def _after_initial_guess(self, report: Report) -> None:
         if not self._pie_is_done():
             return
-        if not (self._factor_tests == FACTOR_TESTS and self._tries_factors(self._fits[-1])):
+        if not (self._factors.untried and self._tries_factors(self._fits[-1])):
             self._leave_initial_guess(report)
 
     def _tries_factors(self, fit: float) -> bool:
-        """Whether factors of the frames are tried now; what is missing can hide a beam that varies. ``fit`` is the
-        held-out fit without.
-        """
-        self._factor_tests -= 1
-        least = FACTORS_GAIN * (fit - 1) if self._late_test else 0.0
-        if not factors_needed(self.problem, self.image, self.probe, least):
-            return False
-        self._constant = self.image, self.probe.clone(), fit
-        self._set_factors(True, on_trial=True)
-        self._enter("frame factors", *self._constant[:2])
-        return True
-
-    @property
-    def _late_test(self) -> bool:
-        """Whether the last test of factors was made after modes were added, or positions refined."""
-        return self._factor_tests < FACTOR_TESTS - 1
+        """Whether factors of the frames are tried now; ``fit`` is the held-out fit without."""
+        begun = self._factors.begin(self.image, self.probe, fit)
+        if begun:
+            self._enter("frame factors", self.image, self.probe)
+        return begun
 
     def _leave_initial_guess(self, report: Report) -> None:
         if not stagnated(report):
@@ -244,30 +226,14 @@ class Automatic:
         # From the initial object, but with PIE's probe: PIE improves the probe even where it stagnates.
         self._enter("rescue", self._initial_image(), probe)
 
-    def _set_factors(self, fitted: bool, on_trial: bool = False) -> None:
-        factors = self.problem.forward.factors
-        assert factors is not None
-        factors.fitted, factors.on_trial = fitted, on_trial
-
     def _after_frame_factors(self, report: Report) -> None:
         self._extra += 1
-        late = self._late_test
+        late = self._factors.late
         if not (len(self._fits) >= MODES_EPOCHS if late else self._pie_is_done()):
             return
-        assert self._constant is not None
-        assert self.problem.forward.factors is not None
-        image, probe, before = self._constant
-        after = self._fits[-1]
-        self._constant = None
-        if before - after > FACTORS_GAIN * max(before - 1, LEAST_EXCESS):
-            log.info("a factor for each frame: held-out fit %.3g before, %.3g after", before, after)
-            self._set_factors(True)
-            self._factor_tests = 0
-            self.problem.forward.factors.fit_before = before
-        else:
-            self._set_factors(False)
-            self._enter("initial guess", image, probe)
-            self._fits = [before]
+        if (constant := self._factors.end(self._fits[-1])) is not None:
+            self._enter("initial guess", *constant[:2])
+            self._fits = [constant[2]]
         if late:
             self._enter("likelihood", self.image, self.probe)
         else:
@@ -335,9 +301,9 @@ class Automatic:
 
     def _enter_likelihood(self, stage: str, image: Tensor, probe: Tensor, fit: float) -> None:
         """Enter a stage; where it is the last one, after a trial of factors of the frames if they may be needed."""
+        self._factors.give_up()
         self._enter(stage, image, probe)
-        self._factor_tests = min(self._factor_tests, FACTOR_TESTS - 1)
-        if stage == "likelihood" and self._factor_tests:
+        if self._factors.again() and stage == "likelihood":
             self._tries_factors(fit)
 
     def _pie_is_done(self) -> bool:
@@ -358,11 +324,7 @@ class Automatic:
             "inside": torch.tensor(self._inside, dtype=torch.float64),
             "network_fit": torch.tensor(self._network_fit, dtype=torch.float64),
         }
-        if (factors := self.problem.forward.factors) is not None:
-            mine["factors"] = torch.tensor(
-                [factors.fitted, factors.fit_before, self._factor_tests], dtype=torch.float64
-            )
-        mine |= guess_state("constant", self._constant) | guess_state("first", self._first)
+        mine |= guess_state("first", self._first) | self._factors.state()
         mine |= self.positions.state() | self._modes.state()
         if self._network is not None:
             mine["network_image"], mine["network_probe"] = self._network
@@ -370,11 +332,8 @@ class Automatic:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from an earlier :meth:`state`."""
-        self._constant, self._network = guess_of(state, "constant"), None
-        if (factors := self.problem.forward.factors) is not None:
-            factors.fitted, self._factor_tests = bool(state["factors"][0]), int(state["factors"][2])
-            factors.fit_before = float(state["factors"][1])
-            factors.on_trial = self._constant is not None
+        self._network = None
+        self._factors.restore(state)
         self.positions.restore(state)
         self._modes.restore(state)
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])

@@ -121,16 +121,20 @@ def explained_by_factors(problem: Problem, image: Tensor, probe: Tensor) -> tupl
 
     factors.fitted, factors.on_trial = True, False
     share_out(problem, fit_factors, in_order(len(problem), batch))
-    # As many photons as have the relative noise of a total: read noise adds to it.
-    noisy = problem.read_variance * problem.size**2
-    total = float(pattern_totals(problem.counts).mean())
-    if not factors.vary(max(total - noisy, 0.0) ** 2 / max(total, 1e-30)):
+    if not factors.vary(photons_of_total(problem)):
         factors.fitted = False
         return float("nan"), 0.0
     after = full_fit(problem, image, probe, batch)["fit"]
     factors.fitted = False
     without = full_fit(problem, image, probe, batch)["fit"]
     return without, without - after
+
+
+def photons_of_total(problem: Problem) -> float:
+    """As many photons as have the relative noise of a pattern's total, which read noise adds to."""
+    noisy = problem.read_variance * problem.size**2
+    total = float(pattern_totals(problem.counts).mean())
+    return max(total - noisy, 0.0) ** 2 / max(total, 1e-30)
 
 
 def factors_needed(problem: Problem, image: Tensor, probe: Tensor, least: float = 0.0) -> bool:

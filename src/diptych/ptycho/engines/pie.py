@@ -27,6 +27,12 @@ expected."""
 LARGEST_RATIO = 2.0
 """Upper bound of the Poisson ratio minus 1: a pattern may at most double its amplitude in one update."""
 
+PROBE_STEP = 0.5
+"""Factor of each update of the probe. Object and probe each take away what the patterns of a batch leave unexplained;
+with a factor of 1 for both, what all these patterns have in common is corrected twice, which is not stable. A measured
+scan (1,087 patterns in 1.4 x 1.4 windows, batches of 64) from the right probe: with 1, the fit falls to 3.1 and stays
+at 3.6 to 5, with 0.5 or less it reaches 1.2. Other scans need 1 to 3 epochs more, and end with less noise."""
+
 Box = tuple[slice, slice]
 """Rows and columns of a canvas."""
 
@@ -49,6 +55,7 @@ class PieSettings:
     momentum_every: int = 16
     poisson: bool = True
     refine_probe: bool = True
+    probe_step: float = PROBE_STEP
 
 
 class Pie:
@@ -120,7 +127,7 @@ class Pie:
         self._divide(batch, in_object, lit, share, least)
         if self.settings.refine_probe:
             in_probe, seen = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
-            self.probe.add_(in_probe.div_(seen * share + alpha * seen.max()))
+            self.probe.add_(in_probe.div_(seen * share + alpha * seen.max()), alpha=self.settings.probe_step)
 
     def _divide(self, batch: NDArray[np.int64], in_object: Tensor, lit: Tensor, share: float, least: Tensor) -> None:
         """Update the object by the sums of the workers over a batch, and clear them."""

@@ -92,6 +92,13 @@ class FrameFactors:
         noise = 1 / math.sqrt(max(photons, 1e-30))
         return beam_varies(math.sqrt(max(self.spread() ** 2 - noise**2, 0.0)), noise)
 
+    def given_up(self, photons: float) -> bool:
+        """Switch off factors that the engine had switched on and that do not :meth:`vary`; whether it was done."""
+        done = self.fitted and math.isfinite(self.fit_before) and not self.vary(photons)
+        if done:
+            self.fitted = False
+        return done
+
     def flag(self, held_out_fit: float, photons: float, wrong_reading: bool = False) -> tuple[str, ...]:
         """What a result says of them, with its held-out fit, at ``photons`` in a pattern on average; nothing where they
         were not fitted, or were switched on by the engine and ended near 1 within photon noise.

@@ -197,7 +197,11 @@ def drifts(problem: Problem, image: Tensor, probe: Tensor, seed: int = 0) -> boo
 
 
 def smoothness(values: Tensor) -> float:
-    """Correlation of each of complex values (M,) with the next: 0 for noise, 1 for a slow change."""
+    """Correlation of each of complex values (M,) with the next, without their mean: 0 for noise, 1 for a slow change.
+
+    What all patterns have in common is a probe that has not converged.
+    """
+    values = values - values.mean()
     power = float(values.abs().square().sum())
     return float((values[1:] * values[:-1].conj()).sum().real) / power if power > 0 else 0.0
 
