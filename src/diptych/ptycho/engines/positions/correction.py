@@ -228,12 +228,13 @@ class PositionCorrection:
 
     def _next_search(self, here: Placed, held_out_fit: float) -> int | None:
         """What is searched next: the number of its rounds; None where nothing is left to try."""
-        stuck = not held_out_fit < POOR_FIT
+        assert self._recorded is not None
+        stuck, recorded = not held_out_fit < POOR_FIT, self._recorded[0]
         if self._rounds < AFRESH and stuck and self._first:
             return AFRESH
         if self._rounds < GROWN and stuck and self._first and len(self.problem) >= LEAST_PATTERNS:
             return GROWN
-        if self._rounds < STRAYED and not stuck and len(strays(self.problem, here)):
+        if self._rounds < STRAYED and not stuck and len(strays(self.problem, here, recorded.positions)):
             return STRAYED
         if self._rounds < SEARCHED and self._may_be_distorted(here, held_out_fit):
             return SEARCHED
@@ -270,7 +271,7 @@ class PositionCorrection:
         if self._rounds == AFRESH:
             return Afresh(self.problem, image, probe, self._fit, self._first, recorded, pie, likelihood)
         if self._rounds == STRAYED:
-            return StraySearch(self.problem, image, probe, pie, likelihood)
+            return StraySearch(self.problem, image, probe, pie, likelihood, recorded.positions)
         if self._rounds == SEARCHED:
             return DistortionSearch(self.problem, image, probe, pie)
         if self._rounds == GROWN:
