@@ -95,30 +95,15 @@ def run_engine(
             with interrupts_after() as asked:
                 report = _epoch(engine, asked, cancel)
             whole = True
-            row = {"epoch": run.epochs + 1, "seconds": before + time.perf_counter() - began, **report}
-            for name in {**run.history, **row}:
-                run.history.setdefault(name, [float("nan")] * run.epochs)
-            for name, column in run.history.items():
-                column.append(float(row.get(name, float("nan"))))
-            judged, fit = _judged(run.history), float(report.get("fit", 0.0))
-            # Stages before the last are not judged: the next stage starts from their last state.
-            final = float(report.get("stage", FINAL_STAGE)) == FINAL_STAGE
-            kept = rule.keeps(*judged[-1]) if final else _kept_unjudged(run.history, rule.best)
-            if kept or (final and np.isfinite(judged[-1][0]) and not _is_final(run.history, run.best_epoch)):
-                run.best, run.best_epoch = engine.snapshot(), run.epochs
+            _add_row(run, before + time.perf_counter() - began, report)
+            _keep_best(engine, run, rule, report)
             if progress is not None:
-                total = epochs or engine.most_epochs
-                progress(
-                    Progress(
-                        stage, run.epochs, total, report, lambda: preview(engine), state=lambda: full_state(engine)
-                    )
-                )
+                progress(_told(engine, run, stage, epochs or engine.most_epochs, report))
             if checkpoint is not None and time.perf_counter() - written > CHECKPOINT_SECONDS:
                 _keep(checkpoint, engine, run, rng, identity)
                 written = time.perf_counter()
-            if not np.isfinite(fit):
-                state = f"the state of epoch {run.best_epoch} is kept" if run.best is not None else "no state is usable"
-                run.reason = f"{DIVERGED}: the fit of epoch {run.epochs} is not finite; {state}"
+            run.reason = _divergence(run, report)
+            if run.reason:
                 break
             if asked:
                 if checkpoint is not None and ends_process(asked[0]):
@@ -143,6 +128,40 @@ def _epoch(engine: Engine, asked: list[int], cancel: CancelToken | None) -> dict
     """One epoch; trials in it, which can take as long as many epochs, end at a signal or a cancellation."""
     with stoppable(lambda: bool(asked) or (cancel is not None and cancel.requested)):
         return engine.epoch()
+
+
+def _add_row(run: Run, seconds: float, report: dict[str, float]) -> None:
+    """Add an epoch to the history; a column that it or the epochs before it lack holds NaN there."""
+    row = {"epoch": run.epochs + 1, "seconds": seconds, **report}
+    for name in {**run.history, **row}:
+        run.history.setdefault(name, [float("nan")] * run.epochs)
+    for name, column in run.history.items():
+        column.append(float(row.get(name, float("nan"))))
+
+
+def _keep_best(engine: Engine, run: Run, rule: StopRule, report: dict[str, float]) -> None:
+    """Tell the stop rule of the last epoch, and keep its state where it is the best so far.
+
+    Stages before the last are not judged: the next stage starts from their last state.
+    """
+    judged = _judged(run.history)
+    final = float(report.get("stage", FINAL_STAGE)) == FINAL_STAGE
+    kept = rule.keeps(*judged[-1]) if final else _kept_unjudged(run.history, rule.best)
+    if kept or (final and np.isfinite(judged[-1][0]) and not _is_final(run.history, run.best_epoch)):
+        run.best, run.best_epoch = engine.snapshot(), run.epochs
+
+
+def _told(engine: Engine, run: Run, stage: str, total: int, report: dict[str, float]) -> Progress:
+    """The last epoch as a message; what it shows of the engine is computed only on request."""
+    return Progress(stage, run.epochs, total, report, lambda: preview(engine), state=lambda: full_state(engine))
+
+
+def _divergence(run: Run, report: dict[str, float]) -> str:
+    """Why a run whose fit became infinite or NaN ends; an empty string where it is finite."""
+    if np.isfinite(float(report.get("fit", 0.0))):
+        return ""
+    state = f"the state of epoch {run.best_epoch} is kept" if run.best is not None else "no state is usable"
+    return f"{DIVERGED}: the fit of epoch {run.epochs} is not finite; {state}"
 
 
 def _kept_unjudged(history: dict[str, list[float]], best: float) -> bool:

@@ -184,32 +184,15 @@ def infer(
     InputError
         If the scan has no probe, or fewer patterns than a group has members.
     """
-    patterns = ScanPatterns(scan) if isinstance(scan, Scan) else scan
-    if patterns.probe is None:
-        raise InputError(
-            patterns.name,
-            "has no probe",
-            "a probe, for the forward model of the network",
-            "Pass one with probe='FILE' (--probe FILE).",
-        )
+    patterns = _with_probe(scan)
     began, clock = time.perf_counter(), clock or Clock()
     probe_model = ProbeModel.of(patterns).to(device)
-    members = _from_the_centre(
-        cover_groups(patterns.positions, gridsize=model.options.gridsize).members, patterns.positions
-    )
+    groups = cover_groups(patterns.positions, gridsize=model.options.gridsize)
+    members = _from_the_centre(groups.members, patterns.positions)
     stitcher = _stitched(model, probe_model, patterns, members, batch, weights, progress, statistics, clock)
     probe = (probe_model.modes() * probe_model.power**0.5).cpu().numpy()
-    image = stitcher.image()
-    shape = (image.shape[0], image.shape[1])
-    record: dict[str, Any] = {"canvas_passes": canvas_passes}
-    if canvas_passes:
-        _report(progress, "whole canvas", 0, 1)
-        with clock.stage("canvas"):
-            likelihood = CanvasLikelihood(patterns, probe_model, stitcher.origin, shape)
-            image, choice = refine(likelihood, image, canvas_passes, prior=prior)
-        record |= choice
-        _report(progress, "whole canvas", 1, 1)
-    lit = illumination(probe, patterns.positions, stitcher.origin, shape)
+    image, choice = _improved(stitcher, probe_model, patterns, canvas_passes, prior, progress, clock)
+    lit = illumination(probe, patterns.positions, stitcher.origin, (image.shape[0], image.shape[1]))
     image = torch.from_numpy(settle_unlit(image.cpu().numpy(), lit)).to(device)
     seconds = time.perf_counter() - began
     fit = _fit(probe_model, patterns, image, stitcher.origin)
@@ -224,7 +207,8 @@ def infer(
         "device": str(device),
         "scan": patterns.name,
         "options": {"engine": "network", "probe": "fixed"},
-        "inference": {"network_batch": batch, "network_weights": weights, "network_prior": prior, **record},
+        "inference": {"network_batch": batch, "network_weights": weights, "network_prior": prior}
+        | {"canvas_passes": canvas_passes, **choice},
     }
     pixel = patterns.geometry.object_pixel_m(patterns.size) if patterns.geometry is not None else None
     return Reconstruction(
@@ -240,6 +224,42 @@ def infer(
         geometry=patterns.geometry,
         illumination=lit,
     )
+
+
+def _with_probe(scan: Scan | Patterns) -> Patterns:
+    """The patterns of a scan; refused without a probe."""
+    patterns = ScanPatterns(scan) if isinstance(scan, Scan) else scan
+    if patterns.probe is None:
+        raise InputError(
+            patterns.name,
+            "has no probe",
+            "a probe, for the forward model of the network",
+            "Pass one with probe='FILE' (--probe FILE).",
+        )
+    return patterns
+
+
+def _improved(
+    stitcher: Stitcher,
+    probe_model: ProbeModel,
+    patterns: Patterns,
+    canvas_passes: int,
+    prior: bool,
+    progress: ProgressCallback | None,
+    clock: Clock,
+) -> tuple[Tensor, dict[str, Any]]:
+    """The stitched image after likelihood steps on the whole canvas, and the record of :func:`refine`; as it is, and
+    an empty record, without steps.
+    """
+    image = stitcher.image()
+    if not canvas_passes:
+        return image, {}
+    _report(progress, "whole canvas", 0, 1)
+    with clock.stage("canvas"):
+        likelihood = CanvasLikelihood(patterns, probe_model, stitcher.origin, (image.shape[0], image.shape[1]))
+        image, record = refine(likelihood, image, canvas_passes, prior=prior)
+    _report(progress, "whole canvas", 1, 1)
+    return image, record
 
 
 def _stitched(

@@ -147,40 +147,24 @@ def clean(
         If ``drop`` names no frames of the scan, or nothing would be left.
     """
     dropped = parse_ranges(drop, len(scan))
-    numbers = np.setdiff1d(np.arange(len(scan)), dropped)
     rest = without_frames(scan, dropped)
     found = inspect(rest)
     lost = find_coincidence(rest)
+    numbers = np.setdiff1d(np.arange(len(scan)), dropped)
     named = BadFrames(*(tuple(int(numbers[i]) for i in some) for some in vars(found.frames).values()))
-    leave_out, pixels, level = bad_frames == "auto", found.pixels, found.saturation
+    leave_out, pixels = bad_frames == "auto", found.pixels
     flags = [f"frames left out as asked: {ranges(dropped)}."] if dropped else []
     flags += [f"{lost.sentence()}."] if lost else []
-    what = "left out" if leave_out else "kept as asked"
-    hint = "Keep them with bad_frames='keep' (--bad-frames keep)." if leave_out else "They spoil the image."
-    flags += [f"{what}: {sentence}. {hint}" for sentence in named.sentences()]
-    out = rest
-    if found.events:
-        what = "masked" if leave_out else "kept as asked"
-        flags.append(f"{what}: {found.events.sentence(numbers[found.numbers])}.")
-        if leave_out:
-            good = np.ones(rest.counts.shape, bool)
-            good[(found.numbers[found.events.where[:, 0]], *found.events.where.T[1:])] = False
-            out = masked(rest, good)
-    if leave_out:
-        out = without_frames(out, found.frames.numbers)
+    flags += _frame_flags(named, found, numbers, leave_out)
+    out = _without_faulty_frames(rest, found) if leave_out else rest
     if pixels:
         out = masked(out, pixels.valid()) if auto_mask else out
         hint = "masked" if auto_mask else "mask them with auto_mask=True (--auto-mask)"
         flags += [f"{sentence}; {hint}." for sentence in pixels.sentences()]
     number = 0
-    if level is not None:
-        high = np.asarray(out.counts >= level * (1 - 1e-6)) & (True if out.mask is None else out.mask)
-        number = int(high.sum())
-        out = out if saturated == "keep" else masked(out, ~high)
-        hint = {"auto": "masked", "keep": "kept as asked", "limit": "used as lower limits where the engine can"}[
-            saturated
-        ]
-        flags.append(f"saturated: {number} counts share the largest value, {level:g}; {hint}.")
+    if found.saturation is not None:
+        out, number, flag = _saturation_masked(out, found.saturation, saturated)
+        flags.append(flag)
     record = {
         "dropped": dropped,
         "bad_frames": {kind: list(some) for kind, some in vars(named).items() if some},
@@ -189,7 +173,7 @@ def clean(
         "events_masked": bool(found.events) and leave_out,
         "bad_pixels": {kind: list(getattr(pixels, kind)) for kind in ("hot", "stuck", "dead", "rows", "columns")},
         "bad_pixels_masked": bool(pixels) and auto_mask,
-        "saturation": level,
+        "saturation": found.saturation,
         "saturated_counts": number,
     }
     remedies = [
@@ -198,3 +182,32 @@ def clean(
         "mask the saturated counts (saturated='auto', --saturated auto)" if number and saturated == "keep" else "",
     ]
     return Cleaned(out, tuple(flags), record if flags else {}, " and ".join(filter(None, remedies)))
+
+
+def _frame_flags(named: BadFrames, found: Findings, numbers: NDArray[np.int64], leave_out: bool) -> list[str]:
+    """Sentences on bad frames and cosmic rays, with the ``numbers`` of the frames in the whole scan."""
+    what = "left out" if leave_out else "kept as asked"
+    hint = "Keep them with bad_frames='keep' (--bad-frames keep)." if leave_out else "They spoil the image."
+    flags = [f"{what}: {sentence}. {hint}" for sentence in named.sentences()]
+    if found.events:
+        what = "masked" if leave_out else "kept as asked"
+        flags.append(f"{what}: {found.events.sentence(numbers[found.numbers])}.")
+    return flags
+
+
+def _without_faulty_frames(scan: Scan, found: Findings) -> Scan:
+    """The scan without its bad frames, and with cosmic rays masked in the others."""
+    if found.events:
+        good = np.ones(scan.counts.shape, bool)
+        good[(found.numbers[found.events.where[:, 0]], *found.events.where.T[1:])] = False
+        scan = masked(scan, good)
+    return without_frames(scan, found.frames.numbers)
+
+
+def _saturation_masked(scan: Scan, level: float, saturated: Literal["auto", "keep", "limit"]) -> tuple[Scan, int, str]:
+    """The scan with the counts at the saturation ``level`` masked, unless kept; their number, and a sentence."""
+    high = np.asarray(scan.counts >= level * (1 - 1e-6)) & (True if scan.mask is None else scan.mask)
+    number = int(high.sum())
+    hint = {"auto": "masked", "keep": "kept as asked", "limit": "used as lower limits where the engine can"}[saturated]
+    flag = f"saturated: {number} counts share the largest value, {level:g}; {hint}."
+    return (scan if saturated == "keep" else masked(scan, ~high)), number, flag

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,17 @@ MAX_COUNTS = 4e10
 
 _STREAMS = ("object", "trajectory", "noise", "dead pixels", "position errors", "read noise")
 _SCAN_OPTIONS = ("trajectory", "patterns", "field", "step", "jitter")
+
+
+@dataclass(frozen=True, eq=False)
+class _Scanned:
+    """What is scanned: the object, its slices where it has any, the true positions (M, 2), and the geometry."""
+
+    truth: Canvas
+    layers: NDArray[np.complex64] | None
+    slices: Slices | None
+    positions: NDArray[np.float64]
+    geometry: Geometry | None
 
 
 def simulate(
@@ -84,73 +96,104 @@ def simulate(
     ((64, 32, 32), 'uint16', (0, 0))
     """
     given = {"object": object, "probe": probe}
-    overrides |= {name: value for name, value in given.items() if isinstance(value, str)}
     own_probe = None if probe is None or isinstance(probe, str) else probe
     own_object = None if isinstance(object, str) else object
-    _refuse(overrides, ("amplitude", "phase"), "object", own_object)
-    _refuse(overrides, ("aperture", "central_stop", "radius", "defocus"), "probe", own_probe)
-    _refuse(overrides, _SCAN_OPTIONS, "positions", positions)
-    if options is None:
-        options = SimulationOptions.build(overrides, origin="simulate")
-    elif overrides:
-        options = options.with_changes(**overrides)
-
+    options = _chosen(options, overrides, given, positions)
     seeds = np.random.SeedSequence(options.seed).spawn(len(_STREAMS))
     streams = {name: np.random.default_rng(seed) for name, seed in zip(_STREAMS, seeds, strict=True)}
     shape, start = _probes(options, own_probe)
     size = shape.shape[-1]
-    geometry = _geometry(options)
-    own, layers = (None, None) if own_object is None else _own_object(own_object, options)
-    true_positions = _true_positions(options, size, positions, own, streams["trajectory"])
-    if own is None:
-        truth, layers = _object(options, size, true_positions, streams["object"])
-    else:
-        truth = own
-    slices = thick(layers, options)
-    if geometry is not None and truth.pixel_m is None:
-        truth = Canvas(truth.values, truth.origin, geometry.object_pixel_m(size))
-    reported = true_positions + _position_errors(options, len(true_positions), streams["position errors"])
-    for where in (true_positions, reported):
-        validation.windows_inside(where, size, truth, "object", "simulate")
-
-    from diptych.ptycho.simulate import detector
-
-    true_probe, signal = _scaled(options, shape, truth, true_positions, geometry, slices)
-    mask = detector.dead_pixels(size, options.dead, options.beam_stop, streams["dead pixels"])
-    total = len(true_positions)
-    integrating = options.gain != 1 or options.read_noise is not None
-    reading = detector.Reading(
-        options.gain, options.read_noise or 0.0, streams["read noise"] if options.noise == "poisson" else None
-    )
-    counts, mask = detector.expose(
-        truth,
-        true_probe,
-        true_positions,
-        streams["noise"] if options.noise == "poisson" else None,
-        background=options.background,
-        mask=mask,
-        saturation=options.saturation,
-        geometry=geometry,
-        slices=slices,
-        reading=reading if integrating else None,
-        report=None if progress is None else lambda done: progress(Progress("simulate", done, total)),
-    )
+    scanned = _scanned(options, size, own_object, positions, streams)
+    true = scanned.positions
+    reported = true + _position_errors(options, len(true), streams["position errors"])
+    for where in (true, reported):
+        validation.windows_inside(where, size, scanned.truth, "object", "simulate")
+    true_probe, signal = _scaled(options, shape, scanned)
+    counts, mask = _exposed(options, scanned, true_probe, streams, progress)
     return Scan(
         counts,
         reported,
         (np.sqrt(options.gain) * (true_probe if start is None else np.sqrt(signal) * start)).astype(np.complex64),
         mask=mask,
-        geometry=geometry,
+        geometry=scanned.geometry,
         background=np.full((size, size), options.gain * options.background, np.float32) if options.background else None,
-        truth=truth,
+        truth=scanned.truth,
         true_probe=true_probe,
         probe_calibrated=start is None,
-        scale=1 / options.gain if integrating else None,
+        scale=1 / options.gain if _integrating(options) else None,
         read_noise=options.read_noise,
-        name="simulated " + ("object" if own else options.object),
-        true_slices=layers,
-        metadata={"simulation": _record(options, given, true_probe, signal, true_positions, reported, positions)},
+        name="simulated " + (options.object if own_object is None else "object"),
+        true_slices=scanned.layers,
+        metadata={"simulation": _record(options, given, true_probe, signal, true, reported, positions)},
     )
+
+
+def _chosen(
+    options: SimulationOptions | None, overrides: dict[str, Any], given: dict[str, Any], positions: ArrayLike | None
+) -> SimulationOptions:
+    """The options with the overrides and the names in ``given``; refused where they contradict arrays given."""
+    overrides = overrides | {name: value for name, value in given.items() if isinstance(value, str)}
+    arrays = {name: value for name, value in given.items() if not isinstance(value, str)}
+    _refuse(overrides, ("amplitude", "phase"), "object", arrays.get("object"))
+    _refuse(overrides, ("aperture", "central_stop", "radius", "defocus"), "probe", arrays.get("probe"))
+    _refuse(overrides, _SCAN_OPTIONS, "positions", positions)
+    if options is None:
+        return SimulationOptions.build(overrides, origin="simulate")
+    return options.with_changes(**overrides) if overrides else options
+
+
+def _scanned(
+    options: SimulationOptions,
+    size: int,
+    own_object: Canvas | ArrayLike | None,
+    own_positions: ArrayLike | None,
+    streams: dict[str, Generator],
+) -> _Scanned:
+    """The object, as given or of the kind in the options, and where the probe meets it."""
+    geometry = _geometry(options)
+    own, layers = (None, None) if own_object is None else _own_object(own_object, options)
+    positions = _true_positions(options, size, own_positions, own, streams["trajectory"])
+    if own is None:
+        truth, layers = _object(options, size, positions, streams["object"])
+    else:
+        truth = own
+    slices = thick(layers, options)
+    if geometry is not None and truth.pixel_m is None:
+        truth = Canvas(truth.values, truth.origin, geometry.object_pixel_m(size))
+    return _Scanned(truth, layers, slices, positions, geometry)
+
+
+def _exposed(
+    options: SimulationOptions,
+    scanned: _Scanned,
+    probe: NDArray[np.complex64],
+    streams: dict[str, Generator],
+    progress: ProgressCallback | None,
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Counts and mask of the detector in the options: its background, dead pixels, saturation, gain and noise."""
+    from diptych.ptycho.simulate import detector
+
+    mask = detector.dead_pixels(probe.shape[-1], options.dead, options.beam_stop, streams["dead pixels"])
+    total, noisy = len(scanned.positions), options.noise == "poisson"
+    reading = detector.Reading(options.gain, options.read_noise or 0.0, streams["read noise"] if noisy else None)
+    return detector.expose(
+        scanned.truth,
+        probe,
+        scanned.positions,
+        streams["noise"] if noisy else None,
+        background=options.background,
+        mask=mask,
+        saturation=options.saturation,
+        geometry=scanned.geometry,
+        slices=scanned.slices,
+        reading=reading if _integrating(options) else None,
+        report=None if progress is None else lambda done: progress(Progress("simulate", done, total)),
+    )
+
+
+def _integrating(options: SimulationOptions) -> bool:
+    """Whether the detector integrates charge, and does not count photons."""
+    return options.gain != 1 or options.read_noise is not None
 
 
 def _own_object(value: Canvas | ArrayLike, options: SimulationOptions) -> tuple[Canvas, NDArray[np.complex64] | None]:
@@ -298,17 +341,13 @@ def _geometry(options: SimulationOptions) -> Geometry | None:
 
 
 def _scaled(
-    options: SimulationOptions,
-    shape: NDArray[np.complex128],
-    truth: Canvas,
-    positions: NDArray[np.float64],
-    geometry: Geometry | None,
-    slices: Slices | None,
+    options: SimulationOptions, shape: NDArray[np.complex128], scanned: _Scanned
 ) -> tuple[NDArray[np.complex64], float]:
     """The probe scaled to photons, and the mean signal per pattern."""
     from diptych.ptycho.simulate.detector import signal_totals
 
-    through = float(signal_totals(truth, shape, positions, geometry, slices).mean())
+    totals = signal_totals(scanned.truth, shape, scanned.positions, scanned.geometry, scanned.slices)
+    through = float(totals.mean())
     if through <= 0:
         raise InputError("simulate: object", "transmits nothing where it is scanned", "a positive modulus")
     photons = options.probe_photons or (options.dose or 1e6) / through

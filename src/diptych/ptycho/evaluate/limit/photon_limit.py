@@ -23,7 +23,7 @@ from diptych.runtime.progress import Progress, ProgressCallback
 if TYPE_CHECKING:
     import torch
 
-    from diptych.ptycho.physics.information import Curvature, Point
+    from diptych.ptycho.physics.information import Curvature, Point, Variances
 
 _FEW = 8.0
 """Rings of fewer independent samples say nothing of the resolution."""
@@ -83,25 +83,11 @@ def bound(
     point = _planned(point, options)
     pixel_m = point.canvas.pixel_m or scan.pixel_m
     wanted_px = _wanted_px(options, pixel_m)
-    import torch
-
-    from diptych.ptycho.physics.information import Curvature
     from diptych.ptycho.physics.noise.read_noise import read_variance
 
-    report = None
-    if progress is not None:
-
-        def report(done: int, most: int) -> None:
-            progress(Progress("limit", done, most))
-
-    with torch.no_grad():
-        gain = _gain(scan) if result is None else float(result.provenance.get("counts_per_photon", 1.0))
-        point = _at_dose(point, options.dose, read_variance(scan) / gain**2)
-        curvature = Curvature(point)
-        rings = _Rings(curvature)
-        found = curvature.variances(
-            pixel_noise=2 * options.map_accuracy, seed=options.seed, visit=rings.add, report=report
-        )
+    gain = _gain(scan) if result is None else float(result.provenance.get("counts_per_photon", 1.0))
+    point = _at_dose(point, options.dose, read_variance(scan) / gain**2)
+    curvature, found, rings = _least_variances(point, options, progress)
     image = curvature.information.image.numpy()
     scored = curvature.scored.numpy()
     error = math.sqrt(found.total / float((np.abs(image[scored]) ** 2).sum()))
@@ -209,6 +195,29 @@ def _at_dose(point: Point, dose: float | None, read_variance: float = 0.0) -> Po
     scale = dose / _dose(point)
     background = None if point.background is None else (point.background - read_variance) * scale + read_variance
     return replace(point, probe=point.probe * np.sqrt(scale), background=background)
+
+
+def _least_variances(
+    point: Point, options: BoundOptions, progress: ProgressCallback | None
+) -> tuple[Curvature, Variances, _Rings]:
+    """The curvature of the likelihood at the point, the variances that it allows, and their spectrum."""
+    import torch
+
+    from diptych.ptycho.physics.information import Curvature
+
+    report = None
+    if progress is not None:
+
+        def report(done: int, most: int) -> None:
+            progress(Progress("limit", done, most))
+
+    with torch.no_grad():
+        curvature = Curvature(point)
+        rings = _Rings(curvature)
+        found = curvature.variances(
+            pixel_noise=2 * options.map_accuracy, seed=options.seed, visit=rings.add, report=report
+        )
+    return curvature, found, rings
 
 
 def _dose(point: Point) -> float:

@@ -8,7 +8,7 @@ first and second detector axis in the laboratory (x, y, z).
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,23 +19,16 @@ from diptych.ptycho.io.fields import first_from, real_from
 from diptych.ptycho.io.files import DataFile
 from diptych.ptycho.io.formats import CUT, RASTER, Format
 from diptych.ptycho.io.options import LoadOptions
-from diptych.ptycho.io.physical import (
-    ENERGY_UNITS,
-    energy_unit,
-    geometry_of,
-    photon_energy_eV,
-    positions_in_pixels,
-    wavelength_energy_eV,
-)
+from diptych.ptycho.io.physical import geometry_of, positions_in_pixels
 from diptych.ptycho.io.positions.table import unit_named
 from diptych.ptycho.io.raw import RawScan, finish
 from diptych.ptycho.io.scans.cxi_write import write_cxi
 from diptych.ptycho.io.scans.detectors.frames import Window, window_of
-from diptych.ptycho.io.scans.nexus import axes_beside, lengths_m, one_number, positions_m, wavelength_m
+from diptych.ptycho.io.scans.nexus import ENERGIES, axes_beside, first, lengths_m, positions_m, stated_geometry
 from diptych.ptycho.io.scans.raster import raster_positions, sequence_positions
 from diptych.ptycho.io.source import Entry, TreeSource, chosen_entry, entries
 from diptych.ptycho.io.writers.scans import write_nxptycho
-from diptych.ptycho.scan import Scan
+from diptych.ptycho.scan import Geometry, Scan
 from diptych.runtime.registry import NoOptions
 
 PATTERNS = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "entry_1/data/data")
@@ -45,38 +38,9 @@ TRANSLATIONS = (
     "entry_1/instrument_1/detector_1/translation",
 )
 DETECTORS = ("entry_1/instrument_1/detector_1", "entry_1/detector_1")
-ENERGIES = (
-    "entry_1/instrument_1/beam_1/energy",
-    "entry_1/instrument_1/source_1/energy",
-    "entry_1/instrument/beam/energy",
-    "entry_1/instrument_1/beam_1/incident_beam_energy",
-)
-WAVELENGTHS = (
-    "entry_1/instrument_1/source_1/wavelength",
-    "entry_1/instrument_1/beam_1/incident_wavelength",
-    "entry_1/instrument_1/beam_1/wavelength",
-)
-PARTICLES = ("entry_1/instrument_1/source_1/probe", "entry_1/instrument/source/probe")
 MASKS = ("mask", "pixel_mask")
 TITLE = "entry_1/title"
 PROBES = ("entry_1/instrument_1/source_1/illumination", "entry_1/instrument_1/source_1/probe")
-
-
-def first(source: TreeSource, paths: tuple[str, ...]) -> str | None:
-    """The first of ``paths`` that is an array."""
-    return next((path for path in paths if source.header(path) is not None), None)
-
-
-def particle_of(source: TreeSource) -> str | None:
-    """Particle that the file names as the ``probe`` of its source (a NeXus word), if that is the electron."""
-    for path in PARTICLES:
-        header = source.header(path)
-        if header is not None and header.dtype.kind in "OSU" and int(np.prod(header.shape)) == 1:
-            found = np.ravel(source.read(path))[0]
-            text = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
-            if text.strip().lower() == "electron":
-                return "electron"
-    return None
 
 
 def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
@@ -87,71 +51,20 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
     InputError
         If patterns or positions are missing or disagree, or the energy is implausible.
     """
-    patterns, translation = first(source, PATTERNS), first(source, TRANSLATIONS)
-    axes = None if patterns is None or translation is not None else axes_beside(source, patterns)
-    elsewhere = options.positions is not None or options.scan_step is not None
-    if patterns is None or (translation is None and axes is None and not elsewhere):
-        what = "diffraction patterns" if patterns is None else "positions (a translation of each pattern)"
-        where = " or ".join(PATTERNS[:2] if patterns is None else TRANSLATIONS[:2])
-        remedy = (
-            ""
-            if patterns is None
-            else (
-                "Where they lie in another file, pass positions=... (--positions FILE); of a raster, --scan-columns "
-                "COLUMNS with --scan-step STEP."
-            )
-        )
-        raise IncompleteError(source.where, f"is a CXI file without {what}", where, remedy)
-    said: list[str] = []
-    sources = {"patterns": patterns}
-    values = real_from(source, patterns)
-    if values.ndim not in (3, 4):
-        raise InputError(f"{source.where}: {patterns}", f"has shape {values.shape}", "(patterns, N, N)")
-    scan_shape = tuple(side for side in values.shape[:-2] if side != 1) or (1,)
-    values = values.reshape(-1, *values.shape[-2:]) if values.ndim == 4 else values
+    paths, said = _paths(source, options), list[str]()
+    values, scan_shape = _patterns(source, paths.patterns)
     detector = next((path for path in DETECTORS if source.group(path) is not None), "")
     window = window_of(values.shape[-2:], options, _centre(source, detector), source.where, said)
     values = values if window.whole else np.ascontiguousarray(window.cut(values))
-    placed = not elsewhere
-    metres = np.full((len(values), 3), np.nan)
-    in_pixels = translation is not None and source.attributes(translation).get("units") == "px"
-    if placed and in_pixels and translation is not None:
-        metres = real_from(source, translation, "positions in object pixels").astype(np.float64)
-        said.append(f"positions (x, y, z) read from {translation} in object pixels")
-    elif placed and translation is not None:
-        metres = lengths_m(source, translation, said)
-        said.append(f"positions (x, y, z) read from {translation}")
-    elif placed and axes is not None:
-        metres = positions_m(source, axes, scan_shape, said)
-    if metres.shape == (3, len(values)) and len(values) != 3:
-        metres = metres.T
-        said.append("the translation is stored with its axes exchanged, (3, patterns)")
-    if values.ndim != 3 or metres.ndim != 2 or metres.shape[1] not in (2, 3) or len(metres) != len(values):
-        raise InputError(
-            source.where,
-            f"{patterns} has shape {values.shape} and {translation} {metres.shape}",
-            "(patterns, N, N) and (patterns, 3)",
-        )
-    said.insert(0, f"patterns read from {patterns}")
+    stored = _stored_positions(source, paths, values.shape, scan_shape, said)
+    said.insert(0, f"patterns read from {paths.patterns}")
     mask_path = first(source, tuple(f"{detector}/{name}" for name in MASKS))
-    sources |= {"positions": translation or ", ".join(axes or ())} if placed else {}
-    sources |= {"mask": mask_path} if mask_path is not None else {}
-    sources |= {"distance": f"{detector}/distance", "detector pixel": f"{detector}/{{y,x}}_pixel_size"}
-    sources |= {"energy": first(source, ENERGIES) or "", "probe": first(source, PROBES) or ""}
-    geometry = geometry_of(options, source.where, **_stated(source, detector, options, said))
-    signs: tuple[float, float] | None = None
-    if placed and in_pixels:
-        y, x = metres[:, 1], metres[:, 0]
-    elif placed:
-        signs = _signs(source, detector, said)
-        y, x, converted = positions_in_pixels(
-            signs[0] * metres[:, 1], signs[1] * metres[:, 0], geometry, values.shape[-1], source.where
-        )
-        said.append(converted)
-    elif len(scan_shape) == 2:
-        y, x = raster_positions(options, (scan_shape[0], scan_shape[1]), source.where, patterns, said)
+    sources = _sources(source, paths, detector, mask_path)
+    geometry = geometry_of(options, source.where, **stated_geometry(source, detector, options, said))
+    if paths.placed:
+        y, x, signs = _in_object_pixels(source, paths, stored, detector, geometry, values.shape[-1], said)
     else:
-        y, x = sequence_positions(options, len(values), source.where, patterns, said)
+        (y, x), signs = _on_a_raster(source, options, paths, len(values), scan_shape, said), None
     return RawScan(
         where=source.where,
         name=name,
@@ -169,59 +82,121 @@ def read_cxi(source: TreeSource, options: LoadOptions, name: str) -> RawScan:
         said=said,
         sources=sources,
         order="patterns (pattern, y, x), positions (x, y, z)",
-        unit=_unit(source, translation, axes) if placed else options.position_unit,
-        placed=placed,
+        unit=paths.unit(source) if paths.placed else options.position_unit,
+        placed=paths.placed,
         signs=signs,
     )
 
 
-def _stated(source: TreeSource, detector: str, options: LoadOptions, said: list[str]) -> dict[str, Any]:
-    """Energy, distance and detector pixel that the file states."""
+@dataclass(frozen=True)
+class _Paths:
+    """Where a CXI file keeps patterns and positions: in a ``translation``, or in two ``axes`` (y, x).
 
-    def number(path: str) -> float | None:
-        if source.header(path) is None:
-            return None
-        return one_number(source, path, lengths_m(source, path, said), said)
+    ``placed``: they are the positions of the scan; otherwise the options state its step, or name another file.
+    """
 
-    stated: dict[str, Any] = {"distance_m": number(f"{detector}/distance")}
-    stated["detector_pixel_m"] = _pixels([number(f"{detector}/{each}pixel_size") for each in ("y_", "x_", "")], said)
-    about = source.attributes(detector)
-    if "propagation" in about:
-        stated["propagation"] = str(about["propagation"])
-        said.append(f"propagation: {stated['propagation']} field, from {detector}")
-    if "focus_distance_m" in about:
-        stated["focus_distance_m"] = float(about["focus_distance_m"])
-    # NeXus files keep the energy of the storage ring, in GeV, where others keep that of the photons.
-    texts = {path: source.attributes(path).get("units") for path in ENERGIES if source.header(path) is not None}
-    units = {path: energy_unit(text) for path, text in texts.items() if not text or energy_unit(text) is not None}
-    path = next(iter(units), None)
-    if (particle := particle_of(source)) is not None:
-        stated["particle"] = particle
-        said.append(f"particle: {particle}")
-    if options.energy_eV is None and path is not None and "electron" in (particle, options.particle):
-        value = one_number(source, path, real_from(source, path, "energies").astype(np.float64), said)
-        stated["energy_eV"] = value * ENERGY_UNITS[units[path] or "J"]
-        said.append(f"kinetic energy read in {units[path] or 'J'} from {path}")
-    elif options.energy_eV is None and path is not None:
-        where = f"{source.where}: {path}"
-        value = one_number(source, path, real_from(source, path, "energies").astype(np.float64), said)
-        stated["energy_eV"], how = photon_energy_eV(value, units[path], where)
-        said.append(how)
-    elif options.energy_eV is None and particle is None and (path := first(source, WAVELENGTHS)) is not None:
-        stated["energy_eV"] = wavelength_energy_eV(wavelength_m(source, path, said))
-        said.append(f"energy derived from the wavelength in {path}")
-    return stated
+    patterns: str
+    translation: str | None
+    axes: tuple[str, str] | None
+    placed: bool
+
+    def in_pixels(self, source: TreeSource) -> bool:
+        """Whether the translation is in object pixels, not metres."""
+        return self.translation is not None and source.attributes(self.translation).get("units") == "px"
+
+    def unit(self, source: TreeSource) -> str:
+        """Unit of the positions as they are stored."""
+        path = self.translation or (self.axes[0] if self.axes is not None else "")
+        return unit_named(source.attributes(path).get("units")) or "m"
 
 
-def _pixels(stated: list[float | None], said: list[str]) -> tuple[float, float] | None:
-    """Detector pixel (y, x) from ``y_pixel_size``, ``x_pixel_size`` and ``pixel_size``; one of them is that of both."""
-    y, x, both = stated
-    known = next((side for side in (y, x, both) if side is not None), None)
-    if known is None:
-        return None
-    if y is None or x is None:
-        said.append("the file states one side of a detector pixel: it is read as square")
-    return (known if y is None else y), (known if x is None else x)
+def _paths(source: TreeSource, options: LoadOptions) -> _Paths:
+    """Where the file keeps patterns and positions; refused where it has no patterns, or nothing states positions."""
+    patterns, translation = first(source, PATTERNS), first(source, TRANSLATIONS)
+    axes = None if patterns is None or translation is not None else axes_beside(source, patterns)
+    elsewhere = options.positions is not None or options.scan_step is not None
+    if patterns is None:
+        raise IncompleteError(source.where, "is a CXI file without diffraction patterns", " or ".join(PATTERNS[:2]))
+    if translation is None and axes is None and not elsewhere:
+        raise IncompleteError(
+            source.where,
+            "is a CXI file without positions (a translation of each pattern)",
+            " or ".join(TRANSLATIONS[:2]),
+            "Where they lie in another file, pass positions=... (--positions FILE); of a raster, --scan-columns "
+            "COLUMNS with --scan-step STEP.",
+        )
+    return _Paths(patterns, translation, axes, placed=not elsewhere)
+
+
+def _patterns(source: TreeSource, path: str) -> tuple[NDArray[Any], tuple[int, ...]]:
+    """The patterns (M, H, W), and the shape in which they were taken, (M,) or (rows, columns)."""
+    values = real_from(source, path)
+    if values.ndim not in (3, 4):
+        raise InputError(f"{source.where}: {path}", f"has shape {values.shape}", "(patterns, N, N)")
+    scan_shape = tuple(side for side in values.shape[:-2] if side != 1) or (1,)
+    return (values.reshape(-1, *values.shape[-2:]) if values.ndim == 4 else values), scan_shape
+
+
+def _stored_positions(
+    source: TreeSource, paths: _Paths, shape: tuple[int, ...], scan_shape: tuple[int, ...], said: list[str]
+) -> NDArray[np.float64]:
+    """Positions (M, 2 or 3), (x, y, z) in metres or object pixels, of patterns of a ``shape``; NaN where not placed."""
+    found, translation, count = np.full((shape[0], 3), np.nan), paths.translation, shape[0]
+    if paths.placed and translation is not None and paths.in_pixels(source):
+        found = real_from(source, translation, "positions in object pixels").astype(np.float64)
+        said.append(f"positions (x, y, z) read from {translation} in object pixels")
+    elif paths.placed and translation is not None:
+        found = lengths_m(source, translation, said)
+        said.append(f"positions (x, y, z) read from {translation}")
+    elif paths.placed and paths.axes is not None:
+        found = positions_m(source, paths.axes, scan_shape, said)
+    if found.shape == (3, count) and count != 3:
+        found = found.T
+        said.append("the translation is stored with its axes exchanged, (3, patterns)")
+    if found.ndim != 2 or found.shape[1] not in (2, 3) or len(found) != count:
+        raise InputError(
+            source.where,
+            f"{paths.patterns} has shape {shape} and {translation} {found.shape}",
+            "(patterns, N, N) and (patterns, 3)",
+        )
+    return found
+
+
+def _in_object_pixels(
+    source: TreeSource,
+    paths: _Paths,
+    stored: NDArray[np.float64],
+    detector: str,
+    geometry: Geometry,
+    size: int,
+    said: list[str],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float] | None]:
+    """Positions y and x (M,) in object pixels, and the signs that turned the stored ones into them."""
+    if paths.in_pixels(source):
+        return stored[:, 1], stored[:, 0], None
+    signs = _signs(source, detector, said)
+    y_m, x_m = signs[0] * stored[:, 1], signs[1] * stored[:, 0]
+    y, x, converted = positions_in_pixels(y_m, x_m, geometry, size, source.where)
+    said.append(converted)
+    return y, x, signs
+
+
+def _on_a_raster(
+    source: TreeSource, options: LoadOptions, paths: _Paths, count: int, scan_shape: tuple[int, ...], said: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions y and x (M,) by the step that the options state, or none where they name another file."""
+    if len(scan_shape) == 2:
+        return raster_positions(options, (scan_shape[0], scan_shape[1]), source.where, paths.patterns, said)
+    return sequence_positions(options, count, source.where, paths.patterns, said)
+
+
+def _sources(source: TreeSource, paths: _Paths, detector: str, mask: str | None) -> dict[str, str]:
+    """Which dataset each part of the scan comes from."""
+    sources = {"patterns": paths.patterns}
+    sources |= {"positions": paths.translation or ", ".join(paths.axes or ())} if paths.placed else {}
+    sources |= {"mask": mask} if mask is not None else {}
+    sources |= {"distance": f"{detector}/distance", "detector pixel": f"{detector}/{{y,x}}_pixel_size"}
+    return sources | {"energy": first(source, ENERGIES) or "", "probe": first(source, PROBES) or ""}
 
 
 def _signs(source: TreeSource, detector: str, said: list[str]) -> tuple[float, float]:
@@ -249,12 +224,6 @@ def _signs(source: TreeSource, detector: str, said: list[str]) -> tuple[float, f
     signs = -float(np.sign(vectors[1, 0])), -float(np.sign(vectors[0, 1]))
     said.append(f"signs of y and x ({signs[0]:+g}, {signs[1]:+g}) from {path}")
     return signs
-
-
-def _unit(source: TreeSource, translation: str | None, axes: tuple[str, str] | None) -> str:
-    """Unit of the positions as they are stored."""
-    path = translation or (axes[0] if axes is not None else "")
-    return unit_named(source.attributes(path).get("units")) or "m"
 
 
 def _centre(source: TreeSource, detector: str) -> tuple[float, float] | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.ptycho.io.files import writing
 from diptych.ptycho.io.source import write_hdf5
@@ -25,46 +26,17 @@ def write_cdtools(result: Reconstruction, path: Path) -> None:
     InputError, UnavailableError
         As :func:`diptych.save`, or if the object pixel is not known.
     """
-    (height, width), geometry = pixel_m(result, path, "a result of cdtools"), result.geometry or Geometry()
-    basis = np.array([[0.0, -width], [-height, 0.0], [0.0, 0.0]])
-    size, count = result.probe.shape[-1], len(result.positions)
-    # The translation is that of the sample: against the positions, along axes whose steps are negative.
-    first = result.positions - size // 2
-    translations = np.stack([-first[:, 1] * width, -first[:, 0] * height, np.zeros(count)], axis=1)
-    least = np.asarray(result.object.origin, np.float64)
-    wavelength = geometry.wavelength_m or 0.0
+    pixel, geometry = pixel_m(result, path, "a result of cdtools"), result.geometry or Geometry()
+    state = _fancy_ptycho(result, pixel, geometry)
     values = losses(result)[1]
-    norm = float(np.abs(result.probe).max()) or 1.0
-    state: dict[str, Any] = {
-        "obj": result.object.values,
-        "probe": (result.probe / norm).astype(np.complex64),
-        "probe_norm": np.float32(norm),
-        "obj_basis": basis,
-        "probe_basis": basis,
-        "min_translation": least,
-        "original_translations": translations,
-        "background": np.zeros((size, size), np.float32),
-        "weights": np.ones(count, np.float32),
-        "wavelength": wavelength,
-        "oversampling": 1,
-        "near_field": geometry.propagation == "near",
-    }
-    if geometry.detector_pixel_m is not None:
-        dy, dx = geometry.detector_pixel_m
-        state["det_basis"] = np.array([[0.0, -dx], [-dy, 0.0], [0.0, 0.0]])
-    if geometry.distance_m is not None:
-        state["det_distance"] = geometry.distance_m
+    repeated = ("original_translations", "background", "weights", "wavelength", "oversampling")
     plain: dict[str, Any] = {
         "obj": result.object.values,
         "probe": result.probe,
-        "obj_basis": basis,
-        "probe_basis": basis,
-        "translations": translations,
-        "original_translations": translations,
-        "background": np.zeros((size, size), np.float32),
-        "weights": np.ones(count, np.float32),
-        "wavelength": wavelength,
-        "oversampling": 1,
+        "obj_basis": state["obj_basis"],
+        "probe_basis": state["probe_basis"],
+        "translations": state["original_translations"],
+        **{name: state[name] for name in repeated},
         "loss_history": values,
         "epoch": len(values),
         "training_history": "",
@@ -75,6 +47,44 @@ def write_cdtools(result: Reconstruction, path: Path) -> None:
     with writing(path) as temporary, write_hdf5(temporary) as file:
         for name, value in plain.items():
             file[name] = value
+
+
+def _fancy_ptycho(result: Reconstruction, pixel: tuple[float, float], geometry: Geometry) -> dict[str, Any]:
+    """The state of the model FancyPtycho: its probe has a largest modulus of 1, and ``probe_norm`` scales it."""
+    basis, size, count = _basis(pixel), result.probe.shape[-1], len(result.positions)
+    norm = float(np.abs(result.probe).max()) or 1.0
+    state: dict[str, Any] = {
+        "obj": result.object.values,
+        "probe": (result.probe / norm).astype(np.complex64),
+        "probe_norm": np.float32(norm),
+        "obj_basis": basis,
+        "probe_basis": basis,
+        "min_translation": np.asarray(result.object.origin, np.float64),
+        "original_translations": _sample_translations(result, pixel),
+        "background": np.zeros((size, size), np.float32),
+        "weights": np.ones(count, np.float32),
+        "wavelength": geometry.wavelength_m or 0.0,
+        "oversampling": 1,
+        "near_field": geometry.propagation == "near",
+    }
+    if geometry.detector_pixel_m is not None:
+        state["det_basis"] = _basis(geometry.detector_pixel_m)
+    if geometry.distance_m is not None:
+        state["det_distance"] = geometry.distance_m
+    return state
+
+
+def _basis(pixel: tuple[float, float]) -> NDArray[np.float64]:
+    """Steps (3, 2) of rows and columns in the laboratory (x, y, z), for a pixel (y, x)."""
+    height, width = pixel
+    return np.array([[0.0, -width], [-height, 0.0], [0.0, 0.0]])
+
+
+def _sample_translations(result: Reconstruction, pixel: tuple[float, float]) -> NDArray[np.float64]:
+    """Translations (M, 3) of the sample, m: against the positions, along axes whose steps are negative."""
+    height, width = pixel
+    first = result.positions - result.probe.shape[-1] // 2
+    return np.stack([-first[:, 1] * width, -first[:, 0] * height, np.zeros(len(first))], axis=1)
 
 
 def write_ptychoshelves(result: Reconstruction, path: Path) -> None:
