@@ -11,9 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import diptych
 from diptych.ptycho.engines import pie
 from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.pie import Pie, PieSettings, spatial_order, spread_batches, tiles_of
+from diptych.ptycho.engines.problem import make_problem
+from diptych.ptycho.physics.modes import scaled_to
 
 
 def test_epie_is_the_update_of_the_paper(make_case: Any) -> None:
@@ -41,6 +44,21 @@ def test_epie_is_the_update_of_the_paper(make_case: Any) -> None:
         probe = probe + patch.conj() * change / (np.abs(patch) ** 2).max()
     np.testing.assert_allclose(engine.image.numpy(), image, rtol=0, atol=1e-8)
     np.testing.assert_allclose(engine.probe[0].numpy(), probe, rtol=0, atol=1e-8 * np.abs(probe).max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["blocks", "lines"])
+def test_a_right_probe_stays_where_the_windows_of_a_batch_cover_each_other(kind: str) -> None:
+    """The object's updates are whole ones at most there, too: where they are longer, the fit grows above 50."""
+    places = np.random.default_rng(0).uniform(0, 16, (300, 2))
+    scan = diptych.simulate(object=kind, size=32, positions=places, dose=1e5, seed=1, probe_error=0.0)
+    problem = make_problem(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.02, seed=0)
+    assert scan.probe is not None
+    probe = scaled_to(torch.from_numpy(scan.probe.copy()), problem.power)
+    engine = Pie(problem, problem.flat_object(), probe, PieSettings(batch=64), np.random.default_rng(0))
+    for _ in range(10):
+        found = engine.epoch()
+    assert found["held_out_fit"] < 2
 
 
 @given(patterns=st.integers(1, 90), batch=st.integers(1, 70), seed=st.integers(0, 9))

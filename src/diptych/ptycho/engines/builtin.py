@@ -114,9 +114,7 @@ def build_epie(given: EngineInput, options: EpieOptions) -> Engine:
     from diptych.ptycho.engines.pie import Pie, PieSettings
 
     poisson = options.likelihood == "poisson"
-    settings = PieSettings(
-        1, 1.0, options.step or 1.0, 0.0, poisson=poisson, refine_probe=given.refine_probe, probe_step=1.0
-    )
+    settings = PieSettings(1, 1.0, options.step or 1.0, 0.0, poisson=poisson, refine_probe=given.refine_probe)
     return Pie(given.problem, given.image, given.probe, settings, given.rng)
 
 

@@ -186,15 +186,13 @@ def _settled(problem: Problem, image: Tensor, probe: Tensor, moving: bool = Fals
         problem = replace(problem, forward=replace(problem.forward))
     else:
         batch = int(np.clip(len(problem) // 16, 1, 64))
-        # Batches are small, and modes that begin at next to nothing have few epochs to grow.
-        settings = PieSettings(batch=batch, probe_step=1.0)
-        guess = Pie(problem, image, probe, settings, np.random.default_rng(SEED))
+        guess = Pie(problem, image, probe, PieSettings(batch=batch), np.random.default_rng(SEED))
         for _ in range(GUESS):
             stop_if_asked()
             guess.epoch()
         image, probe = guess.image, guess.probe
-    last = LikelihoodSettings(batch=sweep_batch(problem), refine_positions=moving)
-    engine = MaximumLikelihood(problem, image, probe, last)
+    settings = LikelihoodSettings(batch=sweep_batch(problem), refine_positions=moving)
+    engine = MaximumLikelihood(problem, image, probe, settings)
     fits: list[float] = []
     least = GUESS + STEPS if moving else STEPS
     while len(fits) < least or (len(fits) < MOST_STEPS and fits[-1] - 1 < FALLING * (fits[-1 - RECENT] - 1)):

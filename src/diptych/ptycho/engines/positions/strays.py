@@ -41,10 +41,7 @@ FINER = 4
 
 FAR, LEAST_FAR = 5.0, 1.0
 """A pattern moved further than most by more than so many standard deviations (of the moves along an axis, by their
-median), and pixels."""
-
-NEAR = 3.0
-"""Such a pattern is searched within so many standard deviations of where the recorded places moved on the whole."""
+median), and pixels. It is searched within as much of where the recorded places moved on the whole."""
 
 ALIKE = 1.1
 """Places fit alike where their deviances differ by less than this factor. A measured object of straight bars, 1e5
@@ -145,7 +142,7 @@ class StraySearch(PositionSearch):
         if not len(rows):
             return
         home = self._recorded[rows] + np.median(positions - self._recorded, axis=0)
-        found = searched(problem, rows, there, home, max(NEAR * deviation, LEAST_FAR), spacing)
+        found = searched(problem, rows, there, home, max(FAR * deviation, LEAST_FAR), spacing)
         found = searched(problem, rows, there, found, spacing, spacing / FINER)
         some = restricted(problem, rows, there.origin)
         away, near = (
