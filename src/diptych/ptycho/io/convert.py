@@ -196,6 +196,8 @@ def read_noise(stored: float | None, domain: Domain, scale: float, where: str) -
 
 def describe_values(values: NDArray[Any]) -> str:
     """One clause that describes stored values, from the first patterns, to help a user who must declare the domain."""
+    from diptych.ptycho.physics.gain import common_unit
+
     sample = values[:16].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
@@ -205,6 +207,10 @@ def describe_values(values: NDArray[Any]) -> str:
         look = "all whole numbers, as counts are"
     elif (np.abs(square - np.rint(square)) <= 4 * np.finfo(np.float32).eps * square).all():
         look = "not whole numbers, but their squares are, as for amplitudes"
+    elif sample.min() >= 0 and (unit := common_unit(sample)) is not None:
+        look = f"all multiples of {unit:.3g}, as scaled counts are"
+    elif sample.min() >= 0 and (unit := common_unit(square)) is not None:
+        look = f"not multiples of a number, but their squares are (of {unit:.3g}), as for scaled amplitudes"
     else:
         look = "neither whole numbers nor square roots of them"
     return f"the values ({values.dtype}, {sample.min():.3g} to {sample.max():.3g}) are {look}"

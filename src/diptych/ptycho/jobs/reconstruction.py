@@ -309,10 +309,11 @@ def _saved_instead_of_the_state(directory: RunDirectory, result: Reconstruction)
 def summarise(scan: Scan, solved: Solved) -> dict[str, Any]:
     """Numbers by which a result is judged, as JSON values; ``metrics`` only when the scan carries its truth."""
     result, info = solved.result, solved.result.provenance
+    counts = float(scan.counts.sum(axis=(1, 2), dtype="float64").mean())
     summary: dict[str, Any] = {
         "scan": scan.name,
         "patterns": len(scan),
-        "photons_per_pattern": float(scan.counts.sum(axis=(1, 2), dtype="float64").mean()),
+        "photons_per_pattern": counts / float(info.get("counts_per_photon", 1.0)),
         **{
             key: info.get(key)
             for key in ("engine", "epochs", "best_epoch", "fit", "held_out_fit", "stop_reason", "device")

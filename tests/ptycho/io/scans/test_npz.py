@@ -115,7 +115,12 @@ def test_an_undeclared_domain_is_asked_for_and_never_guessed(
     [
         (np.arange(M * N * N, dtype=np.int32).reshape(M, N, N), "whole numbers, as counts are"),
         (np.sqrt(np.arange(M * N * N, dtype=np.float32)).reshape(M, N, N), "their squares are, as for amplitudes"),
-        (np.linspace(0.1, 2, M * N * N).reshape(M, N, N), "neither"),
+        (0.37 * (np.arange(M * N * N) % 300).reshape(M, N, N), "multiples of 0.37, as scaled counts are"),
+        (
+            0.02 * np.sqrt(np.arange(M * N * N, dtype=np.float32) % 300).reshape(M, N, N),
+            "of 0.0004.*, as for scaled amplitudes",
+        ),
+        (np.random.default_rng(0).uniform(0.1, 2, (M, N, N)), "neither"),
     ],
 )
 def test_the_message_says_what_the_values_look_like(
