@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diptych.ptycho.engines.problem import Problem, in_order, sweep_batch, zero_masked
+from diptych.ptycho.engines.starts.beam import slope_over_scan
 from diptych.ptycho.physics.forward import intensity
 from diptych.ptycho.physics.modes import orthogonal_modes
 from diptych.ptycho.physics.propagators import FarField
@@ -59,22 +60,22 @@ def _summed_patterns(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Te
 
 
 def without_factor_ramp(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Object (H, W), probe (P, N, N) and factors (M,) in the gauge where log factors have no trend over the scan.
+    """Object (H, W), probe (P, N, N) and factors (M,) in the gauge where factors vary over time, not over the scan.
 
     ``O exp(a r)``, ``P exp(-a r)`` and ``f exp(-2 a r_m)`` predict the same counts, for any a: where factors of the
-    frames and the probe are both fitted, a ramp in the log modulus is free. A beam varies in time, so the trend over
-    positions is taken to be the object's. Its uncertainty is the spread of the factors over the root of the number of
-    frames: 1 % in the modulus for 18 % and 144 frames.
+    frames and the probe are both fitted, a ramp in the log modulus is free. A beam varies in time, so the slope over
+    positions that time does not explain (:func:`~diptych.ptycho.engines.starts.beam.slope_over_scan`) is taken to be
+    the object's. For factors that are independent from frame to frame, its uncertainty is their spread over the root of
+    the number of frames: 1 % in the modulus for 18 % and 144 frames.
     """
     factors = problem.forward.factors
     assert factors is not None
     corners = torch.from_numpy(problem.forward.corners).double()
     middle = corners.mean(0)
     values = factors.values.double().cpu()
-    design = torch.cat([torch.ones(len(values), 1, dtype=torch.float64), corners - middle], 1)
     # Empty frames have the least factor, and no say.
     known = values > 0.1 * values.median()
-    slope = torch.linalg.lstsq(design[known], values[known].log()[:, None], driver="gelsd").solution[1:, 0]
+    slope = torch.from_numpy(slope_over_scan(values[known].log().numpy(), corners[known].numpy()))
 
     def ramp(shape: torch.Size, centre: Tensor, sign: float) -> Tensor:
         y, x = (torch.arange(side, dtype=torch.float64) - c for side, c in zip(shape[-2:], centre, strict=True))
