@@ -14,7 +14,7 @@ import diptych
 from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions.distortion import DistortionSearch, displaced, distortions
 from diptych.ptycho.engines.positions.placing import Placed, place
-from diptych.ptycho.engines.positions.score import position_gains
+from diptych.ptycho.engines.positions.score import position_score
 from diptych.ptycho.engines.problem import Problem, make_problem
 from diptych.ptycho.physics.patches import cut
 
@@ -68,7 +68,7 @@ def test_right_positions_gain_what_noise_gains_and_wrong_ones_more() -> None:
         result = diptych.reconstruct(scan, correct_positions="off", epochs=40, probe="fixed")
         problem = problem_of(scan)
         image, probe = (torch.from_numpy(a) for a in (result.object.values, result.probe))
-        gains.append(position_gains(problem, image, probe))
+        gains.append(position_score(problem, image, probe).gains())
     assert all(len(each) == 64 for each in gains)
     # One nat on average for the true object; less for a fitted one.
     assert 0.2 < np.mean(gains[0]) < 2

@@ -21,30 +21,14 @@ from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.growth import LEAST_PATTERNS, MOST_SEEDS, Growth, Method
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
-from diptych.ptycho.engines.positions.score import position_gains
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE, SlowSearch, moves_slowly
 from diptych.ptycho.engines.positions.strays import StraySearch, strays
+from diptych.ptycho.engines.positions.suspicion import POSITIONS_TEST, PositionTest
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.engines.stopping import stagnated, stalled
 from diptych.ptycho.physics.forward import shift_probe
 
 log = logging.getLogger("diptych")
-
-POSITIONS_TEST = 12
-"""Epochs of maximum likelihood before the positions are tested."""
-
-POSITIONS_TEST_SOON = 4
-"""The same after more probe modes were added to a result that had nearly converged."""
-
-POSITIONS_SCORE = 2.0
-"""Positions are refined where the median gain of the score test, over the fit, is above this many nats per position.
-
-Two kinds of object (N = 64, 144 patterns): 0.4 to 0.8 for right positions at 1e4, 1e5 and 1e6 photons, 2 to 2.8 for
-errors of 0.3 px rms at 1e4, 5 for 0.1 px at 1e5, 50 for 0.1 px at 1e6."""
-
-POSITIONS_DOUBT = 5.0
-"""Up to this gain, positions are tested once more, after as many epochs again, and must fail both tests: a blind probe
-at 1e7 photons had not converged after the first ones, and gained 2.3 at right positions."""
 
 POSITIONS_EPOCHS = 15
 """Epochs after which windows and sub-pixel shifts are divided anew."""
@@ -79,9 +63,6 @@ and an error of 2.7 times the photon limit instead of 1.0)."""
 SMALL_MOVE = 0.15
 """Slow part of the moves, pixels rms, above which cycles follow with ``on``, or where the held-out fit is above
 ``DISTORTED_FIT``."""
-
-MODES = ("off", "auto", "on", "again")
-"""What the option allows; off once the test was made, again where it left doubt."""
 
 AFRESH, GROWN, STRAYED, SEARCHED, COMPLETED, CYCLED = range(10, 61, 10)
 """Numbers of the first rounds after each search: the start from a flat object, the growth from a small part, single
@@ -134,7 +115,7 @@ class PositionCorrection:
         misread: Callable[[bool], str] | None = None,
         first: Sequence[Tensor] = (),
     ) -> None:
-        self.problem, self._mode, self._misread = problem, mode, misread
+        self.problem, self._test = problem, PositionTest(problem, mode, misread)
         self._first, self._parts = first, MOST_SEEDS if mode == "on" else FEW_SEEDS
         self._most = np.inf if mode == "on" else POOR_FIT
         self._rounds, self._fit, self._on_trial, self._lost = 0, np.inf, False, False
@@ -149,30 +130,13 @@ class PositionCorrection:
     @property
     def open(self) -> bool:
         """Whether they may still be refined."""
-        return self._mode != "off"
+        return self._test.mode != "off"
 
     def are_wrong(
         self, image: Tensor, probe: Tensor, report: dict[str, float], epochs: int, settled: bool, soon: bool = False
     ) -> bool:
-        """Whether positions are to be refined now, after ``epochs`` epochs of maximum likelihood; tested once, or
-        twice where in doubt.
-        """
-        due = 2 * POSITIONS_TEST if self._mode == "again" else POSITIONS_TEST_SOON if soon else POSITIONS_TEST
-        tested = self._mode in ("auto", "again") and (epochs >= due or settled)
-        if not (tested or self._mode == "on"):
-            return False
-        asked, self._mode = self._mode, "off"
-        gain = float(np.median(position_gains(self.problem, image, probe))) / max(report["fit"], 1.0)
-        log.info("positions: a step of each gains %.3g nats (median, over the fit; 0.7 where they are right)", gain)
-        if asked == "on" or not gain > POSITIONS_SCORE:
-            return asked == "on"
-        if asked == "auto" and not gain > POSITIONS_DOUBT and not settled:
-            self._mode = "again"
-            return False
-        if self._misread is not None and (why := self._misread(False)):
-            log.info("positions: not refined, %s", why)
-            return False
-        return True
+        """Whether positions are to be refined now, after ``epochs`` epochs of maximum likelihood."""
+        return self._test.wrong(image, probe, report, epochs, settled, soon)
 
     def are_lost(self, report: dict[str, float], held_out: Sequence[float], fits: Sequence[float]) -> bool:
         """Whether positions that are wrong by far may be why nothing fits, once the last stage, with these fits in its
@@ -184,8 +148,7 @@ class PositionCorrection:
         if not stalled(held_out, fits, self.problem.held.numel()):
             return False
         self._lost = True
-        if self._misread is not None and (why := self._misread(True)):
-            log.info("positions: not searched, %s", why)
+        if self._test.misread(lost=True):
             return False
         log.info("positions: no reading fits; searching them from a flat object, and from a small part of the scan")
         return True
@@ -194,7 +157,7 @@ class PositionCorrection:
         """Keep the recorded positions and what was reached with them, and enter the first search for others."""
         here = Placed.of(self.problem, image.clone(), probe.clone())
         self._recorded, self._fit, self._rounds = (here, held_out_fit), held_out_fit, AFRESH
-        self._most, self._mode = max(self._most, PROVEN * held_out_fit), "off"
+        self._most, self._test.mode = max(self._most, PROVEN * held_out_fit), "off"
         return "distortions", place(self.problem, here), here.probe
 
     def begin(self, image: Tensor, probe: Tensor, held_out_fit: float) -> Next:
@@ -255,7 +218,7 @@ class PositionCorrection:
         """Whether slow distortions may be why the fit is still poor."""
         assert self._recorded is not None
         slowly = held_out_fit >= DISTORTED_FIT and moves_slowly(self._recorded[0].positions, here.positions)
-        return slowly or not held_out_fit < CERTAIN_FIT
+        return slowly or self._test.distorted or not held_out_fit < CERTAIN_FIT
 
     def _falls_short(self, here: Placed, held_out_fit: float, test: Callable[[Positions, Positions], bool]) -> bool:
         """Whether the refinement succeeds, and a test of recorded and refined positions says what it leaves."""
@@ -336,7 +299,7 @@ class PositionCorrection:
         positions, origin = self.whereabouts()
         mine = {"positions": positions, "origin": origin}
         flags = self._on_trial, self._lost, self._grown
-        mine["rounds"] = torch.tensor([self._rounds, MODES.index(self._mode), *flags])
+        mine["rounds"] = torch.tensor([self._rounds, *flags])
         mine["round_fit"] = torch.tensor([self._fit, self._most], dtype=torch.float64)
         if self._recorded is not None:
             placed, fit = self._recorded
@@ -344,13 +307,14 @@ class PositionCorrection:
             mine["recorded_positions"] = torch.from_numpy(placed.positions)
             mine["recorded_origin"] = torch.tensor(placed.origin)
             mine["recorded_fit"] = torch.tensor(fit, dtype=torch.float64)
-        return mine
+        return mine | self._test.state()
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`; its object, ``state["image"]``, gives the canvas."""
-        self._rounds, self._mode = int(state["rounds"][0]), MODES[int(state["rounds"][1])]
+        self._test.restore(state)
+        self._rounds = int(state["rounds"][0])
         self._fit, self._most = state["round_fit"].tolist()
-        self._on_trial, self._lost, self._grown = (bool(each) for each in state["rounds"][2:])
+        self._on_trial, self._lost, self._grown = (bool(each) for each in state["rounds"][1:])
         self._recorded = None
         if "recorded_image" in state:
             positions = state["recorded_positions"].cpu().numpy()

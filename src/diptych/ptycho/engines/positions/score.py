@@ -1,9 +1,10 @@
-"""How much better the patterns would fit at other positions: the score test of each position."""
+"""How much better the patterns would fit at other positions: the score test of each position, and of all together."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,11 +14,47 @@ from torch import Tensor
 from diptych.ptycho.engines.problem import Problem, detect, frame_factors, in_order, share_out, sweep_batch, zero_masked
 
 
-def position_gains(problem: Problem, image: Tensor, probe: Tensor) -> NDArray[np.float64]:
-    """Gain in log-likelihood (M,), nats, of moving each position by one Newton step, object and probe held.
+@dataclass(frozen=True)
+class PositionScore:
+    """Derivatives of the log-likelihood with respect to the positions, object and probe held.
 
-    ``g' F^-1 g / 2`` with the gradient g and the Fisher matrix F of each pattern's two coordinates: the score test
-    (Rao, Proc. Cambridge Phil. Soc. 44, 50, 1948). At correct positions it is 1 on average: half a nat per coordinate.
+    The score test (Rao, Proc. Cambridge Phil. Soc. 44, 50, 1948): ``g' F^-1 g / 2`` is the gain of one Newton step.
+
+    Parameters
+    ----------
+    gradient : (M, 2) float array
+        Nats per px.
+    fisher : (M, 2, 2) float array
+        Fisher matrix of each pattern's two coordinates.
+    """
+
+    gradient: NDArray[np.float64]
+    fisher: NDArray[np.float64]
+
+    def gains(self) -> NDArray[np.float64]:
+        """Gain (M,), nats, of moving each position by itself: at correct positions 1 on average, half a nat per
+        coordinate.
+        """
+        ridge = 1e-9 * np.trace(self.fisher, axis1=1, axis2=2).clip(1e-30)
+        step = np.linalg.solve(self.fisher + ridge[:, None, None] * np.eye(2), self.gradient[..., None])[..., 0]
+        return np.asarray(0.5 * (self.gradient * step).sum(1))
+
+    def common_gain(self, displacements: Sequence[NDArray[np.float64]]) -> float:
+        """Gain, nats, of moving all positions along displacements (M, 2): at most half a nat for each at correct
+        positions.
+
+        Where object and probe have converged, the gradient along a displacement of all positions is that of the
+        likelihood with object and probe refined. The sum over all patterns so tells distortions that the object goes
+        along with, each by too little to be seen in a single pattern.
+        """
+        basis = np.stack(displacements, -1)
+        gradient = np.einsum("mik,mi->k", basis, self.gradient)
+        fisher = np.einsum("mik,mij,mjl->kl", basis, self.fisher, basis)
+        return float(0.5 * gradient @ np.linalg.lstsq(fisher, gradient, rcond=None)[0])
+
+
+def position_score(problem: Problem, image: Tensor, probe: Tensor) -> PositionScore:
+    """The derivatives with respect to the positions.
 
     Parameters
     ----------
@@ -27,11 +64,15 @@ def position_gains(problem: Problem, image: Tensor, probe: Tensor) -> NDArray[np
         Where the derivatives are taken.
     """
     batches = in_order(len(problem), sweep_batch(problem))
-    parts = share_out(problem, lambda some: _gains(problem, image, probe, some), batches)
-    return np.concatenate(parts)
+    parts = share_out(problem, lambda some: _derivatives(problem, image, probe, some), batches)
+    both = np.concatenate(parts)
+    return PositionScore(both[:, 0], both[:, 1:])
 
 
-def _gains(problem: Problem, image: Tensor, probe: Tensor, batches: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+def _derivatives(
+    problem: Problem, image: Tensor, probe: Tensor, batches: Sequence[NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """Gradient and Fisher matrix of each pattern as the rows of an array (B, 3, 2)."""
     forward, found = problem.forward, []
     frequency = torch.fft.fftshift(torch.fft.fftfreq(problem.size, dtype=probe.real.dtype, device=probe.device))
     spectrum = torch.fft.fft2(forward.propagator.enter(probe))
@@ -54,7 +95,5 @@ def _gains(problem: Problem, image: Tensor, probe: Tensor, batches: Sequence[NDA
         fisher = torch.stack(
             [torch.stack([(a * b / lit).sum((1, 2), dtype=torch.float64) for b in changes], -1) for a in changes], -1
         )
-        ridge = 1e-9 * fisher.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-30)
-        step = torch.linalg.solve(fisher + ridge[:, None, None] * torch.eye(2, dtype=torch.float64), gradient)
-        found.append((0.5 * (gradient * step).sum(-1)).cpu().numpy())
+        found.append(torch.cat([gradient[:, None], fisher], 1).cpu().numpy())
     return np.concatenate(found)
