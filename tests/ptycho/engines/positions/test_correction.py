@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,27 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
     refined(problem, 20.0, 1.4)
     refined(problem, 20.0, 1.2, mode="on")
     assert limits == [SLOW_MOVE, SMALL_MOVE, SMALL_MOVE]
+
+
+@pytest.mark.parametrize(("fit", "cycled"), [(1.21, True), (3.5, False)])
+def test_cycles_follow_where_only_all_positions_together_tell_that_they_are_wrong(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch, fit: float, cycled: bool
+) -> None:
+    """Rounds hardly lower the fit there, but nothing that is stuck is followed."""
+    monkeypatch.setattr(PositionCorrection, "_may_be_distorted", lambda *_: False)
+    made, stage = refined(problem, 1.22, fit)
+    assert (stage, made.refined) == ("likelihood", False)
+    init = PositionCorrection.__init__
+
+    def distorted(self: PositionCorrection, *given: Any) -> None:
+        init(self, *given)
+        self._test.distorted = True
+
+    monkeypatch.setattr(PositionCorrection, "__init__", distorted)
+    made, stage = refined(problem, 1.22, fit)
+    assert stage == ("distortions" if cycled else "likelihood")
+    if cycled:
+        assert isinstance(made.search(*(torch.ones(1, 16, 16),) * 2, PieSettings(), LikelihoodSettings()), SlowCycles)
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,9 @@ class PositionCorrection:
         least = SLOW_MOVE if self._automatic and held_out_fit < DISTORTED_FIT else SMALL_MOVE
         if self._rounds < CYCLED and self._falls_short(here, held_out_fit, partial(holds_slow, least=least)):
             return CYCLED
+        # A distortion that single positions do not tell is hidden by object and probe, and joint rounds hardly move it.
+        if self._rounds < CYCLED and self._test.distorted and not stuck:
+            return CYCLED
         return None
 
     def _found_some(self, held_out_fit: float) -> bool:
@@ -218,7 +221,7 @@ class PositionCorrection:
         """Whether slow distortions may be why the fit is still poor."""
         assert self._recorded is not None
         slowly = held_out_fit >= DISTORTED_FIT and moves_slowly(self._recorded[0].positions, here.positions)
-        return slowly or self._test.distorted or not held_out_fit < CERTAIN_FIT
+        return slowly or not held_out_fit < CERTAIN_FIT
 
     def _falls_short(self, here: Placed, held_out_fit: float, test: Callable[[Positions, Positions], bool]) -> bool:
         """Whether the refinement succeeds, and a test of recorded and refined positions says what it leaves."""

@@ -61,7 +61,7 @@ class PositionTest:
     Attributes
     ----------
     distorted : bool
-        Whether distortions of the whole scan are part of the evidence.
+        Whether distortions of the whole scan are the evidence, and single positions hardly tell.
     """
 
     def __init__(self, problem: Problem, mode: str, misread: Callable[[bool], str] | None = None) -> None:
@@ -88,7 +88,7 @@ class PositionTest:
         if self.mode == "off" or not (self.mode == "on" or epochs >= due or settled):
             return False
         single, common = self._gains(image, probe, max(report["fit"], 1.0))
-        self.distorted = common > COMMON_SCORE
+        self.distorted = common > COMMON_SCORE and not single > POSITIONS_DOUBT
         asked, self.mode = self.mode, "off"
         if asked == "on" or not (single > POSITIONS_SCORE or self.distorted):
             return asked == "on"
