@@ -14,6 +14,7 @@ from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions import correction
 from diptych.ptycho.engines.positions.correction import LEAST_ROUNDS, POSITIONS_TEST, SMALL_MOVE, PositionCorrection
 from diptych.ptycho.engines.positions.cycles import SlowCycles
+from diptych.ptycho.engines.positions.line import LineSearch
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE
 from diptych.ptycho.engines.positions.strays import StraySearch
@@ -151,13 +152,11 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
     assert limits == [SLOW_MOVE, SMALL_MOVE, SMALL_MOVE]
 
 
-@pytest.mark.parametrize(("fit", "cycled"), [(1.21, True), (3.5, False)])
-def test_cycles_follow_where_only_all_positions_together_tell_that_they_are_wrong(
-    problem: Problem, monkeypatch: pytest.MonkeyPatch, fit: float, cycled: bool
+def test_the_score_is_followed_where_only_all_positions_together_tell_that_they_are_wrong(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rounds hardly lower the fit there, but nothing that is stuck is followed."""
-    monkeypatch.setattr(PositionCorrection, "_may_be_distorted", lambda *_: False)
-    made, stage = refined(problem, 1.22, fit)
+    """Rounds hardly lower the fit there."""
+    made, stage = refined(problem, 1.22, 1.21)
     assert (stage, made.refined) == ("likelihood", False)
     init = PositionCorrection.__init__
 
@@ -166,10 +165,10 @@ def test_cycles_follow_where_only_all_positions_together_tell_that_they_are_wron
         self._test.distorted = True
 
     monkeypatch.setattr(PositionCorrection, "__init__", distorted)
-    made, stage = refined(problem, 1.22, fit)
-    assert stage == ("distortions" if cycled else "likelihood")
-    if cycled:
-        assert isinstance(made.search(*(torch.ones(1, 16, 16),) * 2, PieSettings(), LikelihoodSettings()), SlowCycles)
+    made, stage = refined(problem, 1.22, 1.21)
+    assert stage == "distortions"
+    image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
+    assert isinstance(made.search(image, probe, PieSettings(), LikelihoodSettings()), LineSearch)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from diptych.ptycho.engines.positions.cycles import SlowCycles, holds_slow
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.growth import LEAST_PATTERNS, MOST_SEEDS, Growth, Method
+from diptych.ptycho.engines.positions.line import LineSearch
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE, SlowSearch, moves_slowly
 from diptych.ptycho.engines.positions.strays import StraySearch, strays
@@ -207,9 +208,6 @@ class PositionCorrection:
         least = SLOW_MOVE if self._automatic and held_out_fit < DISTORTED_FIT else SMALL_MOVE
         if self._rounds < CYCLED and self._falls_short(here, held_out_fit, partial(holds_slow, least=least)):
             return CYCLED
-        # A distortion that single positions do not tell is hidden by object and probe, and joint rounds hardly move it.
-        if self._rounds < CYCLED and self._test.distorted and not stuck:
-            return CYCLED
         return None
 
     def _found_some(self, held_out_fit: float) -> bool:
@@ -221,7 +219,7 @@ class PositionCorrection:
         """Whether slow distortions may be why the fit is still poor."""
         assert self._recorded is not None
         slowly = held_out_fit >= DISTORTED_FIT and moves_slowly(self._recorded[0].positions, here.positions)
-        return slowly or not held_out_fit < CERTAIN_FIT
+        return slowly or self._test.distorted or not held_out_fit < CERTAIN_FIT
 
     def _falls_short(self, here: Placed, held_out_fit: float, test: Callable[[Positions, Positions], bool]) -> bool:
         """Whether the refinement succeeds, and a test of recorded and refined positions says what it leaves."""
@@ -239,6 +237,8 @@ class PositionCorrection:
         if self._rounds == STRAYED:
             return StraySearch(self.problem, image, probe, pie, likelihood, recorded.positions)
         if self._rounds == SEARCHED:
+            if self._test.distorted:
+                return LineSearch(self.problem, image, probe, pie, likelihood, recorded)
             return DistortionSearch(self.problem, image, probe, pie)
         if self._rounds == GROWN:
             method = Method(pie, likelihood)

@@ -1,0 +1,115 @@
+"""Distortions of the whole scan that object and probe hide: new objects, further and further along the score.
+
+A defocused probe of another focus and an object that is stretched along hide a scan of the wrong scale but for a small
+misfit. The gradient of the likelihood tells the way, not the distance; joint refinement hardly goes along it, because
+the object must be stretched as a whole.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diptych.ptycho.engines.fit_monitor import full_fit, level
+from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings
+from diptych.ptycho.engines.pie import PieSettings
+from diptych.ptycho.engines.positions.afresh import rebuilt, refined
+from diptych.ptycho.engines.positions.distortion import PositionSearch, distortions
+from diptych.ptycho.engines.positions.placing import Placed, Positions, place
+from diptych.ptycho.engines.positions.score import position_score
+from diptych.ptycho.engines.problem import Problem, sweep_batch
+
+log = logging.getLogger("diptych")
+
+SIZES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""How far, pixels rms."""
+
+EPOCHS = 20
+"""Epochs of joint refinement of each new object."""
+
+
+def downhill(problem: Problem, start: Placed) -> Positions:
+    """The Newton step of the likelihood along common distortions, as displacements (M, 2) of unit rms."""
+    score = position_score(problem, place(problem, start), start.probe)
+    basis = np.stack(distortions(start.positions), -1)
+    gradient = np.einsum("mik,mi->k", basis, score.gradient)
+    fisher = np.einsum("mik,mij,mjl->kl", basis, score.fisher, basis)
+    step = -np.linalg.lstsq(fisher, gradient, rcond=None)[0]
+    way: Positions = basis @ (step / max(float(np.linalg.norm(step)), 1e-300))
+    return way
+
+
+class LineSearch(PositionSearch):
+    """Goes along the score of common distortions as long as the fit falls; an engine whose epoch is one distance.
+
+    Its state stays the start's until a new object further on fits better than the one at no distance.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve; it is left at the best positions.
+    image, probe : (H, W) and (P, N, N) complex tensors
+        What stays where the search finds nothing, at the problem's positions.
+    pie, likelihood : PieSettings, LikelihoodSettings
+        Of the new objects.
+    recorded : Placed
+        What was reached at the positions before any refinement; the way is that of its score.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        image: Tensor,
+        probe: Tensor,
+        pie: PieSettings,
+        likelihood: LikelihoodSettings,
+        recorded: Placed,
+    ) -> None:
+        self.problem, self._pie, self._likelihood, self._recorded = problem, pie, likelihood, recorded
+        self._best = Placed.of(problem, image, probe)
+        self._way = downhill(problem, recorded)
+        place(problem, self._best)
+        self._levels: list[float] = []
+
+    @property
+    def most_epochs(self) -> int:
+        """Distances tried, and one more where the last one fits better than the one before."""
+        done, levels = len(self._levels), self._levels
+        return done + (done < len(SIZES) and (done < 2 or levels[-1] < levels[-2]))
+
+    def epoch(self) -> dict[str, float]:
+        """A new object at one distance."""
+        size, kept = SIZES[len(self._levels)], self._best
+        recorded = self._recorded
+        there = Placed(recorded.image, recorded.probe, recorded.positions + size * self._way, recorded.origin)
+        place(self.problem, there)
+        here = refined(self.problem, rebuilt(self.problem, recorded.probe, self._pie), self._likelihood, EPOCHS)
+        found = level(full_fit(self.problem, place(self.problem, here), here.probe, sweep_batch(self.problem)))
+        log.info("positions: held-out fit %.4g at %.2g px rms along the score of the whole scan", found, size)
+        self._best = here if self._levels and found < min(self._levels) else kept
+        self._levels.append(found)
+        return self._report(self.problem)
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to continue with the same numbers."""
+        recorded = self._recorded
+        return {
+            "image": self.image,
+            "probe": self.probe,
+            "line_levels": torch.tensor(self._levels, dtype=torch.float64),
+            "line_way": torch.from_numpy(self._way),
+            "line_image": recorded.image,
+            "line_probe": recorded.probe,
+            "line_positions": torch.from_numpy(recorded.positions),
+            "line_origin": torch.tensor(recorded.origin),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from an earlier :meth:`state`."""
+        self._levels, self._way = state["line_levels"].tolist(), state["line_way"].cpu().numpy()
+        y, x = (int(value) for value in state["line_origin"])
+        positions = state["line_positions"].cpu().numpy()
+        self._recorded = Placed(state["line_image"], state["line_probe"], positions, (y, x))
