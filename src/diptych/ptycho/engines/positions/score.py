@@ -47,6 +47,8 @@ class PositionScore:
         likelihood with object and probe refined. The sum over all patterns so tells distortions that the object goes
         along with, each by too little to be seen in a single pattern.
         """
+        if not displacements:
+            return 0.0
         basis = np.stack(displacements, -1)
         gradient = np.einsum("mik,mi->k", basis, self.gradient)
         fisher = np.einsum("mik,mij,mjl->kl", basis, self.fisher, basis)
