@@ -173,7 +173,7 @@ def point_of(result: Reconstruction, scan: Scan) -> Point:
         result.probe / np.sqrt(gain),
         result.positions[kept],
         mask,
-        photon_background(scan, gain),
+        photon_background(scan, gain) if result.background is None else result.background / gain,
         None if result.frame_factors is None else result.frame_factors[kept],
         None if components is None else components / np.sqrt(gain),
         None if coefficients is None else coefficients[kept],

@@ -185,6 +185,7 @@ def _by_engine(request: Request) -> Reconstruction:
     from diptych.ptycho.engines.distance.search import with_distance
     from diptych.ptycho.engines.modes.choice import mode_choice
     from diptych.ptycho.engines.outcome import outcome
+    from diptych.ptycho.engines.problem import pattern_totals
     from diptych.ptycho.engines.starts.network_result import network_or_engine
     from diptych.ptycho.engines.thick.stage import after_engine
 
@@ -212,6 +213,8 @@ def _by_engine(request: Request) -> Reconstruction:
 
         problem, run, evidence, said = network_or_engine(request, problem, run, probe, again)
         result = outcome(request, problem, run, probe)
+        if choice.shown is not None and result.background is not None:
+            notes = (*notes, choice.shown.flag(result.background, float(pattern_totals(problem.counts).mean())))
     seconds = time.perf_counter() - began
     record = {"probe_start": note, "device": str(device), "device_reason": why, "seconds": seconds}
     result = replace(result, flags=(*result.flags, *distance.flags, *notes, *said))

@@ -302,6 +302,8 @@ class Reconstruction:
         Standard error of the amplitude, and of the phase in rad.
     frame_factors : (M,) float64, optional
         Factor of each pattern's intensity, mean 1, where they were fitted.
+    background : (N, N) float32, optional
+        Counts that are the same in every frame, where they were fitted.
     recorded_positions : (M, 2) float64, optional
         The scan's own positions, where ``positions`` are refined ones.
     flags : tuple of str
@@ -341,6 +343,7 @@ class Reconstruction:
     slice_distance_m: float | None = None
     probe_components: Complex | None = None
     probe_coefficients: Complex | None = None
+    background: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -363,6 +366,9 @@ class Reconstruction:
             set_(self, "slice_distance_m", validation.positive(apart, f"{self.name}: slice_distance_m"))
         factors = validation.one_per_pattern(self.frame_factors, len(self.positions), f"{self.name}: frame_factors")
         set_(self, "frame_factors", factors)
+        size = (self.probe.shape[-2], self.probe.shape[-1])
+        dark = validation.object_map(self.background, size, "background", "counts per pixel", self.name)
+        set_(self, "background", validation.not_negative(dark, "background", self.name))
         varied = (self.probe_components, self.probe_coefficients)
         validation.varying_probe(*varied, (len(self.positions), *self.probe.shape[1:]), self.name)
         where = f"{self.name}: recorded_positions"

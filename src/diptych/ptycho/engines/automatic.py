@@ -21,8 +21,8 @@ refinement     PIE from a network's image that fits poorly, as long as it gains 
 frame factors  PIE again, with a factor for each frame's intensity. Only where factors explain part of the deviance;
                kept where the held-out fit then falls by more than that part.
 likelihood     L-BFGS on the likelihood of all patterns, until convergence.
-more modes     PIE with more probe modes. Only where photon noise does not explain the patterns, and trials on a part
-               of the scan (:mod:`~diptych.ptycho.engines.modes.trials`) say that more modes do.
+more modes     PIE with more probe modes, or a background. Only where photon noise does not explain the patterns, and
+               trials on a part of the scan (:mod:`~diptych.ptycho.engines.modes.trials`) say that these do.
 positions      L-BFGS in object, probe and positions together. Only where the score test of the positions
                (:mod:`~diptych.ptycho.engines.positions.score`) says that they are wrong; kept where the held-out fit
                falls clearly.
@@ -44,6 +44,7 @@ from torch import Tensor
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
 from diptych.ptycho.engines.checkpoint import Guess, guess_of, guess_state
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
+from diptych.ptycho.engines.modes.background import fitted_background
 from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import PositionCorrection
@@ -302,6 +303,8 @@ class Automatic:
     def _enter_likelihood(self, stage: str, image: Tensor, probe: Tensor, fit: float) -> None:
         """Enter a stage; where it is the last one, after a trial of factors of the frames if they may be needed."""
         self._factors.give_up()
+        if self._modes.shown is not None and stage == "likelihood":
+            fitted_background(self.problem, image, probe)
         self._enter(stage, image, probe)
         if self._factors.again() and stage == "likelihood":
             self._tries_factors(fit)
@@ -328,6 +331,8 @@ class Automatic:
         mine |= self.positions.state() | self._modes.state()
         if self._network is not None:
             mine["network_image"], mine["network_probe"] = self._network
+        if self._modes.shown is not None and self.problem.forward.background is not None:
+            mine["background"] = self.problem.forward.background
         return {**self._engine.state(), **mine}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -336,6 +341,8 @@ class Automatic:
         self._factors.restore(state)
         self.positions.restore(state)
         self._modes.restore(state)
+        if "background" in state:
+            self.problem.forward.background = state["background"]
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
         self._first = guess_of(state, "first")
         if "network_image" in state:

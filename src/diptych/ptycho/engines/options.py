@@ -59,6 +59,11 @@ class ReconstructionOptions(SelectingOptions):
         description="Factor of each frame's intensity: on, off, or auto (fitted where the frames' totals show that the "
         "beam varied and the held-out fit confirms it; engines auto and ml).",
     )
+    background: Literal["auto", "off"] = Field(
+        "auto",
+        description="Counts that are the same in every frame, where the scan states none: auto (a smooth background is "
+        "fitted where held-out pixels ask for it; engine auto) or off.",
+    )
     correct_positions: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "

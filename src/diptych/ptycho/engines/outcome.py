@@ -64,6 +64,9 @@ def outcome(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
     settled, slices = settled_object(problem, state, probe, light, positions, measured)
     # Before the flags, which fit factors anew.
     values = factors.values.double().cpu().numpy() if factors is not None and factors.fitted else None
+    fitted = None
+    if scan.background is None and not problem.read_variance and problem.forward.background is not None:
+        fitted = problem.forward.background.to(torch.float32).cpu().numpy()
     moved = not np.array_equal(positions, recorded)
     # Flags of the state that was fitted: at few photons, settling unlit pixels raises a right reading's fit by 15 %.
     flags = _flags(request, problem, (state, probe), evidence, run, moved)
@@ -73,6 +76,7 @@ def outcome(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         positions=positions,
         history=run.history,
         frame_factors=values,
+        background=fitted,
         recorded_positions=recorded if moved else None,
         flags=(*flags, *position_flag(positions, recorded, probe_diameter(probe.cpu().numpy()))),
         provenance=_provenance(request, run, evidence.fits(), lattice),

@@ -18,6 +18,7 @@ NOT_NOISE = "not limited by photon noise"
 MOVED_FAR = "positions moved far"
 MOVED = "positions"
 MODES = "probe modes"
+BACKGROUND = "background"
 DISTANCE = "distance"
 REGULARISED = "regularised"
 SLICES = "slices"
@@ -39,6 +40,7 @@ KINDS = (
     MOVED_FAR,
     MOVED,
     MODES,
+    BACKGROUND,
     DISTANCE,
     REGULARISED,
     SLICES,
@@ -48,7 +50,7 @@ KINDS = (
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, DISTANCE, REGULARISED, SLICES, VARIATION, NETWORK)
+NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, BACKGROUND, DISTANCE, REGULARISED, SLICES, VARIATION, NETWORK)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from diptych.ptycho.engines.modes.background import BackgroundFound
 from diptych.ptycho.engines.modes.trials import Grown, ModesFound, grow_modes
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.engines.request import Request
 from diptych.ptycho.engines.variation.asked import counted
+from diptych.ptycho.physics.propagators import FarField
 
 UNEXPLAINED = 1.1
 """Mean of fit and held-out fit above which more modes are tried; photon noise alone leaves 1."""
@@ -47,6 +49,8 @@ class ModeChoice:
     ----------
     found : ModesFound or None
         The evidence for the modes that were added.
+    shown : BackgroundFound or None
+        The evidence for a background that is fitted.
     """
 
     def __init__(self, trial: Trial | None = None) -> None:
@@ -54,6 +58,7 @@ class ModeChoice:
         self._allowed = 0 if trial is None else MOVABLE | RECORDED | REFINED
         self._below = math.inf
         self.found: ModesFound | None = None
+        self.shown: BackgroundFound | None = None
 
     def awaited(self, report: dict[str, float], fits: Sequence[float], settled: bool, positions: int) -> bool:
         """Whether more modes are to be tried first, but not yet: the fit is poor, and still falls.
@@ -80,7 +85,8 @@ class ModeChoice:
         settled: bool,
         positions: int,
     ) -> Tensor | None:
-        """The probe modes (P, N, N) to go on with, more than before, or None; see :meth:`awaited`.
+        """The probe modes (P, N, N) to go on with, more than before or with a background that the problem then has; or
+        None. See :meth:`awaited`.
 
         They are tried once; once more where refined positions fitted better in the trials than the next modes. After
         positions were refined, too; where modes had been added before, only if the excess has fallen by
@@ -102,6 +108,7 @@ class ModeChoice:
         if grown.found is not None:
             self._below = math.inf if grown.moved else HALVED * (grown.found.fit - 1)
             self.found = grown.found if self.found is None else self.found.and_then(grown.found)
+        self.shown = self.shown or grown.shown
         return grown.probe
 
     def _open(self, positions: int, fits: Sequence[float]) -> bool:
@@ -117,6 +124,8 @@ class ModeChoice:
         if self.found is not None:
             values = [self.found.before, self.found.modes, self.found.fit_before, self.found.fit]
             mine["modes_found"] = torch.tensor(values, dtype=torch.float64)
+        if self.shown is not None:
+            mine["background_found"] = torch.tensor([self.shown.fit_before, self.shown.fit], dtype=torch.float64)
         return mine
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -126,31 +135,46 @@ class ModeChoice:
         if "modes_found" in state:
             before, modes, *fits = state["modes_found"].tolist()
             self.found = ModesFound(int(before), int(modes), *fits)
+        if "background_found" in state:
+            self.shown = BackgroundFound(*state["background_found"].tolist())
 
 
 def mode_choice(request: Request, problem: Problem) -> ModeChoice:
-    """How more probe modes are tried for a problem; never where the options fix their number, or the probe.
+    """How more probe modes and a background are tried for a problem.
 
-    Nor where the sample has slices, or a number of components of a probe that varies is asked for: to one slice a thick
-    sample looks like more modes, and so does a probe that varies to a constant one.
+    No modes where the options fix their number, or the probe; no background where the scan has one, or read noise.
+    Neither where the sample has slices, or a number of components of a probe that varies is asked for: to one slice a
+    thick sample looks like more modes, and so does a probe that varies to a constant one.
     """
     options = request.options
-    if options.modes != "auto" or options.probe == "fixed" or options.slices > 1 or counted(options):
+    more = options.modes == "auto" and options.probe != "fixed"
+    lit = options.background == "auto" and _may_be_lit(request, problem)
+    if not (more or lit) or options.slices > 1 or counted(options):
         return ModeChoice()
 
     def trial(image: Tensor, probe: Tensor, positions: int) -> Grown:
-        factors = options.frame_factors != "off"
-        return grow_modes(
+        grown = grow_modes(
             request.scan,
             problem,
             image,
             probe,
             lambda: request.verdict_at(positions == REFINED),
             positions == MOVABLE,
-            factors,
+            options.frame_factors != "off",
+            more,
+            lit and problem.forward.background is None,
         )
+        if grown.background is not None:
+            problem.forward.background = grown.background
+        return grown
 
     return ModeChoice(trial)
+
+
+def _may_be_lit(request: Request, problem: Problem) -> bool:
+    """Whether a background may be fitted: the scan has none, counts photons, and its patterns are far fields."""
+    far = isinstance(problem.forward.propagator, FarField)
+    return far and request.scan.background is None and not problem.read_variance
 
 
 def _unexplained(report: dict[str, float]) -> bool:

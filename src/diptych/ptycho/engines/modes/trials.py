@@ -10,6 +10,7 @@ their noise.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from diptych.ptycho.engines.flags.evidence import gather_evidence
 from diptych.ptycho.engines.flags.misfit import intensity_varies
 from diptych.ptycho.engines.flags.readings import AS_GIVEN
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
+from diptych.ptycho.engines.modes.background import BackgroundFound, fitted_background
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
 from diptych.ptycho.engines.starts.trial import SEED, central_part
@@ -38,6 +40,15 @@ LADDER = {2: 0.15, 3: 0.15, 5: 0.15, 8: 0.2}
 """Numbers of modes that are tried, in this order, and share by which the held-out fit's excess over 1 must fall for
 each to be kept: every mode costs time. Scans made with 2 modes: 12 % from 2 to 3; a measured star, on 64 and on 100
 patterns: 18 and 21 % from 2 to 3, 22 % from 3 to 5, 18 % from 5 to 8."""
+
+BACKGROUND_SHARE = 0.15
+"""The same for a background."""
+
+MOST_TRIED = 2
+"""Numbers of modes at which a background is tried, from the first on: it costs as much as more modes."""
+
+ESTIMATES = 2
+"""Estimates of the background between epochs of PIE, and one more after them."""
 
 LEAST_EXCESS = 0.1
 """Excess of which the share is taken at least: where noise is fitted, there is none."""
@@ -106,11 +117,17 @@ class Grown(NamedTuple):
         The evidence for them.
     moved : bool
         Whether refined positions fit better than the next modes, so that the trials ended there.
+    background : Tensor or None
+        Counts (N, N) that are the same in every frame; None where none are asked for.
+    shown : BackgroundFound or None
+        The evidence for them.
     """
 
     probe: Tensor | None = None
     found: ModesFound | None = None
     moved: bool = False
+    background: Tensor | None = None
+    shown: BackgroundFound | None = None
 
 
 def grow_modes(
@@ -121,11 +138,14 @@ def grow_modes(
     verdict: Callable[[], trials.Verdict],
     movable: bool,
     factors: bool = False,
+    more: bool = True,
+    background: bool = False,
 ) -> Grown:
-    """More probe modes, by trials on the central part of a scan, where the held-out pixels ask for them.
+    """More probe modes, or a background, by trials on the central part of a scan, where held-out pixels ask for them.
 
-    There are no more where a wrong reading of the scan, a beam whose intensity varies, or wrong positions explain the
-    patterns: modes that are free can hide them. Where the intensity may be fitted, it is in the trials.
+    A background that fits as well as the next modes goes before them: it has far fewer unknowns. There is neither where
+    a wrong reading of the scan, a beam whose intensity varies, or wrong positions explain the patterns: modes that are
+    free can hide them. Where the intensity may be fitted, it is in the trials.
 
     Parameters
     ----------
@@ -139,41 +159,103 @@ def grow_modes(
         Whether wrong positions are to be considered as the reason.
     factors : bool
         Whether a factor for each frame's intensity may be fitted.
+    more, background : bool
+        Whether modes may be added, and whether a background may be fitted.
     """
     evidence = gather_evidence(problem, image, probe, refined=True)
     varies = intensity_varies(evidence)
     if not trials.suspect(evidence) or (varies and not factors):
         return Grown()
     trial, start = _central_problem(scan, problem, image, varies)
-    here = first = _settled(trial, start, probe)
-    moved = False
-    for modes, share in ((n, share) for n, share in LADDER.items() if n > len(probe)):
-        there = _settled(trial, here.image, start_modes(here.probe, modes))
-        log.info("probe modes: held-out fit %.4g with %d, %.4g with %d", here.fit, len(here.probe), there.fit, modes)
-        if not here.fit - there.fit > share * max(here.fit - 1, LEAST_EXCESS):
-            break
-        if movable:
-            free = _settled(trial, here.image, here.probe, moving=True).fit
-            log.info("probe modes: held-out fit %.4g with %d and refined positions", free, len(here.probe))
-            if moved := free < there.fit:
-                break
-            movable = here.fit - free > MOVES_MATTER * (here.fit - there.fit)
-        here = there
+    first = _settled(trial, start, probe)
+    here, shown, moved = _climb(trial, first, movable, more, background)
     if here is first:
         return Grown(moved=moved)
     reading = verdict()
     if reading.best is not AS_GIVEN or reading.alike:
         log.info("probe modes: none added, the scan may have to be read in another way")
         return Grown()
-    found = ModesFound(len(probe), len(here.probe), first.fit, here.fit)
-    log.info("probe modes %s", found.text)
-    return Grown(here.probe, found, moved)
+    found, brought = None, 1.0 if shown is None else shown.fit / shown.fit_before
+    if len(here.probe) > len(probe):
+        found = ModesFound(len(probe), len(here.probe), first.fit * brought, here.fit)
+        log.info("probe modes %s", found.text)
+    return Grown(here.probe, found, moved, trial.forward.background if shown is not None else None, shown)
+
+
+def _climb(
+    trial: Problem, here: _State, movable: bool, more: bool, background: bool
+) -> tuple[_State, BackgroundFound | None, bool]:
+    """The best state of the trials from one on, the evidence for a background that its problem then has, and whether
+    refined positions go before what would be next; what may be done is as in :func:`grow_modes`.
+    """
+    shown: BackgroundFound | None = None
+    tried: list[int] = []
+    for modes, share in ((n, share) for n, share in LADDER.items() if more and n > len(here.probe)):
+        there = _settled(trial, here.image, start_modes(here.probe, modes))
+        log.info("probe modes: held-out fit %.4g with %d, %.4g with %d", here.fit, len(here.probe), there.fit, modes)
+        if (background := background and len(tried) < MOST_TRIED) and shown is None:
+            here, shown, moved = _in_background(trial, here, there.fit, movable)
+            tried.append(modes)
+            if moved:
+                return here, shown, True
+            if shown is not None:
+                there = _settled(trial, here.image, start_modes(here.probe, modes))
+                log.info("probe modes: held-out fit %.4g with %d and a background", there.fit, modes)
+        if not here.fit - there.fit > share * max(here.fit - 1, LEAST_EXCESS):
+            return here, shown, False
+        if movable:
+            free = _freed(trial, here)
+            if free < there.fit:
+                return here, shown, True
+            movable = here.fit - free > MOVES_MATTER * (here.fit - there.fit)
+        here = there
+    return _in_background(trial, here, math.inf, movable) if background and shown is None else (here, shown, False)
+
+
+def _freed(trial: Problem, here: _State) -> float:
+    """Held-out fit with refined positions."""
+    free = _settled(trial, here.image, here.probe, moving=True).fit
+    log.info("probe modes: held-out fit %.4g with %d and refined positions", free, len(here.probe))
+    return free
 
 
 class _State(NamedTuple):
     image: Tensor
     probe: Tensor
     fit: float
+
+
+def _in_background(
+    problem: Problem, here: _State, rival: float, movable: bool
+) -> tuple[_State, BackgroundFound | None, bool]:
+    """A state with a background, and the evidence for it, where it fits clearly better than without, and as well as a
+    rival; else the state as it is. And whether positions, where ``movable``, go before it. The problem has the
+    background where there is evidence.
+    """
+    image, probe = here.image, here.probe
+    for _ in range(ESTIMATES):
+        fitted_background(problem, image, probe)
+        image, probe = _guess(problem, image, probe)
+    shown = fitted_background(problem, image, probe)
+    there = _settled(problem, image, probe)
+    mean = float(shown.mean())
+    log.info("background: held-out fit %.4g without, %.4g with %.3g counts per pixel", here.fit, there.fit, mean)
+    problem.forward.background = None
+    clear = there.fit <= rival and here.fit - there.fit > BACKGROUND_SHARE * max(here.fit - 1, LEAST_EXCESS)
+    if not clear or (moved := movable and _freed(problem, here) < there.fit):
+        return here, None, clear
+    problem.forward.background = shown
+    return there, BackgroundFound(here.fit, there.fit), moved
+
+
+def _guess(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    """Object and probe after some epochs of PIE."""
+    batch = int(np.clip(len(problem) // 16, 1, 64))
+    guess = Pie(problem, image, probe, PieSettings(batch=batch), np.random.default_rng(SEED))
+    for _ in range(GUESS):
+        stop_if_asked()
+        guess.epoch()
+    return guess.image, guess.probe
 
 
 def _settled(problem: Problem, image: Tensor, probe: Tensor, moving: bool = False) -> _State:
@@ -185,12 +267,7 @@ def _settled(problem: Problem, image: Tensor, probe: Tensor, moving: bool = Fals
         # Its own: positions are changed in place.
         problem = replace(problem, forward=replace(problem.forward))
     else:
-        batch = int(np.clip(len(problem) // 16, 1, 64))
-        guess = Pie(problem, image, probe, PieSettings(batch=batch), np.random.default_rng(SEED))
-        for _ in range(GUESS):
-            stop_if_asked()
-            guess.epoch()
-        image, probe = guess.image, guess.probe
+        image, probe = _guess(problem, image, probe)
     settings = LikelihoodSettings(batch=sweep_batch(problem), refine_positions=moving)
     engine = MaximumLikelihood(problem, image, probe, settings)
     fits: list[float] = []
@@ -227,4 +304,5 @@ def _central_problem(scan: Scan, problem: Problem, image: Tensor, varies: bool) 
     fitted = varies or (problem.forward.factors is not None and problem.forward.factors.fitted)
     if fitted and trial.forward.factors is not None:
         trial.forward.factors.fitted = True
+    trial.forward.background = problem.forward.background
     return trial, start

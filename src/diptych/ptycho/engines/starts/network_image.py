@@ -39,6 +39,7 @@ def in_counts(result: Reconstruction, gain: Gain, declared: bool, record: dict[s
     return replace(
         result,
         probe=probe,
+        background=None if result.background is None else (result.background * gain.value).astype(np.float32),
         probe_components=shapes if shapes is None else (shapes * np.sqrt(gain.value)).astype(np.complex64),
         flags=(*result.flags, *gain_flag(gain, declared)),
         provenance={**result.provenance, **record, "counts_per_photon": gain.value},

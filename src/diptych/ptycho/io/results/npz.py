@@ -37,13 +37,15 @@ MAPS = (
     "phase_error",
     "illumination",
     "frame_factors",
+    "background",
     "recorded_positions",
     "slices",
     "probe_components",
     "probe_coefficients",
 )
 """Further arrays of a result: maps of the object (H, W), a factor (M,) and the recorded position (M, 2) of each frame,
-slices (S, H, W), components (K, N, N) of the probe and their coefficients (M, K + 1). Files need not hold them."""
+the background (N, N), slices (S, H, W), components (K, N, N) of the probe and their coefficients (M, K + 1). Files need
+not hold them."""
 
 
 def record(result: Reconstruction) -> dict[str, Any]:
