@@ -88,7 +88,7 @@ def test_readings_are_those_of_refined_positions_once_they_are(where: int, monke
     asked: list[bool] = []
     monkeypatch.setattr(Request, "verdict_at", lambda _, refined: asked.append(refined))
     monkeypatch.setattr(modes_choice, "grow_modes", lambda *given: given[4]() or Grown())
-    choice = modes_choice.mode_choice(Request(scan, ReconstructionOptions()), None)  # type: ignore[arg-type]
+    choice = modes_choice.mode_choice(Request(scan, ReconstructionOptions(background="off")), None)  # type: ignore[arg-type]
     choice.more(IMAGE, PROBE, POOR, STALLED, False, where)
     assert asked == [where == REFINED]
 

@@ -25,7 +25,7 @@ PATTERNS = 128
 """Patterns, spread over the scan, from which it is estimated."""
 
 STEPS = 6
-"""Newton steps; from a thousandth of a count to within 1 % in two kinds of object at 1e6 photons."""
+"""Steps of Fisher scoring."""
 
 LEAST, FALL = 1e-3, 0.25
 """Counts per pixel to start from, and the share of it that a step may fall to."""
@@ -57,7 +57,7 @@ class BackgroundFound:
 def fitted_background(problem: Problem, image: Tensor, probe: Tensor) -> Tensor:
     """The most likely smooth background (N, N), counts, for an object and probe; the problem's becomes it.
 
-    Newton steps of the Poisson likelihood of each pixel, whose sums over frames are averaged over neighbours with
+    Fisher scoring of the Poisson likelihood of each pixel, whose sums over frames are averaged over neighbours with
     Gaussian weights: local likelihood (Tibshirani and Hastie, J. Am. Stat. Assoc. 82, 559, 1987).
 
     Parameters
@@ -74,13 +74,13 @@ def fitted_background(problem: Problem, image: Tensor, probe: Tensor) -> Tensor:
         forward.background = torch.full_like(problem.counts[0], LEAST)
     for _ in range(STEPS):
         forward.background = forward.background.clamp(min=LEAST)
-        slopes, curvatures = sum(
+        slopes, information = sum(
             share_out(problem, lambda some: _derivatives(problem, image, probe, some), batches),
             np.zeros((2, problem.size, problem.size)),
         )
         width = SMOOTH * problem.size
-        slope, curvature = (gaussian_filter(each, width, mode="nearest") for each in (slopes, curvatures))
-        step = torch.from_numpy(slope / curvature.clip(1e-30)).to(forward.background)
+        slope, known = (gaussian_filter(each, width, mode="nearest") for each in (slopes, information))
+        step = torch.from_numpy(slope / known.clip(1e-30)).to(forward.background)
         forward.background = torch.maximum(forward.background + step, FALL * forward.background)
     return forward.background
 
@@ -88,7 +88,7 @@ def fitted_background(problem: Problem, image: Tensor, probe: Tensor) -> Tensor:
 def _derivatives(
     problem: Problem, image: Tensor, probe: Tensor, batches: Sequence[NDArray[np.int64]]
 ) -> NDArray[np.float64]:
-    """First and minus second derivative of the log-likelihood with respect to the background, summed over frames:
+    """Derivative of the log-likelihood with respect to the background, and its Fisher information, summed over frames:
     (2, N, N).
     """
     sums = torch.zeros((2, problem.size, problem.size), dtype=torch.float64, device=problem.device)
@@ -99,5 +99,5 @@ def _derivatives(
         zero_masked(problem, batch, fitted)
         ratio = problem.counts[torch.from_numpy(batch).to(problem.device)] / expected
         sums[0] += ((ratio - 1) * fitted).sum(0)
-        sums[1] += (ratio / expected * fitted).sum(0)
+        sums[1] += (fitted / expected).sum(0)
     return sums.cpu().numpy()

@@ -64,6 +64,7 @@ def chosen(result: Reconstruction) -> Rows:
         ("Positions", *_positions(result, asked)),
         *_slices(result),
         ("Intensity of frames", *_factors(result, asked)),
+        ("Background", *_background(result, asked)),
         ("Batch", number(options.get("batch"), 6) if options.get("batch") else "by the engine", asked.get("batch", "")),
         ("Stop", f"after {number(about.get('epochs'), 6)} epochs", str(about.get("stop_reason", "not known"))),
         ("State kept", f"epoch {number(about.get('best_epoch'), 6)}", "the lowest held-out fit of the last stage"),
@@ -147,6 +148,13 @@ def _factors(result: Reconstruction, asked: Mapping[str, str]) -> tuple[str, str
         return "constant", asked.get("frame_factors", "the totals of the frames show no variation that a factor fits")
     spread = 100 * float(result.frame_factors.std())
     return f"a factor for each frame, {spread:.2g} % rms", "the held-out fit fell"
+
+
+def _background(result: Reconstruction, asked: Mapping[str, str]) -> tuple[str, str]:
+    if result.background is None:
+        return "as the scan states", asked.get("background", "held-out pixels did not ask for one")
+    said = next((flag for flag in result.flags if flag.startswith("background:")), "")
+    return f"{number(float(result.background.mean()))} counts per pixel", said
 
 
 def quality(result: Reconstruction) -> list[tuple[str, str, str]]:
