@@ -351,11 +351,8 @@ class Reconstruction:
             self.object, Canvas, "object", self.name, "Give the array its origin: Canvas(array, origin=(y, x))."
         )
         set_(self, "probe", validation.probe_array(self.probe, None, "probe", self.name))
-        set_(
-            self,
-            "positions",
-            validation.coordinates(self.positions, "(patterns, 2) floats, (y, x) in object pixels", self.name),
-        )
+        places = validation.coordinates(self.positions, "(patterns, 2) floats, (y, x) in object pixels", self.name)
+        set_(self, "positions", places)
         shape = self.object.shape
         for each in ("error", "amplitude_error", "phase_error"):
             set_(self, each, validation.object_map(getattr(self, each), shape, each, "standard errors", self.name))
@@ -366,13 +363,11 @@ class Reconstruction:
             set_(self, "slice_distance_m", validation.positive(apart, f"{self.name}: slice_distance_m"))
         factors = validation.one_per_pattern(self.frame_factors, len(self.positions), f"{self.name}: frame_factors")
         set_(self, "frame_factors", factors)
-        size = (self.probe.shape[-2], self.probe.shape[-1])
-        dark = validation.object_map(self.background, size, "background", "counts per pixel", self.name)
-        set_(self, "background", validation.not_negative(dark, "background", self.name))
-        varied = (self.probe_components, self.probe_coefficients)
-        validation.varying_probe(*varied, (len(self.positions), *self.probe.shape[1:]), self.name)
-        where = f"{self.name}: recorded_positions"
-        set_(self, "recorded_positions", validation.alike(self.recorded_positions, self.positions, where))
+        set_(self, "background", validation.background_array(self.background, self.probe.shape[-1], self.name))
+        one = (len(self.positions), *self.probe.shape[1:])
+        validation.varying_probe(self.probe_components, self.probe_coefficients, one, self.name)
+        recorded = validation.alike(self.recorded_positions, self.positions, f"{self.name}: recorded_positions")
+        set_(self, "recorded_positions", recorded)
 
     def __repr__(self) -> str:
         height, width = self.object.shape
