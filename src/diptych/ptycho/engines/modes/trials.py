@@ -149,9 +149,9 @@ def grow_modes(
 ) -> Grown:
     """More probe modes, or a background, by trials on the central part of a scan, where held-out pixels ask for them.
 
-    A background that fits better than the next modes, and leaves nothing for them, goes before them. There is neither where
-    a wrong reading of the scan, a beam whose intensity varies, or wrong positions explain the patterns: modes that are
-    free can hide them. Where the intensity may be fitted, it is in the trials.
+    A background that fits better than the next modes, and leaves nothing for them, goes before them. There is neither
+    where a wrong reading of the scan, a beam whose intensity varies, or wrong positions explain the patterns: modes
+    that are free can hide them. Where the intensity may be fitted, it is in the trials.
 
     Parameters
     ----------
