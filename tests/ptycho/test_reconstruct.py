@@ -104,11 +104,14 @@ def test_incoherent_modes_are_recovered_with_as_many_modes(engine: str) -> None:
 
 
 @pytest.mark.integration
-def test_a_known_background_is_used() -> None:
+def test_a_background_is_used_where_it_is_known_and_fitted_where_it_is_not() -> None:
     scan = simulated(background=5.0, dose=1e5)
-    known, unknown = solve(scan, modes=1), solve(replace(scan, background=None), modes=1)
-    assert error(known, scan) < 0.6 * error(unknown, scan)
-    assert known.provenance["fit"] < 1.1 < unknown.provenance["fit"]
+    silent = replace(scan, background=None)
+    known, fitted = solve(scan, modes=1), solve(silent, modes=1)
+    left_out = solve(silent, modes=1, background="off")
+    assert error(known, scan) < 0.6 * error(left_out, scan)
+    assert error(fitted, scan) < 0.7 * error(left_out, scan)
+    assert known.provenance["fit"] < 1.1 < left_out.provenance["fit"]
 
 
 def test_double_precision() -> None:
@@ -302,9 +305,12 @@ def test_the_ends_of_the_regularisation_are_usable(engine: str, alpha: float) ->
 # When to stop.
 
 
-@pytest.mark.parametrize("engine", [pytest.param("rpie", marks=pytest.mark.integration), "auto"])
-def test_low_dose_stops_by_itself_near_its_best(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scan = simulated(dose=3e3, probe_error=0.5)
+@pytest.mark.parametrize(
+    ("engine", "seeds"), [pytest.param("rpie", (0, 1, 2), marks=pytest.mark.integration), ("auto", (1,))]
+)
+def test_low_dose_stops_by_itself_near_its_best(
+    engine: str, seeds: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     images: list[torch.Tensor] = []
     epoch = Pie.epoch
 
@@ -316,10 +322,17 @@ def test_low_dose_stops_by_itself_near_its_best(engine: str, monkeypatch: pytest
     monkeypatch.setattr(Pie, "epoch", recorded)
     # The trials of readings that flags of faint scans rest on would be recorded too.
     monkeypatch.setattr("diptych.ptycho.engines.flags.result.result_flags", lambda *state, **rest: ())
-    result = solve(scan, engine=engine)
-    course = [error(replace(result, object=replace(result.object, values=image.numpy())), scan) for image in images]
-    assert result.provenance["epochs"] < 200
-    assert error(result, scan) < 1.1 * min(course)
+    ends, best = [], []
+    for seed in seeds:
+        images.clear()
+        scan = simulated(dose=3e3, probe_error=0.5, seed=seed)
+        result = solve(scan, engine=engine)
+        course = [error(replace(result, object=replace(result.object, values=each.numpy())), scan) for each in images]
+        assert result.provenance["epochs"] < 200
+        ends.append(error(result, scan))
+        best.append(min(course))
+    # States of rPIE differ by some 5 % from one epoch to the next: a mean over scans.
+    assert np.mean(ends) < 1.1 * np.mean(best)
 
 
 @pytest.mark.integration

@@ -8,6 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from diptych.errors import DiptychError
+from diptych.studio.components.sliders import Slider
 from diptych.studio.components.viewer.element import ImageViewer
 from diptych.studio.state.charts import COLOURS, GREY, LEGEND, axis
 from diptych.studio.state.compare.compared import Compared, display_name
@@ -100,7 +101,7 @@ class Outcome:
         ui.label("The aligned images in turn, in one place and with one colour range. B shows the next one.")
         with ui.row().classes("items-center gap-4"):
             switch = ui.switch("Flicker", value=False)
-            period = ui.slider(min=200, max=2000, step=100, value=600).classes("w-48")
+            period = Slider(min=200, max=2000, step=100, value=600).classes("w-48")
             period.props('label aria-label="Milliseconds per image"')
             ui.label().bind_text_from(period, "value", lambda value: f"{value} ms per image")
         viewer = ImageViewer(keys, height="60vh")

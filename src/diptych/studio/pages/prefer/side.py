@@ -12,6 +12,7 @@ from nicegui import run, ui
 
 from diptych.errors import DiptychError
 from diptych.studio.components.downloads import send
+from diptych.studio.components.sliders import Slider
 from diptych.studio.components.uploads import upload_box
 from diptych.studio.pages.prefer.chart import angle_chart, set_angles
 from diptych.studio.pages.prefer.debug import debug_panel
@@ -67,9 +68,7 @@ class Side:
             self._group("Model", MODEL)
             with ui.row().classes("w-full items-center no-wrap gap-3"):
                 ui.label("Optimization steps").classes("text-sm")
-                self._steps = ui.slider(min=0, max=MOST_STEPS, value=STEPS).props(
-                    'label aria-label="Optimization steps"'
-                )
+                self._steps = Slider(min=0, max=MOST_STEPS, value=STEPS).props('label aria-label="Optimization steps"')
             with ui.row().classes("items-center gap-2"):
                 ui.button("Compute CV now", on_click=self._cross_validate).props("outline no-caps").mark("cv")
                 self._cv = ui.label(cv_text(desk.session.validated)).classes("text-sm font-mono").mark("cv score")

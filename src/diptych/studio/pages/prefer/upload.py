@@ -9,6 +9,7 @@ from nicegui import run, ui
 
 from diptych.errors import DiptychError
 from diptych.prefer.match import colours_lost
+from diptych.studio.components.sliders import Slider
 from diptych.studio.components.uploads import upload_box
 from diptych.studio.state.prefer.archive import read_image
 from diptych.studio.state.prefer.desk import Desk
@@ -45,10 +46,10 @@ def upload_panel(desk: Desk) -> None:
     box.mark("upload")
 
 
-def _slider(name: str, text: str, low: float, high: float, step: float, value: float) -> ui.slider:
+def _slider(name: str, text: str, low: float, high: float, step: float, value: float) -> Slider:
     """A slider below its name and value."""
     with ui.column().classes("gap-0 w-64"):
         said = ui.label().classes("text-sm")
-        slider = ui.slider(min=low, max=high, step=step, value=value).props(f'label aria-label="{name}"')
+        slider = Slider(min=low, max=high, step=step, value=value).props(f'label aria-label="{name}"')
         said.bind_text_from(slider, "value", lambda now: f"{name}: {text.format(now)}")
     return slider

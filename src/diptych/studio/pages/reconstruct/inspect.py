@@ -12,6 +12,7 @@ from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.io import LoadOptions
 from diptych.studio.components.forms import options_form
 from diptych.studio.components.frame import heading
+from diptych.studio.components.sliders import Slider
 from diptych.studio.pages.reconstruct.actions import FileActions
 from diptych.studio.pages.reconstruct.mask import MaskDialog
 from diptych.studio.state.reconstruct.page import ReconstructPage
@@ -91,9 +92,7 @@ class Inspect:
                     frame.set_source(f"{base}/{shown}")
                     number.set_text(f"Frame {shown} of {len(look.scan)}: {look.totals[shown]:.4g} photons")
 
-                at = ui.slider(min=0, max=max(len(look.scan) - 1, 1), value=0, on_change=turn).props(
-                    'aria-label="Frame"'
-                )
+                at = Slider(min=0, max=max(len(look.scan) - 1, 1), value=0, on_change=turn).props('aria-label="Frame"')
                 _small("Drop this frame", lambda: self._apply(Remedy("", options={"drop": str(int(at.value))})))
             with _cell("Mean pattern (log scale; masked: red)"):
                 ui.image(f"{base}/mean").classes("w-full").props('alt="Mean pattern" fit=contain')
