@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diptych.ptycho.physics.forward import shift_probe
+from diptych.ptycho.physics.propagators import shift_probe
 
 
 def propagate(wave: Tensor) -> Tensor:

@@ -149,9 +149,10 @@ def misfit_of(result: Reconstruction) -> float:
 
 def point_of(result: Reconstruction, scan: Scan) -> Point:
     """Where the information of a result is computed, in photons; ``scan`` as the engine saw it."""
+    from diptych.ptycho.physics.detector.point_spread import recorded_widths
+    from diptych.ptycho.physics.detector.read_noise import photon_background
     from diptych.ptycho.physics.illumination import measured_frames
     from diptych.ptycho.physics.information import Point, Refined
-    from diptych.ptycho.physics.noise.read_noise import photon_background
 
     if len(result.positions) != len(scan):
         raise InputError(
@@ -177,6 +178,7 @@ def point_of(result: Reconstruction, scan: Scan) -> Point:
         None if result.frame_factors is None else result.frame_factors[kept],
         None if components is None else components / np.sqrt(gain),
         None if coefficients is None else coefficients[kept],
+        recorded_widths(result.provenance, result.name),
         Refined(options.get("probe") != "fixed", bool(moved), result.frame_factors is not None),
     )
 

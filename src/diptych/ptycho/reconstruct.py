@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,7 +186,6 @@ def _by_engine(request: Request) -> Reconstruction:
     from diptych.ptycho.engines.distance.search import with_distance
     from diptych.ptycho.engines.modes.choice import mode_choice
     from diptych.ptycho.engines.outcome import outcome
-    from diptych.ptycho.engines.problem import pattern_totals
     from diptych.ptycho.engines.starts.network_result import network_or_engine
     from diptych.ptycho.engines.thick.stage import after_engine
 
@@ -213,8 +213,7 @@ def _by_engine(request: Request) -> Reconstruction:
 
         problem, run, evidence, said = network_or_engine(request, problem, run, probe, again)
         result = outcome(request, problem, run, probe)
-        if choice.shown is not None and result.background is not None:
-            notes = (*notes, choice.shown.flag(result.background, float(pattern_totals(problem.counts).mean())))
+        notes = (*notes, *_gains(choice, problem, result))
     seconds = time.perf_counter() - began
     record = {"probe_start": note, "device": str(device), "device_reason": why, "seconds": seconds}
     result = replace(result, flags=(*result.flags, *distance.flags, *notes, *said))
@@ -225,7 +224,7 @@ def _by_engine(request: Request) -> Reconstruction:
 
 
 def _problem(request: Request, probe: NDArray[np.complex64], device: torch.device, workers: Workers) -> Problem:
-    from diptych.ptycho.engines.problem import make_problem
+    from diptych.ptycho.engines.problem import make_problem, point_spread
     from diptych.ptycho.engines.thick.stage import with_slices
     from diptych.ptycho.physics.probe import power
 
@@ -242,7 +241,23 @@ def _problem(request: Request, probe: NDArray[np.complex64], device: torch.devic
         workers=workers,
         limit=limit,
     )
+    if not isinstance(options.point_spread, str):
+        problem.forward.spread = point_spread(problem, (options.point_spread, options.point_spread))
     return with_slices(request, problem)
+
+
+def _gains(choice: ModeChoice, problem: Problem, result: Reconstruction) -> Iterator[str]:
+    """Notes on a background and a point spread that were fitted."""
+    from diptych.ptycho.engines.flags.base import BACKGROUND, POINT_SPREAD
+    from diptych.ptycho.engines.modes.background import background_flag
+    from diptych.ptycho.engines.modes.spread import spread_flag
+    from diptych.ptycho.engines.problem import pattern_totals
+
+    if BACKGROUND in choice.gains and result.background is not None:
+        counts = float(pattern_totals(problem.counts).mean())
+        yield background_flag(result.background, counts, choice.gains[BACKGROUND])
+    if POINT_SPREAD in choice.gains and problem.forward.spread is not None:
+        yield spread_flag(problem.forward.spread.widths, choice.gains[POINT_SPREAD])
 
 
 def _iterate(request: Request, problem: Problem, probe: NDArray[np.complex64], choice: ModeChoice) -> Run:

@@ -12,11 +12,10 @@ from diptych.ptycho.physics.forward import (
     ForwardModel,
     exit_waves,
     expected_counts,
-    shift_probe,
     shifted_modes,
 )
 from diptych.ptycho.physics.patches import canvas_box, cut
-from diptych.ptycho.physics.propagators import CORNERED, FarField
+from diptych.ptycho.physics.propagators import CORNERED, FarField, shift_probe
 
 SIZES = [16, 17]
 DTYPES = {torch.complex64: 1e-5, torch.complex128: 1e-12}

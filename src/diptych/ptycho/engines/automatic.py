@@ -21,8 +21,9 @@ refinement     PIE from a network's image that fits poorly, as long as it gains 
 frame factors  PIE again, with a factor for each frame's intensity. Only where factors explain part of the deviance;
                kept where the held-out fit then falls by more than that part.
 likelihood     L-BFGS on the likelihood of all patterns, until convergence.
-more modes     PIE with more probe modes, or a background. Only where photon noise does not explain the patterns, and
-               trials on a part of the scan (:mod:`~diptych.ptycho.engines.modes.trials`) say that these do.
+more modes     PIE with more probe modes, a background or a point spread. Only where photon noise does not explain the
+               patterns, and trials on a part of the scan say that these do
+               (:mod:`~diptych.ptycho.engines.modes.trials`).
 positions      L-BFGS in object, probe and positions together. Only where the score test of the positions
                (:mod:`~diptych.ptycho.engines.positions.score`) says that they are wrong; kept where the held-out fit
                falls clearly.
@@ -43,11 +44,13 @@ from torch import Tensor
 
 from diptych.ptycho.engines.base import FINAL_STAGE, Engine, EngineInput
 from diptych.ptycho.engines.checkpoint import Guess, guess_of, guess_state
+from diptych.ptycho.engines.flags.base import BACKGROUND, POINT_SPREAD
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood, most_epochs
-from diptych.ptycho.engines.modes.background import fitted_background
 from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
+from diptych.ptycho.engines.modes.states import EXTRAS, alike
 from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.positions.correction import PositionCorrection
+from diptych.ptycho.engines.problem import point_spread
 from diptych.ptycho.engines.projection import Projections, ProjectionSettings
 from diptych.ptycho.engines.stopping import STAGNATED_FIT, refinement_gains, stagnated, stalled
 from diptych.ptycho.engines.variation.factors import FactorTrial
@@ -73,8 +76,9 @@ RESCUE_DIVERGED = 3.0
 REFINEMENT_TRIAL = 2
 """Epochs of refinement after which a network's image that still fits better than PIE's result is returned to."""
 
-MODES_EPOCHS = 4
-"""Epochs of PIE with more modes; these come from the trials and are nearly right."""
+MODES_EPOCHS, MOST_MODES_EPOCHS = 4, 40
+"""Epochs of PIE with more modes, which come from the trials and are nearly right; most where a point spread is fitted,
+which object and probe hide (see :data:`~diptych.ptycho.engines.modes.states.ESTIMATES`)."""
 
 Report = dict[str, float]
 
@@ -290,7 +294,8 @@ class Automatic:
 
     def _after_more_modes(self, report: Report) -> None:
         self._extra += 1
-        if len(self._fits) >= MODES_EPOCHS:
+        moved = self._estimate_extras(self.image, self.probe)
+        if len(self._fits) >= (MOST_MODES_EPOCHS if moved else MODES_EPOCHS):
             self._enter_likelihood("likelihood", self.image, self.probe, self._fits[-1])
 
     def _after_positions(self, report: Report) -> None:
@@ -303,11 +308,18 @@ class Automatic:
     def _enter_likelihood(self, stage: str, image: Tensor, probe: Tensor, fit: float) -> None:
         """Enter a stage; where it is the last one, after a trial of factors of the frames if they may be needed."""
         self._factors.give_up()
-        if self._modes.shown is not None and stage == "likelihood":
-            fitted_background(self.problem, image, probe)
+        if stage == "likelihood" and self._estimate_extras(image, probe) and self.stage != "more modes":
+            stage = "more modes"  # Positions were refined: a point spread that stood for their errors moves, in PIE.
         self._enter(stage, image, probe)
         if self._factors.again() and stage == "likelihood":
             self._tries_factors(fit)
+
+    def _estimate_extras(self, image: Tensor, probe: Tensor) -> bool:
+        """Fit background and point spread, where there are any, anew. Whether the point spread still moves."""
+        before = self.problem.forward.spread
+        for extra in self._modes.gains:
+            EXTRAS[extra](self.problem, image, probe)
+        return not alike(before, self.problem.forward.spread)
 
     def _pie_is_done(self) -> bool:
         done = len(self._fits)
@@ -331,8 +343,11 @@ class Automatic:
         mine |= self.positions.state() | self._modes.state()
         if self._network is not None:
             mine["network_image"], mine["network_probe"] = self._network
-        if self._modes.shown is not None and self.problem.forward.background is not None:
-            mine["background"] = self.problem.forward.background
+        forward, gains = self.problem.forward, self._modes.gains
+        if BACKGROUND in gains and forward.background is not None:
+            mine["background"] = forward.background
+        if POINT_SPREAD in gains and forward.spread is not None:
+            mine["point_spread"] = torch.tensor(forward.spread.widths, dtype=torch.float64)
         return {**self._engine.state(), **mine}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -343,6 +358,8 @@ class Automatic:
         self._modes.restore(state)
         if "background" in state:
             self.problem.forward.background = state["background"]
+        if "point_spread" in state:
+            self.problem.forward.spread = point_spread(self.problem, state["point_spread"].tolist())
         self._enter(list(STAGES)[int(state["stage"])], state["image"], state["probe"])
         self._first = guess_of(state, "first")
         if "network_image" in state:

@@ -64,6 +64,12 @@ class ReconstructionOptions(SelectingOptions):
         description="Counts that are the same in every frame, where the scan states none: auto (a smooth background is "
         "fitted where held-out pixels ask for it; engine auto) or off.",
     )
+    point_spread: Annotated[float, Field(gt=0, le=16)] | Literal["auto", "off"] = Field(
+        "auto",
+        description="Blur of the patterns by the detector's point spread, or by a source of limited coherence: its "
+        "standard deviation, detector px; auto (widths along y and x are fitted where held-out pixels ask for them; "
+        "engine auto) or off.",
+    )
     correct_positions: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Refine the positions together with object and probe: on, auto (where a test says that they are "

@@ -79,7 +79,7 @@ def outcome(request: Request, problem: Problem, run: Run, start: NDArray[np.comp
         background=fitted,
         recorded_positions=recorded if moved else None,
         flags=(*flags, *position_flag(positions, recorded, probe_diameter(probe.cpu().numpy()))),
-        provenance=_provenance(request, run, evidence.fits(), lattice),
+        provenance=_provenance(request, problem, run, evidence.fits(), lattice),
         name=scan.name,
         geometry=scan.geometry,
         illumination=light,
@@ -153,9 +153,9 @@ def _flags(
     return (*flags, *factors.flag(evidence.fits()["held_out_fit"], photons, wrong_reading(flags)))
 
 
-def _provenance(request: Request, run: Run, fits: dict[str, float], lattice: float) -> dict[str, Any]:
+def _provenance(request: Request, problem: Problem, run: Run, fits: dict[str, float], lattice: float) -> dict[str, Any]:
     """How the result came about."""
-    scan, name = request.scan, request.options.chosen("engine").title
+    scan, name, spread = request.scan, request.options.chosen("engine").title, problem.forward.spread
     log.info("%s: stopped, %s; fit %.3f, held out %.3f", name, run.reason, fits["fit"], fits["held_out_fit"])
     return {
         "engine": name,
@@ -168,4 +168,5 @@ def _provenance(request: Request, run: Run, fits: dict[str, float], lattice: flo
         **{key: found for key in ("load", "preparation") if (found := scan.metadata.get(key)) is not None},
         **({"start": run.start} if run.start else {}),
         **({"lattice_removed": lattice} if lattice else {}),
+        **({"point_spread": list(spread.widths)} if spread is not None else {}),
     }

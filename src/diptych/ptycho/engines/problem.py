@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diptych.ptycho.physics.detector.point_spread import PointSpread
+from diptych.ptycho.physics.detector.read_noise import read_variance, shifted_background
 from diptych.ptycho.physics.forward import ForwardModel, intensity
-from diptych.ptycho.physics.noise.read_noise import read_variance, shifted_background
 from diptych.ptycho.physics.patches import canvas_box
 from diptych.ptycho.physics.probe import gauge_power
 from diptych.ptycho.physics.propagators import propagator_of
@@ -80,7 +81,7 @@ class Problem:
         Masked pixels whose counts are lower limits.
     read_variance : float
         Of the read noise, photons^2. ``counts`` and the background are shifted by it
-        (:mod:`~diptych.ptycho.physics.noise.read_noise`); counts may be negative.
+        (:mod:`~diptych.ptycho.physics.detector.read_noise`); counts may be negative.
     """
 
     counts: Tensor
@@ -271,7 +272,7 @@ def detect(problem: Problem, batch: NDArray[np.int64], waves: Tensor) -> tuple[T
     if factors is None or not factors.fitted:
         return forward.detect(waves)
     field = forward.propagator.forward(waves)
-    plain = intensity(field)
+    plain = forward.seen(intensity(field))
     valid = None
     if problem.invalid is not None or problem.held.shape[1]:
         valid = torch.ones_like(plain)
@@ -294,6 +295,12 @@ def exit_wave_change(problem: Problem, batch: NDArray[np.int64], field: Tensor, 
     """
     zero_masked(problem, batch, weights)
     return problem.forward.back(field, weights)
+
+
+def point_spread(problem: Problem, widths: Sequence[float]) -> PointSpread:
+    """A point spread of the detector with two widths (y, x), rms in pixels."""
+    first, second = widths
+    return PointSpread((float(first), float(second)), problem.size, problem.counts.dtype, problem.device)
 
 
 def in_order(patterns: int, batch: int) -> list[NDArray[np.int64]]:

@@ -4,7 +4,7 @@ One chain serves simulation, networks and engines::
 
     exit wave        psi_p = P_p O                       probe mode p times the object in the pattern's window
     propagation      Psi_p = A psi_p                     see :mod:`diptych.ptycho.physics.propagators`
-    expected counts  lambda = sum_p |Psi_p|^2 + b        incoherent modes and a known background
+    expected counts  lambda = K sum_p |Psi_p|^2 + b      incoherent modes, the detector's point spread and background
 
 The elementary functions (:func:`shifted_modes`, :func:`exit_waves`, :func:`intensity`, :func:`expected_counts`) take
 tensors with any leading axes and are differentiable. :class:`ForwardModel` applies them to batches of a scan, with the
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from diptych.ptycho.physics import compiled
 from diptych.ptycho.physics.compiled.fourier import ifft2
+from diptych.ptycho.physics.detector.point_spread import PointSpread
 from diptych.ptycho.physics.frame_factors import FrameFactors
 from diptych.ptycho.physics.patches import add_products, conjugate_product, gather, inside, multiply, scatter_add, split
 from diptych.ptycho.physics.propagators import (
@@ -33,16 +34,12 @@ from diptych.ptycho.physics.propagators import (
     centred_frequency,
     centred_ramps,
     moved,
-    shift_ramps,
+    on_grid,
+    shift_probe,
 )
 
 AXES = (-2, -1)
 """The image axes (y, x) of every array."""
-
-
-def shift_probe(probe: Tensor, fractions: Tensor) -> Tensor:
-    """Probe modes (P, N, N) moved by ``fractions`` (B, 2) pixels (y, x): (B, P, N, N), band-limited and periodic."""
-    return moved(probe[None], _grid(shift_ramps(fractions.to(probe.real.dtype), probe.shape[-1])))
 
 
 def shifted_modes(probe: Tensor, positions: NDArray[np.float64]) -> Tensor:
@@ -180,6 +177,8 @@ class ForwardModel:
         Expected background counts.
     factors : FrameFactors or None
         Factor of each pattern's intensity.
+    spread : PointSpread or None
+        Of the detector.
     """
 
     size: int
@@ -190,6 +189,7 @@ class ForwardModel:
     fractions: Tensor | None = None
     background: Tensor | None = None
     factors: FrameFactors | None = None
+    spread: PointSpread | None = None
 
     @classmethod
     def placed(
@@ -214,10 +214,8 @@ class ForwardModel:
             From exit wave to detector; see :func:`~diptych.ptycho.physics.propagators.propagator_of`.
         positions : (M, 2) float64 array
             (y, x) in object pixels.
-        size : int
-            N.
-        origin, shape : (int, int)
-            Of the object canvas: coordinate of its pixel [0, 0], and its sides.
+        size, origin, shape : int, (int, int), (int, int)
+            N; coordinate of the object canvas's pixel [0, 0], and its sides.
         dtype : torch.dtype
             complex64 or complex128.
         subpixel : bool
@@ -308,7 +306,7 @@ class ForwardModel:
             return probe[None], None, None
         # The ramp of the propagator moves the probe's spectrum to the centre, and the shift factors with it.
         some = fractions[torch.from_numpy(batch).to(fractions.device)].to(probe.device)
-        ramps = _grid(centred_ramps(some, self.size).to(probe.dtype))
+        ramps = on_grid(centred_ramps(some, self.size).to(probe.dtype))
         spectrum = torch.fft.fft2(probe)
         return ifft2(exit_waves(spectrum[None], ramps), norm="backward"), ramps, spectrum
 
@@ -318,14 +316,18 @@ class ForwardModel:
         ``factors`` (B, 1, 1) multiply the intensity, not the field.
         """
         field = self.propagator.forward(waves)
-        expected = intensity(field)
+        expected = self.seen(intensity(field))
         if factors is not None:
             expected = expected * factors
         return field, expected if self.background is None else expected.add_(self.background)
 
+    def seen(self, light: Tensor) -> Tensor:
+        """What the detector counts of the light (B, N, N) on its pixels. Linear, and its own adjoint."""
+        return light if self.spread is None else self.spread(light)
+
     def back(self, field: Tensor, weights: Tensor) -> Tensor:
-        """Exit waves (B, P, N, N) of ``field`` times real ``weights`` (B, N, N). Overwrites ``field``."""
-        return self.propagator.adjoint(multiply(field, weights[:, None]))
+        """Exit waves (B, P, N, N) of ``field`` times real ``weights`` (B, N, N) of the counts. Overwrites ``field``."""
+        return self.propagator.adjoint(multiply(field, self.seen(weights)[:, None]))
 
     def add_object_adjoint(self, views: Views, waves: Tensor, canvas: Tensor) -> None:
         """Add sum over patterns and modes of conj(P) waves, placed in their windows, to ``canvas`` (H, W) in place.
@@ -392,8 +394,3 @@ class ForwardModel:
         for start in range(0, len(self.corners), 256):
             total += gather(squared, self.corners[start : start + 256], self.size).sum(0)
         return total
-
-
-def _grid(ramps: Tensor) -> Tensor:
-    """(B, N, N) from one factor for each axis, (B, 2, N)."""
-    return ramps[:, 0, :, None] * ramps[:, 1, None, :]

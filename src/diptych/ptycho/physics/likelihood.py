@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych.ptycho.physics.noise.read_noise import expected_shifted_deviance
+from diptych.ptycho.physics.detector.read_noise import expected_shifted_deviance
 
 LEAST_EXPECTED = 1e-8
 """Lower bound of expected counts: a photon where none is expected then has a large deviance, not an infinite one."""
@@ -85,7 +85,7 @@ def fit_sums(
         True where valid; broadcast against ``counts``.
     read_variance : float
         Of the read noise, in photons^2; ``counts`` and ``expected`` are then shifted by it
-        (:mod:`~diptych.ptycho.physics.noise.read_noise`).
+        (:mod:`~diptych.ptycho.physics.detector.read_noise`).
     """
     found, predicted = deviance(counts, expected), expected_deviance(expected, read_variance)
     if mask is not None:

@@ -210,3 +210,13 @@ def propagator_of(geometry: Geometry | None, size: int, dtype: torch.dtype, devi
 
 CORNERED = FarField.cornered()
 """The far field with zero frequency at [0, 0]."""
+
+
+def shift_probe(probe: Tensor, fractions: Tensor) -> Tensor:
+    """Probe modes (P, N, N) moved by ``fractions`` (B, 2) pixels (y, x): (B, P, N, N), band-limited and periodic."""
+    return moved(probe[None], on_grid(shift_ramps(fractions.to(probe.real.dtype), probe.shape[-1])))
+
+
+def on_grid(ramps: Tensor) -> Tensor:
+    """(B, N, N) from one factor for each axis, (B, 2, N)."""
+    return ramps[:, 0, :, None] * ramps[:, 1, None, :]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import InputError
+from diptych.ptycho.physics.detector.read_noise import read_variance, shifted
 from diptych.ptycho.physics.gain import common_unit
-from diptych.ptycho.physics.noise.read_noise import read_variance, shifted
 from diptych.ptycho.prepare.coincidence import find_coincidence
 from diptych.ptycho.prepare.events import Events, find_events
 from diptych.ptycho.prepare.frames import BadFrames, find_bad_frames, parse_ranges, ranges

@@ -182,6 +182,7 @@ def _exposed(
         scanned.positions,
         streams["noise"] if noisy else None,
         background=options.background,
+        point_spread=options.point_spread,
         mask=mask,
         saturation=options.saturation,
         geometry=scanned.geometry,

@@ -130,6 +130,7 @@ def expose(
     rng: np.random.Generator | None,
     *,
     background: float = 0.0,
+    point_spread: float = 0.0,
     mask: NDArray[np.bool_] | None = None,
     saturation: float | None = None,
     geometry: Geometry | None = None,
@@ -147,6 +148,8 @@ def expose(
         Draws Poisson counts; None gives the expected counts themselves.
     background : float
         Expected background, counts per pixel.
+    point_spread : float
+        Its width, standard deviation in detector pixels.
     mask : (N, N) bool, optional
         True = valid; the other pixels read 0.
     saturation : float, optional
@@ -171,12 +174,17 @@ def expose(
     InputError
         If no valid pixel is left.
     """
+    import torch
+
+    from diptych.ptycho.physics.detector.point_spread import PointSpread
+
     shape = (len(positions), *probe.shape[-2:])
     whole = rng is not None and reading is None
     counts: NDArray[Any] = np.empty(shape, np.uint16 if whole else np.float32)
     full = None if saturation is None else np.zeros(shape, bool)
+    spread = PointSpread((point_spread, point_spread), shape[-1], torch.float64, torch.device("cpu"))
     for part, values in expected_intensities(truth, probe, positions, geometry, slices):
-        expected = values + background
+        expected = (spread(torch.from_numpy(values)).numpy() if point_spread else values) + background
         found: NDArray[Any] = expected if rng is None else rng.poisson(expected)
         if reading is not None:
             found = reading.of(found)

@@ -130,6 +130,13 @@ class SimulationOptions(Options):
     background: float = Field(
         0.0, ge=0, le=1e9, description="Expected background, photons per pixel; known to the solver."
     )
+    point_spread: float = Field(
+        0.0,
+        ge=0,
+        le=16,
+        description="Width of the detector's point spread, standard deviation in detector pixels; not known to the "
+        "solver.",
+    )
     gain: PositiveFloat = Field(
         1.0,
         le=1e6,

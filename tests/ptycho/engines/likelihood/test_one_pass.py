@@ -17,6 +17,7 @@ from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.problem import Limits, Problem, make_problem
 from diptych.ptycho.physics.compiled import fftw
 from diptych.ptycho.physics.compiled.one_pass import CompiledPass
+from diptych.ptycho.physics.detector.point_spread import PointSpread
 from diptych.ptycho.physics.varying.probe import Variation, VaryingForward
 from diptych.ptycho.scan import Scan
 from diptych.runtime.cpu.parallel import shared_out
@@ -32,6 +33,8 @@ CASES: dict[str, dict[str, Any]] = {
     "64 px, two modes": {"size": 64, "modes": 2, "patterns": 6},
     "96 px": {"size": 96, "patterns": 4},
     "256 px, whole pixels": {"size": 256, "patterns": 2, "integer": True},
+    "point spread, two modes": {"modes": 2, "background": 2.0},
+    "point spread, 64 px": {"size": 64, "patterns": 4, "integer": True},
 }
 
 
@@ -44,9 +47,12 @@ def scan_of(case: str) -> Scan:
     return scan
 
 
-def problem_of(scan: Scan, **changes: Any) -> Problem:
+def problem_of(scan: Scan, case: str = "", **changes: Any) -> Problem:
     given: dict[str, Any] = {"device": torch.device("cpu"), "double": False, "subpixel": True, "held_out": 0.01}
-    return make_problem(scan, **{"seed": 0, **given, **changes})
+    problem = make_problem(scan, **{"seed": 0, **given, **changes})
+    if case.startswith("point spread"):
+        problem.forward.spread = PointSpread((0.9, 0.3), scan.size, torch.float32, torch.device("cpu"))
+    return problem
 
 
 def engine_of(problem: Problem, scan: Scan, **settings: Any) -> MaximumLikelihood:
@@ -60,7 +66,7 @@ def engine_of(problem: Problem, scan: Scan, **settings: Any) -> MaximumLikelihoo
 @pytest.mark.parametrize("case", list(CASES))
 def test_as_in_steps(case: str, positions: bool, factors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = scan_of(case)
-    problem = problem_of(scan)
+    problem = problem_of(scan, case)
     assert problem.forward.factors is not None
     problem.forward.factors.fitted = factors
     engine = engine_of(problem, scan, refine_positions=positions)
@@ -103,7 +109,7 @@ def test_an_epoch_of_pie_as_in_steps(case: str, poisson: bool, monkeypatch: pyte
     for in_steps in (False, True):
         if in_steps:
             monkeypatch.setattr(CompiledPass, "of", lambda problem: None)
-        problem = problem_of(scan)
+        problem = problem_of(scan, case)
         assert (CompiledPass.of(problem) is None) == in_steps
         image = engine_of(problem, scan).image
         settings = PieSettings(batch=6, poisson=poisson)

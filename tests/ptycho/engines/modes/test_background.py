@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import diptych
 from diptych.ptycho.engines.flags.base import BACKGROUND, by_kind, faults
-from diptych.ptycho.engines.modes.background import BackgroundFound, fitted_background
+from diptych.ptycho.engines.modes.background import background_flag, fitted_background
+from diptych.ptycho.engines.modes.gain import Gain
 from diptych.ptycho.engines.problem import Problem, make_problem
 from diptych.ptycho.reconstruct import Interrupted
 from diptych.ptycho.scan import Reconstruction, Scan
@@ -153,7 +154,7 @@ def test_a_run_stopped_after_it_was_found_goes_on_with_the_same_numbers(lit: Sca
 
 
 def test_the_note_states_counts_and_evidence() -> None:
-    note = BackgroundFound(1.25, 1.0).flag(np.full((4, 4), 0.5, np.float32), 800.0)
+    note = background_flag(np.full((4, 4), 0.5, np.float32), 800.0, Gain(1.25, 1.0))
     assert note.startswith("background: 0.5 counts per pixel (1 % of all)")
     assert "-20 %" in note
     assert "--background off" in note

@@ -9,13 +9,19 @@ from torch import Tensor
 import diptych
 from diptych.ptycho.engines.modes import choice as modes_choice
 from diptych.ptycho.engines.modes.choice import MOVABLE, RECORDED, REFINED, ModeChoice
+from diptych.ptycho.engines.modes.states import State
 from diptych.ptycho.engines.modes.trials import Grown, ModesFound
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.engines.problem import make_problem
 from diptych.ptycho.engines.request import Request
 
 IMAGE, PROBE = torch.ones(4, 4), torch.ones(1, 2, 2)
 POOR = {"fit": 1.8, "held_out_fit": 2.0}
 STALLED, FALLING = [2.0] * 12, [2.0 * 0.98**i for i in range(12)]
+
+
+def with_modes(probe: Tensor) -> State:
+    return State(IMAGE, probe, None, None)
 
 
 class Trials:
@@ -30,7 +36,7 @@ class Trials:
 
 def test_modes_are_tried_once_the_poor_fit_no_longer_falls() -> None:
     more = torch.ones(3, 2, 2)
-    choice = ModeChoice(Trials(Grown(more, ModesFound(1, 3, 2.0, 1.2))))
+    choice = ModeChoice(Trials(Grown(with_modes(more), ModesFound(1, 3, 2.0, 1.2))))
     explained = {"fit": 0.9, "held_out_fit": 1.15}
     assert choice.more(IMAGE, PROBE, explained, STALLED, True, MOVABLE) is None
     for fits in (FALLING, STALLED[:11]):
@@ -58,7 +64,9 @@ def test_modes_are_tried_again_after_positions_were_refined_or_were_suspected_in
 
 def test_modes_that_were_added_are_tried_again_where_refined_positions_then_halved_the_misfit() -> None:
     more, most = torch.ones(2, 2, 2), torch.ones(5, 2, 2)
-    trials = Trials(Grown(more, ModesFound(1, 2, 3.0, 2.2)), Grown(most, ModesFound(2, 5, 1.55, 1.3)))
+    trials = Trials(
+        Grown(with_modes(more), ModesFound(1, 2, 3.0, 2.2)), Grown(with_modes(most), ModesFound(2, 5, 1.55, 1.3))
+    )
     choice = ModeChoice(trials)
     assert choice.more(IMAGE, PROBE, POOR, STALLED, False, MOVABLE) is more
     for fits, positions in (([1.4] * 12, MOVABLE), ([1.4] * 12, RECORDED), ([1.7] * 12, REFINED)):
@@ -74,7 +82,7 @@ def test_modes_that_were_added_are_tried_again_where_refined_positions_then_halv
 
 
 def test_modes_are_tried_again_at_any_fit_where_the_trials_ended_for_better_positions() -> None:
-    trials = Trials(Grown(torch.ones(2, 2, 2), ModesFound(1, 2, 4.0, 3.0), moved=True), Grown())
+    trials = Trials(Grown(with_modes(torch.ones(2, 2, 2)), ModesFound(1, 2, 4.0, 3.0), moved=True), Grown())
     choice = ModeChoice(trials)
     choice.more(IMAGE, PROBE, POOR, STALLED, False, MOVABLE)
     for positions in (MOVABLE, RECORDED, REFINED, REFINED):
@@ -88,13 +96,14 @@ def test_readings_are_those_of_refined_positions_once_they_are(where: int, monke
     asked: list[bool] = []
     monkeypatch.setattr(Request, "verdict_at", lambda _, refined: asked.append(refined))
     monkeypatch.setattr(modes_choice, "grow_modes", lambda *given: given[4]() or Grown())
-    choice = modes_choice.mode_choice(Request(scan, ReconstructionOptions(background="off")), None)  # type: ignore[arg-type]
+    problem = make_problem(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=0)
+    choice = modes_choice.mode_choice(Request(scan, ReconstructionOptions()), problem)
     choice.more(IMAGE, PROBE, POOR, STALLED, False, where)
     assert asked == [where == REFINED]
 
 
 def test_the_state_comes_back() -> None:
-    first = ModeChoice(Trials(Grown(torch.ones(3, 2, 2), ModesFound(1, 3, 2.5, 1.25))))
+    first = ModeChoice(Trials(Grown(with_modes(torch.ones(3, 2, 2)), ModesFound(1, 3, 2.5, 1.25))))
     first.more(IMAGE, PROBE, POOR, STALLED, False, MOVABLE)
     second = ModeChoice(Trials())
     second.restore(first.state())

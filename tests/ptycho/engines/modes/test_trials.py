@@ -63,9 +63,9 @@ def test_modes_grow_where_the_beam_has_them_unless_another_reading_may_be_right(
     scan = scan_of(2, patterns=36)
     start = coherent(scan)
     found = grown(scan, start)
-    assert found.probe is not None
+    assert found.state is not None
     assert found.found is not None
-    assert 2 <= len(found.probe) == found.found.modes <= 3
+    assert 2 <= len(found.state.probe) == found.found.modes <= 3
     assert found.found.fit - 1 < 0.6 * (found.found.fit_before - 1)
     assert grown(scan, start, alike=True) == Grown()
 
@@ -73,7 +73,7 @@ def test_modes_grow_where_the_beam_has_them_unless_another_reading_may_be_right(
 @pytest.mark.integration
 def test_no_modes_are_added_where_refined_positions_explain_the_patterns_better() -> None:
     scan = scan_of(1, error=0.7, patterns=36)
-    assert grown(scan, coherent(scan)).probe is None
+    assert grown(scan, coherent(scan)).state is None
 
 
 @pytest.mark.integration

@@ -19,6 +19,7 @@ MOVED_FAR = "positions moved far"
 MOVED = "positions"
 MODES = "probe modes"
 BACKGROUND = "background"
+POINT_SPREAD = "point spread"
 DISTANCE = "distance"
 REGULARISED = "regularised"
 SLICES = "slices"
@@ -41,6 +42,7 @@ KINDS = (
     MOVED,
     MODES,
     BACKGROUND,
+    POINT_SPREAD,
     DISTANCE,
     REGULARISED,
     SLICES,
@@ -50,7 +52,19 @@ KINDS = (
 )
 """Every kind, in the order in which flags are listed."""
 
-NOTES = (FEW_PHOTONS, UNDECIDED, MOVED, MODES, BACKGROUND, DISTANCE, REGULARISED, SLICES, VARIATION, NETWORK)
+NOTES = (
+    FEW_PHOTONS,
+    UNDECIDED,
+    MOVED,
+    MODES,
+    BACKGROUND,
+    POINT_SPREAD,
+    DISTANCE,
+    REGULARISED,
+    SLICES,
+    VARIATION,
+    NETWORK,
+)
 """Kinds that state a limit of the data or what was done, not a fault."""
 
 

@@ -24,8 +24,8 @@ from diptych.ptycho.engines.pie import Pie, PieSettings
 from diptych.ptycho.engines.problem import Problem, detect, make_problem, sweep_batch
 from diptych.ptycho.engines.starts.estimate import estimate_probe
 from diptych.ptycho.engines.starts.trial import SEED, central_part, central_patterns, try_out
+from diptych.ptycho.physics.detector.read_noise import draw_shifted
 from diptych.ptycho.physics.modes import scaled_to
-from diptych.ptycho.physics.noise.read_noise import draw_shifted
 from diptych.ptycho.scan import Scan
 from diptych.runtime.cpu.parallel import Workers
 from diptych.runtime.interrupts import stop_if_asked

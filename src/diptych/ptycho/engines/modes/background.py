@@ -7,7 +7,6 @@ them up as structure that changes from frame to frame, and more probe modes seem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from diptych.ptycho.engines.flags.base import BACKGROUND, Flag
+from diptych.ptycho.engines.modes.gain import Gain
 from diptych.ptycho.engines.problem import Problem, detect, in_order, share_out, sweep_batch, zero_masked
 
 SMOOTH = 1 / 8
@@ -31,27 +31,14 @@ LEAST, FALL = 1e-3, 0.25
 """Counts per pixel to start from, and the share of it that a step may fall to."""
 
 
-@dataclass(frozen=True)
-class BackgroundFound:
-    """A background that was fitted.
-
-    Parameters
-    ----------
-    fit_before, fit : float
-        Held-out fits of the trials without and with it.
-    """
-
-    fit_before: float
-    fit: float
-
-    def flag(self, background: NDArray[np.float32], counts: float) -> str:
-        """A note on the result, with its background (N, N) and the mean counts of a pattern."""
-        change, share = 100 * (self.fit / self.fit_before - 1), 100 * float(background.sum()) / max(counts, 1e-30)
-        text = (
-            f"{background.mean():.3g} counts per pixel ({share:.2g} % of all) were fitted: held-out deviance "
-            f"{change:+.0f} % in trials. background='off' (--background off) leaves them out."
-        )
-        return str(Flag(BACKGROUND, text))
+def background_flag(background: NDArray[np.float32], counts: float, gain: Gain) -> str:
+    """A note on a result with a background (N, N), of which ``counts`` are the mean counts of a pattern."""
+    share = 100 * float(background.sum()) / max(counts, 1e-30)
+    text = (
+        f"{background.mean():.3g} counts per pixel ({share:.2g} % of all) were fitted: {gain.text}. background='off' "
+        "(--background off) leaves them out."
+    )
+    return str(Flag(BACKGROUND, text))
 
 
 def fitted_background(problem: Problem, image: Tensor, probe: Tensor) -> Tensor:

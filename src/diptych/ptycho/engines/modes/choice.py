@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from diptych.ptycho.engines.modes.background import BackgroundFound
+from diptych.ptycho.engines.flags.base import BACKGROUND, POINT_SPREAD
+from diptych.ptycho.engines.modes.gain import Gain
+from diptych.ptycho.engines.modes.states import EXTRAS
 from diptych.ptycho.engines.modes.trials import Grown, ModesFound, grow_modes
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.engines.request import Request
@@ -49,8 +51,8 @@ class ModeChoice:
     ----------
     found : ModesFound or None
         The evidence for the modes that were added.
-    shown : BackgroundFound or None
-        The evidence for a background that is fitted.
+    gains : dict
+        The evidence for a background or point spread that is fitted, by the kinds of their flags.
     """
 
     def __init__(self, trial: Trial | None = None) -> None:
@@ -58,7 +60,7 @@ class ModeChoice:
         self._allowed = 0 if trial is None else MOVABLE | RECORDED | REFINED
         self._below = math.inf
         self.found: ModesFound | None = None
-        self.shown: BackgroundFound | None = None
+        self.gains: dict[str, Gain] = {}
 
     def awaited(self, report: dict[str, float], fits: Sequence[float], settled: bool, positions: int) -> bool:
         """Whether more modes are to be tried first, but not yet: the fit is poor, and still falls.
@@ -85,8 +87,8 @@ class ModeChoice:
         settled: bool,
         positions: int,
     ) -> Tensor | None:
-        """The probe modes (P, N, N) to go on with, more than before or with a background that the problem then has; or
-        None. See :meth:`awaited`.
+        """The probe modes (P, N, N) to go on with, more than before or with a background or point spread that the
+        problem then has; or None. See :meth:`awaited`.
 
         They are tried once; once more where refined positions fitted better in the trials than the next modes. After
         positions were refined, too; where modes had been added before, only if the excess has fallen by
@@ -108,8 +110,8 @@ class ModeChoice:
         if grown.found is not None:
             self._below = math.inf if grown.moved else HALVED * (grown.found.fit - 1)
             self.found = grown.found if self.found is None else self.found.and_then(grown.found)
-        self.shown = self.shown or grown.shown
-        return grown.probe
+        self.gains = {**grown.gains, **self.gains}
+        return None if grown.state is None else grown.state.probe
 
     def _open(self, positions: int, fits: Sequence[float]) -> bool:
         """Whether more modes may be tried."""
@@ -124,9 +126,10 @@ class ModeChoice:
         if self.found is not None:
             values = [self.found.before, self.found.modes, self.found.fit_before, self.found.fit]
             mine["modes_found"] = torch.tensor(values, dtype=torch.float64)
-        if self.shown is not None:
-            mine["background_found"] = torch.tensor([self.shown.fit_before, self.shown.fit], dtype=torch.float64)
-        return mine
+        return mine | {
+            f"gain of {name}": torch.tensor([gain.before, gain.after], dtype=torch.float64)
+            for name, gain in self.gains.items()
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Bring back an earlier :meth:`state`."""
@@ -135,21 +138,22 @@ class ModeChoice:
         if "modes_found" in state:
             before, modes, *fits = state["modes_found"].tolist()
             self.found = ModesFound(int(before), int(modes), *fits)
-        if "background_found" in state:
-            self.shown = BackgroundFound(*state["background_found"].tolist())
+        names = [name for name in EXTRAS if f"gain of {name}" in state]
+        self.gains = {name: Gain(*state[f"gain of {name}"].tolist()) for name in names}
 
 
 def mode_choice(request: Request, problem: Problem) -> ModeChoice:
-    """How more probe modes and a background are tried for a problem.
+    """How more probe modes, a background and a point spread are tried for a problem.
 
-    No modes where the options fix their number, or the probe; no background where the scan has one, or read noise.
-    Neither where the sample has slices, or a number of components of a probe that varies is asked for: to one slice a
-    thick sample looks like more modes, and so does a probe that varies to a constant one.
+    No modes where the options fix their number, or the probe; no background where the scan has one, or read noise; no
+    point spread where the options give it. Nothing where the sample has slices, or a number of components of a probe
+    that varies is asked for: to one slice a thick sample looks like more modes, and so does a probe that varies to a
+    constant one.
     """
     options = request.options
     more = options.modes == "auto" and options.probe != "fixed"
-    lit = options.background == "auto" and _may_be_lit(request, problem)
-    if not (more or lit) or options.slices > 1 or counted(options):
+    extras = _extras(request, problem)
+    if not (more or extras) or options.slices > 1 or counted(options):
         return ModeChoice()
 
     def trial(image: Tensor, probe: Tensor, positions: int) -> Grown:
@@ -162,19 +166,26 @@ def mode_choice(request: Request, problem: Problem) -> ModeChoice:
             positions == MOVABLE,
             options.frame_factors != "off",
             more,
-            lit and problem.forward.background is None,
+            [extra for extra in extras if extra not in choice.gains],
         )
-        if grown.background is not None:
-            problem.forward.background = grown.background
+        if grown.state is not None:
+            problem.forward.background, problem.forward.spread = grown.state.background, grown.state.spread
         return grown
 
-    return ModeChoice(trial)
+    choice = ModeChoice(trial)
+    return choice
 
 
-def _may_be_lit(request: Request, problem: Problem) -> bool:
-    """Whether a background may be fitted: the scan has none, counts photons, and its patterns are far fields."""
-    far = isinstance(problem.forward.propagator, FarField)
-    return far and request.scan.background is None and not problem.read_variance
+def _extras(request: Request, problem: Problem) -> list[str]:
+    """What may be fitted beside modes, of far-field patterns in which photons are counted."""
+    options, found = request.options, list[str]()
+    if not isinstance(problem.forward.propagator, FarField) or problem.read_variance:
+        return found
+    if options.background == "auto" and request.scan.background is None:
+        found.append(BACKGROUND)
+    if options.point_spread == "auto":
+        found.append(POINT_SPREAD)
+    return found
 
 
 def _unexplained(report: dict[str, float]) -> bool:

@@ -11,28 +11,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from diptych.ptycho.engines.fit_monitor import full_fit
 from diptych.ptycho.engines.flags import trials
 from diptych.ptycho.engines.flags.base import MODES, Flag
 from diptych.ptycho.engines.flags.evidence import gather_evidence
 from diptych.ptycho.engines.flags.misfit import intensity_varies
 from diptych.ptycho.engines.flags.readings import AS_GIVEN
-from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
-from diptych.ptycho.engines.modes.background import BackgroundFound, fitted_background
-from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.problem import Problem, make_problem, sweep_batch
-from diptych.ptycho.engines.starts.trial import SEED, central_part
+from diptych.ptycho.engines.modes.gain import Gain
+from diptych.ptycho.engines.modes.states import State, central_problem, fitted, promise, settled
+from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.physics.modes import start_modes
 from diptych.ptycho.scan import Scan
-from diptych.runtime.interrupts import stop_if_asked
 
 log = logging.getLogger("diptych")
 
@@ -41,41 +36,36 @@ LADDER = {2: 0.15, 3: 0.15, 5: 0.15, 8: 0.2}
 each to be kept: every mode costs time. Scans made with 2 modes: 12 % from 2 to 3; a measured star, on 64 and on 100
 patterns: 18 and 21 % from 2 to 3, 22 % from 3 to 5, 18 % from 5 to 8."""
 
-BACKGROUND_SHARE = 0.15
-"""The same for a background, which must fit better than the next modes, and leave nothing for them to explain: where
-modes are missing, a background takes up a part of it (blur and a beam that varies, N = 32: 1.51 with two modes, 1.46
-with a background, 1.34 with both)."""
-
 RIVALLING = 0.8
-"""The held-out fit's excess over 1 with a background is at most this share of that with the next modes. True ones: 0.35
-to 0.74 (N = 64, 144 patterns, 1e5 and 1e6 photons); 0.85 where a third mode is missing (N = 32, 100 patterns)."""
+"""A background or point spread must fit better than the next modes: the held-out fit's excess over 1 with it is at most
+this share of that with them, and of that without either. True backgrounds: 0.35 to 0.74 of that with the next modes (N
+= 64, 144 patterns, 1e5 and 1e6 photons); 0.85 where a third mode is missing (N = 32, 100 patterns)."""
+
+DECISIVE = 0.6
+"""It is kept where the next modes add to it, too, if the excess with it is at most this share of that with them alone.
+A measured star: 0.55 with a point spread, to which a second mode adds."""
+
+SECOND_FALL = 0.04
+"""The second of them must lower the held-out fit by this, three times its standard error on 100 patterns of 64 x 64 px,
+and is tried where it lowers it by a fourth of that for the object and probe of the first."""
+
+SHARE, HARDLY = 0.15, 0.05
+"""It must leave nothing for the next modes to explain: with it, they lower the excess by at most the first share of it,
+or the second of what they lower it by without. Where modes are missing, a background takes up a part of it (blur and a
+beam that varies, N = 32: 1.51 with two modes, 1.46 with a background, 1.34 with both)."""
 
 MOST_TRIED = 3
-"""Numbers of modes at which a background is tried, from the first on: it costs as much as more modes."""
+"""Numbers of modes at which they are tried, from the first on: each costs as much as more modes."""
 
-ESTIMATES = 2
-"""Estimates of the background between epochs of PIE, and one more after them."""
+PLAINLY = 1.5
+"""Fit at fitted pixels that photon noise never leaves, however much the held-out pixels scatter."""
 
 LEAST_EXCESS = 0.1
 """Excess of which the share is taken at least: where noise is fitted, there is none."""
 
-PATTERNS = 100
-"""Patterns at the centre of the scan on which they are tried."""
-
 MOVES_MATTER = 0.25
 """Refined positions are considered again with more modes where they lowered the held-out fit by this share of what the
 first modes that were added did: 10 % on the star, whose refined positions matter less than its modes."""
-
-HELD_OUT = 0.03
-"""Fraction of the detector pixels held out in the trials."""
-
-GUESS, STEPS, MOST_STEPS = 6, 6, 24
-"""Epochs of PIE and least steps of maximum likelihood of each trial; most steps where the fit still falls. On 120
-patterns of a Siemens star, held out, with 3 modes: 1.60 after 6 and 4, 1.63 after 24 steps of maximum likelihood alone,
-which took 2.5 times as long."""
-
-FALLING, RECENT = 0.9, 4
-"""The fit still falls where the held-out fit's excess over 1 sinks below this share in so many steps."""
 
 
 @dataclass(frozen=True)
@@ -117,23 +107,20 @@ class Grown(NamedTuple):
 
     Parameters
     ----------
-    probe : (P, N, N) complex tensor or None
-        Modes of the best trial, more than before; None where no more are asked for.
+    state : State or None
+        The best one, with more modes, a background or a point spread; None where nothing is asked for.
     found : ModesFound or None
-        The evidence for them.
+        The evidence for more modes.
+    gains : mapping
+        The evidence for a background or a point spread, by the kinds of their flags.
     moved : bool
-        Whether refined positions fit better than the next modes, so that the trials ended there.
-    background : Tensor or None
-        Counts (N, N) that are the same in every frame; None where none are asked for.
-    shown : BackgroundFound or None
-        The evidence for them.
+        Whether refined positions fit better than what would be next, so that the trials ended there.
     """
 
-    probe: Tensor | None = None
+    state: State | None = None
     found: ModesFound | None = None
+    gains: Mapping[str, Gain] = MappingProxyType({})
     moved: bool = False
-    background: Tensor | None = None
-    shown: BackgroundFound | None = None
 
 
 def grow_modes(
@@ -145,13 +132,14 @@ def grow_modes(
     movable: bool,
     factors: bool = False,
     more: bool = True,
-    background: bool = False,
+    extras: Sequence[str] = (),
 ) -> Grown:
-    """More probe modes, or a background, by trials on the central part of a scan, where held-out pixels ask for them.
+    """More probe modes, a background or a point spread, by trials on the central part of a scan, where held-out pixels
+    ask for them.
 
-    A background that fits better than the next modes, and leaves nothing for them, goes before them. There is neither
-    where a wrong reading of the scan, a beam whose intensity varies, or wrong positions explain the patterns: modes
-    that are free can hide them. Where the intensity may be fitted, it is in the trials.
+    What fits better than the next modes, and leaves nothing for them, goes before them. There is nothing where a wrong
+    reading of the scan, a beam whose intensity varies, or wrong positions explain the patterns: modes that are free can
+    hide them. Where the intensity may be fitted, it is in the trials.
 
     Parameters
     ----------
@@ -165,154 +153,120 @@ def grow_modes(
         Whether wrong positions are to be considered as the reason.
     factors : bool
         Whether a factor for each frame's intensity may be fitted.
-    more, background : bool
-        Whether modes may be added, and whether a background may be fitted.
+    more : bool
+        Whether modes may be added.
+    extras : sequence of str
+        What else may be fitted, of :data:`~diptych.ptycho.engines.modes.states.EXTRAS`.
     """
     evidence = gather_evidence(problem, image, probe, refined=True)
     varies = intensity_varies(evidence)
-    if not trials.suspect(evidence) or (varies and not factors):
+    if not (trials.suspect(evidence) or evidence.fit > PLAINLY) or (varies and not factors):
         return Grown()
-    trial, start = _central_problem(scan, problem, image, varies)
-    first = _settled(trial, start, probe)
-    here, shown, moved = _climb(trial, first, movable, more, background)
+    trial, start = central_problem(scan, problem, image, probe, varies)
+    first = settled(trial, start)
+    here, gains, moved = _climb(trial, first, movable, more, extras)
     if here is first:
         return Grown(moved=moved)
     reading = verdict()
     if reading.best is not AS_GIVEN or reading.alike:
         log.info("probe modes: none added, the scan may have to be read in another way")
         return Grown()
-    found, brought = None, 1.0 if shown is None else shown.fit / shown.fit_before
+    found, brought = None, math.prod(gain.after / gain.before for gain in gains.values())
     if len(here.probe) > len(probe):
         found = ModesFound(len(probe), len(here.probe), first.fit * brought, here.fit)
         log.info("probe modes %s", found.text)
-    return Grown(here.probe, found, moved, trial.forward.background if shown is not None else None, shown)
+    return Grown(here, found, gains, moved)
 
 
 def _climb(
-    trial: Problem, here: _State, movable: bool, more: bool, background: bool
-) -> tuple[_State, BackgroundFound | None, bool]:
-    """The best state of the trials from one on, the evidence for a background that its problem then has, and whether
-    refined positions go before what would be next; what may be done is as in :func:`grow_modes`.
+    trial: Problem, here: State, movable: bool, more: bool, extras: Sequence[str]
+) -> tuple[State, Mapping[str, Gain], bool]:
+    """The best state of the trials from one on, the evidence for what it has beside modes, and whether refined
+    positions go before what would be next; what may be done is as in :func:`grow_modes`.
     """
-    tried = 0
+    tried, gains = 0, dict[str, Gain]()
     for modes, share in ((n, share) for n, share in LADDER.items() if more and n > len(here.probe)):
-        there = _settled(trial, here.image, start_modes(here.probe, modes))
+        there = settled(trial, _with_modes(here, modes))
         log.info("probe modes: held-out fit %.4g with %d, %.4g with %d", here.fit, len(here.probe), there.fit, modes)
-        if background and (tried := tried + 1) <= MOST_TRIED:
-            lit, shown, moved = _in_background(trial, here, there.fit, movable, modes)
-            if shown is not None or moved:
-                return lit, shown, moved
+        if extras and not gains and (tried := tried + 1) <= MOST_TRIED:
+            explained = _with_extras(trial, here, extras, there.fit, movable, modes)
+            if explained.moved:
+                return here, {}, True
+            if explained.gains:
+                here, gains = explained.state, explained.gains
+                if explained.more is None:
+                    break
+                there = explained.more
         if not here.fit - there.fit > share * max(here.fit - 1, LEAST_EXCESS):
-            return here, None, False
+            break
         if movable:
             free = _freed(trial, here)
             if free < there.fit:
-                return here, None, True
+                return here, gains, True
             movable = here.fit - free > MOVES_MATTER * (here.fit - there.fit)
         here = there
-    return _in_background(trial, here, math.inf, movable, None) if background and not tried else (here, None, False)
+    if extras and not tried:
+        explained = _with_extras(trial, here, extras, math.inf, movable, None)
+        return explained.state, explained.gains, explained.moved
+    return here, gains, False
 
 
-def _freed(trial: Problem, here: _State) -> float:
+def _with_modes(state: State, modes: int) -> State:
+    return state._replace(probe=start_modes(state.probe, modes))
+
+
+def _freed(trial: Problem, here: State) -> float:
     """Held-out fit with refined positions."""
-    free = _settled(trial, here.image, here.probe, moving=True).fit
+    free = settled(trial, here, moving=True).fit
     log.info("probe modes: held-out fit %.4g with %d and refined positions", free, len(here.probe))
     return free
 
 
-class _State(NamedTuple):
-    image: Tensor
-    probe: Tensor
-    fit: float
+class _Explained(NamedTuple):
+    """A state with a background or a point spread; ``moved`` says that refined positions go before them.
 
-
-def _in_background(
-    problem: Problem, here: _State, rival: float, movable: bool, modes: int | None
-) -> tuple[_State, BackgroundFound | None, bool]:
-    """A state with a background, and the evidence for it, where it fits clearly better than without and than a rival,
-    and a next number of ``modes`` adds nothing to it; else the state as it is. And whether positions, where
-    ``movable``, go before it. The problem has the background where there is evidence.
+    Parameters
+    ----------
+    state : State
+        The one they were tried from where ``gains``, the evidence for each, is empty.
+    more : State or None
+        The same with the next number of modes, where these still add to it.
     """
-    image, probe = here.image, here.probe
-    for _ in range(ESTIMATES):
-        fitted_background(problem, image, probe)
-        image, probe = _guess(problem, image, probe)
-    shown = fitted_background(problem, image, probe)
-    there = _settled(problem, image, probe)
-    mean = float(shown.mean())
-    log.info("background: held-out fit %.4g without, %.4g with %.3g counts per pixel", here.fit, there.fit, mean)
-    clear = there.fit - 1 <= RIVALLING * (rival - 1) and _clearly(here.fit, there.fit)
-    if clear and modes is not None:
-        both = _settled(problem, there.image, start_modes(there.probe, modes)).fit
-        log.info("background: held-out fit %.4g with %d modes", both, modes)
-        clear = not _clearly(there.fit, both)
-    problem.forward.background = None
-    if not clear or (moved := movable and _freed(problem, here) < there.fit):
-        return here, None, clear
-    problem.forward.background = shown
-    return there, BackgroundFound(here.fit, there.fit), moved
+
+    state: State
+    gains: dict[str, Gain]
+    more: State | None = None
+    moved: bool = False
 
 
-def _clearly(before: float, after: float) -> bool:
-    """Whether a held-out fit falls by the share that a background must bring."""
-    return before - after > BACKGROUND_SHARE * max(before - 1, LEAST_EXCESS)
-
-
-def _guess(problem: Problem, image: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
-    """Object and probe after some epochs of PIE."""
-    batch = int(np.clip(len(problem) // 16, 1, 64))
-    guess = Pie(problem, image, probe, PieSettings(batch=batch), np.random.default_rng(SEED))
-    for _ in range(GUESS):
-        stop_if_asked()
-        guess.epoch()
-    return guess.image, guess.probe
-
-
-def _settled(problem: Problem, image: Tensor, probe: Tensor, moving: bool = False) -> _State:
-    """Object, probe modes and held-out fit after some epochs from a state.
-
-    ``moving`` refines positions, too, all in maximum likelihood.
+def _with_extras(
+    problem: Problem, here: State, extras: Sequence[str], rival: float, movable: bool, modes: int | None
+) -> _Explained:
+    """One of the extras, or several, where the state then fits clearly better than without and than a ``rival``, and
+    the next number of ``modes`` adds hardly anything, or the fit is far better than the rival's.
     """
-    if moving:
-        # Its own: positions are changed in place.
-        problem = replace(problem, forward=replace(problem.forward))
-    else:
-        image, probe = _guess(problem, image, probe)
-    settings = LikelihoodSettings(batch=sweep_batch(problem), refine_positions=moving)
-    engine = MaximumLikelihood(problem, image, probe, settings)
-    fits: list[float] = []
-    least = GUESS + STEPS if moving else STEPS
-    while len(fits) < least or (len(fits) < MOST_STEPS and fits[-1] - 1 < FALLING * (fits[-1 - RECENT] - 1)):
-        stop_if_asked()
-        fits.append(engine.epoch()["held_out_fit"])
-    found = full_fit(problem, engine.image, engine.probe, sweep_batch(problem))["held_out_fit"]
-    return _State(engine.image, engine.probe, float(found) if np.isfinite(found) else float("inf"))
-
-
-def _central_problem(scan: Scan, problem: Problem, image: Tensor, varies: bool) -> tuple[Problem, Tensor]:
-    """The central part of a scan as a problem of its own, and the object (h, w) on its canvas; with factors of the
-    frames where these are fitted, or the beam ``varies``.
-    """
-    part = central_part(replace(scan, positions=problem.forward.positions), PATTERNS)
-    trial = make_problem(
-        part,
-        device=problem.device,
-        double=problem.complex_dtype == torch.complex128,
-        subpixel=problem.forward.fractions is not None,
-        held_out=HELD_OUT,
-        seed=SEED,
-        power=problem.power,
-        workers=problem.workers,
-    )
-    (top, left), (height, width) = np.subtract(trial.origin, problem.origin), trial.shape
-    start = image[max(top, 0) : top + height, max(left, 0) : left + width]
-    if tuple(start.shape) != trial.shape:
-        whole = trial.flat_object()
-        y, x = max(-int(top), 0), max(-int(left), 0)
-        whole[y : y + start.shape[0], x : x + start.shape[1]] = start
-        start = whole
-    fitted = varies or (problem.forward.factors is not None and problem.forward.factors.fitted)
-    if fitted and trial.forward.factors is not None:
-        trial.forward.factors.fitted = True
-    trial.forward.background = problem.forward.background
-    return trial, start
+    there, gains = here, dict[str, Gain]()
+    while left := [extra for extra in extras if extra not in gains]:
+        hopes = {extra: promise(problem, there, extra) for extra in left}
+        best = min(hopes, key=lambda extra: hopes[extra])
+        if gains and there.fit - hopes[best] < SECOND_FALL / 4:
+            break
+        found = fitted(problem, there, best)
+        log.info("%s: held-out fit %.4g without, %.4g with", best, there.fit, found.fit)
+        if there.fit - found.fit < (SECOND_FALL if gains else (1 - RIVALLING) * max(there.fit - 1, LEAST_EXCESS)):
+            break
+        gains[best], there = Gain(there.fit, found.fit), found
+    if not gains or there.fit - 1 > RIVALLING * (rival - 1):
+        return _Explained(here, {})
+    both = None
+    if modes is not None:
+        both = settled(problem, _with_modes(there, modes))
+        log.info("%s: held-out fit %.4g with %d modes", ", ".join(gains), both.fit, modes)
+        added = there.fit - both.fit
+        if added <= SHARE * max(there.fit - 1, LEAST_EXCESS) or added <= HARDLY * (here.fit - rival):
+            both = None
+        elif there.fit - 1 > DECISIVE * (rival - 1):
+            return _Explained(here, {})
+    if movable and _freed(problem, here) < there.fit:
+        return _Explained(here, {}, None, True)
+    return _Explained(there, gains, both)

@@ -27,7 +27,7 @@ from diptych.ptycho.engines.positions.strays import StraySearch, strays
 from diptych.ptycho.engines.positions.suspicion import POSITIONS_TEST, PositionTest
 from diptych.ptycho.engines.problem import Problem
 from diptych.ptycho.engines.stopping import stagnated, stalled
-from diptych.ptycho.physics.forward import shift_probe
+from diptych.ptycho.physics.propagators import shift_probe
 
 log = logging.getLogger("diptych")
 

@@ -66,7 +66,7 @@ def pattern_deviances(
     for some in in_order(len(chosen), sweep_batch(problem)):
         index = torch.from_numpy(chosen[some]).to(problem.device)
         views = forward.views_of(gather(wide, corners[some], problem.size), probe, some, shifts)
-        expected = intensity(forward.propagator.forward(views.exit_waves()))
+        expected = forward.seen(intensity(forward.propagator.forward(views.exit_waves())))
         if (factors := forward.factors) is not None and factors.fitted:
             expected = expected * factors.values[index][:, None, None]
         if forward.background is not None:

@@ -91,7 +91,7 @@ def _derivatives(
         for slope, along in zip(slopes, frequencies, strict=True):
             moved = torch.fft.ifft2(slope[None] if views.ramps is None else slope[None] * views.ramps[:, None])
             wave = forward.propagator.forward(views.changes(moved, along))
-            change = 2 * (field.real * wave.real + field.imag * wave.imag).sum(1)
+            change = forward.seen(2 * (field.real * wave.real + field.imag * wave.imag).sum(1))
             changes.append((change if factors is None else change * factors).mul_(valid))
         gradient = torch.stack([(d * (1 - counts / lit)).sum((1, 2), dtype=torch.float64) for d in changes], -1)
         fisher = torch.stack(

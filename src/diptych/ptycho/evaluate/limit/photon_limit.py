@@ -83,7 +83,7 @@ def bound(
     point = _planned(point, options)
     pixel_m = point.canvas.pixel_m or scan.pixel_m
     wanted_px = _wanted_px(options, pixel_m)
-    from diptych.ptycho.physics.noise.read_noise import read_variance
+    from diptych.ptycho.physics.detector.read_noise import read_variance
 
     gain = _gain(scan) if result is None else float(result.provenance.get("counts_per_photon", 1.0))
     point = _at_dose(point, options.dose, read_variance(scan) / gain**2)
@@ -134,8 +134,8 @@ def _opened(scan: Any, result: Any) -> tuple[Scan, Reconstruction | None]:
 
 def _point(scan: Scan, result: Reconstruction | None, options: BoundOptions) -> tuple[Point, str]:
     """Object, probe and positions as measured, in photons, and where they came from."""
+    from diptych.ptycho.physics.detector.read_noise import photon_background
     from diptych.ptycho.physics.information import Point, Refined
-    from diptych.ptycho.physics.noise.read_noise import photon_background
 
     if result is not None:
         refined = Refined(options.refine_probe, options.refine_positions, result.frame_factors is not None)

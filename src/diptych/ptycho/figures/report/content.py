@@ -12,6 +12,7 @@ import numpy as np
 from diptych.errors import to_type
 from diptych.ptycho.engines.flags.base import by_kind, wrong_reading
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.physics.detector.point_spread import recorded_widths
 from diptych.ptycho.physics.illumination import lit
 from diptych.ptycho.scan import Reconstruction
 
@@ -33,7 +34,7 @@ GOOD_FIT, POOR_FIT = 1.5, 3.0
 _SHOWN = {
     *("engine", "stop_reason", "epochs", "best_epoch", "fit", "held_out_fit", "excess", "options", "scan", "load"),
     *("probe_start", "device", "device_reason", "seconds", "counts_per_photon", "run", "start", "left_out"),
-    "slices",
+    *("slices", "point_spread"),
 }
 """Keys of the provenance that have their own place on the page."""
 
@@ -65,6 +66,7 @@ def chosen(result: Reconstruction) -> Rows:
         *_slices(result),
         ("Intensity of frames", *_factors(result, asked)),
         ("Background", *_background(result, asked)),
+        ("Blur of patterns", *_point_spread(result, asked)),
         ("Batch", number(options.get("batch"), 6) if options.get("batch") else "by the engine", asked.get("batch", "")),
         ("Stop", f"after {number(about.get('epochs'), 6)} epochs", str(about.get("stop_reason", "not known"))),
         ("State kept", f"epoch {number(about.get('best_epoch'), 6)}", "the lowest held-out fit of the last stage"),
@@ -155,6 +157,14 @@ def _background(result: Reconstruction, asked: Mapping[str, str]) -> tuple[str, 
         return "as the scan states", asked.get("background", "held-out pixels did not ask for one")
     said = next((flag for flag in result.flags if flag.startswith("background:")), "")
     return f"{number(float(result.background.mean()))} counts per pixel", said
+
+
+def _point_spread(result: Reconstruction, asked: Mapping[str, str]) -> tuple[str, str]:
+    widths = recorded_widths(result.provenance, result.name)
+    if not any(widths):
+        return "none", asked.get("point_spread", "held-out pixels did not ask for one")
+    said = next((flag for flag in result.flags if flag.startswith("point spread:")), asked.get("point_spread", ""))
+    return f"{number(widths[0])} x {number(widths[1])} px (rms, y and x)", said
 
 
 def quality(result: Reconstruction) -> list[tuple[str, str, str]]:

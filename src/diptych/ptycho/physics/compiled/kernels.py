@@ -271,6 +271,35 @@ def divide_sums(
 
 
 @compiled_function
+def spread(values: Reals, down: Reals, along: Reals, other: Reals) -> None:
+    """Share the values (N, N) out to neighbours along y and x, by ``down`` and ``along`` (r + 1,) at distances from 0
+    on; beyond the edges there is nothing. Overwrites ``other`` (N, N).
+    """
+    size = values.shape[0]
+    for i in range(size):
+        row, here = other[i], values[i]
+        for j in range(size):
+            row[j] = down[0] * here[j]
+        for d in range(1, min(down.shape[0], size)):
+            share = down[d]
+            for k in (i - d, i + d):
+                if 0 <= k < size:
+                    near = values[k]
+                    for j in range(size):
+                        row[j] += share * near[j]
+    for i in range(size):
+        row, here = values[i], other[i]
+        for j in range(size):
+            row[j] = along[0] * here[j]
+        for d in range(1, min(along.shape[0], size)):
+            share = along[d]
+            for j in range(d, size):
+                row[j] += share * here[j - d]
+            for j in range(size - d):
+                row[j] += share * here[j + d]
+
+
+@compiled_function
 def dot(a: Reals, b: Reals) -> float:
     """Inner product of (n,) and (n,), added up in double precision."""
     total = 0.0

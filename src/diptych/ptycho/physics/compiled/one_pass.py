@@ -203,7 +203,8 @@ class CompiledPass:
 
 def _patterns(passes: Any, problem: Measured) -> Any:
     size, invalid, background = problem.forward.size, problem.invalid, problem.forward.background
-    factors = problem.forward.factors
+    factors, spread = problem.forward.factors, problem.forward.spread
+    kernels = spread.kernels if spread is not None else (np.zeros(0), np.zeros(0))
     masked = torch.zeros((0, size, size), dtype=torch.bool) if invalid is None else invalid.reshape(-1, size, size)
     shown = torch.zeros((0, size, size)) if background is None else background.reshape(1, size, size)
     return passes.Patterns(
@@ -214,4 +215,5 @@ def _patterns(passes: Any, problem: Measured) -> Any:
         problem.watched.numpy(),
         shown.contiguous().numpy(),
         factors.values.numpy() if factors is not None and factors.fitted else np.zeros(0, np.float32),
+        *(each.astype(np.float32) for each in kernels),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.ptycho.physics.compiled.fftw import aligned
-from diptych.ptycho.physics.compiled.kernels import LEAST_COUNTS, Reals, Waves, compiled_function, logarithm
+from diptych.ptycho.physics.compiled.kernels import LEAST_COUNTS, Reals, Waves, compiled_function, logarithm, spread
 from diptych.ptycho.physics.compiled.transform import Transform, base_of, fft2, transform
 from diptych.ptycho.physics.frame_factors import LEAST, MOST
 
@@ -25,6 +25,8 @@ class Patterns(NamedTuple):
     ``masked`` is uint8, (0, N, N), (1, N, N) or (M, N, N): not 0 at pixels without a weight. ``held`` (M, h) are flat
     indices of more of them, ``watched`` (M, w) of pixels whose expected counts are kept, as those of ``held`` are.
     ``background`` is (0, N, N) or (1, N, N). ``factors`` of the intensity are fitted and written, (M,), or (0,).
+    ``down`` and ``along`` are the shares of the light of a pixel that its neighbours along y and x get, at distances
+    from 0 on, (r + 1,), both (0,) where a detector has no point spread.
     """
 
     corners: NDArray[np.int64]
@@ -34,6 +36,8 @@ class Patterns(NamedTuple):
     watched: NDArray[np.int64]
     background: Reals
     factors: Reals
+    down: Reals
+    along: Reals
 
 
 class Point(NamedTuple):
@@ -142,6 +146,8 @@ def _expect(patterns: Patterns, work: Work, m: int) -> np.float32:
             for j in range(size):
                 light = scale * (wave[j].real * wave[j].real + wave[j].imag * wave[j].imag)
                 row[j] = light if p == 0 else row[j] + light
+    if patterns.down.shape[0] > 0:
+        spread(work.expected, patterns.down, patterns.along, work.weights)
     factor = np.float32(1)
     if patterns.factors.shape[0] > 0:
         factor = _factor(patterns, work.expected, m)
@@ -261,6 +267,8 @@ def _steps(patterns: Patterns, work: Work, m: int, rule: Rule) -> None:
 def _adjoints(patterns: Patterns, point: Point, sums: Sums, work: Work, m: int, b: int) -> None:
     """Add the share of pattern m to the gradients."""
     size, y, x = work.expected.shape[0], patterns.corners[m, 0], patterns.corners[m, 1]
+    if patterns.down.shape[0] > 0:
+        spread(work.weights, patterns.down, patterns.along, work.expected)
     for p in range(work.waves.shape[0]):
         wave = work.waves[p]
         for i in range(size):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych.errors import InputError
+from diptych.ptycho.physics.detector.point_spread import PointSpread
 from diptych.ptycho.physics.forward import ForwardModel
 from diptych.ptycho.physics.information.gauges import Projection, free_fields, raster_classes
 from diptych.ptycho.physics.information.inverse import conjugate_gradients, signs
@@ -57,6 +58,8 @@ class Point:
         Factor of each pattern's intensity.
     components, coefficients : (K, N, N) and (M, K + 1) complex arrays, optional
         Of a first probe mode that varies: see :class:`~diptych.ptycho.physics.varying.probe.Variation`.
+    spread : (float, float)
+        Widths (y, x) of the detector's point spread, pixels.
     refined : Refined
         What is estimated together with the object.
     """
@@ -69,6 +72,7 @@ class Point:
     factors: NDArray[np.float64] | None = None
     components: NDArray[np.complexfloating[Any, Any]] | None = None
     coefficients: NDArray[np.complexfloating[Any, Any]] | None = None
+    spread: tuple[float, float] = (0.0, 0.0)
     refined: Refined = field(default_factory=Refined)
 
     @property
@@ -149,6 +153,8 @@ class Curvature:
             least_shift=1e-3,
             background=None if point.background is None else torch.tensor(point.background, dtype=wave.to_real()),
         )
+        if any(point.spread):
+            forward.spread = PointSpread(point.spread, size, wave.to_real(), image.device)
         if point.factors is not None and forward.factors is not None:
             forward.factors.values = torch.tensor(point.factors, dtype=wave.to_real())
             forward.factors.fitted = True

@@ -294,7 +294,7 @@ class Information:
     def _view(self, some: NDArray[np.int64]) -> _Batch:
         views = self.forward.views(self.image, self.probe, some)
         field = self.forward.propagator.forward(views.exit_waves())
-        signal = intensity(field)
+        signal = self.forward.seen(intensity(field))
         factors = self.forward.factors
         if factors is not None and (given := factors.of(torch.from_numpy(some).to(self.image.device))) is not None:
             signal, field = signal * given, field * given[:, None]
@@ -326,7 +326,7 @@ class Information:
         views, weighted = batch.views, self._counted(batch.views.batch, residuals) / batch.root
         if total.factors is not None:
             total.factors[views.rows] += (weighted * batch.signal).sum((1, 2))
-        waves = self.forward.propagator.adjoint(batch.field * (2 * weighted)[:, None])
+        waves = self.forward.propagator.adjoint(batch.field * self.forward.seen(2 * weighted)[:, None])
         self.forward.add_object_adjoint(views, waves, total.image)
         if self.variation is not None:
             self._add_variation_adjoint(views, waves.clone(), total)
@@ -376,7 +376,8 @@ class Information:
     def _per_root(self, batch: _Batch, waves: Tensor) -> Tensor:
         """Change of twice the root of the counts for a change of the exit waves, (B, N, N)."""
         change = self.forward.propagator.forward(waves)
-        return 2 * (batch.field.real * change.real + batch.field.imag * change.imag).sum(1) / batch.root
+        real, imag = batch.field.real * change.real, batch.field.imag * change.imag
+        return self.forward.seen(2 * (real + imag).sum(1)) / batch.root
 
     def _moving(self, views: Views, shifts: Tensor) -> Tensor:
         """Change of the exit waves (B, P, N, N) for a change of the shifts (B, 2)."""

@@ -18,8 +18,8 @@ from diptych.ptycho.engines.starts.initial import copy_overlap
 from diptych.ptycho.error_bars import point_of
 from diptych.ptycho.evaluate.limit.options import BoundOptions
 from diptych.ptycho.evaluate.limit.photon_limit import _at_dose, _dose, _point
+from diptych.ptycho.physics.detector.read_noise import shifted
 from diptych.ptycho.physics.likelihood import deviance, expected_deviance
-from diptych.ptycho.physics.noise.read_noise import shifted
 from diptych.ptycho.prepare.photons import in_photons
 
 CPU = torch.device("cpu")

@@ -1,1 +1,0 @@
-"""Noise of detectors beside that of photons."""
