@@ -77,6 +77,8 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, help="the scan's file; without it, it is fetched")
     parser.add_argument("--save", type=Path, help="folder for the results")
     arguments = parser.parse_args()
+    if arguments.save:
+        arguments.save.mkdir(parents=True, exist_ok=True)
     scan = diptych.load(arguments.scan) if arguments.scan else diptych.fetch("siemens-star")
     print("| error | before (px) | after (px) | not linear (px) | flattening | held-out fit | modes | s | flags |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -62,13 +62,13 @@ class ReconstructionOptions(SelectingOptions):
     background: Literal["auto", "off"] = Field(
         "auto",
         description="Counts that are the same in every frame, where the scan states none: auto (a smooth background is "
-        "fitted where held-out pixels ask for it; engine auto) or off.",
+        "fitted where held-out pixels ask for it; engines auto and ml) or off.",
     )
     point_spread: Annotated[float, Field(gt=0, le=16)] | Literal["auto", "off"] = Field(
         "auto",
         description="Blur of the patterns by the detector's point spread, or by a source of limited coherence: its "
         "standard deviation, detector px; auto (widths along y and x are fitted where held-out pixels ask for them; "
-        "engine auto) or off.",
+        "engines auto and ml) or off.",
     )
     correct_positions: Literal["auto", "on", "off"] = Field(
         "auto",
