@@ -48,6 +48,14 @@ def test_at_the_true_object_and_probe_it_is_the_true_one() -> None:
     assert fitted_spread(problem, image, probe).widths == pytest.approx((WIDTH, WIDTH), rel=0.01)
 
 
+@pytest.mark.parametrize("level", [0.0, float("nan")])
+def test_without_light_it_stays_as_it_is(level: float) -> None:
+    scan = scan_of(0.0, patterns=9)
+    problem = make_problem(scan, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.0, seed=0)
+    probe = torch.full((1, 32, 32), level, dtype=torch.complex64)
+    assert fitted_spread(problem, problem.flat_object(), probe).widths == (0.1, 0.1)
+
+
 @pytest.fixture(scope="module")
 def blurred() -> Scan:
     return scan_of(WIDTH)

@@ -60,7 +60,9 @@ def fitted_spread(problem: Problem, image: Tensor, probe: Tensor) -> PointSpread
         spread = point_spread(problem, np.sqrt(variances))
         work = partial(_derivatives, problem, image, probe, spread)
         total = sum(share_out(problem, work, batches), np.zeros((3, 2)))
-        step = np.linalg.solve(total[1:] + 1e-12 * np.trace(total[1:]) * np.eye(2), total[0])
+        if not np.isfinite(total).all():
+            break  # The fit diverged, and says so.
+        step = np.linalg.lstsq(total[1:], total[0], rcond=1e-12)[0]
         variances = np.clip(variances + step, np.maximum(variances / 4, LEAST), np.minimum(4 * variances, MOST))
     forward.spread = point_spread(problem, np.sqrt(variances))
     return forward.spread

@@ -110,8 +110,8 @@ def fitted(problem: Problem, here: State, extra: str) -> State:
 
 
 def promise(problem: Problem, here: State, extra: str) -> float:
-    """Held-out fit with one of :data:`EXTRAS` for the object and probe as they are: an upper bound of what it brings,
-    because these were fitted without it.
+    """Held-out fit with one of :data:`EXTRAS` for the object and probe as they are: higher than once these are fitted
+    with it, too.
     """
     problem = replace(problem, forward=replace(problem.forward, background=here.background, spread=here.spread))
     EXTRAS[extra](problem, here.image, here.probe)
