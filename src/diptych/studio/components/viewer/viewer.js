@@ -149,6 +149,7 @@ export default {
     // Not reactive: they change with every move of the pointer.
     this.view = null; this.pictures = new Map(); this.busy = new Map(); this.pointers = new Map();
     this.cross = null; this.timer = null; this.known = new Map();
+    this.drawn = ""; // The quantity whose colours and range are known.
   },
   async mounted() {
     await this.$nextTick(); // window.path_prefix is set when the app is mounted
@@ -193,8 +194,12 @@ export default {
     },
     fail(error) { this.waiting = false; this.message = `The image cannot be shown: ${error.message}`; },
     async quantityChanged(share) {
+      const chosen = this.shown;
       try {
-        this.details = await (await this.ask(this.keys[0], "quantity", { quantity: this.shown })).json();
+        const found = await (await this.ask(this.keys[0], "quantity", { quantity: chosen })).json();
+        if (chosen !== this.shown) return; // Another one was chosen meanwhile.
+        this.details = found;
+        this.drawn = chosen;
         [this.low, this.high] = this.details.range;
         this.manual = false;
         this.map = this.details.map;
@@ -206,7 +211,7 @@ export default {
             other.quantityChanged(false);
           }
         }
-      } catch (error) { this.fail(error); }
+      } catch (error) { if (chosen === this.shown) this.fail(error); }
     },
     others() { return [...(groups.get(this.group) ?? [])].filter((each) => each !== this); },
     // Screen pixels per pixel along y and x; pixels that are not square in metres are not square on the screen.
@@ -265,7 +270,7 @@ export default {
       const [height, width] = this.size(), dense = Math.min(window.devicePixelRatio || 1, 2);
       const [top, left] = this.place(-0.1 * height, -0.1 * width), [bottom, right] = this.place(1.1 * height, 1.1 * width);
       return {
-        quantity: this.shown, y0: top, y1: bottom, x0: left, x1: right,
+        quantity: this.drawn, y0: top, y1: bottom, x0: left, x1: right,
         height: Math.ceil(1.2 * height * dense), width: Math.ceil(1.2 * width * dense), colours: this.map,
         low: this.manual ? this.low : null, high: this.manual ? this.high : null, unlit: this.unlit || null,
       };
