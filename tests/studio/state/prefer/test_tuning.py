@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import diptych
 from diptych.errors import InputError
 from diptych.prefer import Judgement, Session
 from diptych.prefer.decoders.protocols import config_of
+from diptych.prefer.session.fitting import Fitting
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.runtime.options import read_yaml
 from diptych.studio.context import Studio
@@ -32,7 +34,9 @@ def scan(tmp_path: Path) -> Path:
 
 
 @pytest.mark.integration
-def test_settings_are_beneath_the_pictures_and_the_winner_is_saved(tmp_path: Path, scan: Path) -> None:
+def test_settings_are_beneath_the_pictures_and_the_winner_is_saved(
+    tmp_path: Path, scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Session.open(tmp_path / "tune", decoder="reconstruction", scan=str(scan), threads=1) as session:
         desk = Desk(session)
         desk.start()
@@ -47,8 +51,10 @@ def test_settings_are_beneath_the_pictures_and_the_winner_is_saved(tmp_path: Pat
         assert tunes(session)
         with pytest.raises(InputError, match="no best image yet"):
             winner(session)
+        # The winner is asked for while the fit to the only answer is still running.
+        fit = Fitting._fit
+        monkeypatch.setattr(Fitting, "_fit", lambda fitting: (time.sleep(1.0), fit(fitting))[1])
         desk.answer(message(desk, "best", 2)).result()
-        session.wait()
         best = winner(session)
         path = save(session, best)
         assert read_yaml(path) == best.settings

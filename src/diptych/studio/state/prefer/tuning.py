@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 FILE = "tuned.yaml"
 
+LONGEST_FIT = 30.0
+"""Most seconds that the winner waits for the fit to the last answer."""
+
 
 @dataclass(frozen=True)
 class Winner:
@@ -114,13 +117,17 @@ def _tuned(folder: Path) -> dict[str, Any]:
 
 
 def winner(session: Session, name: str | None = None) -> Winner:
-    """The judged picture of highest expected utility, or the picture of an id.
+    """The judged picture of highest expected utility, after the fit to the last answer, or the picture of an id. Slow.
 
     Raises
     ------
     InputError
         If nothing was judged yet, or the pictures are not reconstructions.
+    UnavailableError
+        If the fit failed, or takes longer than :data:`LONGEST_FIT`.
     """
+    if name is None:
+        session.wait(LONGEST_FIT)
     candidate = session.best(seen=True) if name is None else session.ledger.candidate(name)
     settings = config_of(session.decoder, candidate.latent)
     if not settings:
