@@ -15,6 +15,7 @@ from diptych.ptycho.engines.positions import correction
 from diptych.ptycho.engines.positions.correction import LEAST_ROUNDS, POSITIONS_TEST, SMALL_MOVE, PositionCorrection
 from diptych.ptycho.engines.positions.cycles import SlowCycles
 from diptych.ptycho.engines.positions.line import LineSearch
+from diptych.ptycho.engines.positions.linear import WithoutLinear
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE
 from diptych.ptycho.engines.positions.strays import StraySearch
@@ -150,6 +151,19 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
     refined(problem, 20.0, 1.4)
     refined(problem, 20.0, 1.2, mode="on")
     assert limits == [SLOW_MOVE, SMALL_MOVE, SMALL_MOVE]
+
+
+def test_scale_rotation_and_shear_are_tried_without_once(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
+    monkeypatch.setattr(correction, "moves_linearly", lambda *_: True)
+    made, stage = refined(problem, 20.0, 1.2)
+    image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
+    assert stage == "distortions"
+    assert isinstance(made.search(image, probe, PieSettings(), LikelihoodSettings()), WithoutLinear)
+    stages = [made.next_round(image, probe, 1.2)[0] for _ in range(LEAST_ROUNDS + 1)]
+    assert stages == ["positions"] * LEAST_ROUNDS + ["likelihood"]
+    failed, stage = refined(problem, 1.21, 1.2)
+    assert (stage, failed.refined) == ("likelihood", False)
 
 
 def test_the_score_is_followed_where_only_all_positions_together_tell_that_they_are_wrong(

@@ -21,6 +21,7 @@ from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.growth import LEAST_PATTERNS, MOST_SEEDS, Growth, Method
 from diptych.ptycho.engines.positions.line import LineSearch
+from diptych.ptycho.engines.positions.linear import WithoutLinear, moves_linearly
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE, SlowSearch, moves_slowly
 from diptych.ptycho.engines.positions.strays import StraySearch, strays
@@ -65,10 +66,10 @@ SMALL_MOVE = 0.15
 """Slow part of the moves, pixels rms, above which cycles follow with ``on``, or where the held-out fit is above
 ``DISTORTED_FIT``."""
 
-AFRESH, GROWN, STRAYED, SEARCHED, COMPLETED, CYCLED = range(10, 61, 10)
+AFRESH, GROWN, STRAYED, SEARCHED, COMPLETED, CYCLED, LINEAR = range(10, 71, 10)
 """Numbers of the first rounds after each search: the start from a flat object, the growth from a small part, single
-positions that are still wrong, the coarse distortions, what completes slow moves, and the cycles that take out what is
-left of them."""
+positions that are still wrong, the coarse distortions, what completes slow moves, the cycles that take out what is left
+of them, and the trial without scale, rotation and shear."""
 
 FEW_SEEDS = 6
 """Small parts that are tried at most with ``auto``, where the data may be at fault and not the positions."""
@@ -208,6 +209,8 @@ class PositionCorrection:
         least = SLOW_MOVE if self._automatic and held_out_fit < DISTORTED_FIT else SMALL_MOVE
         if self._rounds < CYCLED and self._falls_short(here, held_out_fit, partial(holds_slow, least=least)):
             return CYCLED
+        if self._rounds < LINEAR and self._falls_short(here, held_out_fit, moves_linearly):
+            return LINEAR
         return None
 
     def _found_some(self, held_out_fit: float) -> bool:
@@ -245,6 +248,8 @@ class PositionCorrection:
             return Growth(self.problem, image, probe, self._first, recorded.positions, method, self._parts)
         if self._rounds == CYCLED:
             return SlowCycles(self.problem, image, probe, pie, likelihood, recorded.positions)
+        if self._rounds == LINEAR:
+            return WithoutLinear(self.problem, image, probe, likelihood, recorded.positions)
         return SlowSearch(self.problem, image, probe, pie, likelihood, recorded.positions)
 
     def _round(self, here: Placed) -> Next:
