@@ -135,14 +135,49 @@ def test_what_is_left_follows_from_the_moves(scan: Scan, monkeypatch: pytest.Mon
     engine._starts, engine._moves = [first + start for start in starts], [rate * (way - start) for start in starts]
 
     def reached() -> np.ndarray:
-        onwards = (modes * engine._onwards()).sum((1, 2)) / len(scan.positions)
-        return starts[-1] + engine._moves[-1] + onwards
+        return starts[-1] + engine._moves[-1] + engine._onwards()
 
     np.testing.assert_allclose(reached(), way, atol=1e-6)
     engine._farthest = 0.2
     np.testing.assert_allclose(reached(), way.clip(-0.2, 0.2), atol=1e-6)
-    engine._starts, engine._moves = engine._starts[:1], engine._moves[:1]
-    assert not engine._onwards().any(), "one move does not tell"
+    engine._starts, engine._moves, engine._farthest = engine._starts[:1], engine._moves[:1], 10.0
+    np.testing.assert_allclose(engine._onwards(), engine._moves[0] * (1 / cycles.USUAL_RATE - 1), atol=1e-6)
+
+
+@torch.no_grad()
+def test_small_moves_go_on_where_much_is_left_and_a_start_too_far_on_is_taken_back(
+    scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cycle goes a tenth of the way to the truth; beyond it the fit is worse, and no guide."""
+    engine, _ = cycles_of(scan, scan.positions, recorded_of(scan))
+    mode, end = engine._modes[0], 0.25
+    starts: list[float] = []
+
+    def along(positions: np.ndarray) -> float:
+        return float((mode * (positions - scan.positions)).sum() / len(positions))
+
+    def moved(problem: Problem, start: Placed, *_: object) -> Placed:
+        starts.append(along(start.positions))
+        return replace(start, positions=start.positions + 0.1 * (end - starts[-1]) * mode)
+
+    def fit(problem: Problem, *_: object) -> dict[str, float]:
+        here = along(problem.forward.positions)
+        found = 1.0 + (end - here if here < end + 0.02 else 5.0)
+        return {"fit": found, "held_out_fit": found, "excess": 0.0}
+
+    monkeypatch.setattr(cycles, "refined", moved)
+    monkeypatch.setattr(cycles, "full_fit", fit)
+    monkeypatch.setattr(SlowCycles, "_report", lambda *_: {})
+    engine.epoch()
+    assert engine.most_epochs == 2, "0.025 px are a small move, but the first of many"
+    truth = engine._along(scan.positions + end * mode)
+    monkeypatch.setattr(cycles, "FARTHEST", np.inf)
+    monkeypatch.setattr(SlowCycles, "_onwards", lambda self: 1.5 * (truth - self._starts[-1] - self._moves[-1]))
+    while len(starts) < engine.most_epochs:
+        engine.epoch()
+    assert max(starts) > end + 0.02
+    assert 1 <= engine._failed <= cycles.MOST_FAILED
+    assert abs(along(engine._best.positions) - end) < 0.05
 
 
 def test_independent_errors_hold_as_much_as_they_do_on_average(scan: Scan) -> None:

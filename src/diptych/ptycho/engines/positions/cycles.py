@@ -55,6 +55,13 @@ LEAST_RATE = 0.05
 FADING = 0.7
 """Weight of a cycle against the one after it: the distance that others leave changes."""
 
+FARTHEST, TAKEN_BACK = 4.0, 0.75
+"""The next cycle starts no further on than this many times what the last one moved; where it then fits worse, that
+share of the way is taken back."""
+
+MOST_FAILED = 2
+"""Cycles that may fit worse than the lowest one."""
+
 MOST_SIGMAS = 3.0
 """A distortion goes no further than so many standard deviations of what errors of the size of the moves hold."""
 
@@ -63,8 +70,8 @@ LEAST_GAIN, PATIENCE = 2e-4, 3
 tell would wander."""
 
 WORSE = 0.01
-"""Share by which the fit of a cycle may exceed the lowest one: where it does, the cycles end without it. And its
-held-out fit that of the start: where it does, its state is not kept."""
+"""Share by which the fit of a cycle may exceed the lowest one: where it does, the cycles go on or end without it. And
+its held-out fit that of the start: where it does, its state is not kept."""
 
 
 def held_by_chance(recorded: Positions, refined: Positions) -> float:
@@ -117,64 +124,80 @@ class SlowCycles(PositionSearch):
         self._starts: list[Coefficients] = []
         self._moves: list[Coefficients] = []
         self._level = self._lowest = float("inf")
-        self._left, self._idle, self._ended = float("inf"), 0, False
+        self._left, self._idle, self._failed, self._ended = float("inf"), 0, 0, False
+        self._ahead = np.zeros(len(self._modes))
+        """How far the next cycle starts ahead of the end of the last one along each distortion."""
 
     @property
     def most_epochs(self) -> int:
         """Cycles made, and one more where it goes on."""
-        done = len(self._moves)
-        small = done > 0 and float(np.linalg.norm(self._moves[-1])) < SMALL and self._left < LEFT
+        done = len(self._moves) + self._failed
+        small = bool(self._moves) and float(np.linalg.norm(self._moves[-1])) < SMALL and self._left < LEFT
         goes_on = not self._ended and not small and self._idle < PATIENCE
         return done + (goes_on and done < MOST_CYCLES)
 
     def epoch(self) -> dict[str, float]:
         """One cycle."""
-        if not self._moves:
+        if not self._moves and not self._failed:
             self._level = level(full_fit(self.problem, self.image, self.probe, sweep_batch(self.problem)))
         place(self.problem, self._next)
         start = self._next.positions
         here = refined(self.problem, rebuilt(self.problem, self._next.probe, self._pie), self._likelihood, CYCLE)
         found = full_fit(self.problem, place(self.problem, here), here.probe, sweep_batch(self.problem))
-        self._starts.append(self._along(start))
-        self._moves.append(self._along(here.positions) - self._starts[-1])
-        size = np.linalg.norm(self._moves[-1])
-        log.info("positions: cycle %d moved slow distortions by %.2g px rms", len(self._moves), size)
+        move = self._along(here.positions) - self._along(start)
+        done, size = len(self._moves) + self._failed + 1, float(np.linalg.norm(move))
+        log.info("positions: cycle %d moved slow distortions by %.2g px rms", done, size)
         if not found["fit"] <= (1 + WORSE) * self._lowest or not np.isfinite(found["fit"]):
-            self._ended = True
+            self._turn_back()
             return self._report(self.problem)
+        self._starts.append(self._along(start))
+        self._moves.append(move)
         self._idle = 0 if found["fit"] < (1 - LEAST_GAIN) * self._lowest else self._idle + 1
         if found["fit"] < self._lowest and level(found) <= (1 + WORSE) * self._level:
             self._best = here
         self._lowest = min(found["fit"], self._lowest)
         onwards = self._onwards()
-        self._left = float(np.linalg.norm(self._along(self._recorded + onwards)))
-        self._next = replace(here, positions=here.positions + onwards)
+        self._left = float(np.linalg.norm(onwards))
+        # The first cycle starts from an older state, and its move is no guide to how far the way goes.
+        self._ahead = onwards * min(1.0, FARTHEST * size / max(self._left, 1e-9)) * (len(self._moves) > 1)
+        self._next = replace(here, positions=here.positions + self._displacement(self._ahead))
         return self._report(self.problem)
+
+    def _turn_back(self) -> None:
+        """Take back most of what the next cycle was to start ahead by; the end where there is nothing, or no hope."""
+        self._failed += 1
+        self._ended = self._failed > MOST_FAILED or not np.linalg.norm(self._ahead) > SMALL
+        back = TAKEN_BACK * self._ahead
+        self._ahead = self._ahead - back
+        self._next = replace(self._next, positions=self._next.positions - self._displacement(back))
+
+    def _displacement(self, along: Coefficients) -> Positions:
+        """Displacements (M, 2) that go so far along each distortion."""
+        found: Positions = (along[:, None, None] * self._modes).sum(0)
+        return found
 
     def _along(self, positions: Positions) -> Coefficients:
         """How far positions (M, 2) are from the recorded ones along each distortion, pixels rms, (K,)."""
         found: Coefficients = (self._modes * (positions - self._recorded)).sum((1, 2)) / len(positions)
         return found
 
-    def _onwards(self) -> Positions:
-        """What is left to go along each distortion, from a line through the moves of all cycles against their starts:
-        displacements (M, 2).
+    def _onwards(self) -> Coefficients:
+        """What is left to go along each distortion, from a line through the moves of all cycles against their
+        starts.
         """
-        if len(self._moves) < 2:
-            return np.zeros_like(self._recorded)
         starts, moves = np.array(self._starts), np.array(self._moves)
         weights = FADING ** np.arange(len(moves))[::-1, None]
         start, move = ((weights * each).sum(0) / weights.sum() for each in (starts, moves))
         fall = -(weights * (starts - start) * (moves - move)).sum(0) + USUAL_SPREAD**2 * USUAL_RATE
         rate = fall / ((weights * (starts - start) ** 2).sum(0) + USUAL_SPREAD**2)
         end = start + move / rate.clip(LEAST_RATE)
-        left = np.clip(end, self._first - self._farthest, self._first + self._farthest) - (starts[-1] + moves[-1])
-        moved: Positions = (left[:, None, None] * self._modes).sum(0)
-        return moved
+        end = np.clip(end, self._first - self._farthest, self._first + self._farthest)
+        left: Coefficients = end - (starts[-1] + moves[-1])
+        return left
 
     @property
     def _limits(self) -> list[float]:
-        return [self._farthest, self._level, self._lowest, self._left, self._idle, self._ended]
+        return [self._farthest, self._level, self._lowest, self._left, self._idle, self._failed, self._ended]
 
     def state(self) -> dict[str, Tensor]:
         """What :meth:`restore` needs to continue with the same numbers."""
@@ -184,7 +207,7 @@ class SlowCycles(PositionSearch):
             "probe": self.probe,
             "cycles_starts": torch.from_numpy(np.array(self._starts).reshape(-1, len(self._modes))),
             "cycles_moves": torch.from_numpy(np.array(self._moves).reshape(-1, len(self._modes))),
-            "cycles_limits": torch.from_numpy(np.append(self._first, self._limits)),
+            "cycles_limits": torch.from_numpy(np.concatenate([self._first, self._ahead, self._limits])),
             "cycles_image": there.image,
             "cycles_probe": there.probe,
             "cycles_positions": torch.from_numpy(there.positions),
@@ -195,8 +218,9 @@ class SlowCycles(PositionSearch):
         """Continue from an earlier :meth:`state`."""
         self._starts, self._moves = (list(state[f"cycles_{name}"].cpu().numpy()) for name in ("starts", "moves"))
         limits = state["cycles_limits"].cpu().numpy()
-        self._first, (self._farthest, self._level, self._lowest, self._left) = limits[:-6], limits[-6:-2].tolist()
-        self._idle, self._ended = int(limits[-2]), bool(limits[-1])
+        self._first, self._ahead, limits = np.split(limits, [len(self._modes), 2 * len(self._modes)])
+        self._farthest, self._level, self._lowest, self._left = limits[:4].tolist()
+        self._idle, self._failed, self._ended = int(limits[4]), int(limits[5]), bool(limits[6])
         y, x = (int(value) for value in state["cycles_origin"])
         positions = state["cycles_positions"].cpu().numpy()
         self._next = Placed(state["cycles_image"], state["cycles_probe"], positions, (y, x))
