@@ -14,7 +14,7 @@ from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions import correction
 from diptych.ptycho.engines.positions.correction import LEAST_ROUNDS, POSITIONS_TEST, SMALL_MOVE, PositionCorrection
 from diptych.ptycho.engines.positions.cycles import SlowCycles
-from diptych.ptycho.engines.positions.line import LineSearch
+from diptych.ptycho.engines.positions.line import LineSearch, ScaleSearch
 from diptych.ptycho.engines.positions.linear import WithoutLinear
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE
@@ -35,8 +35,18 @@ def _no_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correction, "escaped", lambda problem, image, probe: problem.forward.positions)
 
 
-def refined(problem: Problem, before: float, after: float, mode: str = "auto") -> tuple[PositionCorrection, str]:
-    """A correction after rounds that moved every second position, and the stage that follows."""
+def refined(
+    problem: Problem, before: float, after: float, mode: str = "auto", fit: float | None = None
+) -> tuple[PositionCorrection, str]:
+    """A correction after rounds that moved every second position, and the stage that follows. Held-out fits are given,
+    and the fit of the start, which is that of the held-out pixels unless it is given.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(correction, "full_fit", lambda *_: {"fit": before if fit is None else fit})
+        return _refined(problem, before, after, mode)
+
+
+def _refined(problem: Problem, before: float, after: float, mode: str) -> tuple[PositionCorrection, str]:
     image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
     made = PositionCorrection(problem, mode)
     stage, image, probe = made.begin(image, probe, before)
@@ -156,6 +166,7 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
 def test_scale_rotation_and_shear_are_tried_without_once(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
     monkeypatch.setattr(correction, "moves_linearly", lambda *_: True)
+    monkeypatch.setattr(correction, "UNEXPLAINED", np.inf)
     made, stage = refined(problem, 20.0, 1.2)
     image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
     assert stage == "distortions"
@@ -164,6 +175,25 @@ def test_scale_rotation_and_shear_are_tried_without_once(problem: Problem, monke
     assert stages == ["positions"] * LEAST_ROUNDS + ["likelihood"]
     failed, stage = refined(problem, 1.21, 1.2)
     assert (stage, failed.refined) == ("likelihood", False)
+
+
+def test_other_scales_are_tried_where_something_is_left_unexplained(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
+    monkeypatch.setattr(correction, "moves_linearly", lambda *_: True)
+    monkeypatch.setattr(correction, "misfit_at", lambda *_: 1.08)
+    made, stage = refined(problem, 20.0, 1.2)
+    image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
+    assert stage == "distortions"
+    assert isinstance(made.search(image, probe, PieSettings(), LikelihoodSettings()), ScaleSearch)
+
+
+def test_what_many_unknowns_fit_to_few_photons_is_no_excess(problem: Problem) -> None:
+    """Fits of 0.9 and 1.3 leave less unexplained than 1.3 and 1.3: a smaller gain counts."""
+    assert refined(problem, 1.3, 1.28)[0].refined is False
+    assert refined(problem, 1.3, 1.28, fit=0.9)[0].refined is True
+    assert refined(problem, 1.3, 1.295, fit=0.9)[0].refined is False
 
 
 def test_the_score_is_followed_where_only_all_positions_together_tell_that_they_are_wrong(

@@ -11,8 +11,9 @@ import torch
 import diptych
 from diptych.ptycho.engines.likelihood.maximum_likelihood import LikelihoodSettings, MaximumLikelihood
 from diptych.ptycho.engines.pie import Pie, PieSettings
-from diptych.ptycho.engines.positions.line import SIZES, LineSearch, downhill
-from diptych.ptycho.engines.positions.placing import Placed
+from diptych.ptycho.engines.positions import line
+from diptych.ptycho.engines.positions.line import SIZES, STRETCHES, LineSearch, ScaleSearch, downhill
+from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.problem import Problem, make_problem
 from diptych.ptycho.physics.modes import scaled_to
 from diptych.ptycho.scan import Scan
@@ -93,3 +94,56 @@ def test_by_default_the_true_scale_is_found(scan: Scan, stretched: Scan) -> None
     result = diptych.reconstruct(stretched)
     assert off(stretched.positions, scan) > 0.3
     assert off(result.positions, scan) < 0.05
+
+
+@pytest.fixture(scope="module")
+def half_a_pixel(scan: Scan) -> tuple[Problem, Placed]:
+    """Object and probe at positions that are stretched by 0.5 px rms along both axes."""
+    there = scan.positions - scan.positions.mean(0)
+    places = scan.positions + 0.5 * there / np.sqrt((there**2).sum(1).mean())
+    wrong = replace(scan, positions=places, truth=None, true_probe=None)
+    problem = make_problem(wrong, device=torch.device("cpu"), double=False, subpixel=True, held_out=0.03, seed=0)
+    probe = scaled_to(torch.from_numpy(wrong.probe.copy()), problem.power)
+    pie = Pie(problem, problem.flat_object(), probe, PieSettings(batch=9), np.random.default_rng(0))
+    for _ in range(20):
+        pie.epoch()
+    return problem, Placed.of(problem, pie.image.clone(), pie.probe.clone())
+
+
+def test_the_right_scale_is_found_and_a_resumed_search_gives_the_same(
+    scan: Scan, half_a_pixel: tuple[Problem, Placed]
+) -> None:
+    problem, placed = half_a_pixel
+
+    def made() -> ScaleSearch:
+        place(problem, placed)
+        return ScaleSearch(problem, placed.image, placed.probe, PieSettings(batch=9), LikelihoodSettings())
+
+    one = made()
+    one.epoch()
+    state, best = {name: value.clone() for name, value in one.state().items()}, one._best
+    one.epoch()
+    assert one.most_epochs == len(one._levels) - 1 == len(STRETCHES)
+    assert off(problem.forward.positions, scan) < 0.2 * off(placed.positions, scan)
+    found = problem.forward.positions
+    other = made()
+    other.restore(state)
+    other._best = best
+    other.epoch()
+    assert other._levels == one._levels
+    np.testing.assert_array_equal(problem.forward.positions, found)
+
+
+def test_a_start_stays_where_no_scale_fits_better(
+    monkeypatch: pytest.MonkeyPatch, half_a_pixel: tuple[Problem, Placed]
+) -> None:
+    problem, placed = half_a_pixel
+    levels = iter([1.1, 1.2, 1.1])
+    monkeypatch.setattr(line, "level", lambda found: next(levels))
+    monkeypatch.setattr(line, "refined", lambda problem, here, *_: here)
+    place(problem, placed)
+    search = ScaleSearch(problem, placed.image, placed.probe, PieSettings(batch=9), LikelihoodSettings())
+    for _ in range(search.most_epochs):
+        search.epoch()
+    assert search.image.equal(placed.image)
+    np.testing.assert_allclose(problem.forward.positions, placed.positions, atol=1e-9)

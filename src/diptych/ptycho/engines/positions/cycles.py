@@ -59,6 +59,11 @@ FARTHEST, TAKEN_BACK = 4.0, 0.75
 """The next cycle starts no further on than this many times what the last one moved; where it then fits worse, that
 share of the way is taken back."""
 
+FURTHER, STILL = 0.15, 0.01
+"""Share of the whole way along the distortions by which the second cycle starts further on: where a probe of another
+focus hides a scale, moves near the wrong one are small, and those from a start nearer to the right one are large. Not
+where the first cycle moves by less, pixels rms, than the second number."""
+
 MOST_FAILED = 2
 """Cycles that may fit worse than the lowest one."""
 
@@ -133,6 +138,7 @@ class SlowCycles(PositionSearch):
         """Cycles made, and one more where it goes on."""
         done = len(self._moves) + self._failed
         small = bool(self._moves) and float(np.linalg.norm(self._moves[-1])) < SMALL and self._left < LEFT
+        small &= done > 1 or not np.any(self._ahead)
         goes_on = not self._ended and not small and self._idle < PATIENCE
         return done + (goes_on and done < MOST_CYCLES)
 
@@ -158,8 +164,10 @@ class SlowCycles(PositionSearch):
         self._lowest = min(found["fit"], self._lowest)
         onwards = self._onwards()
         self._left = float(np.linalg.norm(onwards))
-        # The first cycle starts from an older state, and its move is no guide to how far the way goes.
-        self._ahead = onwards * min(1.0, FARTHEST * size / max(self._left, 1e-9)) * (len(self._moves) > 1)
+        self._ahead = onwards * min(1.0, FARTHEST * size / max(self._left, 1e-9))
+        if len(self._moves) == 1:
+            # It started from an older state: its move is no guide to how far the way goes.
+            self._ahead = FURTHER * self._along(here.positions) * (size > STILL)
         self._next = replace(here, positions=here.positions + self._displacement(self._ahead))
         return self._report(self.problem)
 

@@ -30,6 +30,9 @@ SIZES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 EPOCHS = 20
 """Epochs of joint refinement of each new object."""
 
+STRETCHES, STRETCH_ROUNDS = (-0.5, 0.5), 3
+"""Changes of the scale, pixels rms, and rounds of so many epochs at each."""
+
 
 def downhill(problem: Problem, start: Placed) -> Positions:
     """The Newton step of the likelihood along common distortions, as displacements (M, 2) of unit rms."""
@@ -113,3 +116,78 @@ class LineSearch(PositionSearch):
         y, x = (int(value) for value in state["line_origin"])
         positions = state["line_positions"].cpu().numpy()
         self._recorded = Placed(state["line_image"], state["line_probe"], positions, (y, x))
+
+
+class ScaleSearch(PositionSearch):
+    """New objects at a larger and a smaller scale; an engine whose epoch is one of them.
+
+    Wrong scales have minima of the likelihood of their own, half a pixel rms and more from the right one, around which
+    positions return to them. ``blocks``, N = 64, 225 patterns, 1e6 photons, 2 % and 3 degrees: joint refinement ends at
+    1.2 % and a fit of 0.98; begun 0.5 px nearer to the right scale, it goes on to 0.4 % and 0.96, and cycles to 0.01 %.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve; it is left at the best positions.
+    image, probe : (H, W) and (P, N, N) complex tensors
+        What stays where no scale fits better, at the problem's positions.
+    pie, likelihood : PieSettings, LikelihoodSettings
+        Of the new objects.
+    """
+
+    def __init__(
+        self, problem: Problem, image: Tensor, probe: Tensor, pie: PieSettings, likelihood: LikelihoodSettings
+    ) -> None:
+        self.problem, self._pie, self._likelihood = problem, pie, likelihood
+        self._best = self._start = Placed.of(problem, image, probe)
+        self._levels: list[float] = []
+        """Held-out fits of the start, and of each scale."""
+
+    @property
+    def most_epochs(self) -> int:
+        """Scales."""
+        return len(STRETCHES)
+
+    def epoch(self) -> dict[str, float]:
+        """A new object at one scale."""
+        if not self._levels:
+            start = full_fit(
+                self.problem, place(self.problem, self._start), self._start.probe, sweep_batch(self.problem)
+            )
+            self._levels.append(level(start))
+        size, positions = STRETCHES[len(self._levels) - 1], self._start.positions
+        there = positions - positions.mean(0)
+        stretch = there / max(float(np.sqrt((there**2).sum(1).mean())), 1e-300)
+        place(
+            self.problem, Placed(self._start.image, self._start.probe, positions + size * stretch, self._start.origin)
+        )
+        here = rebuilt(self.problem, self._start.probe, self._pie)
+        for _ in range(STRETCH_ROUNDS):
+            here = refined(self.problem, here, self._likelihood, EPOCHS)
+        found = level(full_fit(self.problem, place(self.problem, here), here.probe, sweep_batch(self.problem)))
+        text = "positions: held-out fit %.4g from a scale that differs by %+.2g px rms, %.4g without"
+        log.info(text, found, size, self._levels[0])
+        if found < min(self._levels):
+            self._best = here
+        self._levels.append(found)
+        return self._report(self.problem)
+
+    def state(self) -> dict[str, Tensor]:
+        """What :meth:`restore` needs to continue with the same numbers."""
+        start = self._start
+        return {
+            "image": self.image,
+            "probe": self.probe,
+            "scale_levels": torch.tensor(self._levels, dtype=torch.float64),
+            "scale_image": start.image,
+            "scale_probe": start.probe,
+            "scale_positions": torch.from_numpy(start.positions),
+            "scale_origin": torch.tensor(start.origin),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from an earlier :meth:`state`."""
+        self._levels = state["scale_levels"].tolist()
+        y, x = (int(value) for value in state["scale_origin"])
+        positions = state["scale_positions"].cpu().numpy()
+        self._start = Placed(state["scale_image"], state["scale_probe"], positions, (y, x))
