@@ -83,6 +83,18 @@ def test_a_wrong_scale_that_was_recorded_is_not_brought_back(scan: Scan) -> None
 
 
 @torch.no_grad()
+def test_positions_that_return_by_themselves_were_right_whatever_the_fit(
+    scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, problem = trial_of(scan, scan.positions, stretched(scan.positions))
+    monkeypatch.setattr(linear, "full_fit", lambda *_: {"fit": 1.2, "held_out_fit": 1.3})
+    monkeypatch.setattr(WithoutLinear, "_report", lambda self, problem: {"width": len(place(problem, self._best))})
+    run(engine)
+    assert engine._back > linear.BACK
+    assert off(problem, scan.positions) < 0.03
+
+
+@torch.no_grad()
 def test_a_scale_that_the_patterns_do_not_tell_is_taken_back(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that explains the patterns badly, here one of another brightness, tells scales badly, too."""
     engine, problem = trial_of(scan, stretched(scan.positions), scan.positions, epochs=0)
@@ -126,6 +138,7 @@ def test_rounds_go_on_while_there_is_hope(
 @torch.no_grad()
 def test_a_resumed_trial_is_the_same(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "HOPELESS", np.inf)
+    monkeypatch.setattr(linear, "BACK", np.inf)
     recorded = stretched(scan.positions)
     engine, _ = trial_of(scan, scan.positions, recorded)
     engine.epoch()
