@@ -11,10 +11,12 @@ import torch
 
 import diptych
 from diptych.errors import InputError
-from diptych.ptycho.engines.flags.base import MODES, by_kind, faults
+from diptych.ptycho.engines.flags.base import MODES, POINT_SPREAD, by_kind, faults
 from diptych.ptycho.engines.flags.evidence import Evidence
 from diptych.ptycho.engines.flags.readings import AS_GIVEN
 from diptych.ptycho.engines.flags.trials import Verdict
+from diptych.ptycho.engines.modes import trials
+from diptych.ptycho.engines.modes.states import State
 from diptych.ptycho.engines.modes.trials import Grown, ModesFound, grow_modes
 from diptych.ptycho.engines.options import ReconstructionOptions
 from diptych.ptycho.engines.problem import make_problem
@@ -132,3 +134,18 @@ def test_modes_and_a_beam_that_varies_are_found_together() -> None:
     assert len(result.probe) >= 3
     assert result.frame_factors is not None
     np.testing.assert_allclose(result.frame_factors, varying / varying.mean(), rtol=0.03)
+
+
+@pytest.mark.parametrize(("freed", "first"), [(1.5, True), (1.9, True), (2.4, False)])
+def test_positions_that_explain_half_as_much_go_before_a_blur(
+    monkeypatch: pytest.MonkeyPatch, freed: float, first: bool
+) -> None:
+    """Without anything the held-out fit is 2.5, with a blur 1.6, and with two modes 2.2."""
+    here = State(torch.ones(4, 4), torch.ones(1, 2, 2), None, None, 2.5)
+    there = here._replace(fit=1.6)
+    monkeypatch.setattr(trials, "promise", lambda *_: 1.6)
+    monkeypatch.setattr(trials, "fitted", lambda *_: there)
+    monkeypatch.setattr(trials, "_freed", lambda *_: freed)
+    found = trials._with_extras(None, here, [POINT_SPREAD], 2.2, True, None)  # type: ignore[arg-type]
+    assert found.moved is first
+    assert (found.state is there) is not first

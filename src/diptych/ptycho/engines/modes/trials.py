@@ -63,6 +63,11 @@ PLAINLY = 1.5
 LEAST_EXCESS = 0.1
 """Excess of which the share is taken at least: where noise is fitted, there is none."""
 
+MOVES_FIRST = 0.5
+"""Refined positions go before a background or point spread where they lower the held-out fit by this share of what
+these do: the one may stand for a part of the other, and is tried again at the refined positions. 0.74 for three modes,
+a background, wrong positions and a beam that varies (N = 32): with the blur first, the error was 0.035, else 0.031."""
+
 MOVES_MATTER = 0.25
 """Refined positions are considered again with more modes where they lowered the held-out fit by this share of what the
 first modes that were added did: 10 % on the star, whose refined positions matter less than its modes."""
@@ -267,6 +272,6 @@ def _with_extras(
             both = None
         elif there.fit - 1 > DECISIVE * (rival - 1):
             return _Explained(here, {})
-    if movable and _freed(problem, here) < there.fit:
+    if movable and here.fit - _freed(problem, here) > MOVES_FIRST * (here.fit - there.fit):
         return _Explained(here, {}, None, True)
     return _Explained(there, gains, both)
