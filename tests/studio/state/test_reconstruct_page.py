@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from PIL import Image
 import diptych
 from diptych.errors import InputError
 from diptych.ptycho.engines.options import ReconstructionOptions
+from diptych.ptycho.io import LoadOptions
 from diptych.ptycho.repeat import command_line, python
 from diptych.studio.context import Studio
 from diptych.studio.options import StudioOptions
 from diptych.studio.state import jobs as runs
 from diptych.studio.state.reconstruct.export import KINDS, export
+from diptych.studio.state.reconstruct.look import Look
 from diptych.studio.state.reconstruct.page import ReconstructPage
 from diptych.studio.state.reconstruct.presets import PRESETS
 from diptych.studio.state.reconstruct.remedies import remedies_for
@@ -47,6 +51,33 @@ def test_a_scan_is_read_described_and_drawn(page: ReconstructPage) -> None:
         look.frame(36)
     points = look.positions_chart()["series"][0]["data"]
     assert [point[:2] for point in points] == [[x, y] for y, x in look.scan.positions.tolist()]
+
+
+def test_a_scan_that_is_read_twice_at_once_keeps_how_it_was_asked_to_be_read(
+    page: ReconstructPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is loaded again opens the scan anew while another tab asks to swap its axes."""
+    page.open("scan.npz")
+    at, begun, go_on = Look.at, threading.Event(), threading.Event()
+
+    def slowly(path: Path, load: LoadOptions) -> Look:
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(20)
+        return at(path, load)
+
+    monkeypatch.setattr(Look, "at", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        again = threads.submit(page.open, "scan.npz")
+        assert begun.wait(20)
+        swapped = threads.submit(page.reread, {"swap_xy": True})
+        # Without waiting for each other, the second one would be done first, and the first one undo it.
+        wait([swapped], timeout=0.3)
+        go_on.set()
+        again.result(20)
+        swapped.result(20)
+    assert page.load == {"swap_xy": True}
+    assert page.revision == 3
 
 
 def test_masked_pixels_count_nothing_and_are_drawn_red(page: ReconstructPage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ class ReconstructPage:
         self.curve = Curve()
         self._scan_of: tuple[Path | None, str] = (None, "")
         self.revision = self.changes = 0
+        # Two tabs, or a page that is loaded again, may ask at the same time; what one sets the other must not undo.
+        self._one_at_a_time = threading.Lock()
 
     def scans(self) -> dict[str, str]:
         """Scans in the data folders: path to what the list shows. Looks into files: call it in a thread."""
@@ -90,22 +93,24 @@ class ReconstructPage:
             If the path lies outside the data folders, or the file cannot be read as a scan.
         """
         path = self.studio.folders.resolve(given)
-        load = self.load if self.look is not None and self.look.path == path else {}
-        if self.look is not None and self.look.path != path:
-            self.check = None  # It was about the scan before.
-        self.look = Look.at(path, self._reading(load))
-        self.load = dict(load)
-        self.revision += 1
-        return self.look
+        with self._one_at_a_time:
+            load = self.load if self.look is not None and self.look.path == path else {}
+            if self.look is not None and self.look.path != path:
+                self.check = None  # It was about the scan before.
+            self.look = Look.at(path, self._reading(load))
+            self.load = dict(load)
+            self.revision += 1
+            return self.look
 
     def reread(self, changes: dict[str, Any]) -> None:
         """Read the open scan with other options; those before stay when it fails. Slow."""
-        if self.look is None:
-            raise InputError("scan", "none is open", "a scan", "Choose one above.")
-        load = {**self.load, **changes}
-        self.look = Look.at(self.look.path, self._reading(load))
-        self.load = load
-        self.revision += 1
+        with self._one_at_a_time:
+            if self.look is None:
+                raise InputError("scan", "none is open", "a scan", "Choose one above.")
+            load = {**self.load, **changes}
+            self.look = Look.at(self.look.path, self._reading(load))
+            self.load = load
+            self.revision += 1
 
     def apply(self, remedy: Remedy) -> None:
         """Change the options as a remedy says; slow where the scan is read again."""
@@ -156,12 +161,13 @@ class ReconstructPage:
         load = confined_load(self.studio.folders, load)
         values = confined_options(self.studio.folders, values)
         ReconstructionOptions.build(values, origin=path.name)
-        load = load if alone else {**self.load, **load}
-        if self.look is not None and load != self.load:
-            self.look = Look.at(self.look.path, self._reading(load))
-            self.revision += 1
-        self.load, self.values = load, values
-        self.changes += 1
+        with self._one_at_a_time:
+            load = load if alone else {**self.load, **load}
+            if self.look is not None and load != self.load:
+                self.look = Look.at(self.look.path, self._reading(load))
+                self.revision += 1
+            self.load, self.values = load, values
+            self.changes += 1
 
     def choose_model(self, given: str | None) -> None:
         """Take a trained network of a data folder as the start; None for none."""
