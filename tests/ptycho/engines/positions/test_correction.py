@@ -14,7 +14,7 @@ from diptych.ptycho.engines.pie import PieSettings
 from diptych.ptycho.engines.positions import correction
 from diptych.ptycho.engines.positions.correction import LEAST_ROUNDS, POSITIONS_TEST, SMALL_MOVE, PositionCorrection
 from diptych.ptycho.engines.positions.cycles import SlowCycles
-from diptych.ptycho.engines.positions.line import LineSearch, ScaleSearch
+from diptych.ptycho.engines.positions.line import AroundSearch, LineSearch
 from diptych.ptycho.engines.positions.linear import WithoutLinear
 from diptych.ptycho.engines.positions.placing import Placed, place
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE
@@ -186,7 +186,7 @@ def test_other_scales_are_tried_where_something_is_left_unexplained(
     made, stage = refined(problem, 20.0, 1.2)
     image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
     assert stage == "distortions"
-    assert isinstance(made.search(image, probe, PieSettings(), LikelihoodSettings()), ScaleSearch)
+    assert isinstance(made.search(image, probe, PieSettings(), LikelihoodSettings()), AroundSearch)
 
 
 def test_what_many_unknowns_fit_to_few_photons_is_no_excess(problem: Problem) -> None:

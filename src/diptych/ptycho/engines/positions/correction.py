@@ -21,7 +21,7 @@ from diptych.ptycho.engines.positions.cycles import SlowCycles, holds_slow
 from diptych.ptycho.engines.positions.distortion import DistortionSearch
 from diptych.ptycho.engines.positions.escape import escaped
 from diptych.ptycho.engines.positions.growth import LEAST_PATTERNS, MOST_SEEDS, Growth, Method
-from diptych.ptycho.engines.positions.line import LineSearch, ScaleSearch
+from diptych.ptycho.engines.positions.line import AroundSearch, LineSearch
 from diptych.ptycho.engines.positions.linear import WithoutLinear, moves_linearly
 from diptych.ptycho.engines.positions.placing import Placed, Positions, place
 from diptych.ptycho.engines.positions.slow import SLOW_MOVE, SlowSearch, moves_slowly
@@ -67,17 +67,17 @@ moves take up what an object and a probe that have not converged leave unexplain
 and an error of 2.7 times the photon limit instead of 1.0)."""
 
 UNEXPLAINED = 1.03
-"""Misfit above which other scales are tried where the positions were stretched, turned or sheared: 0.99 where nothing
+"""Misfit above which others are tried where the positions were stretched, turned or sheared: 0.99 where nothing
 is left (``natural``, N = 64, 1e6 photons), 1.08 at a scale wrong by 1.2 %."""
 
 SMALL_MOVE = 0.15
 """Slow part of the moves, pixels rms, above which cycles follow with ``on``, or where the held-out fit is above
 ``DISTORTED_FIT``."""
 
-AFRESH, GROWN, STRAYED, SEARCHED, COMPLETED, STRETCHED, CYCLED, LINEAR = range(10, 81, 10)
+AFRESH, GROWN, STRAYED, SEARCHED, COMPLETED, AROUND, CYCLED, LINEAR = range(10, 81, 10)
 """Numbers of the first rounds after each search: the start from a flat object, the growth from a small part, single
-positions that are still wrong, the coarse distortions, what completes slow moves, other scales, the cycles that take
-out what is left of them, and the trial without scale, rotation and shear."""
+positions that are still wrong, the coarse distortions, what completes slow moves, other scales and rotations, the
+cycles that take out what is left of them, and the trial without scale, rotation and shear."""
 
 FEW_SEEDS = 6
 """Small parts that are tried at most with ``auto``, where the data may be at fault and not the positions."""
@@ -219,8 +219,8 @@ class PositionCorrection:
             return SEARCHED
         if self._rounds < COMPLETED and self._falls_short(here, held_out_fit, moves_slowly):
             return COMPLETED
-        if self._rounds < STRETCHED and self._hides_scale(here, held_out_fit):
-            return STRETCHED
+        if self._rounds < AROUND and self._hides_linear(here, held_out_fit):
+            return AROUND
         # Where the fit is good, small moves are seldom worth the minutes that cycles take.
         least = SLOW_MOVE if self._automatic and held_out_fit < DISTORTED_FIT else SMALL_MOVE
         if self._rounds < CYCLED and self._falls_short(here, held_out_fit, partial(holds_slow, least=least)):
@@ -240,8 +240,8 @@ class PositionCorrection:
         slowly = held_out_fit >= DISTORTED_FIT and moves_slowly(self._recorded[0].positions, here.positions)
         return slowly or self._test.distorted or not held_out_fit < CERTAIN_FIT
 
-    def _hides_scale(self, here: Placed, held_out_fit: float) -> bool:
-        """Whether a wrong scale may be why something is left unexplained."""
+    def _hides_linear(self, here: Placed, held_out_fit: float) -> bool:
+        """Whether a wrong scale or rotation may be why something is left unexplained."""
         moved = self._falls_short(here, held_out_fit, moves_linearly)
         return moved and misfit_at(self.problem, here.image, here.probe, held_out_fit) > UNEXPLAINED
 
@@ -267,8 +267,8 @@ class PositionCorrection:
         if self._rounds == GROWN:
             method = Method(pie, likelihood)
             return Growth(self.problem, image, probe, self._first, recorded.positions, method, self._parts)
-        if self._rounds == STRETCHED:
-            return ScaleSearch(self.problem, image, probe, pie, likelihood)
+        if self._rounds == AROUND:
+            return AroundSearch(self.problem, image, probe, pie, likelihood)
         if self._rounds == CYCLED:
             return SlowCycles(self.problem, image, probe, pie, likelihood, recorded.positions)
         if self._rounds == LINEAR:
