@@ -165,7 +165,7 @@ def test_cycles_follow_once_where_the_moves_hold_slow_distortions(
 
 def test_scale_rotation_and_shear_are_tried_without_once(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
-    monkeypatch.setattr(correction, "moves_linearly", lambda *_: True)
+    monkeypatch.setattr(correction, "moves_linearly", lambda *_, **__: True)
     monkeypatch.setattr(correction, "UNEXPLAINED", np.inf)
     made, stage = refined(problem, 20.0, 1.2)
     image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)
@@ -181,7 +181,7 @@ def test_other_scales_are_tried_where_something_is_left_unexplained(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(correction, "moves_slowly", lambda *_: False)
-    monkeypatch.setattr(correction, "moves_linearly", lambda *_: True)
+    monkeypatch.setattr(correction, "moves_linearly", lambda *_, **__: True)
     monkeypatch.setattr(correction, "misfit_at", lambda *_: 1.08)
     made, stage = refined(problem, 20.0, 1.2)
     image, probe = problem.flat_object(), torch.ones(1, 16, 16, dtype=torch.complex64)

@@ -66,9 +66,10 @@ LEAST_MOVE = 0.01
 moves take up what an object and a probe that have not converged leave unexplained (a raster of 64 patterns: 0.0025 px,
 and an error of 2.7 times the photon limit instead of 1.0)."""
 
-UNEXPLAINED = 1.03
-"""Misfit above which others are tried where the positions were stretched, turned or sheared: 0.99 where nothing
-is left (``natural``, N = 64, 1e6 photons), 1.08 at a scale wrong by 1.2 %."""
+LEAST_HIDDEN, UNEXPLAINED = 0.3, 1.03
+"""Others are tried where the positions were stretched, turned or sheared by more than the first number, pixels rms, and
+the misfit is above the second one: 0.99 where nothing is left (``natural``, N = 64, 1e6 photons), 1.08 at a scale wrong
+by 1.2 %."""
 
 SMALL_MOVE = 0.15
 """Slow part of the moves, pixels rms, above which cycles follow with ``on``, or where the held-out fit is above
@@ -242,7 +243,7 @@ class PositionCorrection:
 
     def _hides_linear(self, here: Placed, held_out_fit: float) -> bool:
         """Whether a wrong scale or rotation may be why something is left unexplained."""
-        moved = self._falls_short(here, held_out_fit, moves_linearly)
+        moved = self._falls_short(here, held_out_fit, partial(moves_linearly, least=LEAST_HIDDEN))
         return moved and misfit_at(self.problem, here.image, here.probe, held_out_fit) > UNEXPLAINED
 
     def _falls_short(self, here: Placed, held_out_fit: float, test: Callable[[Positions, Positions], bool]) -> bool:

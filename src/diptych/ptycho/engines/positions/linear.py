@@ -50,10 +50,12 @@ def linear_part(moves: Positions, positions: Positions) -> Positions:
     return found
 
 
-def moves_linearly(recorded: Positions, refined: Positions) -> bool:
-    """Whether refined positions (M, 2) are stretched, turned or sheared against recorded ones."""
+def moves_linearly(recorded: Positions, refined: Positions, least: float = LEAST_LINEAR) -> bool:
+    """Whether refined positions (M, 2) are stretched, turned or sheared against recorded ones by more than ``least``
+    pixels rms.
+    """
     part = linear_part(refined - recorded, recorded)
-    return bool(np.sqrt((part**2).sum(1).mean()) > LEAST_LINEAR)
+    return bool(np.sqrt((part**2).sum(1).mean()) > least)
 
 
 class WithoutLinear(PositionSearch):
