@@ -149,3 +149,23 @@ def test_a_start_stays_where_no_scale_fits_better(
         search.epoch()
     assert search.image.equal(placed.image)
     np.testing.assert_allclose(problem.forward.positions, placed.positions, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("levels", "least"),
+    [
+        ([1.2], 1.2),
+        ([1.2, 1.195], 1.195),  # The new object at the start is the best so far.
+        ([1.2, 1.195, 1.17], 1.17),
+        ([1.2, 1.3], 1.27),  # It had fewer epochs: a tenth below its excess is clear.
+        ([1.2, 1.3, 1.28], 1.27),
+        ([1.2, 1.3, 1.25], 1.25),
+        ([1.2, 1.21], 1.2),
+    ],
+)
+def test_what_a_new_object_must_reach(half_a_pixel: tuple[Problem, Placed], levels: list[float], least: float) -> None:
+    problem, placed = half_a_pixel
+    place(problem, placed)
+    search = AroundSearch(problem, placed.image, placed.probe, PieSettings(), LikelihoodSettings())
+    search._levels = levels
+    assert search._least() == pytest.approx(least)

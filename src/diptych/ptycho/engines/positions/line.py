@@ -186,7 +186,9 @@ class AroundSearch(PositionSearch):
     def _least(self) -> float:
         """Held-out fit below which a new object is the best so far."""
         start, *new = self._levels
-        clearly = new[0] - CLEARLY * (new[0] - 1) if new else start
+        if not new or new[0] < start:
+            return min(self._levels)
+        clearly = new[0] - CLEARLY * (new[0] - 1)
         return min(max(start, clearly), *new[1:], np.inf)
 
     def state(self) -> dict[str, Tensor]:
