@@ -36,8 +36,8 @@ differ where many unknowns are fitted to few patterns."""
 
 BACK = 0.4
 """Share of the way back to the start that a round may go: positions that return there by themselves were right. Random
-errors of 6 px (``natural``, N = 128, 100 patterns) hold 0.85 px rms of scale, rotation and shear by chance; taken back,
-two rounds go most of the way again, at the same fit."""
+errors of 6 px (``natural``, N = 128, 100 patterns) hold some scale, rotation and shear by chance; taken back, one round
+goes 75 % of the way again, at nearly the same fit."""
 
 LEAST_EXCESS = 0.01
 """Excess of the misfit of which shares are taken at least."""
