@@ -296,3 +296,14 @@ def test_the_last_searches_are_given_up_where_they_find_nothing_and_kept_where_t
         assert stages == (["distortions", "positions", "positions", "distortions"] if kept else ["distortions"] * 2)
         assert made.refined is kept
     assert np.allclose(problem.forward.positions, recorded, atol=1e-9)
+
+
+def test_a_state_of_an_earlier_version_is_read(problem: Problem) -> None:
+    """It has no excess of the misfit."""
+    made, _ = refined(problem, 2.5, 1.1)
+    state = {"image": problem.flat_object(), **made.state()}
+    again = PositionCorrection(problem, "auto")
+    again.restore(state)
+    assert again._excess == made._excess
+    again.restore({**state, "round_fit": state["round_fit"][:2]})
+    assert again._fit == made._fit

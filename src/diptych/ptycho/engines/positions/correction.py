@@ -349,7 +349,8 @@ class PositionCorrection:
         """Bring back an earlier :meth:`state`; its object, ``state["image"]``, gives the canvas."""
         self._test.restore(state)
         self._rounds = int(state["rounds"][0])
-        self._fit, self._most, self._excess = state["round_fit"].tolist()
+        self._fit, self._most, *excess = state["round_fit"].tolist()
+        self._excess = excess[0] if excess else LEAST_EXCESS  # States of earlier versions have none.
         self._on_trial, self._lost, self._grown = (bool(each) for each in state["rounds"][1:])
         self._recorded = None
         if "recorded_image" in state:
